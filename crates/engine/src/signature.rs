@@ -1,0 +1,78 @@
+//! What a model takes and gives, as far as its file tells.
+
+/// One input of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    /// The name in the file, or `f0`, `f1`, … where the file has none (as XGBoost itself does).
+    pub name: String,
+    /// How the file types it.
+    pub kind: FeatureKind,
+}
+
+/// The type of an input as a model file states it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeatureKind {
+    /// Any real number.
+    Number,
+    /// A whole number.
+    Integer,
+    /// 0 or 1.
+    Boolean,
+    /// One of these strings, coded by its position.
+    Category(Vec<String>),
+}
+
+/// How the numbers of one output row are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// One probability, that of the second of two classes.
+    Binary,
+    /// One probability a class, summing to 1.
+    Multiclass {
+        /// Number of classes, at least 2.
+        classes: usize,
+    },
+    /// One class number (XGBoost's `multi:softmax`, `binary:hinge`): a label without a probability.
+    Class {
+        /// Number of classes, at least 2.
+        classes: usize,
+    },
+    /// Plain numbers: regression targets, margins, ranking scores.
+    Numbers {
+        /// How many a row.
+        count: usize,
+    },
+}
+
+/// In what precision the model computes; output values are exact members of that type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary64.
+    F64,
+}
+
+/// Inputs and outputs of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signature {
+    /// Inputs in the model's order.
+    pub features: Vec<Feature>,
+    /// Whether the feature names were in the file.
+    pub named: bool,
+    /// Meaning of an output row.
+    pub output: Output,
+    /// Precision of the output values.
+    pub precision: Precision,
+}
+
+impl Signature {
+    /// Values in an output row.
+    pub fn outputs(&self) -> usize {
+        match self.output {
+            Output::Binary | Output::Class { .. } => 1,
+            Output::Multiclass { classes } => classes,
+            Output::Numbers { count } => count,
+        }
+    }
+}
