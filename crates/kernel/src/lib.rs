@@ -1,1 +1,18 @@
-//! placeholder
+//! The words two or more services share: errors and their envelope, callers and scopes, time, limits,
+//! configuration and the database handle.
+//!
+//! It depends on no other crate of the workspace and holds nothing that only one service uses.
+
+pub mod body;
+pub mod caller;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod quota;
+pub mod request_id;
+
+pub use caller::{Authenticate, Caller, Credential, Scope, ScopeSet};
+pub use clock::{Clock, Timestamp};
+pub use error::{ApiError, FieldError};
+pub use request_id::RequestId;

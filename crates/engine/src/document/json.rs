@@ -1,0 +1,324 @@
+//! JSON (RFC 8259) with the two liberties XGBoost takes when it writes: `NaN` and `Infinity`.
+
+use super::{Budget, Fault, Numbers, Object, Value};
+use std::borrow::Cow;
+
+/// Parses a whole file; anything but white space after the value is an error.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value<'_>, Fault> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Fault(format!("byte {}: not UTF-8", error.valid_up_to())))?;
+    let mut parser = Parser { text, bytes, at: 0, budget: Budget::default() };
+    let value = parser.value().and_then(|value| {
+        parser.skip_spaces();
+        match parser.peek() {
+            None => Ok(value),
+            Some(_) => Err(Fault::new("something follows the end of the document")),
+        }
+    });
+    value.map_err(|fault| fault.inside(format_args!("byte {}", parser.at)))
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    budget: Budget,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip_spaces(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Takes `byte` if it is next.
+    fn take(&mut self, byte: u8) -> bool {
+        let next = self.peek() == Some(byte);
+        self.at += usize::from(next);
+        next
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), Fault> {
+        if self.take(byte) {
+            return Ok(());
+        }
+        Err(self.unexpected(&format!("`{}`", char::from(byte))))
+    }
+
+    fn unexpected(&self, wanted: &str) -> Fault {
+        let found = self.text.get(self.at..).and_then(|rest| rest.chars().next());
+        match found {
+            Some(found) => Fault(format!("expected {wanted}, found {found:?}")),
+            None => Fault(format!("expected {wanted}, but the file ends here")),
+        }
+    }
+
+    fn value(&mut self) -> Result<Value<'a>, Fault> {
+        self.budget.value()?;
+        self.skip_spaces();
+        match self.peek() {
+            Some(b'{') => self.object(),
+            Some(b'[') => self.list(),
+            Some(b'"') => Ok(Value::Text(self.string()?)),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            _ => match self.numeral() {
+                Some(text) => Ok(Value::Numeral(text)),
+                None => Err(self.unexpected("a value")),
+            },
+        }
+    }
+
+    fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, Fault> {
+        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.unexpected(&format!("`{word}`")));
+        }
+        self.at += word.len();
+        Ok(value)
+    }
+
+    fn digits(&mut self) -> bool {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        self.at > start
+    }
+
+    /// The numeral that starts here; the position does not move if there is none.
+    fn numeral(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        if self.scan_numeral() {
+            return Some(&self.text[start..self.at]);
+        }
+        self.at = start;
+        None
+    }
+
+    fn scan_numeral(&mut self) -> bool {
+        self.take(b'-');
+        for word in ["NaN", "Infinity"] {
+            if self.bytes[self.at..].starts_with(word.as_bytes()) {
+                self.at += word.len();
+                return true;
+            }
+        }
+        if !self.digits() || (self.take(b'.') && !self.digits()) {
+            return false;
+        }
+        if self.take(b'e') || self.take(b'E') {
+            let _sign = self.take(b'-') || self.take(b'+');
+            return self.digits();
+        }
+        true
+    }
+
+    /// The text of a list of numerals, up to its bracket; `None` if it holds anything else.
+    fn numerals(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        loop {
+            self.skip_spaces();
+            self.numeral()?;
+            self.skip_spaces();
+            if self.take(b']') {
+                return Some(&self.text[start..self.at - 1]);
+            }
+            if !self.take(b',') {
+                return None;
+            }
+        }
+    }
+
+    fn list(&mut self) -> Result<Value<'a>, Fault> {
+        self.expect(b'[')?;
+        let start = self.at;
+        if let Some(text) = self.numerals() {
+            return Ok(Value::Numbers(Numbers::Text(text)));
+        }
+        self.at = start;
+        self.skip_spaces();
+        let mut items = Vec::new();
+        if self.take(b']') {
+            return Ok(Value::List(items));
+        }
+        self.budget.enter()?;
+        loop {
+            items.push(self.value()?);
+            self.skip_spaces();
+            if self.take(b']') {
+                break;
+            }
+            self.expect(b',')?;
+        }
+        self.budget.leave();
+        Ok(Value::List(items))
+    }
+
+    fn object(&mut self) -> Result<Value<'a>, Fault> {
+        self.expect(b'{')?;
+        self.skip_spaces();
+        let mut entries = Vec::new();
+        if self.take(b'}') {
+            return Ok(Value::Object(Object::default()));
+        }
+        self.budget.enter()?;
+        loop {
+            self.skip_spaces();
+            let key = self.string()?;
+            self.skip_spaces();
+            self.expect(b':')?;
+            entries.push((key, self.value()?));
+            self.skip_spaces();
+            if self.take(b'}') {
+                break;
+            }
+            self.expect(b',')?;
+        }
+        self.budget.leave();
+        Object::new(entries).map(Value::Object)
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+        self.expect(b'"')?;
+        let mut decoded = String::new();
+        loop {
+            let start = self.at;
+            // Every byte this stops at is ASCII, so the slices below end on character borders.
+            while self.peek().is_some_and(|byte| byte != b'"' && byte != b'\\' && byte >= 0x20) {
+                self.at += 1;
+            }
+            let plain = &self.text[start..self.at];
+            if self.take(b'"') {
+                if decoded.is_empty() {
+                    return Ok(Cow::Borrowed(plain));
+                }
+                decoded.push_str(plain);
+                return Ok(Cow::Owned(decoded));
+            }
+            decoded.push_str(plain);
+            if !self.take(b'\\') {
+                return Err(self.unexpected("the end of a string"));
+            }
+            decoded.push(self.escape()?);
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, Fault> {
+        let plain = match self.peek() {
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => {
+                self.at += 1;
+                return self.unicode_escape();
+            }
+            _ => return Err(self.unexpected("an escape")),
+        };
+        self.at += 1;
+        Ok(plain)
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, Fault> {
+        let first = self.hex4()?;
+        let code = if (0xD800..0xDC00).contains(&first) {
+            self.expect(b'\\')?;
+            self.expect(b'u')?;
+            let second = self.hex4()?;
+            if !(0xDC00..0xE000).contains(&second) {
+                return Err(Fault::new("half of a surrogate pair"));
+            }
+            0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00)
+        } else {
+            first
+        };
+        char::from_u32(code).ok_or_else(|| Fault::new("half of a surrogate pair"))
+    }
+
+    fn hex4(&mut self) -> Result<u32, Fault> {
+        let digits = self.bytes.get(self.at..self.at + 4);
+        let code = digits.and_then(|digits| {
+            digits.iter().try_fold(0, |code, &digit| {
+                Some(code * 16 + char::from(digit).to_digit(16)?)
+            })
+        });
+        let code = code.ok_or_else(|| self.unexpected("four hexadecimal digits"))?;
+        self.at += 4;
+        Ok(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().0
+    }
+
+    #[test]
+    fn reads_every_kind_of_value() {
+        let document = parse(
+            br#" {"a": [1, -2.5e3, NaN, -Infinity], "b": [true, null, "x"], "c": "\u00e9\n\ud83d\ude00",
+                 "d": {}, "e": [], "f": "7", "g": 12} "#,
+        )
+        .unwrap();
+        let object = document.as_object().unwrap();
+        let floats = object.floats("a").unwrap();
+        assert_eq!(floats[..2], [1.0, -2500.0]);
+        assert!(floats[2].is_nan() && floats[3] == f32::NEG_INFINITY);
+        assert_eq!(object.list("b").unwrap().len(), 3);
+        assert_eq!(object.text("c").unwrap(), "é\n😀");
+        assert!(object.floats("e").unwrap().is_empty() && object.list("e").unwrap().is_empty());
+        assert_eq!(object.parameter("f").unwrap(), Some(7));
+        assert_eq!(object.parameter("g").unwrap(), Some(12));
+    }
+
+    #[test]
+    fn numerals_become_the_nearest_f32_without_a_detour_through_f64() {
+        // Just above the middle of two neighbouring f32, but nearer to the middle than any f64.
+        let text = "[1.000000059604644775390625000000001]";
+        let value = parse(text.as_bytes()).unwrap().to_floats().unwrap()[0];
+        assert_eq!(value.to_bits(), 1.0f32.to_bits() + 1);
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        assert_eq!(fault(r#"{"a": 1, "b": 2, "a": 3}"#), "byte 24: `a` is there twice");
+    }
+
+    #[test]
+    fn what_follows_the_document_is_refused() {
+        assert_eq!(fault("{} {}"), "byte 3: something follows the end of the document");
+    }
+
+    #[test]
+    fn truncated_documents_are_refused() {
+        let text = r#"{"a": [1, 2], "b": "c\n", "d": [true]}"#;
+        for end in 0..text.len() {
+            assert!(parse(&text.as_bytes()[..end]).is_err(), "{}", &text[..end]);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        assert!(fault(&"[".repeat(100_000)).contains("nested deeper than 64"));
+        assert!(fault(&r#"{"a":"#.repeat(100_000)).contains("nested deeper than 64"));
+    }
+
+    #[test]
+    fn malformed_tokens_are_refused() {
+        for text in ["", "01x", "[1,]", "[1 2]", "{a: 1}", "\"\\q\"", "\"\\ud800\"", "-", "1.", "1e", "nul", "\"\n\""] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(parse(b"\"\xff\"").is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! Request bodies with a size and a deadline.
+//!
+//! The edge wraps every body in a [`Bounded`]; whoever reads it with [`read`] gets bytes or the right
+//! [`ApiError`].
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::time::Sleep;
+
+use crate::error::ApiError;
+
+/// How much of a body that is too long is read and thrown away, so that its sender, still writing,
+/// sees the answer and not a reset connection.
+const DRAIN_BYTES_MAX: usize = 4 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a body could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Over the limit of that many bytes.
+    #[error("body over {0} bytes")]
+    TooLarge(usize),
+    /// Not complete in that time.
+    #[error("body not complete within {} ms", .0.as_millis())]
+    TooSlow(Duration),
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(max) => ApiError::payload_too_large(format!(
+                "the body is longer than {max} bytes; send less at once"
+            )),
+            BodyError::TooSlow(limit) => ApiError::request_timeout(format!(
+                "the body did not arrive within {} ms",
+                limit.as_millis()
+            )),
+        }
+    }
+}
+
+/// A body that ends with a [`BodyError`] when it gets too long or too slow.
+pub struct Bounded {
+    inner: Body,
+    left: usize,
+    max: usize,
+    deadline: Duration,
+    /// Armed only when the body did not come with the head.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Bounded {
+    /// Wraps `inner`.
+    pub fn new(inner: Body, bytes_max: usize, deadline: Duration) -> Self {
+        Self {
+            inner,
+            left: bytes_max,
+            max: bytes_max,
+            deadline,
+            timer: None,
+        }
+    }
+}
+
+impl fmt::Debug for Bounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bounded")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+impl http_body::Body for Bounded {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                if length > self.left {
+                    return Poll::Ready(Some(Err(BodyError::TooLarge(self.max).into())));
+                }
+                self.left -= length;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Pending => {
+                let deadline = self.deadline;
+                let timer = self
+                    .timer
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
+                match timer.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::TooSlow(deadline).into()))),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+            Poll::Ready(other) => Poll::Ready(other.map(|r| r.map_err(Into::into))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 or 408 for a body that broke its bounds, 400 for one that broke off.
+pub async fn read(mut body: Body) -> Result<Bytes, ApiError> {
+    let mut first: Option<Bytes> = None;
+    let mut joined: Option<BytesMut> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Err(failed(&error, body).await),
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        match (&mut first, &mut joined) {
+            (_, Some(all)) => all.extend_from_slice(&data),
+            (Some(begin), None) => {
+                let mut all = BytesMut::with_capacity(2 * (begin.len() + data.len()));
+                all.extend_from_slice(begin);
+                all.extend_from_slice(&data);
+                joined = Some(all);
+            }
+            (None, None) => first = Some(data),
+        }
+    }
+    Ok(joined.map_or_else(|| first.unwrap_or_default(), BytesMut::freeze))
+}
+
+async fn failed(error: &axum::Error, rest: Body) -> ApiError {
+    match broken_bound(error) {
+        Some(bound @ BodyError::TooLarge(_)) => {
+            drain(rest).await;
+            bound.into()
+        }
+        Some(bound @ BodyError::TooSlow(_)) => bound.into(),
+        None => ApiError::malformed("the body broke off before its end"),
+    }
+}
+
+fn broken_bound(error: &axum::Error) -> Option<BodyError> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        if let Some(bound) = inner.downcast_ref() {
+            return Some(*bound);
+        }
+        source = inner.source();
+    }
+    None
+}
+
+/// Reads a little of what is still coming, within bounds, and forgets it.
+pub async fn drain(mut body: Body) {
+    let mut left = DRAIN_BYTES_MAX;
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => match left.checked_sub(frame.data_ref().map_or(0, Buf::remaining)) {
+                    Some(rest) => left = rest,
+                    None => return,
+                },
+                // A bounded body repeats its verdict for what comes after; keep reading past it.
+                Err(error) if matches!(broken_bound(&error), Some(BodyError::TooLarge(_))) => {
+                    left = left.saturating_sub(16 << 10)
+                }
+                Err(_) => return,
+            }
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::StreamBody;
+
+    fn chunks(sizes: &'static [usize]) -> Body {
+        let frames = sizes
+            .iter()
+            .map(|n| Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; *n]))));
+        Body::new(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    async fn read_bounded(body: Body, max: usize) -> Result<usize, u16> {
+        let bounded = Bounded::new(body, max, Duration::from_secs(30));
+        read(Body::new(bounded))
+            .await
+            .map(|b| b.len())
+            .map_err(|e| e.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_up_to_their_limit() {
+        assert_eq!(read_bounded(chunks(&[]), 10).await, Ok(0));
+        assert_eq!(read_bounded(chunks(&[4, 3, 3]), 10).await, Ok(10));
+        assert_eq!(read_bounded(chunks(&[4, 3, 4]), 10).await, Err(413));
+        assert_eq!(
+            read_bounded(chunks(&[4, 900_000, 900_000]), 10).await,
+            Err(413)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_body_ends_at_its_deadline() {
+        let stalled = Body::new(StreamBody::new(futures_util::stream::pending::<
+            Result<Frame<Bytes>, BodyError>,
+        >()));
+        assert_eq!(read_bounded(stalled, 10).await, Err(408));
+    }
+}

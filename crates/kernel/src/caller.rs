@@ -1,0 +1,170 @@
+//! Who calls and what he may do: the seam between the edge, which asks, and identity, which knows.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+
+macro_rules! scopes {
+    ($($variant:ident = $text:literal, $doc:literal;)*) => {
+        /// A right that a route asks for and a credential carries.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Scope { $(#[doc = $doc] $variant),* }
+
+        impl Scope {
+            /// Every scope there is.
+            pub const ALL: &[Scope] = &[$(Scope::$variant),*];
+
+            /// As written in tokens, keys and the OpenAPI document.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Scope::$variant => $text),* }
+            }
+        }
+    };
+}
+
+scopes! {
+    Predict = "predict", "Ask models for predictions.";
+    ModelsRead = "models:read", "List models and read their schemas.";
+    ModelsWrite = "models:write", "Add, switch and remove models.";
+    DataWrite = "data:write", "Hand in customer texts and consents.";
+    DataRead = "data:read", "Read consented texts.";
+    DataIdentify = "data:identify", "See real customer ids.";
+    DataErase = "data:erase", "Withdraw, export and erase for a customer.";
+    UsersRead = "users:read", "Read users.";
+    UsersWrite = "users:write", "Create, change and remove users.";
+    KeysWrite = "keys:write", "Create and revoke API keys.";
+    ClientsWrite = "clients:write", "Manage OAuth clients.";
+    JobsRead = "jobs:read", "Read jobs.";
+    JobsWrite = "jobs:write", "Start and cancel jobs.";
+    GatewayRead = "gateway:read", "See routes, services and circuits.";
+    GatewayWrite = "gateway:write", "Register services.";
+    AuditRead = "audit:read", "Read the audit record.";
+    MetricsRead = "metrics:read", "Read metrics.";
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text names no scope.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no scope \"{0}\"; known scopes: {known}", known = Scope::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", "))]
+pub struct UnknownScope(String);
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        let found = Scope::ALL.iter().find(|scope| scope.as_str() == text);
+        found.copied().ok_or_else(|| UnknownScope(text.to_owned()))
+    }
+}
+
+/// A set of scopes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScopeSet(u32);
+
+impl ScopeSet {
+    /// Every scope.
+    pub fn all() -> Self {
+        Scope::ALL.iter().copied().collect()
+    }
+
+    /// Whether `scope` is in it.
+    pub fn contains(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u32) != 0
+    }
+
+    /// The scopes in it, in the order of [`Scope::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL
+            .iter()
+            .copied()
+            .filter(move |scope| self.contains(*scope))
+    }
+}
+
+impl FromIterator<Scope> for ScopeSet {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(
+            scopes
+                .into_iter()
+                .fold(0, |bits, scope| bits | 1 << scope as u32),
+        )
+    }
+}
+
+/// Space-separated, as OAuth 2.0 writes them (RFC 6749 §3.3).
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, scope) in self.iter().enumerate() {
+            write!(f, "{}{scope}", if i == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the space-separated form.
+impl FromStr for ScopeSet {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        text.split_ascii_whitespace().map(str::parse).collect()
+    }
+}
+
+/// An authenticated caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Stable name for logs, e.g. `key:7K3Q…`. Never a secret.
+    pub subject: String,
+    /// What he may do.
+    pub scopes: ScopeSet,
+    /// Whose quota he uses; the same for every credential of one key, user or client.
+    pub quota_key: u64,
+    /// When the credential ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What a request showed to prove who calls.
+#[derive(Clone, Copy)]
+pub enum Credential<'a> {
+    /// `X-API-Key`, or a bearer token that may be a key or a JWT.
+    Token(&'a [u8]),
+}
+
+/// Never shows the secret.
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(…)")
+    }
+}
+
+/// Answers from memory: it is asked on every request.
+pub trait Authenticate: Send + Sync {
+    /// The caller behind a credential, or `None` when it is unknown, revoked or expired.
+    fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Option<Arc<Caller>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_survive_text() {
+        for scope in Scope::ALL {
+            assert_eq!(
+                scope.as_str().parse::<Scope>().expect("its own text"),
+                *scope
+            );
+        }
+        let some: ScopeSet = "models:read predict".parse().expect("two scopes");
+        assert_eq!(some.to_string(), "predict models:read");
+        assert!(some.contains(Scope::Predict) && !some.contains(Scope::ModelsWrite));
+        assert!("predict nonsense".parse::<ScopeSet>().is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! Names one request in answers, logs and traces.
+
+use std::cell::Cell;
+
+use http::HeaderValue;
+
+/// The client's own id where it is 1–64 of `[A-Za-z0-9_-]`, else `req_` and 60 random bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl RequestId {
+    /// Takes over the client's id if it is well-formed.
+    pub fn from_client(value: &HeaderValue) -> Option<Self> {
+        let bytes = value.as_bytes();
+        let fits = (1..=64).contains(&bytes.len())
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        fits.then(|| Self(value.clone()))
+    }
+
+    /// A new id, unique with the usual odds of 60 random bits. Not a secret.
+    pub fn generate() -> Self {
+        let mut bits = next_random();
+        let mut text = *b"req_000000000000";
+        for slot in &mut text[4..] {
+            *slot = ALPHABET[(bits & 31) as usize];
+            bits >>= 5;
+        }
+        Self(HeaderValue::from_bytes(&text).expect("the alphabet is ASCII"))
+    }
+
+    /// As a header value, without copying.
+    pub fn header_value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        self.0
+            .to_str()
+            .expect("only ASCII letters, digits, _ and -")
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014), one stream a thread, seeded by the operating system.
+fn next_random() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(getrandom::u64().expect("the OS has randomness"));
+    }
+    let state = STATE.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+    STATE.set(state);
+    let mut mixed = state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_ids_are_taken_over_only_when_harmless() {
+        let id = |text: &'static str| RequestId::from_client(&HeaderValue::from_static(text));
+        assert_eq!(
+            id("job-7_A").as_ref().map(RequestId::as_str),
+            Some("job-7_A")
+        );
+        assert_eq!(id(""), None);
+        assert_eq!(id("a b"), None);
+        assert_eq!(id("a\"b"), None);
+        let long = HeaderValue::from_str(&"x".repeat(65)).expect("ASCII");
+        assert_eq!(RequestId::from_client(&long), None);
+    }
+
+    #[test]
+    fn generated_ids_do_not_repeat() {
+        let ids: std::collections::HashSet<_> = (0..10_000)
+            .map(|_| RequestId::generate().as_str().to_owned())
+            .collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(
+            ids.iter()
+                .all(|id| id.len() == 16 && id.starts_with("req_"))
+        );
+    }
+}
