@@ -171,9 +171,12 @@ impl Connection {
         clean
     }
 
-    pub(crate) fn begin_request(&mut self, deadline: Instant) {
-        self.state = State::Sending { sent: 0 };
+    /// Sends the next request on a connection whose last response is finished. What the server
+    /// answers is read at the next event, not before: it cannot be there yet.
+    pub(crate) fn begin_request(&mut self, request: &[u8], deadline: Instant) -> Result<(), Lost> {
         self.deadline = deadline;
+        self.state = self.send(request, 0)?;
+        Ok(())
     }
 
     pub(crate) fn overdue(&self, now: Instant) -> Option<Lost> {

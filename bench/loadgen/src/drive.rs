@@ -12,10 +12,14 @@ use mio::{Events, Poll, Token};
 
 use crate::answers::Answers;
 use crate::connection::{Connection, Lost, Step};
+use crate::http::Head;
 use crate::report::{Failure, Report};
 
 /// How often timeouts are looked at, and how long a connection rests after a failure.
 const TICK: Duration = Duration::from_millis(10);
+/// The share of the warm-up over which connections are opened one by one: opened all at once, a
+/// server with several processes may take them all into one of them and leave the others idle.
+const OPENING: f64 = 0.5;
 const EVENTS_MAX: usize = 256;
 
 pub(crate) struct Plan {
@@ -36,8 +40,8 @@ struct Client {
     due: Instant,
     /// The request was already sent once and the server closed the connection instead.
     retried: bool,
-    /// After a failure: nothing before this moment.
-    rests_until: Option<Instant>,
+    /// Without a connection: when to open one.
+    rests_until: Instant,
 }
 
 struct Driver<'a> {
@@ -66,15 +70,15 @@ pub(crate) fn drive(plan: &Plan, answers: Answers) -> io::Result<Report> {
         ends: measures_from + plan.duration,
     };
     for index in 0..plan.connections {
-        let record = driver.take_record();
+        let share = OPENING * index as f64 / plan.connections as f64;
+        let opens = begins + plan.warmup.mul_f64(share);
         driver.clients.push(Client {
             connection: None,
-            record,
-            due: begins,
+            record: 0,
+            due: opens,
             retried: false,
-            rests_until: None,
+            rests_until: opens,
         });
-        driver.connect(index);
     }
     driver.run()?;
     Ok(driver.report)
@@ -84,6 +88,7 @@ impl Driver<'_> {
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut last_tick = Instant::now();
+        self.tick(last_tick);
         loop {
             match self.poll.poll(&mut events, Some(TICK)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
@@ -112,67 +117,64 @@ impl Driver<'_> {
     /// Events of a connection that was replaced meanwhile may arrive here; they do no harm, since
     /// reading and writing a socket that is not ready changes nothing.
     fn on_ready(&mut self, index: usize, writable: bool, read_closed: bool) {
-        loop {
-            let client = &mut self.clients[index];
-            let Some(connection) = &mut client.connection else {
-                return;
-            };
-            let request = &self.plan.requests[client.record];
-            match connection.step(request, writable, read_closed) {
-                Ok(Step::Wait) => return,
-                Ok(Step::Answered(head)) => {
-                    let now = Instant::now();
-                    let record = client.record;
-                    let latency = now - client.due;
-                    let body = connection.body();
-                    let outcome = match head.status {
-                        200 => self
-                            .answers
-                            .check(record, body)
-                            .map_err(|w| Failure::wrong(&w)),
-                        status => Err(Failure::Status(status)),
-                    };
-                    match outcome {
-                        Ok(()) if now >= self.measures_from => {
-                            self.report.answered(latency, now < self.ends);
-                        }
-                        Ok(()) => {}
-                        Err(failure) => self.report.failed(&failure, record, body),
-                    }
-                    let reusable = connection.finish_response();
-                    let closes = head.close || !reusable || read_closed;
-                    if !self.begin_next(index, now, closes) {
-                        return;
-                    }
-                }
-                Err(lost) => {
-                    self.on_lost(index, lost);
-                    return;
-                }
-            }
+        let client = &mut self.clients[index];
+        let Some(connection) = &mut client.connection else {
+            return;
+        };
+        match connection.step(&self.plan.requests[client.record], writable, read_closed) {
+            Ok(Step::Wait) => {}
+            Ok(Step::Answered(head)) => self.on_answer(index, head, read_closed),
+            Err(lost) => self.on_lost(index, lost),
         }
     }
 
-    /// Whether the connection has a new request to send now.
-    fn begin_next(&mut self, index: usize, now: Instant, closes: bool) -> bool {
+    fn on_answer(&mut self, index: usize, head: Head, read_closed: bool) {
+        let now = Instant::now();
+        let client = &mut self.clients[index];
+        let Some(connection) = &mut client.connection else {
+            return;
+        };
+        let body = connection.body();
+        let outcome = match head.status {
+            200 => self
+                .answers
+                .check(client.record, body)
+                .map_err(|w| Failure::wrong(&w)),
+            status => Err(Failure::Status(status)),
+        };
+        match outcome {
+            Ok(()) if now < self.measures_from => {}
+            Ok(()) => self.report.answered(now - client.due, now < self.ends),
+            Err(failure) => self.report.failed(&failure, client.record, body),
+        }
+        let reusable = connection.finish_response() && !head.close && !read_closed;
+
+        if now >= self.ends {
+            self.drop_connection(index);
+            return;
+        }
+        self.renew_request(index, now);
+        if !reusable {
+            self.report.reconnected();
+            self.connect(index);
+            return;
+        }
+        let client = &mut self.clients[index];
+        let Some(connection) = &mut client.connection else {
+            return;
+        };
+        let deadline = now + self.plan.timeout;
+        if let Err(lost) = connection.begin_request(&self.plan.requests[client.record], deadline) {
+            self.on_lost(index, lost);
+        }
+    }
+
+    fn renew_request(&mut self, index: usize, now: Instant) {
         let record = self.take_record();
         let client = &mut self.clients[index];
         client.record = record;
         client.due = now;
         client.retried = false;
-        if now >= self.ends {
-            self.drop_connection(index);
-            return false;
-        }
-        if closes {
-            self.report.reconnected();
-            self.connect(index);
-            return false;
-        }
-        if let Some(connection) = &mut client.connection {
-            connection.begin_request(now + self.plan.timeout);
-        }
-        true
     }
 
     fn on_lost(&mut self, index: usize, lost: Lost) {
@@ -192,7 +194,7 @@ impl Driver<'_> {
     fn fail(&mut self, index: usize, failure: &Failure, record: usize) {
         self.report.failed(failure, record, b"");
         self.drop_connection(index);
-        self.clients[index].rests_until = Some(Instant::now() + TICK);
+        self.clients[index].rests_until = Instant::now() + TICK;
     }
 
     fn connect(&mut self, index: usize) {
@@ -222,11 +224,8 @@ impl Driver<'_> {
                 if let Some(lost) = connection.overdue(now) {
                     self.on_lost(index, lost);
                 }
-            } else if client.rests_until.is_some_and(|until| now >= until) && now < self.ends {
-                client.rests_until = None;
-                client.due = now;
-                client.retried = false;
-                client.record = self.take_record();
+            } else if (client.rests_until..self.ends).contains(&now) {
+                self.renew_request(index, now);
                 self.connect(index);
             }
         }

@@ -260,26 +260,29 @@ fn parse_head(head: &[u8]) -> Result<(Head, Framing), Malformed> {
 }
 
 fn parse_status_line(line: &[u8]) -> Result<(u16, u8), Malformed> {
-    match line {
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            minor @ (b'0' | b'1'),
-            b' ',
-            a @ b'1'..=b'9',
-            b @ b'0'..=b'9',
-            c @ b'0'..=b'9',
-            rest @ ..,
-        ] if matches!(rest, [] | [b' ', ..]) => {
+    let malformed = Malformed("not an HTTP/1 status line");
+    let (version, rest) = line.split_at_checked(9).ok_or(malformed)?;
+    let [
+        b'H',
+        b'T',
+        b'T',
+        b'P',
+        b'/',
+        b'1',
+        b'.',
+        minor @ (b'0' | b'1'),
+        b' ',
+    ] = version
+    else {
+        return Err(malformed);
+    };
+    match rest {
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']
+        | [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ', ..] => {
             let digit = |byte: &u8| u16::from(byte - b'0');
             Ok((digit(a) * 100 + digit(b) * 10 + digit(c), *minor))
         }
-        _ => Err(Malformed("not an HTTP/1 status line")),
+        _ => Err(malformed),
     }
 }
 

@@ -3,13 +3,21 @@
 //! Nothing here knows a runtime, HTTP, JSON records or SQL. A loader turns an untrusted file into a
 //! checked [`Engine`]; after that prediction cannot fail.
 
+mod document;
 mod error;
+mod forest;
 mod signature;
+mod xgboost;
 
 pub use error::LoadError;
 pub use signature::{Feature, FeatureKind, Output, Precision, Signature};
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
+
+/// The largest model file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 2 << 30;
 
 /// A view of `n × width` input values, row-major. `NaN` means "missing".
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +30,16 @@ impl<'a> Rows<'a> {
     /// # Panics
     /// If `values` is not a whole number of rows of `width` (at least one feature).
     pub fn new(values: &'a [f64], width: usize) -> Self {
-        assert!(width > 0 && values.len().is_multiple_of(width), "ragged rows");
+        assert!(
+            width > 0 && values.len().is_multiple_of(width),
+            "ragged rows"
+        );
         Self { values, width }
+    }
+
+    /// Values in a row.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Number of rows.
@@ -58,8 +74,49 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]);
 }
 
+/// What a loader may be told about a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The boosting iterations whose trees count: the first and the one after the last, where an
+    /// end of 0 means "to the last", as in XGBoost's `iteration_range`. `None` takes the
+    /// iterations up to the best one where early stopping has noted it in the file, as XGBoost's
+    /// scikit-learn interface does, else all. Models without iterations ignore it.
+    pub iteration_range: Option<(u32, u32)>,
+}
+
 /// Loads a model file, the format being told by its content.
+///
+/// # Errors
+/// If the file cannot be read, is no model, is damaged, or asks for something no engine has. The
+/// message names the place.
 pub fn load(path: &Path) -> Result<Box<dyn Engine>, LoadError> {
-    let _ = path;
-    unimplemented!()
+    load_with(path, &LoadOptions::default())
+}
+
+/// [`load`] with options.
+///
+/// # Errors
+/// As [`load`], and if the file has not the iterations asked for.
+pub fn load_with(path: &Path, options: &LoadOptions) -> Result<Box<dyn Engine>, LoadError> {
+    let refuse = |message: String| LoadError {
+        file: path.display().to_string(),
+        message,
+    };
+    let mut bytes = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| refuse(error.to_string()))?;
+    if read as u64 > FILE_BYTES_MAX {
+        return Err(refuse(format!("larger than {FILE_BYTES_MAX} bytes")));
+    }
+    load_bytes(&bytes, options).map_err(|fault| refuse(fault.0))
+}
+
+/// Formats are told apart by how their files begin.
+fn load_bytes(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, document::Fault> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => xgboost::load(bytes, options),
+        Some(_) => Err(document::Fault::new("not a model file of a known format")),
+        None => Err(document::Fault::new("the file is empty")),
+    }
 }

@@ -208,6 +208,7 @@ async fn connect(url: &str, connections_max: u32) -> Result<DatabaseConnection, 
         Some(path) => format!("sqlite:{path}?mode=rwc"),
         None => url.to_owned(),
     };
+    let is_file = url.starts_with("sqlite:");
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections_max)
@@ -222,5 +223,12 @@ async fn connect(url: &str, connections_max: u32) -> Result<DatabaseConnection, 
                 .foreign_keys(true)
                 .pragma("secure_delete", "ON")
         });
+    if is_file {
+        // A file's connection does not go stale, and each counts `data_version` for itself: were
+        // the watching one replaced, a write at that moment could go unnoticed.
+        options
+            .idle_timeout(None::<Duration>)
+            .max_lifetime(None::<Duration>);
+    }
     Database::connect(options).await
 }

@@ -38,24 +38,24 @@ pub struct ApiError {
 /// The body of every error answer.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ErrorEnvelope)]
-pub struct Envelope<'a> {
+pub struct Envelope {
     /// The error itself.
-    error: EnvelopeError<'a>,
+    error: EnvelopeError,
 }
 
 #[derive(Serialize, ToSchema)]
-struct EnvelopeError<'a> {
+struct EnvelopeError {
     /// For programs.
     #[schema(example = "VALIDATION_ERROR")]
-    code: &'a str,
+    code: &'static str,
     /// For people.
     #[schema(example = "2 fields are invalid")]
-    message: &'a str,
+    message: Cow<'static, str>,
     /// Every wrong field at once; empty for other errors.
-    details: &'a [FieldError],
+    details: Vec<FieldError>,
     /// Names this request in the server's log.
     #[schema(example = "req_01JD3V9K2Q4W")]
-    request_id: &'a str,
+    request_id: String,
 }
 
 impl ApiError {
@@ -196,9 +196,9 @@ impl ApiError {
         let envelope = Envelope {
             error: EnvelopeError {
                 code: self.code,
-                message: &self.message,
-                details: &self.details,
-                request_id: request_id.as_str(),
+                message: self.message.clone(),
+                details: self.details.clone(),
+                request_id: request_id.as_str().to_owned(),
             },
         };
         let mut response = (self.status, axum::Json(envelope)).into_response();

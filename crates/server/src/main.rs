@@ -1,1 +1,31 @@
-fn main() {}
+//! Auspex: trained models behind a production API, in one binary.
+
+mod app;
+mod cli;
+mod commands;
+mod config;
+mod connection;
+mod edge;
+mod health;
+mod listener;
+mod logs;
+mod metrics;
+mod reports;
+mod system;
+mod traces;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("auspex: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}

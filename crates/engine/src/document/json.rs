@@ -7,7 +7,12 @@ use std::borrow::Cow;
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value<'_>, Fault> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Fault(format!("byte {}: not UTF-8", error.valid_up_to())))?;
-    let mut parser = Parser { text, bytes, at: 0, budget: Budget::default() };
+    let mut parser = Parser {
+        text,
+        bytes,
+        at: 0,
+        budget: Budget::default(),
+    };
     let value = parser.value().and_then(|value| {
         parser.skip_spaces();
         match parser.peek() {
@@ -51,7 +56,10 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected(&self, wanted: &str) -> Fault {
-        let found = self.text.get(self.at..).and_then(|rest| rest.chars().next());
+        let found = self
+            .text
+            .get(self.at..)
+            .and_then(|rest| rest.chars().next());
         match found {
             Some(found) => Fault(format!("expected {wanted}, found {found:?}")),
             None => Fault(format!("expected {wanted}, but the file ends here")),
@@ -190,7 +198,10 @@ impl<'a> Parser<'a> {
         loop {
             let start = self.at;
             // Every byte this stops at is ASCII, so the slices below end on character borders.
-            while self.peek().is_some_and(|byte| byte != b'"' && byte != b'\\' && byte >= 0x20) {
+            while self
+                .peek()
+                .is_some_and(|byte| byte != b'"' && byte != b'\\' && byte >= 0x20)
+            {
                 self.at += 1;
             }
             let plain = &self.text[start..self.at];
@@ -292,12 +303,18 @@ mod tests {
 
     #[test]
     fn a_key_that_is_there_twice_is_refused() {
-        assert_eq!(fault(r#"{"a": 1, "b": 2, "a": 3}"#), "byte 24: `a` is there twice");
+        assert_eq!(
+            fault(r#"{"a": 1, "b": 2, "a": 3}"#),
+            "byte 24: `a` is there twice"
+        );
     }
 
     #[test]
     fn what_follows_the_document_is_refused() {
-        assert_eq!(fault("{} {}"), "byte 3: something follows the end of the document");
+        assert_eq!(
+            fault("{} {}"),
+            "byte 3: something follows the end of the document"
+        );
     }
 
     #[test]
@@ -316,7 +333,20 @@ mod tests {
 
     #[test]
     fn malformed_tokens_are_refused() {
-        for text in ["", "01x", "[1,]", "[1 2]", "{a: 1}", "\"\\q\"", "\"\\ud800\"", "-", "1.", "1e", "nul", "\"\n\""] {
+        for text in [
+            "",
+            "01x",
+            "[1,]",
+            "[1 2]",
+            "{a: 1}",
+            "\"\\q\"",
+            "\"\\ud800\"",
+            "-",
+            "1.",
+            "1e",
+            "nul",
+            "\"\n\"",
+        ] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(parse(b"\"\xff\"").is_err());

@@ -104,9 +104,7 @@ impl<'a> Value<'a> {
 
     fn as_float(&self) -> Result<f32, Fault> {
         match self {
-            #[expect(clippy::cast_possible_truncation, reason = "XGBoost computes in f32")]
             Self::Float(value) => Ok(*value as f32),
-            #[expect(clippy::cast_precision_loss, reason = "rounded to nearest, as written")]
             Self::Integer(value) => Ok(*value as f32),
             Self::Numeral(text) => numbers::parse_float(text),
             other => Err(other.expected("a number")),
@@ -146,12 +144,16 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value<'a>> {
-        let index = self.0.binary_search_by(|(key, _)| key.as_ref().cmp(name)).ok()?;
+        let index = self
+            .0
+            .binary_search_by(|(key, _)| key.as_ref().cmp(name))
+            .ok()?;
         Some(&self.0[index].1)
     }
 
     pub(crate) fn required(&self, name: &str) -> Result<&Value<'a>, Fault> {
-        self.get(name).ok_or_else(|| Fault(format!("`{name}` is missing")))
+        self.get(name)
+            .ok_or_else(|| Fault(format!("`{name}` is missing")))
     }
 
     pub(crate) fn object(&self, name: &str) -> Result<&Object<'a>, Fault> {
@@ -176,7 +178,9 @@ impl<'a> Object<'a> {
 
     /// A whole number that is written as text, as XGBoost writes its parameters.
     pub(crate) fn parameter(&self, name: &str) -> Result<Option<i64>, Fault> {
-        let Some(value) = self.get(name) else { return Ok(None) };
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
         let number = match value {
             Value::Text(text) => numbers::parse_integer(text.trim()),
             other => other.as_integer(),

@@ -47,11 +47,6 @@ impl Packed {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    reason = "the nearest f32 is what XGBoost takes"
-)]
 impl Numbers<'_> {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
@@ -64,12 +59,14 @@ impl Numbers<'_> {
         match self {
             Self::Text(text) => numerals(text).map(parse_float).collect(),
             Self::Packed(Packed::F32, bytes) => Ok(elements(bytes, f32::from_be_bytes).collect()),
-            Self::Packed(Packed::F64, bytes) => {
-                Ok(elements(bytes, f64::from_be_bytes).map(|value| value as f32).collect())
-            }
-            Self::Packed(..) => {
-                Ok(self.to_integers()?.into_iter().map(|value| value as f32).collect())
-            }
+            Self::Packed(Packed::F64, bytes) => Ok(elements(bytes, f64::from_be_bytes)
+                .map(|value| value as f32)
+                .collect()),
+            Self::Packed(..) => Ok(self
+                .to_integers()?
+                .into_iter()
+                .map(|value| value as f32)
+                .collect()),
         }
     }
 
@@ -93,23 +90,32 @@ impl Numbers<'_> {
 fn numerals(text: &str) -> impl Iterator<Item = &str> {
     // An empty list has no numeral, but splitting it would yield an empty one.
     let text = text.trim_ascii();
-    (!text.is_empty()).then(|| text.split(',').map(str::trim_ascii)).into_iter().flatten()
+    (!text.is_empty())
+        .then(|| text.split(',').map(str::trim_ascii))
+        .into_iter()
+        .flatten()
 }
 
 fn elements<const N: usize, T>(
     bytes: &[u8],
     decode: impl Fn([u8; N]) -> T,
 ) -> impl Iterator<Item = T> {
-    bytes.as_chunks::<N>().0.iter().map(move |chunk| decode(*chunk))
+    bytes
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .map(move |chunk| decode(*chunk))
 }
 
 /// The nearest `f32`; `NaN`, `Infinity` and `-Infinity` as XGBoost writes them.
 pub(super) fn parse_float(text: &str) -> Result<f32, Fault> {
-    text.parse().map_err(|_| Fault(format!("`{}` is not a number", shorten(text))))
+    text.parse()
+        .map_err(|_| Fault(format!("`{}` is not a number", shorten(text))))
 }
 
 pub(super) fn parse_integer(text: &str) -> Result<i64, Fault> {
-    text.parse().map_err(|_| Fault(format!("`{}` is not a whole number", shorten(text))))
+    text.parse()
+        .map_err(|_| Fault(format!("`{}` is not a whole number", shorten(text))))
 }
 
 /// Keeps an error message short whatever the file holds.

@@ -7,13 +7,20 @@ use std::borrow::Cow;
 
 /// Parses a whole file; anything after the value is an error.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value<'_>, Fault> {
-    let mut parser = Parser { bytes, at: 0, budget: Budget::default() };
-    let value = parser.marker().and_then(|marker| parser.value(marker)).and_then(|value| {
-        if parser.at == bytes.len() {
-            return Ok(value);
-        }
-        Err(Fault::new("something follows the end of the document"))
-    });
+    let mut parser = Parser {
+        bytes,
+        at: 0,
+        budget: Budget::default(),
+    };
+    let value = parser
+        .marker()
+        .and_then(|marker| parser.value(marker))
+        .and_then(|value| {
+            if parser.at == bytes.len() {
+                return Ok(value);
+            }
+            Err(Fault::new("something follows the end of the document"))
+        });
     value.map_err(|fault| fault.inside(format_args!("byte {}", parser.at)))
 }
 
@@ -73,7 +80,9 @@ impl<'a> Parser<'a> {
     fn length(&mut self) -> Result<usize, Fault> {
         let marker = self.marker()?;
         let Some(length) = self.integer(marker)? else {
-            return Err(Fault(format!("expected a length, found byte 0x{marker:02x}")));
+            return Err(Fault(format!(
+                "expected a length, found byte 0x{marker:02x}"
+            )));
         };
         usize::try_from(length).map_err(|_| Fault(format!("a length of {length}")))
     }
@@ -185,11 +194,29 @@ mod tests {
         for (bytes, expected) in cases {
             let bytes = object(bytes);
             let document = parse(&bytes).unwrap();
-            assert_eq!(document.as_object().unwrap().integers("a").unwrap(), expected);
+            assert_eq!(
+                document.as_object().unwrap().integers("a").unwrap(),
+                expected
+            );
         }
         let bytes = object(b"[$d#L\0\0\0\0\0\0\0\x01\x3f\x80\0\0");
-        assert_eq!(parse(&bytes).unwrap().as_object().unwrap().floats("a").unwrap(), [1.0]);
-        assert!(parse(&bytes).unwrap().as_object().unwrap().integers("a").is_err());
+        assert_eq!(
+            parse(&bytes)
+                .unwrap()
+                .as_object()
+                .unwrap()
+                .floats("a")
+                .unwrap(),
+            [1.0]
+        );
+        assert!(
+            parse(&bytes)
+                .unwrap()
+                .as_object()
+                .unwrap()
+                .integers("a")
+                .is_err()
+        );
     }
 
     #[test]
@@ -197,7 +224,10 @@ mod tests {
         for bytes in [b"[#L\0\0\0\0\0\0\0\x03Ti\x02F".as_slice(), b"[Ti\x02F]"] {
             let bytes = object(bytes);
             let document = parse(&bytes).unwrap();
-            assert_eq!(document.as_object().unwrap().integers("a").unwrap(), [1, 2, 0]);
+            assert_eq!(
+                document.as_object().unwrap().integers("a").unwrap(),
+                [1, 2, 0]
+            );
         }
     }
 
@@ -206,16 +236,28 @@ mod tests {
         let huge = object(b"[$d#L\x7f\xff\xff\xff\xff\xff\xff\xff");
         assert!(fault(&huge).contains("an array of"), "{}", fault(&huge));
         let long = object(b"[$U#L\0\0\0\x7f\0\0\0\0");
-        assert!(fault(&long).contains("bytes are announced"), "{}", fault(&long));
+        assert!(
+            fault(&long).contains("bytes are announced"),
+            "{}",
+            fault(&long)
+        );
         let negative = object(b"[#L\xff\xff\xff\xff\xff\xff\xff\xff");
-        assert!(fault(&negative).contains("a length of -1"), "{}", fault(&negative));
+        assert!(
+            fault(&negative).contains("a length of -1"),
+            "{}",
+            fault(&negative)
+        );
         assert!(parse(&object(b"[#L\0\0\0\x7f\0\0\0\0TTT")).is_err());
     }
 
     #[test]
     fn truncated_documents_and_trailing_bytes_are_refused() {
         let whole = object(b"[#L\0\0\0\0\0\0\0\x02S i\x02hi{}");
-        let whole = whole.iter().copied().filter(|byte| *byte != b' ').collect::<Vec<_>>();
+        let whole = whole
+            .iter()
+            .copied()
+            .filter(|byte| *byte != b' ')
+            .collect::<Vec<_>>();
         assert!(parse(&whole).is_ok());
         for end in 0..whole.len() {
             assert!(parse(&whole[..end]).is_err(), "first {end} bytes");

@@ -1,0 +1,156 @@
+//! The walk with AVX-512: sixteen trees in a register, four registers in flight.
+//!
+//! Node words are gathered; ranks are not: up to 64 of them, shortened to 16 bits, stay in two
+//! registers, and a permutation looks sixteen of them up at once (`vpermt2w`).
+
+#![expect(
+    unsafe_code,
+    reason = "gathers read through pointers, and the processor must be able to"
+)]
+
+use super::kernel::{Block, LANES, Narrow, TOP, Trees, Walk};
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Ranks that two registers hold.
+pub(super) const SLOTS_MAX: usize = 64;
+
+/// Blocks that are walked at the same time, so that their gathers overlap.
+const IN_FLIGHT: usize = 4;
+
+/// Walks with AVX-512. There is one only where the processor has it.
+#[derive(Debug)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    /// The kernel, if this processor can run it.
+    pub(super) fn detect() -> Option<&'static Self> {
+        static KERNEL: Avx512 = Avx512(());
+        let able = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        able.then_some(&KERNEL)
+    }
+}
+
+impl Walk<Narrow> for Avx512 {
+    fn name(&self) -> &'static str {
+        "avx-512"
+    }
+
+    fn add(&self, trees: &Trees<Narrow>, blocks: Range<usize>, ranks: &[u32], sums: &mut [f32]) {
+        // SAFETY: `detect` is the only maker of `self` and has found both features.
+        unsafe { add(trees, &trees.blocks[blocks], ranks, sums) }
+    }
+}
+
+/// # Panics
+/// If `ranks` is shorter than [`SLOTS_MAX`] or a node's place does not fit a gather's index.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add(trees: &Trees<Narrow>, blocks: &[Block<Narrow>], ranks: &[u32], sums: &mut [f32]) {
+    assert!(
+        i32::try_from(trees.nodes.len()).is_ok(),
+        "too many nodes for a gather"
+    );
+    assert_eq!(
+        trees.nodes.len(),
+        trees.values.len(),
+        "a value for every node"
+    );
+    let ranks = pack(ranks);
+    let (groups, rest) = blocks.as_chunks::<IN_FLIGHT>();
+    for group in groups {
+        add_group(trees, group, ranks, sums);
+    }
+    for block in rest {
+        add_group(trees, std::array::from_ref(block), ranks, sums);
+    }
+}
+
+/// Shortens 64 ranks to the 16 highest bits, of which they use twelve.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pack(ranks: &[u32]) -> [__m512i; 2] {
+    let (chunks, _) = ranks[..SLOTS_MAX].as_chunks::<LANES>();
+    // Masked, for a rank beyond the highest would lead a walk out of its leaf.
+    let highest = _mm512_set1_epi32(0xFFF0);
+    let half = |chunk: &[u32; LANES]| {
+        _mm512_cvtepi32_epi16(_mm512_and_si512(
+            _mm512_srli_epi32::<16>(load(chunk)),
+            highest,
+        ))
+    };
+    let pair = |a, b| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(a)), half(b));
+    [pair(&chunks[0], &chunks[1]), pair(&chunks[2], &chunks[3])]
+}
+
+#[target_feature(enable = "avx512f")]
+fn load(words: &[u32; LANES]) -> __m512i {
+    // SAFETY: the array is 64 bytes, and the load asks for no alignment.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+/// Walks some blocks at once and adds their leaves in the order of the trees.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_group<const BLOCKS: usize>(
+    trees: &Trees<Narrow>,
+    blocks: &[Block<Narrow>; BLOCKS],
+    ranks: [__m512i; 2],
+    sums: &mut [f32],
+) {
+    let mut roots = [_mm512_setzero_si512(); BLOCKS];
+    let mut at = roots;
+    let mut steps = 0;
+    for (index, block) in blocks.iter().enumerate() {
+        roots[index] = load(&block.roots);
+        at[index] = next(walk_top(&block.top, ranks), roots[index], ranks);
+        steps = steps.max(block.steps);
+    }
+    for _ in 0..steps {
+        for (at, root) in at.iter_mut().zip(&roots) {
+            // SAFETY: walks stay inside `nodes` (the invariant of `Trees`), whose length fits.
+            let words = unsafe { _mm512_i32gather_epi32::<4>(*at, trees.nodes.as_ptr().cast()) };
+            *at = next(words, *root, ranks);
+        }
+    }
+    for (at, block) in at.iter().zip(blocks) {
+        let mut leaves = [0.0f32; LANES];
+        // SAFETY: as above, and `values` is as long as `nodes`; the array is 64 bytes.
+        unsafe {
+            let gathered = _mm512_i32gather_ps::<4>(*at, trees.values.as_ptr().cast());
+            _mm512_storeu_ps(leaves.as_mut_ptr(), gathered);
+        }
+        for lane in 0..block.count {
+            sums[block.outputs[lane] as usize] += leaves[lane];
+        }
+    }
+}
+
+/// The words of the third level that a row meets.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn walk_top(top: &[[Narrow; LANES]; TOP], ranks: [__m512i; 2]) -> __m512i {
+    let words = |place: usize| load(&top[place].map(|word| word.0));
+    let first = goes_right(words(0), ranks);
+    let second = goes_right(_mm512_mask_blend_epi32(first, words(1), words(2)), ranks);
+    let left = _mm512_mask_blend_epi32(second, words(3), words(4));
+    let right = _mm512_mask_blend_epi32(second, words(5), words(6));
+    _mm512_mask_blend_epi32(first, left, right)
+}
+
+/// Places of the next nodes in `nodes`.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn next(words: __m512i, roots: __m512i, ranks: [__m512i; 2]) -> __m512i {
+    let children = _mm512_add_epi32(_mm512_and_si512(words, _mm512_set1_epi32(0xFFF)), roots);
+    let right = goes_right(words, ranks);
+    _mm512_mask_add_epi32(children, right, children, _mm512_set1_epi32(1))
+}
+
+/// Where a row's rank is greater than the node's.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn goes_right(words: __m512i, [low, high]: [__m512i; 2]) -> __mmask16 {
+    // Four bits up, the slot is where the permutation looks for the index of the upper halves;
+    // what is above its six bits is ignored. The lower halves become zero.
+    let slots = _mm512_slli_epi32::<4>(words);
+    let ranks = _mm512_maskz_permutex2var_epi16(0xAAAA_AAAA, low, slots, high);
+    _mm512_cmpgt_epu32_mask(ranks, words)
+}

@@ -1,0 +1,189 @@
+//! What a kernel walks: node words, blocks of trees, and the trait a kernel implements.
+//!
+//! A node word holds the rank of its threshold in its highest bits and, below, the slot of the
+//! feature and the place of its left child in the tree; the right child is next to it. With a
+//! value's rank in the same highest bits, `next = child + (rank > word)` is one comparison of
+//! whole words, because the lower bits can only make the word greater. A leaf is its own child and
+//! its rank field is all ones, which no rank exceeds: a walk that has reached it stays.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// Trees that are walked together.
+pub(super) const LANES: usize = 16;
+
+/// A packed node.
+pub(super) trait NodeWord: Copy + Debug + Send + Sync + 'static {
+    /// A rank, shifted to where a node has its own.
+    type Rank: Copy + Default + Debug + Ord;
+
+    const BYTES: usize = size_of::<Self>();
+    /// The highest rank a value may have.
+    const RANK_MAX: u32;
+    /// How many slots a node can tell apart.
+    const SLOTS_MAX: usize;
+    /// How many nodes a tree may have.
+    const NODES_MAX: usize;
+    /// How many ranks a kernel may look at from a row's first one on.
+    const RANKS_MIN: usize;
+
+    fn split(rank: u32, slot: u32, child: u32) -> Self;
+    fn leaf(own: u32) -> Self;
+    fn rank(rank: u32) -> Self::Rank;
+    /// The ranks a node may ask for; where that is a fixed number, `next` needs no bounds check.
+    fn view(ranks: &[Self::Rank]) -> &[Self::Rank];
+    /// Place of the left child in the tree, or of the leaf itself.
+    fn child(self) -> u32;
+    /// Whether a row goes right.
+    fn goes_right(self, ranks: &[Self::Rank]) -> bool;
+    /// Place of the next node in the tree.
+    #[inline]
+    fn next(self, ranks: &[Self::Rank]) -> u32 {
+        self.child() + u32::from(self.goes_right(ranks))
+    }
+}
+
+/// Four bytes: rank 12 bits, slot 8, child 12.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Narrow(pub(super) u32);
+
+impl NodeWord for Narrow {
+    type Rank = u32;
+    const RANK_MAX: u32 = 0xFFF;
+    const SLOTS_MAX: usize = 1 << 8;
+    const NODES_MAX: usize = 1 << 12;
+    const RANKS_MIN: usize = Self::SLOTS_MAX;
+
+    fn split(rank: u32, slot: u32, child: u32) -> Self {
+        debug_assert!(rank < Self::RANK_MAX && slot < 1 << 8 && child < 1 << 12);
+        Self(rank << 20 | slot << 12 | child)
+    }
+
+    fn leaf(own: u32) -> Self {
+        debug_assert!(own < 1 << 12);
+        Self(Self::RANK_MAX << 20 | own)
+    }
+
+    fn rank(rank: u32) -> u32 {
+        rank << 20
+    }
+
+    #[inline]
+    fn view(ranks: &[u32]) -> &[u32] {
+        &ranks[..Self::SLOTS_MAX]
+    }
+
+    #[inline]
+    fn child(self) -> u32 {
+        self.0 & 0xFFF
+    }
+
+    #[inline]
+    fn goes_right(self, ranks: &[u32]) -> bool {
+        ranks[(self.0 >> 12 & 0xFF) as usize] > self.0
+    }
+}
+
+/// Eight bytes: rank 24 bits, slot 16, child 24.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wide(u64);
+
+impl NodeWord for Wide {
+    type Rank = u64;
+    const RANK_MAX: u32 = 0xFF_FFFF;
+    const SLOTS_MAX: usize = 1 << 16;
+    const NODES_MAX: usize = 1 << 24;
+    const RANKS_MIN: usize = 1;
+
+    fn split(rank: u32, slot: u32, child: u32) -> Self {
+        debug_assert!(rank < Self::RANK_MAX && slot < 1 << 16 && child < 1 << 24);
+        Self(u64::from(rank) << 40 | u64::from(slot) << 24 | u64::from(child))
+    }
+
+    fn leaf(own: u32) -> Self {
+        debug_assert!(own < 1 << 24);
+        Self(u64::from(Self::RANK_MAX) << 40 | u64::from(own))
+    }
+
+    fn rank(rank: u32) -> u64 {
+        u64::from(rank) << 40
+    }
+
+    #[inline]
+    fn view(ranks: &[u64]) -> &[u64] {
+        ranks
+    }
+
+    #[inline]
+    fn child(self) -> u32 {
+        (self.0 & 0xFF_FFFF) as u32
+    }
+
+    #[inline]
+    fn goes_right(self, ranks: &[u64]) -> bool {
+        ranks[(self.0 >> 24 & 0xFFFF) as usize] > self.0
+    }
+}
+
+/// Compiled trees.
+///
+/// Invariant: from every root of a block, any number of steps with any ranks stays inside `nodes`,
+/// and `values` is as long as `nodes`. Kernels rely on it; only `compile` makes this type.
+#[derive(Debug)]
+pub(super) struct Trees<N> {
+    pub(super) nodes: Vec<N>,
+    /// What the leaf at the same place adds.
+    pub(super) values: Vec<f32>,
+    pub(super) blocks: Vec<Block<N>>,
+}
+
+/// Nodes in the first three levels of a tree.
+pub(super) const TOP: usize = 7;
+
+/// Up to [`LANES`] consecutive trees.
+#[derive(Debug)]
+pub(super) struct Block<N> {
+    /// Copies of the first three levels, node by node: the children of `top[i]` are `top[2 i + 1]`
+    /// and `top[2 i + 2]`, a leaf being its own. These levels are read for every row, and here the
+    /// trees have them side by side.
+    pub(super) top: [[N; LANES]; TOP],
+    /// Place of each root in `nodes`; lanes beyond `count` repeat the last tree.
+    pub(super) roots: [u32; LANES],
+    /// Which sum each tree adds to.
+    pub(super) outputs: [u32; LANES],
+    /// How many lanes count.
+    pub(super) count: usize,
+    /// Steps after `top` until every walk has reached its leaf.
+    pub(super) steps: u32,
+}
+
+impl<N> Trees<N> {
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.nodes[..]) + size_of_val(&self.values[..]) + size_of_val(&self.blocks[..])
+    }
+}
+
+/// A way to walk trees.
+pub(super) trait Walk<N: NodeWord>: Debug + Send + Sync {
+    /// Name for people.
+    fn name(&self) -> &'static str;
+
+    /// Adds the leaves that one row reaches in some blocks of trees to its sums, in the order of
+    /// the trees. `ranks` begins with the row's ranks and has at least [`NodeWord::RANKS_MIN`]
+    /// elements more than its slots need.
+    fn add(&self, trees: &Trees<N>, blocks: Range<usize>, ranks: &[N::Rank], sums: &mut [f32]);
+}
+
+/// The fastest kernel for four-byte nodes on this machine.
+pub(super) fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow> {
+    #[cfg(target_arch = "x86_64")]
+    if slots <= super::avx512::SLOTS_MAX
+        && std::env::var_os("NOAVX").is_none()
+        && let Some(kernel) = super::avx512::Avx512::detect()
+    {
+        return kernel;
+    }
+    let _ = slots;
+    &super::scalar::Scalar
+}

@@ -1,0 +1,366 @@
+//! Reading and checking everything around the trees: parameters, features, booster, range.
+
+use super::linear::Linear;
+use super::objective::Objective;
+use super::{Booster, Model, tree};
+use crate::LoadOptions;
+use crate::document::{Fault, Object, Value, named};
+use crate::forest::{Forest, Tree};
+use crate::signature::{Feature, FeatureKind, Precision, Signature};
+
+/// How many features a model may have.
+const FEATURES_MAX: usize = 1 << 18;
+
+/// How many margins a row may have.
+const GROUPS_MAX: usize = 1 << 16;
+
+/// Reads a whole document.
+pub(super) fn read(document: &Value<'_>, options: &LoadOptions) -> Result<Model, Fault> {
+    let document = document.as_object()?;
+    let Some(learner) = document.get("learner") else {
+        return Err(Fault::new("`learner` is missing: this is no XGBoost model"));
+    };
+    let version = read_version(document)?;
+    read_learner(learner.as_object()?, version, options).map_err(named("learner"))
+}
+
+/// Major and minor version of the library that wrote the file; files before 1.0 had none.
+fn read_version(document: &Object<'_>) -> Result<(i64, i64), Fault> {
+    let Some(version) = document.get("version") else {
+        return Ok((1, 0));
+    };
+    match version.to_integers().map_err(named("version"))?.as_slice() {
+        [major, minor, ..] => Ok((*major, *minor)),
+        _ => Err(Fault::new("`version`: expected major, minor, patch")),
+    }
+}
+
+fn read_learner(
+    learner: &Object<'_>,
+    version: (i64, i64),
+    options: &LoadOptions,
+) -> Result<Model, Fault> {
+    let parameters = learner.object("learner_model_param")?;
+    let shape = Shape::read(parameters).map_err(named("learner_model_param"))?;
+    let objective = learner
+        .object("objective")?
+        .text("name")
+        .map_err(named("objective"))?;
+    let objective = Objective::new(objective, version)?;
+    let output = objective.output(shape.groups, shape.classes)?;
+    let (features, named) = read_features(learner, shape.features)?;
+    let mut base_margins = read_base_scores(parameters, &shape)?
+        .into_iter()
+        .map(|base_score| objective.margin(base_score))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let gradient_booster = learner.object("gradient_booster")?;
+    let name = gradient_booster
+        .text("name")
+        .map_err(self::named("gradient_booster"))?;
+    let booster = match name {
+        "gbtree" | "dart" => read_trees(
+            gradient_booster,
+            name,
+            &shape,
+            read_range(learner, options)?,
+        ),
+        "gblinear" => {
+            // The library takes the first intercept for every output of a linear model.
+            let first = base_margins[0];
+            base_margins.fill(first);
+            Linear::read(gradient_booster, shape.features, shape.groups).map(Booster::Linear)
+        }
+        other => Err(Fault(format!("the booster `{other}` is not supported"))),
+    };
+    let booster = booster.map_err(self::named("gradient_booster"))?;
+    let signature = Signature {
+        features,
+        named,
+        output,
+        precision: Precision::F32,
+    };
+    Ok(Model {
+        signature,
+        booster,
+        objective,
+        base_margins,
+    })
+}
+
+/// Numbers of inputs and outputs.
+struct Shape {
+    features: usize,
+    /// As the file says it: 0 where the objective is no classification.
+    classes: usize,
+    /// Margins a row: one a class or target.
+    groups: usize,
+}
+
+impl Shape {
+    fn read(parameters: &Object<'_>) -> Result<Self, Fault> {
+        let count = |name: &str, least: i64, most: usize| {
+            let value = parameters.parameter(name)?.unwrap_or(least);
+            let count = usize::try_from(value).ok().filter(|&count| count <= most);
+            count
+                .filter(|_| value >= least)
+                .ok_or_else(|| Fault(format!("`{name}`: {value} is outside {least}..={most}")))
+        };
+        parameters.required("num_feature")?;
+        let features = count("num_feature", 1, FEATURES_MAX)?;
+        let classes = count("num_class", 0, GROUPS_MAX)?;
+        let targets = count("num_target", 1, GROUPS_MAX)?;
+        Ok(Self {
+            features,
+            classes,
+            groups: classes.max(targets),
+        })
+    }
+}
+
+/// Intercepts, one a group. Up to 3.0 the file has a number in a string, since then a list in it.
+fn read_base_scores(parameters: &Object<'_>, shape: &Shape) -> Result<Vec<f32>, Fault> {
+    let text = parameters
+        .text("base_score")
+        .map_err(named("learner_model_param"))?;
+    let malformed = || {
+        Fault(format!(
+            "`base_score`: `{}` is not a number or a list of them",
+            text
+        ))
+    };
+    let list = text
+        .trim()
+        .strip_prefix('[')
+        .and_then(|list| list.strip_suffix(']'));
+    let scores = list
+        .unwrap_or(text)
+        .split(',')
+        .map(|score| score.trim().parse::<f32>().map_err(|_| malformed()))
+        .collect::<Result<Vec<_>, _>>()?;
+    match scores.len() {
+        1 => Ok(vec![scores[0]; shape.groups]),
+        count if count == shape.groups => Ok(scores),
+        count => Err(Fault(format!(
+            "`base_score`: {count} of them for {} outputs",
+            shape.groups
+        ))),
+    }
+}
+
+/// Names and types, or `f0`, `f1`, … of numbers, as the library names them itself.
+fn read_features(learner: &Object<'_>, width: usize) -> Result<(Vec<Feature>, bool), Fault> {
+    let column = |name: &str| {
+        let Some(values) = learner.get(name) else {
+            return Ok(None);
+        };
+        let values = values.as_list().map_err(named(name))?;
+        match values.len() {
+            0 => Ok(None),
+            count if count == width => Ok(Some(values)),
+            count => Err(Fault(format!(
+                "`{name}`: {count} of them for {width} features"
+            ))),
+        }
+    };
+    let names = column("feature_names")?;
+    let types = column("feature_types")?;
+    let features = (0..width).map(|index| {
+        let name = match names {
+            Some(names) => names[index]
+                .as_text()
+                .map_err(named("feature_names"))?
+                .to_owned(),
+            None => format!("f{index}"),
+        };
+        let kind = match types {
+            Some(types) => types[index].as_text().map_err(named("feature_types"))?,
+            None => "float",
+        };
+        let kind = match kind {
+            "int" => FeatureKind::Integer,
+            "i" => FeatureKind::Boolean,
+            "c" => {
+                return Err(Fault(format!(
+                    "`feature_types`: `{name}` is categorical, which is not supported"
+                )));
+            }
+            _ => FeatureKind::Number,
+        };
+        Ok(Feature { name, kind })
+    });
+    Ok((features.collect::<Result<_, _>>()?, names.is_some()))
+}
+
+/// First iteration and the one after the last, 0 standing for all.
+fn read_range(learner: &Object<'_>, options: &LoadOptions) -> Result<(u32, u32), Fault> {
+    if let Some(range) = options.iteration_range {
+        return Ok(range);
+    }
+    let Some(attributes) = learner.get("attributes") else {
+        return Ok((0, 0));
+    };
+    let attributes = attributes.as_object().map_err(named("attributes"))?;
+    let best = attributes
+        .parameter("best_iteration")
+        .map_err(named("attributes"))?;
+    let Some(best) = best else { return Ok((0, 0)) };
+    match u32::try_from(best)
+        .ok()
+        .and_then(|best| best.checked_add(1))
+    {
+        Some(end) => Ok((0, end)),
+        None => Err(Fault(format!(
+            "`attributes`: `best_iteration`: {best} is no iteration"
+        ))),
+    }
+}
+
+fn read_trees(
+    booster: &Object<'_>,
+    name: &str,
+    shape: &Shape,
+    range: (u32, u32),
+) -> Result<Booster, Fault> {
+    // Old files have a whole gbtree inside dart and the weights beside it; newer ones are a gbtree
+    // whose model has weights.
+    let holder = if name == "dart" {
+        booster.object("gbtree")?
+    } else {
+        booster
+    };
+    let model = holder.object("model")?;
+    refuse_categories(model)?;
+    let weights = match (model.get("weight_drop"), booster.get("weight_drop")) {
+        (_, Some(weights)) | (Some(weights), None) => {
+            Some(weights.to_floats().map_err(named("weight_drop"))?)
+        }
+        (None, None) => None,
+    };
+    let trees = model.list("trees")?;
+    let groups = model.integers("tree_info")?;
+    if groups.len() != trees.len() {
+        return Err(Fault(format!(
+            "`tree_info`: {} for {} trees",
+            groups.len(),
+            trees.len()
+        )));
+    }
+    let weights = weights.unwrap_or_default();
+    if weights.len() > trees.len() {
+        return Err(Fault(format!(
+            "`weight_drop`: {} for {} trees",
+            weights.len(),
+            trees.len()
+        )));
+    }
+    let name = if name == "dart" || !weights.is_empty() {
+        "dart"
+    } else {
+        "gbtree"
+    };
+
+    let rounds = read_rounds(model, &groups)?;
+    let range = select(&rounds, range)?;
+    let mut read = Vec::with_capacity(range.len());
+    for (index, (tree, &group)) in trees.iter().zip(&groups).enumerate() {
+        // All are read, so that a broken tree is found even where it is not used.
+        let weight = weights.get(index).copied().unwrap_or(1.0);
+        let tree = read_tree(tree, index, group, weight, shape)
+            .map_err(|fault| fault.inside(format_args!("tree {index}")))?;
+        if range.contains(&index) {
+            read.push(tree);
+        }
+    }
+    Ok(Booster::Trees {
+        name,
+        forest: Forest::new(&read, shape.features)?,
+    })
+}
+
+fn read_tree(
+    tree: &Value<'_>,
+    index: usize,
+    group: i64,
+    weight: f32,
+    shape: &Shape,
+) -> Result<Tree, Fault> {
+    let tree = tree.as_object()?;
+    if let Some(id) = tree.parameter("id")?
+        && usize::try_from(id) != Ok(index)
+    {
+        return Err(Fault(format!("`id`: {id} in place {index}")));
+    }
+    let Some(group) = u32::try_from(group)
+        .ok()
+        .filter(|&group| (group as usize) < shape.groups)
+    else {
+        return Err(Fault(format!(
+            "`tree_info`: output {group} is outside 0..{}",
+            shape.groups
+        )));
+    };
+    tree::read(tree, shape.features, group, weight)
+}
+
+/// Since 3.1 a model keeps the strings of its categories.
+fn refuse_categories(model: &Object<'_>) -> Result<(), Fault> {
+    let Some(categories) = model.get("cats") else {
+        return Ok(());
+    };
+    let categories = categories.as_object().map_err(named("cats"))?;
+    match categories.get("enc") {
+        Some(encoded) if !encoded.as_list().map_err(named("cats"))?.is_empty() => {
+            Err(Fault::new("`cats`: categorical features are not supported"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Number of trees before each iteration and after the last.
+fn read_rounds(model: &Object<'_>, groups: &[i64]) -> Result<Vec<usize>, Fault> {
+    let trees = groups.len();
+    if let Some(rounds) = model.get("iteration_indptr") {
+        let rounds = rounds.to_integers().map_err(named("iteration_indptr"))?;
+        let rounds: Option<Vec<usize>> = rounds
+            .into_iter()
+            .map(|round| usize::try_from(round).ok())
+            .collect();
+        return rounds
+            .filter(|rounds| rounds.is_sorted() && rounds.first() == Some(&0))
+            .filter(|rounds| rounds.last() == Some(&trees))
+            .ok_or_else(|| {
+                Fault(format!(
+                    "`iteration_indptr`: does not ascend from 0 to {trees} trees"
+                ))
+            });
+    }
+    // Before 1.7 (no `iteration_indptr`) an iteration had the same trees for every output.
+    let parameters = model.object("gbtree_model_param")?;
+    let parallel = parameters
+        .parameter("num_parallel_tree")
+        .map_err(named("gbtree_model_param"))?;
+    let outputs = groups.iter().max().map_or(1, |most| most.saturating_add(1));
+    let per_round = outputs.checked_mul(parallel.unwrap_or(1).max(1));
+    match per_round.and_then(|count| usize::try_from(count).ok()) {
+        Some(count) if count > 0 && trees.is_multiple_of(count) => {
+            Ok((0..=trees).step_by(count).collect())
+        }
+        _ => Err(Fault(format!(
+            "`tree_info`: {trees} trees are not whole iterations"
+        ))),
+    }
+}
+
+/// The trees of a range of iterations.
+fn select(rounds: &[usize], (begin, end): (u32, u32)) -> Result<std::ops::Range<usize>, Fault> {
+    let last = rounds.len() - 1;
+    let end = if end == 0 { last } else { end as usize };
+    let begin = begin as usize;
+    if begin > end || end > last {
+        return Err(Fault(format!(
+            "iterations {begin}..{end} are asked for, the model has {last}"
+        )));
+    }
+    Ok(rounds[begin]..rounds[end])
+}

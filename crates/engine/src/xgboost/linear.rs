@@ -1,0 +1,55 @@
+//! The `gblinear` booster: one weight a feature and output, and a bias an output.
+
+use crate::Rows;
+use crate::document::{Fault, Object};
+
+/// Weights of a linear model.
+#[derive(Debug)]
+pub(super) struct Linear {
+    /// `weights[feature * outputs + output]`; the biases follow the last feature.
+    weights: Vec<f32>,
+}
+
+impl Linear {
+    /// Reads `gradient_booster` for rows of `width` features and `outputs` outputs.
+    pub(super) fn read(booster: &Object<'_>, width: usize, outputs: usize) -> Result<Self, Fault> {
+        let weights = booster
+            .object("model")
+            .and_then(|model| model.floats("weights"))?;
+        let expected = (width + 1) * outputs;
+        if weights.len() != expected {
+            return Err(Fault(format!(
+                "`weights`: {} of them where {width} features and {outputs} outputs need {expected}",
+                weights.len()
+            )));
+        }
+        match weights.iter().position(|weight| !weight.is_finite()) {
+            Some(index) => Err(Fault(format!("`weights`: number {index} is not finite"))),
+            None => Ok(Self { weights }),
+        }
+    }
+
+    /// How many numbers the model consists of.
+    pub(super) fn weights(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Adds bias and weighted values to the sums of every row; missing values add nothing.
+    pub(super) fn add(&self, rows: Rows<'_>, sums: &mut [f32], outputs: usize) {
+        let (weights, biases) = self.weights.split_at(self.weights.len() - outputs);
+        for (index, sums) in sums.chunks_exact_mut(outputs).enumerate() {
+            for (sum, bias) in sums.iter_mut().zip(biases) {
+                *sum += bias;
+            }
+            for (value, weights) in rows.row(index).iter().zip(weights.chunks_exact(outputs)) {
+                let value = *value as f32;
+                if value.is_nan() {
+                    continue;
+                }
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum += value * weight;
+                }
+            }
+        }
+    }
+}

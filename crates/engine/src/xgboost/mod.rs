@@ -1,0 +1,90 @@
+//! XGBoost models as the library saves them since 1.0, in JSON and in UBJSON.
+//!
+//! What is read follows the library's own loader (`src/learner.cc`, `src/gbm`, `src/tree` of
+//! dmlc/xgboost) and its published schema (`doc/model.schema`). A file is checked as a whole before
+//! anything is computed from it. What cannot be computed exactly is refused, never approximated.
+
+mod learner;
+mod linear;
+mod objective;
+mod tree;
+
+use crate::document::{self, Fault};
+use crate::forest::Forest;
+use crate::{Engine, LoadOptions, Rows, Signature};
+use linear::Linear;
+use objective::Objective;
+use std::cell::RefCell;
+
+/// A loaded XGBoost model.
+#[derive(Debug)]
+struct Model {
+    signature: Signature,
+    booster: Booster,
+    objective: Objective,
+    /// What a row's sums start from, one an output, behind the link.
+    base_margins: Vec<f32>,
+}
+
+#[derive(Debug)]
+enum Booster {
+    Trees { name: &'static str, forest: Forest },
+    Linear(Linear),
+}
+
+/// Loads a JSON or UBJSON model, told apart by the byte after the opening brace.
+pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    // UBJSON continues with the length of a key, JSON with white space, a quote or the end.
+    let packed = matches!(bytes, [b'{', b'i' | b'U' | b'I' | b'l' | b'L', ..]);
+    let document = if packed {
+        document::parse_ubjson(bytes)
+    } else {
+        document::parse_json(bytes)
+    }?;
+    Ok(Box::new(learner::read(&document, options)?))
+}
+
+impl Engine for Model {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn description(&self) -> String {
+        match &self.booster {
+            Booster::Trees { name, forest } => format!("xgboost {name}, {}", forest.description()),
+            Booster::Linear(linear) => format!("xgboost gblinear, {} weights", linear.weights()),
+        }
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) {
+        thread_local! {
+            static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
+        let width = self.signature.features.len();
+        assert!(
+            rows.is_empty() || rows.width() == width,
+            "rows of {} values for a model of {width} features",
+            rows.width(),
+        );
+        assert_eq!(
+            out.len(),
+            rows.len() * self.signature.outputs(),
+            "output of another length"
+        );
+        let outputs = self.base_margins.len();
+        SUMS.with_borrow_mut(|sums| {
+            sums.clear();
+            for _ in 0..rows.len() {
+                sums.extend_from_slice(&self.base_margins);
+            }
+            match &self.booster {
+                Booster::Trees { forest, .. } => forest.add(rows, sums, outputs),
+                Booster::Linear(linear) => linear.add(rows, sums, outputs),
+            }
+            let out = out.chunks_exact_mut(self.signature.outputs());
+            for (sums, out) in sums.chunks_exact_mut(outputs).zip(out) {
+                self.objective.transform(sums, out);
+            }
+        });
+    }
+}

@@ -1,0 +1,200 @@
+//! Predictions of many small models agree, bit for bit, with those of the XGBoost that trained
+//! them. `scripts/golden/make.py` makes the files.
+
+use auspex_engine::{Engine, FeatureKind, LoadOptions, Output, Rows, load, load_with};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+fn numbers(path: &Path) -> Vec<Vec<f64>> {
+    let rows: Vec<Vec<Option<f64>>> =
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let filled = |row: Vec<Option<f64>>| row.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect();
+    rows.into_iter().map(filled).collect()
+}
+
+fn predict(model: &dyn Engine, rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let outputs = model.signature().outputs();
+    let flat = rows.concat();
+    let mut out = vec![f64::NAN; rows.len() * outputs];
+    model.predict(Rows::new(&flat, rows[0].len()), &mut out);
+    out.chunks(outputs).map(<[f64]>::to_vec).collect()
+}
+
+/// Models of a version as (model file, rows, expected).
+fn models() -> Vec<(PathBuf, Vec<Vec<f64>>, Vec<Vec<f64>>)> {
+    let mut models = Vec::new();
+    for version in ["1.7", "2.1", "3.2"] {
+        let folder = golden().join(version);
+        let rows = numbers(&folder.join("rows.json"));
+        for path in files(&folder) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name == "rows.json" || name.ends_with(".expected.json") {
+                continue;
+            }
+            let expected = numbers(&path.with_extension("expected.json"));
+            models.push((path, rows.clone(), expected));
+        }
+    }
+    models
+}
+
+#[test]
+fn predictions_agree_with_the_library_bit_for_bit() {
+    let models = models();
+    assert!(models.len() > 100, "only {} models", models.len());
+    for (path, rows, expected) in &models {
+        let model = load(path).unwrap();
+        assert_eq!(predict(&*model, rows), *expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn one_row_gets_what_it_gets_among_others() {
+    for (path, rows, expected) in &models() {
+        let model = load(path).unwrap();
+        for (row, expected) in rows.iter().zip(expected) {
+            assert_eq!(
+                predict(&*model, &[row.clone()])[0],
+                *expected,
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_mean_score_model_is_the_logistic_of_a_mean() {
+    let model = load(&golden().join("mean-score/model.ubj")).unwrap();
+    assert_eq!(model.signature().output, Output::Binary);
+    assert!(!model.signature().named);
+    let names: Vec<_> = model
+        .signature()
+        .features
+        .iter()
+        .map(|f| f.name.as_str())
+        .collect();
+    assert_eq!(names, ["f0", "f1", "f2", "f3"]);
+    let rows = [
+        [0.5, 1.2, -0.3, 0.8],
+        [-1.0, -0.5, -2.0, -1.5],
+        [2.0, 1.5, 3.0, 2.5],
+    ];
+    let predicted = predict(&*model, &rows.map(|row| row.to_vec())).concat();
+    for (predicted, expected) in predicted.iter().zip([0.6341, 0.2227, 0.9047]) {
+        assert!(
+            (predicted - expected).abs() < 5e-5,
+            "{predicted} instead of {expected}"
+        );
+    }
+}
+
+#[test]
+fn names_and_types_come_from_the_file() {
+    for name in ["named.json", "named.ubj"] {
+        let model = load(&golden().join("3.2").join(name)).unwrap();
+        assert!(model.signature().named);
+        let features: Vec<_> = model
+            .signature()
+            .features
+            .iter()
+            .map(|feature| (feature.name.as_str(), feature.kind.clone()))
+            .collect();
+        let expected = [
+            ("a", FeatureKind::Number),
+            ("größe", FeatureKind::Integer),
+            ("c d", FeatureKind::Number),
+            ("quo\"te", FeatureKind::Number),
+            ("e", FeatureKind::Boolean),
+        ];
+        assert_eq!(features, expected);
+    }
+}
+
+#[test]
+fn outputs_say_what_they_are() {
+    let cases = [
+        ("binary-logistic.json", Output::Binary),
+        ("binary-hinge.json", Output::Class { classes: 2 }),
+        ("binary-logitraw.json", Output::Numbers { count: 1 }),
+        ("binary-multi-label.json", Output::Numbers { count: 2 }),
+        ("multi-softprob.ubj", Output::Multiclass { classes: 3 }),
+        ("multi-softmax.ubj", Output::Class { classes: 3 }),
+        ("reg-quantileerror.json", Output::Numbers { count: 3 }),
+        ("rank-ndcg.json", Output::Numbers { count: 1 }),
+    ];
+    for (name, output) in cases {
+        let model = load(&golden().join("3.2").join(name)).unwrap();
+        assert_eq!(model.signature().output, output, "{name}");
+    }
+}
+
+#[test]
+fn iterations_beyond_the_best_one_count_only_when_asked_for() {
+    for version in ["1.7", "2.1", "3.2"] {
+        let folder = golden().join(version);
+        let path = folder.join("best-iteration.json");
+        let rows = numbers(&folder.join("rows.json"));
+        let with = |range| {
+            load_with(
+                &path,
+                &LoadOptions {
+                    iteration_range: range,
+                },
+            )
+            .map(|model| predict(&*model, &rows))
+        };
+        let best = with(None).unwrap();
+        let trees = |range| {
+            let options = LoadOptions {
+                iteration_range: range,
+            };
+            let description = load_with(&path, &options).unwrap().description();
+            let (_, rest) = description.split_once(", ").unwrap();
+            rest.split_once(" trees").unwrap().0.parse::<u32>().unwrap()
+        };
+        let (best_end, all) = (trees(None), trees(Some((0, 0))));
+        assert!(0 < best_end && best_end < all, "{best_end} of {all}");
+        assert_eq!(with(Some((0, best_end))).unwrap(), best);
+        assert_ne!(with(Some((0, 0))).unwrap(), best);
+        assert_eq!(with(Some((0, 0))).unwrap(), with(Some((0, all))).unwrap());
+        assert_eq!(trees(Some((1, 3))), 2);
+        for outside in [(0, all + 1), (2, 1)] {
+            let message = with(Some(outside)).unwrap_err().message;
+            assert!(message.contains("are asked for"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_computed_is_refused_by_name() {
+    let cases = [
+        (
+            "categorical.json",
+            "`feature_types`: `f2` is categorical, which is not supported",
+        ),
+        (
+            "vector-leaves.json",
+            "tree 0: `size_leaf_vector`: leaves that are vectors",
+        ),
+    ];
+    for (name, reason) in cases {
+        let path = golden().join("refused").join(name);
+        let error = load(&path).unwrap_err();
+        assert_eq!(error.file, path.display().to_string());
+        assert!(error.message.contains(reason), "{name}: {}", error.message);
+    }
+}

@@ -1,0 +1,329 @@
+//! Damaged and hostile files are refused with the place named: never a panic, never a prediction.
+
+use auspex_engine::{Engine, LoadError, Rows, load};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/3.2")
+        .join(name)
+}
+
+fn load_bytes(bytes: &[u8]) -> Result<Box<dyn Engine>, LoadError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    fs::write(&path, bytes).unwrap();
+    load(&path)
+}
+
+/// The fault of a good model after a change to it.
+fn fault_in(name: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut model = serde_json::from_slice(&fs::read(golden(name)).unwrap()).unwrap();
+    change(&mut model);
+    match load_bytes(model.to_string().as_bytes()) {
+        Ok(_) => panic!("accepted"),
+        Err(error) => error.message,
+    }
+}
+
+fn fault(change: impl FnOnce(&mut Value)) -> String {
+    fault_in("binary-logistic.json", change)
+}
+
+/// The fault after a change to the second tree, which has seven nodes.
+fn tree_fault(change: impl FnOnce(&mut Value)) -> String {
+    fault(|model| change(&mut model["learner"]["gradient_booster"]["model"]["trees"][1]))
+}
+
+const TREE: &str = "`learner`: `gradient_booster`: tree 1: ";
+
+#[test]
+fn damaged_trees_are_refused_with_tree_and_node() {
+    let cases: [(&str, Value, &str); 9] = [
+        (
+            "left_children",
+            json!([1, 99, 5, -1, -1, -1, -1]),
+            "node 1: left child 99 is outside 0..7",
+        ),
+        (
+            "right_children",
+            json!([2, 4, -7, -1, -1, -1, -1]),
+            "node 2: right child -7 is outside 0..7",
+        ),
+        (
+            "left_children",
+            json!([1, 0, 5, -1, -1, -1, -1]),
+            "node 1: child 0 is reached twice",
+        ),
+        (
+            "left_children",
+            json!([1, 5, 5, -1, -1, -1, -1]),
+            "child 5 is reached twice",
+        ),
+        (
+            "split_indices",
+            json!([0, 5, 0, 0, 0, 0, 0]),
+            "node 1: feature 5 is outside 0..5",
+        ),
+        (
+            "split_indices",
+            json!([0, -1, 0, 0, 0, 0, 0]),
+            "node 1: feature -1 is outside 0..5",
+        ),
+        (
+            "split_conditions",
+            json!([0.5, 1.0]),
+            "`split_conditions`: 2 values for 7 nodes",
+        ),
+        (
+            "left_children",
+            json!([]),
+            "`left_children`: a tree without nodes",
+        ),
+        (
+            "default_left",
+            json!("left"),
+            "`default_left`: expected whole numbers, found text",
+        ),
+    ];
+    for (name, value, reason) in cases {
+        let message = tree_fault(|tree| tree[name] = value);
+        assert!(
+            message.starts_with(TREE) && message.contains(reason),
+            "{message}"
+        );
+    }
+    let message = tree_fault(|tree| drop(tree.as_object_mut().unwrap().remove("default_left")));
+    assert_eq!(message, format!("{TREE}`default_left` is missing"));
+    let message = tree_fault(|tree| tree["tree_param"]["num_nodes"] = json!("8"));
+    assert_eq!(message, format!("{TREE}`num_nodes`: 8 announced, 7 there"));
+    let message = tree_fault(|tree| tree["split_type"][2] = json!(1));
+    assert_eq!(
+        message,
+        format!("{TREE}`split_type`: categorical splits are not supported")
+    );
+    let message = tree_fault(|tree| tree["id"] = json!(7));
+    assert_eq!(message, format!("{TREE}`id`: 7 in place 1"));
+}
+
+#[test]
+fn thresholds_and_leaves_must_be_numbers() {
+    let text = fs::read_to_string(golden("binary-logistic.json")).unwrap();
+    let list = text.find("\"split_conditions\":[").unwrap() + "\"split_conditions\":[".len();
+    let end = list + text[list..].find(']').unwrap();
+    let with = |conditions: &str| {
+        let text = format!("{}{conditions}{}", &text[..list], &text[end..]);
+        load_bytes(text.as_bytes()).unwrap_err().message
+    };
+    let message = with("1,NaN,1,1,1,1,1");
+    assert!(
+        message.contains("tree 0: node 1: the threshold is not a number"),
+        "{message}"
+    );
+    let message = with("1,1,1,1,NaN,1,1");
+    assert!(
+        message.contains("tree 0: node 4: the leaf's value is NaN"),
+        "{message}"
+    );
+    let message = with("1,1,1,-Infinity,1,1,1");
+    assert!(
+        message.contains("tree 0: node 3: the leaf's value is -inf"),
+        "{message}"
+    );
+}
+
+#[test]
+fn parameters_that_make_no_sense_are_refused() {
+    let parameter = |name: &'static str, value: &'static str| {
+        fault(move |model| model["learner"]["learner_model_param"][name] = json!(value))
+    };
+    for (name, value, reason) in [
+        (
+            "num_feature",
+            "-3",
+            "`num_feature`: -3 is outside 1..=262144",
+        ),
+        (
+            "num_feature",
+            "4000000000",
+            "`num_feature`: 4000000000 is outside 1..=262144",
+        ),
+        (
+            "num_feature",
+            "many",
+            "`num_feature`: `many` is not a whole number",
+        ),
+        (
+            "num_target",
+            "999999",
+            "`num_target`: 999999 is outside 1..=65536",
+        ),
+        (
+            "base_score",
+            "half",
+            "`base_score`: `half` is not a number or a list of them",
+        ),
+        (
+            "base_score",
+            "[5E-1,5E-1]",
+            "`base_score`: 2 of them for 1 outputs",
+        ),
+        (
+            "base_score",
+            "2",
+            "`base_score`: 2 has no margin under this objective",
+        ),
+    ] {
+        let message = parameter(name, value);
+        assert!(message.contains(reason), "{message}");
+    }
+    let message = fault(|model| model["learner"]["objective"]["name"] = json!("reg:other"));
+    assert_eq!(
+        message,
+        "`learner`: the objective `reg:other` is not supported"
+    );
+    let message = fault(|model| model["learner"]["gradient_booster"]["name"] = json!("gbforest"));
+    assert!(
+        message.contains("the booster `gbforest` is not supported"),
+        "{message}"
+    );
+    let message = fault(|model| model["learner"]["feature_names"] = json!(["a", "b"]));
+    assert!(
+        message.contains("`feature_names`: 2 of them for 5 features"),
+        "{message}"
+    );
+    let message = fault(|model| model["learner"]["attributes"] = json!({"best_iteration": "9"}));
+    assert!(
+        message.contains("iterations 0..10 are asked for, the model has 3"),
+        "{message}"
+    );
+}
+
+#[test]
+fn boosters_that_do_not_fit_together_are_refused() {
+    let model = |name: &'static str, value: Value| {
+        fault(move |model| model["learner"]["gradient_booster"]["model"][name] = value)
+    };
+    for (name, value, reason) in [
+        ("tree_info", json!([0, 0]), "`tree_info`: 2 for 3 trees"),
+        (
+            "tree_info",
+            json!([0, 1, 0]),
+            "tree 1: `tree_info`: output 1 is outside 0..1",
+        ),
+        (
+            "iteration_indptr",
+            json!([0, 2, 1, 3]),
+            "does not ascend from 0 to 3 trees",
+        ),
+        (
+            "iteration_indptr",
+            json!([]),
+            "does not ascend from 0 to 3 trees",
+        ),
+        (
+            "weight_drop",
+            json!([1, 1, 1, 1]),
+            "`weight_drop`: 4 for 3 trees",
+        ),
+        (
+            "trees",
+            json!([1, 2, 3]),
+            "tree 0: expected an object, found a number",
+        ),
+    ] {
+        let message = model(name, value);
+        assert!(message.contains(reason) || name == "trees", "{message}");
+    }
+    let message = fault_in("linear-binary.json", |model| {
+        model["learner"]["gradient_booster"]["model"]["weights"] = json!([1, 2, 3]);
+    });
+    assert!(
+        message.contains("`weights`: 3 of them where 5 features and 1 outputs need 6"),
+        "{message}"
+    );
+}
+
+#[test]
+fn files_that_are_no_models_are_refused() {
+    for (bytes, reason) in [
+        (b"".as_slice(), "the file is empty"),
+        (b"  \n", "the file is empty"),
+        (b"tree\nversion=v4", "not a model file of a known format"),
+        (b"{}", "`learner` is missing: this is no XGBoost model"),
+        (b"{i\x01a", "byte 4"),
+        (b"[1, 2]", "not a model file of a known format"),
+    ] {
+        let message = load_bytes(bytes).unwrap_err().message;
+        assert!(message.contains(reason), "{message}");
+    }
+    let error = load(Path::new("/nowhere/model.ubj")).unwrap_err();
+    assert_eq!(error.file, "/nowhere/model.ubj");
+    assert!(load(Path::new(env!("CARGO_MANIFEST_DIR"))).is_err());
+}
+
+#[test]
+fn truncated_models_are_refused() {
+    for name in ["binary-logistic.json", "binary-logistic.ubj"] {
+        let bytes = fs::read(golden(name)).unwrap();
+        for end in (0..bytes.len()).step_by(37) {
+            assert!(
+                load_bytes(&bytes[..end]).is_err(),
+                "first {end} bytes of {name}"
+            );
+        }
+        assert!(
+            load_bytes(&[&bytes[..], b"x"].concat()).is_err(),
+            "{name} and a byte more"
+        );
+    }
+}
+
+/// What loads must predict: whatever the bytes, the caller gets numbers or an error.
+fn load_and_predict(bytes: &[u8]) {
+    let Ok(model) = load_bytes(bytes) else { return };
+    let width = model.signature().features.len();
+    let rows: Vec<f64> = (0..2 * width)
+        .map(|i| if i % 3 == 0 { f64::NAN } else { i as f64 })
+        .collect();
+    let mut out = vec![0.0; 2 * model.signature().outputs()];
+    model.predict(Rows::new(&rows, width), &mut out);
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic(
+        brace in any::<bool>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let mut bytes = bytes;
+        if brace {
+            bytes.splice(0..0, *b"{L\0\0\0\0\0\0\0\x07learner{");
+        }
+        load_and_predict(&bytes);
+    }
+
+    #[test]
+    fn mutated_models_never_panic(
+        file in prop::sample::select(vec![
+            "binary-logistic.json", "binary-logistic.ubj", "dart-multi.ubj", "linear-multi.ubj",
+            "named.ubj", "reg-multi-target.json",
+        ]),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..6),
+    ) {
+        let mut bytes = fs::read(golden(file)).unwrap();
+        for (place, byte, kind) in edits {
+            let place = place.index(bytes.len());
+            match kind {
+                0 => bytes[place] = byte,
+                1 => bytes[place] = bytes[place].wrapping_add(1),
+                2 => drop(bytes.remove(place)),
+                _ => bytes.insert(place, byte),
+            }
+        }
+        load_and_predict(&bytes);
+    }
+}

@@ -1,0 +1,83 @@
+//! Notices what other processes did to the keys.
+//!
+//! A round is cheap where nothing happened: SQLite tells from memory whether anybody wrote at all,
+//! and then one counter tells whether it was a key. Whatever fails, the last snapshot stays in
+//! force.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_kernel::db::{DbError, Watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::{Identity, IdentityError};
+
+const ROUND: Duration = Duration::from_millis(250);
+/// A query on a dead connection may never end by itself; a load of very many keys needs its time.
+const ROUND_MAX: Duration = Duration::from_secs(30);
+/// Every half a minute the keys are loaded without asking: rows changed by hand, or a database
+/// restored from a backup, move no counter.
+const ROUNDS_PER_LOAD: u32 = 120;
+
+/// What is known of the database between rounds.
+#[derive(Default)]
+struct Follower {
+    watch: Option<Watch>,
+    rounds_since_load: u32,
+}
+
+impl Identity {
+    /// Keeps the snapshot up to date until `stop` is ready: a key that another process made or
+    /// revoked is known here within about a quarter of a second. Database errors are logged once,
+    /// when they begin, and once when they end. Run it on the control runtime.
+    pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        let mut follower = Follower::default();
+        let mut failing = false;
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let round = async {
+                rounds.tick().await;
+                let round = follower.catch_up(&self);
+                let ended = tokio::time::timeout(ROUND_MAX, round).await;
+                ended.unwrap_or(Err(DbError::Interrupted.into()))
+            };
+            let outcome = tokio::select! {
+                biased;
+                () = &mut stop => return,
+                outcome = round => outcome,
+            };
+            if let Err(error) = &outcome {
+                // A new one begins by saying that something changed, so that this is tried again.
+                follower.watch = None;
+                if !failing {
+                    tracing::warn!(%error, "API keys cannot be followed; those known stay in force");
+                }
+            } else if failing {
+                tracing::info!("API keys are followed again");
+            }
+            failing = outcome.is_err();
+        }
+    }
+}
+
+impl Follower {
+    async fn catch_up(&mut self, identity: &Identity) -> Result<(), IdentityError> {
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            none => none.insert(identity.db.watch().await?),
+        };
+        let changed = watch.changed().await?;
+        self.rounds_since_load += 1;
+        if self.rounds_since_load >= ROUNDS_PER_LOAD {
+            identity.refresh().await?;
+            self.rounds_since_load = 0;
+        } else if changed {
+            identity.refresh_if_changed().await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,547 @@
+//! What API keys promise, on every database: SQLite always, PostgreSQL where
+//! `AUSPEX_TEST_POSTGRES_URL` names one.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::future::Future;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use auspex_identity::{ApiKey, Identity, IdentityError, NewKey};
+use auspex_kernel::db::Db;
+use auspex_kernel::{
+    ApiError, Authenticate, Caller, Clock, Credential, Scope, ScopeSet, Timestamp,
+};
+use proptest::prelude::*;
+use sea_orm::ConnectionTrait;
+use tokio::sync::oneshot;
+use tracing::instrument::WithSubscriber;
+
+const START: Timestamp = Timestamp(1_769_335_200_000_000);
+const NOTICED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A database of a test's own. Each [`Store::db`] is what another process would open.
+struct Store {
+    url: String,
+    clock: Clock,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Store {
+    fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            url: format!("sqlite:{}", folder.path().join("auspex.db").display()),
+            clock: Clock::manual(START),
+            folder: Some(folder),
+        }
+    }
+
+    /// A schema of its own in the database at `url`.
+    async fn postgres(url: &str, test: &str) -> Self {
+        let schema = format!("identity_{}_{test}", std::process::id());
+        let admin = Db::open(url).await.unwrap();
+        let create = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
+        execute(&admin, create).await;
+        let sign = if url.contains('?') { '&' } else { '?' };
+        Self {
+            url: format!("{url}{sign}options=-c%20search_path%3D{schema}"),
+            clock: Clock::manual(START),
+            folder: None,
+        }
+    }
+
+    async fn remove(self) {
+        if let Some((_, schema)) = self.url.split_once("search_path%3D") {
+            let drop = format!("DROP SCHEMA {schema} CASCADE");
+            execute(&self.db().await, drop).await;
+        }
+    }
+
+    async fn db(&self) -> Db {
+        Db::open(&self.url).await.unwrap()
+    }
+
+    /// A process of its own: its own connections, its own snapshot.
+    async fn identity(&self) -> Arc<Identity> {
+        let db = self.db().await;
+        Identity::migrate(&db).await.unwrap();
+        Identity::open(db, self.clock.clone()).await.unwrap()
+    }
+}
+
+async fn execute(db: &Db, sql: String) {
+    db.write(|transaction| {
+        Box::pin(async move { transaction.execute_unprepared(&sql).await.map(|_| ()) })
+    })
+    .await
+    .unwrap();
+}
+
+fn scopes(text: &str) -> ScopeSet {
+    text.parse().unwrap()
+}
+
+fn caller(identity: &Identity, token: impl AsRef<[u8]>, now: Timestamp) -> Option<Arc<Caller>> {
+    identity.authenticate(Credential::Token(token.as_ref()), now)
+}
+
+fn knows(identity: &Identity, new: &NewKey) -> bool {
+    caller(identity, new.secret.expose(), START).is_some()
+}
+
+/// Waits until `seen` holds, and fails if that takes longer than other processes may be behind.
+async fn soon(what: &str, seen: impl Fn() -> bool) {
+    let wait = async {
+        while !seen() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(NOTICED_WITHIN, wait).await;
+    assert!(in_time.is_ok(), "{what} was not noticed in time");
+}
+
+/// Runs `identity.watch` while `during` runs, then tells it to stop and waits until it has.
+async fn while_watching(identity: &Arc<Identity>, during: impl Future<Output = ()>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async move { stopped.await.unwrap_or_default() };
+    let watch = tokio::spawn(
+        Arc::clone(identity)
+            .watch(stopped)
+            .with_current_subscriber(),
+    );
+    during.await;
+    stop.send(()).unwrap();
+    let ended = tokio::time::timeout(NOTICED_WITHIN, watch).await;
+    ended.expect("watch stops when told").unwrap();
+}
+
+macro_rules! contract {
+    ($($name:ident)*) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(&super::Store::sqlite()).await;
+            })*
+        }
+
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let Ok(url) = std::env::var("AUSPEX_TEST_POSTGRES_URL") else { return };
+                let store = super::Store::postgres(&url, stringify!($name)).await;
+                super::$name(&store).await;
+                store.remove().await;
+            })*
+        }
+    };
+}
+
+contract! {
+    created_key_authenticates
+    keys_are_known_after_a_restart
+    damaged_keys_are_refused
+    revoked_key_stops_at_once
+    expired_key_is_rejected
+    wrong_fields_are_named
+    keys_are_revoked_by_name
+    ambiguous_name_is_refused
+    unknown_keys_are_not_found
+    keys_are_listed_newest_first
+    listed_keys_hold_no_secret
+    watch_notices_other_processes
+    watch_survives_database_errors
+    bootstrap_makes_one_key
+    bootstrap_leaves_used_databases_alone
+    migrations_run_at_once
+    simultaneous_operations_are_all_in_force
+    scopes_of_newer_versions_are_ignored
+}
+
+async fn created_key_authenticates(store: &Store) {
+    let identity = store.identity().await;
+    let new = identity.create_key("batch", scopes("predict jobs:read"), None);
+    let new = new.await.unwrap();
+    let caller = caller(&identity, new.secret.expose(), START).unwrap();
+    assert_eq!(caller.subject, format!("key:{}", new.key.id));
+    assert_eq!(caller.scopes, scopes("predict jobs:read"));
+    assert_eq!(caller.expires_at, None);
+    let other = identity.create_key("batch", scopes("predict"), None);
+    let other = other.await.unwrap();
+    let other = self::caller(&identity, other.secret.expose(), START).unwrap();
+    assert_ne!(caller.quota_key, other.quota_key);
+}
+
+async fn keys_are_known_after_a_restart(store: &Store) {
+    let identity = store.identity().await;
+    let new = identity.create_key("kept", scopes("predict"), None);
+    let new = new.await.unwrap();
+    let first = caller(&*store.identity().await, new.secret.expose(), START);
+    let second = caller(&*store.identity().await, new.secret.expose(), START);
+    assert!(first.is_some());
+    assert_eq!(first, second, "with the same subject and quota");
+}
+
+async fn damaged_keys_are_refused(store: &Store) {
+    let identity = store.identity().await;
+    let new = identity
+        .create_key("a", ScopeSet::all(), None)
+        .await
+        .unwrap();
+    let elsewhere = Store::sqlite().identity().await;
+    let stranger = elsewhere
+        .create_key("b", ScopeSet::all(), None)
+        .await
+        .unwrap();
+
+    let key = new.secret.expose();
+    let refused = |token: &[u8]| assert!(caller(&identity, token, START).is_none(), "{token:?}");
+    refused(stranger.secret.expose().as_bytes());
+    refused(b"");
+    refused(format!("{key} ").as_bytes());
+    refused(format!("{}{}", &key[..33], &stranger.secret.expose()[33..]).as_bytes());
+    for end in 0..key.len() {
+        refused(&key.as_bytes()[..end]);
+    }
+    for bit in 0..8 * key.len() {
+        let mut flipped = key.as_bytes().to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        refused(&flipped);
+    }
+    assert!(knows(&identity, &new));
+}
+
+async fn revoked_key_stops_at_once(store: &Store) {
+    let identity = store.identity().await;
+    let new = identity
+        .create_key("a", scopes("predict"), None)
+        .await
+        .unwrap();
+    let other = identity
+        .create_key("b", scopes("predict"), None)
+        .await
+        .unwrap();
+    store.clock.advance(Duration::from_secs(1));
+    let id = new.key.id.as_str();
+    let revoked = identity.revoke_key(id).await.unwrap();
+    assert!(!knows(&identity, &new) && knows(&identity, &other));
+    assert_eq!(revoked.revoked_at, Some(store.clock.now()));
+
+    store.clock.advance(Duration::from_secs(1));
+    let again = identity.revoke_key(&id.to_lowercase()).await.unwrap();
+    assert_eq!(again, revoked, "the first time counts");
+
+    // What another process revoked is out of force here when this one confirms it.
+    let elsewhere = store.identity().await;
+    elsewhere.revoke_key(other.key.id.as_str()).await.unwrap();
+    identity.revoke_key(other.key.id.as_str()).await.unwrap();
+    assert!(!knows(&identity, &other));
+}
+
+async fn expired_key_is_rejected(store: &Store) {
+    let identity = store.identity().await;
+    let end = Timestamp(START.0 + 60_000_000);
+    let new = identity.create_key("short", scopes("predict"), Some(end));
+    let new = new.await.unwrap();
+    let at = |now: Timestamp| caller(&identity, new.secret.expose(), now);
+    assert_eq!(at(START).unwrap().expires_at, Some(end));
+    store.clock.advance(Duration::from_micros(59_999_999));
+    assert!(at(store.clock.now()).is_some());
+    store.clock.advance(Duration::from_micros(1));
+    assert!(at(store.clock.now()).is_none());
+    identity.refresh().await.unwrap();
+    assert!(at(store.clock.now()).is_none());
+}
+
+async fn wrong_fields_are_named(store: &Store) {
+    let identity = store.identity().await;
+    let error = identity.create_key(" ", ScopeSet::default(), Some(START));
+    let error = ApiError::from(error.await.unwrap_err());
+    assert_eq!(error.status(), 422);
+    let fields: Vec<&str> = error.details().iter().map(|e| e.field.as_str()).collect();
+    assert_eq!(fields, ["name", "scopes", "expires_at"]);
+    assert_eq!(identity.list_keys().await.unwrap(), []);
+}
+
+async fn keys_are_revoked_by_name(store: &Store) {
+    let identity = store.identity().await;
+    let old = identity
+        .create_key("ci", scopes("predict"), None)
+        .await
+        .unwrap();
+    identity.revoke_key("ci").await.unwrap();
+    assert!(!knows(&identity, &old));
+    let new = identity
+        .create_key("ci", scopes("predict"), None)
+        .await
+        .unwrap();
+    let revoked = identity.revoke_key("ci").await.unwrap();
+    assert_eq!(revoked.id, new.key.id, "the one still in force is meant");
+    assert!(!knows(&identity, &new));
+    assert!(
+        identity
+            .revoke_key("ci")
+            .await
+            .unwrap()
+            .revoked_at
+            .is_some()
+    );
+}
+
+async fn ambiguous_name_is_refused(store: &Store) {
+    let identity = store.identity().await;
+    let one = identity
+        .create_key("twin", scopes("predict"), None)
+        .await
+        .unwrap();
+    let two = identity
+        .create_key("twin", scopes("predict"), None)
+        .await
+        .unwrap();
+    let error = identity.revoke_key("twin").await.unwrap_err();
+    assert!(matches!(&error, IdentityError::KeyAmbiguous(ids) if ids.len() == 2));
+    for new in [&one, &two] {
+        assert!(error.to_string().contains(new.key.id.as_str()), "{error}");
+        assert!(knows(&identity, new));
+    }
+    assert_eq!(ApiError::from(error).status(), 409);
+    identity.revoke_key(one.key.id.as_str()).await.unwrap();
+    assert!(!knows(&identity, &one) && knows(&identity, &two));
+}
+
+async fn unknown_keys_are_not_found(store: &Store) {
+    let identity = store.identity().await;
+    let new = identity
+        .create_key("a", scopes("predict"), None)
+        .await
+        .unwrap();
+    let secret = new.secret.expose();
+    for text in [
+        "",
+        "nobody",
+        "0123456789ABCDEF",
+        "a\0",
+        &"x".repeat(5_000),
+        secret,
+    ] {
+        let error = identity.revoke_key(text).await.unwrap_err();
+        assert!(matches!(error, IdentityError::KeyNotFound));
+        assert!(!format!("{error} {error:?}").contains(secret));
+        assert_eq!(ApiError::from(error).status(), 404);
+    }
+}
+
+async fn keys_are_listed_newest_first(store: &Store) {
+    let identity = store.identity().await;
+    let mut made: Vec<ApiKey> = Vec::new();
+    for name in ["one", "two", "three"] {
+        let end = (name == "two").then_some(Timestamp(START.0 + 60_000_000));
+        let new = identity.create_key(name, scopes("predict metrics:read"), end);
+        made.insert(0, new.await.unwrap().key);
+        store.clock.advance(Duration::from_micros(1));
+    }
+    made[2] = identity.revoke_key("one").await.unwrap();
+    store.clock.advance(Duration::from_secs(120));
+    assert_eq!(identity.list_keys().await.unwrap(), made);
+}
+
+async fn listed_keys_hold_no_secret(store: &Store) {
+    let identity = store.identity().await;
+    let new = identity
+        .create_key("a", scopes("predict"), None)
+        .await
+        .unwrap();
+    let secret = new.secret.expose();
+    let random_part = &secret[3..33];
+    let list = identity.list_keys().await.unwrap();
+    let caller = caller(&identity, secret, START);
+    let shown = format!("{list:?} {new:?} {:?} {identity:?} {caller:?}", new.secret);
+    assert!(shown.contains(new.key.id.as_str()));
+    assert!(!shown.contains(random_part));
+
+    let Some(folder) = &store.folder else { return };
+    let mut bytes = 0;
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let content = std::fs::read(file.unwrap().path()).unwrap();
+        bytes += content.len();
+        let mut windows = content.windows(random_part.len());
+        assert!(!windows.any(|window| window == random_part.as_bytes()));
+    }
+    assert!(bytes > 0);
+}
+
+async fn watch_notices_other_processes(store: &Store) {
+    let (here, there) = (store.identity().await, store.identity().await);
+    while_watching(&here, async {
+        let new = there
+            .create_key("a", scopes("predict"), None)
+            .await
+            .unwrap();
+        assert!(!knows(&here, &new));
+        soon("the new key", || knows(&here, &new)).await;
+        there.revoke_key(new.key.id.as_str()).await.unwrap();
+        soon("its revocation", || !knows(&here, &new)).await;
+    })
+    .await;
+}
+
+/// Collects log lines.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn count(&self, text: &str) -> usize {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+}
+
+async fn watch_survives_database_errors(store: &Store) {
+    let (here, there) = (store.identity().await, store.identity().await);
+    let old = here
+        .create_key("old", scopes("predict"), None)
+        .await
+        .unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    let errors = async {
+        let hide = "ALTER TABLE identity_key_sets RENAME TO hidden";
+        execute(&store.db().await, hide.into()).await;
+        soon("the error", || log.count("cannot be followed") == 1).await;
+        // Two rounds more, which must not be logged.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(knows(&here, &old), "the last snapshot stays in force");
+        let show = "ALTER TABLE hidden RENAME TO identity_key_sets";
+        execute(&store.db().await, show.into()).await;
+        soon("its end", || log.count("followed again") == 1).await;
+        there.revoke_key("old").await.unwrap();
+        soon("the revocation", || !knows(&here, &old)).await;
+        assert_eq!(log.count("cannot be followed"), 1);
+    };
+    while_watching(&here, errors)
+        .with_subscriber(subscriber)
+        .await;
+}
+
+async fn bootstrap_makes_one_key(store: &Store) {
+    let mut starts = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (url, clock) = (store.url.clone(), store.clock.clone());
+        starts.spawn(async move {
+            let db = Db::open(&url).await.unwrap();
+            Identity::migrate(&db).await.unwrap();
+            let identity = Identity::open(db, clock).await.unwrap();
+            (identity.bootstrap().await.unwrap(), identity)
+        });
+    }
+    let started = starts.join_all().await;
+    let made: Vec<&NewKey> = started.iter().filter_map(|(key, _)| key.as_ref()).collect();
+    let [admin] = made[..] else {
+        panic!("{} keys", made.len())
+    };
+    for (_, identity) in &started {
+        let listed = identity.list_keys().await.unwrap();
+        assert_eq!(listed, std::slice::from_ref(&admin.key));
+        let caller = caller(identity, admin.secret.expose(), START).unwrap();
+        assert_eq!(caller.scopes, ScopeSet::all());
+    }
+}
+
+async fn bootstrap_leaves_used_databases_alone(store: &Store) {
+    let identity = store.identity().await;
+    identity
+        .create_key("only", scopes("predict"), None)
+        .await
+        .unwrap();
+    assert!(identity.bootstrap().await.unwrap().is_none());
+    identity.revoke_key("only").await.unwrap();
+    assert!(identity.bootstrap().await.unwrap().is_none());
+}
+
+async fn migrations_run_at_once(store: &Store) {
+    let mut processes = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let url = store.url.clone();
+        processes.spawn(async move {
+            let db = Db::open(&url).await.unwrap();
+            Identity::migrate(&db).await.unwrap();
+            Identity::migrate(&db).await.unwrap();
+        });
+    }
+    processes.join_all().await;
+    let identity = store.identity().await;
+    assert!(identity.bootstrap().await.unwrap().is_some());
+}
+
+async fn simultaneous_operations_are_all_in_force(store: &Store) {
+    let (here, there) = (store.identity().await, store.identity().await);
+    let mut operations = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let identity = Arc::clone(if n % 2 == 0 { &here } else { &there });
+        operations.spawn(async move {
+            let name = format!("key {n}");
+            let new = identity.create_key(&name, scopes("predict"), None);
+            let new = new.await.unwrap();
+            assert!(knows(&identity, &new));
+            if n % 3 == 0 {
+                identity.revoke_key(&name).await.unwrap();
+                assert!(!knows(&identity, &new));
+            }
+            (n, new)
+        });
+    }
+    let made = operations.join_all().await;
+    here.refresh().await.unwrap();
+    for (n, new) in &made {
+        assert_eq!(knows(&here, new), n % 3 != 0);
+    }
+}
+
+async fn scopes_of_newer_versions_are_ignored(store: &Store) {
+    let identity = store.identity().await;
+    let new = identity
+        .create_key("a", scopes("predict"), None)
+        .await
+        .unwrap();
+    let other = identity
+        .create_key("b", scopes("predict"), None)
+        .await
+        .unwrap();
+    let add = "UPDATE identity_api_keys SET scopes = 'moon:land predict' WHERE name = 'a'";
+    execute(&store.db().await, add.into()).await;
+    identity.refresh().await.unwrap();
+    let caller = caller(&identity, new.secret.expose(), START).unwrap();
+    assert!(caller.scopes.iter().eq([Scope::Predict]));
+    assert!(knows(&identity, &other));
+    assert_eq!(identity.list_keys().await.unwrap().len(), 2);
+}
+
+#[test]
+fn random_tokens_never_authenticate() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = Store::sqlite();
+    let identity = runtime.block_on(async {
+        let identity = store.identity().await;
+        identity.bootstrap().await.unwrap().unwrap();
+        identity
+    });
+    let bytes = proptest::collection::vec(any::<u8>(), 0..100);
+    let text = "ax_[0-9A-Za-z]{36}".prop_map(String::into_bytes);
+    proptest!(|(token in prop_oneof![bytes, text], now in any::<i64>())| {
+        prop_assert!(caller(&identity, token, Timestamp(now)).is_none());
+    });
+}

@@ -1,0 +1,295 @@
+//! Answers written as JSON, straight from the numbers a model gave.
+//!
+//! Numbers are the shortest decimals that read back to the same value in the model's precision.
+
+use auspex_engine::{Output, Precision, Signature};
+use serde::{Deserialize, Serialize};
+
+/// The name of a class or of an output.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum Label {
+    /// A class number.
+    Number(i64),
+    /// A name.
+    Text(String),
+}
+
+/// Writes the answers of one model version.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    output: Output,
+    precision: Precision,
+    outputs: usize,
+    /// `{"model":"m","model_version":"1"`
+    head: Vec<u8>,
+    /// The list of labels, or `null`.
+    labels_json: Vec<u8>,
+    /// Each label.
+    label_json: Vec<Vec<u8>>,
+}
+
+impl Writer {
+    /// `labels` has one entry a class, or is `None` for plain numbers.
+    pub(crate) fn new(
+        model: &str,
+        version: &str,
+        signature: &Signature,
+        labels: Option<&[Label]>,
+    ) -> Self {
+        let mut head = b"{\"model\":".to_vec();
+        head.extend(json(model));
+        head.extend(b",\"model_version\":");
+        head.extend(json(version));
+        Self {
+            output: signature.output,
+            precision: signature.precision,
+            outputs: signature.outputs(),
+            head,
+            labels_json: labels.map_or_else(|| b"null".to_vec(), json),
+            label_json: labels.into_iter().flatten().map(json).collect(),
+        }
+    }
+
+    /// `{"predictions":[[…],…]}`: every number of every row.
+    pub(crate) fn all_numbers(&self, values: &[f64], out: &mut Vec<u8>) {
+        out.reserve(20 + values.len() * 14);
+        out.extend(b"{\"predictions\":[");
+        for (index, row) in values.chunks_exact(self.outputs).enumerate() {
+            out.extend(if index == 0 { "[" } else { ",[" }.as_bytes());
+            if self.output == Output::Binary {
+                self.number(self.complement(row[0]), out);
+                out.push(b',');
+            }
+            for (index, value) in row.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                self.class_or_number(*value, out);
+            }
+            out.push(b']');
+        }
+        out.extend(b"]}");
+    }
+
+    /// The answer for a single instance.
+    pub(crate) fn single(&self, values: &[f64], request_id: &str, out: &mut Vec<u8>) {
+        out.reserve(self.head.len() + self.labels_json.len() + values.len() * 14 + 160);
+        out.extend(&self.head);
+        out.push(b',');
+        self.prediction(values, out);
+        out.extend(b",\"labels\":");
+        out.extend(&self.labels_json);
+        self.tail(request_id, out);
+    }
+
+    /// The answer for a list of instances.
+    pub(crate) fn list(&self, values: &[f64], request_id: &str, out: &mut Vec<u8>) {
+        let rows = values.len() / self.outputs;
+        out.reserve(self.head.len() + self.labels_json.len() + values.len() * 14 + rows * 80 + 80);
+        out.extend(&self.head);
+        out.extend(b",\"labels\":");
+        out.extend(&self.labels_json);
+        out.extend(b",\"predictions\":[");
+        for (index, row) in values.chunks_exact(self.outputs).enumerate() {
+            out.extend(if index == 0 { "{" } else { ",{" }.as_bytes());
+            self.prediction(row, out);
+            out.push(b'}');
+        }
+        out.push(b']');
+        self.tail(request_id, out);
+    }
+
+    /// One line of output of the command line, with its line feed.
+    pub(crate) fn line(&self, values: &[f64], out: &mut Vec<u8>) {
+        out.push(b'{');
+        self.prediction(values, out);
+        out.extend(b"}\n");
+    }
+
+    /// The row as `/predict` answers it.
+    pub(crate) fn answer_row(&self, values: &[f64]) -> Vec<f64> {
+        match self.output {
+            Output::Binary => vec![self.complement(values[0]), values[0]],
+            _ => values.to_vec(),
+        }
+    }
+
+    /// `"prediction":…,"probability":…,"probabilities":…`
+    fn prediction(&self, row: &[f64], out: &mut Vec<u8>) {
+        out.extend(b"\"prediction\":");
+        match self.output {
+            Output::Binary => {
+                let rest = self.complement(row[0]);
+                let second = row[0] > 0.5;
+                self.label(usize::from(second), out);
+                self.probabilities(if second { row[0] } else { rest }, &[rest, row[0]], out);
+            }
+            Output::Multiclass { .. } => {
+                let best = first_largest(row);
+                self.label(best, out);
+                self.probabilities(row[best], row, out);
+            }
+            Output::Class { .. } => {
+                self.label(row[0] as usize, out);
+                out.extend(b",\"probability\":null,\"probabilities\":null");
+            }
+            Output::Numbers { count } => {
+                if count == 1 {
+                    self.number(row[0], out);
+                } else {
+                    self.numbers(row, out);
+                }
+                out.extend(b",\"probability\":null,\"probabilities\":null");
+            }
+        }
+    }
+
+    fn probabilities(&self, probability: f64, all: &[f64], out: &mut Vec<u8>) {
+        out.extend(b",\"probability\":");
+        self.number(probability, out);
+        out.extend(b",\"probabilities\":");
+        self.numbers(all, out);
+    }
+
+    fn numbers(&self, values: &[f64], out: &mut Vec<u8>) {
+        for (index, value) in values.iter().enumerate() {
+            out.push(if index == 0 { b'[' } else { b',' });
+            self.number(*value, out);
+        }
+        out.push(b']');
+    }
+
+    fn class_or_number(&self, value: f64, out: &mut Vec<u8>) {
+        match self.output {
+            Output::Class { .. } => out.extend((value as i64).to_string().as_bytes()),
+            _ => self.number(value, out),
+        }
+    }
+
+    fn label(&self, index: usize, out: &mut Vec<u8>) {
+        match self.label_json.get(index) {
+            Some(label) => out.extend(label),
+            None => out.extend(b"null"),
+        }
+    }
+
+    /// JSON has no number for what is not finite: that is `null`.
+    fn number(&self, value: f64, out: &mut Vec<u8>) {
+        let mut buffer = zmij::Buffer::new();
+        let text = match self.precision {
+            _ if !value.is_finite() => "null",
+            Precision::F32 => buffer.format_finite(value as f32),
+            Precision::F64 => buffer.format_finite(value),
+        };
+        out.extend(text.as_bytes());
+    }
+
+    /// The probability of the first of two classes, rounded as the model would.
+    fn complement(&self, second: f64) -> f64 {
+        match self.precision {
+            Precision::F32 => f64::from(1.0 - second as f32),
+            Precision::F64 => 1.0 - second,
+        }
+    }
+
+    fn tail(&self, request_id: &str, out: &mut Vec<u8>) {
+        out.extend(b",\"request_id\":\"");
+        out.extend(request_id.as_bytes());
+        out.extend(b"\"}");
+    }
+}
+
+/// The labels a model has when its package names none: the numbers of its classes.
+pub(crate) fn class_numbers(output: Output) -> Option<Vec<Label>> {
+    let classes = match output {
+        Output::Binary => 2,
+        Output::Multiclass { classes } | Output::Class { classes } => classes,
+        Output::Numbers { .. } => return None,
+    };
+    Some((0..classes as i64).map(Label::Number).collect())
+}
+
+/// As numpy's `argmax`.
+fn first_largest(row: &[f64]) -> usize {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+/// Text, lists and labels as JSON; none of them can fail.
+fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings and integers are always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(output: Output, precision: Precision, labels: Option<&[Label]>) -> Writer {
+        let signature = Signature { features: Vec::new(), named: false, output, precision };
+        Writer::new("m", "1", &signature, labels)
+    }
+
+    fn line(writer: &Writer, values: &[f64]) -> String {
+        let mut out = Vec::new();
+        writer.line(values, &mut out);
+        String::from_utf8(out).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn a_binary_answer_has_both_classes_in_single_precision() {
+        let labels = class_numbers(Output::Binary);
+        let writer = writer(Output::Binary, Precision::F32, labels.as_deref());
+        let p = f64::from(0.634_135_6_f32);
+        assert_eq!(
+            line(&writer, &[p]),
+            "{\"prediction\":1,\"probability\":0.6341356,\"probabilities\":[0.3658644,0.6341356]}\n"
+        );
+        assert!(line(&writer, &[0.5]).starts_with("{\"prediction\":0,\"probability\":0.5,"));
+        let mut out = Vec::new();
+        writer.all_numbers(&[p], &mut out);
+        assert_eq!(out, b"{\"predictions\":[[0.3658644,0.6341356]]}");
+    }
+
+    #[test]
+    fn the_first_of_the_most_probable_classes_wins() {
+        let labels = ["a", "b", "c"].map(|label| Label::Text(label.into()));
+        let writer = writer(Output::Multiclass { classes: 3 }, Precision::F64, Some(&labels));
+        let mut out = Vec::new();
+        writer.single(&[0.2, 0.4, 0.4], "req_1", &mut out);
+        assert_eq!(
+            String::from_utf8(out).expect("UTF-8"),
+            r#"{"model":"m","model_version":"1","prediction":"b","probability":0.4,"probabilities":[0.2,0.4,0.4],"labels":["a","b","c"],"request_id":"req_1"}"#
+        );
+    }
+
+    #[test]
+    fn a_class_without_probability_is_a_label() {
+        let labels = ["no", "yes"].map(|label| Label::Text(label.into()));
+        let writer = writer(Output::Class { classes: 2 }, Precision::F32, Some(&labels));
+        assert_eq!(
+            line(&writer, &[1.0]),
+            "{\"prediction\":\"yes\",\"probability\":null,\"probabilities\":null}\n"
+        );
+        let mut out = Vec::new();
+        writer.all_numbers(&[1.0], &mut out);
+        assert_eq!(out, b"{\"predictions\":[[1]]}");
+    }
+
+    #[test]
+    fn regressions_answer_numbers_and_never_nan() {
+        let one = writer(Output::Numbers { count: 1 }, Precision::F32, None);
+        assert!(line(&one, &[f64::from(0.1f32)]).starts_with("{\"prediction\":0.1,"));
+        assert!(line(&one, &[f64::NAN]).starts_with("{\"prediction\":null,"));
+        let two = writer(Output::Numbers { count: 2 }, Precision::F64, None);
+        assert!(line(&two, &[1.5, -2e300]).starts_with("{\"prediction\":[1.5,-2e+300],"));
+        let mut out = Vec::new();
+        two.list(&[1.0, 2.0, 3.0, 4.0], "r", &mut out);
+        assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
+    }
+}

@@ -1,0 +1,349 @@
+//! `model.toml`: what the author of a model wants said beyond what its file tells.
+
+use std::path::Path;
+
+use auspex_engine::{Feature, FeatureKind, Output, Precision, Signature};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::answer::Label;
+use crate::schema::{Categories, F32_BOUND, Field, Kind, Schema, Unused};
+
+/// The file as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Manifest {
+    pub(crate) title: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) default: bool,
+    pub(crate) unknown: Unknown,
+    pub(crate) iteration_range: Option<(u32, u32)>,
+    pub(crate) output: OutputSection,
+    pub(crate) unused: Vec<UnusedSection>,
+    pub(crate) features: Vec<FeatureSection>,
+    pub(crate) examples: Vec<Example>,
+}
+
+/// What a category that is not in the list means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Unknown {
+    #[default]
+    Error,
+    Missing,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OutputSection {
+    kind: Option<OutputKind>,
+    labels: Option<Vec<Label>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OutputKind {
+    Binary,
+    Multiclass,
+    Class,
+    Numbers,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum UnusedSection {
+    Name(String),
+    Full(UnusedTable),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UnusedTable {
+    name: String,
+    example: Option<toml::Value>,
+    description: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FeatureSection {
+    name: String,
+    #[serde(rename = "type")]
+    kind: Option<FeatureType>,
+    values: Option<Vec<String>>,
+    min: Option<f64>,
+    max: Option<f64>,
+    #[serde(default)]
+    nullable: bool,
+    default: Option<toml::Value>,
+    description: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FeatureType {
+    Number,
+    Integer,
+    Boolean,
+    Category,
+    String,
+}
+
+/// An input and what the training library answered to it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Example {
+    input: toml::Value,
+    pub(crate) output: Outputs,
+    #[serde(default = "Example::usual_tolerance")]
+    pub(crate) tolerance: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Outputs {
+    One(f64),
+    Many(Vec<f64>),
+}
+
+impl Outputs {
+    pub(crate) fn as_slice(&self) -> &[f64] {
+        match self {
+            Outputs::One(value) => std::slice::from_ref(value),
+            Outputs::Many(values) => values,
+        }
+    }
+}
+
+impl Example {
+    fn usual_tolerance() -> f64 {
+        1e-6
+    }
+
+    /// The input as JSON.
+    pub(crate) fn input(&self) -> Value {
+        json_of(&self.input)
+    }
+}
+
+impl Manifest {
+    /// Reads the file if it is there.
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The schema of the model, from this file where it says something and else from the model's.
+    pub(crate) fn schema(&self, signature: &Signature) -> Result<Schema, String> {
+        if signature.features.is_empty() {
+            return Err("the model has no features".into());
+        }
+        let mut features: Vec<Field> = if self.features.is_empty() {
+            signature.features.iter().map(from_file).collect()
+        } else {
+            self.named_features(signature)?
+        };
+        for field in &mut features {
+            field.unknown_is_missing = self.unknown == Unknown::Missing;
+            if signature.precision == Precision::F32 {
+                field.bound = F32_BOUND;
+            }
+        }
+        let schema = Schema { features, unused: self.unused.iter().map(Unused::from).collect() };
+        check_names(&schema)?;
+        Ok(schema)
+    }
+
+    fn named_features(&self, signature: &Signature) -> Result<Vec<Field>, String> {
+        let (here, there) = (self.features.len(), signature.features.len());
+        if here != there {
+            return Err(format!("[[features]] lists {here} features, the model has {there}"));
+        }
+        let pairs = || self.features.iter().zip(&signature.features);
+        if signature.named
+            && let Some((at, (mine, theirs))) =
+                pairs().enumerate().find(|(_, (mine, theirs))| mine.name != theirs.name)
+        {
+            return Err(format!(
+                "feature {} is called \"{}\" here and \"{}\" in the model; names and order must \
+                 be the model's",
+                at + 1,
+                mine.name,
+                theirs.name
+            ));
+        }
+        pairs()
+            .map(|(mine, theirs)| {
+                mine.field(theirs).map_err(|message| format!("feature \"{}\": {message}", mine.name))
+            })
+            .collect()
+    }
+
+    /// The labels of the answer, checked against the model's output.
+    pub(crate) fn labels(&self, signature: &Signature) -> Result<Option<Vec<Label>>, String> {
+        let (kind, count) = match signature.output {
+            Output::Binary => (OutputKind::Binary, 2),
+            Output::Multiclass { classes } => (OutputKind::Multiclass, classes),
+            Output::Class { classes } => (OutputKind::Class, classes),
+            Output::Numbers { count } => (OutputKind::Numbers, count),
+        };
+        if self.output.kind.is_some_and(|stated| stated != kind) {
+            let kind = format!("{kind:?}").to_lowercase();
+            return Err(format!("[output] kind: the model's output is \"{kind}\""));
+        }
+        let Some(labels) = &self.output.labels else {
+            return Ok(crate::answer::class_numbers(signature.output));
+        };
+        if labels.len() != count {
+            let given = labels.len();
+            return Err(format!("[output] labels: {given} given, the model has {count} outputs"));
+        }
+        let distinct: std::collections::HashSet<_> = labels.iter().collect();
+        if distinct.len() != count {
+            return Err("[output] labels: two are the same".into());
+        }
+        Ok(Some(labels.clone()))
+    }
+}
+
+impl FeatureSection {
+    fn field(&self, theirs: &Feature) -> Result<Field, String> {
+        let kind = self.kind(theirs)?;
+        let is_numeric = matches!(kind, Kind::Number | Kind::Integer);
+        let is_integer = matches!(kind, Kind::Integer);
+        for (key, bound) in [("min", self.min), ("max", self.max)] {
+            match bound {
+                Some(_) if !is_numeric => return Err(format!("{key} is for numbers and integers")),
+                Some(value) if !value.is_finite() => return Err(format!("{key} must be finite")),
+                Some(value) if is_integer && value.trunc() != value => {
+                    return Err(format!("{key} of an integer must be an integer"));
+                }
+                _ => {}
+            }
+        }
+        if let (Some(min), Some(max)) = (self.min, self.max)
+            && min > max
+        {
+            return Err("min is greater than max".into());
+        }
+        let mut field = Field::new(&self.name, kind);
+        (field.min, field.max) = (self.min, self.max);
+        field.nullable = self.nullable;
+        field.description.clone_from(&self.description);
+        field.default = self.default.as_ref().map(|value| default(&field, value)).transpose()?;
+        Ok(field)
+    }
+
+    fn kind(&self, theirs: &Feature) -> Result<Kind, String> {
+        let from_file = from_file(theirs).kind;
+        let Some(stated) = self.kind else {
+            return match self.values {
+                Some(_) => self.categories(&theirs.kind),
+                None => Ok(from_file),
+            };
+        };
+        let is_category = matches!(theirs.kind, FeatureKind::Category(_));
+        if stated != FeatureType::Category {
+            if self.values.is_some() {
+                return Err("values are for type = \"category\"".into());
+            }
+            if is_category {
+                return Err("the model has it as a category".into());
+            }
+        }
+        match stated {
+            FeatureType::Number => Ok(Kind::Number),
+            FeatureType::Integer => Ok(Kind::Integer),
+            FeatureType::Boolean => Ok(Kind::Boolean),
+            FeatureType::Category => self.categories(&theirs.kind),
+            FeatureType::String => Err("type = \"string\" has no meaning for this kind of model; \
+                                        write type = \"category\" and its values in the order of \
+                                        their codes"
+                .into()),
+        }
+    }
+
+    fn categories(&self, theirs: &FeatureKind) -> Result<Kind, String> {
+        let values = match (&self.values, theirs) {
+            (Some(mine), FeatureKind::Category(theirs)) if mine != theirs => {
+                return Err("values differ from the model's; leave them out to use those".into());
+            }
+            (Some(values), _) => values,
+            (None, FeatureKind::Category(values)) => values,
+            (None, _) => return Err("a category needs its values, in the order of their codes".into()),
+        };
+        let distinct: std::collections::HashSet<_> = values.iter().collect();
+        if values.is_empty() || distinct.len() != values.len() {
+            return Err("values must be at least one, and no two the same".into());
+        }
+        Ok(Kind::Category(Categories::new(values.clone())))
+    }
+}
+
+fn from_file(feature: &Feature) -> Field {
+    let kind = match &feature.kind {
+        FeatureKind::Number => Kind::Number,
+        FeatureKind::Integer => Kind::Integer,
+        FeatureKind::Boolean => Kind::Boolean,
+        FeatureKind::Category(values) => Kind::Category(Categories::new(values.clone())),
+    };
+    Field::new(&feature.name, kind)
+}
+
+fn default(field: &Field, value: &toml::Value) -> Result<f64, String> {
+    let coded = match value {
+        toml::Value::Integer(value) => field.number(*value as f64),
+        toml::Value::Float(value) => field.number(*value),
+        toml::Value::Boolean(value) => field.boolean(*value),
+        toml::Value::String(text) => field.text(text),
+        _ => None,
+    };
+    coded.ok_or_else(|| format!("default must be {}", field.expectation()))
+}
+
+fn check_names(schema: &Schema) -> Result<(), String> {
+    let mut seen = std::collections::HashSet::new();
+    let features = schema.features.iter().map(|field| &field.name);
+    for name in features.chain(schema.unused.iter().map(|unused| &unused.name)) {
+        if name.is_empty() {
+            return Err("a field has an empty name".into());
+        }
+        if !seen.insert(name) {
+            return Err(format!("two fields are called \"{name}\""));
+        }
+    }
+    Ok(())
+}
+
+impl From<&UnusedSection> for Unused {
+    fn from(section: &UnusedSection) -> Self {
+        match section {
+            UnusedSection::Name(name) => {
+                Unused { name: name.clone(), example: None, description: None }
+            }
+            UnusedSection::Full(table) => Unused {
+                name: table.name.clone(),
+                example: table.example.as_ref().map(json_of),
+                description: table.description.clone(),
+            },
+        }
+    }
+}
+
+/// TOML has no null: `nan` stands for a missing value.
+fn json_of(value: &toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => json!(text),
+        toml::Value::Integer(value) => json!(value),
+        toml::Value::Float(value) => json!(value),
+        toml::Value::Boolean(value) => json!(value),
+        toml::Value::Datetime(value) => json!(value.to_string()),
+        toml::Value::Array(values) => values.iter().map(json_of).collect(),
+        toml::Value::Table(table) => {
+            table.iter().map(|(key, value)| (key.clone(), json_of(value))).collect()
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! One model with its schema, loaded, checked and ready to predict.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use auspex_engine::{Engine, LoadOptions, Rows};
+use auspex_kernel::FieldError;
+
+use crate::answer::{Label, Writer};
+use crate::manifest::{Example, Manifest};
+use crate::plan::{Plan, Scratch};
+use crate::schema::Schema;
+use crate::validate::{Errors, Reader, Refusal, check_syntax, items, pairs};
+
+/// The file beside the model.
+const MANIFEST: &str = "model.toml";
+/// How a file that may be a model ends.
+const EXTENSIONS: &[&str] = &["ubj", "json", "txt", "model", "bin", "onnx", "cbm"];
+
+/// Names the package and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("model package {path}: {message}")]
+pub struct PackageError {
+    path: String,
+    message: String,
+}
+
+impl PackageError {
+    fn new(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: path.display().to_string(), message: message.into() }
+    }
+}
+
+/// A loaded and checked model.
+#[derive(Debug)]
+pub struct Package {
+    path: PathBuf,
+    model: String,
+    version: String,
+    file: Option<PathBuf>,
+    manifest: Manifest,
+    engine: Box<dyn Engine>,
+    schema: Schema,
+    labels: Option<Vec<Label>>,
+    pub(crate) plan: Plan,
+    pub(crate) writer: Writer,
+}
+
+impl Package {
+    /// Loads a package folder, or a bare model file. The model's name and version come from the
+    /// folders above, as in `MODELS_DIR/<model>/<version>/`.
+    ///
+    /// # Errors
+    /// If there is no model in it, or one that cannot be used, or one that does not reproduce its
+    /// own examples.
+    pub fn load(path: &Path) -> Result<Self, PackageError> {
+        let (model, version) = names(path);
+        Self::load_as(path, &model, &version)
+    }
+
+    /// [`Package::load`] under a given name.
+    pub(crate) fn load_as(path: &Path, model: &str, version: &str) -> Result<Self, PackageError> {
+        let refuse = |message: String| PackageError::new(path, message);
+        let meta = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+        let (file, manifest) = if meta.is_dir() {
+            let manifest = Manifest::read(&path.join(MANIFEST));
+            let manifest = manifest.map_err(|message| refuse(format!("{MANIFEST}: {message}")))?;
+            (model_file(path).map_err(refuse)?, manifest)
+        } else {
+            (path.to_owned(), Manifest::default())
+        };
+        let options = LoadOptions { iteration_range: manifest.iteration_range };
+        let engine = auspex_engine::load_with(&file, &options);
+        let engine = engine.map_err(|error| refuse(error.to_string()))?;
+        let mut package = Self::assemble(path, model, version, manifest, engine)?;
+        package.file = Some(file);
+        Ok(package)
+    }
+
+    /// Puts a package together and runs its examples.
+    pub(crate) fn assemble(
+        path: &Path,
+        model: &str,
+        version: &str,
+        manifest: Manifest,
+        engine: Box<dyn Engine>,
+    ) -> Result<Self, PackageError> {
+        let refuse = |message: String| PackageError::new(path, format!("{MANIFEST}: {message}"));
+        let signature = engine.signature();
+        let schema = manifest.schema(signature).map_err(refuse)?;
+        let labels = manifest.labels(signature).map_err(refuse)?;
+        let package = Self {
+            plan: Plan::new(&schema),
+            writer: Writer::new(model, version, signature, labels.as_deref()),
+            path: path.to_owned(),
+            model: model.to_owned(),
+            version: version.to_owned(),
+            file: None,
+            manifest,
+            engine,
+            schema,
+            labels,
+        };
+        package.check_examples()?;
+        Ok(package)
+    }
+
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The version's name.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The file the model came from.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// A name for people.
+    pub fn title(&self) -> Option<&str> {
+        self.manifest.title.as_deref()
+    }
+
+    /// What the model is for.
+    pub fn description(&self) -> Option<&str> {
+        self.manifest.description.as_deref()
+    }
+
+    /// Whether the package wants to be the one behind `POST /predict`.
+    pub fn wants_default(&self) -> bool {
+        self.manifest.default
+    }
+
+    /// What goes in.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// What comes out: one label a class, `None` for plain numbers.
+    pub fn labels(&self) -> Option<&[Label]> {
+        self.labels.as_deref()
+    }
+
+    /// The model itself.
+    pub fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    /// Numbers in an output row of [`Package::predict`].
+    pub fn outputs(&self) -> usize {
+        self.engine.signature().outputs()
+    }
+
+    /// Predicts rows laid one after the other.
+    ///
+    /// # Panics
+    /// If `rows` is not a whole number of rows.
+    pub fn predict(&self, rows: &[f64], out: &mut Vec<f64>) {
+        let rows = Rows::new(rows, self.plan.width());
+        out.clear();
+        out.resize(rows.len() * self.outputs(), 0.0);
+        self.engine.predict(rows, out);
+    }
+
+    /// Reads one line of input: a record, or a list of values by position.
+    ///
+    /// # Errors
+    /// Every field that is wrong; a line that is not JSON at all is one error of field `(line)`.
+    pub fn parse_line(&self, line: &str) -> Result<Vec<f64>, Vec<FieldError>> {
+        let unreadable = |message: String| {
+            let message = message.replacen("the body", "the line", 1);
+            vec![FieldError { field: "(line)".into(), message }]
+        };
+        let reader = Reader { schema: &self.schema, rows_max: 1, versions: &[] };
+        let (mut rows, mut errors) = (Vec::new(), Errors::default());
+        let mut read = || {
+            check_syntax(line)?;
+            match line.trim_ascii_start().as_bytes()[0] {
+                b'{' => reader.record("", &pairs(line)?, &mut rows, &mut errors),
+                b'[' => reader.positional("", &items(line)?, &mut rows, &mut errors),
+                _ => {
+                    let message = "the body must be a JSON object or a list of values";
+                    return Err(Refusal::Malformed(message.into()));
+                }
+            }
+            Ok(())
+        };
+        match read().and_then(|()| errors.finish()) {
+            Ok(()) => Ok(rows),
+            Err(Refusal::Malformed(message)) => Err(unreadable(message)),
+            Err(Refusal::Invalid(errors)) => Err(errors),
+        }
+    }
+
+    /// Writes what the command line prints for one predicted row, with its line feed.
+    pub fn write_prediction_line(&self, out: &mut Vec<u8>, values: &[f64]) {
+        self.writer.line(values, out);
+    }
+
+    /// Runs the package's examples and says how many there are.
+    ///
+    /// # Errors
+    /// If one is not valid input, or comes out otherwise than it says.
+    pub fn check_examples(&self) -> Result<usize, PackageError> {
+        for (index, example) in self.manifest.examples.iter().enumerate() {
+            self.check_example(example).map_err(|message| {
+                PackageError::new(&self.path, format!("{MANIFEST}: example {}: {message}", index + 1))
+            })?;
+        }
+        Ok(self.manifest.examples.len())
+    }
+
+    fn check_example(&self, example: &Example) -> Result<(), String> {
+        let row = self.example_row(example)?;
+        let mut values = Vec::new();
+        self.predict(&row, &mut values);
+        let expected = example.output.as_slice();
+        if expected.len() != values.len() {
+            values = self.writer.answer_row(&values);
+        }
+        if expected.len() != values.len() {
+            let (given, count) = (expected.len(), values.len());
+            return Err(format!("output has {given} numbers, the model gives {count}"));
+        }
+        let off = |(got, wanted): (&f64, &f64)| !((got - wanted).abs() <= example.tolerance);
+        match values.iter().zip(expected).position(off) {
+            None => Ok(()),
+            Some(at) => Err(format!(
+                "output {} is {}, not {} within {}; the model is not the one that was described",
+                at + 1,
+                values[at],
+                expected[at],
+                example.tolerance
+            )),
+        }
+    }
+
+    fn example_row(&self, example: &Example) -> Result<Vec<f64>, String> {
+        self.parse_line(&example.input().to_string()).map_err(|errors| {
+            let list: Vec<String> = errors
+                .iter()
+                .map(|error| format!("{} {}", error.field, error.message))
+                .collect();
+            format!("input: {}", list.join("; "))
+        })
+    }
+
+    /// The rows of the examples, or one made up from the schema where there are none.
+    pub(crate) fn sample_rows(&self) -> Vec<Vec<f64>> {
+        let examples = self.manifest.examples.iter();
+        let mut rows: Vec<Vec<f64>> =
+            examples.filter_map(|example| self.example_row(example).ok()).collect();
+        if rows.is_empty() {
+            rows.push(self.schema.features.iter().map(|field| field.sample()).collect());
+        }
+        rows
+    }
+
+    /// A record this model accepts.
+    pub fn example_record(&self) -> serde_json::Value {
+        let by_name = self.manifest.examples.iter().map(Example::input).find(|i| i.is_object());
+        by_name.unwrap_or_else(|| self.schema.record_of(&self.sample_rows()[0]))
+    }
+
+    /// Times this model on this machine, on one thread, for about a second.
+    pub fn bench(&self) -> BenchReport {
+        let samples = self.sample_rows();
+        let batch: Vec<f64> =
+            samples.iter().cycle().take(BATCH_ROWS).flatten().copied().collect();
+        let text = self.example_record().to_string();
+        let mut out = Vec::new();
+        let one_row_us = best_us(|| self.predict(&samples[0], &mut out));
+        let batch_us = best_us(|| self.predict(&batch, &mut out));
+        let (mut scratch, mut body) = (Scratch::default(), Vec::new());
+        let request_us = best_us(|| {
+            let shape = self.plan.read(&text, 1, &|_| false, &mut scratch);
+            assert!(shape.is_some(), "an example is valid");
+            self.predict(&scratch.rows, &mut out);
+            body.clear();
+            self.writer.all_numbers(&out, &mut body);
+        });
+        let json_us = best_us(|| {
+            self.plan.read(&text, 1, &|_| false, &mut scratch);
+        });
+        BenchReport {
+            one_row_us,
+            batch_rows: BATCH_ROWS,
+            batch_us_per_row: batch_us / BATCH_ROWS as f64,
+            json_us,
+            request_us,
+        }
+    }
+}
+
+const BATCH_ROWS: usize = 1000;
+
+/// What [`Package::bench`] found, in microseconds on one thread.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct BenchReport {
+    /// Predicting one row.
+    pub one_row_us: f64,
+    /// Rows in the batch below.
+    pub batch_rows: usize,
+    /// Predicting a batch, per row.
+    pub batch_us_per_row: f64,
+    /// Reading one record from JSON.
+    pub json_us: f64,
+    /// From the JSON record to the JSON answer, without the network.
+    pub request_us: f64,
+}
+
+/// The median over several timed runs, each of them long against the clock's resolution.
+fn best_us(mut work: impl FnMut()) -> f64 {
+    const RUN: Duration = Duration::from_millis(25);
+    let mut runs: Vec<f64> = Vec::new();
+    for _ in 0..7 {
+        let (begin, mut count) = (Instant::now(), 0u32);
+        while begin.elapsed() < RUN {
+            for _ in 0..8 {
+                work();
+            }
+            count += 8;
+        }
+        runs.push(begin.elapsed().as_secs_f64() * 1e6 / f64::from(count));
+    }
+    runs.sort_by(f64::total_cmp);
+    runs[runs.len() / 2]
+}
+
+/// Whether a folder is a package itself, and not a folder of packages.
+pub(crate) fn is_package(path: &Path) -> bool {
+    path.is_file() || path.join(MANIFEST).is_file() || model_file(path).is_ok()
+}
+
+/// The one model file in a folder: `model.*`, or else the only file that may be one.
+fn model_file(folder: &Path) -> Result<PathBuf, String> {
+    let entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.is_file() && has_model_extension(path))
+        .collect();
+    files.sort();
+    let is_called_model = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == "model");
+    if files.iter().any(|path| is_called_model(&path)) {
+        files.retain(|path| is_called_model(&path));
+    }
+    match files.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(format!(
+            "there is no model file in it; put one there as model.{}",
+            EXTENSIONS.join("|")
+        )),
+        [first, second, ..] => Err(format!(
+            "there is more than one model file in it ({} and {}); keep one",
+            file_name(first),
+            file_name(second)
+        )),
+    }
+}
+
+fn has_model_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let is_hidden = file_name(path).starts_with('.');
+    !is_hidden && extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The model's name and version, by the folders a package lies in.
+fn names(path: &Path) -> (String, String) {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let usable = |name: String| crate::registry::is_name(&name).then_some(name);
+    if path.is_file() {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let model = stem.and_then(usable).unwrap_or_else(|| "model".into());
+        return (model, "1".into());
+    }
+    let folder = usable(file_name(&path)).unwrap_or_else(|| "model".into());
+    let is_version = folder.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match path.parent().map(file_name).and_then(usable) {
+        Some(parent) if is_version => (parent, folder),
+        _ => (folder, "1".into()),
+    }
+}

@@ -1,0 +1,559 @@
+//! The fast reader: JSON text straight into a row of numbers.
+//!
+//! It guesses that fields come in the order in which they came the last time, allocates nothing a
+//! field, and gives up at the first thing it did not expect, without saying why: the slow reader in
+//! `validate` does that. It must accept what that one accepts, with the same numbers.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::schema::{Field, Schema};
+
+/// The key of the positional form.
+pub(crate) const FEATURES: &str = "features";
+/// The key that chooses a version in the positional form.
+pub(crate) const MODEL_VERSION: &str = "model_version";
+
+/// What a body held, beside its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One record, or one list of values.
+    Single,
+    /// A list of records, or of lists, even of one.
+    List,
+}
+
+/// Memory that is used again from request to request.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Rows, one after the other.
+    pub(crate) rows: Vec<f64>,
+    seen: Vec<u64>,
+}
+
+/// A schema made ready for reading.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Features first, then unused fields.
+    names: Box<[Box<str>]>,
+    fields: Box<[Field]>,
+    by_name: HashMap<Box<str>, u32>,
+    /// Bits of the fields a record must have.
+    required: Box<[u64]>,
+    /// What a row is before any field was read.
+    template: Box<[f64]>,
+    /// Which field came after each one the last time; the last entry is for the first field.
+    next: Box<[AtomicU32]>,
+}
+
+impl Plan {
+    pub(crate) fn new(schema: &Schema) -> Self {
+        let features = schema.features.iter().map(|field| &field.name);
+        let names: Box<[Box<str>]> = features
+            .chain(schema.unused.iter().map(|unused| &unused.name))
+            .map(|name| name.as_str().into())
+            .collect();
+        let mut required = vec![0; names.len().div_ceil(64)];
+        for (index, field) in schema.features.iter().enumerate() {
+            if field.required() {
+                required[index / 64] |= 1 << (index % 64);
+            }
+        }
+        let successor = |index: usize| AtomicU32::new(((index + 1) % (names.len() + 1)) as u32);
+        let mut next: Box<[AtomicU32]> = (0..=names.len()).map(successor).collect();
+        *next[names.len()].get_mut() = 0;
+        *next[names.len() - 1].get_mut() = 0;
+        Self {
+            by_name: names.iter().cloned().zip(0..).collect(),
+            template: schema
+                .features
+                .iter()
+                .map(|field| field.absent().unwrap_or(f64::NAN))
+                .collect(),
+            fields: schema.features.clone().into(),
+            required: required.into(),
+            next,
+            names,
+        }
+    }
+
+    /// Features in a row.
+    pub(crate) fn width(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether a record has a field of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Reads a whole request body into `scratch.rows`, at most `rows_max` of them. `is_version`
+    /// says whether a `model_version` in it means the model of this plan.
+    pub(crate) fn read(
+        &self,
+        text: &str,
+        rows_max: usize,
+        is_version: &dyn Fn(&str) -> bool,
+        scratch: &mut Scratch,
+    ) -> Option<Shape> {
+        scratch.rows.clear();
+        scratch.seen.resize(self.required.len(), 0);
+        let mut json = serde_json::Deserializer::from_str(text);
+        let body = Body { plan: self, rows_max, is_version, scratch };
+        let shape = json.deserialize_any(body).ok()?;
+        json.end().ok()?;
+        Some(shape)
+    }
+
+    /// The field of that name, guessing that it follows field `at`.
+    #[inline]
+    fn find(&self, name: &str, at: usize) -> Option<usize> {
+        let guess = self.next[at].load(Ordering::Relaxed) as usize;
+        if *self.names[guess] == *name {
+            return Some(guess);
+        }
+        let found = *self.by_name.get(name)?;
+        self.next[at].store(found, Ordering::Relaxed);
+        Some(found as usize)
+    }
+
+    /// Reads the rest of a record whose first key is known already, and adds its row.
+    fn record<'de, A: MapAccess<'de>>(
+        &self,
+        first: Option<usize>,
+        mut map: A,
+        scratch: &mut Scratch,
+    ) -> Result<(), A::Error> {
+        let begin = scratch.rows.len();
+        scratch.rows.extend_from_slice(&self.template);
+        let row = &mut scratch.rows[begin..];
+        let seen = &mut scratch.seen[..self.required.len()];
+        seen.fill(0);
+        let mut at = first;
+        while let Some(index) = at {
+            let bit = 1 << (index % 64);
+            if seen[index / 64] & bit != 0 {
+                return Err(abandon());
+            }
+            seen[index / 64] |= bit;
+            match self.fields.get(index) {
+                Some(field) => row[index] = map.next_value_seed(Cell(field))?,
+                None => map.next_value_seed(Scalar)?,
+            }
+            at = map.next_key_seed(Key { plan: self, at: index })?;
+        }
+        let complete = seen.iter().zip(&self.required).all(|(seen, all)| seen & all == *all);
+        complete.then_some(()).ok_or_else(abandon)
+    }
+
+    /// Reads a list of values, of which the first may be known already, and adds its row.
+    fn positional<'de, A: SeqAccess<'de>>(
+        &self,
+        first: Option<f64>,
+        mut seq: A,
+        rows: &mut Vec<f64>,
+    ) -> Result<(), A::Error> {
+        rows.extend(first);
+        for field in &self.fields[usize::from(first.is_some())..] {
+            rows.push(seq.next_element_seed(Cell(field))?.ok_or_else(abandon)?);
+        }
+        match seq.next_element::<IgnoredAny>()? {
+            None => Ok(()),
+            Some(_) => Err(abandon()),
+        }
+    }
+}
+
+/// An error that says nothing: nobody will see it.
+#[cold]
+fn abandon<E: Error>() -> E {
+    E::custom("")
+}
+
+struct Body<'p> {
+    plan: &'p Plan,
+    rows_max: usize,
+    is_version: &'p dyn Fn(&str) -> bool,
+    scratch: &'p mut Scratch,
+}
+
+impl<'de> Visitor<'de> for Body<'_> {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record or a list of records")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
+        let Some(mut key) = map.next_key_seed(TopKey { plan: self.plan })? else {
+            self.plan.record(None, map, self.scratch)?;
+            return Ok(Shape::Single);
+        };
+        let (mut shape, mut versions) = (None, 0);
+        loop {
+            match key {
+                Top::Field(index) if shape.is_none() && versions == 0 => {
+                    self.plan.record(Some(index), map, self.scratch)?;
+                    return Ok(Shape::Single);
+                }
+                Top::Features if shape.is_none() => {
+                    let list = Features {
+                        plan: self.plan,
+                        rows_max: self.rows_max,
+                        rows: &mut self.scratch.rows,
+                    };
+                    shape = Some(map.next_value_seed(list)?);
+                }
+                Top::Version if versions == 0 => {
+                    map.next_value_seed(VersionIs(self.is_version))?;
+                    versions += 1;
+                }
+                _ => return Err(abandon()),
+            }
+            match map.next_key_seed(TopKey { plan: self.plan })? {
+                Some(next) => key = next,
+                None => return shape.ok_or_else(abandon),
+            }
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+        let mut count = 0;
+        while seq.next_element_seed(Record { plan: self.plan, scratch: self.scratch })?.is_some() {
+            count += 1;
+            if count > self.rows_max {
+                return Err(abandon());
+            }
+        }
+        (count > 0).then_some(Shape::List).ok_or_else(abandon)
+    }
+}
+
+/// The first key of an object decides what it is.
+enum Top {
+    Field(usize),
+    Features,
+    Version,
+}
+
+struct TopKey<'p> {
+    plan: &'p Plan,
+}
+
+impl<'de> DeserializeSeed<'de> for TopKey<'_> {
+    type Value = Top;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Top, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for TopKey<'_> {
+    type Value = Top;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Top, E> {
+        match self.plan.find(name, self.plan.names.len()) {
+            Some(index) => Ok(Top::Field(index)),
+            None if name == FEATURES => Ok(Top::Features),
+            None if name == MODEL_VERSION => Ok(Top::Version),
+            None => Err(abandon()),
+        }
+    }
+}
+
+struct Key<'p> {
+    plan: &'p Plan,
+    at: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = usize;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<usize, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    #[inline]
+    fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
+        self.plan.find(name, self.at).ok_or_else(abandon)
+    }
+}
+
+struct Record<'p> {
+    plan: &'p Plan,
+    scratch: &'p mut Scratch,
+}
+
+impl<'de> DeserializeSeed<'de> for Record<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Record<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let first = map.next_key_seed(Key { plan: self.plan, at: self.plan.names.len() })?;
+        self.plan.record(first, map, self.scratch)
+    }
+}
+
+/// One value of a row.
+struct Cell<'p>(&'p Field);
+
+impl<'de> DeserializeSeed<'de> for Cell<'_> {
+    type Value = f64;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<f64, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Cell<'_> {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    #[inline]
+    fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+        self.0.number(value as f64).ok_or_else(abandon)
+    }
+
+    #[inline]
+    fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+        self.0.number(value as f64).ok_or_else(abandon)
+    }
+
+    #[inline]
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+        self.0.number(value).ok_or_else(abandon)
+    }
+
+    #[inline]
+    fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+        self.0.text(text).ok_or_else(abandon)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<f64, E> {
+        self.0.boolean(value).ok_or_else(abandon)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<f64, E> {
+        self.0.null().ok_or_else(abandon)
+    }
+}
+
+/// A value nobody uses, which must still be a single one.
+struct Scalar;
+
+impl<'de> DeserializeSeed<'de> for Scalar {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Scalar {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a single value")
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+struct VersionIs<'p>(&'p dyn Fn(&str) -> bool);
+
+impl<'de> DeserializeSeed<'de> for VersionIs<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for VersionIs<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a version")
+    }
+
+    fn visit_str<E: Error>(self, version: &str) -> Result<(), E> {
+        (self.0)(version).then_some(()).ok_or_else(abandon)
+    }
+}
+
+/// A list of values or a list of such lists.
+struct Features<'p> {
+    plan: &'p Plan,
+    rows_max: usize,
+    rows: &'p mut Vec<f64>,
+}
+
+impl<'de> DeserializeSeed<'de> for Features<'_> {
+    type Value = Shape;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Shape, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Features<'_> {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+        let first = seq.next_element_seed(First { plan: self.plan, rows: self.rows })?;
+        match first.ok_or_else(abandon)? {
+            Element::Value(value) => {
+                self.plan.positional(Some(value), seq, self.rows)?;
+                Ok(Shape::Single)
+            }
+            Element::Row => {
+                let mut count = 1;
+                while seq.next_element_seed(Row { plan: self.plan, rows: self.rows })?.is_some() {
+                    count += 1;
+                    if count > self.rows_max {
+                        return Err(abandon());
+                    }
+                }
+                Ok(Shape::List)
+            }
+        }
+    }
+}
+
+/// What the first element of `features` turned out to be; a row is read already.
+enum Element {
+    Value(f64),
+    Row,
+}
+
+struct First<'p> {
+    plan: &'p Plan,
+    rows: &'p mut Vec<f64>,
+}
+
+impl<'de> DeserializeSeed<'de> for First<'_> {
+    type Value = Element;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Element, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for First<'_> {
+    type Value = Element;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or a list of values")
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Element, E> {
+        Cell(&self.plan.fields[0]).visit_u64(value).map(Element::Value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Element, E> {
+        Cell(&self.plan.fields[0]).visit_i64(value).map(Element::Value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Element, E> {
+        Cell(&self.plan.fields[0]).visit_f64(value).map(Element::Value)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Element, E> {
+        Cell(&self.plan.fields[0]).visit_str(text).map(Element::Value)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Element, E> {
+        Cell(&self.plan.fields[0]).visit_bool(value).map(Element::Value)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Element, E> {
+        Cell(&self.plan.fields[0]).visit_unit().map(Element::Value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Element, A::Error> {
+        self.plan.positional(None, seq, self.rows)?;
+        Ok(Element::Row)
+    }
+}
+
+struct Row<'p> {
+    plan: &'p Plan,
+    rows: &'p mut Vec<f64>,
+}
+
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Row<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        self.plan.positional(None, seq, self.rows)
+    }
+}

@@ -1,0 +1,424 @@
+//! What one record of a model looks like, and which number each of its values becomes.
+//!
+//! The fast and the slow reader both ask [`Field`] what a value is worth, so that they cannot
+//! disagree.
+
+use serde_json::{Map, Value, json};
+
+/// The largest magnitude that is finite as an IEEE 754 binary32.
+pub(crate) const F32_BOUND: f64 = 3.402_823_5e38;
+
+/// How many categories a message or a look-up by scanning goes through.
+const LISTED_MAX: usize = 20;
+const SCANNED_MAX: usize = 16;
+
+/// The inputs of a model.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    /// In the model's order.
+    pub features: Vec<Field>,
+    /// Accepted and ignored.
+    pub unused: Vec<Unused>,
+}
+
+/// One input.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// Its key in a record.
+    pub name: String,
+    /// Its type.
+    pub kind: Kind,
+    /// The least number allowed.
+    pub min: Option<f64>,
+    /// The greatest number allowed.
+    pub max: Option<f64>,
+    /// Whether it may be null or left out, which the model sees as "missing".
+    pub nullable: bool,
+    /// What stands in for it when it is left out, as the model sees it.
+    pub default: Option<f64>,
+    /// For people.
+    pub description: Option<String>,
+    /// Whether a category not in the list counts as missing instead of as an error.
+    pub unknown_is_missing: bool,
+    /// Numbers beyond this magnitude are not finite to the model.
+    pub(crate) bound: f64,
+}
+
+/// The type of an input.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Any finite number.
+    Number,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`, or 1 or 0.
+    Boolean,
+    /// One of some strings, coded by position.
+    Category(Categories),
+}
+
+/// A field that is accepted and ignored.
+#[derive(Clone, Debug)]
+pub struct Unused {
+    /// Its key in a record.
+    pub name: String,
+    /// A typical value.
+    pub example: Option<Value>,
+    /// For people.
+    pub description: Option<String>,
+}
+
+impl Field {
+    /// A field without any rule but its type.
+    pub(crate) fn new(name: impl Into<String>, kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            min: None,
+            max: None,
+            nullable: false,
+            default: None,
+            description: None,
+            unknown_is_missing: false,
+            bound: f64::MAX,
+        }
+    }
+
+    /// Whether a record must have it.
+    pub fn required(&self) -> bool {
+        !self.nullable && self.default.is_none()
+    }
+
+    /// What a number is worth, if it is allowed here.
+    #[inline]
+    pub(crate) fn number(&self, value: f64) -> Option<f64> {
+        let in_range = self.min.is_none_or(|min| value >= min)
+            && self.max.is_none_or(|max| value <= max)
+            && value.abs() <= self.bound;
+        let fits = match self.kind {
+            Kind::Number => in_range,
+            Kind::Integer => in_range && value.trunc() == value,
+            Kind::Boolean => value == 0.0 || value == 1.0,
+            Kind::Category(_) => false,
+        };
+        fits.then_some(value)
+    }
+
+    /// What a text is worth, if it is allowed here.
+    #[inline]
+    pub(crate) fn text(&self, text: &str) -> Option<f64> {
+        match &self.kind {
+            Kind::Category(categories) => match categories.code(text) {
+                Some(code) => Some(code),
+                None => self.unknown_is_missing.then_some(f64::NAN),
+            },
+            _ => None,
+        }
+    }
+
+    /// What `true` or `false` is worth, if it is allowed here.
+    #[inline]
+    pub(crate) fn boolean(&self, value: bool) -> Option<f64> {
+        matches!(self.kind, Kind::Boolean).then_some(f64::from(u8::from(value)))
+    }
+
+    /// What `null` is worth, if it is allowed here.
+    #[inline]
+    pub(crate) fn null(&self) -> Option<f64> {
+        self.nullable.then_some(f64::NAN)
+    }
+
+    /// What the field is worth when it is left out, if that is allowed.
+    pub(crate) fn absent(&self) -> Option<f64> {
+        self.default.or_else(|| self.null())
+    }
+
+    /// What a value must be, as the end of "age must be …".
+    pub fn expectation(&self) -> String {
+        let mut text = match &self.kind {
+            Kind::Number => ranged("a number", self.min, self.max),
+            Kind::Integer => ranged("an integer", self.min, self.max),
+            Kind::Boolean => "true or false".to_owned(),
+            Kind::Category(_) if self.unknown_is_missing => "a string".to_owned(),
+            Kind::Category(categories) => categories.listed(),
+        };
+        if self.nullable {
+            text.push_str(", or null");
+        }
+        text
+    }
+
+    /// The JSON Schema of its value.
+    pub fn json_schema(&self) -> Value {
+        let mut schema = Map::new();
+        let kind = match &self.kind {
+            Kind::Number => json!("number"),
+            Kind::Integer => json!("integer"),
+            Kind::Boolean => json!(["boolean", "integer"]),
+            Kind::Category(_) => json!("string"),
+        };
+        schema.insert("type".into(), if self.nullable { or_null(kind) } else { kind });
+        if let Some(description) = &self.description {
+            schema.insert("description".into(), json!(description));
+        }
+        match &self.kind {
+            Kind::Number | Kind::Integer => {
+                let low = self.min.unwrap_or(f64::MIN).max(-self.bound);
+                let high = self.max.unwrap_or(f64::MAX).min(self.bound);
+                if low > f64::MIN {
+                    schema.insert("minimum".into(), tidy(low));
+                }
+                if high < f64::MAX {
+                    schema.insert("maximum".into(), tidy(high));
+                }
+            }
+            Kind::Boolean => {
+                let mut allowed = vec![json!(true), json!(false), json!(1), json!(0)];
+                allowed.extend(self.nullable.then_some(Value::Null));
+                schema.insert("enum".into(), json!(allowed));
+            }
+            Kind::Category(_) if self.unknown_is_missing => {}
+            Kind::Category(categories) => {
+                let mut allowed: Vec<Value> =
+                    categories.values.iter().map(|value| json!(value)).collect();
+                allowed.extend(self.nullable.then_some(Value::Null));
+                schema.insert("enum".into(), json!(allowed));
+            }
+        }
+        if let Some(default) = self.default {
+            schema.insert("default".into(), self.decode(default));
+        }
+        Value::Object(schema)
+    }
+
+    /// A number of the model's row as a record would have it.
+    pub(crate) fn decode(&self, value: f64) -> Value {
+        match &self.kind {
+            _ if value.is_nan() => Value::Null,
+            Kind::Number | Kind::Integer => tidy(value),
+            Kind::Boolean => json!(value != 0.0),
+            Kind::Category(categories) => {
+                categories.values.get(value as usize).map_or(Value::Null, |value| json!(value))
+            }
+        }
+    }
+
+    /// A value that is allowed, for examples nobody wrote.
+    pub(crate) fn sample(&self) -> f64 {
+        if let Some(default) = self.default {
+            return default;
+        }
+        match &self.kind {
+            Kind::Boolean | Kind::Category(_) => 0.0,
+            Kind::Number | Kind::Integer => match (self.min, self.max) {
+                (Some(min), Some(max)) => ((min + max) / 2.0).trunc().clamp(min, max),
+                (Some(min), None) => min,
+                (None, Some(max)) => max,
+                (None, None) => 0.0,
+            },
+        }
+    }
+}
+
+impl Schema {
+    /// The JSON Schema of one record, without `$schema` and title.
+    pub fn json_schema(&self, example: &Value) -> Value {
+        let mut properties = Map::new();
+        for field in &self.features {
+            properties.insert(field.name.clone(), field.json_schema());
+        }
+        for unused in &self.unused {
+            let mut schema = json!({
+                "type": ["string", "number", "boolean", "null"],
+                "description": unused.description.as_deref().unwrap_or("Accepted and not used."),
+            });
+            if let Some(example) = &unused.example {
+                schema["examples"] = json!([example]);
+            }
+            properties.insert(unused.name.clone(), schema);
+        }
+        let required: Vec<&str> = self
+            .features
+            .iter()
+            .filter(|field| field.required())
+            .map(|field| field.name.as_str())
+            .collect();
+        let mut schema = json!({
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+            "examples": [example],
+        });
+        if !required.is_empty() {
+            schema["required"] = json!(required);
+        }
+        schema
+    }
+
+    /// A row as the record it would come from.
+    pub(crate) fn record_of(&self, row: &[f64]) -> Value {
+        let used = self.features.iter().zip(row);
+        let mut record: Map<String, Value> =
+            used.map(|(field, value)| (field.name.clone(), field.decode(*value))).collect();
+        for unused in &self.unused {
+            if let Some(example) = &unused.example {
+                record.insert(unused.name.clone(), example.clone());
+            }
+        }
+        Value::Object(record)
+    }
+}
+
+/// The values of a category, looked up by text.
+#[derive(Clone, Debug)]
+pub struct Categories {
+    values: Vec<String>,
+    /// The first eight bytes of each value, padded with zeros: most look-ups end here.
+    heads: Vec<u64>,
+    /// Indices sorted by value, where there are too many to scan.
+    sorted: Vec<u32>,
+}
+
+impl Categories {
+    /// In the order of their codes.
+    pub fn new(values: Vec<String>) -> Self {
+        let heads = values.iter().map(|value| head(value.as_bytes())).collect();
+        let mut sorted: Vec<u32> = Vec::new();
+        if values.len() > SCANNED_MAX {
+            sorted = (0..values.len() as u32).collect();
+            sorted.sort_by(|a, b| values[*a as usize].cmp(&values[*b as usize]));
+        }
+        Self { values, heads, sorted }
+    }
+
+    /// In the order of their codes.
+    pub fn values(&self) -> &[String] {
+        &self.values
+    }
+
+    #[inline]
+    fn code(&self, text: &str) -> Option<f64> {
+        if !self.sorted.is_empty() {
+            let compare = |index: &u32| self.values[*index as usize].as_str().cmp(text);
+            let at = self.sorted.binary_search_by(compare).ok()?;
+            return Some(f64::from(self.sorted[at]));
+        }
+        let wanted = head(text.as_bytes());
+        for (index, known) in self.heads.iter().enumerate() {
+            if *known == wanted && self.values[index] == text {
+                return Some(index as f64);
+            }
+        }
+        None
+    }
+
+    fn listed(&self) -> String {
+        let shown = self.values.len().min(LISTED_MAX);
+        let mut text = format!("one of {}", self.values[..shown].join(", "));
+        if self.values.len() > shown {
+            text.push_str(&format!(" … ({} in all)", self.values.len()));
+        }
+        text
+    }
+}
+
+#[inline]
+fn head(bytes: &[u8]) -> u64 {
+    if let Some(first) = bytes.first_chunk::<8>() {
+        return u64::from_le_bytes(*first);
+    }
+    let mut padded = 0;
+    for byte in bytes.iter().rev() {
+        padded = padded << 8 | u64::from(*byte);
+    }
+    padded
+}
+
+fn ranged(what: &str, min: Option<f64>, max: Option<f64>) -> String {
+    match (min, max) {
+        (Some(min), Some(max)) if min == max => format!("{min}"),
+        (Some(min), Some(max)) => format!("{what} between {min} and {max}"),
+        (Some(min), None) => format!("{what} of at least {min}"),
+        (None, Some(max)) => format!("{what} of at most {max}"),
+        (None, None) => what.to_owned(),
+    }
+}
+
+fn or_null(kind: Value) -> Value {
+    match kind {
+        Value::Array(mut kinds) => {
+            kinds.push(json!("null"));
+            Value::Array(kinds)
+        }
+        one => json!([one, "null"]),
+    }
+}
+
+/// Whole numbers without `.0`.
+pub(crate) fn tidy(value: f64) -> Value {
+    if value.trunc() == value && value.abs() < 9e15 {
+        json!(value as i64)
+    } else {
+        json!(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(kind: Kind) -> Field {
+        Field::new("x", kind)
+    }
+
+    #[test]
+    fn categories_are_told_apart_beyond_eight_bytes() {
+        let few: Vec<String> =
+            ["CORUÑA, A", "CORUÑA, B", "A", "", "01 - TOP"].map(str::to_owned).to_vec();
+        let many: Vec<String> = (0..500).map(|i| format!("category number {i}")).collect();
+        for values in [few, many] {
+            let categories = Categories::new(values.clone());
+            for (index, value) in values.iter().enumerate() {
+                assert_eq!(categories.code(value), Some(index as f64), "{value}");
+            }
+            for stranger in ["A\0", "category number 500", "01 - TOP ", "CORUÑA, "] {
+                assert_eq!(categories.code(stranger), None);
+            }
+        }
+    }
+
+    #[test]
+    fn whole_floats_are_integers_and_others_not() {
+        let mut age = field(Kind::Integer);
+        (age.min, age.max) = (Some(0.0), Some(130.0));
+        assert_eq!(age.number(56.0), Some(56.0));
+        assert_eq!(age.number(56.5), None);
+        assert_eq!(age.number(131.0), None);
+        assert_eq!(age.boolean(true), None);
+        assert_eq!(age.expectation(), "an integer between 0 and 130");
+    }
+
+    #[test]
+    fn booleans_are_also_zero_and_one() {
+        let flag = field(Kind::Boolean);
+        assert_eq!((flag.boolean(true), flag.number(1.0)), (Some(1.0), Some(1.0)));
+        assert_eq!((flag.number(2.0), flag.text("true")), (None, None));
+    }
+
+    #[test]
+    fn long_lists_of_categories_are_cut_in_messages() {
+        let many = (0..30).map(|i| format!("c{i}")).collect();
+        let text = field(Kind::Category(Categories::new(many))).expectation();
+        assert!(text.ends_with("c18, c19 … (30 in all)"), "{text}");
+    }
+
+    #[test]
+    fn json_schema_states_range_null_and_values() {
+        let mut income = field(Kind::Number);
+        (income.min, income.nullable, income.bound) = (Some(0.0), true, F32_BOUND);
+        let expected = json!({"type": ["number", "null"], "minimum": 0, "maximum": F32_BOUND});
+        assert_eq!(income.json_schema(), expected);
+        let sex = field(Kind::Category(Categories::new(vec!["H".into(), "V".into()])));
+        assert_eq!(sex.json_schema(), json!({"type": "string", "enum": ["H", "V"]}));
+    }
+}

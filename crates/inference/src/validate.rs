@@ -1,0 +1,393 @@
+//! The slow reader: says everything that is wrong with a body, at once and without repeating values.
+//!
+//! It runs only after the fast reader of `plan` gave up. It asks the same [`Field`]s, so it accepts
+//! what that one accepts.
+
+use std::fmt;
+
+use auspex_kernel::FieldError;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::plan::{FEATURES, MODEL_VERSION, Shape};
+use crate::schema::{Field, Kind, Schema};
+
+/// More errors than this are counted, not listed.
+const ERRORS_MAX: usize = 100;
+/// Where an error belongs to no field.
+pub(crate) const WHOLE_BODY: &str = "(body)";
+/// As deep as the JSON library itself goes.
+const DEPTH_MAX: usize = 128;
+const NAME_SHOWN_MAX: usize = 64;
+
+/// Why a body is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It cannot be read at all.
+    Malformed(String),
+    /// It can be read, and these fields are wrong.
+    Invalid(Vec<FieldError>),
+}
+
+/// What the slow reader needs to know.
+#[derive(Debug)]
+pub(crate) struct Reader<'s> {
+    pub(crate) schema: &'s Schema,
+    pub(crate) rows_max: usize,
+    /// The versions a `model_version` may name; the first is that of `schema`.
+    pub(crate) versions: &'s [&'s str],
+}
+
+impl Reader<'_> {
+    /// Reads a whole body into `rows`.
+    pub(crate) fn read(&self, text: &str, rows: &mut Vec<f64>) -> Result<Shape, Refusal> {
+        rows.clear();
+        check_syntax(text)?;
+        let mut errors = Errors::default();
+        let body = text.trim_ascii_start();
+        let shape = match body.as_bytes()[0] {
+            b'{' => self.object(&pairs(body)?, rows, &mut errors),
+            b'[' => {
+                self.list(&items(body)?, rows, &mut errors);
+                Shape::List
+            }
+            _ => {
+                return Err(Refusal::Malformed(
+                    "the body must be a JSON object or a list of objects".into(),
+                ));
+            }
+        };
+        errors.finish().map(|()| shape)
+    }
+
+    fn object(&self, pairs: &Pairs<'_>, rows: &mut Vec<f64>, errors: &mut Errors) -> Shape {
+        let is_field = |name| is_known(self.schema, name);
+        let positional = pairs.iter().any(|(key, value)| {
+            key == FEATURES && (!is_field(FEATURES) || value.get().starts_with('['))
+        });
+        if !positional {
+            self.record("", pairs, rows, errors);
+            return Shape::Single;
+        }
+        let (mut shape, mut versions) = (None, 0);
+        for (key, value) in pairs {
+            match key.as_str() {
+                FEATURES if shape.is_some() => errors.add(FEATURES, "is given more than once"),
+                FEATURES => shape = Some(self.features(value, rows, errors)),
+                MODEL_VERSION if versions > 0 => errors.add(MODEL_VERSION, "is given more than once"),
+                MODEL_VERSION => {
+                    versions += 1;
+                    let version: Option<String> = serde_json::from_str(value.get()).ok();
+                    if !version.is_some_and(|version| self.versions.contains(&version.as_str())) {
+                        let known = self.versions.join(", ");
+                        errors.add(MODEL_VERSION, format!("must be one of {known}"));
+                    }
+                }
+                other => errors.add(shown(other), "does not go together with features"),
+            }
+        }
+        shape.unwrap_or(Shape::Single)
+    }
+
+    /// A list of records.
+    fn list(&self, items: &[&RawValue], rows: &mut Vec<f64>, errors: &mut Errors) {
+        if !self.count_fits(WHOLE_BODY, items.len(), errors) {
+            return;
+        }
+        for (index, item) in items.iter().enumerate() {
+            match item.get().starts_with('{').then(|| pairs(item.get())) {
+                Some(Ok(pairs)) => self.record(&format!("[{index}]."), &pairs, rows, errors),
+                _ => errors.add(format!("[{index}]"), "must be an object with the model's fields"),
+            }
+        }
+    }
+
+    fn count_fits(&self, field: &str, count: usize, errors: &mut Errors) -> bool {
+        let max = self.rows_max;
+        match count {
+            0 => errors.add(field, "must hold at least one instance"),
+            n if n > max => {
+                errors.add(field, format!("must hold at most {max} instances, not {n}"));
+            }
+            _ => return true,
+        }
+        false
+    }
+
+    /// The value of `features`: a list of values or a list of such lists.
+    fn features(&self, value: &RawValue, rows: &mut Vec<f64>, errors: &mut Errors) -> Shape {
+        let list = value.get().starts_with('[').then(|| items(value.get()));
+        let Some(Ok(list)) = list else {
+            errors.add(FEATURES, "must be a list of values, or a list of such lists");
+            return Shape::Single;
+        };
+        if !list.first().is_some_and(|first| first.get().starts_with('[')) {
+            self.positional(FEATURES, &list, rows, errors);
+            return Shape::Single;
+        }
+        if self.count_fits(FEATURES, list.len(), errors) {
+            for (index, row) in list.iter().enumerate() {
+                let path = format!("{FEATURES}[{index}]");
+                match row.get().starts_with('[').then(|| items(row.get())) {
+                    Some(Ok(values)) => self.positional(&path, &values, rows, errors),
+                    _ => errors.add(path, "must be a list of values, as the first one is"),
+                }
+            }
+        }
+        Shape::List
+    }
+
+    /// One row by position.
+    pub(crate) fn positional(
+        &self,
+        path: &str,
+        values: &[&RawValue],
+        rows: &mut Vec<f64>,
+        errors: &mut Errors,
+    ) {
+        let width = self.schema.features.len();
+        if values.len() != width {
+            let plural = if width == 1 { "value" } else { "values, in the order of the model's schema" };
+            let count = values.len();
+            errors.add(path, format!("must have {width} {plural}, not {count}"));
+            return;
+        }
+        for (index, (field, value)) in self.schema.features.iter().zip(values).enumerate() {
+            match code(field, value.get()) {
+                Ok(number) => rows.push(number),
+                Err(message) => errors.add(format!("{path}[{index}]"), message),
+            }
+        }
+    }
+
+    /// One row by name. `prefix` goes before the names in paths.
+    pub(crate) fn record(
+        &self,
+        prefix: &str,
+        pairs: &Pairs<'_>,
+        rows: &mut Vec<f64>,
+        errors: &mut Errors,
+    ) {
+        let features = &self.schema.features;
+        let path = |name: &str| format!("{prefix}{}", shown(name));
+        let mut row: Vec<Option<f64>> = vec![None; features.len()];
+        let mut seen = vec![false; features.len() + self.schema.unused.len()];
+        for (key, value) in pairs {
+            let Some(index) = position(self.schema, key) else {
+                errors.add(path(key), unknown(self.schema, key));
+                continue;
+            };
+            if std::mem::replace(&mut seen[index], true) {
+                errors.add(path(key), "is given more than once");
+                continue;
+            }
+            let coded = match features.get(index) {
+                Some(field) => code(field, value.get()),
+                None => scalar(value.get()).map(|_| 0.0),
+            };
+            match (coded, row.get_mut(index)) {
+                (Ok(number), Some(cell)) => *cell = Some(number),
+                (Ok(_), None) => {}
+                (Err(message), _) => errors.add(path(key), message),
+            }
+        }
+        for (index, field) in features.iter().enumerate() {
+            if !seen[index] {
+                match field.absent() {
+                    Some(number) => row[index] = Some(number),
+                    None => errors.add(path(&field.name), "is required"),
+                }
+            }
+        }
+        rows.extend(row.iter().map(|value| value.unwrap_or(f64::NAN)));
+    }
+}
+
+/// What is wrong, up to a limit.
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    listed: Vec<FieldError>,
+    count: usize,
+}
+
+impl Errors {
+    pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.count += 1;
+        if self.listed.len() < ERRORS_MAX {
+            self.listed.push(FieldError { field: field.into(), message: message.into() });
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Result<(), Refusal> {
+        if self.count > ERRORS_MAX {
+            self.listed.truncate(ERRORS_MAX - 1);
+            let more = self.count - self.listed.len();
+            self.listed.push(FieldError {
+                field: WHOLE_BODY.into(),
+                message: format!("has {more} more invalid fields that are not listed"),
+            });
+        }
+        if self.count == 0 { Ok(()) } else { Err(Refusal::Invalid(self.listed)) }
+    }
+}
+
+/// The version a body asks for, if it can be read so far.
+pub(crate) fn version_asked(text: &str) -> Option<String> {
+    let body = text.trim_ascii_start();
+    let pairs = pairs(body.starts_with('{').then_some(body)?).ok()?;
+    let (_, version) = pairs.iter().find(|(key, _)| key == MODEL_VERSION)?;
+    serde_json::from_str(version.get()).ok()
+}
+
+/// Refuses what is not JSON, says where, and hints at the usual reasons.
+pub(crate) fn check_syntax(text: &str) -> Result<(), Refusal> {
+    let malformed = |message: String| Err(Refusal::Malformed(message));
+    if text.trim_ascii().is_empty() {
+        return malformed("the body is empty; send a JSON object or a list of objects".into());
+    }
+    if depth(text) > DEPTH_MAX {
+        return malformed(format!("the body is nested deeper than {DEPTH_MAX} levels"));
+    }
+    let Err(error) = serde_json::from_str::<&RawValue>(text) else {
+        return Ok(());
+    };
+    let hint = if is_literal_at(text, error.line(), error.column()) {
+        "; JSON has no NaN and no Infinity: send null where a value is missing and may be"
+    } else {
+        ""
+    };
+    malformed(format!("the body is not valid JSON: {error}{hint}"))
+}
+
+/// Whether a number that JSON does not have stands just before or at that place.
+fn is_literal_at(text: &str, line: usize, column: usize) -> bool {
+    let Some(line) = text.lines().nth(line.saturating_sub(1)) else {
+        return false;
+    };
+    (0..3).any(|back| {
+        let at = column.saturating_sub(back);
+        line.get(at..).is_some_and(|rest| {
+            ["NaN", "nan", "Infinity", "inf"].iter().any(|word| rest.starts_with(word))
+        })
+    })
+}
+
+/// How deep lists and objects go, strings left out.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+type Pairs<'t> = [(String, &'t RawValue)];
+
+/// The keys and values of an object, duplicates and all.
+pub(crate) fn pairs(text: &str) -> Result<Vec<(String, &RawValue)>, Refusal> {
+    struct Object;
+    impl<'de> Visitor<'de> for Object {
+        type Value = Vec<(String, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut pairs = Vec::with_capacity(32);
+            while let Some(pair) = map.next_entry()? {
+                pairs.push(pair);
+            }
+            Ok(pairs)
+        }
+    }
+    serde_json::Deserializer::from_str(text).deserialize_map(Object).map_err(not_json)
+}
+
+/// The elements of a list.
+pub(crate) fn items(text: &str) -> Result<Vec<&RawValue>, Refusal> {
+    serde_json::from_str(text).map_err(not_json)
+}
+
+/// What the syntax check lets through and is still not text: a lone surrogate in a key.
+fn not_json(error: serde_json::Error) -> Refusal {
+    Refusal::Malformed(format!("the body is not valid JSON: {error}"))
+}
+
+enum Scalar {
+    Null,
+    Boolean(bool),
+    Number(f64),
+    Text(String),
+}
+
+fn scalar(raw: &str) -> Result<Scalar, String> {
+    match raw.as_bytes().first() {
+        Some(b'n') => Ok(Scalar::Null),
+        Some(b't') => Ok(Scalar::Boolean(true)),
+        Some(b'f') => Ok(Scalar::Boolean(false)),
+        Some(b'"') => serde_json::from_str(raw)
+            .map(Scalar::Text)
+            .map_err(|_| "must be valid Unicode; it holds half of a surrogate pair".into()),
+        Some(b'[' | b'{') => Err("must be a single value, not a list or an object".into()),
+        _ => {
+            serde_json::from_str(raw).map(Scalar::Number).map_err(|_| "must be a finite number".into())
+        }
+    }
+}
+
+/// What a value is worth to the model, or what it must be.
+fn code(field: &Field, raw: &str) -> Result<f64, String> {
+    let must_be = || format!("must be {}", field.expectation());
+    if raw.starts_with(['[', '{']) {
+        return Err(must_be());
+    }
+    let value = scalar(raw)?;
+    let coded = match &value {
+        Scalar::Null => field.null(),
+        Scalar::Boolean(value) => field.boolean(*value),
+        Scalar::Number(value) => field.number(*value),
+        Scalar::Text(text) => field.text(text),
+    };
+    coded.ok_or_else(|| match (&value, &field.kind) {
+        (Scalar::Number(value), Kind::Number | Kind::Integer) if value.abs() > field.bound => {
+            "must be a finite number in the model's 32-bit precision".into()
+        }
+        _ => must_be(),
+    })
+}
+
+fn position(schema: &Schema, name: &str) -> Option<usize> {
+    let features = schema.features.iter().map(|field| &field.name);
+    features.chain(schema.unused.iter().map(|unused| &unused.name)).position(|known| known == name)
+}
+
+fn is_known(schema: &Schema, name: &str) -> bool {
+    position(schema, name).is_some()
+}
+
+fn unknown(schema: &Schema, name: &str) -> String {
+    let likeness = |field: &&Field| strsim::jaro_winkler(shown(name), &field.name);
+    let nearest = schema.features.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest.filter(|field| likeness(field) > 0.85) {
+        Some(field) => format!("is not a field of this model; did you mean {}?", field.name),
+        None => "is not a field of this model".into(),
+    }
+}
+
+/// A client's key, cut where it is absurdly long.
+fn shown(name: &str) -> &str {
+    let end = name.char_indices().nth(NAME_SHOWN_MAX).map_or(name.len(), |(at, _)| at);
+    &name[..end]
+}

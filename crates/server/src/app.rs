@@ -1,0 +1,136 @@
+//! Puts the parts together: the only place that knows them all.
+
+use std::sync::Arc;
+
+use auspex_inference::Inference;
+use auspex_kernel::db::Db;
+use auspex_kernel::error::Envelope;
+use auspex_kernel::quota::SlidingWindow;
+use auspex_kernel::{Authenticate, Clock};
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use crate::config::{Config, RateLimit};
+use crate::edge::{Edge, Limits, Observers, RouteTable};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::reports::Reports;
+use crate::system;
+use crate::traces::Traces;
+
+/// The frame of the document; the parts fill it.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Auspex",
+        description = "Trained models behind a production API.\n\nSend an API key as `X-API-Key` or as \
+            `Authorization: Bearer`. Every error has the same shape and names the request in \
+            `request_id`; answers to limited requests say in `X-RateLimit-*` what is left.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(Envelope)),
+    modifiers(&Security),
+    tags(
+        (name = "predictions", description = "Ask a model"),
+        (name = "models", description = "What is loaded"),
+        (name = "system", description = "How the server is"),
+    )
+)]
+struct Frame;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut Document) {
+        let components = document.components.get_or_insert_default();
+        let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("api_key", key);
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// Everything that answers requests.
+pub(crate) struct App {
+    pub(crate) edge: Edge,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The parts an [`App`] is made of.
+pub(crate) struct Parts {
+    pub(crate) db: Db,
+    pub(crate) identity: Arc<dyn Authenticate>,
+    pub(crate) inference: Arc<Inference>,
+    pub(crate) clock: Clock,
+}
+
+impl App {
+    /// # Errors
+    /// A message for the operator.
+    pub(crate) fn new(config: &Config, parts: Parts) -> Result<Self, String> {
+        let Parts { db, identity, inference, clock } = parts;
+        let mut metrics = Metrics::new();
+        inference.register_metrics(metrics.registry());
+        let metrics = Arc::new(metrics);
+        let health = Arc::new(Health::new(db, inference.clone(), clock.clone()));
+        let document = document(config, &inference);
+        let public = config.server.metrics.public;
+        let router = axum::Router::from(inference.router())
+            .merge(axum::Router::from(system::health_routes().with_state(health.clone())))
+            .merge(axum::Router::from(system::metrics_routes(public).with_state(metrics.clone())));
+
+        let text = serde_json::to_value(&document).map_err(|e| format!("OpenAPI document: {e}"))?;
+        // Operations of single models are examples of the general ones, not routes of their own.
+        let pages: &[&str] = if config.server.docs { &system::PAGES } else { &[] };
+        let routes = RouteTable::new(&text, pages, |path, method| metrics.route(path, method.as_str()))
+            .map_err(|error| format!("routes: {error}"))?;
+        let document = system::Document::new(text.to_string());
+        let handlers = if config.server.docs { router.merge(system::docs(document)) } else { router };
+
+        let telemetry = &config.telemetry;
+        let traces = match telemetry.otlp_endpoint.as_str() {
+            "" => None,
+            endpoint => Some(Traces::new(endpoint, telemetry.otlp_sample_ratio)?),
+        };
+        let reports = match telemetry.sentry_dsn.as_str() {
+            "" => None,
+            dsn => Some(Reports::new(dsn, &telemetry.sentry_environment)?),
+        };
+        let window = |limit: &RateLimit| SlidingWindow::new(limit.max, limit.window_s, limit.callers_max);
+        let edge = Edge {
+            routes,
+            handlers,
+            identity,
+            callers: window(&config.server.rate_limit),
+            addresses: window(&config.server.address_limit),
+            clock,
+            observers: Observers {
+                access_log: telemetry.access_log,
+                unmatched: metrics.route("(none)", "(any)"),
+                traces,
+                reports,
+            },
+            headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
+            limits: Limits::new(config),
+        };
+        Ok(Self { edge, health, metrics })
+    }
+}
+
+/// What the parts and the loaded models document of themselves.
+pub(crate) fn document(config: &Config, inference: &Arc<Inference>) -> Document {
+    let mut document = Frame::openapi();
+    for part in [
+        inference.clone().router().into_openapi(),
+        system::health_routes().into_openapi(),
+        system::metrics_routes(config.server.metrics.public).into_openapi(),
+    ] {
+        document.merge(part);
+    }
+    document.info.version = env!("CARGO_PKG_VERSION").into();
+    document.servers = Some(vec![utoipa::openapi::Server::new(config.public_url())]);
+    inference.add_model_operations(&mut document);
+    document
+}

@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{LogFormat, Overrides};
+
+/// Trained models behind a production API: one binary, one command.
+#[derive(Debug, Parser)]
+#[command(name = "auspex", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Folder for the database, the first key and the lock [default: ./data]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Folder with MODEL/VERSION/model.{ubj,json}, or one model file [default: ./models]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    models: Option<PathBuf>,
+    /// Settings file [default: ./auspex.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+impl Global {
+    pub(crate) fn overrides(&self, listen: Option<&str>) -> Overrides {
+        let text = |path: &PathBuf| path.display().to_string();
+        let format = |format: LogFormat| {
+            match format {
+                LogFormat::Auto => "auto",
+                LogFormat::Json => "json",
+                LogFormat::Pretty => "pretty",
+            }
+            .to_owned()
+        };
+        let settings = [
+            ("server.data_dir", self.data_dir.as_ref().map(text)),
+            ("inference.models", self.models.as_ref().map(text)),
+            ("telemetry.log_format", self.log_format.map(format)),
+            ("server.listen", listen.map(str::to_owned)),
+        ];
+        Overrides {
+            file: self.config.clone(),
+            settings: settings.into_iter().filter_map(|(key, v)| Some((key, v?))).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the models over HTTP until SIGTERM or Ctrl-C
+    Serve {
+        /// Address and port [default: 127.0.0.1:8080]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+        /// Do not bring the database up to date (it was done by `auspex migrate`)
+        #[arg(long)]
+        no_migrate: bool,
+    },
+    /// Bring the database up to date and exit
+    Migrate,
+    /// Read JSON Lines from standard input, write a prediction for each to standard output
+    Predict {
+        /// A package (folder with model.toml) or a bare model file
+        #[arg(value_name = "MODEL_PACKAGE")]
+        package: PathBuf,
+    },
+    /// Look at model packages
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Measure what a model costs on this machine
+    Bench {
+        /// A package (folder with model.toml) or a bare model file
+        #[arg(value_name = "MODEL_PACKAGE")]
+        package: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Show or check the settings in force
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the OpenAPI document, loaded models included
+    Openapi,
+    /// Ask a running server how it is; exit 0 when well
+    Health {
+        /// Ask whether it takes requests, not only whether it lives
+        #[arg(long)]
+        ready: bool,
+        /// Address and port of the server [default: the configured listen address]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Load a package, print its schema and engine, run its examples
+    Check {
+        /// A package (folder with model.toml) or a bare model file
+        #[arg(value_name = "MODEL_PACKAGE")]
+        package: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Create a key and print it, alone, on standard output; it is never shown again
+    Create {
+        /// What it is for
+        #[arg(long)]
+        name: String,
+        /// What it may do; repeat for more
+        #[arg(long = "scope", value_name = "SCOPE", required = true)]
+        scopes: Vec<String>,
+        /// When it ends, RFC 3339, e.g. 2027-01-31T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+    },
+    /// List keys, newest first
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a key at once
+    Revoke {
+        /// Its id, or its name where only one has it
+        #[arg(value_name = "ID_OR_NAME")]
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print everything in force, secrets left out
+    Show,
+    /// Check and exit
+    Check,
+}

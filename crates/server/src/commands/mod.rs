@@ -1,0 +1,113 @@
+//! What each subcommand does.
+
+mod health;
+mod keys;
+mod models;
+mod predict;
+mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use auspex_identity::Identity;
+use auspex_inference::Inference;
+use auspex_kernel::Clock;
+use auspex_kernel::config::ConfigError;
+use auspex_kernel::db::Db;
+
+use crate::cli::{Cli, Command, ConfigCommand};
+use crate::config::{self, Config, Loaded};
+
+/// Why a command ended badly.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) code: u8,
+}
+
+impl<E: std::fmt::Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { message: error.to_string(), code: 1 }
+    }
+}
+
+type Outcome = Result<ExitCode, Failure>;
+
+/// Runs the command line.
+pub(crate) fn run(cli: Cli) -> Outcome {
+    let Cli { global, command } = cli;
+    let listen = match &command {
+        Command::Serve { listen, .. } | Command::Health { listen, .. } => listen.clone(),
+        _ => None,
+    };
+    let load = || load(&global.overrides(listen.as_deref()));
+    match command {
+        Command::Serve { no_migrate, .. } => serve::run(&load()?.config, !no_migrate),
+        Command::Migrate => migrate(&load()?.config),
+        Command::Predict { package } => predict::run(&package),
+        Command::Models(command) => models::run(&command),
+        Command::Bench { package, json } => models::bench(&package, json),
+        Command::Keys(command) => keys::run(&load()?.config, command),
+        Command::Config(command) => configuration(&load()?, &command),
+        Command::Openapi => openapi(&load()?.config),
+        Command::Health { ready, .. } => health::run(&load()?.config, ready),
+    }
+}
+
+fn load(overrides: &config::Overrides) -> Result<Loaded, Failure> {
+    config::load(overrides, || std::env::vars().collect())
+        .map_err(|error: ConfigError| Failure { message: error.to_string(), code: 2 })
+}
+
+fn configuration(loaded: &Loaded, command: &ConfigCommand) -> Outcome {
+    match command {
+        ConfigCommand::Show => print(&loaded.layers.show()),
+        ConfigCommand::Check => print("the configuration is valid\n"),
+    }
+}
+
+fn openapi(config: &Config) -> Outcome {
+    let inference = Inference::load(&config.inference.models, &config.inference)?;
+    let document = crate::app::document(config, &inference);
+    print(&format!("{}\n", serde_json::to_string_pretty(&document)?))
+}
+
+fn migrate(config: &Config) -> Outcome {
+    control_runtime()?.block_on(async {
+        let db = Db::open(&config.storage_url()).await?;
+        Identity::migrate(&db).await?;
+        print("the database is up to date\n")
+    })
+}
+
+/// Opens the database, up to date, and who is known in it.
+async fn open_identity(
+    config: &Config,
+    clock: &Clock,
+    migrate: bool,
+) -> Result<(Db, Arc<Identity>), Failure> {
+    let db = Db::open(&config.storage_url()).await?;
+    if migrate {
+        Identity::migrate(&db).await?;
+    }
+    let identity = Identity::open(db.clone(), clock.clone()).await?;
+    Ok((db, identity))
+}
+
+/// The runtime of everything that is not a request: database, probes, signals.
+fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("auspex-control")
+        .enable_all()
+        .build()
+}
+
+/// Writes to standard output; a reader that has gone away ends the command quietly.
+fn print(text: &str) -> Outcome {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,61 @@
+//! `auspex models check` and `auspex bench`: one package, looked at before it goes live.
+
+use std::path::Path;
+
+use auspex_inference::Package;
+use serde_json::json;
+
+use super::{Outcome, print};
+use crate::cli::ModelsCommand;
+
+pub(super) fn run(command: &ModelsCommand) -> Outcome {
+    match command {
+        ModelsCommand::Check { package } => check(package),
+    }
+}
+
+fn check(path: &Path) -> Outcome {
+    let package = Package::load(path)?;
+    let examples = package.check_examples()?;
+    print(&format!(
+        "{}\nengine: {}\nexamples: {}\n{}\n",
+        path.display(),
+        package.engine().description(),
+        match examples {
+            0 => "none; add [[examples]] to model.toml so that a wrong model cannot go live".into(),
+            n => format!("{n} reproduced"),
+        },
+        serde_json::to_string_pretty(&package.json_schema())?,
+    ))
+}
+
+/// Estimates requests a second from this machine's cost of a row; the network's share is not in it.
+pub(super) fn bench(path: &Path, json: bool) -> Outcome {
+    let package = Package::load(path)?;
+    let report = package.bench();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Of a request, what is not the model: HTTP, validation, limits; about 5 µs on such cores.
+    let per_request_us = report.one_row_us + report.json_us_per_row + 5.0;
+    let requests = cores as f64 * 1e6 / per_request_us;
+    if json {
+        let report = json!({
+            "engine": package.engine().description(),
+            "one_row_us": report.one_row_us,
+            "batch_rows": report.batch_rows,
+            "batch_us_per_row": report.batch_us_per_row,
+            "json_us_per_row": report.json_us_per_row,
+            "cores": cores,
+            "requests_per_s_estimate": requests.round(),
+        });
+        return print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+    }
+    print(&format!(
+        "{}\none row: {:.2} µs\nbatches of {}: {:.2} µs a row\nreading a record: {:.2} µs\n\
+         estimate on {cores} cores: {requests:.0} requests a second\n",
+        package.engine().description(),
+        report.one_row_us,
+        report.batch_rows,
+        report.batch_us_per_row,
+        report.json_us_per_row,
+    ))
+}

@@ -1,0 +1,107 @@
+//! `auspex predict`: JSON Lines in, predictions out, in the order of the lines.
+
+use std::io::{self, BufRead, IsTerminal as _, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use auspex_engine::Rows;
+use auspex_inference::Package;
+
+use super::{Failure, Outcome};
+
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// A longer line is no record.
+const LINE_BYTES_MAX: u64 = 16 << 20;
+
+pub(super) fn run(path: &Path) -> Outcome {
+    let package = Package::load(path)?;
+    let input = io::stdin().lock();
+    let output = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut progress = Progress::new();
+    match predict(&package, input, output, &mut progress) {
+        Ok(0) => Ok(ExitCode::SUCCESS),
+        Ok(bad) => Err(Failure::from(format!("{bad} lines could not be predicted"))),
+        // The reader of our output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::from(format!("cannot go on: {error}"))),
+    }
+}
+
+/// Returns how many lines were bad; each is reported with its number and leaves no output line.
+fn predict(
+    package: &Package,
+    mut input: impl BufRead,
+    mut output: impl Write,
+    progress: &mut Progress,
+) -> io::Result<u64> {
+    let mut values = vec![0.0; package.engine().signature().outputs()];
+    let mut line = String::new();
+    let mut answer = Vec::new();
+    let (mut number, mut bad) = (0u64, 0u64);
+    loop {
+        line.clear();
+        let read = match io::Read::take(&mut input, LINE_BYTES_MAX).read_line(&mut line) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                number += 1;
+                bad += 1;
+                eprintln!("line {number}: is not UTF-8");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if read == 0 {
+            break;
+        }
+        number += 1;
+        let text = line.trim();
+        if text.is_empty() {
+            continue;
+        }
+        match package.parse_line(text) {
+            Ok(row) => {
+                package.engine().predict(Rows::new(&row, row.len()), &mut values);
+                answer.clear();
+                package.write_prediction_line(&mut answer, &values);
+                output.write_all(&answer)?;
+            }
+            Err(errors) => {
+                bad += 1;
+                for error in errors {
+                    eprintln!("line {number}: {} {}", error.field, error.message);
+                }
+            }
+        }
+        progress.show(number);
+    }
+    progress.finish(number);
+    output.flush()?;
+    Ok(bad)
+}
+
+/// A count on standard error while a person watches.
+struct Progress {
+    shown: bool,
+    last: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
+        Self { shown: watched, last: Instant::now() }
+    }
+
+    fn show(&mut self, lines: u64) {
+        if self.shown && lines.is_multiple_of(256) && self.last.elapsed() >= PROGRESS_EVERY {
+            eprint!("\r{lines} lines");
+            self.last = Instant::now();
+        }
+    }
+
+    fn finish(&self, lines: u64) {
+        if self.shown {
+            eprintln!("\r{lines} lines");
+        }
+    }
+}

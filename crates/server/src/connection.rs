@@ -1,0 +1,377 @@
+//! One connection: HTTP/1.1 or HTTP/2 over a socket, with a bound on every wait.
+//!
+//! hyper's own timers cover neither a silent connection (its version sniffing has none) nor an idle
+//! HTTP/2 one, so a [`Watch`] beside the connection looks at it a few times per timeout. What it
+//! looks at are plain counters: a request pays no clock reading and no timer.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config;
+use crate::edge::Edge;
+
+/// Bounds of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounds {
+    head_bytes_max: usize,
+    http2_streams_max: u32,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    /// With requests in flight, for a peer that neither reads nor writes.
+    stall_timeout: Duration,
+}
+
+impl Bounds {
+    pub(crate) fn new(server: &config::Server) -> Self {
+        Self {
+            head_bytes_max: server.head_bytes_max,
+            http2_streams_max: server.http2_streams_max,
+            head_timeout: config::ms(server.head_timeout_ms),
+            idle_timeout: config::ms(server.idle_timeout_ms),
+            stall_timeout: config::ms(server.request_timeout_ms + server.body_timeout_ms),
+        }
+    }
+}
+
+/// Serves one connection until it ends, breaks a bound, or `stop` turns true and its requests are done.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: IpAddr,
+    edge: Arc<Edge>,
+    bounds: Bounds,
+    mut stop: watch::Receiver<bool>,
+) {
+    let activity = Arc::new(Activity::default());
+    let io = Watched { inner: TokioIo::new(stream), activity: activity.clone() };
+    let service = Door { edge, peer, activity: activity.clone() };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_buf_size(bounds.head_bytes_max).half_close(true);
+    builder
+        .http2()
+        .max_concurrent_streams(bounds.http2_streams_max)
+        .max_header_list_size(u32::try_from(bounds.head_bytes_max).unwrap_or(u32::MAX));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut watch = pin!(Watch::new(activity, bounds).run());
+    let mut asked_to_stop = false;
+    loop {
+        tokio::select! {
+            biased;
+            // Errors are the peer's: a broken connection, garbage instead of HTTP.
+            _ = connection.as_mut() => return,
+            verdict = watch.as_mut() => match verdict {
+                Verdict::Drop => return,
+                Verdict::Close => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = tokio::time::timeout(Duration::from_secs(5), connection).await;
+                    return;
+                }
+            },
+            () = told(&mut stop), if !asked_to_stop => {
+                asked_to_stop = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Ends when `stop` turns true.
+pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
+    while !*stop.borrow_and_update() {
+        if stop.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What has happened on a connection, counted.
+#[derive(Debug, Default)]
+struct Activity {
+    begun: AtomicU32,
+    ended: AtomicU32,
+    /// Reads and writes that moved bytes.
+    moves: AtomicU32,
+    /// Bytes of a next request have come.
+    head_begun: AtomicBool,
+    http2: AtomicBool,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Verdict {
+    /// Nothing is owed to the peer.
+    Drop,
+    /// Idle: say goodbye.
+    Close,
+}
+
+struct Watch {
+    activity: Arc<Activity>,
+    bounds: Bounds,
+    tick: Duration,
+    seen: (u32, u32, bool, u32),
+    since: Instant,
+}
+
+impl Watch {
+    fn new(activity: Arc<Activity>, bounds: Bounds) -> Self {
+        let shortest = bounds.head_timeout.min(bounds.idle_timeout).min(bounds.stall_timeout);
+        let tick = (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(2));
+        Self { activity, bounds, tick, seen: (0, 0, false, 0), since: Instant::now() }
+    }
+
+    async fn run(mut self) -> Verdict {
+        loop {
+            tokio::time::sleep(self.tick).await;
+            if let Some(verdict) = self.look(Instant::now()) {
+                return verdict;
+            }
+        }
+    }
+
+    fn look(&mut self, now: Instant) -> Option<Verdict> {
+        let begun = self.activity.begun.load(Ordering::Relaxed);
+        let ended = self.activity.ended.load(Ordering::Relaxed);
+        let http2 = self.activity.http2.load(Ordering::Relaxed);
+        let in_flight = begun != ended;
+        // HTTP/2 peers also send what begins no request (acknowledgements, pings).
+        let in_head = begun == 0 || (!http2 && self.activity.head_begun.load(Ordering::Relaxed));
+        // Trickled bytes keep an answer or a body alive, but not a head.
+        let moves = if in_flight { self.activity.moves.load(Ordering::Relaxed) } else { 0 };
+        let state = (begun, ended, in_head, moves);
+        if state != self.seen {
+            self.seen = state;
+            self.since = now;
+            return None;
+        }
+        let (limit, verdict) = match (in_flight, in_head) {
+            (true, _) => (self.bounds.stall_timeout, Verdict::Drop),
+            (false, true) => (self.bounds.head_timeout, Verdict::Drop),
+            (false, false) => (self.bounds.idle_timeout, Verdict::Close),
+        };
+        (now - self.since >= limit).then_some(verdict)
+    }
+}
+
+/// The socket, counting.
+struct Watched {
+    inner: TokioIo<TcpStream>,
+    activity: Arc<Activity>,
+}
+
+impl Watched {
+    fn moved(&self) {
+        self.activity.moves.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Read for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        self.moved();
+        self.activity.head_begun.store(true, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        self.moved();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, slices))?;
+        self.moved();
+        Poll::Ready(Ok(written))
+    }
+}
+
+/// From hyper's service to ours.
+struct Door {
+    edge: Arc<Edge>,
+    peer: IpAddr,
+    activity: Arc<Activity>,
+}
+
+impl Service<Request<Incoming>> for Door {
+    type Response = Response<Counted>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_flight = InFlight::begin(&self.activity, request.version());
+        let (edge, peer) = (self.edge.clone(), self.peer);
+        Box::pin(async move {
+            let response = edge.handle(request.map(Body::new), peer).await;
+            Ok(response.map(|body| Counted { body, _in_flight: in_flight }))
+        })
+    }
+}
+
+/// A request until its answer's body is gone.
+struct InFlight(Arc<Activity>);
+
+impl InFlight {
+    fn begin(activity: &Arc<Activity>, version: Version) -> Self {
+        if version == Version::HTTP_2 {
+            activity.http2.store(true, Ordering::Relaxed);
+        }
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.head_begun.store(false, Ordering::Relaxed);
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body that ends its request when dropped.
+struct Counted {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> (Watch, Arc<Activity>, Instant) {
+        let activity = Arc::new(Activity::default());
+        let bounds = Bounds {
+            head_bytes_max: 65_536,
+            http2_streams_max: 10,
+            head_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(90),
+        };
+        let watch = Watch::new(activity.clone(), bounds);
+        let start = watch.since;
+        (watch, activity, start)
+    }
+
+    /// Looks every second while `each` happens; at which second the verdict falls.
+    fn verdict_after(
+        mut watch: Watch,
+        start: Instant,
+        mut each: impl FnMut(u64),
+    ) -> Option<(u64, Verdict)> {
+        (1..200).find_map(|s| {
+            each(s);
+            watch.look(start + Duration::from_secs(s)).map(|verdict| (s, verdict))
+        })
+    }
+
+    #[test]
+    fn a_silent_connection_and_a_trickled_head_end_alike() {
+        let (watch, _, start) = watch();
+        let (second, verdict) = verdict_after(watch, start, |_| ()).expect("a verdict");
+        assert_eq!((second, verdict), (16, Verdict::Drop));
+        let (watch, activity, start) = self::watch();
+        let trickle = |_| {
+            activity.moves.fetch_add(1, Ordering::Relaxed);
+            activity.head_begun.store(true, Ordering::Relaxed);
+        };
+        assert_eq!(verdict_after(watch, start, trickle), Some((16, Verdict::Drop)));
+    }
+
+    #[test]
+    fn an_idle_connection_is_closed_and_a_second_head_is_timed_too() {
+        let (watch, activity, start) = watch();
+        drop(InFlight::begin(&activity, Version::HTTP_11));
+        let verdict = verdict_after(watch, start, |_| ());
+        assert_eq!(verdict, Some((61, Verdict::Close)));
+
+        let (watch, activity, start) = self::watch();
+        drop(InFlight::begin(&activity, Version::HTTP_11));
+        let verdict = verdict_after(watch, start, |second| {
+            activity.head_begun.store(second >= 30, Ordering::Relaxed);
+        });
+        assert_eq!(verdict, Some((45, Verdict::Drop)));
+    }
+
+    #[test]
+    fn http2_chatter_begins_no_head() {
+        let (watch, activity, start) = watch();
+        drop(InFlight::begin(&activity, Version::HTTP_2));
+        let chatter = |_| activity.head_begun.store(true, Ordering::Relaxed);
+        assert_eq!(verdict_after(watch, start, chatter), Some((61, Verdict::Close)));
+    }
+
+    #[test]
+    fn a_request_in_flight_lives_while_bytes_move() {
+        let (watch, activity, start) = watch();
+        let _request = InFlight::begin(&activity, Version::HTTP_11);
+        let moving = |second| {
+            if second < 50 {
+                activity.moves.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        assert_eq!(verdict_after(watch, start, moving), Some((139, Verdict::Drop)));
+    }
+}

@@ -1,0 +1,98 @@
+//! What is noted of a finished request: metric, log line, trace, error report.
+
+use std::time::Duration;
+
+use auspex_kernel::{ApiError, Caller, RequestId};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::Route;
+use crate::config::AccessLog;
+use crate::metrics::RouteMetrics;
+use crate::reports::Reports;
+use crate::traces::{Trace, Traces};
+
+/// A success slower than this gets a log line too.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Who is told about finished requests.
+pub(crate) struct Observers {
+    pub(crate) access_log: AccessLog,
+    pub(crate) unmatched: RouteMetrics,
+    pub(crate) traces: Option<Traces>,
+    pub(crate) reports: Option<Reports>,
+}
+
+/// A request with its answer decided.
+pub(super) struct Finished<'r> {
+    pub(super) route: Option<&'r Route>,
+    pub(super) method: &'r Method,
+    pub(super) status: StatusCode,
+    pub(super) caller: Option<&'r Caller>,
+    pub(super) error: Option<&'r ApiError>,
+    pub(super) id: &'r RequestId,
+    pub(super) elapsed: Duration,
+    pub(super) trace: Option<Trace>,
+}
+
+impl Observers {
+    pub(super) fn begin(&self, headers: &HeaderMap) -> Option<Trace> {
+        self.traces.as_ref().map(|_| Trace::begin(headers))
+    }
+
+    pub(super) fn end(&self, request: Finished<'_>) {
+        let metrics = request.route.map_or(&self.unmatched, |route| &route.metrics);
+        metrics.observe(request.status, request.elapsed);
+        self.log(&request);
+        let template = request.route.map_or("", |route| route.template.as_str());
+        if let (Some(traces), Some(trace)) = (&self.traces, &request.trace) {
+            traces.record(trace, request.method, template, request.status, request.id);
+        }
+        if let (Some(reports), Some(error)) = (&self.reports, request.error)
+            && request.status == StatusCode::INTERNAL_SERVER_ERROR
+        {
+            reports.send(error, request.method, template, request.id);
+        }
+    }
+
+    fn log(&self, request: &Finished<'_>) {
+        let Finished { method, status, id, elapsed, .. } = request;
+        let failed = status.as_u16() >= 400 || *elapsed >= SLOW;
+        let cause = request.error.and_then(ApiError::cause);
+        let wanted = match self.access_log {
+            AccessLog::All => true,
+            AccessLog::Errors => failed,
+            AccessLog::Off => false,
+        };
+        if !wanted && cause.is_none() {
+            return;
+        }
+        // The template, never the path: a path may hold a customer's id.
+        let route = request.route.map_or("(none)", |route| route.template.as_str());
+        let caller = request.caller.map_or("-", |caller| caller.subject.as_str());
+        let code = request.error.map_or("-", ApiError::code);
+        let ms = elapsed.as_secs_f64() * 1e3;
+        let (status, id) = (status.as_u16(), id.as_str());
+        match cause {
+            Some(cause) => tracing::error!(
+                request.id = id, http.method = %method, http.route = route, http.status = status,
+                caller, code, duration_ms = ms, cause, "request failed"
+            ),
+            None => tracing::info!(
+                request.id = id, http.method = %method, http.route = route, http.status = status,
+                caller, code, duration_ms = ms, "request"
+            ),
+        }
+    }
+}
+
+impl Observers {
+    /// Sends what has not been sent. Blocks for seconds at most.
+    pub(crate) fn flush(&self) {
+        if let Some(traces) = &self.traces {
+            traces.flush();
+        }
+        if let Some(reports) = &self.reports {
+            reports.flush();
+        }
+    }
+}

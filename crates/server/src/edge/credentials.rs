@@ -1,0 +1,123 @@
+//! What a request shows to prove who calls.
+
+use auspex_kernel::{ApiError, Credential};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The credential of a request, if it has one.
+///
+/// # Errors
+/// 401 for a scheme that is not offered, and for two credentials that differ: which one counts
+/// would be a guess.
+pub(super) fn find(headers: &HeaderMap) -> Result<Option<Credential<'_>>, ApiError> {
+    let key = one(headers, &X_API_KEY)?.map(HeaderValue::as_bytes);
+    let bearer = match one(headers, &header::AUTHORIZATION)? {
+        Some(value) => Some(bearer_token(value.as_bytes()).ok_or_else(|| {
+            ApiError::unauthenticated("Authorization must be of the form: Bearer KEY")
+        })?),
+        None => None,
+    };
+    match (key, bearer) {
+        (Some(key), Some(bearer)) if key != bearer => Err(ApiError::unauthenticated(
+            "X-API-Key and Authorization differ; send one of them",
+        )),
+        (Some(token), _) | (None, Some(token)) => Ok(Some(Credential::Token(token))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn one<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h HeaderValue>, ApiError> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(ApiError::unauthenticated(format!("{name} is there more than once")));
+    }
+    Ok(first)
+}
+
+fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Keeps foreign web pages from making a browser send credentials: an `Origin` must be ours.
+///
+/// # Errors
+/// 403.
+pub(super) fn check_origin(
+    headers: &HeaderMap,
+    authority: Option<&Authority>,
+    public_authority: &str,
+) -> Result<(), ApiError> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().ok().and_then(|text| text.split_once("://")).map(|(_, host)| host);
+    let host = headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .or(authority.map(Authority::as_str));
+    let ours = origin.is_some_and(|origin| {
+        host.is_some_and(|host| host.eq_ignore_ascii_case(origin))
+            || public_authority.eq_ignore_ascii_case(origin)
+    });
+    if ours {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(
+        "credentials from a page of another origin are refused; set server.public_url if it is yours",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    fn token(pairs: &[(&'static str, &'static str)]) -> Result<Option<String>, u16> {
+        let headers = headers(pairs);
+        find(&headers)
+            .map(|found| found.map(|Credential::Token(t)| String::from_utf8_lossy(t).into_owned()))
+            .map_err(|error| error.status().as_u16())
+    }
+
+    #[test]
+    fn keys_are_found_in_both_headers() {
+        assert_eq!(token(&[]), Ok(None));
+        assert_eq!(token(&[("x-api-key", "k")]), Ok(Some("k".into())));
+        assert_eq!(token(&[("authorization", "bearer k")]), Ok(Some("k".into())));
+        assert_eq!(token(&[("authorization", "Bearer k"), ("x-api-key", "k")]), Ok(Some("k".into())));
+    }
+
+    #[test]
+    fn what_would_be_a_guess_is_refused() {
+        assert_eq!(token(&[("authorization", "Bearer k"), ("x-api-key", "j")]), Err(401));
+        assert_eq!(token(&[("authorization", "Basic dTpw")]), Err(401));
+        assert_eq!(token(&[("authorization", "")]), Err(401));
+        let mut doubled = headers(&[("x-api-key", "a")]);
+        doubled.append(X_API_KEY, HeaderValue::from_static("b"));
+        assert!(find(&doubled).is_err());
+    }
+
+    #[test]
+    fn credentials_of_foreign_pages_are_refused() {
+        let check = |origin: &'static str| {
+            let headers = headers(&[("origin", origin), ("host", "127.0.0.1:8080")]);
+            check_origin(&headers, None, "models.example.org").is_ok()
+        };
+        assert!(check("http://127.0.0.1:8080"));
+        assert!(check("https://models.example.org"));
+        assert!(!check("https://evil.example"));
+        assert!(!check("http://127.0.0.1:8080.evil.example"));
+        assert!(!check("null"));
+    }
+}

@@ -1,0 +1,91 @@
+//! Headers that every answer carries.
+
+use std::time::Duration;
+
+use auspex_kernel::RequestId;
+use auspex_kernel::quota::Decision;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// An API answer is no page: nothing may be loaded by it, and nobody may frame it.
+const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// Headers that do not change between answers.
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    https: bool,
+}
+
+impl Fixed {
+    /// `https`: whether clients reach the server by https.
+    pub(crate) fn new(https: bool) -> Self {
+        Self { https }
+    }
+
+    pub(super) fn add(
+        &self,
+        headers: &mut HeaderMap,
+        id: &RequestId,
+        elapsed: Duration,
+        quota: Option<&Decision>,
+    ) {
+        headers.reserve(12);
+        headers.insert(super::X_REQUEST_ID, id.header_value());
+        headers.insert(X_PROCESS_TIME, seconds(elapsed));
+        if let Some(quota) = quota {
+            headers.insert(LIMIT, HeaderValue::from(quota.limit));
+            headers.insert(REMAINING, HeaderValue::from(quota.remaining));
+            let reset_s = quota.reset.0.div_euclid(1_000_000)
+                + i64::from(quota.reset.0.rem_euclid(1_000_000) > 0);
+            headers.insert(RESET, HeaderValue::from(reset_s));
+        }
+        let fixed = HeaderValue::from_static;
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+        headers.insert(header::X_FRAME_OPTIONS, fixed("DENY"));
+        headers.insert(header::REFERRER_POLICY, fixed("no-referrer"));
+        if self.https {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, fixed("max-age=31536000"));
+        }
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(fixed(API_POLICY));
+        headers.entry(header::CACHE_CONTROL).or_insert(fixed("no-store"));
+    }
+}
+
+/// Seconds with microseconds, e.g. `0.000123`.
+fn seconds(elapsed: Duration) -> HeaderValue {
+    let mut text = *b"0000000000.000000";
+    let mut rest = elapsed.subsec_micros();
+    for digit in text[11..].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let mut whole = elapsed.as_secs();
+    let mut first = 9;
+    for (at, digit) in text[..10].iter_mut().enumerate().rev() {
+        *digit = b'0' + (whole % 10) as u8;
+        whole /= 10;
+        first = at;
+        if whole == 0 {
+            break;
+        }
+    }
+    HeaderValue::from_bytes(&text[first..]).expect("digits and a point")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_time_is_in_seconds() {
+        for (micros, text) in
+            [(0, "0.000000"), (123, "0.000123"), (1_000_000, "1.000000"), (61_500_007, "61.500007")]
+        {
+            assert_eq!(seconds(Duration::from_micros(micros)), text);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What every request passes before its handler and every answer after it.
+//!
+//! One service of small steps instead of a stack of layers, for boxing a future per layer costs six
+//! times the work itself. The order, from outer to inner: request id → access log, trace, metrics →
+//! catch panic → route (404, 405, scope) → body limit → deadline → address limit → authentication →
+//! caller limit → handler.
+
+mod access;
+mod credentials;
+mod headers;
+mod routes;
+mod timeout;
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use auspex_kernel::body::{self, Bounded};
+use auspex_kernel::quota::{Decision, SlidingWindow};
+use auspex_kernel::{ApiError, Authenticate, Caller, Clock, RequestId, Timestamp};
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::request::Parts;
+use http::{HeaderValue, Request, StatusCode, Version, header};
+use http_body::Body as _;
+use tower_service::Service;
+
+pub(crate) use access::Observers;
+pub(crate) use headers::Fixed as FixedHeaders;
+pub(crate) use routes::{Access, Route, RouteTable};
+
+use crate::config;
+
+const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
+
+/// Everything a request needs that does not change between requests.
+pub(crate) struct Edge {
+    pub(crate) routes: RouteTable,
+    pub(crate) handlers: axum::Router,
+    pub(crate) identity: Arc<dyn Authenticate>,
+    pub(crate) callers: SlidingWindow,
+    pub(crate) addresses: SlidingWindow,
+    pub(crate) clock: Clock,
+    pub(crate) observers: Observers,
+    pub(crate) headers: headers::Fixed,
+    pub(crate) limits: Limits,
+}
+
+/// Bounds of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) body_bytes_max: usize,
+    pub(crate) body_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    /// `host[:port]` of the public URL, as `Host` would say it.
+    pub(crate) public_authority: String,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &config::Config) -> Self {
+        let public = config.public_url();
+        let authority = public.split_once("://").map_or(public.as_str(), |(_, rest)| rest);
+        Self {
+            body_bytes_max: config.server.body_bytes_max,
+            body_timeout: config::ms(config.server.body_timeout_ms),
+            request_timeout: config::ms(config.server.request_timeout_ms),
+            public_authority: authority.split('/').next().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// What is known of a request when its answer leaves.
+struct Passage<'e> {
+    route: Option<&'e Route>,
+    caller: Option<Arc<Caller>>,
+    quota: Option<Decision>,
+}
+
+impl Edge {
+    /// Answers one request. Never fails, never panics.
+    pub(crate) async fn handle(&self, request: Request<Body>, peer: IpAddr) -> Response {
+        let started = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let id = parts
+            .headers
+            .get(&X_REQUEST_ID)
+            .and_then(RequestId::from_client)
+            .unwrap_or_else(RequestId::generate);
+        let trace = self.observers.begin(&parts.headers);
+        let method = parts.method.clone();
+        let ambiguous_length = parts.headers.contains_key(header::TRANSFER_ENCODING)
+            && parts.headers.contains_key(header::CONTENT_LENGTH);
+
+        let mut passage = Passage { route: None, caller: None, quota: None };
+        let mut response = match self.admit(&parts, peer, &mut passage) {
+            Ok(()) => {
+                parts.extensions.insert(id.clone());
+                if let Some(caller) = &passage.caller {
+                    parts.extensions.insert(caller.clone());
+                }
+                self.run(Request::from_parts(parts, self.bounded(body))).await
+            }
+            Err(error) => {
+                // A sender still writing would see a reset connection instead of this answer.
+                if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
+                    body::drain(self.bounded(body)).await;
+                }
+                error.into_response()
+            }
+        };
+
+        let error = response.extensions_mut().remove::<ApiError>();
+        if let Some(error) = &error {
+            response = error.render(&id);
+        }
+        let elapsed = started.elapsed();
+        self.headers.add(response.headers_mut(), &id, elapsed, passage.quota.as_ref());
+        if ambiguous_length {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        self.observers.end(access::Finished {
+            route: passage.route,
+            method: &method,
+            status: response.status(),
+            caller: passage.caller.as_deref(),
+            error: error.as_ref(),
+            id: &id,
+            elapsed,
+            trace,
+        });
+        response
+    }
+
+    fn bounded(&self, body: Body) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        Body::new(Bounded::new(body, self.limits.body_bytes_max, self.limits.body_timeout))
+    }
+
+    /// Decides whether the request may reach its handler.
+    fn admit<'e>(
+        &'e self,
+        parts: &Parts,
+        peer: IpAddr,
+        passage: &mut Passage<'e>,
+    ) -> Result<(), ApiError> {
+        check_host(parts)?;
+        let route = self.routes.find(&parts.method, parts.uri.path())?;
+        passage.route = Some(route);
+        self.check_length(parts)?;
+
+        let now = self.clock.now();
+        let address = address_key(peer);
+        let left = self.addresses.peek(address, now);
+        if !left.allowed {
+            passage.quota = Some(left);
+            return Err(rate_limited(&left, now, "this address"));
+        }
+        let Some(credential) = credentials::find(&parts.headers)? else {
+            let taken = self.addresses.take(address, now);
+            passage.quota = Some(taken);
+            return match route.access {
+                Access::Public => Ok(()),
+                _ => Err(ApiError::unauthenticated(
+                    "send an API key as X-API-Key, or as Authorization: Bearer",
+                )),
+            };
+        };
+        credentials::check_origin(&parts.headers, parts.uri.authority(), &self.limits.public_authority)?;
+        if route.access == Access::Public {
+            passage.quota = Some(self.addresses.take(address, now));
+            return Ok(());
+        }
+        let Some(caller) = self.identity.authenticate(credential, now) else {
+            passage.quota = Some(self.addresses.take(address, now));
+            return Err(ApiError::unauthenticated("the key is unknown, revoked or expired"));
+        };
+        let taken = self.callers.take(caller.quota_key, now);
+        passage.quota = Some(taken);
+        let scopes = caller.scopes;
+        passage.caller = Some(caller);
+        if !taken.allowed {
+            return Err(rate_limited(&taken, now, "this caller"));
+        }
+        match route.access {
+            Access::Scope(scope) if !scopes.contains(scope) => Err(ApiError::forbidden(format!(
+                "this needs the scope {scope}, which the key does not have"
+            ))),
+            Access::Scope(_) | Access::Caller | Access::Public => Ok(()),
+        }
+    }
+
+    /// Refuses by `Content-Length` what would be refused anyway after reading it.
+    fn check_length(&self, parts: &Parts) -> Result<(), ApiError> {
+        let max = self.limits.body_bytes_max;
+        let stated = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+        match stated.and_then(|text| text.parse::<u64>().ok()) {
+            Some(length) if length > max as u64 => Err(body::BodyError::TooLarge(max).into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn run(&self, request: Request<Body>) -> Response {
+        // An axum router is always ready.
+        let handler = self.handlers.clone().call(request);
+        let guarded = timeout::Lazy::new(
+            AssertUnwindSafe(handler).catch_unwind(),
+            self.limits.request_timeout,
+        );
+        match guarded.await {
+            Some(Ok(Ok(response))) => response,
+            Some(Ok(Err(never))) => match never {},
+            Some(Err(panic)) => ApiError::internal(panic_message(&*panic)).into_response(),
+            None => ApiError::unavailable(
+                format!("no answer within {} ms", self.limits.request_timeout.as_millis()),
+                1,
+            )
+            .into_response(),
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", text.unwrap_or("without a message"))
+}
+
+/// RFC 9112 §3.2: an HTTP/1.1 request has exactly one `Host`. hyper lets others through.
+fn check_host(parts: &Parts) -> Result<(), ApiError> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let present = hosts.next().is_some();
+    if (parts.version == Version::HTTP_11 && !present) || hosts.next().is_some() {
+        return Err(ApiError::malformed("the request must have exactly one Host header"));
+    }
+    Ok(())
+}
+
+fn rate_limited(decision: &Decision, now: Timestamp, whose: &str) -> ApiError {
+    let wait_us = (decision.reset.0 - now.0).max(1);
+    let seconds = wait_us.div_euclid(1_000_000) + i64::from(wait_us % 1_000_000 > 0);
+    ApiError::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "RATE_LIMITED",
+        format!("{whose} has used its {} requests; try again in {seconds} s", decision.limit),
+    )
+    .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+}
+
+/// IPv6 clients own at least a /64, so that is what counts as one address.
+fn address_key(peer: IpAddr) -> u64 {
+    match peer.to_canonical() {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_one_address_and_mapped_ipv4_is_ipv4() {
+        let key = |text: &str| address_key(text.parse().expect("an address"));
+        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
+        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up_to_whole_seconds() {
+        let decision =
+            Decision { allowed: false, limit: 3, remaining: 0, reset: Timestamp(2_000_001) };
+        let rendered = rate_limited(&decision, Timestamp(0), "x").render(&RequestId::generate());
+        assert_eq!(rendered.headers()[header::RETRY_AFTER], "3");
+    }
+}

@@ -1,0 +1,221 @@
+//! Accepts connections and deals them out to the workers.
+//!
+//! One listener, one accepting task, and one single-threaded runtime a core: each new connection goes
+//! to the worker that has the fewest. (Sockets of their own with `SO_REUSEPORT` would spread by hash,
+//! and four connections may then all land on one core; and a second server could start on the same
+//! port unnoticed.)
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::connection::{self, Bounds};
+use crate::edge::Edge;
+use crate::metrics::{ConnectionGuard, OpenConnections};
+
+/// When the process has no descriptor left, accepting again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What every connection needs.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) bounds: Bounds,
+    pub(crate) connections_max: usize,
+    pub(crate) open: OpenConnections,
+}
+
+/// Running workers.
+pub(crate) struct Workers {
+    workers: Vec<Worker>,
+    stop: watch::Sender<bool>,
+}
+
+struct Worker {
+    connections: Arc<AtomicUsize>,
+    queue: mpsc::UnboundedSender<Accepted>,
+    thread: JoinHandle<()>,
+}
+
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// Counts the connection from here on, so that a burst cannot pass the cap while it is queued.
+    open: ConnectionGuard,
+}
+
+/// Binds the address.
+///
+/// # Errors
+/// A message that says what to do.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "{address} is taken by another program; stop it, or choose another with --listen {}:{}",
+            address.ip(),
+            address.port().wrapping_add(1).max(1024),
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "{address} may not be opened by this user; choose a port from 1024 up with --listen"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{address} is no address of this machine; choose another with --listen")
+        }
+        _ => format!("cannot listen on {address}: {error}"),
+    })
+}
+
+impl Workers {
+    /// Starts `count` workers.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub(crate) fn start(count: usize, shared: &Shared) -> io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let workers = (0..count)
+            .map(|index| Worker::start(index, shared.clone(), stopped.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { workers, stop })
+    }
+
+    /// Deals out connections until `stop` is done; then takes what the kernel has queued already, so
+    /// that no client that got through is reset, and closes the listener.
+    pub(crate) async fn accept(
+        &self,
+        listener: TcpListener,
+        shared: &Shared,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.as_mut() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.deal(stream, peer, shared).await,
+                    Err(error) => {
+                        if !is_peers_fault(&error) {
+                            tracing::error!(%error, "cannot accept connections; is the limit of open files too low?");
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
+                        }
+                    }
+                }
+            }
+        }
+        while let Ok(Ok((stream, peer))) =
+            tokio::time::timeout(Duration::from_millis(10), listener.accept()).await
+        {
+            self.deal(stream, peer, shared).await;
+        }
+    }
+
+    async fn deal(&self, mut stream: tokio::net::TcpStream, peer: SocketAddr, shared: &Shared) {
+        let open = usize::try_from(shared.open.count()).unwrap_or(0);
+        if open >= shared.connections_max {
+            refuse(&mut stream).await;
+            return;
+        }
+        let idlest = self.workers.iter().min_by_key(|worker| worker.load());
+        let Some(worker) = idlest else { return };
+        let Ok(stream) = stream.into_std() else { return };
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        // A worker ends only after the listener; a failed send drops the connection.
+        let _ = worker.queue.send(Accepted { stream, peer, open: shared.open.enter() });
+    }
+
+    /// Lets work in flight end within `limit`. Returns how many connections were cut.
+    pub(crate) fn drain(self, limit: Duration, open: &OpenConnections) -> i64 {
+        let _ = self.stop.send(true);
+        let deadline = std::time::Instant::now() + limit;
+        let mut threads = Vec::new();
+        for Worker { queue, thread, .. } in self.workers {
+            drop(queue);
+            threads.push(thread);
+        }
+        while std::time::Instant::now() < deadline && !threads.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        open.count()
+    }
+}
+
+impl Worker {
+    fn start(index: usize, shared: Shared, stop: watch::Receiver<bool>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (queue, mut incoming) = mpsc::unbounded_channel::<Accepted>();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let run = async move {
+            let mut serving = JoinSet::new();
+            loop {
+                tokio::select! {
+                    next = incoming.recv() => {
+                        let Some(Accepted { stream, peer, open }) = next else { break };
+                        let done = Done { connections: counted.clone(), _open: open };
+                        serving.spawn(serve(stream, peer, shared.clone(), stop.clone(), done));
+                    }
+                    Some(_) = serving.join_next(), if !serving.is_empty() => {}
+                }
+            }
+            while serving.join_next().await.is_some() {}
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("auspex-worker-{index}"))
+            .spawn(move || runtime.block_on(run))?;
+        Ok(Self { connections, queue, thread })
+    }
+
+    fn load(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes the connection off the counts when it is over.
+struct Done {
+    connections: Arc<AtomicUsize>,
+    _open: ConnectionGuard,
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Shared,
+    stop: watch::Receiver<bool>,
+    _done: Done,
+) {
+    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    // Answers are written whole; waiting to fill a packet would only delay them.
+    let _ = stream.set_nodelay(true);
+    connection::serve(stream, peer.ip(), shared.edge, shared.bounds, stop).await;
+}
+
+fn is_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Says why, instead of leaving the client to guess.
+async fn refuse(stream: &mut tokio::net::TcpStream) {
+    let body = r#"{"error":{"code":"UNAVAILABLE","message":"too many connections; try again soon","details":[],"request_id":""}}"#;
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let write = stream.write_all(answer.as_bytes());
+    let _ = tokio::time::timeout(Duration::from_millis(100), write).await;
+}

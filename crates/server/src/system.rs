@@ -1,0 +1,178 @@
+//! Routes of the program itself: health, metrics, the OpenAPI document and its page.
+
+use std::sync::Arc;
+
+use auspex_kernel::error::Envelope;
+use axum::Extension;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::health::{Health, Report, Status};
+use crate::metrics::Metrics;
+
+/// The documentation page needs its own scripts and styles, and nothing from elsewhere.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; \
+    frame-ancestors 'none'";
+
+/// Public pages beside the documented operations.
+pub(crate) const PAGES: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
+
+/// The finished document, with its tag.
+#[derive(Clone)]
+pub(crate) struct Document {
+    bytes: Bytes,
+    tag: HeaderValue,
+}
+
+impl Document {
+    pub(crate) fn new(text: String) -> Self {
+        let digest = Sha256::digest(text.as_bytes());
+        let tag: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+        let tag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hex digits");
+        Self { bytes: text.into(), tag }
+    }
+}
+
+/// Health, documented.
+pub(crate) fn health_routes() -> OpenApiRouter<Arc<Health>> {
+    OpenApiRouter::new()
+        .routes(routes!(get_health))
+        .routes(routes!(get_health_live))
+        .routes(routes!(get_health_ready))
+}
+
+/// Metrics, documented as what the settings make of them.
+pub(crate) fn metrics_routes(public: bool) -> OpenApiRouter<Arc<Metrics>> {
+    if public {
+        OpenApiRouter::new().routes(routes!(get_metrics_public))
+    } else {
+        OpenApiRouter::new().routes(routes!(get_metrics))
+    }
+}
+
+/// The document and Swagger UI, from inside the binary.
+pub(crate) fn docs(document: Document) -> axum::Router {
+    let ui: axum::Router = SwaggerUi::new("/docs")
+        .config(Config::from("/openapi.json").validator_url("none"))
+        .into();
+    let ui = ui.layer(axum::middleware::map_response(async |mut response: Response| {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+        response
+    }));
+    axum::Router::new()
+        .route("/openapi.json", axum::routing::get(get_openapi))
+        .layer(Extension(document))
+        .merge(ui)
+}
+
+async fn get_openapi(Extension(document): Extension<Document>, headers: HeaderMap) -> Response {
+    let fresh = headers.get(header::IF_NONE_MATCH) == Some(&document.tag);
+    let mut response = if fresh {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let json = HeaderValue::from_static("application/json");
+        ([(header::CONTENT_TYPE, json)], document.bytes).into_response()
+    };
+    response.headers_mut().insert(header::ETAG, document.tag);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// How the server and its parts are
+#[utoipa::path(
+    get, path = "/health", tag = "system", security(()),
+    responses(
+        (status = 200, description = "Everything works", body = Report),
+        (status = 503, description = "At least one part does not", body = Report),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_health(State(health): State<Arc<Health>>) -> Response {
+    let report = health.report().await;
+    let status = match report.status {
+        Status::Healthy => StatusCode::OK,
+        Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, axum::Json(report)).into_response()
+}
+
+/// One word.
+#[derive(Serialize, ToSchema)]
+struct Sign {
+    status: &'static str,
+}
+
+/// Whether the process answers at all
+#[utoipa::path(
+    get, path = "/health/live", tag = "system", security(()),
+    responses(
+        (status = 200, description = "It lives", body = Sign, example = json!({"status": "alive"})),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_health_live() -> axum::Json<Sign> {
+    axum::Json(Sign { status: "alive" })
+}
+
+/// Whether a balancer should send requests here
+#[utoipa::path(
+    get, path = "/health/ready", tag = "system", security(()),
+    responses(
+        (status = 200, description = "It takes requests", body = Sign, example = json!({"status": "ready"})),
+        (status = 503, description = "It is stopping, or a part does not work", body = Sign),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_health_ready(State(health): State<Arc<Health>>) -> Response {
+    let (status, word) = if health.stopping() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping")
+    } else if health.report().await.status == Status::Unhealthy {
+        (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
+    } else {
+        (StatusCode::OK, "ready")
+    };
+    (status, axum::Json(Sign { status: word })).into_response()
+}
+
+/// Counters for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "system",
+    security(("api_key" = ["metrics:read"]), ("bearer" = ["metrics:read"])),
+    responses(
+        (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"),
+        (status = 401, description = "No or no valid credential", body = Envelope),
+        (status = 403, description = "The scope metrics:read is missing", body = Envelope),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_metrics(State(metrics): State<Arc<Metrics>>) -> Response {
+    render(&metrics)
+}
+
+/// Counters for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "system", security(()),
+    responses(
+        (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_metrics_public(State(metrics): State<Arc<Metrics>>) -> Response {
+    render(&metrics)
+}
+
+fn render(metrics: &Metrics) -> Response {
+    let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([(header::CONTENT_TYPE, format)], metrics.render()).into_response()
+}
