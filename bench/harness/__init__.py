@@ -1,1 +1,1 @@
-"""The harness behind bench/run. Standard library only, so that it runs before anything is installed."""
+"""The harness behind bench/run: standard library only, so it runs before anything is installed."""

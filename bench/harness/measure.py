@@ -76,7 +76,7 @@ def ask(port, headers, load):
         (got,) = json.loads(body)["predictions"]
         expected = load.first_expected
         right = len(got) == len(expected) and all(
-            abs(a - b) <= TOLERANCE for a, b in zip(got, expected)
+            abs(a - b) <= TOLERANCE for a, b in zip(got, expected, strict=True)
         )
         return None if right else f"wrong answer: {body[:300].decode(errors='replace')}"
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
@@ -105,7 +105,7 @@ def drive(process, port, headers, load, settings, connections):
         )
     except subprocess.TimeoutExpired as error:
         raise ServerError(f"the load generator did not end: {error}") from error
-    used = [after - start for after, start in zip(processor_times(process), before)]
+    used = [after - start for after, start in zip(processor_times(process), before, strict=True)]
     try:
         report = json.loads(done.stdout)
     except ValueError as error:

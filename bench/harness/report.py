@@ -151,7 +151,7 @@ def figures_table(results):
         row = [server["title"]]
         for count in counts:
             load = found["load"][count]
-            row += [f"{load['requests_per_s']:,.0f}", f"{load['p50_us']:,.0f}", f"{load['p99_us']:,.0f}"]
+            row += [f"{load[figure]:,.0f}" for figure in ("requests_per_s", "p50_us", "p99_us")]
         row += [f"{found['rss_mb']:,.0f} ({found['pss_mb']:,.0f})", f"{found['start_s']:.2f}"]
         rows.append(row)
     return table(head, rows)
@@ -190,7 +190,7 @@ def cores_table(results):
     for server in results["servers"].values():
         loads = [server["median"]["load"][count] for count in counts]
         used = [
-            f"{load['server_cores']:.2f} + {load['loadgen_cores']:.2f} (+ {load['other_cores']:.2f})"
+            "{server_cores:.2f} + {loadgen_cores:.2f} (+ {other_cores:.2f})".format(**load)
             for load in loads
         ]
         rows.append([server["title"], *used])
@@ -221,8 +221,9 @@ def markdown(results):
     parts = [
         "# Auspex and its peers",
         f"{results['when']}, commit {results['commit']}. {about['cpu']}, {about['cores']} cores, "
-        f"{about['memory_gb']} GB, Linux {about['kernel']}, Python {about['python']}. Medians of {settings['rounds']} rounds of "
-        f"{settings['seconds']:g} s after {settings['warmup_s']:g} s of warm-up, every answer checked.",
+        f"{about['memory_gb']} GB, Linux {about['kernel']}, Python {about['python']}. "
+        f"Medians; rounds: {settings['rounds']}, each load {settings['seconds']:g} s after "
+        f"{settings['warmup_s']:g} s of warm-up, every answer checked.",
     ]
     if disturbed(results):
         parts.append("**Other programs used this machine meanwhile: these figures say little.**")

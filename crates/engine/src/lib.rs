@@ -14,6 +14,7 @@ pub use signature::{Feature, FeatureKind, Output, Precision, Signature};
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
 /// The largest model file that is read, in bytes.
@@ -50,6 +51,19 @@ impl<'a> Rows<'a> {
     /// Whether there is no row at all.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// The rows of a range.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let values = &self.values[rows.start * self.width..rows.end * self.width];
+        Self {
+            values,
+            width: self.width,
+        }
     }
 
     /// Row `index`, one value a feature in the signature's order.
@@ -98,25 +112,37 @@ pub fn load(path: &Path) -> Result<Box<dyn Engine>, LoadError> {
 /// # Errors
 /// As [`load`], and if the file has not the iterations asked for.
 pub fn load_with(path: &Path, options: &LoadOptions) -> Result<Box<dyn Engine>, LoadError> {
-    let refuse = |message: String| LoadError {
-        file: path.display().to_string(),
-        message,
-    };
+    let file = path.display().to_string();
     let mut bytes = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| refuse(error.to_string()))?;
-    if read as u64 > FILE_BYTES_MAX {
-        return Err(refuse(format!("larger than {FILE_BYTES_MAX} bytes")));
-    }
-    load_bytes(&bytes, options).map_err(|fault| refuse(fault.0))
+    let read =
+        File::open(path).and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let message = match read {
+        Ok(length) if length as u64 <= FILE_BYTES_MAX => {
+            return load_bytes(&file, &bytes, options);
+        }
+        Ok(_) => format!("larger than {FILE_BYTES_MAX} bytes"),
+        Err(error) => error.to_string(),
+    };
+    Err(LoadError { file, message })
 }
 
-/// Formats are told apart by how their files begin.
-fn load_bytes(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, document::Fault> {
-    match bytes.trim_ascii_start().first() {
+/// [`load_with`] for a file that is already in memory and that errors call `file`.
+///
+/// # Errors
+/// As [`load_with`].
+pub fn load_bytes(
+    file: &str,
+    bytes: &[u8],
+    options: &LoadOptions,
+) -> Result<Box<dyn Engine>, LoadError> {
+    // Formats are told apart by how their files begin.
+    let engine = match bytes.trim_ascii_start().first() {
         Some(b'{') => xgboost::load(bytes, options),
         Some(_) => Err(document::Fault::new("not a model file of a known format")),
         None => Err(document::Fault::new("the file is empty")),
-    }
+    };
+    engine.map_err(|fault| LoadError {
+        file: file.to_owned(),
+        message: fault.0,
+    })
 }

@@ -1,7 +1,10 @@
 //! Predictions of many small models agree, bit for bit, with those of the XGBoost that trained
 //! them. `scripts/golden/make.py` makes the files.
 
-use auspex_engine::{Engine, FeatureKind, LoadOptions, Output, Rows, load, load_with};
+#![expect(clippy::unwrap_used, reason = "a test without its data fails")]
+
+use auspex_engine::{Engine, FeatureKind, LoadOptions, Output, Rows, load, load_bytes, load_with};
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,9 +36,15 @@ fn predict(model: &dyn Engine, rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
     out.chunks(outputs).map(<[f64]>::to_vec).collect()
 }
 
-/// Models of a version as (model file, rows, expected).
-fn models() -> Vec<(PathBuf, Vec<Vec<f64>>, Vec<Vec<f64>>)> {
-    let mut models = Vec::new();
+/// A model file, inputs, and what the library predicts for them.
+struct Case {
+    path: PathBuf,
+    rows: Vec<Vec<f64>>,
+    expected: Vec<Vec<f64>>,
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
     for version in ["1.7", "2.1", "3.2"] {
         let folder = golden().join(version);
         let rows = numbers(&folder.join("rows.json"));
@@ -45,17 +54,26 @@ fn models() -> Vec<(PathBuf, Vec<Vec<f64>>, Vec<Vec<f64>>)> {
                 continue;
             }
             let expected = numbers(&path.with_extension("expected.json"));
-            models.push((path, rows.clone(), expected));
+            cases.push(Case {
+                path,
+                rows: rows.clone(),
+                expected,
+            });
         }
     }
-    models
+    cases
 }
 
 #[test]
 fn predictions_agree_with_the_library_bit_for_bit() {
-    let models = models();
-    assert!(models.len() > 100, "only {} models", models.len());
-    for (path, rows, expected) in &models {
+    let cases = cases();
+    assert!(cases.len() > 100, "only {} models", cases.len());
+    for Case {
+        path,
+        rows,
+        expected,
+    } in &cases
+    {
         let model = load(path).unwrap();
         assert_eq!(predict(&*model, rows), *expected, "{}", path.display());
     }
@@ -63,11 +81,16 @@ fn predictions_agree_with_the_library_bit_for_bit() {
 
 #[test]
 fn one_row_gets_what_it_gets_among_others() {
-    for (path, rows, expected) in &models() {
+    for Case {
+        path,
+        rows,
+        expected,
+    } in &cases()
+    {
         let model = load(path).unwrap();
         for (row, expected) in rows.iter().zip(expected) {
             assert_eq!(
-                predict(&*model, &[row.clone()])[0],
+                predict(&*model, std::slice::from_ref(row))[0],
                 *expected,
                 "{}",
                 path.display()
@@ -177,6 +200,25 @@ fn iterations_beyond_the_best_one_count_only_when_asked_for() {
             assert!(message.contains("are asked for"), "{message}");
         }
     }
+}
+
+#[test]
+fn weights_of_dart_trees_count_wherever_the_file_has_them() {
+    // Since 3.5 a dart model is a gbtree whose model has weights.
+    let folder = golden().join("3.2");
+    let text = fs::read_to_string(folder.join("dart-binary.json")).unwrap();
+    let mut model: Value = serde_json::from_str(&text).unwrap();
+    let mut booster = model["learner"]["gradient_booster"].take();
+    let mut gbtree = booster["gbtree"].take();
+    gbtree["model"]["weight_drop"] = booster["weight_drop"].take();
+    model["learner"]["gradient_booster"] = gbtree;
+    let text = model.to_string();
+    let moved = load_bytes("moved", text.as_bytes(), &LoadOptions::default()).unwrap();
+    let rows = numbers(&folder.join("rows.json"));
+    assert_eq!(
+        predict(&*moved, &rows),
+        numbers(&folder.join("dart-binary.expected.json"))
+    );
 }
 
 #[test]

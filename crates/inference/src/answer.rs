@@ -231,7 +231,12 @@ mod tests {
     use super::*;
 
     fn writer(output: Output, precision: Precision, labels: Option<&[Label]>) -> Writer {
-        let signature = Signature { features: Vec::new(), named: false, output, precision };
+        let signature = Signature {
+            features: Vec::new(),
+            named: false,
+            output,
+            precision,
+        };
         Writer::new("m", "1", &signature, labels)
     }
 
@@ -259,7 +264,11 @@ mod tests {
     #[test]
     fn the_first_of_the_most_probable_classes_wins() {
         let labels = ["a", "b", "c"].map(|label| Label::Text(label.into()));
-        let writer = writer(Output::Multiclass { classes: 3 }, Precision::F64, Some(&labels));
+        let writer = writer(
+            Output::Multiclass { classes: 3 },
+            Precision::F64,
+            Some(&labels),
+        );
         let mut out = Vec::new();
         writer.single(&[0.2, 0.4, 0.4], "req_1", &mut out);
         assert_eq!(

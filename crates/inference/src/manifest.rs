@@ -152,7 +152,10 @@ impl Manifest {
                 field.bound = F32_BOUND;
             }
         }
-        let schema = Schema { features, unused: self.unused.iter().map(Unused::from).collect() };
+        let schema = Schema {
+            features,
+            unused: self.unused.iter().map(Unused::from).collect(),
+        };
         check_names(&schema)?;
         Ok(schema)
     }
@@ -160,12 +163,15 @@ impl Manifest {
     fn named_features(&self, signature: &Signature) -> Result<Vec<Field>, String> {
         let (here, there) = (self.features.len(), signature.features.len());
         if here != there {
-            return Err(format!("[[features]] lists {here} features, the model has {there}"));
+            return Err(format!(
+                "[[features]] lists {here} features, the model has {there}"
+            ));
         }
         let pairs = || self.features.iter().zip(&signature.features);
         if signature.named
-            && let Some((at, (mine, theirs))) =
-                pairs().enumerate().find(|(_, (mine, theirs))| mine.name != theirs.name)
+            && let Some((at, (mine, theirs))) = pairs()
+                .enumerate()
+                .find(|(_, (mine, theirs))| mine.name != theirs.name)
         {
             return Err(format!(
                 "feature {} is called \"{}\" here and \"{}\" in the model; names and order must \
@@ -177,7 +183,8 @@ impl Manifest {
         }
         pairs()
             .map(|(mine, theirs)| {
-                mine.field(theirs).map_err(|message| format!("feature \"{}\": {message}", mine.name))
+                mine.field(theirs)
+                    .map_err(|message| format!("feature \"{}\": {message}", mine.name))
             })
             .collect()
     }
@@ -199,7 +206,9 @@ impl Manifest {
         };
         if labels.len() != count {
             let given = labels.len();
-            return Err(format!("[output] labels: {given} given, the model has {count} outputs"));
+            return Err(format!(
+                "[output] labels: {given} given, the model has {count} outputs"
+            ));
         }
         let distinct: std::collections::HashSet<_> = labels.iter().collect();
         if distinct.len() != count {
@@ -233,7 +242,11 @@ impl FeatureSection {
         (field.min, field.max) = (self.min, self.max);
         field.nullable = self.nullable;
         field.description.clone_from(&self.description);
-        field.default = self.default.as_ref().map(|value| default(&field, value)).transpose()?;
+        field.default = self
+            .default
+            .as_ref()
+            .map(|value| default(&field, value))
+            .transpose()?;
         Ok(field)
     }
 
@@ -273,7 +286,9 @@ impl FeatureSection {
             }
             (Some(values), _) => values,
             (None, FeatureKind::Category(values)) => values,
-            (None, _) => return Err("a category needs its values, in the order of their codes".into()),
+            (None, _) => {
+                return Err("a category needs its values, in the order of their codes".into());
+            }
         };
         let distinct: std::collections::HashSet<_> = values.iter().collect();
         if values.is_empty() || distinct.len() != values.len() {
@@ -321,9 +336,11 @@ fn check_names(schema: &Schema) -> Result<(), String> {
 impl From<&UnusedSection> for Unused {
     fn from(section: &UnusedSection) -> Self {
         match section {
-            UnusedSection::Name(name) => {
-                Unused { name: name.clone(), example: None, description: None }
-            }
+            UnusedSection::Name(name) => Unused {
+                name: name.clone(),
+                example: None,
+                description: None,
+            },
             UnusedSection::Full(table) => Unused {
                 name: table.name.clone(),
                 example: table.example.as_ref().map(json_of),
@@ -342,8 +359,9 @@ fn json_of(value: &toml::Value) -> Value {
         toml::Value::Boolean(value) => json!(value),
         toml::Value::Datetime(value) => json!(value.to_string()),
         toml::Value::Array(values) => values.iter().map(json_of).collect(),
-        toml::Value::Table(table) => {
-            table.iter().map(|(key, value)| (key.clone(), json_of(value))).collect()
-        }
+        toml::Value::Table(table) => table
+            .iter()
+            .map(|(key, value)| (key.clone(), json_of(value)))
+            .collect(),
     }
 }

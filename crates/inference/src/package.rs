@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use auspex_engine::{Engine, LoadOptions, Rows};
 use auspex_kernel::FieldError;
+use serde_json::{Map, Value};
 
 use crate::answer::{Label, Writer};
 use crate::manifest::{Example, Manifest};
 use crate::plan::{Plan, Scratch};
 use crate::schema::Schema;
-use crate::validate::{Errors, Reader, Refusal, check_syntax, items, pairs};
+use crate::validate::{Errors, Reader, Refusal, WHOLE_BODY, check_syntax, items, pairs};
 
 /// The file beside the model.
 const MANIFEST: &str = "model.toml";
@@ -28,7 +29,10 @@ pub struct PackageError {
 
 impl PackageError {
     fn new(path: &Path, message: impl Into<String>) -> Self {
-        Self { path: path.display().to_string(), message: message.into() }
+        Self {
+            path: path.display().to_string(),
+            message: message.into(),
+        }
     }
 }
 
@@ -70,7 +74,9 @@ impl Package {
         } else {
             (path.to_owned(), Manifest::default())
         };
-        let options = LoadOptions { iteration_range: manifest.iteration_range };
+        let options = LoadOptions {
+            iteration_range: manifest.iteration_range,
+        };
         let engine = auspex_engine::load_with(&file, &options);
         let engine = engine.map_err(|error| refuse(error.to_string()))?;
         let mut package = Self::assemble(path, model, version, manifest, engine)?;
@@ -174,9 +180,16 @@ impl Package {
     pub fn parse_line(&self, line: &str) -> Result<Vec<f64>, Vec<FieldError>> {
         let unreadable = |message: String| {
             let message = message.replacen("the body", "the line", 1);
-            vec![FieldError { field: "(line)".into(), message }]
+            vec![FieldError {
+                field: "(line)".into(),
+                message,
+            }]
         };
-        let reader = Reader { schema: &self.schema, rows_max: 1, versions: &[] };
+        let reader = Reader {
+            schema: &self.schema,
+            rows_max: 1,
+            versions: &[],
+        };
         let (mut rows, mut errors) = (Vec::new(), Errors::default());
         let mut read = || {
             check_syntax(line)?;
@@ -193,7 +206,15 @@ impl Package {
         match read().and_then(|()| errors.finish()) {
             Ok(()) => Ok(rows),
             Err(Refusal::Malformed(message)) => Err(unreadable(message)),
-            Err(Refusal::Invalid(errors)) => Err(errors),
+            Err(Refusal::Invalid(mut errors)) => {
+                for error in errors
+                    .iter_mut()
+                    .filter(|e| e.field.is_empty() || e.field == WHOLE_BODY)
+                {
+                    error.field = "(line)".into();
+                }
+                Err(errors)
+            }
         }
     }
 
@@ -209,7 +230,10 @@ impl Package {
     pub fn check_examples(&self) -> Result<usize, PackageError> {
         for (index, example) in self.manifest.examples.iter().enumerate() {
             self.check_example(example).map_err(|message| {
-                PackageError::new(&self.path, format!("{MANIFEST}: example {}: {message}", index + 1))
+                PackageError::new(
+                    &self.path,
+                    format!("{MANIFEST}: example {}: {message}", index + 1),
+                )
             })?;
         }
         Ok(self.manifest.examples.len())
@@ -225,9 +249,13 @@ impl Package {
         }
         if expected.len() != values.len() {
             let (given, count) = (expected.len(), values.len());
-            return Err(format!("output has {given} numbers, the model gives {count}"));
+            return Err(format!(
+                "output has {given} numbers, the model gives {count}"
+            ));
         }
-        let off = |(got, wanted): (&f64, &f64)| !((got - wanted).abs() <= example.tolerance);
+        let off = |(got, wanted): (&f64, &f64)| {
+            (got - wanted).abs() > example.tolerance || got.is_nan() != wanted.is_nan()
+        };
         match values.iter().zip(expected).position(off) {
             None => Ok(()),
             Some(at) => Err(format!(
@@ -241,37 +269,63 @@ impl Package {
     }
 
     fn example_row(&self, example: &Example) -> Result<Vec<f64>, String> {
-        self.parse_line(&example.input().to_string()).map_err(|errors| {
-            let list: Vec<String> = errors
-                .iter()
-                .map(|error| format!("{} {}", error.field, error.message))
-                .collect();
-            format!("input: {}", list.join("; "))
-        })
+        self.parse_line(&example.input().to_string())
+            .map_err(|errors| {
+                let list: Vec<String> = errors
+                    .iter()
+                    .map(|error| format!("{} {}", error.field, error.message))
+                    .collect();
+                format!("input: {}", list.join("; "))
+            })
     }
 
     /// The rows of the examples, or one made up from the schema where there are none.
     pub(crate) fn sample_rows(&self) -> Vec<Vec<f64>> {
         let examples = self.manifest.examples.iter();
-        let mut rows: Vec<Vec<f64>> =
-            examples.filter_map(|example| self.example_row(example).ok()).collect();
+        let mut rows: Vec<Vec<f64>> = examples
+            .filter_map(|example| self.example_row(example).ok())
+            .collect();
         if rows.is_empty() {
-            rows.push(self.schema.features.iter().map(|field| field.sample()).collect());
+            rows.push(
+                self.schema
+                    .features
+                    .iter()
+                    .map(|field| field.sample())
+                    .collect(),
+            );
         }
         rows
     }
 
-    /// A record this model accepts.
-    pub fn example_record(&self) -> serde_json::Value {
-        let by_name = self.manifest.examples.iter().map(Example::input).find(|i| i.is_object());
-        by_name.unwrap_or_else(|| self.schema.record_of(&self.sample_rows()[0]))
+    /// A record this model accepts, in the order of the schema.
+    pub fn example_record(&self) -> Value {
+        let by_name = self
+            .manifest
+            .examples
+            .iter()
+            .map(Example::input)
+            .find(Value::is_object);
+        let Some(Value::Object(mut given)) = by_name else {
+            return self.schema.record_of(&self.sample_rows()[0]);
+        };
+        let features = self.schema.features.iter().map(|field| &field.name);
+        let names = features.chain(self.schema.unused.iter().map(|unused| &unused.name));
+        names
+            .filter_map(|name| given.remove_entry(name))
+            .collect::<Map<_, _>>()
+            .into()
     }
 
     /// Times this model on this machine, on one thread, for about a second.
     pub fn bench(&self) -> BenchReport {
         let samples = self.sample_rows();
-        let batch: Vec<f64> =
-            samples.iter().cycle().take(BATCH_ROWS).flatten().copied().collect();
+        let batch: Vec<f64> = samples
+            .iter()
+            .cycle()
+            .take(BATCH_ROWS)
+            .flatten()
+            .copied()
+            .collect();
         let text = self.example_record().to_string();
         let mut out = Vec::new();
         let one_row_us = best_us(|| self.predict(&samples[0], &mut out));
@@ -370,7 +424,9 @@ fn has_model_extension(path: &Path) -> bool {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 /// The model's name and version, by the folders a package lies in.
@@ -378,14 +434,21 @@ fn names(path: &Path) -> (String, String) {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let usable = |name: String| crate::registry::is_name(&name).then_some(name);
     if path.is_file() {
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let stem = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned());
         let model = stem.and_then(usable).unwrap_or_else(|| "model".into());
         return (model, "1".into());
     }
     let folder = usable(file_name(&path)).unwrap_or_else(|| "model".into());
-    let is_version = folder.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_version = folder
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
     match path.parent().map(file_name).and_then(usable) {
         Some(parent) if is_version => (parent, folder),
         _ => (folder, "1".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,11 +85,6 @@ impl Plan {
         self.fields.len()
     }
 
-    /// Whether a record has a field of that name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
-    }
-
     /// Reads a whole request body into `scratch.rows`, at most `rows_max` of them. `is_version`
     /// says whether a `model_version` in it means the model of this plan.
     pub(crate) fn read(
@@ -102,7 +97,12 @@ impl Plan {
         scratch.rows.clear();
         scratch.seen.resize(self.required.len(), 0);
         let mut json = serde_json::Deserializer::from_str(text);
-        let body = Body { plan: self, rows_max, is_version, scratch };
+        let body = Body {
+            plan: self,
+            rows_max,
+            is_version,
+            scratch,
+        };
         let shape = json.deserialize_any(body).ok()?;
         json.end().ok()?;
         Some(shape)
@@ -143,9 +143,15 @@ impl Plan {
                 Some(field) => row[index] = map.next_value_seed(Cell(field))?,
                 None => map.next_value_seed(Scalar)?,
             }
-            at = map.next_key_seed(Key { plan: self, at: index })?;
+            at = map.next_key_seed(Key {
+                plan: self,
+                at: index,
+            })?;
         }
-        let complete = seen.iter().zip(&self.required).all(|(seen, all)| seen & all == *all);
+        let complete = seen
+            .iter()
+            .zip(&self.required)
+            .all(|(seen, all)| seen & all == *all);
         complete.then_some(()).ok_or_else(abandon)
     }
 
@@ -222,7 +228,13 @@ impl<'de> Visitor<'de> for Body<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
         let mut count = 0;
-        while seq.next_element_seed(Record { plan: self.plan, scratch: self.scratch })?.is_some() {
+        while seq
+            .next_element_seed(Record {
+                plan: self.plan,
+                scratch: self.scratch,
+            })?
+            .is_some()
+        {
             count += 1;
             if count > self.rows_max {
                 return Err(abandon());
@@ -316,7 +328,10 @@ impl<'de> Visitor<'de> for Record<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let first = map.next_key_seed(Key { plan: self.plan, at: self.plan.names.len() })?;
+        let first = map.next_key_seed(Key {
+            plan: self.plan,
+            at: self.plan.names.len(),
+        })?;
         self.plan.record(first, map, self.scratch)
     }
 }
@@ -457,7 +472,10 @@ impl<'de> Visitor<'de> for Features<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
-        let first = seq.next_element_seed(First { plan: self.plan, rows: self.rows })?;
+        let first = seq.next_element_seed(First {
+            plan: self.plan,
+            rows: self.rows,
+        })?;
         match first.ok_or_else(abandon)? {
             Element::Value(value) => {
                 self.plan.positional(Some(value), seq, self.rows)?;
@@ -465,7 +483,13 @@ impl<'de> Visitor<'de> for Features<'_> {
             }
             Element::Row => {
                 let mut count = 1;
-                while seq.next_element_seed(Row { plan: self.plan, rows: self.rows })?.is_some() {
+                while seq
+                    .next_element_seed(Row {
+                        plan: self.plan,
+                        rows: self.rows,
+                    })?
+                    .is_some()
+                {
                     count += 1;
                     if count > self.rows_max {
                         return Err(abandon());
@@ -504,23 +528,33 @@ impl<'de> Visitor<'de> for First<'_> {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0]).visit_u64(value).map(Element::Value)
+        Cell(&self.plan.fields[0])
+            .visit_u64(value)
+            .map(Element::Value)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0]).visit_i64(value).map(Element::Value)
+        Cell(&self.plan.fields[0])
+            .visit_i64(value)
+            .map(Element::Value)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0]).visit_f64(value).map(Element::Value)
+        Cell(&self.plan.fields[0])
+            .visit_f64(value)
+            .map(Element::Value)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Element, E> {
-        Cell(&self.plan.fields[0]).visit_str(text).map(Element::Value)
+        Cell(&self.plan.fields[0])
+            .visit_str(text)
+            .map(Element::Value)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Element, E> {
-        Cell(&self.plan.fields[0]).visit_bool(value).map(Element::Value)
+        Cell(&self.plan.fields[0])
+            .visit_bool(value)
+            .map(Element::Value)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Element, E> {
@@ -557,3 +591,6 @@ impl<'de> Visitor<'de> for Row<'_> {
         self.plan.positional(None, seq, self.rows)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,9 @@ pub enum InferenceError {
     )]
     NoFolder(String),
     /// The folder holds no model.
-    #[error("the models folder {0} holds no model; put one there as {0}/<model>/<version>/model.ubj")]
+    #[error(
+        "the models folder {0} holds no model; put one there as {0}/<model>/<version>/model.ubj"
+    )]
     Empty(String),
     /// The folder cannot be read.
     #[error("the models folder {0} cannot be read: {1}")]
@@ -49,13 +51,19 @@ pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with('.')
         && name != LATEST
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// Versions order by their numbers (`2` before `10`, `1.9` before `1.10`), then by name.
 pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
     let numbers = |text: &str| -> Option<Vec<u64>> {
-        text.strip_prefix('v').unwrap_or(text).split('.').map(|part| part.parse().ok()).collect()
+        text.strip_prefix('v')
+            .unwrap_or(text)
+            .split('.')
+            .map(|part| part.parse().ok())
+            .collect()
     };
     match (numbers(a), numbers(b)) {
         (Some(x), Some(y)) => x.cmp(&y).then_with(|| a.cmp(b)),
@@ -119,17 +127,24 @@ pub(crate) fn default_model(
     if !configured.is_empty() {
         return match names.contains(&configured) {
             true => Ok(Some(configured.to_owned())),
-            false => Err(InferenceError::UnknownDefault(configured.to_owned(), names.join(", "))),
+            false => Err(InferenceError::UnknownDefault(
+                configured.to_owned(),
+                names.join(", "),
+            )),
         };
     }
-    let mut wanting: Vec<&str> =
-        packages.iter().filter(|package| package.wants_default()).map(Package::model).collect();
+    let mut wanting: Vec<&str> = packages
+        .iter()
+        .filter(|package| package.wants_default())
+        .map(Package::model)
+        .collect();
     wanting.dedup();
     match (wanting.as_slice(), names.as_slice()) {
         ([one], _) | ([], [one]) => Ok(Some((*one).to_owned())),
-        ([first, second, ..], _) => {
-            Err(InferenceError::TwoDefaults((*first).to_owned(), (*second).to_owned()))
-        }
+        ([first, second, ..], _) => Err(InferenceError::TwoDefaults(
+            (*first).to_owned(),
+            (*second).to_owned(),
+        )),
         ([], _) => Ok(None),
     }
 }
@@ -158,9 +173,13 @@ mod tests {
     #[test]
     fn missing_and_empty_folders_say_what_to_do() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let error = load_all(folder.path()).expect_err("nothing there").to_string();
+        let error = load_all(folder.path())
+            .expect_err("nothing there")
+            .to_string();
         assert!(error.contains("holds no model; put one there"), "{error}");
-        let error = load_all(&folder.path().join("gone")).expect_err("not there").to_string();
+        let error = load_all(&folder.path().join("gone"))
+            .expect_err("not there")
+            .to_string();
         assert!(error.contains("make it"), "{error}");
     }
 
@@ -170,6 +189,9 @@ mod tests {
         fs::create_dir_all(folder.path().join("m/latest")).expect("a folder");
         fs::create_dir_all(folder.path().join(".git/objects")).expect("a folder");
         let error = load_all(folder.path()).expect_err("a bad name").to_string();
-        assert!(error.contains("latest: a model's or version's name"), "{error}");
+        assert!(
+            error.contains("latest: a model's or version's name"),
+            "{error}"
+        );
     }
 }

@@ -157,7 +157,10 @@ impl Field {
             Kind::Boolean => json!(["boolean", "integer"]),
             Kind::Category(_) => json!("string"),
         };
-        schema.insert("type".into(), if self.nullable { or_null(kind) } else { kind });
+        schema.insert(
+            "type".into(),
+            if self.nullable { or_null(kind) } else { kind },
+        );
         if let Some(description) = &self.description {
             schema.insert("description".into(), json!(description));
         }
@@ -197,9 +200,10 @@ impl Field {
             _ if value.is_nan() => Value::Null,
             Kind::Number | Kind::Integer => tidy(value),
             Kind::Boolean => json!(value != 0.0),
-            Kind::Category(categories) => {
-                categories.values.get(value as usize).map_or(Value::Null, |value| json!(value))
-            }
+            Kind::Category(categories) => categories
+                .values
+                .get(value as usize)
+                .map_or(Value::Null, |value| json!(value)),
         }
     }
 
@@ -258,8 +262,9 @@ impl Schema {
     /// A row as the record it would come from.
     pub(crate) fn record_of(&self, row: &[f64]) -> Value {
         let used = self.features.iter().zip(row);
-        let mut record: Map<String, Value> =
-            used.map(|(field, value)| (field.name.clone(), field.decode(*value))).collect();
+        let mut record: Map<String, Value> = used
+            .map(|(field, value)| (field.name.clone(), field.decode(*value)))
+            .collect();
         for unused in &self.unused {
             if let Some(example) = &unused.example {
                 record.insert(unused.name.clone(), example.clone());
@@ -288,7 +293,11 @@ impl Categories {
             sorted = (0..values.len() as u32).collect();
             sorted.sort_by(|a, b| values[*a as usize].cmp(&values[*b as usize]));
         }
-        Self { values, heads, sorted }
+        Self {
+            values,
+            heads,
+            sorted,
+        }
     }
 
     /// In the order of their codes.
@@ -373,8 +382,9 @@ mod tests {
 
     #[test]
     fn categories_are_told_apart_beyond_eight_bytes() {
-        let few: Vec<String> =
-            ["CORUÑA, A", "CORUÑA, B", "A", "", "01 - TOP"].map(str::to_owned).to_vec();
+        let few: Vec<String> = ["CORUÑA, A", "CORUÑA, B", "A", "", "01 - TOP"]
+            .map(str::to_owned)
+            .to_vec();
         let many: Vec<String> = (0..500).map(|i| format!("category number {i}")).collect();
         for values in [few, many] {
             let categories = Categories::new(values.clone());
@@ -401,7 +411,10 @@ mod tests {
     #[test]
     fn booleans_are_also_zero_and_one() {
         let flag = field(Kind::Boolean);
-        assert_eq!((flag.boolean(true), flag.number(1.0)), (Some(1.0), Some(1.0)));
+        assert_eq!(
+            (flag.boolean(true), flag.number(1.0)),
+            (Some(1.0), Some(1.0))
+        );
         assert_eq!((flag.number(2.0), flag.text("true")), (None, None));
     }
 
@@ -418,7 +431,13 @@ mod tests {
         (income.min, income.nullable, income.bound) = (Some(0.0), true, F32_BOUND);
         let expected = json!({"type": ["number", "null"], "minimum": 0, "maximum": F32_BOUND});
         assert_eq!(income.json_schema(), expected);
-        let sex = field(Kind::Category(Categories::new(vec!["H".into(), "V".into()])));
-        assert_eq!(sex.json_schema(), json!({"type": "string", "enum": ["H", "V"]}));
+        let sex = field(Kind::Category(Categories::new(vec![
+            "H".into(),
+            "V".into(),
+        ])));
+        assert_eq!(
+            sex.json_schema(),
+            json!({"type": "string", "enum": ["H", "V"]})
+        );
     }
 }

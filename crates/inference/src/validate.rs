@@ -74,7 +74,9 @@ impl Reader<'_> {
             match key.as_str() {
                 FEATURES if shape.is_some() => errors.add(FEATURES, "is given more than once"),
                 FEATURES => shape = Some(self.features(value, rows, errors)),
-                MODEL_VERSION if versions > 0 => errors.add(MODEL_VERSION, "is given more than once"),
+                MODEL_VERSION if versions > 0 => {
+                    errors.add(MODEL_VERSION, "is given more than once")
+                }
                 MODEL_VERSION => {
                     versions += 1;
                     let version: Option<String> = serde_json::from_str(value.get()).ok();
@@ -97,7 +99,10 @@ impl Reader<'_> {
         for (index, item) in items.iter().enumerate() {
             match item.get().starts_with('{').then(|| pairs(item.get())) {
                 Some(Ok(pairs)) => self.record(&format!("[{index}]."), &pairs, rows, errors),
-                _ => errors.add(format!("[{index}]"), "must be an object with the model's fields"),
+                _ => errors.add(
+                    format!("[{index}]"),
+                    "must be an object with the model's fields",
+                ),
             }
         }
     }
@@ -118,10 +123,16 @@ impl Reader<'_> {
     fn features(&self, value: &RawValue, rows: &mut Vec<f64>, errors: &mut Errors) -> Shape {
         let list = value.get().starts_with('[').then(|| items(value.get()));
         let Some(Ok(list)) = list else {
-            errors.add(FEATURES, "must be a list of values, or a list of such lists");
+            errors.add(
+                FEATURES,
+                "must be a list of values, or a list of such lists",
+            );
             return Shape::Single;
         };
-        if !list.first().is_some_and(|first| first.get().starts_with('[')) {
+        if !list
+            .first()
+            .is_some_and(|first| first.get().starts_with('['))
+        {
             self.positional(FEATURES, &list, rows, errors);
             return Shape::Single;
         }
@@ -147,7 +158,11 @@ impl Reader<'_> {
     ) {
         let width = self.schema.features.len();
         if values.len() != width {
-            let plural = if width == 1 { "value" } else { "values, in the order of the model's schema" };
+            let plural = if width == 1 {
+                "value"
+            } else {
+                "values, in the order of the model's schema"
+            };
             let count = values.len();
             errors.add(path, format!("must have {width} {plural}, not {count}"));
             return;
@@ -214,7 +229,10 @@ impl Errors {
     pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.count += 1;
         if self.listed.len() < ERRORS_MAX {
-            self.listed.push(FieldError { field: field.into(), message: message.into() });
+            self.listed.push(FieldError {
+                field: field.into(),
+                message: message.into(),
+            });
         }
     }
 
@@ -227,7 +245,11 @@ impl Errors {
                 message: format!("has {more} more invalid fields that are not listed"),
             });
         }
-        if self.count == 0 { Ok(()) } else { Err(Refusal::Invalid(self.listed)) }
+        if self.count == 0 {
+            Ok(())
+        } else {
+            Err(Refusal::Invalid(self.listed))
+        }
     }
 }
 
@@ -267,7 +289,9 @@ fn is_literal_at(text: &str, line: usize, column: usize) -> bool {
     (0..3).any(|back| {
         let at = column.saturating_sub(back);
         line.get(at..).is_some_and(|rest| {
-            ["NaN", "nan", "Infinity", "inf"].iter().any(|word| rest.starts_with(word))
+            ["NaN", "nan", "Infinity", "inf"]
+                .iter()
+                .any(|word| rest.starts_with(word))
         })
     })
 }
@@ -312,7 +336,9 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, &RawValue)>, Refusal> {
             Ok(pairs)
         }
     }
-    serde_json::Deserializer::from_str(text).deserialize_map(Object).map_err(not_json)
+    serde_json::Deserializer::from_str(text)
+        .deserialize_map(Object)
+        .map_err(not_json)
 }
 
 /// The elements of a list.
@@ -341,9 +367,9 @@ fn scalar(raw: &str) -> Result<Scalar, String> {
             .map(Scalar::Text)
             .map_err(|_| "must be valid Unicode; it holds half of a surrogate pair".into()),
         Some(b'[' | b'{') => Err("must be a single value, not a list or an object".into()),
-        _ => {
-            serde_json::from_str(raw).map(Scalar::Number).map_err(|_| "must be a finite number".into())
-        }
+        _ => serde_json::from_str(raw)
+            .map(Scalar::Number)
+            .map_err(|_| "must be a finite number".into()),
     }
 }
 
@@ -370,7 +396,9 @@ fn code(field: &Field, raw: &str) -> Result<f64, String> {
 
 fn position(schema: &Schema, name: &str) -> Option<usize> {
     let features = schema.features.iter().map(|field| &field.name);
-    features.chain(schema.unused.iter().map(|unused| &unused.name)).position(|known| known == name)
+    features
+        .chain(schema.unused.iter().map(|unused| &unused.name))
+        .position(|known| known == name)
 }
 
 fn is_known(schema: &Schema, name: &str) -> bool {
@@ -379,7 +407,10 @@ fn is_known(schema: &Schema, name: &str) -> bool {
 
 fn unknown(schema: &Schema, name: &str) -> String {
     let likeness = |field: &&Field| strsim::jaro_winkler(shown(name), &field.name);
-    let nearest = schema.features.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = schema
+        .features
+        .iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match nearest.filter(|field| likeness(field) > 0.85) {
         Some(field) => format!("is not a field of this model; did you mean {}?", field.name),
         None => "is not a field of this model".into(),
@@ -388,6 +419,9 @@ fn unknown(schema: &Schema, name: &str) -> String {
 
 /// A client's key, cut where it is absurdly long.
 fn shown(name: &str) -> &str {
-    let end = name.char_indices().nth(NAME_SHOWN_MAX).map_or(name.len(), |(at, _)| at);
+    let end = name
+        .char_indices()
+        .nth(NAME_SHOWN_MAX)
+        .map_or(name.len(), |(at, _)| at);
     &name[..end]
 }

@@ -8,17 +8,19 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use tokio::runtime::Handle;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCKED_PAUSE: Duration = Duration::from_millis(10);
+const SQLITE_BUSY: &str = "5";
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 10;
@@ -77,7 +79,7 @@ impl Db {
                     cause,
                 })?;
                 // The writer first: it makes the file and turns on WAL.
-                let write = connect(url, 1).await?;
+                let write = connect_writer(url).await?;
                 (connect(url, SQLITE_READERS).await?, write)
             }
             None => {
@@ -201,6 +203,28 @@ impl Watch {
         self.seen = version;
         Ok(changed)
     }
+}
+
+/// Several processes may start at once on a new file. One turns on WAL; SQLite does not let the
+/// others wait for it, whatever the busy timeout, but says at once that the file is locked.
+async fn connect_writer(url: &str) -> Result<DatabaseConnection, DbErr> {
+    let end = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connect(url, 1).await {
+            Err(error) if is_locked(&error) && Instant::now() < end => {
+                tokio::time::sleep(LOCKED_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_locked(error: &DbErr) -> bool {
+    let DbErr::Conn(RuntimeErr::SqlxError(error)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == SQLITE_BUSY)
 }
 
 async fn connect(url: &str, connections_max: u32) -> Result<DatabaseConnection, DbErr> {

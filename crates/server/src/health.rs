@@ -72,7 +72,7 @@ impl Health {
         }
         let database = tokio::time::timeout(CHECK_TIMEOUT, self.db.ping()).await;
         let database = matches!(database, Ok(Ok(())));
-        let models = self.inference.models().next().is_some();
+        let models = !self.inference.models().is_empty();
         let report = summarise([("database", database), ("models", models)]);
         *last = Some((now, report.clone()));
         report

@@ -8,7 +8,7 @@
     reason = "gathers read through pointers, and the processor must be able to"
 )]
 
-use super::kernel::{Block, LANES, Narrow, TOP, Trees, Walk};
+use super::kernel::{Block, LANES, Narrow, TOP, Trees, VALUE_OFFSET, Walk, add_leaves};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -17,6 +17,9 @@ pub(super) const SLOTS_MAX: usize = 64;
 
 /// Blocks that are walked at the same time, so that their gathers overlap.
 const IN_FLIGHT: usize = 4;
+
+/// Blocks whose leaves are collected before they are added, 1 KB of them.
+const COLLECTED: usize = 16;
 
 /// Walks with AVX-512. There is one only where the processor has it.
 #[derive(Debug)]
@@ -43,25 +46,35 @@ impl Walk<Narrow> for Avx512 {
 }
 
 /// # Panics
-/// If `ranks` is shorter than [`SLOTS_MAX`] or a node's place does not fit a gather's index.
+/// If `ranks` is shorter than [`SLOTS_MAX`] or a place does not fit the index of a gather.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn add(trees: &Trees<Narrow>, blocks: &[Block<Narrow>], ranks: &[u32], sums: &mut [f32]) {
     assert!(
-        i32::try_from(trees.nodes.len()).is_ok(),
-        "too many nodes for a gather"
-    );
-    assert_eq!(
-        trees.nodes.len(),
-        trees.values.len(),
-        "a value for every node"
+        i32::try_from(trees.words.len()).is_ok(),
+        "too many words for a gather"
     );
     let ranks = pack(ranks);
-    let (groups, rest) = blocks.as_chunks::<IN_FLIGHT>();
-    for group in groups {
-        add_group(trees, group, ranks, sums);
-    }
-    for block in rest {
-        add_group(trees, std::array::from_ref(block), ranks, sums);
+    // Leaves are collected first: sums, which wait for each other, would leave no room in the
+    // processor's queue for the walks that follow.
+    let mut leaves = [[0.0; LANES]; COLLECTED];
+    for blocks in blocks.chunks(COLLECTED) {
+        let (groups, rest) = blocks.as_chunks::<IN_FLIGHT>();
+        let (leaf_groups, _) = leaves.as_chunks_mut::<IN_FLIGHT>();
+        for (group, leaves) in groups.iter().zip(&mut *leaf_groups) {
+            walk(trees, group, ranks, leaves);
+        }
+        let leaf_rest = leaf_groups[groups.len()..].as_flattened_mut();
+        for (block, leaves) in rest.iter().zip(leaf_rest) {
+            walk(
+                trees,
+                std::array::from_ref(block),
+                ranks,
+                std::array::from_mut(leaves),
+            );
+        }
+        for (block, leaves) in blocks.iter().zip(&leaves) {
+            add_leaves(block, leaves, sums);
+        }
     }
 }
 
@@ -87,14 +100,15 @@ fn load(words: &[u32; LANES]) -> __m512i {
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
-/// Walks some blocks at once and adds their leaves in the order of the trees.
+/// Walks some blocks at once and writes the values of the leaves.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn add_group<const BLOCKS: usize>(
+fn walk<const BLOCKS: usize>(
     trees: &Trees<Narrow>,
     blocks: &[Block<Narrow>; BLOCKS],
     ranks: [__m512i; 2],
-    sums: &mut [f32],
+    leaves: &mut [[f32; LANES]; BLOCKS],
 ) {
+    let words: *const i32 = trees.words.as_ptr().cast();
     let mut roots = [_mm512_setzero_si512(); BLOCKS];
     let mut at = roots;
     let mut steps = 0;
@@ -105,20 +119,19 @@ fn add_group<const BLOCKS: usize>(
     }
     for _ in 0..steps {
         for (at, root) in at.iter_mut().zip(&roots) {
-            // SAFETY: walks stay inside `nodes` (the invariant of `Trees`), whose length fits.
-            let words = unsafe { _mm512_i32gather_epi32::<4>(*at, trees.nodes.as_ptr().cast()) };
-            *at = next(words, *root, ranks);
+            // SAFETY: `at` are places inside `words` by the invariant of `Trees`, `pack` having
+            // limited the ranks, and `add` has checked that they fit.
+            let nodes = unsafe { _mm512_i32gather_epi32::<4>(*at, words) };
+            *at = next(nodes, *root, ranks);
         }
     }
-    for (at, block) in at.iter().zip(blocks) {
-        let mut leaves = [0.0f32; LANES];
-        // SAFETY: as above, and `values` is as long as `nodes`; the array is 64 bytes.
+    let offset = _mm512_set1_epi32(VALUE_OFFSET as i32);
+    for (at, leaves) in at.iter().zip(leaves) {
+        // SAFETY: `at` are leaves now, whose values are inside `words` by the same invariant; the
+        // array is 64 bytes, and the store asks for no alignment.
         unsafe {
-            let gathered = _mm512_i32gather_ps::<4>(*at, trees.values.as_ptr().cast());
-            _mm512_storeu_ps(leaves.as_mut_ptr(), gathered);
-        }
-        for lane in 0..block.count {
-            sums[block.outputs[lane] as usize] += leaves[lane];
+            let values = _mm512_i32gather_epi32::<4>(_mm512_add_epi32(*at, offset), words);
+            _mm512_storeu_si512(leaves.as_mut_ptr().cast(), values);
         }
     }
 }

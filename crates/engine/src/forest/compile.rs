@@ -1,6 +1,6 @@
 //! From trees as loaders give them to blocks of packed nodes.
 
-use super::kernel::{Block, LANES, NodeWord, TOP, Trees};
+use super::kernel::{Block, LANES, NodeWord, TOP, Trees, VALUE_OFFSET};
 use super::rank::Ranker;
 use super::{Node, Tree};
 use crate::document::Fault;
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 pub(super) fn fits<N: NodeWord>(ranker: &Ranker, trees: &[Tree]) -> bool {
     ranker.rank_max() <= N::RANK_MAX
         && ranker.slots() <= N::SLOTS_MAX
-        && trees.iter().all(|tree| tree.nodes.len() <= N::NODES_MAX)
+        && trees.iter().all(|tree| words(tree) <= N::WORDS_MAX)
 }
 
 /// Length of a cache line on every machine that matters here.
@@ -24,18 +24,24 @@ pub(super) fn compile<N: NodeWord>(ranker: &Ranker, trees: &[Tree]) -> Result<Tr
     let per_line = LINE_BYTES / N::BYTES;
     let total: usize = trees
         .iter()
-        .map(|tree| tree.nodes.len().next_multiple_of(per_line))
+        .map(|tree| words(tree).next_multiple_of(per_line))
         .sum();
-    if u32::try_from(total).is_err() {
+    if i32::try_from(total).is_err() {
         return Err(Fault::new(
-            "the model is too large: more than 4 billion nodes",
+            "the model is too large: more than 2 billion nodes",
         ));
     }
-    let mut compiled = Trees {
-        nodes: Vec::with_capacity(total),
-        values: Vec::with_capacity(total),
+    let mut compiled: Trees<N> = Trees {
+        words: Vec::with_capacity(per_line + total),
         blocks: Vec::with_capacity(trees.len().div_ceil(LANES)),
     };
+    // Roots shall begin cache lines, which an allocation need not.
+    let first = compiled
+        .words
+        .as_ptr()
+        .align_offset(LINE_BYTES)
+        .min(per_line);
+    compiled.words.resize(first, N::leaf(0));
     for chunk in trees.chunks(LANES) {
         let mut block = Block {
             top: [[N::leaf(0); LANES]; TOP],
@@ -45,14 +51,16 @@ pub(super) fn compile<N: NodeWord>(ranker: &Ranker, trees: &[Tree]) -> Result<Tr
             steps: 0,
         };
         for (lane, tree) in chunk.iter().enumerate() {
-            let (root, depth) = append(&mut compiled, ranker, tree);
+            let filled = (compiled.words.len() - first).next_multiple_of(per_line);
+            compiled.words.resize(first + filled, N::leaf(0));
+            let (root, depth) = append(&mut compiled.words, ranker, tree);
             block.roots[lane..].fill(root);
             block.outputs[lane..].fill(tree.output);
             block.count = lane + 1;
             block.steps = block.steps.max(depth.saturating_sub(TOP_LEVELS));
         }
         for lane in 0..LANES {
-            let top = copy_top(&compiled.nodes[block.roots[lane] as usize..]);
+            let top = copy_top(&compiled.words[block.roots[lane] as usize..]);
             block
                 .top
                 .iter_mut()
@@ -76,19 +84,39 @@ fn copy_top<N: NodeWord>(nodes: &[N]) -> [N; TOP] {
     places.map(|place| nodes[place])
 }
 
+/// The pair of children of a split, unless the node is a leaf.
+fn children(tree: &Tree, source: u32) -> Option<[u32; 2]> {
+    match tree.nodes[source as usize] {
+        Node::Leaf(_) => None,
+        Node::Split { left, right, .. } => Some([left, right]),
+    }
+}
+
+/// Words that a pair of siblings takes: two nodes, and two values if one of them is a leaf.
+fn pair_words(tree: &Tree, pair: [u32; 2]) -> usize {
+    let has_leaf = pair.iter().any(|&node| children(tree, node).is_none());
+    if has_leaf { 2 + VALUE_OFFSET } else { 2 }
+}
+
+/// Words that a tree takes, or somewhat more where it has nodes that cannot be reached.
+fn words(tree: &Tree) -> usize {
+    let pairs = (0..tree.nodes.len() as u32).filter_map(|node| children(tree, node));
+    1 + VALUE_OFFSET + pairs.map(|pair| pair_words(tree, pair)).sum::<usize>()
+}
+
 /// Appends a tree, siblings side by side; returns the place of its root and its depth. Nodes that
 /// cannot be reached (pruned ones) are left out.
 ///
-/// A walk costs as much as the cache lines it touches. So the root starts a line, and nodes are
+/// A walk costs as much as the cache lines it touches. The root starts a line, and nodes are
 /// placed in clusters of a line's size: a pair of siblings, then its descendants level by level
 /// until the line is full; the pairs left over begin clusters of their own.
-fn append<N: NodeWord>(compiled: &mut Trees<N>, ranker: &Ranker, tree: &Tree) -> (u32, u32) {
+fn append<N: NodeWord>(words: &mut Vec<N>, ranker: &Ranker, tree: &Tree) -> (u32, u32) {
     let per_line = LINE_BYTES / N::BYTES;
-    let root = compiled.nodes.len().next_multiple_of(per_line);
-    compiled.nodes.resize(root, N::leaf(0));
-    compiled.values.resize(root, 0.0);
+    let root = words.len();
+    let alone = children(tree, 0).is_none();
+    words.resize(root + if alone { 1 + VALUE_OFFSET } else { 1 }, N::leaf(0));
     let mut layout = Layout {
-        compiled,
+        words,
         ranker,
         tree,
         root,
@@ -99,18 +127,17 @@ fn append<N: NodeWord>(compiled: &mut Trees<N>, ranker: &Ranker, tree: &Tree) ->
         place: 0,
         depth: 0,
     }]);
-    layout.compiled.nodes.push(N::leaf(0));
-    layout.compiled.values.push(0.0);
     let mut room = per_line - 1;
     while let Some(start) = starts.pop_front() {
         let mut queue = VecDeque::from([start]);
         while let Some(placed) = queue.pop_front() {
             deepest = deepest.max(placed.depth);
-            if room < 2 && matches!(tree.nodes[placed.source as usize], Node::Split { .. }) {
+            let needed = children(tree, placed.source).map_or(0, |pair| pair_words(tree, pair));
+            if needed > room {
                 starts.push_back(placed);
-            } else if let Some(children) = layout.write(placed) {
-                room -= 2;
-                queue.extend(children);
+            } else {
+                room -= needed;
+                queue.extend(layout.write(placed).into_iter().flatten());
             }
         }
         room = per_line;
@@ -127,20 +154,20 @@ struct Placed {
 
 /// A tree that is being appended.
 struct Layout<'a, N> {
-    compiled: &'a mut Trees<N>,
+    words: &'a mut Vec<N>,
     ranker: &'a Ranker,
     tree: &'a Tree,
     root: usize,
 }
 
 impl<N: NodeWord> Layout<'_, N> {
-    /// Writes a node to its place; the children of a split get the next two.
+    /// Writes a node to its place; the children of a split get theirs at the end.
     fn write(&mut self, node: Placed) -> Option<[Placed; 2]> {
         let at = self.root + node.place as usize;
         match self.tree.nodes[node.source as usize] {
             Node::Leaf(value) => {
-                self.compiled.nodes[at] = N::leaf(node.place);
-                self.compiled.values[at] = value;
+                self.words[at] = N::leaf(node.place);
+                self.words[at + VALUE_OFFSET] = N::from_value(value);
                 None
             }
             Node::Split {
@@ -150,13 +177,11 @@ impl<N: NodeWord> Layout<'_, N> {
                 left,
                 right,
             } => {
-                let child = (self.compiled.nodes.len() - self.root) as u32;
+                let child = (self.words.len() - self.root) as u32;
                 let (slot, rank) = self.ranker.locate(feature, threshold, default_left);
-                self.compiled.nodes[at] = N::split(rank, slot, child);
-                self.compiled
-                    .nodes
-                    .extend([N::leaf(child), N::leaf(child + 1)]);
-                self.compiled.values.extend([0.0, 0.0]);
+                self.words[at] = N::split(rank, slot, child);
+                let added = pair_words(self.tree, [left, right]);
+                self.words.resize(self.words.len() + added, N::leaf(child));
                 let depth = node.depth + 1;
                 Some([
                     Placed {

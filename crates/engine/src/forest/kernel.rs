@@ -22,13 +22,16 @@ pub(super) trait NodeWord: Copy + Debug + Send + Sync + 'static {
     const RANK_MAX: u32;
     /// How many slots a node can tell apart.
     const SLOTS_MAX: usize;
-    /// How many nodes a tree may have.
-    const NODES_MAX: usize;
+    /// How many words a tree may take.
+    const WORDS_MAX: usize;
     /// How many ranks a kernel may look at from a row's first one on.
     const RANKS_MIN: usize;
 
     fn split(rank: u32, slot: u32, child: u32) -> Self;
     fn leaf(own: u32) -> Self;
+    /// A word that is no node but what a leaf adds.
+    fn from_value(value: f32) -> Self;
+    fn to_value(self) -> f32;
     fn rank(rank: u32) -> Self::Rank;
     /// The ranks a node may ask for; where that is a fixed number, `next` needs no bounds check.
     fn view(ranks: &[Self::Rank]) -> &[Self::Rank];
@@ -51,7 +54,7 @@ impl NodeWord for Narrow {
     type Rank = u32;
     const RANK_MAX: u32 = 0xFFF;
     const SLOTS_MAX: usize = 1 << 8;
-    const NODES_MAX: usize = 1 << 12;
+    const WORDS_MAX: usize = 1 << 12;
     const RANKS_MIN: usize = Self::SLOTS_MAX;
 
     fn split(rank: u32, slot: u32, child: u32) -> Self {
@@ -62,6 +65,15 @@ impl NodeWord for Narrow {
     fn leaf(own: u32) -> Self {
         debug_assert!(own < 1 << 12);
         Self(Self::RANK_MAX << 20 | own)
+    }
+
+    fn from_value(value: f32) -> Self {
+        Self(value.to_bits())
+    }
+
+    #[inline]
+    fn to_value(self) -> f32 {
+        f32::from_bits(self.0)
     }
 
     fn rank(rank: u32) -> u32 {
@@ -92,7 +104,7 @@ impl NodeWord for Wide {
     type Rank = u64;
     const RANK_MAX: u32 = 0xFF_FFFF;
     const SLOTS_MAX: usize = 1 << 16;
-    const NODES_MAX: usize = 1 << 24;
+    const WORDS_MAX: usize = 1 << 24;
     const RANKS_MIN: usize = 1;
 
     fn split(rank: u32, slot: u32, child: u32) -> Self {
@@ -103,6 +115,15 @@ impl NodeWord for Wide {
     fn leaf(own: u32) -> Self {
         debug_assert!(own < 1 << 24);
         Self(u64::from(Self::RANK_MAX) << 40 | u64::from(own))
+    }
+
+    fn from_value(value: f32) -> Self {
+        Self(u64::from(value.to_bits()))
+    }
+
+    #[inline]
+    fn to_value(self) -> f32 {
+        f32::from_bits(self.0 as u32)
     }
 
     fn rank(rank: u32) -> u64 {
@@ -125,15 +146,19 @@ impl NodeWord for Wide {
     }
 }
 
+/// How far behind a leaf its value is: a pair of siblings of which one is a leaf is followed by
+/// their two values, so that these are in the cache by the time a walk has come to the leaf.
+pub(super) const VALUE_OFFSET: usize = 2;
+
 /// Compiled trees.
 ///
-/// Invariant: from every root of a block, any number of steps with any ranks stays inside `nodes`,
-/// and `values` is as long as `nodes`. Kernels rely on it; only `compile` makes this type.
+/// Invariant: from every root of a block, any number of steps with ranks up to
+/// [`NodeWord::RANK_MAX`] ends at a node inside `words`, and after a block's steps at a leaf whose
+/// value is inside too. Kernels rely on it; only `compile` makes this type.
 #[derive(Debug)]
 pub(super) struct Trees<N> {
-    pub(super) nodes: Vec<N>,
-    /// What the leaf at the same place adds.
-    pub(super) values: Vec<f32>,
+    /// Nodes and values of leaves.
+    pub(super) words: Vec<N>,
     pub(super) blocks: Vec<Block<N>>,
 }
 
@@ -147,7 +172,7 @@ pub(super) struct Block<N> {
     /// and `top[2 i + 2]`, a leaf being its own. These levels are read for every row, and here the
     /// trees have them side by side.
     pub(super) top: [[N; LANES]; TOP],
-    /// Place of each root in `nodes`; lanes beyond `count` repeat the last tree.
+    /// Place of each root in `words`; lanes beyond `count` repeat the last tree.
     pub(super) roots: [u32; LANES],
     /// Which sum each tree adds to.
     pub(super) outputs: [u32; LANES],
@@ -160,7 +185,7 @@ pub(super) struct Block<N> {
 impl<N> Trees<N> {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&self.nodes[..]) + size_of_val(&self.values[..]) + size_of_val(&self.blocks[..])
+        size_of_val(&self.words[..]) + size_of_val(&self.blocks[..])
     }
 }
 
@@ -179,11 +204,24 @@ pub(super) trait Walk<N: NodeWord>: Debug + Send + Sync {
 pub(super) fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow> {
     #[cfg(target_arch = "x86_64")]
     if slots <= super::avx512::SLOTS_MAX
-        && std::env::var_os("NOAVX").is_none()
         && let Some(kernel) = super::avx512::Avx512::detect()
     {
         return kernel;
     }
     let _ = slots;
     &super::scalar::Scalar
+}
+
+/// Adds the leaves of a block's trees, in the order of the trees.
+#[inline]
+pub(super) fn add_leaves<N>(block: &Block<N>, leaves: &[f32; LANES], sums: &mut [f32]) {
+    let leaves = leaves.iter().take(block.count);
+    if let [sum] = sums {
+        // A sum in a register need not wait for its last store.
+        *sum = leaves.fold(*sum, |sum, leaf| sum + leaf);
+    } else {
+        for (output, leaf) in block.outputs.iter().zip(leaves) {
+            sums[*output as usize] += leaf;
+        }
+    }
 }

@@ -85,7 +85,8 @@ impl Forest {
             Body::Wide(compile::compile(&ranker, trees)?, &scalar::Scalar)
         } else {
             return Err(Fault::new(
-                "the model is too large: more than 65,536 distinct splits features, or more than 16 million thresholds of a feature or nodes of a tree",
+                "the model is too large: more than 65,536 features, 16 million thresholds of a \
+                 feature, or 16 million nodes and leaves of a tree",
             ));
         };
         Ok(Self {

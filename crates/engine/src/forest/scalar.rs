@@ -1,6 +1,6 @@
 //! The kernel that runs everywhere: sixteen trees in turn, so that their cache misses overlap.
 
-use super::kernel::{LANES, NodeWord, Trees, Walk};
+use super::kernel::{Block, LANES, NodeWord, Trees, VALUE_OFFSET, Walk, add_leaves};
 use std::ops::Range;
 
 /// Walks in plain Rust.
@@ -14,24 +14,30 @@ impl<N: NodeWord> Walk<N> for Scalar {
 
     fn add(&self, trees: &Trees<N>, blocks: Range<usize>, ranks: &[N::Rank], sums: &mut [f32]) {
         let ranks = N::view(ranks);
-        let nodes = trees.nodes.as_slice();
+        let words = trees.words.as_slice();
         for block in &trees.blocks[blocks] {
-            let mut at = [0; LANES];
-            for lane in 0..LANES {
-                let mut path = 0;
-                for _ in 0..2 {
-                    path = 2 * path + 1 + usize::from(block.top[path][lane].goes_right(ranks));
-                }
-                at[lane] = block.roots[lane] + block.top[path][lane].next(ranks);
+            let mut at = block.roots;
+            for (lane, at) in at.iter_mut().enumerate() {
+                *at += walk_top(block, lane, ranks).next(ranks);
             }
             for _ in 0..block.steps {
                 for lane in 0..LANES {
-                    at[lane] = block.roots[lane] + nodes[at[lane] as usize].next(ranks);
+                    at[lane] = block.roots[lane] + words[at[lane] as usize].next(ranks);
                 }
             }
-            for lane in 0..block.count {
-                sums[block.outputs[lane] as usize] += trees.values[at[lane] as usize];
-            }
+            add_leaves(
+                block,
+                &at.map(|at| words[at as usize + VALUE_OFFSET].to_value()),
+                sums,
+            );
         }
     }
+}
+
+/// The node of the third level that a row meets in one of the trees.
+#[inline]
+fn walk_top<N: NodeWord>(block: &Block<N>, lane: usize, ranks: &[N::Rank]) -> N {
+    let first = usize::from(block.top[0][lane].goes_right(ranks));
+    let second = usize::from(block.top[1 + first][lane].goes_right(ranks));
+    block.top[3 + 2 * first + second][lane]
 }

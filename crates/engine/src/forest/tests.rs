@@ -197,8 +197,8 @@ fn rows_around(limit: usize) -> Vec<Vec<f64>> {
 
 #[test]
 fn models_at_and_beyond_the_limits_of_a_narrow_node_are_exact() {
-    // 2 × 2047 + 1 nodes fit into 4,096, the next tree does not.
-    for (thresholds, bytes) in [(2047, "4-byte"), (2048, "8-byte")] {
+    // Two nodes and two values a threshold fit into 4,096 words, and no more of them.
+    for (thresholds, bytes) in [(1023, "4-byte"), (1024, "8-byte")] {
         let trees = [ladder(thresholds)];
         assert!(
             Forest::new(&trees, 1)
@@ -260,7 +260,7 @@ fn a_forest_without_trees_adds_nothing() {
 }
 
 #[test]
-fn the_example_model_takes_less_memory_than_its_file() {
+fn a_compiled_node_takes_about_eight_bytes() {
     let mut random = Random(1);
     let trees: Vec<Tree> = (0..100).map(|_| random.tree(10, 8, 1)).collect();
     let nodes: usize = trees.iter().map(|tree| tree.nodes.len()).sum();

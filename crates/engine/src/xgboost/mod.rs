@@ -16,6 +16,9 @@ use linear::Linear;
 use objective::Objective;
 use std::cell::RefCell;
 
+/// Rows that are predicted together, so that a large batch does not leave large buffers behind.
+const ROWS_PER_PASS: usize = 256;
+
 /// A loaded XGBoost model.
 #[derive(Debug)]
 struct Model {
@@ -71,20 +74,31 @@ impl Engine for Model {
             rows.len() * self.signature.outputs(),
             "output of another length"
         );
-        let outputs = self.base_margins.len();
         SUMS.with_borrow_mut(|sums| {
-            sums.clear();
-            for _ in 0..rows.len() {
-                sums.extend_from_slice(&self.base_margins);
-            }
-            match &self.booster {
-                Booster::Trees { forest, .. } => forest.add(rows, sums, outputs),
-                Booster::Linear(linear) => linear.add(rows, sums, outputs),
-            }
-            let out = out.chunks_exact_mut(self.signature.outputs());
-            for (sums, out) in sums.chunks_exact_mut(outputs).zip(out) {
-                self.objective.transform(sums, out);
+            let outputs = self.signature.outputs();
+            for (index, out) in out.chunks_mut(ROWS_PER_PASS * outputs).enumerate() {
+                let first = index * ROWS_PER_PASS;
+                self.predict_pass(rows.slice(first..first + out.len() / outputs), sums, out);
             }
         });
+    }
+}
+
+impl Model {
+    /// Predicts some rows with sums that are kept for the next ones.
+    fn predict_pass(&self, rows: Rows<'_>, sums: &mut Vec<f32>, out: &mut [f64]) {
+        let groups = self.base_margins.len();
+        sums.clear();
+        for _ in 0..rows.len() {
+            sums.extend_from_slice(&self.base_margins);
+        }
+        match &self.booster {
+            Booster::Trees { forest, .. } => forest.add(rows, sums, groups),
+            Booster::Linear(linear) => linear.add(rows, sums, groups),
+        }
+        let out = out.chunks_exact_mut(self.signature.outputs());
+        for (sums, out) in sums.chunks_exact_mut(groups).zip(out) {
+            self.objective.transform(sums, out);
+        }
     }
 }

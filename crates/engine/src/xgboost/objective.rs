@@ -183,6 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn quantiles_do_not_cross_since_the_version_that_sorts_them() {
+        for (version, expected) in [((3, 2), [2.0, 1.0]), ((3, 5), [1.0, 2.0])] {
+            let mut out = [0.0; 2];
+            let objective = Objective::new("reg:quantileerror", version).unwrap();
+            objective.transform(&mut [2.0, 1.0], &mut out);
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
     fn the_first_of_equal_classes_wins() {
         assert_eq!(arg_max(&[0.0, 2.0, 2.0]), 1.0);
     }

@@ -140,7 +140,7 @@ fn write_key(data_dir: &Path, secret: &Secret) -> Result<(), Failure> {
 /// Tells where everything is. The first key itself is shown to a terminal only.
 fn greet(config: &Config, inference: &Inference, first_key: Option<&Secret>) -> Result<(), Failure> {
     let url = config.public_url();
-    let names: Vec<String> = inference.models().map(|model| model.name().to_owned()).collect();
+    let names: Vec<String> = inference.models().iter().map(|model| model.name().to_owned()).collect();
     let key_file = config.server.data_dir.join(KEY_FILE);
     let key_file = key_file.display();
     let mut text = format!(

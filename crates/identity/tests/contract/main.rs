@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod store;
+
 use std::future::Future;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -10,74 +12,15 @@ use std::time::Duration;
 
 use auspex_identity::{ApiKey, Identity, IdentityError, NewKey};
 use auspex_kernel::db::Db;
-use auspex_kernel::{
-    ApiError, Authenticate, Caller, Clock, Credential, Scope, ScopeSet, Timestamp,
-};
+use auspex_kernel::{ApiError, Authenticate, Caller, Credential, Scope, ScopeSet, Timestamp};
 use proptest::prelude::*;
-use sea_orm::ConnectionTrait;
 use tokio::sync::oneshot;
 use tracing::instrument::WithSubscriber;
 
+use store::{Store, execute};
+
 const START: Timestamp = Timestamp(1_769_335_200_000_000);
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
-
-/// A database of a test's own. Each [`Store::db`] is what another process would open.
-struct Store {
-    url: String,
-    clock: Clock,
-    folder: Option<tempfile::TempDir>,
-}
-
-impl Store {
-    fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self {
-            url: format!("sqlite:{}", folder.path().join("auspex.db").display()),
-            clock: Clock::manual(START),
-            folder: Some(folder),
-        }
-    }
-
-    /// A schema of its own in the database at `url`.
-    async fn postgres(url: &str, test: &str) -> Self {
-        let schema = format!("identity_{}_{test}", std::process::id());
-        let admin = Db::open(url).await.unwrap();
-        let create = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
-        execute(&admin, create).await;
-        let sign = if url.contains('?') { '&' } else { '?' };
-        Self {
-            url: format!("{url}{sign}options=-c%20search_path%3D{schema}"),
-            clock: Clock::manual(START),
-            folder: None,
-        }
-    }
-
-    async fn remove(self) {
-        if let Some((_, schema)) = self.url.split_once("search_path%3D") {
-            let drop = format!("DROP SCHEMA {schema} CASCADE");
-            execute(&self.db().await, drop).await;
-        }
-    }
-
-    async fn db(&self) -> Db {
-        Db::open(&self.url).await.unwrap()
-    }
-
-    /// A process of its own: its own connections, its own snapshot.
-    async fn identity(&self) -> Arc<Identity> {
-        let db = self.db().await;
-        Identity::migrate(&db).await.unwrap();
-        Identity::open(db, self.clock.clone()).await.unwrap()
-    }
-}
-
-async fn execute(db: &Db, sql: String) {
-    db.write(|transaction| {
-        Box::pin(async move { transaction.execute_unprepared(&sql).await.map(|_| ()) })
-    })
-    .await
-    .unwrap();
-}
 
 fn scopes(text: &str) -> ScopeSet {
     text.parse().unwrap()
@@ -373,12 +316,10 @@ async fn listed_keys_hold_no_secret(store: &Store) {
 
 async fn watch_notices_other_processes(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
+    let new = there.create_key("a", scopes("predict"), None);
+    let new = new.await.unwrap();
+    assert!(!knows(&here, &new));
     while_watching(&here, async {
-        let new = there
-            .create_key("a", scopes("predict"), None)
-            .await
-            .unwrap();
-        assert!(!knows(&here, &new));
         soon("the new key", || knows(&here, &new)).await;
         there.revoke_key(new.key.id.as_str()).await.unwrap();
         soon("its revocation", || !knows(&here, &new)).await;

@@ -1,0 +1,69 @@
+//! Databases for the contract, new and empty.
+
+use std::sync::Arc;
+
+use auspex_identity::Identity;
+use auspex_kernel::Clock;
+use auspex_kernel::db::Db;
+use sea_orm::ConnectionTrait;
+
+use crate::START;
+
+/// A database of a test's own. Each [`Store::db`] is what another process would open.
+pub(crate) struct Store {
+    pub(crate) url: String,
+    pub(crate) clock: Clock,
+    pub(crate) folder: Option<tempfile::TempDir>,
+}
+
+impl Store {
+    pub(crate) fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            url: format!("sqlite:{}", folder.path().join("auspex.db").display()),
+            clock: Clock::manual(START),
+            folder: Some(folder),
+        }
+    }
+
+    /// A schema of its own in the database at `url`.
+    pub(crate) async fn postgres(url: &str, test: &str) -> Self {
+        let schema = format!("identity_{}_{test}", std::process::id());
+        let admin = Db::open(url).await.unwrap();
+        let create = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
+        execute(&admin, create).await;
+        let sign = if url.contains('?') { '&' } else { '?' };
+        Self {
+            url: format!("{url}{sign}options=-c%20search_path%3D{schema}"),
+            clock: Clock::manual(START),
+            folder: None,
+        }
+    }
+
+    pub(crate) async fn remove(self) {
+        if let Some((_, schema)) = self.url.split_once("search_path%3D") {
+            let drop = format!("DROP SCHEMA {schema} CASCADE");
+            execute(&self.db().await, drop).await;
+        }
+    }
+
+    pub(crate) async fn db(&self) -> Db {
+        Db::open(&self.url).await.unwrap()
+    }
+
+    /// A process of its own: its own connections, its own snapshot.
+    pub(crate) async fn identity(&self) -> Arc<Identity> {
+        let db = self.db().await;
+        Identity::migrate(&db).await.unwrap();
+        Identity::open(db, self.clock.clone()).await.unwrap()
+    }
+}
+
+/// Runs `sql` as it is.
+pub(crate) async fn execute(db: &Db, sql: String) {
+    db.write(|transaction| {
+        Box::pin(async move { transaction.execute_unprepared(&sql).await.map(|_| ()) })
+    })
+    .await
+    .unwrap();
+}

@@ -1,0 +1,405 @@
+//! The routes: parse, call, render.
+
+use std::sync::Arc;
+
+use auspex_kernel::{ApiError, FieldError, RequestId, body};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::openapi::{
+    PredictBody, PredictErrors, Prediction, PredictionNumbers, ReadErrors, RecordSchema,
+};
+use crate::page::{PageError, PageQuery};
+use crate::view::{ModelList, ModelView, VersionView};
+use crate::{Answer, Inference, Model, PredictError, Refusal, Target, Version};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const SCHEMA_JSON: HeaderValue = HeaderValue::from_static("application/schema+json");
+const REVALIDATE: HeaderValue = HeaderValue::from_static("private, max-age=0, must-revalidate");
+const PREDICTIONS: &str = "predictions";
+const MODELS: &str = "models";
+
+type Handle = Arc<Inference>;
+type Names<T> = Result<Path<T>, PathRejection>;
+
+impl Inference {
+    /// Every route of this service.
+    pub fn router(self: Arc<Self>) -> OpenApiRouter {
+        let mut router = OpenApiRouter::new()
+            .routes(routes!(predict_default))
+            .routes(routes!(predict_model))
+            .routes(routes!(predict_version))
+            .routes(routes!(list_models))
+            .routes(routes!(get_model))
+            .routes(routes!(get_version))
+            .routes(routes!(get_model_schema))
+            .routes(routes!(get_version_schema))
+            .with_state(self);
+        crate::openapi::add_error_schemas(router.get_openapi_mut());
+        router
+    }
+}
+
+impl From<PredictError> for ApiError {
+    fn from(error: PredictError) -> Self {
+        match error {
+            PredictError::Refused(Refusal::Malformed(message)) => ApiError::malformed(message),
+            PredictError::Refused(Refusal::Invalid(fields)) => ApiError::validation(fields),
+            PredictError::Busy(busy) => ApiError::unavailable(busy.to_string(), 1),
+        }
+    }
+}
+
+/// Predict with the default model
+///
+/// Answers every number of every row: for each instance one list with the probability of each
+/// class, or the predicted number.
+#[utoipa::path(
+    post, path = "/predict", tag = PREDICTIONS,
+    request_body(content = PredictBody),
+    responses((status = 200, description = "One list of numbers an instance", body = PredictionNumbers), PredictErrors),
+    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
+)]
+async fn predict_default(
+    State(inference): State<Handle>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let model = inference.default_model().ok_or(Refused::NoDefault)?;
+    let target = Target {
+        model,
+        version: model.latest(),
+        pinned: false,
+    };
+    answer(&inference, target, Answer::Numbers, request).await
+}
+
+/// Predict with a model
+///
+/// Asks the latest version, or the one that `model_version` names in the positional form.
+#[utoipa::path(
+    post, path = "/v1/models/{model}/predict", tag = PREDICTIONS,
+    params(("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")),
+    request_body(content = PredictBody),
+    responses((status = 200, description = "One prediction, or a list of them for a list", body = Prediction), PredictErrors),
+    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
+)]
+async fn predict_model(
+    State(inference): State<Handle>,
+    names: Names<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Path(name) = names.map_err(no_model)?;
+    let model = find_model(&inference, &name)?;
+    let target = Target {
+        model,
+        version: model.latest(),
+        pinned: false,
+    };
+    answer(&inference, target, Answer::Full, request).await
+}
+
+/// Predict with one version of a model
+#[utoipa::path(
+    post, path = "/v1/models/{model}/versions/{version}/predict", tag = PREDICTIONS,
+    params(
+        ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+        ("version" = String, Path, description = "A version, or `latest`", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+    ),
+    request_body(content = PredictBody),
+    responses((status = 200, description = "One prediction, or a list of them for a list", body = Prediction), PredictErrors),
+    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
+)]
+async fn predict_version(
+    State(inference): State<Handle>,
+    names: Names<(String, String)>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Path((model, version)) = names.map_err(no_model)?;
+    let (model, version) = find_version(&inference, &model, &version)?;
+    answer(
+        &inference,
+        Target {
+            model,
+            version,
+            pinned: true,
+        },
+        Answer::Full,
+        request,
+    )
+    .await
+}
+
+/// List the models
+#[utoipa::path(
+    get, path = "/v1/models", tag = MODELS,
+    params(
+        ("limit" = Option<i64>, Query, description = "Entries a page", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "One page of models, by name", body = ModelList), ReadErrors),
+    security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
+)]
+async fn list_models(
+    State(inference): State<Handle>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Query(parameters) = query.map_err(|_| Refused::Query)?;
+    let query = PageQuery::parse(&parameters).map_err(Refused::Page)?;
+    let (page, pagination) = query.cut("/v1/models", inference.models(), Model::name);
+    let next = pagination.links.next.clone();
+    let data = page
+        .iter()
+        .map(|model| ModelView::new(&inference, model))
+        .collect();
+    let mut response = cacheable(&headers, JSON, &ModelList { data, pagination });
+    if let Some(next) = next.and_then(|next| format!("<{next}>; rel=\"next\"").parse().ok()) {
+        response.headers_mut().insert(header::LINK, next);
+    }
+    Ok(response)
+}
+
+/// Show a model
+#[utoipa::path(
+    get, path = "/v1/models/{model}", tag = MODELS,
+    params(("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")),
+    responses((status = 200, description = "The model", body = ModelView), ReadErrors),
+    security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
+)]
+async fn get_model(
+    State(inference): State<Handle>,
+    names: Names<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Path(name) = names.map_err(no_model)?;
+    let model = find_model(&inference, &name)?;
+    Ok(cacheable(
+        &headers,
+        JSON,
+        &ModelView::new(&inference, model),
+    ))
+}
+
+/// Show one version of a model
+#[utoipa::path(
+    get, path = "/v1/models/{model}/versions/{version}", tag = MODELS,
+    params(
+        ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+        ("version" = String, Path, description = "A version, or `latest`", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+    ),
+    responses((status = 200, description = "The version", body = VersionView), ReadErrors),
+    security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
+)]
+async fn get_version(
+    State(inference): State<Handle>,
+    names: Names<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Path((model, version)) = names.map_err(no_model)?;
+    let (model, version) = find_version(&inference, &model, &version)?;
+    Ok(cacheable(&headers, JSON, &VersionView::new(model, version)))
+}
+
+/// The JSON Schema of a model's records
+#[utoipa::path(
+    get, path = "/v1/models/{model}/schema", tag = MODELS,
+    params(("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")),
+    responses((status = 200, description = "JSON Schema 2020-12 of one record", body = RecordSchema, content_type = "application/schema+json"), ReadErrors),
+    security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
+)]
+async fn get_model_schema(
+    State(inference): State<Handle>,
+    names: Names<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Path(name) = names.map_err(no_model)?;
+    let model = find_model(&inference, &name)?;
+    cacheable(
+        &headers,
+        SCHEMA_JSON,
+        &crate::openapi::record_document(model.latest().package()),
+    )
+}
+
+/// The JSON Schema of the records of one version
+#[utoipa::path(
+    get, path = "/v1/models/{model}/versions/{version}/schema", tag = MODELS,
+    params(
+        ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+        ("version" = String, Path, description = "A version, or `latest`", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+    ),
+    responses((status = 200, description = "JSON Schema 2020-12 of one record", body = RecordSchema, content_type = "application/schema+json"), ReadErrors),
+    security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
+)]
+async fn get_version_schema(
+    State(inference): State<Handle>,
+    names: Names<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Path((model, version)) = names.map_err(no_model)?;
+    let (_, version) = find_version(&inference, &model, &version)?;
+    Ok(cacheable(
+        &headers,
+        SCHEMA_JSON,
+        &crate::openapi::record_document(version.package()),
+    ))
+}
+
+/// The hot path.
+async fn answer(
+    inference: &Handle,
+    target: Target<'_>,
+    form: Answer,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    check_media_type(&parts.headers)?;
+    let body = body::read(body).await?;
+    let made;
+    let request_id = match parts.extensions.get::<RequestId>() {
+        Some(id) => id,
+        None => {
+            made = RequestId::generate();
+            &made
+        }
+    };
+    let out = inference
+        .predict(target, body, form, request_id.as_str())
+        .await?;
+    Ok(([(header::CONTENT_TYPE, JSON)], out).into_response())
+}
+
+/// What keeps a request from its operation.
+#[derive(Debug, PartialEq, Eq)]
+enum Refused {
+    NoDefault,
+    NoModel,
+    /// The model has no such version.
+    NoVersion(String),
+    /// The body is encoded thus.
+    Encoded(String),
+    NotJson,
+    Query,
+    Page(PageError),
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoDefault => ApiError::not_found(
+                "there are several models and none is the default; ask one by name at \
+                 /v1/models/{model}/predict, or set [inference] default_model",
+            ),
+            Refused::NoModel => ApiError::not_found(
+                "there is no model of that name; GET /v1/models lists those there are",
+            ),
+            Refused::NoVersion(model) => ApiError::not_found(format!(
+                "{model} has no such version; GET /v1/models/{model} lists those it has"
+            )),
+            Refused::Encoded(coding) => ApiError::unsupported_media_type(format!(
+                "{coding} is not read here; send the body as it is"
+            ))
+            .with_header(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            ),
+            Refused::NotJson => ApiError::unsupported_media_type(
+                "the body must be JSON; send it with Content-Type: application/json",
+            ),
+            Refused::Query => ApiError::malformed("the query cannot be decoded"),
+            Refused::Page(PageError::Cursor) => {
+                ApiError::malformed("cursor is not one that was given out; begin without one")
+            }
+            Refused::Page(PageError::Parameter(field, message)) => {
+                ApiError::validation(vec![FieldError {
+                    field,
+                    message: message.into(),
+                }])
+            }
+        }
+    }
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
+    if let Some(coding) = headers.get(header::CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(Refused::Encoded(match coding.to_str() {
+            Ok(text) if text.len() <= 32 => format!("Content-Encoding {text}"),
+            _ => "that Content-Encoding".into(),
+        }));
+    }
+    match headers.get(header::CONTENT_TYPE) {
+        Some(stated) if stated != "application/json" && !is_json(stated) => Err(Refused::NotJson),
+        _ => Ok(()),
+    }
+}
+
+/// `application/json` or `…/…+json`, with or without parameters.
+fn is_json(stated: &HeaderValue) -> bool {
+    let essence = stated
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    match essence.split_once('/') {
+        Some((kind, subtype)) => {
+            let subtype = subtype.to_ascii_lowercase();
+            !kind.is_empty()
+                && (kind.eq_ignore_ascii_case("application") && subtype == "json"
+                    || subtype.len() > 5 && subtype.ends_with("+json"))
+        }
+        None => false,
+    }
+}
+
+/// A name that cannot be decoded is the name of nothing.
+fn no_model(_: PathRejection) -> ApiError {
+    Refused::NoModel.into()
+}
+
+fn find_model<'a>(inference: &'a Inference, name: &str) -> Result<&'a Model, Refused> {
+    inference.model(name).ok_or(Refused::NoModel)
+}
+
+fn find_version<'a>(
+    inference: &'a Inference,
+    model: &str,
+    version: &str,
+) -> Result<(&'a Model, &'a Arc<Version>), Refused> {
+    let model = find_model(inference, model)?;
+    let found = model.version(version);
+    found
+        .map(|version| (model, version))
+        .ok_or_else(|| Refused::NoVersion(model.name().to_owned()))
+}
+
+/// A JSON answer with an `ETag`, or 304 when the client has it already.
+fn cacheable<T: Serialize>(headers: &HeaderMap, kind: HeaderValue, value: &T) -> Response {
+    let body = serde_json::to_vec(value).expect("views have text keys only");
+    let digest = Sha256::digest(&body);
+    let hex: String = digest
+        .iter()
+        .take(12)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let tag = format!("\"{hex}\"");
+    let is_known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        let mut known = value.to_str().unwrap_or_default().split(',').map(str::trim);
+        known.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+    });
+    let etag = HeaderValue::from_str(&tag).expect("quoted hexadecimal digits");
+    let caching = [(header::ETAG, etag), (header::CACHE_CONTROL, REVALIDATE)];
+    match is_known {
+        true => (StatusCode::NOT_MODIFIED, caching).into_response(),
+        false => (caching, [(header::CONTENT_TYPE, kind)], body).into_response(),
+    }
+}

@@ -1,0 +1,327 @@
+//! The service's part of the OpenAPI document, and a typed operation for each loaded model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use auspex_kernel::error::Envelope;
+use serde_json::{Value, json};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::request_body::RequestBody;
+use utoipa::openapi::{OpenApi, PathItem, Ref, RefOr, Response, Schema};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
+
+use crate::package::Package;
+use crate::registry::LATEST;
+use crate::{Inference, Model};
+
+/// A JSON Schema as the document's types have it.
+///
+/// # Panics
+/// If the document's types do not know such a schema: a fault of this crate, seen by its tests.
+pub(crate) fn schema_of(schema: Value) -> RefOr<Schema> {
+    serde_json::from_value(schema).expect("a schema of the kinds used here")
+}
+
+/// Gives a name in the document to a schema written as JSON.
+macro_rules! components {
+    ($($(#[$doc:meta])* $name:ident = $schema:expr;)*) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                schema_of($schema)
+            }
+        }
+
+        impl ToSchema for $name {}
+    )*};
+}
+
+components! {
+    /// The body of a prediction, without knowing the model.
+    PredictBody = {
+        let value = json!({"type": ["string", "number", "boolean", "null"]});
+        let record = json!({
+            "type": "object",
+            "description": "A value for each field of the model's schema",
+            "additionalProperties": value,
+        });
+        body_schema(&record, &json!({"type": "array", "items": value, "minItems": 1}), None, 1000)
+    };
+    /// The answer of `POST /predict`.
+    PredictionNumbers = json!({
+        "type": "object",
+        "required": ["predictions"],
+        "properties": {"predictions": {"type": "array", "items": numbers()}},
+        "example": {"predictions": [[0.3658644, 0.6341356]]},
+    });
+    /// The answer of the named models.
+    Prediction = {
+        let meta = json!({
+            "model": {"type": "string"},
+            "model_version": {"type": "string"},
+            "labels": {
+                "type": ["array", "null"],
+                "items": {"type": ["string", "integer"]},
+                "description": "Names of the classes in the order of `probabilities`; null for plain numbers",
+            },
+            "request_id": {"type": "string"},
+        });
+        let row = json!({
+            "prediction": {
+                "type": ["string", "number", "array", "null"],
+                "items": {"type": ["number", "null"]},
+                "description": "The label of the most probable class, or the predicted number (a list where the model gives several; null where it is not finite)",
+            },
+            "probability": {"type": ["number", "null"], "description": "Of the predicted class; null for plain numbers"},
+            "probabilities": {"type": ["array", "null"], "items": {"type": ["number", "null"]}},
+        });
+        let list = json!({"predictions": {"type": "array", "items": closed(&[&row])}});
+        json!({"oneOf": [closed(&[&meta, &row]), closed(&[&meta, &list])]})
+    };
+    /// A JSON Schema.
+    RecordSchema = json!({"type": "object", "additionalProperties": true});
+}
+
+fn numbers() -> Value {
+    json!({"type": "array", "items": {"type": ["number", "null"]}})
+}
+
+/// An object that has all of these properties and no other.
+fn closed(properties: &[&Value]) -> Value {
+    let all: serde_json::Map<String, Value> = properties
+        .iter()
+        .filter_map(|part| part.as_object())
+        .flatten()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    let required: Vec<&String> = all.keys().collect();
+    json!({"type": "object", "required": required, "properties": all, "additionalProperties": false})
+}
+
+/// The three forms of a body: a record, a list of records, values by position.
+fn body_schema(record: &Value, row: &Value, versions: Option<&[&str]>, rows_max: usize) -> Value {
+    let list = |items: &Value| json!({"type": "array", "items": items, "minItems": 1, "maxItems": rows_max});
+    let version = match versions {
+        Some(names) => json!({"type": "string", "enum": names}),
+        None => json!({"type": "string"}),
+    };
+    json!({"oneOf": [record, list(record), {
+        "type": "object",
+        "description": "Values by position, in the order of the model's schema",
+        "required": ["features"],
+        "properties": {"features": {"oneOf": [row, list(row)]}, "model_version": version},
+        "additionalProperties": false,
+    }]})
+}
+
+/// The error answers of predictions.
+pub(crate) struct PredictErrors;
+
+/// The error answers of the routes that show models.
+pub(crate) struct ReadErrors;
+
+impl IntoResponses for PredictErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&[400, 401, 403, 404, 408, 413, 415, 422, 429, 503])
+    }
+}
+
+impl IntoResponses for ReadErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut all = errors(&[400, 401, 403, 404, 422, 429]);
+        all.insert(
+            "304".into(),
+            Response::new("The copy named by If-None-Match is still right").into(),
+        );
+        all
+    }
+}
+
+fn errors(statuses: &[u16]) -> BTreeMap<String, RefOr<Response>> {
+    statuses
+        .iter()
+        .map(|status| (status.to_string(), error(*status)))
+        .collect()
+}
+
+fn error(status: u16) -> RefOr<Response> {
+    let (code, description) = match status {
+        400 => ("MALFORMED_REQUEST", "The request cannot be read"),
+        401 => ("UNAUTHENTICATED", "No valid credential"),
+        403 => ("FORBIDDEN", "The credential lacks the scope"),
+        404 => ("NOT_FOUND", "There is no such model or version"),
+        408 => ("REQUEST_TIMEOUT", "The body did not arrive in time"),
+        413 => ("PAYLOAD_TOO_LARGE", "The body is too long"),
+        415 => ("UNSUPPORTED_MEDIA_TYPE", "The body is not plain JSON"),
+        422 => (
+            "VALIDATION_ERROR",
+            "Some fields are wrong; each one is named",
+        ),
+        429 => ("RATE_LIMITED", "Too many requests"),
+        _ => ("UNAVAILABLE", "Too much long work waits already"),
+    };
+    let details = match status {
+        422 => json!([{"field": "age", "message": "must be an integer between 0 and 130"}]),
+        _ => json!([]),
+    };
+    let message = if status == 422 {
+        "1 field is invalid"
+    } else {
+        description
+    };
+    let response = json!({
+        "description": description,
+        "content": {"application/json": {
+            "schema": {"$ref": "#/components/schemas/ErrorEnvelope"},
+            "example": {"error": {"code": code, "message": message, "details": details, "request_id": "req_01JD3V9K2Q4W"}},
+        }},
+    });
+    serde_json::from_value(response).expect("a response object")
+}
+
+/// Adds the schemas that the error answers refer to.
+pub(crate) fn add_error_schemas(document: &mut OpenApi) {
+    let components = document.components.get_or_insert_default();
+    let mut found = vec![(Envelope::name().into_owned(), Envelope::schema())];
+    Envelope::schemas(&mut found);
+    components.schemas.extend(found);
+}
+
+/// The JSON Schema of a package's records, as a document of its own.
+pub(crate) fn record_document(package: &Package) -> Value {
+    let model = package.model();
+    let mut document = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": package.title().unwrap_or(model),
+    });
+    if let Some(description) = package.description() {
+        document["description"] = json!(description);
+    }
+    let schema = package.schema().json_schema(&package.example_record());
+    for (key, value) in schema.as_object().into_iter().flatten() {
+        document[key] = value.clone();
+    }
+    document
+}
+
+impl Inference {
+    /// Adds for each loaded model its record and body as components and `POST
+    /// /v1/models/<model>/predict` as an operation with them; `POST /predict` gets the body of the
+    /// default model, and the routes with a placeholder the bodies of all.
+    pub fn add_model_operations(&self, document: &mut OpenApi) {
+        let template = operation(document, "/v1/models/{model}/predict").map(|found| found.clone());
+        let mut bodies = Vec::new();
+        let mut ids = BTreeSet::new();
+        for model in self.models() {
+            let body = self.add_components(document, model);
+            if let Some(operation) = &template {
+                let operation = typed(operation.clone(), model, &body, &mut ids);
+                let mut item = PathItem::default();
+                item.post = Some(operation);
+                let path = format!("/v1/models/{}/predict", model.name());
+                document.paths.paths.insert(path, item);
+            }
+            if self
+                .default_model()
+                .is_some_and(|default| default.name() == model.name())
+                && let Some(operation) = operation(document, "/predict")
+            {
+                operation.request_body = Some(request_body(&body, Some(model)));
+            }
+            bodies.push(json!({"$ref": reference(&body)}));
+        }
+        if let Some(components) = &mut document.components {
+            components
+                .schemas
+                .insert("PredictBody".into(), schema_of(json!({"anyOf": bodies})));
+        }
+    }
+
+    /// The model's record and body; gives the body's name.
+    fn add_components(&self, document: &mut OpenApi, model: &Model) -> String {
+        let package = model.latest().package();
+        let (record, body) = (
+            format!("{}_Record", model.name()),
+            format!("{}_PredictBody", model.name()),
+        );
+        let fields: Vec<Value> = package
+            .schema()
+            .features
+            .iter()
+            .map(|field| field.json_schema())
+            .collect();
+        let count = fields.len();
+        let mut row = json!({"type": "array", "minItems": count, "maxItems": count});
+        if fields.iter().all(|field| *field == fields[0]) {
+            row["items"] = fields[0].clone();
+        } else {
+            row["prefixItems"] = json!(fields);
+            row["items"] = json!(false);
+        }
+        let mut versions: Vec<&str> = vec![LATEST];
+        versions.extend(
+            model
+                .versions()
+                .iter()
+                .map(|version| version.package().version()),
+        );
+        let rows_max = self.config.instances_max;
+        let schema = body_schema(
+            &json!({"$ref": reference(&record)}),
+            &row,
+            Some(&versions),
+            rows_max,
+        );
+        let mut record_schema = package.schema().json_schema(&package.example_record());
+        record_schema["title"] = json!(package.title().unwrap_or(model.name()));
+        let components = document.components.get_or_insert_default();
+        components.schemas.insert(record, schema_of(record_schema));
+        components.schemas.insert(body.clone(), schema_of(schema));
+        body
+    }
+}
+
+fn reference(component: &str) -> String {
+    Ref::from_schema_name(component).ref_location
+}
+
+fn operation<'d>(document: &'d mut OpenApi, path: &str) -> Option<&'d mut Operation> {
+    document.paths.paths.get_mut(path)?.post.as_mut()
+}
+
+/// The operation of one model, made from that of all models.
+fn typed(
+    mut operation: Operation,
+    model: &Model,
+    body: &str,
+    ids: &mut BTreeSet<String>,
+) -> Operation {
+    let package = model.latest().package();
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let mut id: String = format!("predict_{}", model.name())
+        .chars()
+        .map(plain)
+        .collect();
+    while !ids.insert(id.clone()) {
+        id.push('_');
+    }
+    operation.operation_id = Some(id);
+    operation.summary = Some(format!(
+        "Predict with {}",
+        package.title().unwrap_or(model.name())
+    ));
+    operation.description = package.description().map(str::to_owned);
+    operation.parameters = None;
+    operation.request_body = Some(request_body(body, Some(model)));
+    operation
+}
+
+fn request_body(body: &str, model: Option<&Model>) -> RefOr<RequestBody> {
+    let mut content = json!({"schema": {"$ref": reference(body)}});
+    if let Some(model) = model {
+        content["example"] = model.latest().package().example_record();
+    }
+    let body = json!({"content": {"application/json": content}, "required": true});
+    serde_json::from_value(body).expect("a request body")
+}

@@ -1,0 +1,222 @@
+//! Packages: what is loaded, and what is refused with which words.
+
+use std::fs;
+
+use auspex_engine::{Feature, FeatureKind, Output, Signature};
+
+use super::*;
+use crate::fixture::{kitchen, signature, try_package};
+
+fn refusal(signature: Signature, manifest: &str) -> String {
+    try_package("m", "1", signature, manifest)
+        .expect_err(manifest)
+        .to_string()
+}
+
+fn two() -> Signature {
+    signature(2, Output::Binary)
+}
+
+fn named() -> Signature {
+    let feature = |name: &str, kind| Feature {
+        name: name.into(),
+        kind,
+    };
+    let colours = vec!["red".into(), "green".into()];
+    Signature {
+        features: vec![
+            feature("age", FeatureKind::Integer),
+            feature("colour", FeatureKind::Category(colours)),
+        ],
+        named: true,
+        ..two()
+    }
+}
+
+const FEATURES: &str = "[[features]]\nname = \"a\"\n[[features]]\nname = \"b\"\n";
+
+#[test]
+fn a_manifest_that_does_not_fit_the_model_is_refused() {
+    let one = "[[features]]\nname = \"a\"";
+    assert!(refusal(two(), one).contains("[[features]] lists 1 features, the model has 2"));
+    let swapped = "[[features]]\nname = \"colour\"\n[[features]]\nname = \"age\"";
+    let message = refusal(named(), swapped);
+    assert!(
+        message.contains("feature 1 is called \"colour\" here and \"age\" in the model"),
+        "{message}"
+    );
+    let labels = "[output]\nlabels = [\"only\"]";
+    assert!(refusal(two(), labels).contains("[output] labels: 1 given, the model has 2 outputs"));
+    assert!(
+        refusal(two(), "[output]\nkind = \"numbers\"").contains("the model's output is \"binary\"")
+    );
+    let unused = format!("unused = [\"a\"]\n{FEATURES}");
+    assert!(refusal(two(), &unused).contains("two fields are called \"a\""));
+}
+
+#[test]
+fn features_that_make_no_sense_are_refused() {
+    for (line, words) in [
+        ("type = \"string\"", "type = \"string\" has no meaning"),
+        ("type = \"category\"", "a category needs its values"),
+        (
+            "type = \"category\"\nvalues = [\"x\", \"x\"]",
+            "no two the same",
+        ),
+        (
+            "type = \"number\"\nvalues = [\"x\"]",
+            "values are for type = \"category\"",
+        ),
+        (
+            "type = \"number\"\nmin = 2\nmax = 1",
+            "min is greater than max",
+        ),
+        ("type = \"number\"\nmin = nan", "min must be finite"),
+        (
+            "type = \"integer\"\nmin = 0.5",
+            "min of an integer must be an integer",
+        ),
+        (
+            "type = \"boolean\"\nmin = 0",
+            "min is for numbers and integers",
+        ),
+        (
+            "type = \"integer\"\nmax = 3\ndefault = 4",
+            "default must be an integer of at most 3",
+        ),
+    ] {
+        let manifest = format!("{FEATURES}{line}\n");
+        let message = refusal(two(), &manifest);
+        assert!(
+            message.contains("feature \"b\"") && message.contains(words),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn categories_come_from_the_file_and_cannot_be_contradicted() {
+    let package = try_package("m", "1", named(), "").expect("everything is in the file");
+    assert_eq!(
+        package.parse_line(r#"{"age": 3, "colour": "green"}"#),
+        Ok(vec![3.0, 1.0])
+    );
+    let other = "[[features]]\nname = \"age\"\n[[features]]\nname = \"colour\"\nvalues = [\"green\", \"red\"]";
+    assert!(refusal(named(), other).contains("values differ from the model's"));
+}
+
+#[test]
+fn unknown_categories_are_missing_only_where_the_package_says_so() {
+    let strict = try_package("m", "1", named(), "").expect("a package");
+    assert!(
+        strict
+            .parse_line(r#"{"age": 3, "colour": "blue"}"#)
+            .is_err()
+    );
+    let lenient = try_package("m", "1", named(), "unknown = \"missing\"").expect("a package");
+    let row = lenient
+        .parse_line(r#"{"age": 3, "colour": "blue"}"#)
+        .expect("missing");
+    assert!(row[1].is_nan());
+}
+
+#[test]
+fn a_model_that_does_not_reproduce_its_examples_is_refused() {
+    let good = "[[examples]]\ninput = [1, -1]\noutput = [0.5, 0.5]";
+    let package = try_package("m", "1", two(), good).expect("sigmoid(0) is 0.5");
+    assert_eq!(package.check_examples().expect("still"), 1);
+    let wrong = "[[examples]]\ninput = [1, -1]\noutput = 0.6";
+    let message = refusal(two(), wrong);
+    assert!(
+        message.contains("example 1: output 1 is 0.5, not 0.6 within 0.000001"),
+        "{message}"
+    );
+    let invalid = "[[examples]]\ninput = { f0 = 1 }\noutput = 0.6";
+    assert!(refusal(two(), invalid).contains("example 1: input: f1 is required"));
+    let nan = "[[examples]]\ninput = [1, nan]\noutput = 0.6";
+    assert!(refusal(two(), nan).contains("[1] must be a number"));
+}
+
+#[test]
+fn the_manifest_is_named_with_the_key_that_is_wrong() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("model.toml"), "titel = \"x\"").expect("written");
+    fs::write(folder.path().join("model.json"), "{}").expect("written");
+    let message = Package::load(folder.path())
+        .expect_err("a wrong key")
+        .to_string();
+    assert!(
+        message.contains("model.toml") && message.contains("titel"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_folder_has_exactly_one_model_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("model.toml"), "").expect("written");
+    let message = Package::load(folder.path()).expect_err("none").to_string();
+    assert!(
+        message.contains("there is no model file in it; put one there as model.ubj"),
+        "{message}"
+    );
+    for name in ["model.json", "model.ubj", "README.txt"] {
+        fs::write(folder.path().join(name), "").expect("written");
+    }
+    let message = Package::load(folder.path()).expect_err("two").to_string();
+    assert!(
+        message.contains("more than one model file in it (model.json and model.ubj)"),
+        "{message}"
+    );
+}
+
+#[test]
+fn names_come_from_the_folders() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("churn/2.1");
+    fs::create_dir_all(&path).expect("a folder");
+    assert_eq!(names(&path), ("churn".into(), "2.1".into()));
+    fs::write(path.join("churn-v2.ubj"), "").expect("written");
+    assert_eq!(
+        names(&path.join("churn-v2.ubj")),
+        ("churn-v2".into(), "1".into())
+    );
+    assert_eq!(
+        names(path.parent().expect("its parent")),
+        ("churn".into(), "1".into())
+    );
+}
+
+#[test]
+fn lines_report_every_wrong_field() {
+    let package = kitchen();
+    let fields = |line: &str| -> Vec<String> {
+        let errors = package.parse_line(line).expect_err(line);
+        errors
+            .iter()
+            .map(|error| format!("{}: {}", error.field, error.message))
+            .collect()
+    };
+    assert_eq!(
+        fields(r#"{"age": 300, "sexo": "X", "active": true}"#),
+        [
+            "age: must be an integer between 0 and 130",
+            "sexo: must be one of H, V",
+        ]
+    );
+    assert_eq!(
+        fields("[1, 2]"),
+        ["(line): must have 6 values, in the order of the model's schema, not 2"]
+    );
+    assert!(fields("{")[0].starts_with("(line): the line is not valid JSON"));
+    assert_eq!(
+        fields("3"),
+        ["(line): the line must be a JSON object or a list of values"]
+    );
+}
+
+#[test]
+fn the_bench_measures_something() {
+    let report = kitchen().bench();
+    assert!(report.one_row_us > 0.0 && report.request_us > report.json_us);
+}

@@ -1,0 +1,278 @@
+//! The fast reader against the slow one.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixture::kitchen;
+use crate::validate::{Reader, Refusal};
+
+const VALID: &str = r#"{"id": 7, "age": 56, "sexo": "H", "income": 1.5e3, "active": true,
+    "province": "CORUÑA, B", "weight": 2, "noted": "x"}"#;
+
+/// Reads a text both ways; the row as the fast reader has it, if it takes it.
+fn both(text: &str) -> Option<(Shape, Vec<u64>)> {
+    let package = kitchen();
+    let versions = ["1", "latest"];
+    let mut scratch = Scratch::default();
+    let is_version = |asked: &str| versions.contains(&asked);
+    let fast = package.plan.read(text, 3, &is_version, &mut scratch);
+    let reader = Reader {
+        schema: package.schema(),
+        rows_max: 3,
+        versions: &versions,
+    };
+    let mut rows = Vec::new();
+    let slow = reader.read(text, &mut rows);
+    let bits = |rows: &[f64]| rows.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    match fast {
+        Some(shape) => {
+            assert_eq!(slow, Ok(shape), "{text}");
+            assert_eq!(bits(&scratch.rows), bits(&rows), "{text}");
+            Some((shape, bits(&rows)))
+        }
+        None => {
+            match slow.expect_err(text) {
+                Refusal::Malformed(message) => assert!(!message.is_empty()),
+                Refusal::Invalid(errors) => assert!(!errors.is_empty(), "{text}"),
+            }
+            None
+        }
+    }
+}
+
+#[test]
+fn a_record_becomes_its_row_in_any_order() {
+    let expected = [56.0, 0.0, 1500.0, 1.0, 1.0, 2.0].map(f64::to_bits);
+    assert_eq!(both(VALID), Some((Shape::Single, expected.to_vec())));
+    let turned = r#"{"weight":2.0,"province":"CORU\u00d1A, B","active":1,"income":1500,"sexo":"H","age":56.0}"#;
+    assert_eq!(both(turned), Some((Shape::Single, expected.to_vec())));
+}
+
+#[test]
+fn absent_fields_are_missing_or_have_their_default() {
+    let (_, row) =
+        both(r#"{"age":1,"sexo":"V","active":false}"#).expect("nothing else is required");
+    assert!(f64::from_bits(row[2]).is_nan() && f64::from_bits(row[4]).is_nan());
+    assert_eq!(f64::from_bits(row[5]), 1.5);
+}
+
+#[test]
+fn all_forms_of_a_body_are_read() {
+    let values = r#"[56,"H",null,true,"MADRID",1]"#;
+    assert_eq!(
+        both(&format!("[{VALID},{VALID}]")).map(|r| r.0),
+        Some(Shape::List)
+    );
+    assert_eq!(both(&format!("[{VALID}]")).map(|r| r.0), Some(Shape::List));
+    assert_eq!(
+        both(&format!("{{\"features\":{values}}}")).map(|r| r.0),
+        Some(Shape::Single)
+    );
+    let rows = format!("{{\"model_version\":\"latest\",\"features\":[{values},{values}]}}");
+    let (shape, bits) = both(&rows).expect("a list by position");
+    assert_eq!((shape, bits.len()), (Shape::List, 12));
+}
+
+#[test]
+fn what_is_wrong_is_refused_by_both() {
+    let values = r#"[56,"H",null,true,"MADRID",1]"#;
+    for text in [
+        "",
+        " ",
+        "null",
+        "3",
+        "\"x\"",
+        "true",
+        "{",
+        "[]",
+        "{}",
+        "[{}]",
+        "[[]]",
+        "NaN",
+        "[1]",
+        r#"{"features":[]}"#,
+        r#"{"features":{}}"#,
+        r#"{"features":[[]]}"#,
+        r#"{"features":null}"#,
+        r#"{"features":[56,"H",null,true,"MADRID"]}"#,
+        r#"{"features":[56,"H",null,true,"MADRID",1,1]}"#,
+        &format!(r#"{{"features":{values},"features":{values}}}"#),
+        &format!(r#"{{"features":{values},"age":3}}"#),
+        &format!(r#"{{"features":{values},"model_version":"9"}}"#),
+        &format!(r#"{{"features":{values},"model_version":1}}"#),
+        &format!(r#"{{"features":[{values},3]}}"#),
+        &format!(r#"{{"features":[{values},{values},{values},{values}]}}"#),
+        &format!("[{VALID},{VALID},{VALID},{VALID}]"),
+        &format!("{VALID} x"),
+        &VALID.replace("56", "1e999"),
+        &VALID.replace("56", "56.5"),
+        &VALID.replace("56", "131"),
+        &VALID.replace("56", "\"56\""),
+        &VALID.replace("56", "null"),
+        &VALID.replace("56", "true"),
+        &VALID.replace("56", "[56]"),
+        &VALID.replace("1.5e3", "1e39"),
+        &VALID.replace("\"H\"", "\"X\""),
+        &VALID.replace("\"H\"", "\"\\ud800\""),
+        &VALID.replace("\"x\"", "[1]"),
+        &VALID.replace("7", "1e999"),
+        &VALID.replace("\"x\"", "{}"),
+        &VALID.replace("\"noted\"", "\"id\""),
+        &VALID.replace("\"weight\"", "\"age\""),
+        &VALID.replace("\"weight\"", "\"waist\""),
+        &VALID.replace("\"noted\"", "\"model_version\""),
+    ] {
+        assert_eq!(both(text), None, "{text}");
+    }
+}
+
+#[test]
+fn floats_are_the_nearest_ones() {
+    let text = VALID.replace("2,", "0.1000000000000000055511151231257827,");
+    let (_, row) = both(&text).expect("a number");
+    assert_eq!(f64::from_bits(row[5]), 0.1);
+    let parsed: f64 = serde_json::from_str("2.017351698988807e285").expect("a number");
+    assert_eq!(
+        parsed, 2.017351698988807e285,
+        "serde_json must be built with float_roundtrip"
+    );
+}
+
+#[test]
+fn the_order_of_fields_is_learned() {
+    let package = kitchen();
+    let mut scratch = Scratch::default();
+    package
+        .plan
+        .read(VALID, 1, &|_| false, &mut scratch)
+        .expect("valid");
+    let guess = |at: usize| package.plan.next[at].load(Ordering::Relaxed) as usize;
+    assert_eq!(&*package.plan.names[guess(package.plan.names.len())], "id");
+    assert_eq!(&*package.plan.names[guess(5)], "noted");
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => prop::sample::select(vec!["id", "age", "sexo", "income", "active", "province", "weight", "noted"]),
+        1 => prop::sample::select(vec!["features", "model_version", "stranger", "", "ag", "\\u0061ge", "\\ud800"]),
+    ]
+    .prop_map(str::to_owned)
+}
+
+fn value() -> impl Strategy<Value = String> {
+    let usual = vec![
+        "56",
+        "\"H\"",
+        "\"V\"",
+        "1.5",
+        "true",
+        "false",
+        "\"MADRID\"",
+        "\"CORUÑA, A\"",
+        "null",
+        "0",
+        "1",
+    ];
+    let odd = vec![
+        "-1",
+        "-0",
+        "-0.0",
+        "56.0",
+        "56.5",
+        "1e2",
+        "1e999",
+        "-1e999",
+        "1e39",
+        "1e-400",
+        "131",
+        "18446744073709551616",
+        "\"\"",
+        "\"CORUÑA, C\"",
+        "\"\\ud800\"",
+        "[1]",
+        "{}",
+        "[]",
+        "{\"a\":1}",
+        "[[1]]",
+        "NaN",
+        "01",
+        "+1",
+        "\"1\"",
+        "\"latest\"",
+        "[56,\"H\",null,true,\"MADRID\",1]",
+        "[[56,\"V\",3,false,null,1]]",
+    ];
+    prop_oneof![6 => prop::sample::select(usual), 1 => prop::sample::select(odd)]
+        .prop_map(str::to_owned)
+}
+
+fn object() -> impl Strategy<Value = String> {
+    let fitting = Just(VALID.to_owned());
+    let pair = (key(), value()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
+    let random =
+        prop::collection::vec(pair, 0..9).prop_map(|pairs| format!("{{{}}}", pairs.join(",")));
+    prop_oneof![fitting, random, changed()]
+}
+
+/// The valid record with one value replaced.
+fn changed() -> impl Strategy<Value = String> {
+    let fields = vec![
+        "7",
+        "56",
+        "\"H\"",
+        "1.5e3",
+        "true",
+        "\"CORUÑA, B\"",
+        "2,",
+        "\"x\"",
+        "\"age\"",
+        "\"id\"",
+    ];
+    (prop::sample::select(fields), value()).prop_map(|(old, new)| {
+        let new = if old.ends_with(',') {
+            format!("{new},")
+        } else {
+            new
+        };
+        VALID.replacen(old, &new, 1)
+    })
+}
+
+fn body() -> impl Strategy<Value = String> {
+    let list = |of: BoxedStrategy<String>| {
+        prop::collection::vec(of, 0..5).prop_map(|items| format!("[{}]", items.join(",")))
+    };
+    let cells = || list(value().boxed());
+    let fitting = || Just("[56,\"H\",null,true,\"MADRID\",1]".to_owned());
+    let row = prop_oneof![fitting(), cells()].boxed();
+    let features = prop_oneof![row.clone(), list(row)];
+    let version = prop_oneof![
+        Just(""),
+        Just(",\"model_version\":\"1\""),
+        Just(",\"model_version\":2")
+    ];
+    prop_oneof![
+        3 => object(),
+        3 => list(object().boxed()),
+        2 => (features, version).prop_map(|(rows, version)| format!("{{\"features\":{rows}{version}}}")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn both_readers_have_the_same_opinion(text in body()) {
+        both(&text);
+    }
+
+    #[test]
+    fn also_of_damaged_texts(text in body(), at in 0usize..500, byte in prop::sample::select(b"{}[]\",:0eE.-ntf\\ \n".to_vec())) {
+        let mut bytes = text.into_bytes();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        if let Ok(text) = String::from_utf8(bytes) {
+            both(&text);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The package that the repository ships, from its folder to its rows.
+
+use std::path::Path;
+
+use auspex_inference::Package;
+
+fn package() -> Package {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/santander/1");
+    Package::load(&folder).expect("the shipped model is good")
+}
+
+#[test]
+fn the_shipped_model_reproduces_its_examples() {
+    let package = package();
+    assert_eq!((package.model(), package.version()), ("santander", "1"));
+    assert_eq!(
+        package.check_examples().expect("they were checked at load"),
+        3
+    );
+    assert_eq!(package.schema().features.len(), 20);
+    assert_eq!(package.labels().map(<[_]>::len), Some(22));
+}
+
+#[test]
+fn a_line_becomes_a_labelled_prediction() {
+    let package = package();
+    let row = package
+        .parse_line(&package.example_record().to_string())
+        .expect("its own example");
+    let (mut values, mut line) = (Vec::new(), Vec::new());
+    package.predict(&row, &mut values);
+    package.write_prediction_line(&mut line, &values);
+    let line: serde_json::Value = serde_json::from_slice(&line).expect("a line of JSON");
+    assert_eq!(line["prediction"], "ind_recibo_ult1");
+    assert_eq!(line["probabilities"].as_array().map(Vec::len), Some(22));
+}

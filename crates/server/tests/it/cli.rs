@@ -1,0 +1,132 @@
+//! The command line: exit codes, and messages a person can act on.
+
+use std::path::Path;
+
+use crate::server::{Server, auspex, repository};
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = auspex().args(arguments).output().expect("runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+#[test]
+fn a_wrong_setting_is_named_with_the_nearest_right_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("my.toml");
+    std::fs::write(&file, "[server.rate_limt]\nmax = 5\n").expect("written");
+    let (code, _, error) = run(&["config", "check", "--config", path(&file)]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("server.rate_limt") && error.contains("\"server.rate_limit\""), "{error}");
+    std::fs::write(&file, "[server]\nlisten = 8080\n").expect("written");
+    let (code, _, error) = run(&["serve", "--config", path(&file)]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("server.listen"), "{error}");
+    let (code, _, error) = run(&["--config", "/nowhere/x.toml", "config", "check"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("/nowhere/x.toml"), "{error}");
+}
+
+#[test]
+fn settings_in_force_are_shown_and_flags_win_wherever_they_stand() {
+    let (code, out, _) = run(&["config", "show", "--data-dir", "/tmp/x"]);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("data_dir = \"/tmp/x\""), "{out}");
+    assert_eq!(run(&["--data-dir", "/tmp/x", "config", "show"]).1, out);
+    assert_eq!(run(&["config", "check"]), (Some(0), "the configuration is valid\n".into(), String::new()));
+}
+
+#[test]
+fn missing_and_broken_models_are_errors_that_say_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let models = folder.path().join("models");
+    let serve = |models: &Path| {
+        run(&["serve", "--listen", "127.0.0.1:0", "--models", path(models), "--data-dir", path(&data)])
+    };
+    let (code, _, error) = serve(&models);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("--models") && error.contains(path(&models)), "{error}");
+    std::fs::create_dir_all(models.join("broken/1")).expect("made");
+    let (code, _, error) = serve(&models);
+    assert_eq!(code, Some(1), "{error}");
+    let real = std::fs::read(repository().join("models/santander/1/model.ubj")).expect("read");
+    std::fs::write(models.join("broken/1/model.ubj"), &real[..100_000]).expect("written");
+    let (code, _, error) = serve(&models);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("broken") && error.contains("model.ubj"), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn models_check_prints_schema_engine_and_examples() {
+    let (code, out, error) = run(&["models", "check", "models/santander/1"]);
+    assert_eq!(code, Some(0), "{error}");
+    for part in ["engine: ", "880 trees", "reproduced", "\"ind_empleado\""] {
+        assert!(out.contains(part), "{part} is not in {out}");
+    }
+    let (code, _, error) = run(&["models", "check", "models/nothing/1"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("models/nothing/1"), "{error}");
+}
+
+#[test]
+fn a_bare_model_file_is_a_package_too() {
+    let (code, out, error) = run(&["models", "check", "models/santander/1/model.ubj"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(out.contains("880 trees"), "{out}");
+}
+
+#[test]
+fn bench_reports_this_machines_cost() {
+    let (code, out, error) = run(&["bench", "models/mean-score/1", "--json"]);
+    assert_eq!(code, Some(0), "{error}");
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    for key in ["one_row_us", "batch_us_per_row", "requests_per_s_estimate"] {
+        assert!(report[key].as_f64().is_some_and(|n| n > 0.0), "{report}");
+    }
+}
+
+#[test]
+fn health_asks_a_running_server() {
+    let server = Server::start();
+    let address = server.address.to_string();
+    assert_eq!(run(&["health", "--listen", &address]).0, Some(0));
+    assert_eq!(run(&["health", "--ready", "--listen", &address]).0, Some(0));
+    server.stop();
+    let (code, _, error) = run(&["health", "--listen", &address]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("auspex serve"), "{error}");
+}
+
+#[test]
+fn migrate_prepares_a_database_for_a_server_that_does_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = path(folder.path());
+    assert_eq!(run(&["migrate", "--data-dir", data]).0, Some(0));
+    assert_eq!(run(&["migrate", "--data-dir", data]).0, Some(0));
+    assert!(folder.path().join("auspex.db").exists());
+}
+
+#[test]
+fn wrong_scopes_and_times_are_refused_with_what_is_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = path(folder.path());
+    let create = |more: &[&str]| {
+        let mut arguments = vec!["keys", "create", "--data-dir", data, "--name", "x"];
+        arguments.extend(more);
+        run(&arguments)
+    };
+    let (code, _, error) = create(&["--scope", "everything"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("models:read"), "{error}");
+    let (code, _, error) = create(&["--scope", "predict", "--expires-at", "tomorrow"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("RFC 3339"), "{error}");
+    let (code, _, _) = create(&["--scope", "predict", "--expires-at", "2001-01-01T00:00:00Z"]);
+    assert_eq!(code, Some(1), "a key that is over already");
+}

@@ -1,0 +1,139 @@
+//! Start and end.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::client::Connection;
+use crate::predict::REQUEST;
+use crate::server::{Server, auspex};
+
+/// Clients under load see every request they got through answered, whole.
+#[test]
+fn sigterm_under_load_loses_no_request() {
+    let server = Server::start_with(&[("AUSPEX__SERVER__RATE_LIMIT__MAX", "10000000")]);
+    let (address, key) = (server.address, server.key.clone());
+    let (answered, closed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let stopping = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let Ok(stream) = std::net::TcpStream::connect(address) else {
+                        assert!(stopping.load(Ordering::SeqCst), "refused before the signal");
+                        return;
+                    };
+                    drop(stream);
+                    let mut connection = Connection::open(address);
+                    for _ in 0..50 {
+                        let head = format!(
+                            "POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\
+                             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{REQUEST}",
+                            REQUEST.len()
+                        );
+                        connection.raw(head.as_bytes());
+                        match connection.receive(false) {
+                            Some(answer) => {
+                                assert_eq!(answer.status, 200, "{}", answer.text());
+                                answered.fetch_add(1, Ordering::Relaxed);
+                                if answer.header("connection") == Some("close") {
+                                    return;
+                                }
+                            }
+                            // Idle at the moment of stopping: nothing of this request was answered.
+                            None => {
+                                assert!(stopping.load(Ordering::SeqCst), "closed before the signal");
+                                closed.fetch_add(1, Ordering::Relaxed);
+                                return;
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(700));
+        stopping.store(true, Ordering::SeqCst);
+        server.signal("TERM");
+    });
+    assert!(answered.into_inner() > 100);
+    let (status, log) = server.wait(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_request_in_flight_is_finished_and_idle_connections_do_not_delay_the_end() {
+    let server = Server::start();
+    let _idle: Vec<_> = (0..20)
+        .map(|_| {
+            let mut connection = server.connect();
+            assert_eq!(connection.send("GET", "/health/live", &[], b"").status, 200);
+            connection
+        })
+        .collect();
+    let mut slow = server.connect();
+    let (first, rest) = REQUEST.split_at(200);
+    let head = format!(
+        "POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{first}",
+        server.key,
+        REQUEST.len()
+    );
+    slow.raw(head.as_bytes());
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    server.signal("TERM");
+    std::thread::sleep(Duration::from_millis(500));
+    slow.raw(rest.as_bytes());
+    let answer = slow.receive(false).expect("the answer");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("connection"), Some("close"));
+    let (status, log) = server.wait(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_request_that_never_ends_does_not_keep_the_server_alive() {
+    let server = Server::start_with(&[("AUSPEX__SERVER__DRAIN_TIMEOUT_MS", "500")]);
+    let mut stuck = server.connect();
+    stuck.raw(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
+    std::thread::sleep(Duration::from_millis(100));
+    server.signal("TERM");
+    let (status, _) = server.wait(Duration::from_secs(8));
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_says_what_to_do() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = auspex()
+        .args(["serve", "--listen", &server.address.to_string(), "--data-dir"])
+        .arg(folder.path())
+        .output()
+        .expect("ends by itself");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("is taken") && error.contains("--listen"), "{error}");
+}
+
+#[test]
+fn a_data_folder_serves_one_server() {
+    let server = Server::start();
+    let output = auspex()
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(server.folder.path())
+        .output()
+        .expect("ends by itself");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("another server uses the data folder"), "{error}");
+}
+
+#[test]
+fn from_start_to_first_prediction_is_quick() {
+    let start = Instant::now();
+    let server = Server::start();
+    assert_eq!(server.post("/predict", REQUEST).status, 200);
+    // The release binary is held to half a second by the comparison in bench/.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}

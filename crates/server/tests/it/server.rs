@@ -1,0 +1,149 @@
+//! Starts `auspex serve` in a folder of its own and ends it again.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::client::{Answer, Connection};
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
+}
+
+/// The binary, with no settings of this machine around it.
+pub fn auspex() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auspex"));
+    command.env_clear().current_dir(repository()).stdin(Stdio::null());
+    command
+}
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub folder: tempfile::TempDir,
+    pub key: String,
+    child: Child,
+    log: Option<JoinHandle<String>>,
+}
+
+impl Server {
+    /// With defaults, in an empty folder.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With settings from the environment.
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a folder"), settings)
+    }
+
+    pub fn start_in(folder: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
+        let mut child = auspex()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path())
+            .envs(settings.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut stderr = child.stderr.take().expect("piped");
+        let log = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let Some(address) = greeting(&mut child) else {
+            let _ = child.kill();
+            panic!("no greeting; the log: {}", log.join().expect("read"));
+        };
+        let key = std::fs::read_to_string(folder.path().join("admin.key")).expect("a key");
+        Self { address, folder, key: key.trim().to_owned(), child, log: Some(log) }
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.connect().send("GET", path, &[("X-API-Key", &self.key)], b"")
+    }
+
+    pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        let headers = [("X-API-Key", self.key.as_str()), JSON];
+        self.connect().send("POST", path, &headers, body.as_ref())
+    }
+
+    /// Runs a subcommand beside the server, on its folder; its standard output.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let output = auspex()
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.folder.path())
+            .output()
+            .expect("runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill");
+        assert!(sent.success());
+    }
+
+    /// How it ends, and its log. Panics if it does not within `limit`.
+    pub fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                let log = self.log.take().expect("kept").join().expect("read");
+                return (status, log);
+            }
+            assert!(Instant::now() < deadline, "still running");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends it and gives its log.
+    pub fn stop(self) -> String {
+        self.signal("TERM");
+        self.wait(Duration::from_secs(20)).1
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the address from what the server prints when it takes connections.
+fn greeting(child: &mut Child) -> Option<SocketAddr> {
+    let stdout = BufReader::new(child.stdout.take()?);
+    let (found, address) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("POST http://") {
+                let _ = found.send(rest.split('/').next().and_then(|text| text.parse().ok()));
+            }
+        }
+    });
+    address.recv_timeout(Duration::from_secs(30)).ok().flatten()
+}
+
+/// Asks until `wanted` is true; how long that took.
+pub fn eventually(limit: Duration, what: &str, mut wanted: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !wanted() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    start.elapsed()
+}

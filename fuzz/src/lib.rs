@@ -1,0 +1,28 @@
+//! What every target asserts: bytes become an error or a model that predicts.
+//!
+//! `cargo +nightly fuzz run xgboost_json fuzz/corpus/xgboost_json crates/engine/tests/golden/3.2`
+//! starts from the golden models; the first folder receives what is found.
+
+use auspex_engine::{LoadOptions, Rows, load_bytes};
+
+/// Loads the bytes and predicts two rows, one of them with nothing but missing values.
+pub fn load_and_predict(bytes: &[u8]) {
+    let Ok(model) = load_bytes("fuzzed", bytes, &LoadOptions::default()) else {
+        return;
+    };
+    let (width, outputs) = (
+        model.signature().features.len(),
+        model.signature().outputs(),
+    );
+    // Two rows of so many outputs are slow, not wrong.
+    if width * outputs > 1 << 24 {
+        return;
+    }
+    let mut rows = vec![f64::NAN; 2 * width];
+    for (index, value) in rows[width..].iter_mut().enumerate() {
+        *value = index as f64 - 1.0;
+    }
+    let mut out = vec![0.0; 2 * outputs];
+    model.predict(Rows::new(&rows, width), &mut out);
+    assert!(!model.description().is_empty());
+}
