@@ -9,11 +9,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::openapi::{
     PredictBody, PredictErrors, Prediction, PredictionNumbers, ReadErrors, RecordSchema,
+    record_document,
 };
 use crate::page::{PageError, PageQuery};
 use crate::view::{ModelList, ModelView, VersionView};
@@ -135,13 +137,23 @@ async fn predict_version(
     .await
 }
 
+/// The query of a list. It is for the document: the text itself is read by [`PageQuery`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+struct ListQuery {
+    /// Entries a page
+    #[param(required = false, minimum = 1, maximum = 1000, default = 100)]
+    limit: i32,
+    /// `next_cursor` of the page before
+    #[param(required = false)]
+    cursor: String,
+}
+
 /// List the models
 #[utoipa::path(
     get, path = "/v1/models", tag = MODELS,
-    params(
-        ("limit" = Option<i64>, Query, description = "Entries a page", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
+    params(ListQuery),
     responses((status = 200, description = "One page of models, by name", body = ModelList), ReadErrors),
     security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
 )]
@@ -220,11 +232,8 @@ async fn get_model_schema(
 ) -> Result<Response, ApiError> {
     let Path(name) = names.map_err(no_model)?;
     let model = find_model(&inference, &name)?;
-    cacheable(
-        &headers,
-        SCHEMA_JSON,
-        &crate::openapi::record_document(model.latest().package()),
-    )
+    let schema = record_document(model.latest().package());
+    Ok(cacheable(&headers, SCHEMA_JSON, &schema))
 }
 
 /// The JSON Schema of the records of one version
@@ -244,11 +253,8 @@ async fn get_version_schema(
 ) -> Result<Response, ApiError> {
     let Path((model, version)) = names.map_err(no_model)?;
     let (_, version) = find_version(&inference, &model, &version)?;
-    Ok(cacheable(
-        &headers,
-        SCHEMA_JSON,
-        &crate::openapi::record_document(version.package()),
-    ))
+    let schema = record_document(version.package());
+    Ok(cacheable(&headers, SCHEMA_JSON, &schema))
 }
 
 /// The hot path.

@@ -314,7 +314,22 @@ fn typed(
     operation.description = package.description().map(str::to_owned);
     operation.parameters = None;
     operation.request_body = Some(request_body(body, Some(model)));
+    if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200")
+        && let Some(RefOr::T(content)) = response.content.get_mut("application/json")
+    {
+        content.example = Some(example_answer(package));
+    }
     operation
+}
+
+/// What the model answers to its example.
+fn example_answer(package: &Package) -> Value {
+    let (mut values, mut answer) = (Vec::new(), Vec::new());
+    package.predict(&package.sample_rows()[0], &mut values);
+    package
+        .writer
+        .single(&values, "req_01JD3V9K2Q4W", &mut answer);
+    serde_json::from_slice(&answer).expect("answers are JSON")
 }
 
 fn request_body(body: &str, model: Option<&Model>) -> RefOr<RequestBody> {

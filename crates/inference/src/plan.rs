@@ -2,7 +2,8 @@
 //!
 //! It guesses that fields come in the order in which they came the last time, allocates nothing a
 //! field, and gives up at the first thing it did not expect, without saying why: the slow reader in
-//! `validate` does that. It must accept what that one accepts, with the same numbers.
+//! `validate` does that. It must accept what that one accepts, with the same numbers. Records in
+//! their plainest form never see the JSON library: `scan` takes those.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,6 +12,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::schema::{Field, Schema};
+
+mod positional;
+mod scan;
+
+use positional::Features;
 
 /// The key of the positional form.
 pub(crate) const FEATURES: &str = "features";
@@ -39,6 +45,8 @@ pub(crate) struct Scratch {
 pub(crate) struct Plan {
     /// Features first, then unused fields.
     names: Box<[Box<str>]>,
+    /// The names as they stand in JSON text.
+    quoted: Box<[Box<[u8]>]>,
     fields: Box<[Field]>,
     by_name: HashMap<Box<str>, u32>,
     /// Bits of the fields a record must have.
@@ -67,6 +75,7 @@ impl Plan {
         *next[names.len()].get_mut() = 0;
         *next[names.len() - 1].get_mut() = 0;
         Self {
+            quoted: names.iter().map(|name| quoted(name)).collect(),
             by_name: names.iter().cloned().zip(0..).collect(),
             template: schema
                 .features
@@ -94,8 +103,12 @@ impl Plan {
         is_version: &dyn Fn(&str) -> bool,
         scratch: &mut Scratch,
     ) -> Option<Shape> {
-        scratch.rows.clear();
         scratch.seen.resize(self.required.len(), 0);
+        scratch.rows.clear();
+        if let Some(shape) = scan::scan(self, text, rows_max, scratch) {
+            return Some(shape);
+        }
+        scratch.rows.clear();
         let mut json = serde_json::Deserializer::from_str(text);
         let body = Body {
             plan: self,
@@ -171,6 +184,13 @@ impl Plan {
             Some(_) => Err(abandon()),
         }
     }
+}
+
+/// A name between quotation marks, with escapes where it needs them.
+fn quoted(name: &str) -> Box<[u8]> {
+    serde_json::to_vec(name)
+        .expect("any text is a JSON string")
+        .into()
 }
 
 /// An error that says nothing: nobody will see it.
@@ -446,149 +466,6 @@ impl Visitor<'_> for VersionIs<'_> {
 
     fn visit_str<E: Error>(self, version: &str) -> Result<(), E> {
         (self.0)(version).then_some(()).ok_or_else(abandon)
-    }
-}
-
-/// A list of values or a list of such lists.
-struct Features<'p> {
-    plan: &'p Plan,
-    rows_max: usize,
-    rows: &'p mut Vec<f64>,
-}
-
-impl<'de> DeserializeSeed<'de> for Features<'_> {
-    type Value = Shape;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Shape, D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Features<'_> {
-    type Value = Shape;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of values")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
-        let first = seq.next_element_seed(First {
-            plan: self.plan,
-            rows: self.rows,
-        })?;
-        match first.ok_or_else(abandon)? {
-            Element::Value(value) => {
-                self.plan.positional(Some(value), seq, self.rows)?;
-                Ok(Shape::Single)
-            }
-            Element::Row => {
-                let mut count = 1;
-                while seq
-                    .next_element_seed(Row {
-                        plan: self.plan,
-                        rows: self.rows,
-                    })?
-                    .is_some()
-                {
-                    count += 1;
-                    if count > self.rows_max {
-                        return Err(abandon());
-                    }
-                }
-                Ok(Shape::List)
-            }
-        }
-    }
-}
-
-/// What the first element of `features` turned out to be; a row is read already.
-enum Element {
-    Value(f64),
-    Row,
-}
-
-struct First<'p> {
-    plan: &'p Plan,
-    rows: &'p mut Vec<f64>,
-}
-
-impl<'de> DeserializeSeed<'de> for First<'_> {
-    type Value = Element;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Element, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for First<'_> {
-    type Value = Element;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value or a list of values")
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_u64(value)
-            .map(Element::Value)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_i64(value)
-            .map(Element::Value)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_f64(value)
-            .map(Element::Value)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_str(text)
-            .map(Element::Value)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_bool(value)
-            .map(Element::Value)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Element, E> {
-        Cell(&self.plan.fields[0]).visit_unit().map(Element::Value)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Element, A::Error> {
-        self.plan.positional(None, seq, self.rows)?;
-        Ok(Element::Row)
-    }
-}
-
-struct Row<'p> {
-    plan: &'p Plan,
-    rows: &'p mut Vec<f64>,
-}
-
-impl<'de> DeserializeSeed<'de> for Row<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Row<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of values")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-        self.plan.positional(None, seq, self.rows)
     }
 }
 

@@ -515,6 +515,8 @@ fn each_model_has_its_own_operation_in_the_document() {
         json!("#/components/schemas/kitchen_PredictBody")
     );
     assert_eq!(default["example"]["age"], json!(56));
+    let answer = &operation["responses"]["200"]["content"]["application/json"]["example"];
+    assert_eq!(answer["prediction"], json!("yes"));
 }
 
 #[test]

@@ -81,12 +81,12 @@ struct FeatureView {
     nullable: bool,
     required: bool,
     /// What stands in when it is left out.
-    #[schema(value_type = Option<AnyScalar>)]
+    #[schema(value_type = AnyScalar)]
     default: Option<Value>,
     description: Option<String>,
 }
 
-/// A string, number or boolean.
+/// A string, number, boolean or null.
 pub(crate) struct AnyScalar;
 
 impl utoipa::PartialSchema for AnyScalar {

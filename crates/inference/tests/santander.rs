@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use auspex_inference::Package;
+use auspex_inference::{Config, Inference, Package};
 
 fn package() -> Package {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/santander/1");
@@ -33,4 +33,20 @@ fn a_line_becomes_a_labelled_prediction() {
     let line: serde_json::Value = serde_json::from_slice(&line).expect("a line of JSON");
     assert_eq!(line["prediction"], "ind_recibo_ult1");
     assert_eq!(line["probabilities"].as_array().map(Vec::len), Some(22));
+}
+
+#[test]
+fn the_shipped_folder_is_served_with_santander_as_default() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let inference = Inference::load(&folder, &Config::default()).expect("all models are good");
+    let names: Vec<&str> = inference
+        .models()
+        .iter()
+        .map(|model| model.name())
+        .collect();
+    assert_eq!(names, ["mean-score", "santander"]);
+    assert_eq!(
+        inference.default_model().map(|model| model.name()),
+        Some("santander")
+    );
 }

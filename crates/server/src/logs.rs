@@ -14,7 +14,8 @@ use crate::config::{LogFormat, Telemetry};
 /// A message naming the setting.
 pub(crate) fn start(telemetry: &Telemetry) -> Result<(), String> {
     let level = telemetry.log_level.to_lowercase();
-    let filter = EnvFilter::try_new(&level)
+    // What a library tells of its own steps is of use only to who asks for it by a filter.
+    let filter = EnvFilter::try_new(format!("sea_orm_migration=warn,{level}"))
         .map_err(|error| format!("telemetry.log_level \"{level}\" is no level or filter: {error}"))?;
     let json = match telemetry.log_format {
         LogFormat::Json => true,

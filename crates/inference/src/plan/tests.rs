@@ -139,6 +139,48 @@ fn floats_are_the_nearest_ones() {
 }
 
 #[test]
+fn plain_records_do_not_need_the_json_library() {
+    let package = kitchen();
+    let plain = VALID.replace("1.5e3", "1500.25");
+    let mut scratch = Scratch {
+        seen: vec![0; package.plan.required.len()],
+        ..Scratch::default()
+    };
+    assert_eq!(
+        scan::scan(&package.plan, &plain, 1, &mut scratch),
+        Some(Shape::Single)
+    );
+    assert_eq!(scratch.rows[2], 1500.25);
+    let list = format!("[ {plain} , {plain} ]");
+    assert_eq!(
+        scan::scan(&package.plan, &list, 2, &mut scratch),
+        Some(Shape::List)
+    );
+    assert_eq!(scan::scan(&package.plan, &list, 1, &mut scratch), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn decimals_are_scanned_to_the_nearest_float(
+        text in "-?(0|[1-9][0-9]{0,17})(\\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?",
+    ) {
+        let field = Field::new("weight", crate::schema::Kind::Number);
+        let schema = Schema { features: vec![field], unused: Vec::new() };
+        let plan = Plan::new(&schema);
+        let mut scratch = Scratch { seen: vec![0], ..Scratch::default() };
+        let body = format!("{{\"weight\":{text}}}");
+        let exact: f64 = text.parse().expect("a number");
+        if scan::scan(&plan, &body, 1, &mut scratch).is_some() {
+            prop_assert_eq!(scratch.rows[0].to_bits(), exact.to_bits());
+        }
+        plan.read(&body, 1, &|_| false, &mut scratch).expect("a number");
+        prop_assert_eq!(scratch.rows[0].to_bits(), exact.to_bits());
+    }
+}
+
+#[test]
 fn the_order_of_fields_is_learned() {
     let package = kitchen();
     let mut scratch = Scratch::default();

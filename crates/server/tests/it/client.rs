@@ -9,28 +9,28 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
 
     /// The error's code, after checking that the envelope is whole.
-    pub fn error_code(&self) -> String {
+    pub(crate) fn error_code(&self) -> String {
         let error = &self.json()["error"];
         assert_eq!(self.header("content-type"), Some("application/json"));
         assert_eq!(error["request_id"].as_str(), self.header("x-request-id"));
@@ -40,7 +40,7 @@ impl Answer {
     }
 
     /// The wrong fields an error names.
-    pub fn wrong_fields(&self) -> Vec<String> {
+    pub(crate) fn wrong_fields(&self) -> Vec<String> {
         let json = self.json();
         let details = json["error"]["details"].as_array().expect("details").clone();
         details.iter().map(|d| d["field"].as_str().expect("a field").to_owned()).collect()
@@ -48,14 +48,14 @@ impl Answer {
 }
 
 /// A keep-alive connection.
-pub struct Connection {
-    pub stream: TcpStream,
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
     address: SocketAddr,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    pub fn open(address: SocketAddr) -> Self {
+    pub(crate) fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, TIMEOUT).expect("connects");
         stream.set_read_timeout(Some(TIMEOUT)).expect("set");
         stream.set_write_timeout(Some(TIMEOUT)).expect("set");
@@ -63,7 +63,7 @@ impl Connection {
         Self { stream, address, buffer: Vec::new() }
     }
 
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         method: &str,
         path: &str,
@@ -83,12 +83,12 @@ impl Connection {
     }
 
     /// Sends bytes as they are. A peer that has closed is no error here; reading will tell.
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
     /// The next answer, or `None` when the peer closes first.
-    pub fn receive(&mut self, head_only: bool) -> Option<Answer> {
+    pub(crate) fn receive(&mut self, head_only: bool) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
@@ -142,7 +142,7 @@ impl Connection {
     }
 
     /// Whether the peer closes within `limit`, whatever it says before.
-    pub fn is_closed_within(&mut self, limit: Duration) -> bool {
+    pub(crate) fn is_closed_within(&mut self, limit: Duration) -> bool {
         self.stream.set_read_timeout(Some(limit)).expect("set");
         let mut sink = Vec::new();
         match self.stream.read_to_end(&mut sink) {

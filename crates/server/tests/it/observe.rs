@@ -107,7 +107,7 @@ fn a_dead_collector_disturbs_no_request() {
 }
 
 /// Takes one HTTP request and answers it 200.
-pub fn receive_one(listener: TcpListener) -> mpsc::Receiver<(String, Vec<u8>)> {
+pub(crate) fn receive_one(listener: TcpListener) -> mpsc::Receiver<(String, Vec<u8>)> {
     let (send, received) = mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");

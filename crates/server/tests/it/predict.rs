@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::server::{Server, auspex, repository};
 
 /// The request of the product's first users, to the letter.
-pub const REQUEST: &str = r#"{
+pub(crate) const REQUEST: &str = r#"{
     "fecha_dato": "2016-06-28",
     "ncodpers": 15889,
     "ind_empleado": "F",

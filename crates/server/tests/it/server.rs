@@ -12,37 +12,37 @@ use crate::client::{Answer, Connection};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }
 
 /// The binary, with no settings of this machine around it.
-pub fn auspex() -> Command {
+pub(crate) fn auspex() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_auspex"));
     command.env_clear().current_dir(repository()).stdin(Stdio::null());
     command
 }
 
-pub struct Server {
-    pub address: SocketAddr,
-    pub folder: tempfile::TempDir,
-    pub key: String,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) key: String,
     child: Child,
     log: Option<JoinHandle<String>>,
 }
 
 impl Server {
     /// With defaults, in an empty folder.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// With settings from the environment.
-    pub fn start_with(settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().expect("a folder"), settings)
     }
 
-    pub fn start_in(folder: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in(folder: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
         let mut child = auspex()
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path())
@@ -65,21 +65,21 @@ impl Server {
         Self { address, folder, key: key.trim().to_owned(), child, log: Some(log) }
     }
 
-    pub fn connect(&self) -> Connection {
+    pub(crate) fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.connect().send("GET", path, &[("X-API-Key", &self.key)], b"")
     }
 
-    pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
         let headers = [("X-API-Key", self.key.as_str()), JSON];
         self.connect().send("POST", path, &headers, body.as_ref())
     }
 
     /// Runs a subcommand beside the server, on its folder; its standard output.
-    pub fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let output = auspex()
             .args(arguments)
             .arg("--data-dir")
@@ -91,14 +91,14 @@ impl Server {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill");
         assert!(sent.success());
     }
 
     /// How it ends, and its log. Panics if it does not within `limit`.
-    pub fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
+    pub(crate) fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
@@ -111,7 +111,7 @@ impl Server {
     }
 
     /// Ends it and gives its log.
-    pub fn stop(self) -> String {
+    pub(crate) fn stop(self) -> String {
         self.signal("TERM");
         self.wait(Duration::from_secs(20)).1
     }
@@ -139,7 +139,7 @@ fn greeting(child: &mut Child) -> Option<SocketAddr> {
 }
 
 /// Asks until `wanted` is true; how long that took.
-pub fn eventually(limit: Duration, what: &str, mut wanted: impl FnMut() -> bool) -> Duration {
+pub(crate) fn eventually(limit: Duration, what: &str, mut wanted: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !wanted() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
