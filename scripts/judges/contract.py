@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 from checks import Checks, true
 from server import TARGET, Server
 
-EXAMPLES_MAX = os.environ.get("CONTRACT_EXAMPLES_MAX", "40")
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+EXAMPLES_MAX = os.environ.get("CONTRACT_EXAMPLES_MAX", "150")
 SEED = os.environ.get("CONTRACT_SEED", "1")
 RUN_S = 300
 
@@ -28,11 +29,12 @@ def main():
     with Server() as server:
         done = subprocess.run(
             [
-                *(Path(sys.executable).with_name("schemathesis"), "run", f"{server.url}/openapi.json"),
+                *(Path(sys.executable).with_name("schemathesis"), "--config-file", CONFIG),
+                *("run", f"{server.url}/openapi.json"),
                 *("--header", f"X-API-Key: {server.key}"),
                 *("--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"),
                 *("--mode", "all", "--max-examples", EXAMPLES_MAX, "--continue-on-failure"),
-                *("--seed", SEED, "--generation-deterministic", "--generation-database", "none"),
+                *("--seed", SEED, "--generation-database", "none"),
                 *("--request-timeout", "10", "--max-response-time", "5"),
                 *("--report", "junit", "--report-junit-path", report),
                 *("--output-truncate", "false", "--no-color"),

@@ -15,7 +15,7 @@ pub enum InferenceError {
     /// The folder is not there.
     #[error(
         "there is no models folder at {0}; make it, with a model as {0}/<model>/<version>/model.ubj, \
-         or name another one"
+         or name another with --models"
     )]
     NoFolder(String),
     /// The folder holds no model.

@@ -27,7 +27,6 @@ use crate::traces::Traces;
         description = "Trained models behind a production API.\n\nSend an API key as `X-API-Key` or as \
             `Authorization: Bearer`. Every error has the same shape and names the request in \
             `request_id`; answers to limited requests say in `X-RateLimit-*` what is left.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Envelope)),
     modifiers(&Security),
@@ -70,24 +69,44 @@ impl App {
     /// # Errors
     /// A message for the operator.
     pub(crate) fn new(config: &Config, parts: Parts) -> Result<Self, String> {
-        let Parts { db, identity, inference, clock } = parts;
+        let Parts {
+            db,
+            identity,
+            inference,
+            clock,
+        } = parts;
         let mut metrics = Metrics::new();
         inference.register_metrics(metrics.registry());
         let metrics = Arc::new(metrics);
         let health = Arc::new(Health::new(db, inference.clone(), clock.clone()));
-        let document = document(config, &inference);
+        let mut document = operations(config, &inference);
+        // The typed operation of one model is an instance of the general one, not a route of its own.
+        let ruled = to_value(&document)?;
+        inference.add_model_operations(&mut document);
         let public = config.server.metrics.public;
         let router = axum::Router::from(inference.router())
-            .merge(axum::Router::from(system::health_routes().with_state(health.clone())))
-            .merge(axum::Router::from(system::metrics_routes(public).with_state(metrics.clone())));
+            .merge(axum::Router::from(
+                system::health_routes().with_state(health.clone()),
+            ))
+            .merge(axum::Router::from(
+                system::metrics_routes(public).with_state(metrics.clone()),
+            ));
 
-        let text = serde_json::to_value(&document).map_err(|e| format!("OpenAPI document: {e}"))?;
-        // Operations of single models are examples of the general ones, not routes of their own.
-        let pages: &[&str] = if config.server.docs { &system::PAGES } else { &[] };
-        let routes = RouteTable::new(&text, pages, |path, method| metrics.route(path, method.as_str()))
-            .map_err(|error| format!("routes: {error}"))?;
-        let document = system::Document::new(text.to_string());
-        let handlers = if config.server.docs { router.merge(system::docs(document)) } else { router };
+        let pages: &[&str] = if config.server.docs {
+            &system::PAGES
+        } else {
+            &[]
+        };
+        let routes = RouteTable::new(&ruled, pages, |path, method| {
+            metrics.route(path, method.as_str())
+        })
+        .map_err(|error| format!("routes: {error}"))?;
+        let document = system::Document::new(to_value(&document)?.to_string());
+        let handlers = if config.server.docs {
+            router.merge(system::docs(document))
+        } else {
+            router
+        };
 
         let telemetry = &config.telemetry;
         let traces = match telemetry.otlp_endpoint.as_str() {
@@ -98,7 +117,8 @@ impl App {
             "" => None,
             dsn => Some(Reports::new(dsn, &telemetry.sentry_environment)?),
         };
-        let window = |limit: &RateLimit| SlidingWindow::new(limit.max, limit.window_s, limit.callers_max);
+        let window =
+            |limit: &RateLimit| SlidingWindow::new(limit.max, limit.window_s, limit.callers_max);
         let edge = Edge {
             routes,
             handlers,
@@ -115,12 +135,23 @@ impl App {
             headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
             limits: Limits::new(config),
         };
-        Ok(Self { edge, health, metrics })
+        Ok(Self {
+            edge,
+            health,
+            metrics,
+        })
     }
 }
 
 /// What the parts and the loaded models document of themselves.
 pub(crate) fn document(config: &Config, inference: &Arc<Inference>) -> Document {
+    let mut document = operations(config, inference);
+    inference.add_model_operations(&mut document);
+    document
+}
+
+/// The operations of all parts, whatever models are loaded.
+fn operations(config: &Config, inference: &Arc<Inference>) -> Document {
     let mut document = Frame::openapi();
     for part in [
         inference.clone().router().into_openapi(),
@@ -131,6 +162,9 @@ pub(crate) fn document(config: &Config, inference: &Arc<Inference>) -> Document 
     }
     document.info.version = env!("CARGO_PKG_VERSION").into();
     document.servers = Some(vec![utoipa::openapi::Server::new(config.public_url())]);
-    inference.add_model_operations(&mut document);
     document
+}
+
+fn to_value(document: &Document) -> Result<serde_json::Value, String> {
+    serde_json::to_value(document).map_err(|error| format!("OpenAPI document: {error}"))
 }

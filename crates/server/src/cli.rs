@@ -51,7 +51,10 @@ impl Global {
         ];
         Overrides {
             file: self.config.clone(),
-            settings: settings.into_iter().filter_map(|(key, v)| Some((key, v?))).collect(),
+            settings: settings
+                .into_iter()
+                .filter_map(|(key, v)| Some((key, v?)))
+                .collect(),
         }
     }
 }

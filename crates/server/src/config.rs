@@ -167,12 +167,27 @@ impl Config {
             ("server.idle_timeout_ms", server.idle_timeout_ms),
             ("server.body_timeout_ms", server.body_timeout_ms),
             ("server.request_timeout_ms", server.request_timeout_ms),
-            ("server.http2_streams_max", u64::from(server.http2_streams_max)),
+            (
+                "server.http2_streams_max",
+                u64::from(server.http2_streams_max),
+            ),
             ("server.rate_limit.max", u64::from(server.rate_limit.max)),
-            ("server.rate_limit.window_s", u64::from(server.rate_limit.window_s)),
-            ("server.address_limit.max", u64::from(server.address_limit.max)),
-            ("server.address_limit.window_s", u64::from(server.address_limit.window_s)),
-            ("inference.instances_max", self.inference.instances_max as u64),
+            (
+                "server.rate_limit.window_s",
+                u64::from(server.rate_limit.window_s),
+            ),
+            (
+                "server.address_limit.max",
+                u64::from(server.address_limit.max),
+            ),
+            (
+                "server.address_limit.window_s",
+                u64::from(server.address_limit.window_s),
+            ),
+            (
+                "inference.instances_max",
+                self.inference.instances_max as u64,
+            ),
         ] {
             if value == 0 {
                 return wrong(key, "must be at least 1");
@@ -182,9 +197,16 @@ impl Config {
             return wrong("telemetry.otlp_sample_ratio", "must be between 0 and 1");
         }
         let url = &self.storage.url;
-        if !["", "sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| {
-            if scheme.is_empty() { url.is_empty() } else { url.starts_with(scheme) }
-        }) {
+        if !["", "sqlite:", "postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| {
+                if scheme.is_empty() {
+                    url.is_empty()
+                } else {
+                    url.starts_with(scheme)
+                }
+            })
+        {
             return wrong(
                 "storage.url",
                 "must be empty, sqlite:PATH or postgres://USER@HOST/DATABASE",
@@ -196,7 +218,10 @@ impl Config {
     /// The database of every part that has none of its own.
     pub(crate) fn storage_url(&self) -> String {
         match self.storage.url.as_str() {
-            "" => format!("sqlite:{}", self.server.data_dir.join("auspex.db").display()),
+            "" => format!(
+                "sqlite:{}",
+                self.server.data_dir.join("auspex.db").display()
+            ),
             url => url.to_owned(),
         }
     }
@@ -220,8 +245,10 @@ mod tests {
     use super::*;
 
     fn load_with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let variables: Vec<_> =
-            variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         load(&Overrides::default(), || variables.clone()).map(|loaded| loaded.config)
     }
 
@@ -249,13 +276,23 @@ mod tests {
     #[test]
     fn impossible_values_are_refused_by_name() {
         for (variable, value, key) in [
-            ("AUSPEX__SERVER__PUBLIC_URL", "models.example.org", "server.public_url"),
-            ("AUSPEX__SERVER__RATE_LIMIT__MAX", "0", "server.rate_limit.max"),
+            (
+                "AUSPEX__SERVER__PUBLIC_URL",
+                "models.example.org",
+                "server.public_url",
+            ),
+            (
+                "AUSPEX__SERVER__RATE_LIMIT__MAX",
+                "0",
+                "server.rate_limit.max",
+            ),
             ("AUSPEX__STORAGE__URL", "mysql://x", "storage.url"),
             ("AUSPEX__SERVER__LISTEN", "localhost", "listen"),
             ("AUSPEX__TELEMETRY__LOG_FORMAT", "xml", "log_format"),
         ] {
-            let error = load_with(&[(variable, value)]).expect_err(value).to_string();
+            let error = load_with(&[(variable, value)])
+                .expect_err(value)
+                .to_string();
             assert!(error.contains(key), "{error}");
         }
     }

@@ -61,10 +61,20 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let activity = Arc::new(Activity::default());
-    let io = Watched { inner: TokioIo::new(stream), activity: activity.clone() };
-    let service = Door { edge, peer, activity: activity.clone() };
+    let io = Watched {
+        inner: TokioIo::new(stream),
+        activity: activity.clone(),
+    };
+    let service = Door {
+        edge,
+        peer,
+        activity: activity.clone(),
+    };
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().max_buf_size(bounds.head_bytes_max).half_close(true);
+    builder
+        .http1()
+        .max_buf_size(bounds.head_bytes_max)
+        .half_close(true);
     builder
         .http2()
         .max_concurrent_streams(bounds.http2_streams_max)
@@ -132,9 +142,18 @@ struct Watch {
 
 impl Watch {
     fn new(activity: Arc<Activity>, bounds: Bounds) -> Self {
-        let shortest = bounds.head_timeout.min(bounds.idle_timeout).min(bounds.stall_timeout);
+        let shortest = bounds
+            .head_timeout
+            .min(bounds.idle_timeout)
+            .min(bounds.stall_timeout);
         let tick = (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(2));
-        Self { activity, bounds, tick, seen: (0, 0, false, 0), since: Instant::now() }
+        Self {
+            activity,
+            bounds,
+            tick,
+            seen: (0, 0, false, 0),
+            since: Instant::now(),
+        }
     }
 
     async fn run(mut self) -> Verdict {
@@ -154,7 +173,11 @@ impl Watch {
         // HTTP/2 peers also send what begins no request (acknowledgements, pings).
         let in_head = begun == 0 || (!http2 && self.activity.head_begun.load(Ordering::Relaxed));
         // Trickled bytes keep an answer or a body alive, but not a head.
-        let moves = if in_flight { self.activity.moves.load(Ordering::Relaxed) } else { 0 };
+        let moves = if in_flight {
+            self.activity.moves.load(Ordering::Relaxed)
+        } else {
+            0
+        };
         let state = (begun, ended, in_head, moves);
         if state != self.seen {
             self.seen = state;
@@ -246,7 +269,10 @@ impl Service<Request<Incoming>> for Door {
         let (edge, peer) = (self.edge.clone(), self.peer);
         Box::pin(async move {
             let response = edge.handle(request.map(Body::new), peer).await;
-            Ok(response.map(|body| Counted { body, _in_flight: in_flight }))
+            Ok(response.map(|body| Counted {
+                body,
+                _in_flight: in_flight,
+            }))
         })
     }
 }
@@ -323,7 +349,9 @@ mod tests {
     ) -> Option<(u64, Verdict)> {
         (1..200).find_map(|s| {
             each(s);
-            watch.look(start + Duration::from_secs(s)).map(|verdict| (s, verdict))
+            watch
+                .look(start + Duration::from_secs(s))
+                .map(|verdict| (s, verdict))
         })
     }
 
@@ -337,7 +365,10 @@ mod tests {
             activity.moves.fetch_add(1, Ordering::Relaxed);
             activity.head_begun.store(true, Ordering::Relaxed);
         };
-        assert_eq!(verdict_after(watch, start, trickle), Some((16, Verdict::Drop)));
+        assert_eq!(
+            verdict_after(watch, start, trickle),
+            Some((16, Verdict::Drop))
+        );
     }
 
     #[test]
@@ -360,7 +391,10 @@ mod tests {
         let (watch, activity, start) = watch();
         drop(InFlight::begin(&activity, Version::HTTP_2));
         let chatter = |_| activity.head_begun.store(true, Ordering::Relaxed);
-        assert_eq!(verdict_after(watch, start, chatter), Some((61, Verdict::Close)));
+        assert_eq!(
+            verdict_after(watch, start, chatter),
+            Some((61, Verdict::Close))
+        );
     }
 
     #[test]
@@ -372,6 +406,9 @@ mod tests {
                 activity.moves.fetch_add(1, Ordering::Relaxed);
             }
         };
-        assert_eq!(verdict_after(watch, start, moving), Some((139, Verdict::Drop)));
+        assert_eq!(
+            verdict_after(watch, start, moving),
+            Some((139, Verdict::Drop))
+        );
     }
 }

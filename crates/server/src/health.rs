@@ -48,7 +48,13 @@ pub(crate) struct Health {
 impl Health {
     pub(crate) fn new(db: Db, inference: Arc<Inference>, clock: Clock) -> Self {
         let stopping = AtomicBool::new(false);
-        Self { db, inference, clock, stopping, last: Mutex::new(None) }
+        Self {
+            db,
+            inference,
+            clock,
+            stopping,
+            last: Mutex::new(None),
+        }
     }
 
     /// From now on the server is not ready: a balancer should send its requests elsewhere.
@@ -80,11 +86,22 @@ impl Health {
 }
 
 fn summarise(checks: impl IntoIterator<Item = (&'static str, bool)>) -> Report {
-    let status = |ok: bool| if ok { Status::Healthy } else { Status::Unhealthy };
-    let services: BTreeMap<_, _> =
-        checks.into_iter().map(|(name, ok)| (name, status(ok))).collect();
+    let status = |ok: bool| {
+        if ok {
+            Status::Healthy
+        } else {
+            Status::Unhealthy
+        }
+    };
+    let services: BTreeMap<_, _> = checks
+        .into_iter()
+        .map(|(name, ok)| (name, status(ok)))
+        .collect();
     let all = services.values().all(|status| *status == Status::Healthy);
-    Report { status: status(all), services }
+    Report {
+        status: status(all),
+        services,
+    }
 }
 
 #[cfg(test)]

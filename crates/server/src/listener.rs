@@ -125,10 +125,16 @@ impl Workers {
         }
         let idlest = self.workers.iter().min_by_key(|worker| worker.load());
         let Some(worker) = idlest else { return };
-        let Ok(stream) = stream.into_std() else { return };
+        let Ok(stream) = stream.into_std() else {
+            return;
+        };
         worker.connections.fetch_add(1, Ordering::Relaxed);
         // A worker ends only after the listener; a failed send drops the connection.
-        let _ = worker.queue.send(Accepted { stream, peer, open: shared.open.enter() });
+        let _ = worker.queue.send(Accepted {
+            stream,
+            peer,
+            open: shared.open.enter(),
+        });
     }
 
     /// Lets work in flight end within `limit`. Returns how many connections were cut.
@@ -149,7 +155,9 @@ impl Workers {
 
 impl Worker {
     fn start(index: usize, shared: Shared, stop: watch::Receiver<bool>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let (queue, mut incoming) = mpsc::unbounded_channel::<Accepted>();
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = connections.clone();
@@ -170,7 +178,11 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("auspex-worker-{index}"))
             .spawn(move || runtime.block_on(run))?;
-        Ok(Self { connections, queue, thread })
+        Ok(Self {
+            connections,
+            queue,
+            thread,
+        })
     }
 
     fn load(&self) -> usize {
@@ -197,7 +209,9 @@ async fn serve(
     stop: watch::Receiver<bool>,
     _done: Done,
 ) {
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
+        return;
+    };
     // Answers are written whole; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     connection::serve(stream, peer.ip(), shared.edge, shared.bounds, stop).await;
@@ -205,7 +219,10 @@ async fn serve(
 
 fn is_peers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }
 
 /// Says why, instead of leaving the client to guess.

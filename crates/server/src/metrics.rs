@@ -14,8 +14,9 @@ type Labels = [(&'static str, String); 2];
 type ClassLabels = [(&'static str, String); 3];
 
 /// Seconds: from a cached answer to a request that hits its deadline.
-const BUCKETS: [f64; 13] =
-    [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 10.0];
+const BUCKETS: [f64; 13] = [
+    5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 10.0,
+];
 
 /// The registry and the families of the server itself.
 pub(crate) struct Metrics {
@@ -35,7 +36,10 @@ pub(crate) struct RouteMetrics {
 
 impl Default for RouteMetrics {
     fn default() -> Self {
-        Self { classes: Default::default(), seconds: histogram() }
+        Self {
+            classes: Default::default(),
+            seconds: histogram(),
+        }
     }
 }
 
@@ -57,13 +61,24 @@ impl Metrics {
         let requests = Family::default();
         registry.register("http_requests", "Answered requests", requests.clone());
         let seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
-        registry.register("http_request_duration_seconds", "From head to answer", seconds.clone());
+        registry.register(
+            "http_request_duration_seconds",
+            "From head to answer",
+            seconds.clone(),
+        );
         let connections = Gauge::default();
         registry.register("http_connections", "Open connections", connections.clone());
         let build: Family<[(&'static str, &'static str); 1], Gauge> = Family::default();
-        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        build
+            .get_or_create(&[("version", env!("CARGO_PKG_VERSION"))])
+            .set(1);
         registry.register("build_info", "The running version", build);
-        Self { registry, requests, seconds, connections }
+        Self {
+            registry,
+            requests,
+            seconds,
+            connections,
+        }
     }
 
     /// For the parts that count for themselves.
@@ -73,11 +88,15 @@ impl Metrics {
 
     /// The handles of one operation.
     pub(crate) fn route(&self, template: &str, method: &str) -> RouteMetrics {
-        let labels = [("route", template.to_owned()), ("method", method.to_owned())];
+        let labels = [
+            ("route", template.to_owned()),
+            ("method", method.to_owned()),
+        ];
         let [route, method] = labels.clone();
         let class = |class: usize| {
             let status = ("status", format!("{}xx", class + 1));
-            self.requests.get_or_create_owned(&[route.clone(), method.clone(), status])
+            self.requests
+                .get_or_create_owned(&[route.clone(), method.clone(), status])
         };
         RouteMetrics {
             classes: std::array::from_fn(class),

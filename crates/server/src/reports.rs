@@ -13,14 +13,18 @@ pub(crate) struct Reports {
 
 impl Reports {
     pub(crate) fn new(dsn: &str, environment: &str) -> Result<Self, String> {
-        let dsn = dsn.parse().map_err(|error| format!("telemetry.sentry_dsn: {error}"))?;
+        let dsn = dsn
+            .parse()
+            .map_err(|error| format!("telemetry.sentry_dsn: {error}"))?;
         let mut options = sentry::ClientOptions::default();
         options.dsn = Some(dsn);
         options.release = Some(concat!("auspex@", env!("CARGO_PKG_VERSION")).into());
         options.environment = Some(environment.to_owned().into());
         options.send_default_pii = false;
         options.server_name = None;
-        Ok(Self { client: sentry::init(options) })
+        Ok(Self {
+            client: sentry::init(options),
+        })
     }
 
     pub(crate) fn send(&self, error: &ApiError, method: &Method, route: &str, id: &RequestId) {
@@ -30,7 +34,9 @@ impl Reports {
             transaction: Some(format!("{method} {route}")),
             ..Event::default()
         };
-        event.tags.insert("request.id".into(), id.as_str().to_owned());
+        event
+            .tags
+            .insert("request.id".into(), id.as_str().to_owned());
         self.client.capture_event(event, None);
     }
 

@@ -36,9 +36,15 @@ pub(crate) struct Document {
 impl Document {
     pub(crate) fn new(text: String) -> Self {
         let digest = Sha256::digest(text.as_bytes());
-        let tag: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+        let tag: String = digest[..12]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let tag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hex digits");
-        Self { bytes: text.into(), tag }
+        Self {
+            bytes: text.into(),
+            tag,
+        }
     }
 }
 
@@ -64,12 +70,20 @@ pub(crate) fn docs(document: Document) -> axum::Router {
     let ui: axum::Router = SwaggerUi::new("/docs")
         .config(Config::from("/openapi.json").validator_url("none"))
         .into();
-    let ui = ui.layer(axum::middleware::map_response(async |mut response: Response| {
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
-        response
-    }));
+    let ui = ui.layer(axum::middleware::map_response(
+        async |mut response: Response| {
+            let headers = response.headers_mut();
+            headers.insert(
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static(DOCS_POLICY),
+            );
+            headers.insert(
+                header::CACHE_CONTROL,
+                HeaderValue::from_static("public, max-age=3600"),
+            );
+            response
+        },
+    ));
     axum::Router::new()
         .route("/openapi.json", axum::routing::get(get_openapi))
         .layer(Extension(document))
@@ -85,7 +99,9 @@ async fn get_openapi(Extension(document): Extension<Document>, headers: HeaderMa
         ([(header::CONTENT_TYPE, json)], document.bytes).into_response()
     };
     response.headers_mut().insert(header::ETAG, document.tag);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
@@ -173,6 +189,7 @@ async fn get_metrics_public(State(metrics): State<Arc<Metrics>>) -> Response {
 }
 
 fn render(metrics: &Metrics) -> Response {
-    let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let format =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, format)], metrics.render()).into_response()
 }

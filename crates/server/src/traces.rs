@@ -27,8 +27,14 @@ pub(crate) struct Trace {
 
 impl Trace {
     pub(crate) fn begin(headers: &HeaderMap) -> Self {
-        let parent = headers.get("traceparent").and_then(|v| v.to_str().ok()).and_then(parse);
-        Self { started: SystemTime::now(), parent }
+        let parent = headers
+            .get("traceparent")
+            .and_then(|v| v.to_str().ok())
+            .and_then(parse);
+        Self {
+            started: SystemTime::now(),
+            parent,
+        }
     }
 }
 
@@ -63,8 +69,10 @@ impl Traces {
             .map_err(|error| format!("telemetry.otlp_endpoint: {error}"))?;
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        let resource =
-            Resource::builder().with_service_name("auspex").with_attribute(version).build();
+        let resource = Resource::builder()
+            .with_service_name("auspex")
+            .with_attribute(version)
+            .build();
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_sampler(sampler)

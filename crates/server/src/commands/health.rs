@@ -11,7 +11,11 @@ use crate::config::Config;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn run(config: &Config, ready: bool) -> Outcome {
-    let path = if ready { "/health/ready" } else { "/health/live" };
+    let path = if ready {
+        "/health/ready"
+    } else {
+        "/health/live"
+    };
     let address = reachable(config.server.listen);
     let answer = ask(address, path).map_err(|error| Failure {
         message: format!("no answer from {address}: {error}; is `auspex serve` running there?"),
@@ -21,7 +25,11 @@ pub(super) fn run(config: &Config, ready: bool) -> Outcome {
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     print(&format!("{body}\n"))?;
     let well = head.split(' ').nth(1) == Some("200");
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// A server that listens on every address is asked on the loopback one.
@@ -38,7 +46,10 @@ fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = Vec::new();
     stream.take(64 << 10).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -14,7 +14,11 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
     control_runtime()?.block_on(async {
         let (_, identity) = open_identity(config, &Clock::system(), true).await?;
         match command {
-            KeysCommand::Create { name, scopes, expires_at } => {
+            KeysCommand::Create {
+                name,
+                scopes,
+                expires_at,
+            } => {
                 let scopes = read_scopes(&scopes)?;
                 let expires_at = expires_at.as_deref().map(read_time).transpose()?;
                 let new = identity.create_key(&name, scopes, expires_at).await?;
@@ -22,7 +26,11 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
             }
             KeysCommand::List { json } => {
                 let keys = identity.list_keys().await?;
-                print(&if json { as_json(&keys)? } else { as_table(&keys) })
+                print(&if json {
+                    as_json(&keys)?
+                } else {
+                    as_table(&keys)
+                })
             }
             KeysCommand::Revoke { key } => {
                 let revoked = identity.revoke_key(&key).await?;
@@ -34,7 +42,10 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
 }
 
 fn read_scopes(texts: &[String]) -> Result<ScopeSet, Failure> {
-    texts.iter().map(|text| text.parse::<Scope>().map_err(usage)).collect()
+    texts
+        .iter()
+        .map(|text| text.parse::<Scope>().map_err(usage))
+        .collect()
 }
 
 fn read_time(text: &str) -> Result<Timestamp, Failure> {
@@ -43,7 +54,10 @@ fn read_time(text: &str) -> Result<Timestamp, Failure> {
 }
 
 fn usage(message: impl std::fmt::Display) -> Failure {
-    Failure { message: message.to_string(), code: 2 }
+    Failure {
+        message: message.to_string(),
+        code: 2,
+    }
 }
 
 fn state(key: &ApiKey) -> &'static str {
@@ -56,9 +70,14 @@ fn state(key: &ApiKey) -> &'static str {
 }
 
 fn as_table(keys: &[ApiKey]) -> String {
-    let mut text = format!("{:<18}{:<9}{:<26}{:<28}NAME\n", "ID", "STATE", "CREATED", "EXPIRES");
+    let mut text = format!(
+        "{:<18}{:<9}{:<26}{:<28}NAME\n",
+        "ID", "STATE", "CREATED", "EXPIRES"
+    );
     for key in keys {
-        let expires = key.expires_at.map_or_else(|| "never".to_owned(), Timestamp::to_rfc3339);
+        let expires = key
+            .expires_at
+            .map_or_else(|| "never".to_owned(), Timestamp::to_rfc3339);
         text.push_str(&format!(
             "{:<18}{:<9}{:<26}{:<28}{}\n{:18}{}\n",
             key.id.to_string(),

@@ -28,7 +28,10 @@ pub(crate) struct Failure {
 
 impl<E: std::fmt::Display> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { message: error.to_string(), code: 1 }
+        Self {
+            message: error.to_string(),
+            code: 1,
+        }
     }
 }
 
@@ -56,8 +59,10 @@ pub(crate) fn run(cli: Cli) -> Outcome {
 }
 
 fn load(overrides: &config::Overrides) -> Result<Loaded, Failure> {
-    config::load(overrides, || std::env::vars().collect())
-        .map_err(|error: ConfigError| Failure { message: error.to_string(), code: 2 })
+    config::load(overrides, || std::env::vars().collect()).map_err(|error: ConfigError| Failure {
+        message: error.to_string(),
+        code: 2,
+    })
 }
 
 fn configuration(loaded: &Loaded, command: &ConfigCommand) -> Outcome {

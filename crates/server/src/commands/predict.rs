@@ -61,7 +61,9 @@ fn predict(
         }
         match package.parse_line(text) {
             Ok(row) => {
-                package.engine().predict(Rows::new(&row, row.len()), &mut values);
+                package
+                    .engine()
+                    .predict(Rows::new(&row, row.len()), &mut values);
                 answer.clear();
                 package.write_prediction_line(&mut answer, &values);
                 output.write_all(&answer)?;
@@ -89,7 +91,10 @@ struct Progress {
 impl Progress {
     fn new() -> Self {
         let watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
-        Self { shown: watched, last: Instant::now() }
+        Self {
+            shown: watched,
+            last: Instant::now(),
+        }
     }
 
     fn show(&mut self, lines: u64) {

@@ -31,7 +31,11 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
     let _lock = lock(&config.server.data_dir)?;
     let control = control_runtime()?;
     let (app, listener) = control.block_on(start(config, migrate))?;
-    let App { edge, health, metrics } = app;
+    let App {
+        edge,
+        health,
+        metrics,
+    } = app;
     let edge = Arc::new(edge);
     let shared = Shared {
         edge: edge.clone(),
@@ -53,7 +57,10 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
     tracing::info!("stopping: no new connections, requests in flight go on");
     let cut = workers.drain(config::ms(config.server.drain_timeout_ms), &shared.open);
     if cut > 0 {
-        tracing::warn!(connections = cut, "not done in time; raise server.drain_timeout_ms");
+        tracing::warn!(
+            connections = cut,
+            "not done in time; raise server.drain_timeout_ms"
+        );
     }
     edge.observers.flush();
     control.shutdown_timeout(std::time::Duration::from_secs(2));
@@ -75,7 +82,12 @@ async fn start(config: &Config, migrate: bool) -> Result<(App, TcpListener), Fai
         write_key(&config.server.data_dir, secret)?;
     }
     tokio::spawn(identity.clone().watch(std::future::pending()));
-    let parts = Parts { db, identity, inference: inference.clone(), clock };
+    let parts = Parts {
+        db,
+        identity,
+        inference: inference.clone(),
+        clock,
+    };
     let app = App::new(&config, parts)?;
     greet(&config, &inference, first_key.as_ref())?;
     Ok((app, listener))
@@ -105,14 +117,17 @@ fn raise_descriptor_limit(connections_max: usize) {
 /// One server a data folder: two would both believe to be the only writer.
 fn lock(data_dir: &Path) -> Result<File, Failure> {
     let shown = data_dir.display();
-    std::fs::create_dir_all(data_dir)
-        .map_err(|e| format!("cannot make the data folder {shown}: {e}; name another with --data-dir"))?;
+    std::fs::create_dir_all(data_dir).map_err(|e| {
+        format!("cannot make the data folder {shown}: {e}; name another with --data-dir")
+    })?;
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .open(data_dir.join("serve.lock"))
-        .map_err(|e| format!("cannot write to the data folder {shown}: {e}; name another with --data-dir"))?;
+        .map_err(|e| {
+            format!("cannot write to the data folder {shown}: {e}; name another with --data-dir")
+        })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Failure::from(format!(
@@ -138,9 +153,17 @@ fn write_key(data_dir: &Path, secret: &Secret) -> Result<(), Failure> {
 }
 
 /// Tells where everything is. The first key itself is shown to a terminal only.
-fn greet(config: &Config, inference: &Inference, first_key: Option<&Secret>) -> Result<(), Failure> {
+fn greet(
+    config: &Config,
+    inference: &Inference,
+    first_key: Option<&Secret>,
+) -> Result<(), Failure> {
     let url = config.public_url();
-    let names: Vec<String> = inference.models().iter().map(|model| model.name().to_owned()).collect();
+    let names: Vec<String> = inference
+        .models()
+        .iter()
+        .map(|model| model.name().to_owned())
+        .collect();
     let key_file = config.server.data_dir.join(KEY_FILE);
     let key_file = key_file.display();
     let mut text = format!(
@@ -153,7 +176,10 @@ fn greet(config: &Config, inference: &Inference, first_key: Option<&Secret>) -> 
     }
     match first_key {
         Some(secret) if std::io::stdout().is_terminal() => {
-            text.push_str(&format!("  Key   {}   (kept in {key_file})\n", secret.expose()));
+            text.push_str(&format!(
+                "  Key   {}   (kept in {key_file})\n",
+                secret.expose()
+            ));
         }
         _ => text.push_str(&format!(
             "  Key   in {key_file}; another: auspex keys create --name NAME --scope predict\n"

@@ -40,7 +40,9 @@ impl Observers {
     }
 
     pub(super) fn end(&self, request: Finished<'_>) {
-        let metrics = request.route.map_or(&self.unmatched, |route| &route.metrics);
+        let metrics = request
+            .route
+            .map_or(&self.unmatched, |route| &route.metrics);
         metrics.observe(request.status, request.elapsed);
         self.log(&request);
         let template = request.route.map_or("", |route| route.template.as_str());
@@ -55,7 +57,13 @@ impl Observers {
     }
 
     fn log(&self, request: &Finished<'_>) {
-        let Finished { method, status, id, elapsed, .. } = request;
+        let Finished {
+            method,
+            status,
+            id,
+            elapsed,
+            ..
+        } = request;
         let failed = status.as_u16() >= 400 || *elapsed >= SLOW;
         let cause = request.error.and_then(ApiError::cause);
         let wanted = match self.access_log {
@@ -67,7 +75,9 @@ impl Observers {
             return;
         }
         // The template, never the path: a path may hold a customer's id.
-        let route = request.route.map_or("(none)", |route| route.template.as_str());
+        let route = request
+            .route
+            .map_or("(none)", |route| route.template.as_str());
         let caller = request.caller.map_or("-", |caller| caller.subject.as_str());
         let code = request.error.map_or("-", ApiError::code);
         let ms = elapsed.as_secs_f64() * 1e3;

@@ -28,21 +28,22 @@ pub(super) fn find(headers: &HeaderMap) -> Result<Option<Credential<'_>>, ApiErr
     }
 }
 
-fn one<'h>(
-    headers: &'h HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'h HeaderValue>, ApiError> {
+fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, ApiError> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
-        return Err(ApiError::unauthenticated(format!("{name} is there more than once")));
+        return Err(ApiError::unauthenticated(format!(
+            "{name} is there more than once"
+        )));
     }
     Ok(first)
 }
 
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
 }
 
 /// Keeps foreign web pages from making a browser send credentials: an `Origin` must be ours.
@@ -54,8 +55,14 @@ pub(super) fn check_origin(
     authority: Option<&Authority>,
     public_authority: &str,
 ) -> Result<(), ApiError> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().ok().and_then(|text| text.split_once("://")).map(|(_, host)| host);
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once("://"))
+        .map(|(_, host)| host);
     let host = headers
         .get(header::HOST)
         .and_then(|value| value.to_str().ok())
@@ -94,13 +101,22 @@ mod tests {
     fn keys_are_found_in_both_headers() {
         assert_eq!(token(&[]), Ok(None));
         assert_eq!(token(&[("x-api-key", "k")]), Ok(Some("k".into())));
-        assert_eq!(token(&[("authorization", "bearer k")]), Ok(Some("k".into())));
-        assert_eq!(token(&[("authorization", "Bearer k"), ("x-api-key", "k")]), Ok(Some("k".into())));
+        assert_eq!(
+            token(&[("authorization", "bearer k")]),
+            Ok(Some("k".into()))
+        );
+        assert_eq!(
+            token(&[("authorization", "Bearer k"), ("x-api-key", "k")]),
+            Ok(Some("k".into()))
+        );
     }
 
     #[test]
     fn what_would_be_a_guess_is_refused() {
-        assert_eq!(token(&[("authorization", "Bearer k"), ("x-api-key", "j")]), Err(401));
+        assert_eq!(
+            token(&[("authorization", "Bearer k"), ("x-api-key", "j")]),
+            Err(401)
+        );
         assert_eq!(token(&[("authorization", "Basic dTpw")]), Err(401));
         assert_eq!(token(&[("authorization", "")]), Err(401));
         let mut doubled = headers(&[("x-api-key", "a")]);

@@ -50,8 +50,12 @@ impl Fixed {
         if self.https {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, fixed("max-age=31536000"));
         }
-        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(fixed(API_POLICY));
-        headers.entry(header::CACHE_CONTROL).or_insert(fixed("no-store"));
+        headers
+            .entry(header::CONTENT_SECURITY_POLICY)
+            .or_insert(fixed(API_POLICY));
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(fixed("no-store"));
     }
 }
 
@@ -82,9 +86,12 @@ mod tests {
 
     #[test]
     fn process_time_is_in_seconds() {
-        for (micros, text) in
-            [(0, "0.000000"), (123, "0.000123"), (1_000_000, "1.000000"), (61_500_007, "61.500007")]
-        {
+        for (micros, text) in [
+            (0, "0.000000"),
+            (123, "0.000123"),
+            (1_000_000, "1.000000"),
+            (61_500_007, "61.500007"),
+        ] {
             assert_eq!(seconds(Duration::from_micros(micros)), text);
         }
     }

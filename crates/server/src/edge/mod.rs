@@ -61,7 +61,9 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn new(config: &config::Config) -> Self {
         let public = config.public_url();
-        let authority = public.split_once("://").map_or(public.as_str(), |(_, rest)| rest);
+        let authority = public
+            .split_once("://")
+            .map_or(public.as_str(), |(_, rest)| rest);
         Self {
             body_bytes_max: config.server.body_bytes_max,
             body_timeout: config::ms(config.server.body_timeout_ms),
@@ -93,14 +95,19 @@ impl Edge {
         let ambiguous_length = parts.headers.contains_key(header::TRANSFER_ENCODING)
             && parts.headers.contains_key(header::CONTENT_LENGTH);
 
-        let mut passage = Passage { route: None, caller: None, quota: None };
+        let mut passage = Passage {
+            route: None,
+            caller: None,
+            quota: None,
+        };
         let mut response = match self.admit(&parts, peer, &mut passage) {
             Ok(()) => {
                 parts.extensions.insert(id.clone());
                 if let Some(caller) = &passage.caller {
                     parts.extensions.insert(caller.clone());
                 }
-                self.run(Request::from_parts(parts, self.bounded(body))).await
+                self.run(Request::from_parts(parts, self.bounded(body)))
+                    .await
             }
             Err(error) => {
                 // A sender still writing would see a reset connection instead of this answer.
@@ -116,7 +123,8 @@ impl Edge {
             response = error.render(&id);
         }
         let elapsed = started.elapsed();
-        self.headers.add(response.headers_mut(), &id, elapsed, passage.quota.as_ref());
+        self.headers
+            .add(response.headers_mut(), &id, elapsed, passage.quota.as_ref());
         if ambiguous_length {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -138,7 +146,11 @@ impl Edge {
         if body.is_end_stream() {
             return body;
         }
-        Body::new(Bounded::new(body, self.limits.body_bytes_max, self.limits.body_timeout))
+        Body::new(Bounded::new(
+            body,
+            self.limits.body_bytes_max,
+            self.limits.body_timeout,
+        ))
     }
 
     /// Decides whether the request may reach its handler.
@@ -170,14 +182,20 @@ impl Edge {
                 )),
             };
         };
-        credentials::check_origin(&parts.headers, parts.uri.authority(), &self.limits.public_authority)?;
+        credentials::check_origin(
+            &parts.headers,
+            parts.uri.authority(),
+            &self.limits.public_authority,
+        )?;
         if route.access == Access::Public {
             passage.quota = Some(self.addresses.take(address, now));
             return Ok(());
         }
         let Some(caller) = self.identity.authenticate(credential, now) else {
             passage.quota = Some(self.addresses.take(address, now));
-            return Err(ApiError::unauthenticated("the key is unknown, revoked or expired"));
+            return Err(ApiError::unauthenticated(
+                "the key is unknown, revoked or expired",
+            ));
         };
         let taken = self.callers.take(caller.quota_key, now);
         passage.quota = Some(taken);
@@ -197,7 +215,10 @@ impl Edge {
     /// Refuses by `Content-Length` what would be refused anyway after reading it.
     fn check_length(&self, parts: &Parts) -> Result<(), ApiError> {
         let max = self.limits.body_bytes_max;
-        let stated = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+        let stated = parts
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|v| v.to_str().ok());
         match stated.and_then(|text| text.parse::<u64>().ok()) {
             Some(length) if length > max as u64 => Err(body::BodyError::TooLarge(max).into()),
             _ => Ok(()),
@@ -216,7 +237,10 @@ impl Edge {
             Some(Ok(Err(never))) => match never {},
             Some(Err(panic)) => ApiError::internal(panic_message(&*panic)).into_response(),
             None => ApiError::unavailable(
-                format!("no answer within {} ms", self.limits.request_timeout.as_millis()),
+                format!(
+                    "no answer within {} ms",
+                    self.limits.request_timeout.as_millis()
+                ),
                 1,
             )
             .into_response(),
@@ -237,7 +261,9 @@ fn check_host(parts: &Parts) -> Result<(), ApiError> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let present = hosts.next().is_some();
     if (parts.version == Version::HTTP_11 && !present) || hosts.next().is_some() {
-        return Err(ApiError::malformed("the request must have exactly one Host header"));
+        return Err(ApiError::malformed(
+            "the request must have exactly one Host header",
+        ));
     }
     Ok(())
 }
@@ -248,7 +274,10 @@ fn rate_limited(decision: &Decision, now: Timestamp, whose: &str) -> ApiError {
     ApiError::new(
         StatusCode::TOO_MANY_REQUESTS,
         "RATE_LIMITED",
-        format!("{whose} has used its {} requests; try again in {seconds} s", decision.limit),
+        format!(
+            "{whose} has used its {} requests; try again in {seconds} s",
+            decision.limit
+        ),
     )
     .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
@@ -262,22 +291,4 @@ fn address_key(peer: IpAddr) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_network_is_one_address_and_mapped_ipv4_is_ipv4() {
-        let key = |text: &str| address_key(text.parse().expect("an address"));
-        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
-        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
-        assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
-    }
-
-    #[test]
-    fn retry_after_is_rounded_up_to_whole_seconds() {
-        let decision =
-            Decision { allowed: false, limit: 3, remaining: 0, reset: Timestamp(2_000_001) };
-        let rendered = rate_limited(&decision, Timestamp(0), "x").render(&RequestId::generate());
-        assert_eq!(rendered.headers()[header::RETRY_AFTER], "3");
-    }
-}
+mod tests;

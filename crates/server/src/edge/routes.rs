@@ -35,7 +35,11 @@ pub(crate) enum RouteError {
     #[error("{method} {path} does not declare who may call it")]
     NoAccess { method: String, path: String },
     #[error("{method} {path} declares \"{requirement}\", which is no access rule")]
-    BadAccess { method: String, path: String, requirement: String },
+    BadAccess {
+        method: String,
+        path: String,
+        requirement: String,
+    },
     #[error("two routes clash: {0}")]
     Clash(#[from] matchit::InsertError),
 }
@@ -68,7 +72,12 @@ impl RouteTable {
                 .map(|(method, operation)| {
                     let access = access_of(path, &method, operation)?;
                     let metrics = metrics(path, &method);
-                    Ok(Route { template: path.clone(), method, access, metrics })
+                    Ok(Route {
+                        template: path.clone(),
+                        method,
+                        access,
+                        metrics,
+                    })
                 })
                 .collect::<Result<Vec<_>, RouteError>>()?;
             paths.insert(path, Methods::new(routes))?;
@@ -91,18 +100,28 @@ impl RouteTable {
     /// 404, or 405 with `Allow`; the same for everybody.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Result<&Route, ApiError> {
         let Ok(found) = self.paths.at(path) else {
-            return Err(ApiError::not_found("there is nothing at this path; see /openapi.json"));
+            return Err(ApiError::not_found(
+                "there is nothing at this path; see /openapi.json",
+            ));
         };
-        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        let wanted = if method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
         let methods = found.value;
-        methods.routes.iter().find(|route| route.method == wanted).ok_or_else(|| {
-            ApiError::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "METHOD_NOT_ALLOWED",
-                "this path does not take that method; see the Allow header",
-            )
-            .with_header(header::ALLOW, methods.allow.clone())
-        })
+        methods
+            .routes
+            .iter()
+            .find(|route| route.method == wanted)
+            .ok_or_else(|| {
+                ApiError::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "METHOD_NOT_ALLOWED",
+                    "this path does not take that method; see the Allow header",
+                )
+                .with_header(header::ALLOW, methods.allow.clone())
+            })
     }
 }
 
@@ -125,7 +144,10 @@ fn method_of(name: &str) -> Option<Method> {
 
 /// `security: []` or `[{}]` is public, `[{"bearer": []}]` any caller, `[{"bearer": ["s"]}]` scope s.
 fn access_of(path: &str, method: &Method, operation: &Value) -> Result<Access, RouteError> {
-    let missing = || RouteError::NoAccess { method: method.to_string(), path: path.to_owned() };
+    let missing = || RouteError::NoAccess {
+        method: method.to_string(),
+        path: path.to_owned(),
+    };
     let requirements = operation["security"].as_array().ok_or_else(missing)?;
     let mut scopes: Vec<&Value> = requirements
         .iter()
@@ -141,9 +163,7 @@ fn access_of(path: &str, method: &Method, operation: &Value) -> Result<Access, R
         [] => Ok(Access::Public),
         [one] => match one.as_array().map(Vec::as_slice) {
             Some([]) => Ok(Access::Caller),
-            Some([Value::String(scope)]) => {
-                scope.parse().map(Access::Scope).map_err(|_| bad(one))
-            }
+            Some([Value::String(scope)]) => scope.parse().map(Access::Scope).map_err(|_| bad(one)),
             _ => Err(bad(one)),
         },
         _ => Err(bad(&operation["security"])),
@@ -175,7 +195,10 @@ mod tests {
         assert_eq!(access(Method::GET, "/v1/me"), Some(Access::Caller));
         let scope = Some(Access::Scope(Scope::ModelsWrite));
         assert_eq!(access(Method::DELETE, "/v1/models/x"), scope);
-        assert_eq!(access(Method::GET, "/docs/index.html"), Some(Access::Public));
+        assert_eq!(
+            access(Method::GET, "/docs/index.html"),
+            Some(Access::Public)
+        );
         let refused = |method: Method, path| table.find(&method, path).map(|_| ()).expect_err("no");
         assert_eq!(refused(Method::GET, "/nowhere").status(), 404);
         assert_eq!(refused(Method::POST, "/v1/models/x").status(), 405);

@@ -17,7 +17,11 @@ pub(crate) struct Lazy<F> {
 
 impl<F: Future> Lazy<F> {
     pub(crate) fn new(inner: F, limit: Duration) -> Self {
-        Self { inner: Box::pin(inner), limit, timer: None }
+        Self {
+            inner: Box::pin(inner),
+            limit,
+            timer: None,
+        }
     }
 }
 
@@ -29,7 +33,9 @@ impl<F: Future> Future for Lazy<F> {
             return Poll::Ready(Some(output));
         }
         let limit = self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         timer.as_mut().poll(cx).map(|()| None)
     }
 }

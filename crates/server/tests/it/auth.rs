@@ -6,14 +6,20 @@ use std::time::Duration;
 use crate::server::{Server, eventually};
 
 fn status_with(server: &Server, headers: &[(&str, &str)]) -> u16 {
-    server.connect().send("GET", "/v1/models", headers, b"").status
+    server
+        .connect()
+        .send("GET", "/v1/models", headers, b"")
+        .status
 }
 
 #[test]
 fn the_first_key_is_an_admins_and_only_its_owner_can_read_it() {
     let server = Server::start();
     let file = server.folder.path().join("admin.key");
-    let mode = std::fs::metadata(&file).expect("there").permissions().mode();
+    let mode = std::fs::metadata(&file)
+        .expect("there")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(server.get("/v1/models").status, 200);
     assert_eq!(server.get("/metrics").status, 200);
@@ -44,41 +50,96 @@ fn without_a_valid_key_the_answer_is_401_with_a_challenge() {
         vec![("Authorization", wrong_bearer.as_str())],
         vec![("Authorization", basic)],
         vec![("Authorization", "Bearer")],
-        vec![("X-API-Key", server.key.as_str()), ("Authorization", wrong_bearer.as_str())],
-        vec![("X-API-Key", server.key.as_str()), ("X-API-Key", wrong.as_str())],
+        vec![
+            ("X-API-Key", server.key.as_str()),
+            ("Authorization", wrong_bearer.as_str()),
+        ],
+        vec![
+            ("X-API-Key", server.key.as_str()),
+            ("X-API-Key", wrong.as_str()),
+        ],
     ] {
         let answer = server.connect().send("GET", "/v1/models", &headers, b"");
-        assert_eq!((answer.status, answer.error_code().as_str()), (401, "UNAUTHENTICATED"));
-        assert!(answer.header("www-authenticate").is_some_and(|c| c.starts_with("Bearer")));
-        assert!(!answer.text().contains(&wrong), "the answer repeats the key");
+        assert_eq!(
+            (answer.status, answer.error_code().as_str()),
+            (401, "UNAUTHENTICATED")
+        );
+        assert!(
+            answer
+                .header("www-authenticate")
+                .is_some_and(|c| c.starts_with("Bearer"))
+        );
+        assert!(
+            !answer.text().contains(&wrong),
+            "the answer repeats the key"
+        );
     }
 }
 
 #[test]
 fn a_key_without_the_scope_is_told_which_one_is_missing() {
     let server = Server::start();
-    let key = server.run(&["keys", "create", "--name", "reader", "--scope", "models:read"]);
-    let headers = [("X-API-Key", key.trim()), ("Content-Type", "application/json")];
+    let key = server.run(&[
+        "keys",
+        "create",
+        "--name",
+        "reader",
+        "--scope",
+        "models:read",
+    ]);
+    let headers = [
+        ("X-API-Key", key.trim()),
+        ("Content-Type", "application/json"),
+    ];
     let limit = Duration::from_secs(1);
-    eventually(limit, "the new key is known", || status_with(&server, &headers) == 200);
+    eventually(limit, "the new key is known", || {
+        status_with(&server, &headers) == 200
+    });
     let answer = server.connect().send("POST", "/predict", &headers, b"{}");
-    assert_eq!((answer.status, answer.error_code().as_str()), (403, "FORBIDDEN"));
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (403, "FORBIDDEN")
+    );
     assert!(answer.text().contains("scope predict"), "{}", answer.text());
-    assert_eq!(server.connect().send("GET", "/metrics", &headers, b"").status, 403);
+    assert_eq!(
+        server
+            .connect()
+            .send("GET", "/metrics", &headers, b"")
+            .status,
+        403
+    );
 }
 
 #[test]
 fn a_running_server_knows_new_and_revoked_keys_within_a_second() {
     let server = Server::start();
-    let key = server.run(&["keys", "create", "--name", "batch", "--scope", "models:read"]);
-    assert_eq!(key.lines().count(), 1, "the key stands alone on standard output");
+    let key = server.run(&[
+        "keys",
+        "create",
+        "--name",
+        "batch",
+        "--scope",
+        "models:read",
+    ]);
+    assert_eq!(
+        key.lines().count(),
+        1,
+        "the key stands alone on standard output"
+    );
     let key = key.trim();
     let limit = Duration::from_secs(1);
-    eventually(limit, "the new key works", || status_with(&server, &[("X-API-Key", key)]) == 200);
+    eventually(limit, "the new key works", || {
+        status_with(&server, &[("X-API-Key", key)]) == 200
+    });
     let list = server.run(&["keys", "list"]);
-    assert!(list.contains("batch") && list.contains("active") && !list.contains(key), "{list}");
+    assert!(
+        list.contains("batch") && list.contains("active") && !list.contains(key),
+        "{list}"
+    );
     server.run(&["keys", "revoke", "batch"]);
-    eventually(limit, "the key is dead", || status_with(&server, &[("X-API-Key", key)]) == 401);
+    eventually(limit, "the key is dead", || {
+        status_with(&server, &[("X-API-Key", key)]) == 401
+    });
     assert!(server.run(&["keys", "list"]).contains("revoked"));
 }
 
@@ -98,7 +159,8 @@ fn a_restarted_server_keeps_its_keys_and_makes_no_second_first_one() {
 fn pages_of_other_origins_cannot_use_a_key() {
     let server = Server::start();
     let ours = format!("http://{}", server.address);
-    let with = |origin: &str| status_with(&server, &[("X-API-Key", &server.key), ("Origin", origin)]);
+    let with =
+        |origin: &str| status_with(&server, &[("X-API-Key", &server.key), ("Origin", origin)]);
     assert_eq!(with(&ours), 200);
     assert_eq!(with("https://evil.example"), 403);
     assert_eq!(with("null"), 403);

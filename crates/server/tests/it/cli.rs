@@ -7,7 +7,11 @@ use crate::server::{Server, auspex, repository};
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = auspex().args(arguments).output().expect("runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 fn path(path: &Path) -> &str {
@@ -21,7 +25,10 @@ fn a_wrong_setting_is_named_with_the_nearest_right_one() {
     std::fs::write(&file, "[server.rate_limt]\nmax = 5\n").expect("written");
     let (code, _, error) = run(&["config", "check", "--config", path(&file)]);
     assert_eq!(code, Some(2));
-    assert!(error.contains("server.rate_limt") && error.contains("\"server.rate_limit\""), "{error}");
+    assert!(
+        error.contains("server.rate_limt") && error.contains("\"server.rate_limit\""),
+        "{error}"
+    );
     std::fs::write(&file, "[server]\nlisten = 8080\n").expect("written");
     let (code, _, error) = run(&["serve", "--config", path(&file)]);
     assert_eq!(code, Some(2));
@@ -37,7 +44,14 @@ fn settings_in_force_are_shown_and_flags_win_wherever_they_stand() {
     assert_eq!(code, Some(0));
     assert!(out.contains("data_dir = \"/tmp/x\""), "{out}");
     assert_eq!(run(&["--data-dir", "/tmp/x", "config", "show"]).1, out);
-    assert_eq!(run(&["config", "check"]), (Some(0), "the configuration is valid\n".into(), String::new()));
+    assert_eq!(
+        run(&["config", "check"]),
+        (
+            Some(0),
+            "the configuration is valid\n".into(),
+            String::new()
+        )
+    );
 }
 
 #[test]
@@ -46,11 +60,22 @@ fn missing_and_broken_models_are_errors_that_say_what_to_do() {
     let data = folder.path().join("data");
     let models = folder.path().join("models");
     let serve = |models: &Path| {
-        run(&["serve", "--listen", "127.0.0.1:0", "--models", path(models), "--data-dir", path(&data)])
+        run(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--models",
+            path(models),
+            "--data-dir",
+            path(&data),
+        ])
     };
     let (code, _, error) = serve(&models);
     assert_eq!(code, Some(1), "{error}");
-    assert!(error.contains("--models") && error.contains(path(&models)), "{error}");
+    assert!(
+        error.contains("--models") && error.contains(path(&models)),
+        "{error}"
+    );
     std::fs::create_dir_all(models.join("broken/1")).expect("made");
     let (code, _, error) = serve(&models);
     assert_eq!(code, Some(1), "{error}");
@@ -58,7 +83,10 @@ fn missing_and_broken_models_are_errors_that_say_what_to_do() {
     std::fs::write(models.join("broken/1/model.ubj"), &real[..100_000]).expect("written");
     let (code, _, error) = serve(&models);
     assert_eq!(code, Some(1), "{error}");
-    assert!(error.contains("broken") && error.contains("model.ubj"), "{error}");
+    assert!(
+        error.contains("broken") && error.contains("model.ubj"),
+        "{error}"
+    );
     assert!(!error.contains("panicked"), "{error}");
 }
 

@@ -17,7 +17,10 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -34,7 +37,12 @@ impl Answer {
         let error = &self.json()["error"];
         assert_eq!(self.header("content-type"), Some("application/json"));
         assert_eq!(error["request_id"].as_str(), self.header("x-request-id"));
-        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{error}"
+        );
         assert!(error["details"].is_array(), "{error}");
         error["code"].as_str().expect("a code").to_owned()
     }
@@ -42,8 +50,14 @@ impl Answer {
     /// The wrong fields an error names.
     pub(crate) fn wrong_fields(&self) -> Vec<String> {
         let json = self.json();
-        let details = json["error"]["details"].as_array().expect("details").clone();
-        details.iter().map(|d| d["field"].as_str().expect("a field").to_owned()).collect()
+        let details = json["error"]["details"]
+            .as_array()
+            .expect("details")
+            .clone();
+        details
+            .iter()
+            .map(|d| d["field"].as_str().expect("a field").to_owned())
+            .collect()
     }
 }
 
@@ -60,7 +74,11 @@ impl Connection {
         stream.set_read_timeout(Some(TIMEOUT)).expect("set");
         stream.set_write_timeout(Some(TIMEOUT)).expect("set");
         stream.set_nodelay(true).expect("set");
-        Self { stream, address, buffer: Vec::new() }
+        Self {
+            stream,
+            address,
+            buffer: Vec::new(),
+        }
     }
 
     pub(crate) fn send(
@@ -102,14 +120,22 @@ impl Connection {
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let mut answer = Answer { status, headers, body: Vec::new() };
+        let mut answer = Answer {
+            status,
+            headers,
+            body: Vec::new(),
+        };
         if head_only || status == 304 || status == 204 {
             return Some(answer);
         }
         if answer.header("transfer-encoding") == Some("chunked") {
             answer.body = self.chunks()?;
         } else {
-            let length = answer.header("content-length").expect("a length").parse().expect("digits");
+            let length = answer
+                .header("content-length")
+                .expect("a length")
+                .parse()
+                .expect("digits");
             while self.buffer.len() < length {
                 self.more()?;
             }

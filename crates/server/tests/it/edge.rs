@@ -9,25 +9,54 @@ use crate::server::Server;
 #[test]
 fn every_answer_carries_its_headers() {
     let server = Server::start();
-    for path in ["/health", "/v1/models", "/nowhere", "/docs/", "/openapi.json", "/metrics"] {
+    for path in [
+        "/health",
+        "/v1/models",
+        "/nowhere",
+        "/docs/",
+        "/openapi.json",
+        "/metrics",
+    ] {
         let answer = server.get(path);
-        assert!(answer.header("x-request-id").is_some_and(|id| id.starts_with("req_")), "{path}");
-        let time: f64 = answer.header("x-process-time").expect(path).parse().expect("seconds");
+        assert!(
+            answer
+                .header("x-request-id")
+                .is_some_and(|id| id.starts_with("req_")),
+            "{path}"
+        );
+        let time: f64 = answer
+            .header("x-process-time")
+            .expect(path)
+            .parse()
+            .expect("seconds");
         assert!((0.0..5.0).contains(&time));
-        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
         assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
-        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{path}");
+        assert_eq!(
+            answer.header("referrer-policy"),
+            Some("no-referrer"),
+            "{path}"
+        );
         assert!(answer.header("content-security-policy").is_some(), "{path}");
         assert!(answer.header("cache-control").is_some(), "{path}");
     }
-    assert_eq!(server.post("/predict", REQUEST).header("cache-control"), Some("no-store"));
+    assert_eq!(
+        server.post("/predict", REQUEST).header("cache-control"),
+        Some("no-store")
+    );
 }
 
 #[test]
 fn the_clients_request_id_is_kept_when_it_is_harmless() {
     let server = Server::start();
     let id = |sent: &str| {
-        let answer = server.connect().send("GET", "/health/live", &[("X-Request-Id", sent)], b"");
+        let answer = server
+            .connect()
+            .send("GET", "/health/live", &[("X-Request-Id", sent)], b"");
         answer.header("x-request-id").expect("an id").to_owned()
     };
     assert_eq!(id("order-42_a"), "order-42_a");
@@ -40,13 +69,22 @@ fn the_clients_request_id_is_kept_when_it_is_harmless() {
 fn unknown_paths_and_methods_answer_in_the_envelope_for_everybody() {
     let server = Server::start();
     let answer = server.connect().send("GET", "/nowhere", &[], b"");
-    assert_eq!((answer.status, answer.error_code().as_str()), (404, "NOT_FOUND"));
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (404, "NOT_FOUND")
+    );
     let answer = server.connect().send("GET", "/predict", &[], b"");
-    assert_eq!((answer.status, answer.error_code().as_str()), (405, "METHOD_NOT_ALLOWED"));
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (405, "METHOD_NOT_ALLOWED")
+    );
     assert_eq!(answer.header("allow"), Some("POST"));
     let answer = server.connect().send("DELETE", "/health", &[], b"");
     assert_eq!(answer.header("allow"), Some("GET, HEAD"));
-    assert_eq!(server.connect().send("HEAD", "/health", &[], b"").status, 200);
+    assert_eq!(
+        server.connect().send("HEAD", "/health", &[], b"").status,
+        200
+    );
 }
 
 #[test]
@@ -54,12 +92,18 @@ fn a_request_has_exactly_one_host() {
     let server = Server::start();
     for head in [
         "GET /health HTTP/1.1\r\n\r\n".to_owned(),
-        format!("GET /health HTTP/1.1\r\nHost: {0}\r\nHost: {0}\r\n\r\n", server.address),
+        format!(
+            "GET /health HTTP/1.1\r\nHost: {0}\r\nHost: {0}\r\n\r\n",
+            server.address
+        ),
     ] {
         let mut connection = server.connect();
         connection.raw(head.as_bytes());
         let answer = connection.receive(false).expect("an answer");
-        assert_eq!((answer.status, answer.error_code().as_str()), (400, "MALFORMED_REQUEST"));
+        assert_eq!(
+            (answer.status, answer.error_code().as_str()),
+            (400, "MALFORMED_REQUEST")
+        );
     }
 }
 
@@ -82,7 +126,10 @@ fn a_body_with_two_lengths_ends_its_connection() {
 fn long_bodies_are_413_however_they_come() {
     let server = Server::start();
     let long = vec![b' '; 2_097_153];
-    assert_eq!(server.post("/predict", &long).error_code(), "PAYLOAD_TOO_LARGE");
+    assert_eq!(
+        server.post("/predict", &long).error_code(),
+        "PAYLOAD_TOO_LARGE"
+    );
     let mut connection = server.connect();
     let head = format!(
         "POST /predict HTTP/1.1\r\nHost: {}\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
@@ -105,7 +152,9 @@ fn long_bodies_are_413_however_they_come() {
 #[test]
 fn long_bodies_of_strangers_are_answered_too() {
     let server = Server::start();
-    let answer = server.connect().send("POST", "/predict", &[], &vec![b' '; 1_500_000]);
+    let answer = server
+        .connect()
+        .send("POST", "/predict", &[], &vec![b' '; 1_500_000]);
     assert_eq!(answer.status, 401);
 }
 
@@ -113,10 +162,16 @@ fn long_bodies_of_strangers_are_answered_too() {
 fn long_heads_are_431() {
     let server = Server::start();
     let mut connection = server.connect();
-    let head = format!("GET /health HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(100_000));
+    let head = format!(
+        "GET /health HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+        "a".repeat(100_000)
+    );
     connection.raw(head.as_bytes());
     assert_eq!(connection.receive(true).expect("an answer").status, 431);
-    let head = format!("GET /health HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(50_000));
+    let head = format!(
+        "GET /health HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+        "a".repeat(50_000)
+    );
     let mut connection = server.connect();
     connection.raw(head.as_bytes());
     assert_eq!(connection.receive(false).expect("an answer").status, 200);
@@ -129,7 +184,10 @@ fn requests_on_one_connection_follow_each_other() {
     for _ in 0..100 {
         assert_eq!(connection.send("GET", "/health/live", &[], b"").status, 200);
     }
-    let one = format!("GET /health/live HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    let one = format!(
+        "GET /health/live HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    );
     connection.raw(one.repeat(20).as_bytes());
     for _ in 0..20 {
         assert_eq!(connection.receive(false).expect("pipelined").status, 200);
@@ -139,21 +197,33 @@ fn requests_on_one_connection_follow_each_other() {
 #[test]
 fn http2_without_tls_is_spoken() {
     let server = Server::start();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runs");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runs");
     let (status, version, id) = runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(server.address).await.expect("connects");
+        let stream = tokio::net::TcpStream::connect(server.address)
+            .await
+            .expect("connects");
         let io = hyper_util::rt::TokioIo::new(stream);
         let executor = hyper_util::rt::TokioExecutor::new();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(executor, io).await.expect("HTTP/2");
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+            .await
+            .expect("HTTP/2");
         tokio::spawn(connection);
         let request = http::Request::post(format!("http://{}/predict", server.address))
             .header("X-API-Key", &server.key)
             .header("Content-Type", "application/json")
-            .body(http_body_util::Full::new(bytes::Bytes::from_static(REQUEST.as_bytes())))
+            .body(http_body_util::Full::new(bytes::Bytes::from_static(
+                REQUEST.as_bytes(),
+            )))
             .expect("valid");
         let answer = sender.send_request(request).await.expect("an answer");
-        (answer.status().as_u16(), answer.version(), answer.headers().contains_key("x-request-id"))
+        (
+            answer.status().as_u16(),
+            answer.version(),
+            answer.headers().contains_key("x-request-id"),
+        )
     });
     assert_eq!((status, version, id), (200, http::Version::HTTP_2, true));
 }

@@ -19,7 +19,11 @@ fn a_silent_connection_is_closed() {
     let server = Server::start_with(&IMPATIENT);
     let start = Instant::now();
     assert!(server.connect().is_closed_within(Duration::from_secs(5)));
-    assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(400),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -32,7 +36,11 @@ fn trickled_headers_are_cut_off() {
         connection.raw(b"A: b\r\n");
         assert!(start.elapsed() < Duration::from_secs(5), "still open");
     }
-    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(300),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -46,7 +54,10 @@ fn a_stalled_body_is_answered_408() {
     );
     connection.raw(head.as_bytes());
     let answer = connection.receive(false).expect("an answer");
-    assert_eq!((answer.status, answer.error_code().as_str()), (408, "REQUEST_TIMEOUT"));
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (408, "REQUEST_TIMEOUT")
+    );
 }
 
 #[test]
@@ -55,7 +66,11 @@ fn an_idle_connection_is_closed_later_than_a_silent_one() {
     let mut connection = server.connect();
     assert_eq!(connection.send("GET", "/health/live", &[], b"").status, 200);
     std::thread::sleep(Duration::from_millis(600));
-    assert_eq!(connection.send("GET", "/health/live", &[], b"").status, 200, "still open");
+    assert_eq!(
+        connection.send("GET", "/health/live", &[], b"").status,
+        200,
+        "still open"
+    );
     assert!(connection.is_closed_within(Duration::from_secs(5)));
 }
 
@@ -76,7 +91,11 @@ fn five_thousand_idle_connections_do_not_keep_others_out() {
     for _ in 0..20 {
         assert_eq!(server.post("/predict", REQUEST).status, 200);
     }
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
     drop(idle);
     assert_eq!(server.post("/predict", REQUEST).status, 200);
 }
@@ -93,12 +112,17 @@ fn connections_over_the_cap_are_told_so() {
         .collect();
     let mut refused = server.connect();
     let answer = refused.receive(false).expect("an answer");
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
     drop(held);
     crate::server::eventually(Duration::from_secs(2), "room again", || {
         let mut connection = server.connect();
         connection.raw(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
-        connection.receive(false).is_some_and(|answer| answer.status == 200)
+        connection
+            .receive(false)
+            .is_some_and(|answer| answer.status == 200)
     });
 }
 
@@ -117,8 +141,14 @@ fn garbage_instead_of_http_harms_nobody() {
     for bytes in garbage {
         let mut connection = server.connect();
         connection.raw(bytes);
-        connection.stream.shutdown(std::net::Shutdown::Write).expect("shut down");
-        assert!(connection.is_closed_within(Duration::from_secs(5)), "{bytes:?}");
+        connection
+            .stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("shut down");
+        assert!(
+            connection.is_closed_within(Duration::from_secs(5)),
+            "{bytes:?}"
+        );
     }
     assert_eq!(server.post("/predict", REQUEST).status, 200);
 }

@@ -41,7 +41,10 @@ fn sigterm_under_load_loses_no_request() {
                             }
                             // Idle at the moment of stopping: nothing of this request was answered.
                             None => {
-                                assert!(stopping.load(Ordering::SeqCst), "closed before the signal");
+                                assert!(
+                                    stopping.load(Ordering::SeqCst),
+                                    "closed before the signal"
+                                );
                                 closed.fetch_add(1, Ordering::Relaxed);
                                 return;
                             }
@@ -88,7 +91,11 @@ fn a_request_in_flight_is_finished_and_idle_connections_do_not_delay_the_end() {
     assert_eq!(answer.header("connection"), Some("close"));
     let (status, log) = server.wait(Duration::from_secs(10));
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -107,13 +114,21 @@ fn a_taken_port_is_an_error_that_says_what_to_do() {
     let server = Server::start();
     let folder = tempfile::tempdir().expect("a folder");
     let output = auspex()
-        .args(["serve", "--listen", &server.address.to_string(), "--data-dir"])
+        .args([
+            "serve",
+            "--listen",
+            &server.address.to_string(),
+            "--data-dir",
+        ])
         .arg(folder.path())
         .output()
         .expect("ends by itself");
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("is taken") && error.contains("--listen"), "{error}");
+    assert!(
+        error.contains("is taken") && error.contains("--listen"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -126,7 +141,10 @@ fn a_data_folder_serves_one_server() {
         .expect("ends by itself");
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("another server uses the data folder"), "{error}");
+    assert!(
+        error.contains("another server uses the data folder"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -135,5 +153,9 @@ fn from_start_to_first_prediction_is_quick() {
     let server = Server::start();
     assert_eq!(server.post("/predict", REQUEST).status, 200);
     // The release binary is held to half a second by the comparison in bench/.
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
 }

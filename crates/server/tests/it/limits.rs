@@ -5,13 +5,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::server::{Server, eventually};
 
-const THREE_IN_TEN: [(&str, &str); 2] =
-    [("AUSPEX__SERVER__RATE_LIMIT__MAX", "3"), ("AUSPEX__SERVER__RATE_LIMIT__WINDOW_S", "10")];
+const THREE_IN_TEN: [(&str, &str); 2] = [
+    ("AUSPEX__SERVER__RATE_LIMIT__MAX", "3"),
+    ("AUSPEX__SERVER__RATE_LIMIT__WINDOW_S", "10"),
+];
 
 #[test]
 fn a_client_gets_three_requests_in_ten_seconds_and_another_client_its_own() {
     let server = Server::start_with(&THREE_IN_TEN);
-    let other = server.run(&["keys", "create", "--name", "client_2", "--scope", "models:read"]);
+    let other = server.run(&[
+        "keys",
+        "create",
+        "--name",
+        "client_2",
+        "--scope",
+        "models:read",
+    ]);
     let other = other.trim();
     for remaining in ["2", "1", "0"] {
         let answer = server.get("/v1/models");
@@ -20,16 +29,35 @@ fn a_client_gets_three_requests_in_ten_seconds_and_another_client_its_own() {
         assert_eq!(answer.header("x-ratelimit-remaining"), Some(remaining));
     }
     let refused = server.get("/v1/models");
-    assert_eq!((refused.status, refused.error_code().as_str()), (429, "RATE_LIMITED"));
-    let wait: u64 = refused.header("retry-after").expect("a wait").parse().expect("seconds");
+    assert_eq!(
+        (refused.status, refused.error_code().as_str()),
+        (429, "RATE_LIMITED")
+    );
+    let wait: u64 = refused
+        .header("retry-after")
+        .expect("a wait")
+        .parse()
+        .expect("seconds");
     assert!((1..=11).contains(&wait), "{wait}");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let reset: u64 = refused.header("x-ratelimit-reset").expect("a time").parse().expect("Unix");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    let reset: u64 = refused
+        .header("x-ratelimit-reset")
+        .expect("a time")
+        .parse()
+        .expect("Unix");
     assert!((now..=now + 12).contains(&reset), "{reset} {now}");
     let ask = |key: &str| {
-        server.connect().send("GET", "/v1/models", &[("X-API-Key", key)], b"").status
+        server
+            .connect()
+            .send("GET", "/v1/models", &[("X-API-Key", key)], b"")
+            .status
     };
-    eventually(Duration::from_secs(1), "client_2 is served", || ask(other) == 200);
+    eventually(Duration::from_secs(1), "client_2 is served", || {
+        ask(other) == 200
+    });
     assert_eq!(ask(&server.key), 429);
 }
 
@@ -77,7 +105,10 @@ fn the_window_slides() {
     assert!(allowed.len() >= 10, "{allowed:?}");
     for six in allowed.windows(6) {
         let spread = six[5].1 - six[0].0;
-        assert!(spread >= Duration::from_secs(1), "six requests within {spread:?}");
+        assert!(
+            spread >= Duration::from_secs(1),
+            "six requests within {spread:?}"
+        );
     }
 }
 
@@ -87,9 +118,18 @@ fn wrong_keys_are_limited_by_address_and_good_ones_are_not_charged() {
     for _ in 0..30 {
         assert_eq!(server.get("/v1/models").status, 200);
     }
-    let wrong = |_| server.connect().send("GET", "/v1/models", &[("X-API-Key", "x")], b"").status;
+    let wrong = |_| {
+        server
+            .connect()
+            .send("GET", "/v1/models", &[("X-API-Key", "x")], b"")
+            .status
+    };
     let answers: Vec<u16> = (0..12).map(wrong).collect();
     assert_eq!(answers.iter().filter(|status| **status == 401).count(), 10);
     assert_eq!(answers[10..], [429, 429]);
-    assert_eq!(server.get("/v1/models").status, 429, "the address waits, whatever it shows");
+    assert_eq!(
+        server.get("/v1/models").status,
+        429,
+        "the address waits, whatever it shows"
+    );
 }

@@ -19,8 +19,20 @@ fn health_names_the_parts() {
         answer.text(),
         r#"{"status":"healthy","services":{"database":"healthy","models":"healthy"}}"#
     );
-    assert_eq!(server.connect().send("GET", "/health/live", &[], b"").status, 200);
-    assert_eq!(server.connect().send("GET", "/health/ready", &[], b"").status, 200);
+    assert_eq!(
+        server
+            .connect()
+            .send("GET", "/health/live", &[], b"")
+            .status,
+        200
+    );
+    assert_eq!(
+        server
+            .connect()
+            .send("GET", "/health/ready", &[], b"")
+            .status,
+        200
+    );
 }
 
 #[test]
@@ -33,7 +45,11 @@ fn metrics_count_requests_by_route_and_predictions_by_model() {
     server.get("/secret-customer-path");
     let answer = server.get("/metrics");
     let text = answer.text();
-    assert!(answer.header("content-type").is_some_and(|t| t.contains("openmetrics-text")));
+    assert!(
+        answer
+            .header("content-type")
+            .is_some_and(|t| t.contains("openmetrics-text"))
+    );
     for line in [
         r#"auspex_http_requests_total{route="/v1/models/{model}/predict",method="POST",status="2xx"} 3"#,
         r#"auspex_http_requests_total{route="/v1/models/{model}/predict",method="POST",status="4xx"} 1"#,
@@ -49,7 +65,10 @@ fn metrics_count_requests_by_route_and_predictions_by_model() {
 #[test]
 fn metrics_can_be_public() {
     let server = Server::start_with(&[("AUSPEX__SERVER__METRICS__PUBLIC", "true")]);
-    assert_eq!(server.connect().send("GET", "/metrics", &[], b"").status, 200);
+    assert_eq!(
+        server.connect().send("GET", "/metrics", &[], b"").status,
+        200
+    );
 }
 
 #[test]
@@ -58,23 +77,49 @@ fn json_lines_name_the_request_and_never_the_path_or_the_key() {
         ("AUSPEX__TELEMETRY__ACCESS_LOG", "all"),
         ("AUSPEX__TELEMETRY__LOG_FORMAT", "json"),
     ]);
-    let headers = [("X-Request-Id", "find-me-1"), ("X-API-Key", server.key.as_str())];
-    server.connect().send("GET", "/v1/models/customer-4711", &headers, b"");
+    let headers = [
+        ("X-Request-Id", "find-me-1"),
+        ("X-API-Key", server.key.as_str()),
+    ];
+    server
+        .connect()
+        .send("GET", "/v1/models/customer-4711", &headers, b"");
     let key = server.key.clone();
     let log = server.stop();
-    let line = log.lines().find(|line| line.contains("find-me-1")).expect("a line");
+    let line = log
+        .lines()
+        .find(|line| line.contains("find-me-1"))
+        .expect("a line");
     let line: Value = serde_json::from_str(line).expect("JSON");
     assert_eq!(line["http.route"], "/v1/models/{model}");
-    assert_eq!((&line["http.status"], &line["code"]), (&404.into(), &"NOT_FOUND".into()));
-    assert!(line["caller"].as_str().is_some_and(|caller| caller.starts_with("key:")), "{line}");
-    assert!(!log.contains("customer-4711") && !log.contains(&key), "{log}");
-    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
+    assert_eq!(
+        (&line["http.status"], &line["code"]),
+        (&404.into(), &"NOT_FOUND".into())
+    );
+    assert!(
+        line["caller"]
+            .as_str()
+            .is_some_and(|caller| caller.starts_with("key:")),
+        "{line}"
+    );
+    assert!(
+        !log.contains("customer-4711") && !log.contains(&key),
+        "{log}"
+    );
+    assert!(
+        log.lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "{log}"
+    );
 }
 
 #[test]
 fn traces_reach_a_collector_as_children_of_the_caller() {
     let collector = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let endpoint = format!("http://{}/v1/traces", collector.local_addr().expect("bound"));
+    let endpoint = format!(
+        "http://{}/v1/traces",
+        collector.local_addr().expect("bound")
+    );
     let received = receive_one(collector);
     let server = Server::start_with(&[("AUSPEX__TELEMETRY__OTLP_ENDPOINT", &endpoint)]);
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -84,16 +129,23 @@ fn traces_reach_a_collector_as_children_of_the_caller() {
         ("X-Request-Id", "traced-1"),
         ("traceparent", parent),
     ];
-    let answer = server.connect().send("POST", "/predict", &headers, REQUEST.as_bytes());
+    let answer = server
+        .connect()
+        .send("POST", "/predict", &headers, REQUEST.as_bytes());
     assert_eq!(answer.status, 200);
     server.stop();
-    let (head, body) = received.recv_timeout(Duration::from_secs(20)).expect("a delivery");
+    let (head, body) = received
+        .recv_timeout(Duration::from_secs(20))
+        .expect("a delivery");
     assert!(head.starts_with("POST /v1/traces "), "{head}");
     let has = |bytes: &[u8]| body.windows(bytes.len()).any(|window| window == bytes);
     for text in ["auspex", "POST /predict", "http.route", "traced-1"] {
         assert!(has(text.as_bytes()), "{text} was not delivered");
     }
-    assert!(has(b"\x0a\xf7\x65\x19\x16\xcd\x43\xdd\x84\x48\xeb\x21\x1c\x80\x31\x9c"), "trace id");
+    assert!(
+        has(b"\x0a\xf7\x65\x19\x16\xcd\x43\xdd\x84\x48\xeb\x21\x1c\x80\x31\x9c"),
+        "trace id"
+    );
     assert!(has(b"\xb7\xad\x6b\x71\x69\x20\x33\x31"), "parent id");
 }
 
@@ -111,20 +163,31 @@ pub(crate) fn receive_one(listener: TcpListener) -> mpsc::Receiver<(String, Vec<
     let (send, received) = mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("set");
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
             let read = stream.read(&mut chunk).expect("bytes");
             bytes.extend_from_slice(&chunk[..read]);
-            let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
+            let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
+                continue;
+            };
             let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
             let length = head
                 .lines()
-                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())
+                .find_map(|line| {
+                    line.to_lowercase()
+                        .strip_prefix("content-length: ")?
+                        .parse()
+                        .ok()
+                })
                 .unwrap_or(0usize);
             if bytes.len() >= end + 4 + length {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("sent");
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    .expect("sent");
                 let _ = send.send((head, bytes[end + 4..].to_vec()));
                 return;
             }

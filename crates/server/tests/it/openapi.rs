@@ -15,7 +15,11 @@ fn the_document_has_a_typed_operation_for_each_model() {
         assert!(operation["requestBody"].is_object(), "{model}: {operation}");
     }
     let text = document.to_string();
-    for part in ["\"ind_empleado\"", "\"02 - PARTICULARES\"", "\"maximum\":130"] {
+    for part in [
+        "\"ind_empleado\"",
+        "\"02 - PARTICULARES\"",
+        "\"maximum\":130",
+    ] {
         assert!(text.contains(part), "{part}");
     }
 }
@@ -31,7 +35,10 @@ fn every_response_has_a_description_and_every_operation_a_rule_and_an_id() {
             assert!(operation["security"].is_array(), "{method} {path}");
             for (status, response) in operation["responses"].as_object().expect("responses") {
                 let text = response["description"].as_str().unwrap_or_default();
-                assert!(!text.is_empty(), "{method} {path} {status} has no description");
+                assert!(
+                    !text.is_empty(),
+                    "{method} {path} {status} has no description"
+                );
             }
         }
     }
@@ -44,12 +51,21 @@ fn only_the_listed_routes_are_public() {
     let document = server.get("/openapi.json").json();
     let public = ["/health", "/health/live", "/health/ready"];
     for (path, item) in document["paths"].as_object().expect("paths") {
-        let concrete = path.replace("{model}", "santander").replace("{version}", "1");
+        let concrete = path
+            .replace("{model}", "santander")
+            .replace("{version}", "1");
         for method in item.as_object().expect("operations").keys() {
             let headers = [("Content-Type", "application/json")];
-            let answer = server.connect().send(&method.to_uppercase(), &concrete, &headers, b"");
+            let answer = server
+                .connect()
+                .send(&method.to_uppercase(), &concrete, &headers, b"");
             let open = answer.status != 401;
-            assert_eq!(open, public.contains(&path.as_str()), "{method} {path}: {}", answer.status);
+            assert_eq!(
+                open,
+                public.contains(&path.as_str()),
+                "{method} {path}: {}",
+                answer.status
+            );
         }
     }
 }
@@ -60,14 +76,29 @@ fn the_page_comes_from_inside_the_binary() {
     let page = server.connect().send("GET", "/docs/", &[], b"");
     assert_eq!(page.status, 200);
     assert!(page.text().contains("swagger-ui"), "{}", page.text());
-    for asset in ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"] {
-        let answer = server.connect().send("GET", &format!("/docs/{asset}"), &[], b"");
+    for asset in [
+        "swagger-ui.css",
+        "swagger-ui-bundle.js",
+        "swagger-initializer.js",
+    ] {
+        let answer = server
+            .connect()
+            .send("GET", &format!("/docs/{asset}"), &[], b"");
         assert_eq!(answer.status, 200, "{asset}");
     }
-    let start = server.connect().send("GET", "/docs/swagger-initializer.js", &[], b"");
+    let start = server
+        .connect()
+        .send("GET", "/docs/swagger-initializer.js", &[], b"");
     assert!(start.text().contains("/openapi.json"), "{}", start.text());
-    assert!(!page.text().contains("https://"), "the page loads from elsewhere: {}", page.text());
-    assert!(matches!(server.connect().send("GET", "/docs", &[], b"").status, 200 | 301..=308));
+    assert!(
+        !page.text().contains("https://"),
+        "the page loads from elsewhere: {}",
+        page.text()
+    );
+    assert!(matches!(
+        server.connect().send("GET", "/docs", &[], b"").status,
+        200 | 301..=308
+    ));
 }
 
 #[test]
@@ -81,9 +112,19 @@ fn docs_can_be_closed() {
 #[test]
 fn the_document_is_cached_by_its_tag() {
     let server = Server::start();
-    let tag = server.get("/openapi.json").header("etag").expect("a tag").to_owned();
+    let tag = server
+        .get("/openapi.json")
+        .header("etag")
+        .expect("a tag")
+        .to_owned();
     let headers = [("If-None-Match", tag.as_str())];
-    assert_eq!(server.connect().send("GET", "/openapi.json", &headers, b"").status, 304);
+    assert_eq!(
+        server
+            .connect()
+            .send("GET", "/openapi.json", &headers, b"")
+            .status,
+        304
+    );
 }
 
 /// The whole surface, so that a change of it is seen in review.
@@ -93,10 +134,20 @@ fn the_surface_is_as_reviewed() {
     let mut lines = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
-            let statuses: Vec<&String> = operation["responses"].as_object().expect("r").keys().collect();
-            let rule = operation["security"][0].as_object().and_then(|r| r.values().next()).cloned();
+            let statuses: Vec<&String> = operation["responses"]
+                .as_object()
+                .expect("r")
+                .keys()
+                .collect();
+            let rule = operation["security"][0]
+                .as_object()
+                .and_then(|r| r.values().next())
+                .cloned();
             let rule = rule.unwrap_or(json!("public"));
-            lines.push(format!("{} {path} {rule} {statuses:?}", method.to_uppercase()));
+            lines.push(format!(
+                "{} {path} {rule} {statuses:?}",
+                method.to_uppercase()
+            ));
         }
     }
     insta::assert_snapshot!(lines.join("\n"));
@@ -104,6 +155,10 @@ fn the_surface_is_as_reviewed() {
 
 fn printed() -> Value {
     let output = auspex().arg("openapi").output().expect("runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).expect("JSON")
 }

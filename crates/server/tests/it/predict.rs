@@ -36,13 +36,22 @@ pub(crate) const REQUEST: &str = r#"{
 }"#;
 
 fn lines(name: &str) -> Vec<Value> {
-    let path = repository().join("crates/engine/tests/data/santander").join(name);
+    let path = repository()
+        .join("crates/engine/tests/data/santander")
+        .join(name);
     let text = std::fs::read_to_string(path).expect("read");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect()
+    value
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|v| v.as_f64().expect("a number"))
+        .collect()
 }
 
 fn assert_close(got: &Value, expected: &Value) {
@@ -76,7 +85,10 @@ fn all_records_agree_with_xgboost_one_by_one_and_as_a_list() {
     let server = Server::start();
     let (records, expected) = santander();
     let mut connection = server.connect();
-    let headers = [("X-API-Key", server.key.as_str()), ("Content-Type", "application/json")];
+    let headers = [
+        ("X-API-Key", server.key.as_str()),
+        ("Content-Type", "application/json"),
+    ];
     for (record, expected) in records.iter().zip(&expected) {
         let answer = connection.send("POST", "/predict", &headers, record.to_string().as_bytes());
         assert_close(&answer.json()["predictions"][0], expected);
@@ -120,13 +132,19 @@ fn one_instance_is_answered_with_its_label() {
         let answer = server.post(path, REQUEST);
         let json = answer.json();
         assert_eq!(answer.status, 200, "{json}");
-        assert_eq!((&json["model"], &json["model_version"]), (&json!("santander"), &json!("1")));
+        assert_eq!(
+            (&json["model"], &json["model_version"]),
+            (&json!("santander"), &json!("1"))
+        );
         assert_eq!(json["request_id"].as_str(), answer.header("x-request-id"));
         assert_close(&json["probabilities"], &expected[0]);
         let probabilities = numbers(&json["probabilities"]);
         let best = (0..22).max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b]));
         assert_eq!(json["prediction"], json["labels"][best.expect("22")]);
-        assert_eq!(json["probability"], json["probabilities"][best.expect("22")]);
+        assert_eq!(
+            json["probability"],
+            json["probabilities"][best.expect("22")]
+        );
     }
 }
 
@@ -141,7 +159,10 @@ fn the_notebooks_positional_requests_are_answered_as_it_prints_them() {
         let body = json!({"features": features, "model_version": "latest"}).to_string();
         let json = server.post("/v1/models/mean-score/predict", &body).json();
         let score = json["probabilities"][1].as_f64().expect("a number");
-        assert_eq!((format!("{score:.4}").as_str(), &json["prediction"]), (printed, &json!(label)));
+        assert_eq!(
+            (format!("{score:.4}").as_str(), &json["prediction"]),
+            (printed, &json!(label))
+        );
     }
 }
 
@@ -154,16 +175,34 @@ fn every_wrong_field_is_named_at_once() {
     record["cod_prov"] = json!(53);
     record["indrel"] = Value::Null;
     record["extra"] = json!(1);
-    record.as_object_mut().expect("an object").remove("segmento");
+    record
+        .as_object_mut()
+        .expect("an object")
+        .remove("segmento");
     let answer = server.post("/predict", record.to_string());
-    assert_eq!((answer.status, answer.error_code().as_str()), (422, "VALIDATION_ERROR"));
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (422, "VALIDATION_ERROR")
+    );
     let mut fields = answer.wrong_fields();
     fields.sort();
-    assert_eq!(fields, ["age", "cod_prov", "extra", "indrel", "segmento", "sexo"]);
-    let list = json!([serde_json::from_str::<Value>(REQUEST).expect("JSON"), record]).to_string();
-    let fields = server.post("/v1/models/santander/predict", list).wrong_fields();
+    assert_eq!(
+        fields,
+        ["age", "cod_prov", "extra", "indrel", "segmento", "sexo"]
+    );
+    let list = json!([
+        serde_json::from_str::<Value>(REQUEST).expect("JSON"),
+        record
+    ])
+    .to_string();
+    let fields = server
+        .post("/v1/models/santander/predict", list)
+        .wrong_fields();
     assert_eq!(fields.len(), 6);
-    assert!(fields.iter().all(|field| field.starts_with("[1].")), "{fields:?}");
+    assert!(
+        fields.iter().all(|field| field.starts_with("[1].")),
+        "{fields:?}"
+    );
 }
 
 #[test]
@@ -179,7 +218,14 @@ fn each_kind_of_bad_body_has_its_status() {
         ("a number", b"1".to_vec(), 400),
         ("NaN", with("326124.9", "NaN"), 400),
         ("Infinity", with("326124.9", "Infinity"), 400),
-        ("not UTF-8", with("MADRID", "\u{0}").iter().map(|b| if *b == 0 { 0xff } else { *b }).collect(), 400),
+        (
+            "not UTF-8",
+            with("MADRID", "\u{0}")
+                .iter()
+                .map(|b| if *b == 0 { 0xff } else { *b })
+                .collect(),
+            400,
+        ),
         ("deep", deep, 400),
         ("1e999", with("326124.9", "1e999"), 422),
         ("-1e999", with("326124.9", "-1e999"), 422),
@@ -187,10 +233,22 @@ fn each_kind_of_bad_body_has_its_status() {
         ("not whole", with("\"age\": 56", "\"age\": 56.5"), 422),
         ("a boolean", with("\"age\": 56", "\"age\": true"), 422),
         ("null", with("\"age\": 56", "\"age\": null"), 422),
-        ("doubled key", with("\"age\": 56", "\"age\": 56, \"age\": 57"), 422),
+        (
+            "doubled key",
+            with("\"age\": 56", "\"age\": 56, \"age\": 57"),
+            422,
+        ),
         ("unknown category", with("\"V\"", "\"W\""), 422),
-        ("unknown field", with("\"age\": 56", "\"age\": 56, \"edad\": 57"), 422),
-        ("nested", with("\"age\": 56", "\"age\": {\"years\": 56}"), 422),
+        (
+            "unknown field",
+            with("\"age\": 56", "\"age\": 56, \"edad\": 57"),
+            422,
+        ),
+        (
+            "nested",
+            with("\"age\": 56", "\"age\": {\"years\": 56}"),
+            422,
+        ),
         ("no record", b"[]".to_vec(), 422),
         ("null allowed", with("326124.9", "null"), 200),
         ("whole as float", with("\"age\": 56", "\"age\": 56.0"), 200),
@@ -199,7 +257,11 @@ fn each_kind_of_bad_body_has_its_status() {
         let answer = server.post("/predict", &body);
         assert_eq!(answer.status, status, "{name}: {}", answer.text());
         if status != 200 {
-            let code = if status == 400 { "MALFORMED_REQUEST" } else { "VALIDATION_ERROR" };
+            let code = if status == 400 {
+                "MALFORMED_REQUEST"
+            } else {
+                "VALIDATION_ERROR"
+            };
             assert_eq!(answer.error_code(), code, "{name}");
         }
     }
@@ -208,7 +270,9 @@ fn each_kind_of_bad_body_has_its_status() {
 #[test]
 fn errors_never_repeat_what_was_sent() {
     let server = Server::start();
-    let body = REQUEST.replace("\"V\"", "\"canary-7261\"").replace("56", "\"canary-7261\"");
+    let body = REQUEST
+        .replace("\"V\"", "\"canary-7261\"")
+        .replace("\"age\": 56", "\"age\": \"canary-7261\"");
     let answer = server.post("/predict", body);
     assert_eq!(answer.status, 422);
     assert!(!answer.text().contains("canary-7261"), "{}", answer.text());
@@ -220,13 +284,24 @@ fn wrong_kinds_of_body_are_415() {
     let send = |headers: &[(&str, &str)]| {
         let mut all = vec![("X-API-Key", server.key.as_str())];
         all.extend(headers);
-        server.connect().send("POST", "/predict", &all, REQUEST.as_bytes())
+        server
+            .connect()
+            .send("POST", "/predict", &all, REQUEST.as_bytes())
     };
-    assert_eq!(send(&[("Content-Type", "application/x-www-form-urlencoded")]).status, 415);
-    assert_eq!(send(&[("Content-Type", "text/csv")]).error_code(), "UNSUPPORTED_MEDIA_TYPE");
+    assert_eq!(
+        send(&[("Content-Type", "application/x-www-form-urlencoded")]).status,
+        415
+    );
+    assert_eq!(
+        send(&[("Content-Type", "text/csv")]).error_code(),
+        "UNSUPPORTED_MEDIA_TYPE"
+    );
     let json = ("Content-Type", "application/json");
     assert_eq!(send(&[json, ("Content-Encoding", "gzip")]).status, 415);
-    assert_eq!(send(&[("Content-Type", "application/json; charset=utf-8")]).status, 200);
+    assert_eq!(
+        send(&[("Content-Type", "application/json; charset=utf-8")]).status,
+        200
+    );
     assert_eq!(send(&[]).status, 200);
 }
 
@@ -238,8 +313,16 @@ fn lists_have_a_limit() {
         json!({"features": vec![row; n]}).to_string()
     };
     let ok = server.post("/v1/models/mean-score/predict", list(1000));
-    assert_eq!(ok.json()["predictions"].as_array().map(Vec::len), Some(1000));
-    assert_eq!(server.post("/v1/models/mean-score/predict", list(1001)).status, 422);
+    assert_eq!(
+        ok.json()["predictions"].as_array().map(Vec::len),
+        Some(1000)
+    );
+    assert_eq!(
+        server
+            .post("/v1/models/mean-score/predict", list(1001))
+            .status,
+        422
+    );
 }
 
 #[test]
@@ -250,7 +333,11 @@ fn unknown_models_and_versions_are_404() {
         "/v1/models/santander/versions/9/predict",
         "/v1/models/santander%2F1/predict",
     ] {
-        assert_eq!(server.post(path, REQUEST).error_code(), "NOT_FOUND", "{path}");
+        assert_eq!(
+            server.post(path, REQUEST).error_code(),
+            "NOT_FOUND",
+            "{path}"
+        );
     }
 }
 
@@ -259,7 +346,10 @@ fn models_are_listed_with_their_schemas() {
     let server = Server::start();
     let list = server.get("/v1/models").json();
     let text = list["data"].to_string();
-    assert!(text.contains("santander") && text.contains("mean-score"), "{text}");
+    assert!(
+        text.contains("santander") && text.contains("mean-score"),
+        "{text}"
+    );
     for path in ["/v1/models/santander", "/v1/models/santander/versions/1"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
@@ -268,9 +358,15 @@ fn models_are_listed_with_their_schemas() {
     assert_eq!(schema["properties"]["age"]["maximum"], 130, "{schema}");
     assert_eq!(schema["properties"]["sexo"]["enum"], json!(["H", "V"]));
     let tag = answer.header("etag").expect("a tag").to_owned();
-    let headers = [("X-API-Key", server.key.as_str()), ("If-None-Match", tag.as_str())];
+    let headers = [
+        ("X-API-Key", server.key.as_str()),
+        ("If-None-Match", tag.as_str()),
+    ];
     let path = "/v1/models/santander/schema";
-    assert_eq!(server.connect().send("GET", path, &headers, b"").status, 304);
+    assert_eq!(
+        server.connect().send("GET", path, &headers, b"").status,
+        304
+    );
 }
 
 #[test]
@@ -283,10 +379,18 @@ fn bad_lines_are_reported_by_number_and_the_rest_goes_on() {
         .spawn()
         .expect("starts");
     let input = b"[0.5, 1.2, -0.3, 0.8]\n[1, 2]\nnonsense\n\xff\xfe\n{\"f0\": 2, \"f1\": 1.5, \"f2\": 3, \"f3\": 2.5}\n";
-    child.stdin.take().expect("piped").write_all(input).expect("written");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(input)
+        .expect("written");
     let output = child.wait_with_output().expect("ends");
     assert_eq!(output.status.code(), Some(1));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert_eq!(out.lines().count(), 2, "{out}");
     for line in ["line 2:", "line 3:", "line 4:", "3 lines"] {
         assert!(err.contains(line), "{line} is not in {err}");

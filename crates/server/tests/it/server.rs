@@ -13,13 +13,19 @@ use crate::client::{Answer, Connection};
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the repository")
 }
 
 /// The binary, with no settings of this machine around it.
 pub(crate) fn auspex() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_auspex"));
-    command.env_clear().current_dir(repository()).stdin(Stdio::null());
+    command
+        .env_clear()
+        .current_dir(repository())
+        .stdin(Stdio::null());
     command
 }
 
@@ -62,7 +68,13 @@ impl Server {
             panic!("no greeting; the log: {}", log.join().expect("read"));
         };
         let key = std::fs::read_to_string(folder.path().join("admin.key")).expect("a key");
-        Self { address, folder, key: key.trim().to_owned(), child, log: Some(log) }
+        Self {
+            address,
+            folder,
+            key: key.trim().to_owned(),
+            child,
+            log: Some(log),
+        }
     }
 
     pub(crate) fn connect(&self) -> Connection {
@@ -70,7 +82,8 @@ impl Server {
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
-        self.connect().send("GET", path, &[("X-API-Key", &self.key)], b"")
+        self.connect()
+            .send("GET", path, &[("X-API-Key", &self.key)], b"")
     }
 
     pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
@@ -93,7 +106,10 @@ impl Server {
 
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill");
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &id])
+            .status()
+            .expect("kill");
         assert!(sent.success());
     }
 
@@ -139,7 +155,11 @@ fn greeting(child: &mut Child) -> Option<SocketAddr> {
 }
 
 /// Asks until `wanted` is true; how long that took.
-pub(crate) fn eventually(limit: Duration, what: &str, mut wanted: impl FnMut() -> bool) -> Duration {
+pub(crate) fn eventually(
+    limit: Duration,
+    what: &str,
+    mut wanted: impl FnMut() -> bool,
+) -> Duration {
     let start = Instant::now();
     while !wanted() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");

@@ -1,0 +1,205 @@
+//! The edge around handlers that misbehave, which the program itself has none of.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+
+use auspex_kernel::{Credential, Scope, ScopeSet};
+use axum::routing::get;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::AccessLog;
+use crate::metrics::RouteMetrics;
+use crate::reports::Reports;
+
+/// Knows one key, `good`.
+struct OneKey;
+
+impl Authenticate for OneKey {
+    fn authenticate(&self, credential: Credential<'_>, _: Timestamp) -> Option<Arc<Caller>> {
+        let Credential::Token(token) = credential;
+        (token == b"good").then(|| {
+            Arc::new(Caller {
+                subject: "key:1".into(),
+                scopes: ScopeSet::from_iter([Scope::Predict]),
+                quota_key: 1,
+                expires_at: None,
+            })
+        })
+    }
+}
+
+fn edge(reports: Option<Reports>) -> Edge {
+    let handlers = axum::Router::new()
+        .route(
+            "/panic",
+            get(async || -> &'static str { panic!("a broken invariant") }),
+        )
+        .route("/hang", get(std::future::pending::<&'static str>))
+        .route("/scoped", get(async || "scoped"))
+        .route("/anyone", get(async || "anyone"));
+    let document = json!({"paths": {
+        "/panic": {"get": {"security": []}},
+        "/hang": {"get": {"security": []}},
+        "/scoped": {"get": {"security": [{"bearer": ["predict"]}]}},
+        "/forbidden": {"get": {"security": [{"bearer": ["audit:read"]}]}},
+        "/anyone": {"get": {"security": [{"bearer": []}]}},
+    }});
+    Edge {
+        routes: RouteTable::new(&document, &[], |_, _| RouteMetrics::default()).expect("valid"),
+        handlers,
+        identity: Arc::new(OneKey),
+        callers: SlidingWindow::new(3, 10, 100),
+        addresses: SlidingWindow::new(5, 10, 100),
+        clock: Clock::manual(Timestamp(1_769_335_200_000_000)),
+        observers: Observers {
+            access_log: AccessLog::Off,
+            unmatched: RouteMetrics::default(),
+            traces: None,
+            reports,
+        },
+        headers: headers::Fixed::new(true),
+        limits: Limits {
+            body_bytes_max: 100,
+            body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(60),
+            public_authority: "models.example.org".into(),
+        },
+    }
+}
+
+async fn ask(edge: &Edge, path: &str, key: Option<&str>) -> (u16, http::HeaderMap, Value) {
+    let mut request = Request::get(path).header("host", "x");
+    if let Some(key) = key {
+        request = request.header("x-api-key", key);
+    }
+    let request = request.body(Body::empty()).expect("valid");
+    let (parts, body) = edge
+        .handle(request, Ipv4Addr::LOCALHOST.into())
+        .await
+        .into_parts();
+    let bytes = body.collect().await.expect("a body").to_bytes();
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    (parts.status.as_u16(), parts.headers, body)
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_envelope_without_its_message() {
+    let edge = edge(None);
+    let (status, headers, body) = ask(&edge, "/panic", None).await;
+    assert_eq!((status, &body["error"]["code"]), (500, &json!("INTERNAL")));
+    assert_eq!(
+        body["error"]["request_id"],
+        headers["x-request-id"].to_str().expect("ASCII")
+    );
+    assert!(!body.to_string().contains("invariant"));
+    assert_eq!(headers["strict-transport-security"], "max-age=31536000");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_never_answers_is_503() {
+    let (status, headers, body) = ask(&edge(None), "/hang", None).await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (503, &json!("UNAVAILABLE"))
+    );
+    assert!(headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn routes_ask_for_what_they_declare() {
+    let edge = edge(None);
+    assert_eq!(ask(&edge, "/anyone", Some("good")).await.0, 200);
+    assert_eq!(ask(&edge, "/scoped", Some("good")).await.0, 200);
+    let (status, _, body) = ask(&edge, "/forbidden", Some("good")).await;
+    assert_eq!(status, 403);
+    assert!(body.to_string().contains("audit:read"), "{body}");
+    assert_eq!(ask(&edge, "/anyone", None).await.0, 401);
+    assert_eq!(ask(&edge, "/scoped", Some("bad")).await.0, 401);
+}
+
+#[tokio::test]
+async fn limits_free_with_the_clock() {
+    let edge = edge(None);
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(ask(&edge, "/scoped", Some("good")).await.0);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    edge.clock.advance(Duration::from_secs(9));
+    assert_eq!(ask(&edge, "/scoped", Some("good")).await.0, 429);
+    edge.clock.advance(Duration::from_millis(1_160));
+    assert_eq!(ask(&edge, "/scoped", Some("good")).await.0, 200);
+}
+
+/// What stands earlier decides: an unknown path is 404 for a stranger over his limit too.
+#[tokio::test]
+async fn the_order_is_route_then_address_then_key_then_quota_then_scope() {
+    let edge = edge(None);
+    for _ in 0..5 {
+        assert_eq!(ask(&edge, "/scoped", Some("bad")).await.0, 401);
+    }
+    assert_eq!(ask(&edge, "/nowhere", Some("bad")).await.0, 404);
+    assert_eq!(ask(&edge, "/scoped", Some("bad")).await.0, 429);
+    let edge = self::edge(None);
+    for status in [403, 403, 403, 429] {
+        assert_eq!(ask(&edge, "/forbidden", Some("good")).await.0, status);
+    }
+}
+
+#[tokio::test]
+async fn internal_errors_are_reported_to_sentry_and_nothing_personal_with_them() {
+    let sentry = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let dsn = format!("http://public@{}/1", sentry.local_addr().expect("bound"));
+    let received = std::thread::spawn(move || {
+        let (mut stream, _) = sentry.accept().expect("a delivery");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("set");
+        let mut text = Vec::new();
+        let mut chunk = [0; 4096];
+        while !text.windows(11).any(|w| w == b"request.id\"") {
+            match stream.read(&mut chunk) {
+                Ok(read) if read > 0 => text.extend_from_slice(&chunk[..read]),
+                _ => break,
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let edge = edge(Some(Reports::new(&dsn, "test").expect("a DSN")));
+    let (status, headers, _) = ask(&edge, "/panic", Some("good")).await;
+    assert_eq!(status, 500);
+    let flushed = tokio::task::spawn_blocking(move || edge.observers.flush());
+    flushed.await.expect("flushed");
+    let text = received.join().expect("received");
+    let id = headers["x-request-id"].to_str().expect("ASCII");
+    for part in ["/api/1/envelope/", "a broken invariant", "GET /panic", id] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(
+        !text.contains("good\"") && !text.contains("127.0.0.1\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_ipv6_network_is_one_address_and_mapped_ipv4_is_ipv4() {
+    let key = |text: &str| address_key(text.parse().expect("an address"));
+    assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
+    assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+    assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
+}
+
+#[test]
+fn retry_after_is_rounded_up_to_whole_seconds() {
+    let decision = Decision {
+        allowed: false,
+        limit: 3,
+        remaining: 0,
+        reset: Timestamp(2_000_001),
+    };
+    let rendered = rate_limited(&decision, Timestamp(0), "x").render(&RequestId::generate());
+    assert_eq!(rendered.headers()[header::RETRY_AFTER], "3");
+}
