@@ -44,6 +44,7 @@ pub(crate) struct Server {
     pub(crate) body_bytes_max: usize,
     pub(crate) body_timeout_ms: u64,
     pub(crate) request_timeout_ms: u64,
+    pub(crate) linger_timeout_ms: u64,
     pub(crate) drain_timeout_ms: u64,
     pub(crate) http2_streams_max: u32,
     pub(crate) rate_limit: RateLimit,

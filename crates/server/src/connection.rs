@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -29,6 +29,9 @@ use tokio::time::Instant;
 use crate::config;
 use crate::edge::Edge;
 
+/// For the peer's part in closing an idle connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Bounds of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
@@ -38,6 +41,8 @@ pub(crate) struct Bounds {
     idle_timeout: Duration,
     /// With requests in flight, for a peer that neither reads nor writes.
     stall_timeout: Duration,
+    /// How long an HTTP/1.1 connection is kept for requests on their way when the server stops.
+    linger_timeout: Duration,
 }
 
 impl Bounds {
@@ -48,11 +53,17 @@ impl Bounds {
             head_timeout: config::ms(server.head_timeout_ms),
             idle_timeout: config::ms(server.idle_timeout_ms),
             stall_timeout: config::ms(server.request_timeout_ms + server.body_timeout_ms),
+            linger_timeout: config::ms(server.linger_timeout_ms),
         }
     }
 }
 
-/// Serves one connection until it ends, breaks a bound, or `stop` turns true and its requests are done.
+/// Serves one connection until it ends, breaks a bound, or `stop` turns true and its requests are
+/// done.
+///
+/// HTTP/2 tells its peer up to which request the connection goes. HTTP/1.1 cannot: closing at once
+/// would lose a request that is on its way. So after `stop` every answer carries `Connection: close`,
+/// and only who stays silent for a while is hung up on.
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: IpAddr,
@@ -79,9 +90,17 @@ pub(crate) async fn serve(
         .http2()
         .max_concurrent_streams(bounds.http2_streams_max)
         .max_header_list_size(u32::try_from(bounds.head_bytes_max).unwrap_or(u32::MAX));
+    let linger_timeout = bounds.linger_timeout;
     let mut connection = pin!(builder.serve_connection(io, service));
-    let mut watch = pin!(Watch::new(activity, bounds).run());
-    let mut asked_to_stop = false;
+    let mut watch = pin!(Watch::new(activity.clone(), bounds).run());
+    let mut goodbye = pin!(async {
+        told(&mut stop).await;
+        activity.stopping.store(true, Ordering::Relaxed);
+        if !activity.http2.load(Ordering::Relaxed) {
+            tokio::time::sleep(linger_timeout).await;
+        }
+    });
+    let mut said_goodbye = false;
     loop {
         tokio::select! {
             biased;
@@ -91,12 +110,12 @@ pub(crate) async fn serve(
                 Verdict::Drop => return,
                 Verdict::Close => {
                     connection.as_mut().graceful_shutdown();
-                    let _ = tokio::time::timeout(Duration::from_secs(5), connection).await;
+                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
                     return;
                 }
             },
-            () = told(&mut stop), if !asked_to_stop => {
-                asked_to_stop = true;
+            () = goodbye.as_mut(), if !said_goodbye => {
+                said_goodbye = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
@@ -122,6 +141,8 @@ struct Activity {
     /// Bytes of a next request have come.
     head_begun: AtomicBool,
     http2: AtomicBool,
+    /// The server is stopping: answers say that they are the last.
+    stopping: AtomicBool,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -268,7 +289,11 @@ impl Service<Request<Incoming>> for Door {
         let in_flight = InFlight::begin(&self.activity, request.version());
         let (edge, peer) = (self.edge.clone(), self.peer);
         Box::pin(async move {
-            let response = edge.handle(request.map(Body::new), peer).await;
+            let mut response = edge.handle(request.map(Body::new), peer).await;
+            if in_flight.is_last() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             Ok(response.map(|body| Counted {
                 body,
                 _in_flight: in_flight,
@@ -287,6 +312,11 @@ impl InFlight {
         }
         activity.begun.fetch_add(1, Ordering::Relaxed);
         Self(activity.clone())
+    }
+
+    /// Whether an HTTP/1.1 connection ends with this answer.
+    fn is_last(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed) && !self.0.http2.load(Ordering::Relaxed)
     }
 }
 
@@ -335,6 +365,7 @@ mod tests {
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(90),
+            linger_timeout: Duration::from_millis(500),
         };
         let watch = Watch::new(activity.clone(), bounds);
         let start = watch.since;

@@ -24,6 +24,11 @@ use crate::metrics::{ConnectionGuard, OpenConnections};
 /// When the process has no descriptor left, accepting again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// When stopping: the queue is empty when nothing came for so long.
+const QUEUE_PAUSE: Duration = Duration::from_millis(10);
+/// A flood of connections does not keep a stopping server open.
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// What every connection needs.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -110,11 +115,14 @@ impl Workers {
                 }
             }
         }
-        while let Ok(Ok((stream, peer))) =
-            tokio::time::timeout(Duration::from_millis(10), listener.accept()).await
-        {
-            self.deal(stream, peer, shared).await;
-        }
+        let queued = async {
+            while let Ok(Ok((stream, peer))) =
+                tokio::time::timeout(QUEUE_PAUSE, listener.accept()).await
+            {
+                self.deal(stream, peer, shared).await;
+            }
+        };
+        let _ = tokio::time::timeout(QUEUE_TIMEOUT, queued).await;
     }
 
     async fn deal(&self, mut stream: tokio::net::TcpStream, peer: SocketAddr, shared: &Shared) {

@@ -70,15 +70,20 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT).expect("connects");
+        Self::try_open(address).expect("connects")
+    }
+
+    /// `None` when nobody listens.
+    pub(crate) fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
         stream.set_read_timeout(Some(TIMEOUT)).expect("set");
         stream.set_write_timeout(Some(TIMEOUT)).expect("set");
         stream.set_nodelay(true).expect("set");
-        Self {
+        Some(Self {
             stream,
             address,
             buffer: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn send(
