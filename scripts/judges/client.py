@@ -257,7 +257,7 @@ def limited(_):
             equal(answer.headers["X-RateLimit-Remaining"], str(left), "remaining")
         answer = api.post(TYPED, records[0])
         refused(answer, 429, "RATE_LIMITED")
-        # The window is counted in 64ths, and the oldest of them is counted whole: 60 s and a little.
+        # The window has 64 parts, of which the oldest counts whole: 60 s and a little.
         true(1 <= int(answer.headers["Retry-After"]) <= 61, f"Retry-After {answer.headers['Retry-After']}")
         reset = int(answer.headers["X-RateLimit-Reset"]) - time.time()
         true(-1 <= reset <= 62, f"reset in {reset} s")
