@@ -25,8 +25,13 @@ pub struct FieldError {
 }
 
 /// An error as the client sees it, and its cause as the log sees it.
+///
+/// Boxed, for a result that is nearly always `Ok` should not be as large as its rare error.
 #[derive(Clone, Debug)]
-pub struct ApiError {
+pub struct ApiError(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
     status: StatusCode,
     code: &'static str,
     message: Cow<'static, str>,
@@ -65,14 +70,14 @@ impl ApiError {
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Inner {
             status,
             code,
             message: message.into(),
             details: Vec::new(),
             headers: HeaderMap::new(),
             cause: None,
-        }
+        }))
     }
 
     /// 400: the request cannot be read at all.
@@ -123,26 +128,24 @@ impl ApiError {
             1 => "1 field is invalid".into(),
             n => format!("{n} fields are invalid"),
         };
-        Self {
-            details,
-            ..Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "VALIDATION_ERROR",
-                message,
-            )
-        }
+        let mut error = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "VALIDATION_ERROR",
+            message,
+        );
+        error.0.details = details;
+        error
     }
 
     /// 500; the cause is logged, not shown.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self {
-            cause: Some(Arc::from(cause.into())),
-            ..Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "INTERNAL",
-                "something failed inside the server; its log has the cause under this request_id",
-            )
-        }
+        let mut error = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            "something failed inside the server; its log has the cause under this request_id",
+        );
+        error.0.cause = Some(Arc::from(cause.into()));
+        error
     }
 
     /// 503 with `Retry-After`.
@@ -154,33 +157,33 @@ impl ApiError {
     /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The code for programs.
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// The message for people.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The wrong fields.
     pub fn details(&self) -> &[FieldError] {
-        &self.details
+        &self.0.details
     }
 
     /// What happened inside, with its chain of sources, for the log.
     pub fn cause(&self) -> Option<String> {
-        let cause = self.cause.as_deref()?;
+        let cause = self.0.cause.as_deref()?;
         let mut text = cause.to_string();
         let mut source = cause.source();
         while let Some(inner) = source {
@@ -195,14 +198,14 @@ impl ApiError {
     pub fn render(&self, request_id: &RequestId) -> Response {
         let envelope = Envelope {
             error: EnvelopeError {
-                code: self.code,
-                message: self.message.clone(),
-                details: self.details.clone(),
+                code: self.0.code,
+                message: self.0.message.clone(),
+                details: self.0.details.clone(),
                 request_id: request_id.as_str().to_owned(),
             },
         };
-        let mut response = (self.status, axum::Json(envelope)).into_response();
-        response.headers_mut().extend(self.headers.clone());
+        let mut response = (self.0.status, axum::Json(envelope)).into_response();
+        response.headers_mut().extend(self.0.headers.clone());
         response
     }
 }
@@ -210,7 +213,7 @@ impl ApiError {
 /// Leaves the error in the response's extensions, for the edge to render.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
         response
     }
