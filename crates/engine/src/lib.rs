@@ -138,7 +138,9 @@ pub fn load_bytes(
     // Formats are told apart by how their files begin.
     let engine = match bytes.trim_ascii_start().first() {
         Some(b'{') => xgboost::load(bytes, options),
-        Some(_) => Err(document::Fault::new("not a model file of a known format")),
+        Some(_) => Err(document::Fault::new(
+            "not a model file of a known format; XGBoost's UBJSON and JSON are read",
+        )),
         None => Err(document::Fault::new("the file is empty")),
     };
     engine.map_err(|fault| LoadError {

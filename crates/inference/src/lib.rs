@@ -215,13 +215,9 @@ impl Inference {
         self.default.map(|index| &self.models[index])
     }
 
-    /// Adds `auspex_predictions_total{model,version}`.
+    /// Adds `predictions_total{model,version}`, under the registry's prefix.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        registry.register(
-            "auspex_predictions",
-            "Rows predicted",
-            self.predictions.clone(),
-        );
+        registry.register("predictions", "Rows predicted", self.predictions.clone());
     }
 
     /// Reads a body, predicts, and writes the answer.

@@ -17,7 +17,7 @@ use crate::validate::{Errors, Reader, Refusal, WHOLE_BODY, check_syntax, items, 
 /// The file beside the model.
 const MANIFEST: &str = "model.toml";
 /// How a file that may be a model ends.
-const EXTENSIONS: &[&str] = &["ubj", "json", "txt", "model", "bin", "onnx", "cbm"];
+const EXTENSIONS: [&str; 2] = ["ubj", "json"];
 
 /// Names the package and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -407,7 +407,7 @@ fn model_file(folder: &Path) -> Result<PathBuf, String> {
         [one] => Ok(one.clone()),
         [] => Err(format!(
             "there is no model file in it; put one there as model.{}",
-            EXTENSIONS.join("|")
+            EXTENSIONS.join(" or model.")
         )),
         [first, second, ..] => Err(format!(
             "there is more than one model file in it ({} and {}); keep one",

@@ -6,6 +6,7 @@
 //! transaction begins IMMEDIATE, for a deferred one that reads first fails under contention.
 
 use std::future::Future;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -74,7 +75,7 @@ impl Db {
         let (read, write) = match url.strip_prefix("sqlite:") {
             Some(path) => {
                 let folder = Path::new(path).parent().unwrap_or(Path::new("."));
-                std::fs::create_dir_all(folder).map_err(|cause| DbError::Folder {
+                make_private_folder(folder).map_err(|cause| DbError::Folder {
                     folder: folder.into(),
                     cause,
                 })?;
@@ -176,6 +177,17 @@ impl Db {
             seen: None,
         })
     }
+}
+
+/// Makes a folder, with those above it, that only its owner may enter.
+///
+/// # Errors
+/// What the operating system says.
+pub fn make_private_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
 }
 
 /// Notices writes of other connections and processes, by SQLite's `data_version`, which is counted

@@ -161,7 +161,13 @@ fn operations(config: &Config, inference: &Arc<Inference>) -> Document {
         document.merge(part);
     }
     document.info.version = env!("CARGO_PKG_VERSION").into();
-    document.servers = Some(vec![utoipa::openapi::Server::new(config.public_url())]);
+    // Without a public URL the document holds for whatever address it was fetched from.
+    let server = match config.server.public_url.as_str() {
+        "" => "/".to_owned(),
+        _ => config.public_url(),
+    };
+    document.servers = Some(vec![utoipa::openapi::Server::new(server)]);
+    document.info.license = None;
     document
 }
 

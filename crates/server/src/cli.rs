@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Migrate,
     /// Read JSON Lines from standard input, write a prediction for each to standard output
     Predict {
-        /// A package (folder with model.toml) or a bare model file
+        /// A folder with a model file (and perhaps model.toml), or the model file itself
         #[arg(value_name = "MODEL_PACKAGE")]
         package: PathBuf,
     },
@@ -83,7 +83,7 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Measure what a model costs on this machine
     Bench {
-        /// A package (folder with model.toml) or a bare model file
+        /// A folder with a model file (and perhaps model.toml), or the model file itself
         #[arg(value_name = "MODEL_PACKAGE")]
         package: PathBuf,
         /// Print JSON
@@ -113,7 +113,7 @@ pub(crate) enum Command {
 pub(crate) enum ModelsCommand {
     /// Load a package, print its schema and engine, run its examples
     Check {
-        /// A package (folder with model.toml) or a bare model file
+        /// A folder with a model file (and perhaps model.toml), or the model file itself
         #[arg(value_name = "MODEL_PACKAGE")]
         package: PathBuf,
     },

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Gives memory back after a flood, and costs less a request than the C library's.
+/// Gives memory back after a flood of connections; the C library's keeps what it had at the peak.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -96,7 +96,12 @@ async fn open_identity(
     if migrate {
         Identity::migrate(&db).await?;
     }
-    let identity = Identity::open(db.clone(), clock.clone()).await?;
+    let identity = Identity::open(db.clone(), clock.clone())
+        .await
+        .map_err(|error| {
+            let hint = "; bring the database up to date with `auspex migrate`";
+            format!("{error}{}", if migrate { "" } else { hint })
+        })?;
     Ok((db, identity))
 }
 

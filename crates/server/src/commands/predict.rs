@@ -21,7 +21,9 @@ pub(super) fn run(path: &Path) -> Outcome {
     let mut progress = Progress::new();
     match predict(&package, input, output, &mut progress) {
         Ok(0) => Ok(ExitCode::SUCCESS),
-        Ok(bad) => Err(Failure::from(format!("{bad} lines could not be predicted"))),
+        Ok(bad) => Err(Failure::from(format!(
+            "lines that could not be predicted: {bad}"
+        ))),
         // The reader of our output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::from(format!("cannot go on: {error}"))),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use auspex_identity::Secret;
 use auspex_inference::Inference;
 use auspex_kernel::Clock;
+use auspex_kernel::db::make_private_folder;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -117,7 +118,7 @@ fn raise_descriptor_limit(connections_max: usize) {
 /// One server a data folder: two would both believe to be the only writer.
 fn lock(data_dir: &Path) -> Result<File, Failure> {
     let shown = data_dir.display();
-    std::fs::create_dir_all(data_dir).map_err(|e| {
+    make_private_folder(data_dir).map_err(|e| {
         format!("cannot make the data folder {shown}: {e}; name another with --data-dir")
     })?;
     let file = OpenOptions::new()

@@ -2,8 +2,8 @@
 //!
 //! One service of small steps instead of a stack of layers, for boxing a future per layer costs six
 //! times the work itself. The order, from outer to inner: request id → access log, trace, metrics →
-//! catch panic → route (404, 405, scope) → body limit → deadline → address limit → authentication →
-//! caller limit → handler.
+//! catch panic → route (404, 405) → body limit → address limit → authentication → caller limit →
+//! scope → deadline → handler.
 
 mod access;
 mod credentials;
@@ -84,7 +84,7 @@ impl Edge {
     /// Answers one request. Never fails, never panics.
     pub(crate) async fn handle(&self, request: Request<Body>, peer: IpAddr) -> Response {
         let started = Instant::now();
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let id = parts
             .headers
             .get(&X_REQUEST_ID)
@@ -100,22 +100,10 @@ impl Edge {
             caller: None,
             quota: None,
         };
-        let mut response = match self.admit(&parts, peer, &mut passage) {
-            Ok(()) => {
-                parts.extensions.insert(id.clone());
-                if let Some(caller) = &passage.caller {
-                    parts.extensions.insert(caller.clone());
-                }
-                self.run(Request::from_parts(parts, self.bounded(body)))
-                    .await
-            }
-            Err(error) => {
-                // A sender still writing would see a reset connection instead of this answer.
-                if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
-                    body::drain(self.bounded(body)).await;
-                }
-                error.into_response()
-            }
+        let passing = self.pass(Request::from_parts(parts, body), peer, &id, &mut passage);
+        let mut response = match AssertUnwindSafe(passing).catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => ApiError::internal(panic_message(&*panic)).into_response(),
         };
 
         let error = response.extensions_mut().remove::<ApiError>();
@@ -153,6 +141,29 @@ impl Edge {
         ))
     }
 
+    async fn pass<'e>(
+        &'e self,
+        request: Request<Body>,
+        peer: IpAddr,
+        id: &RequestId,
+        passage: &mut Passage<'e>,
+    ) -> Response {
+        let (mut parts, body) = request.into_parts();
+        if let Err(error) = self.admit(&parts, peer, passage) {
+            // A sender still writing would see a reset connection instead of this answer.
+            if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
+                body::drain(self.bounded(body)).await;
+            }
+            return error.into_response();
+        }
+        parts.extensions.insert(id.clone());
+        if let Some(caller) = &passage.caller {
+            parts.extensions.insert(caller.clone());
+        }
+        self.run(Request::from_parts(parts, self.bounded(body)))
+            .await
+    }
+
     /// Decides whether the request may reach its handler.
     fn admit<'e>(
         &'e self,
@@ -172,30 +183,15 @@ impl Edge {
             passage.quota = Some(left);
             return Err(rate_limited(&left, now, "this address"));
         }
-        let Some(credential) = credentials::find(&parts.headers)? else {
-            let taken = self.addresses.take(address, now);
-            passage.quota = Some(taken);
-            return match route.access {
-                Access::Public => Ok(()),
-                _ => Err(ApiError::unauthenticated(
-                    "send an API key as X-API-Key, or as Authorization: Bearer",
-                )),
-            };
-        };
-        credentials::check_origin(
-            &parts.headers,
-            parts.uri.authority(),
-            &self.limits.public_authority,
-        )?;
         if route.access == Access::Public {
-            passage.quota = Some(self.addresses.take(address, now));
-            return Ok(());
+            return self.charge_address(address, now, passage);
         }
-        let Some(caller) = self.identity.authenticate(credential, now) else {
-            passage.quota = Some(self.addresses.take(address, now));
-            return Err(ApiError::unauthenticated(
-                "the key is unknown, revoked or expired",
-            ));
+        let caller = match self.identify(parts, now) {
+            Ok(caller) => caller,
+            Err(error) => {
+                self.charge_address(address, now, passage)?;
+                return Err(error);
+            }
         };
         let taken = self.callers.take(caller.quota_key, now);
         passage.quota = Some(taken);
@@ -210,6 +206,32 @@ impl Edge {
             ))),
             Access::Scope(_) | Access::Caller | Access::Public => Ok(()),
         }
+    }
+
+    /// Counts an anonymous or refused request.
+    fn charge_address(
+        &self,
+        address: u64,
+        now: Timestamp,
+        passage: &mut Passage<'_>,
+    ) -> Result<(), ApiError> {
+        let taken = self.addresses.take(address, now);
+        passage.quota = Some(taken);
+        if taken.allowed {
+            return Ok(());
+        }
+        Err(rate_limited(&taken, now, "this address"))
+    }
+
+    fn identify(&self, parts: &Parts, now: Timestamp) -> Result<Arc<Caller>, ApiError> {
+        let credential = credentials::find(&parts.headers)?.ok_or_else(|| {
+            ApiError::unauthenticated("send an API key as X-API-Key, or as Authorization: Bearer")
+        })?;
+        let public = &self.limits.public_authority;
+        credentials::check_origin(&parts.headers, parts.uri.authority(), public)?;
+        self.identity
+            .authenticate(credential, now)
+            .ok_or_else(|| ApiError::unauthenticated("the key is unknown, revoked or expired"))
     }
 
     /// Refuses by `Content-Length` what would be refused anyway after reading it.
@@ -228,14 +250,9 @@ impl Edge {
     async fn run(&self, request: Request<Body>) -> Response {
         // An axum router is always ready.
         let handler = self.handlers.clone().call(request);
-        let guarded = timeout::Lazy::new(
-            AssertUnwindSafe(handler).catch_unwind(),
-            self.limits.request_timeout,
-        );
-        match guarded.await {
-            Some(Ok(Ok(response))) => response,
-            Some(Ok(Err(never))) => match never {},
-            Some(Err(panic)) => ApiError::internal(panic_message(&*panic)).into_response(),
+        match timeout::Lazy::new(handler, self.limits.request_timeout).await {
+            Some(Ok(response)) => response,
+            Some(Err(never)) => match never {},
             None => ApiError::unavailable(
                 format!(
                     "no answer within {} ms",

@@ -118,10 +118,16 @@ fn wrong_keys_are_limited_by_address_and_good_ones_are_not_charged() {
     for _ in 0..30 {
         assert_eq!(server.get("/v1/models").status, 200);
     }
-    let wrong = |_| {
+    let refused = [
+        ("X-API-Key", "x"),
+        ("Authorization", "Basic YTpi"),
+        ("Authorization", ""),
+        ("X-Nothing", ""),
+    ];
+    let wrong = |i: usize| {
         server
             .connect()
-            .send("GET", "/v1/models", &[("X-API-Key", "x")], b"")
+            .send("GET", "/v1/models", &[refused[i % 4]], b"")
             .status
     };
     let answers: Vec<u16> = (0..12).map(wrong).collect();

@@ -56,7 +56,7 @@ fn metrics_count_requests_by_route_and_predictions_by_model() {
         r#"auspex_predictions_total{model="santander",version="1"} 3"#,
         r#"auspex_http_requests_total{route="(none)",method="(any)",status="4xx"} 1"#,
     ] {
-        assert!(text.contains(line), "{line} is not in {text}");
+        assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
     }
     assert!(!text.contains("secret-customer-path"));
     assert!(text.ends_with("# EOF\n"));
@@ -155,7 +155,12 @@ fn a_dead_collector_disturbs_no_request() {
     let server = Server::start_with(&[("AUSPEX__TELEMETRY__OTLP_ENDPOINT", endpoint)]);
     assert_eq!(server.post("/predict", REQUEST).status, 200);
     server.signal("TERM");
-    assert_eq!(server.wait(Duration::from_secs(15)).0.code(), Some(0));
+    let (status, log) = server.wait(Duration::from_secs(15));
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        log.contains("opentelemetry"),
+        "the failed delivery is logged: {log}"
+    );
 }
 
 /// Takes one HTTP request and answers it 200.

@@ -392,7 +392,7 @@ fn bad_lines_are_reported_by_number_and_the_rest_goes_on() {
         String::from_utf8_lossy(&output.stderr),
     );
     assert_eq!(out.lines().count(), 2, "{out}");
-    for line in ["line 2:", "line 3:", "line 4:", "3 lines"] {
+    for line in ["line 2:", "line 3:", "line 4:", "predicted: 3"] {
         assert!(err.contains(line), "{line} is not in {err}");
     }
 }
