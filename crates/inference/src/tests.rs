@@ -444,7 +444,7 @@ async fn rows_are_counted() {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
     assert!(
-        text.contains("auspex_predictions_total{model=\"kitchen\",version=\"1\"} 7"),
+        text.contains("predictions_total{model=\"kitchen\",version=\"1\"} 7"),
         "{text}"
     );
 }
