@@ -75,9 +75,15 @@ impl Identity {
     /// Makes a key named `admin` with every scope if the database has never had a key. Of several
     /// processes that start at once exactly one gets it.
     ///
+    /// `keep` is given the secret before the key exists, so that a key whose secret nobody has
+    /// cannot come about: if it fails, no key is made.
+    ///
     /// # Errors
-    /// [`IdentityError::Database`], [`IdentityError::Randomness`].
-    pub async fn bootstrap(&self) -> Result<Option<NewKey>, IdentityError> {
+    /// [`IdentityError::Database`], also with the error of `keep`, [`IdentityError::Randomness`].
+    pub async fn bootstrap(
+        &self,
+        keep: impl FnOnce(&Secret) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<Option<NewKey>, IdentityError> {
         let has_keys = self
             .db
             .read(|connection| Box::pin(store::has_keys(connection)));
@@ -87,22 +93,22 @@ impl Identity {
             return Ok(None);
         }
         let new = self.draw_key(BOOTSTRAP_NAME, ScopeSet::all(), None)?;
-        let (key, digest) = (new.key.clone(), new.secret.digest());
         let made = self
             .db
             .write(move |transaction| {
                 Box::pin(async move {
                     store::lock_keys(transaction).await?;
                     if store::has_keys(transaction).await? {
-                        return Ok(false);
+                        return Ok(None);
                     }
-                    add(transaction, &key, &digest).await?;
-                    Ok(true)
+                    add(transaction, &new.key, &new.secret.digest()).await?;
+                    keep(&new.secret).map_err(|error| DbErr::Custom(error.to_string()))?;
+                    Ok(Some(new))
                 })
             })
             .await?;
         self.put_in_force().await;
-        Ok(made.then_some(new))
+        Ok(made)
     }
 
     /// Makes a key. `name` is 1 to 100 printable characters, not blank; `expires_at` lies in the

@@ -17,8 +17,9 @@ use crate::{Identity, IdentityError};
 const ROUND: Duration = Duration::from_millis(250);
 /// A query on a dead connection may never end by itself; a load of very many keys needs its time.
 const ROUND_MAX: Duration = Duration::from_secs(30);
-/// Every half a minute the keys are loaded without asking: rows changed by hand, or a database
-/// restored from a backup, move no counter.
+/// Every half a minute the keys are loaded without asking: rows changed by hand, or a backup
+/// restored into the open database, need not move the counter. A backup put in the place of a
+/// SQLite file is another matter: that file is lost to this process, and every round says so.
 const ROUNDS_PER_LOAD: u32 = 120;
 
 /// What is known of the database between rounds.
@@ -31,11 +32,12 @@ struct Follower {
 impl Identity {
     /// Keeps the snapshot up to date until `stop` is ready: a key that another process made or
     /// revoked is known here within about a quarter of a second. Database errors are logged once,
-    /// when they begin, and once when they end. Run it on the control runtime.
+    /// when they begin, and once when they end; so is a SQLite file replaced or removed. Run it on
+    /// the control runtime.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut follower = Follower::default();
-        let mut failing = false;
+        let mut health = Health::Followed;
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -47,19 +49,52 @@ impl Identity {
             };
             let outcome = tokio::select! {
                 biased;
-                () = &mut stop => return,
+                () = &mut stop => break,
                 outcome = round => outcome,
             };
-            if let Err(error) = &outcome {
+            if outcome.is_err() {
                 // A new one begins by saying that something changed, so that this is tried again.
                 follower.watch = None;
-                if !failing {
-                    tracing::warn!(%error, "API keys cannot be followed; those known stay in force");
-                }
-            } else if failing {
-                tracing::info!("API keys are followed again");
             }
-            failing = outcome.is_err();
+            let now = Health::of(&outcome);
+            if health != now {
+                log(&outcome, now);
+            }
+            health = now;
+        }
+        if let Some(watch) = follower.watch {
+            watch.close().await;
+        }
+    }
+}
+
+/// How a round ended; a change is logged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Followed,
+    Failing,
+    /// Only a restart helps.
+    Replaced,
+}
+
+impl Health {
+    fn of(outcome: &Result<(), IdentityError>) -> Self {
+        match outcome {
+            Ok(()) => Self::Followed,
+            Err(IdentityError::Database(DbError::Replaced { .. })) => Self::Replaced,
+            Err(_) => Self::Failing,
+        }
+    }
+}
+
+fn log(outcome: &Result<(), IdentityError>, health: Health) {
+    match outcome {
+        Ok(()) => tracing::info!("API keys are followed again"),
+        Err(error) if health == Health::Replaced => {
+            tracing::error!(%error, "API keys cannot be followed; those known stay in force");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "API keys cannot be followed; those known stay in force");
         }
     }
 }

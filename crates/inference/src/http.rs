@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use auspex_kernel::{ApiError, FieldError, RequestId, body};
+use auspex_kernel::{ApiError, RequestId, body, etag};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,7 +16,7 @@ use crate::openapi::{
     PredictBody, PredictErrors, Prediction, PredictionNumbers, ReadErrors, RecordSchema,
     record_document,
 };
-use crate::page::{PageError, PageQuery};
+use crate::page::PageQuery;
 use crate::view::{ModelList, ModelView, VersionView};
 use crate::{Answer, Inference, Model, PredictError, Refusal, Target, Version};
 
@@ -51,9 +50,17 @@ impl Inference {
 impl From<PredictError> for ApiError {
     fn from(error: PredictError) -> Self {
         match error {
-            PredictError::Refused(Refusal::Malformed(message)) => ApiError::malformed(message),
-            PredictError::Refused(Refusal::Invalid(fields)) => ApiError::validation(fields),
+            PredictError::Refused(refusal) => refusal.into(),
             PredictError::Busy(busy) => ApiError::unavailable(busy.to_string(), 1),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed(message) => ApiError::malformed(message),
+            Refusal::Invalid(fields) => ApiError::validation(fields),
         }
     }
 }
@@ -137,7 +144,8 @@ async fn predict_version(
     .await
 }
 
-/// The query of a list. It is for the document: the text itself is read by [`PageQuery`].
+/// The query of a list, in one of three forms: `limit` and `cursor`, `page` and `per_page`, or
+/// `offset` and `limit`. It is for the document: the text itself is read by [`PageQuery`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -145,9 +153,18 @@ struct ListQuery {
     /// Entries a page
     #[param(required = false, minimum = 1, maximum = 1000, default = 100)]
     limit: i32,
-    /// `next_cursor` of the page before
+    /// `next_cursor` of the page before; not together with `page`, `per_page` or `offset`
     #[param(required = false)]
     cursor: String,
+    /// Number of the page; not together with `limit`, `cursor` or `offset`
+    #[param(required = false, minimum = 1, maximum = 1000000000)]
+    page: i32,
+    /// Entries a page; not together with `limit`, `cursor` or `offset`
+    #[param(required = false, minimum = 1, maximum = 1000)]
+    per_page: i32,
+    /// Entries before the page; not together with `cursor`, `page` or `per_page`
+    #[param(required = false, minimum = 0, maximum = 1000000000)]
+    offset: i32,
 }
 
 /// List the models
@@ -163,17 +180,15 @@ async fn list_models(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Query(parameters) = query.map_err(|_| Refused::Query)?;
-    let query = PageQuery::parse(&parameters).map_err(Refused::Page)?;
+    let query = PageQuery::parse(&parameters)?;
     let (page, pagination) = query.cut("/v1/models", inference.models(), Model::name);
-    let next = pagination.links.next.clone();
+    let links = pagination.link_header();
     let data = page
         .iter()
         .map(|model| ModelView::new(&inference, model))
         .collect();
     let mut response = cacheable(&headers, JSON, &ModelList { data, pagination });
-    if let Some(next) = next.and_then(|next| format!("<{next}>; rel=\"next\"").parse().ok()) {
-        response.headers_mut().insert(header::LINK, next);
-    }
+    response.headers_mut().insert(header::LINK, links);
     Ok(response)
 }
 
@@ -288,11 +303,9 @@ enum Refused {
     NoModel,
     /// The model has no such version.
     NoVersion(String),
-    /// The body is encoded thus.
-    Encoded(String),
+    Encoded,
     NotJson,
     Query,
-    Page(PageError),
 }
 
 impl From<Refused> for ApiError {
@@ -308,9 +321,9 @@ impl From<Refused> for ApiError {
             Refused::NoVersion(model) => ApiError::not_found(format!(
                 "{model} has no such version; GET /v1/models/{model} lists those it has"
             )),
-            Refused::Encoded(coding) => ApiError::unsupported_media_type(format!(
-                "{coding} is not read here; send the body as it is"
-            ))
+            Refused::Encoded => ApiError::unsupported_media_type(
+                "that Content-Encoding is not read here; send the body as it is",
+            )
             .with_header(
                 header::ACCEPT_ENCODING,
                 HeaderValue::from_static("identity"),
@@ -319,15 +332,6 @@ impl From<Refused> for ApiError {
                 "the body must be JSON; send it with Content-Type: application/json",
             ),
             Refused::Query => ApiError::malformed("the query cannot be decoded"),
-            Refused::Page(PageError::Cursor) => {
-                ApiError::malformed("cursor is not one that was given out; begin without one")
-            }
-            Refused::Page(PageError::Parameter(field, message)) => {
-                ApiError::validation(vec![FieldError {
-                    field,
-                    message: message.into(),
-                }])
-            }
         }
     }
 }
@@ -336,10 +340,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
     if let Some(coding) = headers.get(header::CONTENT_ENCODING)
         && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
-        return Err(Refused::Encoded(match coding.to_str() {
-            Ok(text) if text.len() <= 32 => format!("Content-Encoding {text}"),
-            _ => "that Content-Encoding".into(),
-        }));
+        return Err(Refused::Encoded);
     }
     match headers.get(header::CONTENT_TYPE) {
         Some(stated) if stated != "application/json" && !is_json(stated) => Err(Refused::NotJson),
@@ -391,19 +392,9 @@ fn find_version<'a>(
 /// A JSON answer with an `ETag`, or 304 when the client has it already.
 fn cacheable<T: Serialize>(headers: &HeaderMap, kind: HeaderValue, value: &T) -> Response {
     let body = serde_json::to_vec(value).expect("views have text keys only");
-    let digest = Sha256::digest(&body);
-    let hex: String = digest
-        .iter()
-        .take(12)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let tag = format!("\"{hex}\"");
-    let is_known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
-        let mut known = value.to_str().unwrap_or_default().split(',').map(str::trim);
-        known.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
-    });
-    let etag = HeaderValue::from_str(&tag).expect("quoted hexadecimal digits");
-    let caching = [(header::ETAG, etag), (header::CACHE_CONTROL, REVALIDATE)];
+    let tag = etag::of(&body);
+    let is_known = etag::is_known(headers, &tag);
+    let caching = [(header::ETAG, tag), (header::CACHE_CONTROL, REVALIDATE)];
     match is_known {
         true => (StatusCode::NOT_MODIFIED, caching).into_response(),
         false => (caching, [(header::CONTENT_TYPE, kind)], body).into_response(),

@@ -123,13 +123,13 @@ pub(crate) struct ReadErrors;
 
 impl IntoResponses for PredictErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&[400, 401, 403, 404, 408, 413, 415, 422, 429, 503])
+        errors(&[400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503])
     }
 }
 
 impl IntoResponses for ReadErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let mut all = errors(&[400, 401, 403, 404, 422, 429]);
+        let mut all = errors(&[400, 401, 403, 404, 422, 429, 500]);
         all.insert(
             "304".into(),
             Response::new("The copy named by If-None-Match is still right").into(),
@@ -159,6 +159,7 @@ fn error(status: u16) -> RefOr<Response> {
             "Some fields are wrong; each one is named",
         ),
         429 => ("RATE_LIMITED", "Too many requests"),
+        500 => ("INTERNAL", "Something failed inside the server"),
         _ => ("UNAVAILABLE", "Too much long work waits already"),
     };
     let details = match status {

@@ -1,70 +1,201 @@
-//! Pages of a list by cursor: the name after which the next page begins.
+//! Pages of a list: by cursor (the name after which the next page begins), by page or by offset.
 //!
-//! A cursor is the URL-safe base64 (RFC 4648 §5, without padding) of a CRC-32 and that name, so
-//! that one which was cut or changed is noticed.
+//! A cursor is the URL-safe base64 (RFC 4648 §5, without padding) of a keyed hash and that name, so
+//! that only those given out are taken. The key is made anew by each process.
 
+use std::ops::RangeInclusive;
+use std::sync::LazyLock;
+
+use axum::http::HeaderValue;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-const LIMIT_MAX: usize = 1000;
-const LIMIT_USUAL: usize = 100;
+use crate::validate::{Errors, Refusal, WHOLE_BODY, shown};
 
-/// Where a page stands in its list.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Pagination {
-    /// The most entries a page has.
-    #[schema(minimum = 1, maximum = 1000)]
-    pub(crate) limit: usize,
-    /// Give this as `cursor` for the next page; null on the last one.
-    pub(crate) next_cursor: Option<String>,
-    /// Relative addresses.
-    pub(crate) links: Links,
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const LIMIT_USUAL: usize = 100;
+const LIMITS: RangeInclusive<usize> = 1..=1000;
+const PLACE_MAX: usize = 1_000_000_000;
+const MAC_BYTES: usize = 12;
+
+const CURSOR: &str = "cursor";
+/// What a query may name besides the cursor, with the allowed numbers.
+const NUMBERS: [(&str, RangeInclusive<usize>); 4] = [
+    ("limit", LIMITS),
+    ("page", 1..=PLACE_MAX),
+    ("per_page", LIMITS),
+    ("offset", 0..=PLACE_MAX),
+];
+
+/// Where a page stands in its list, in the form in which it was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Pagination {
+    Cursor(CursorPagination),
+    Page(PagePagination),
+    Offset(OffsetPagination),
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Links {
+/// By cursor.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CursorPagination {
+    /// The most entries a page has.
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: usize,
+    /// Give this as `cursor` for the next page; null on the last one.
+    next_cursor: Option<String>,
+    links: CursorLinks,
+}
+
+/// Relative addresses.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CursorLinks {
     #[serde(rename = "self")]
     own: String,
-    pub(crate) next: Option<String>,
+    next: Option<String>,
     first: String,
+}
+
+/// By number of the page.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PagePagination {
+    /// Entries of the whole list.
+    total: usize,
+    /// Counted from 1.
+    #[schema(minimum = 1)]
+    page: usize,
+    /// The most entries a page has.
+    #[schema(minimum = 1, maximum = 1000)]
+    per_page: usize,
+    total_pages: usize,
+    links: PageLinks,
+}
+
+/// By number of entries before the page.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OffsetPagination {
+    /// Entries of the whole list.
+    total: usize,
+    /// Entries before the page.
+    offset: usize,
+    /// The most entries a page has.
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: usize,
+    links: PageLinks,
+}
+
+/// Relative addresses.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PageLinks {
+    #[serde(rename = "self")]
+    own: String,
+    first: String,
+    last: String,
+    prev: Option<String>,
+    next: Option<String>,
+}
+
+impl Pagination {
+    /// The value of the `Link` header (RFC 8288).
+    ///
+    /// # Panics
+    /// Never: addresses are made of our paths, digits and base64.
+    pub(crate) fn link_header(&self) -> HeaderValue {
+        let links = match self {
+            Self::Cursor(CursorPagination { links, .. }) => {
+                vec![("first", Some(&links.first)), ("next", links.next.as_ref())]
+            }
+            Self::Page(PagePagination { links, .. })
+            | Self::Offset(OffsetPagination { links, .. }) => vec![
+                ("first", Some(&links.first)),
+                ("last", Some(&links.last)),
+                ("prev", links.prev.as_ref()),
+                ("next", links.next.as_ref()),
+            ],
+        };
+        let links: Vec<String> = links
+            .iter()
+            .filter_map(|(rel, link)| Some(format!("<{}>; rel=\"{rel}\"", (*link)?)))
+            .collect();
+        HeaderValue::try_from(links.join(", ")).expect("ASCII")
+    }
 }
 
 /// What the query asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PageQuery {
-    limit: usize,
-    cursor: Option<String>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum PageError {
-    /// This parameter must be that.
-    Parameter(String, &'static str),
-    /// The cursor is none of ours.
-    Cursor,
+pub(crate) enum PageQuery {
+    Cursor { limit: usize, after: Option<String> },
+    Page { page: usize, per_page: usize },
+    Offset { offset: usize, limit: usize },
 }
 
 impl PageQuery {
     /// From the decoded parameters of a query.
-    pub(crate) fn parse(parameters: &[(String, String)]) -> Result<Self, PageError> {
-        let (mut limit, mut cursor) = (None, None);
+    pub(crate) fn parse(parameters: &[(String, String)]) -> Result<Self, Refusal> {
+        let mut errors = Errors::default();
+        let mut cursor = None;
+        let (mut seen, mut numbers) = ([false; NUMBERS.len()], [None; NUMBERS.len()]);
         for (name, value) in parameters {
-            let refuse = |message| Err(PageError::Parameter(name.clone(), message));
-            match name.as_str() {
-                "limit" if limit.is_some() => return refuse("is given more than once"),
-                "cursor" if cursor.is_some() => return refuse("is given more than once"),
-                "limit" => match value.parse() {
-                    Ok(number @ 1..=LIMIT_MAX) if !value.starts_with('+') => limit = Some(number),
-                    _ => return refuse("must be an integer between 1 and 1000"),
-                },
-                "cursor" => cursor = Some(decode(value).ok_or(PageError::Cursor)?),
-                _ => {}
+            let place = NUMBERS.iter().position(|(known, _)| known == name);
+            match place {
+                // Empty is absent.
+                None if name == CURSOR && value.is_empty() => {}
+                None if name == CURSOR => {
+                    if cursor.replace(value).is_some() {
+                        errors.add(name, "is given more than once");
+                    }
+                }
+                None => errors.add(shown(name), "is not a parameter of this list"),
+                Some(place) if std::mem::replace(&mut seen[place], true) => {
+                    errors.add(name, "is given more than once");
+                }
+                Some(place) => {
+                    let range = &NUMBERS[place].1;
+                    let number = value.parse().ok().filter(|number| range.contains(number));
+                    numbers[place] = number.filter(|_| !value.starts_with('+'));
+                    if numbers[place].is_none() {
+                        let (low, high) = (range.start(), range.end());
+                        let message = format_args!("must be an integer between {low} and {high}");
+                        errors.add(name, message);
+                    }
+                }
             }
         }
-        Ok(Self {
-            limit: limit.unwrap_or(LIMIT_USUAL),
-            cursor,
+        let [has_limit, has_page, has_per_page, has_offset] = seen;
+        let by_page = has_page || has_per_page;
+        let mut alone = |given: bool, name: &str, other: &str| {
+            if given {
+                errors.add(name, format_args!("does not go together with {other}"));
+            }
+        };
+        alone(by_page && has_limit, "limit", "page and per_page");
+        alone(by_page && has_offset, "offset", "page and per_page");
+        alone(by_page && cursor.is_some(), CURSOR, "page and per_page");
+        alone(!by_page && has_offset && cursor.is_some(), CURSOR, "offset");
+        errors.finish().map_err(of_query)?;
+        let [limit, page, per_page, offset] = numbers;
+        let limit = limit.unwrap_or(LIMIT_USUAL);
+        if by_page {
+            return Ok(Self::Page {
+                page: page.unwrap_or(1),
+                per_page: per_page.unwrap_or(LIMIT_USUAL),
+            });
+        }
+        if let Some(offset) = offset {
+            return Ok(Self::Offset { offset, limit });
+        }
+        let foreign = || {
+            let message = "cursor is not one that was given out; begin without one";
+            Refusal::Malformed(message.into())
+        };
+        let after = cursor.map(|cursor| decode(cursor).ok_or_else(foreign));
+        Ok(Self::Cursor {
+            limit,
+            after: after.transpose()?,
         })
     }
 
@@ -75,33 +206,111 @@ impl PageQuery {
         all: &'a [T],
         name: impl Fn(&T) -> &str,
     ) -> (&'a [T], Pagination) {
-        let after = self.cursor.as_deref();
-        let begin = after.map_or(0, |after| all.partition_point(|entry| name(entry) <= after));
-        let end = (begin + self.limit).min(all.len());
-        let limit = self.limit;
-        let link = |cursor: Option<&str>| match cursor {
-            Some(cursor) => format!("{path}?limit={limit}&cursor={cursor}"),
-            None => format!("{path}?limit={limit}"),
+        let total = all.len();
+        let slice = |begin: usize, count: usize| {
+            let begin = begin.min(total);
+            &all[begin..(begin + count).min(total)]
         };
-        let next_cursor = (end < all.len()).then(|| encode(name(&all[end - 1])));
-        let links = Links {
-            own: link(after.map(encode).as_deref()),
-            next: next_cursor.as_deref().map(|cursor| link(Some(cursor))),
-            first: link(None),
-        };
-        (
-            &all[begin..end],
-            Pagination {
-                limit,
-                next_cursor,
-                links,
-            },
-        )
+        match self {
+            Self::Cursor { limit, after } => {
+                let after = after.as_deref();
+                let begin =
+                    after.map_or(0, |after| all.partition_point(|entry| name(entry) <= after));
+                let page = slice(begin, *limit);
+                let link = |cursor: Option<&str>| match cursor {
+                    Some(cursor) => format!("{path}?limit={limit}&cursor={cursor}"),
+                    None => format!("{path}?limit={limit}"),
+                };
+                let last = page.last().filter(|_| begin + page.len() < total);
+                let next_cursor = last.map(|entry| encode(name(entry)));
+                let links = CursorLinks {
+                    own: link(after.map(encode).as_deref()),
+                    next: next_cursor.as_deref().map(|cursor| link(Some(cursor))),
+                    first: link(None),
+                };
+                let pagination = Pagination::Cursor(CursorPagination {
+                    limit: *limit,
+                    next_cursor,
+                    links,
+                });
+                (page, pagination)
+            }
+            &Self::Page { page, per_page } => {
+                let total_pages = total.div_ceil(per_page);
+                let last = total_pages.max(1);
+                let link = |page: usize| format!("{path}?page={page}&per_page={per_page}");
+                let links = PageLinks {
+                    own: link(page),
+                    first: link(1),
+                    last: link(last),
+                    prev: (page > 1).then(|| link((page - 1).min(last))),
+                    next: (page < last).then(|| link(page + 1)),
+                };
+                let pagination = Pagination::Page(PagePagination {
+                    total,
+                    page,
+                    per_page,
+                    total_pages,
+                    links,
+                });
+                (
+                    slice((page - 1).saturating_mul(per_page), per_page),
+                    pagination,
+                )
+            }
+            &Self::Offset { offset, limit } => {
+                let last = total.saturating_sub(1) / limit * limit;
+                let link = |offset: usize| format!("{path}?offset={offset}&limit={limit}");
+                let links = PageLinks {
+                    own: link(offset),
+                    first: link(0),
+                    last: link(last),
+                    prev: (offset > 0).then(|| link(offset.saturating_sub(limit).min(last))),
+                    next: (offset + limit < total).then(|| link(offset + limit)),
+                };
+                let pagination = Pagination::Offset(OffsetPagination {
+                    total,
+                    offset,
+                    limit,
+                    links,
+                });
+                (slice(offset, limit), pagination)
+            }
+        }
     }
 }
 
+/// There is no body here.
+fn of_query(mut refusal: Refusal) -> Refusal {
+    if let Refusal::Invalid(errors) = &mut refusal {
+        for error in errors.iter_mut().filter(|error| error.field == WHOLE_BODY) {
+            error.field = "(query)".into();
+        }
+    }
+    refusal
+}
+
+/// SHA-256 over key, name and key, cut short.
+///
+/// The key around the name keeps a hash from being extended. Its comparison need not take constant
+/// time: a forged cursor shows nothing that the list does not, it is just not ours.
+fn mac(name: &str) -> [u8; MAC_BYTES] {
+    static KEY: LazyLock<[u8; 32]> = LazyLock::new(|| {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).expect("the system has random bytes");
+        key
+    });
+    let mut hash = Sha256::new();
+    hash.update(*KEY);
+    hash.update(name);
+    hash.update(*KEY);
+    let mut mac = [0; MAC_BYTES];
+    mac.copy_from_slice(&hash.finalize()[..MAC_BYTES]);
+    mac
+}
+
 fn encode(name: &str) -> String {
-    let mut bytes = crc32fast::hash(name.as_bytes()).to_be_bytes().to_vec();
+    let mut bytes = mac(name).to_vec();
     bytes.extend(name.as_bytes());
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
@@ -125,51 +334,106 @@ fn decode(text: &str) -> Option<String> {
         }
         bytes.extend_from_slice(&bits.to_be_bytes()[1..chunk.len().max(1)]);
     }
-    let (sum, name) = bytes.split_at_checked(4)?;
-    let name = std::str::from_utf8(name).ok()?;
-    (encode(name) == text && sum == crc32fast::hash(name.as_bytes()).to_be_bytes())
-        .then(|| name.to_owned())
+    let name = std::str::from_utf8(bytes.get(MAC_BYTES..)?).ok()?;
+    (encode(name) == text).then(|| name.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
-    fn query(parameters: &[(&str, &str)]) -> Result<PageQuery, PageError> {
-        let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
-        PageQuery::parse(&parameters.iter().map(owned).collect::<Vec<_>>())
+    fn query(text: &str) -> Result<PageQuery, Refusal> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let owned: Vec<_> = pairs.map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+        PageQuery::parse(&owned)
+    }
+
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+    fn page(text: &str) -> (String, serde_json::Value) {
+        let query = query(text).expect("a good query");
+        let (entries, pagination) = query.cut("/x", &ALL, |name| name);
+        let pagination = serde_json::to_value(&pagination).expect("JSON");
+        (entries.concat(), pagination)
     }
 
     #[test]
-    fn pages_follow_each_other_to_the_end() {
-        let all = ["a", "b", "c", "d", "e"];
-        let (mut seen, mut cursor): (Vec<&str>, Option<String>) = (Vec::new(), None);
-        loop {
-            let mut parameters = vec![("limit", "2")];
-            parameters.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
-            let page = query(&parameters).expect("a good query");
-            let (entries, pagination) = page.cut("/x", &all, |name| name);
-            seen.extend(entries);
-            match pagination.next_cursor {
-                Some(next) => cursor = Some(next),
-                None => break,
+    fn pages_follow_each_other_to_the_end_in_every_form() {
+        for begin in ["limit=2&cursor=", "per_page=2", "offset=0&limit=2"] {
+            let (mut seen, mut next) = (String::new(), Some(begin.to_owned()));
+            while let Some(query) = next {
+                let (entries, pagination) = page(&query);
+                seen += &entries;
+                let link = pagination["links"]["next"].as_str();
+                next = link.map(|link| link.strip_prefix("/x?").expect("the path").to_owned());
             }
+            assert_eq!(seen, ALL.concat(), "{begin}");
         }
-        assert_eq!(seen, all);
     }
 
     #[test]
-    fn bad_queries_are_refused() {
-        assert_eq!(query(&[("cursor", "nonsense")]), Err(PageError::Cursor));
-        assert_eq!(query(&[("cursor", "")]), Err(PageError::Cursor));
-        for limit in ["0", "1001", "ten", "", "-1", "+1"] {
-            assert!(
-                matches!(query(&[("limit", limit)]), Err(PageError::Parameter(..))),
-                "{limit}"
+    fn pages_and_offsets_say_where_they_stand() {
+        let (entries, pagination) = page("page=2&per_page=2");
+        let links = json!({
+            "self": "/x?page=2&per_page=2", "first": "/x?page=1&per_page=2",
+            "last": "/x?page=3&per_page=2", "prev": "/x?page=1&per_page=2",
+            "next": "/x?page=3&per_page=2",
+        });
+        let expected =
+            json!({"total": 5, "page": 2, "per_page": 2, "total_pages": 3, "links": links});
+        assert_eq!((entries.as_str(), pagination), ("cd", expected));
+        let (entries, pagination) = page("offset=1&limit=3");
+        let links = json!({
+            "self": "/x?offset=1&limit=3", "first": "/x?offset=0&limit=3",
+            "last": "/x?offset=3&limit=3", "prev": "/x?offset=0&limit=3",
+            "next": "/x?offset=4&limit=3",
+        });
+        let expected = json!({"total": 5, "offset": 1, "limit": 3, "links": links});
+        assert_eq!((entries.as_str(), pagination), ("bcd", expected));
+        for beyond in ["page=1000000000&per_page=1000", "offset=1000000000"] {
+            let (entries, pagination) = page(beyond);
+            assert_eq!(
+                (entries.as_str(), &pagination["links"]["next"]),
+                ("", &json!(null))
             );
+            assert_eq!(pagination["links"]["prev"], pagination["links"]["last"]);
         }
-        assert!(query(&[("limit", "1"), ("limit", "2")]).is_err());
+    }
+
+    #[test]
+    fn bad_queries_are_refused_by_name() {
+        assert!(matches!(
+            query("cursor=nonsense"),
+            Err(Refusal::Malformed(_))
+        ));
+        for (text, names) in [
+            ("limit=0", "limit"),
+            ("limit=1001&page=1", "limit limit"),
+            ("limit=ten", "limit"),
+            ("limit=", "limit"),
+            ("limit=-1", "limit"),
+            ("limit=+1", "limit"),
+            ("page=0&per_page=1001", "page per_page"),
+            ("offset=1000000001", "offset"),
+            ("limit=1&limit=2", "limit"),
+            ("cursor=a&cursor=b", "cursor"),
+            ("sort=name&limit=1&filter=x", "sort filter"),
+            ("page=1&limit=1&offset=0&cursor=a", "limit offset cursor"),
+            ("offset=1&cursor=a", "cursor"),
+        ] {
+            let Err(Refusal::Invalid(errors)) = query(text) else {
+                panic!("{text} is taken");
+            };
+            let found: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+            assert_eq!(found.join(" "), names, "{text}");
+        }
+        let Err(Refusal::Invalid(errors)) = query(&"x&".repeat(200)) else {
+            panic!("taken");
+        };
+        assert_eq!((errors.len(), errors[99].field.as_str()), (100, "(query)"));
     }
 
     proptest! {

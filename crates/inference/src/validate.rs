@@ -3,7 +3,7 @@
 //! It runs only after the fast reader of `plan` gave up. It asks the same [`Field`]s, so it accepts
 //! what that one accepts.
 
-use std::fmt;
+use std::fmt::{self, Display};
 
 use auspex_kernel::FieldError;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -19,6 +19,8 @@ pub(crate) const WHOLE_BODY: &str = "(body)";
 /// As deep as the JSON library itself goes.
 const DEPTH_MAX: usize = 128;
 const NAME_SHOWN_MAX: usize = 64;
+/// More names than this are not compared to find the meant one: it costs more than all the rest.
+const COMPARISONS_MAX: usize = 1024;
 
 /// Why a body is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ impl Reader<'_> {
                     let version: Option<String> = serde_json::from_str(value.get()).ok();
                     if !version.is_some_and(|version| self.versions.contains(&version.as_str())) {
                         let known = self.versions.join(", ");
-                        errors.add(MODEL_VERSION, format!("must be one of {known}"));
+                        errors.add(MODEL_VERSION, format_args!("must be one of {known}"));
                     }
                 }
                 other => errors.add(shown(other), "does not go together with features"),
@@ -100,7 +102,7 @@ impl Reader<'_> {
             match item.get().starts_with('{').then(|| pairs(item.get())) {
                 Some(Ok(pairs)) => self.record(&format!("[{index}]."), &pairs, rows, errors),
                 _ => errors.add(
-                    format!("[{index}]"),
+                    format_args!("[{index}]"),
                     "must be an object with the model's fields",
                 ),
             }
@@ -112,7 +114,10 @@ impl Reader<'_> {
         match count {
             0 => errors.add(field, "must hold at least one instance"),
             n if n > max => {
-                errors.add(field, format!("must hold at most {max} instances, not {n}"));
+                errors.add(
+                    field,
+                    format_args!("must hold at most {max} instances, not {n}"),
+                );
             }
             _ => return true,
         }
@@ -164,13 +169,16 @@ impl Reader<'_> {
                 "values, in the order of the model's schema"
             };
             let count = values.len();
-            errors.add(path, format!("must have {width} {plural}, not {count}"));
+            errors.add(
+                path,
+                format_args!("must have {width} {plural}, not {count}"),
+            );
             return;
         }
         for (index, (field, value)) in self.schema.features.iter().zip(values).enumerate() {
             match code(field, value.get()) {
                 Ok(number) => rows.push(number),
-                Err(message) => errors.add(format!("{path}[{index}]"), message),
+                Err(wrong) => errors.add(format_args!("{path}[{index}]"), wrong),
             }
         }
     }
@@ -184,16 +192,16 @@ impl Reader<'_> {
         errors: &mut Errors,
     ) {
         let features = &self.schema.features;
-        let path = |name: &str| format!("{prefix}{}", shown(name));
         let mut row: Vec<Option<f64>> = vec![None; features.len()];
         let mut seen = vec![false; features.len() + self.schema.unused.len()];
         for (key, value) in pairs {
             let Some(index) = position(self.schema, key) else {
-                errors.add(path(key), unknown(self.schema, key));
+                let hints = errors.count * features.len() < COMPARISONS_MAX;
+                errors.add(path(prefix, key), unknown(self.schema, key, hints));
                 continue;
             };
             if std::mem::replace(&mut seen[index], true) {
-                errors.add(path(key), "is given more than once");
+                errors.add(path(prefix, key), "is given more than once");
                 continue;
             }
             let coded = match features.get(index) {
@@ -203,14 +211,14 @@ impl Reader<'_> {
             match (coded, row.get_mut(index)) {
                 (Ok(number), Some(cell)) => *cell = Some(number),
                 (Ok(_), None) => {}
-                (Err(message), _) => errors.add(path(key), message),
+                (Err(wrong), _) => errors.add(path(prefix, key), wrong),
             }
         }
         for (index, field) in features.iter().enumerate() {
             if !seen[index] {
                 match field.absent() {
                     Some(number) => row[index] = Some(number),
-                    None => errors.add(path(&field.name), "is required"),
+                    None => errors.add(path(prefix, &field.name), "is required"),
                 }
             }
         }
@@ -226,12 +234,13 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    /// Writes out only what is listed.
+    pub(crate) fn add(&mut self, field: impl Display, message: impl Display) {
         self.count += 1;
         if self.listed.len() < ERRORS_MAX {
             self.listed.push(FieldError {
-                field: field.into(),
-                message: message.into(),
+                field: field.to_string(),
+                message: message.to_string(),
             });
         }
     }
@@ -358,26 +367,43 @@ enum Scalar {
     Text(String),
 }
 
-fn scalar(raw: &str) -> Result<Scalar, String> {
+fn scalar(raw: &str) -> Result<Scalar, Wrong<'static>> {
     match raw.as_bytes().first() {
         Some(b'n') => Ok(Scalar::Null),
         Some(b't') => Ok(Scalar::Boolean(true)),
         Some(b'f') => Ok(Scalar::Boolean(false)),
         Some(b'"') => serde_json::from_str(raw)
             .map(Scalar::Text)
-            .map_err(|_| "must be valid Unicode; it holds half of a surrogate pair".into()),
-        Some(b'[' | b'{') => Err("must be a single value, not a list or an object".into()),
+            .map_err(|_| Wrong::Said("must be valid Unicode; it holds half of a surrogate pair")),
+        Some(b'[' | b'{') => Err(Wrong::Said(
+            "must be a single value, not a list or an object",
+        )),
         _ => serde_json::from_str(raw)
             .map(Scalar::Number)
-            .map_err(|_| "must be a finite number".into()),
+            .map_err(|_| Wrong::Said("must be a finite number")),
+    }
+}
+
+/// What is wrong with a value.
+enum Wrong<'f> {
+    Said(&'static str),
+    /// It is not what this field expects.
+    Not(&'f Field),
+}
+
+impl Display for Wrong<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(message) => f.write_str(message),
+            Self::Not(field) => write!(f, "must be {}", field.expectation()),
+        }
     }
 }
 
 /// What a value is worth to the model, or what it must be.
-fn code(field: &Field, raw: &str) -> Result<f64, String> {
-    let must_be = || format!("must be {}", field.expectation());
+fn code<'f>(field: &'f Field, raw: &str) -> Result<f64, Wrong<'f>> {
     if raw.starts_with(['[', '{']) {
-        return Err(must_be());
+        return Err(Wrong::Not(field));
     }
     let value = scalar(raw)?;
     let coded = match &value {
@@ -386,11 +412,11 @@ fn code(field: &Field, raw: &str) -> Result<f64, String> {
         Scalar::Number(value) => field.number(*value),
         Scalar::Text(text) => field.text(text),
     };
-    coded.ok_or_else(|| match (&value, &field.kind) {
+    coded.ok_or(match (&value, &field.kind) {
         (Scalar::Number(value), Kind::Number | Kind::Integer) if value.abs() > field.bound => {
-            "must be a finite number in the model's 32-bit precision".into()
+            Wrong::Said("must be a finite number in the model's 32-bit precision")
         }
-        _ => must_be(),
+        _ => Wrong::Not(field),
     })
 }
 
@@ -405,20 +431,32 @@ fn is_known(schema: &Schema, name: &str) -> bool {
     position(schema, name).is_some()
 }
 
-fn unknown(schema: &Schema, name: &str) -> String {
-    let likeness = |field: &&Field| strsim::jaro_winkler(shown(name), &field.name);
-    let nearest = schema
-        .features
-        .iter()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest.filter(|field| likeness(field) > 0.85) {
-        Some(field) => format!("is not a field of this model; did you mean {}?", field.name),
-        None => "is not a field of this model".into(),
-    }
+/// Says that there is no such field, and with `hints` which one may be meant.
+fn unknown(schema: &Schema, name: &str, hints: bool) -> impl Display {
+    fmt::from_fn(move |f| {
+        f.write_str("is not a field of this model")?;
+        let features = if hints { &*schema.features } else { &[] };
+        let near = features
+            .iter()
+            // A name more than twice as long is no slip.
+            .filter(|field| name.len() <= 2 * field.name.len())
+            .map(|field| (strsim::jaro_winkler(name, &field.name), field))
+            .filter(|(likeness, _)| *likeness > 0.85)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        match near {
+            Some((_, field)) => write!(f, "; did you mean {}?", field.name),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Where a client's key stands.
+fn path(prefix: &str, name: &str) -> impl Display {
+    fmt::from_fn(move |f| write!(f, "{prefix}{}", shown(name)))
 }
 
 /// A client's key, cut where it is absurdly long.
-fn shown(name: &str) -> &str {
+pub(crate) fn shown(name: &str) -> &str {
     let end = name
         .char_indices()
         .nth(NAME_SHOWN_MAX)

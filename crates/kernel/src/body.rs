@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,6 +29,9 @@ pub enum BodyError {
     /// Over the limit of that many bytes.
     #[error("body over {0} bytes")]
     TooLarge(usize),
+    /// No memory left for bodies that come in pieces.
+    #[error("too many bodies at once")]
+    NoRoom,
     /// Not complete in that time.
     #[error("body not complete within {} ms", .0.as_millis())]
     TooSlow(Duration),
@@ -38,11 +43,40 @@ impl From<BodyError> for ApiError {
             BodyError::TooLarge(max) => ApiError::payload_too_large(format!(
                 "the body is longer than {max} bytes; send less at once"
             )),
+            BodyError::NoRoom => {
+                ApiError::unavailable("too many long bodies are on their way; try again soon", 1)
+            }
             BodyError::TooSlow(limit) => ApiError::request_timeout(format!(
                 "the body did not arrive within {} ms",
                 limit.as_millis()
             )),
         }
+    }
+}
+
+/// Memory that all bodies share while they are coming. What came whole with its head is not counted:
+/// it is dealt with at once.
+#[derive(Debug)]
+pub struct Budget {
+    bytes_left: AtomicUsize,
+}
+
+impl Budget {
+    /// For so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_left: AtomicUsize::new(bytes_max),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        let order = Ordering::Relaxed;
+        self.bytes_left.fetch_update(order, order, less).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes_left.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -52,19 +86,31 @@ pub struct Bounded {
     left: usize,
     max: usize,
     deadline: Duration,
+    budget: Arc<Budget>,
+    taken: usize,
     /// Armed only when the body did not come with the head.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Bounded {
     /// Wraps `inner`.
-    pub fn new(inner: Body, bytes_max: usize, deadline: Duration) -> Self {
+    pub fn new(inner: Body, bytes_max: usize, deadline: Duration, budget: Arc<Budget>) -> Self {
         Self {
             inner,
             left: bytes_max,
             max: bytes_max,
             deadline,
+            budget,
+            taken: 0,
             timer: None,
+        }
+    }
+}
+
+impl Drop for Bounded {
+    fn drop(&mut self) {
+        if self.taken > 0 {
+            self.budget.give_back(self.taken);
         }
     }
 }
@@ -92,6 +138,14 @@ impl http_body::Body for Bounded {
                     return Poll::Ready(Some(Err(BodyError::TooLarge(self.max).into())));
                 }
                 self.left -= length;
+                if !self.inner.is_end_stream() {
+                    // With what came before, which was the whole body as far as one knew.
+                    let bytes = self.max - self.left - self.taken;
+                    if !self.budget.take(bytes) {
+                        return Poll::Ready(Some(Err(BodyError::NoRoom.into())));
+                    }
+                    self.taken += bytes;
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => {
@@ -152,7 +206,7 @@ async fn failed(error: &axum::Error, rest: Body) -> ApiError {
             drain(rest).await;
             bound.into()
         }
-        Some(bound @ BodyError::TooSlow(_)) => bound.into(),
+        Some(bound @ (BodyError::TooSlow(_) | BodyError::NoRoom)) => bound.into(),
         None => ApiError::malformed("the body broke off before its end"),
     }
 }
@@ -205,7 +259,8 @@ mod tests {
     }
 
     async fn read_bounded(body: Body, max: usize) -> Result<usize, u16> {
-        let bounded = Bounded::new(body, max, Duration::from_secs(30));
+        let budget = Arc::new(Budget::new(1_000_000));
+        let bounded = Bounded::new(body, max, Duration::from_secs(30), budget);
         read(Body::new(bounded))
             .await
             .map(|b| b.len())
@@ -221,6 +276,22 @@ mod tests {
             read_bounded(chunks(&[4, 900_000, 900_000]), 10).await,
             Err(413)
         );
+    }
+
+    #[tokio::test]
+    async fn bodies_share_a_budget_and_give_it_back() {
+        let budget = Arc::new(Budget::new(10));
+        let bounded = |sizes| {
+            let limit = Duration::from_secs(30);
+            Body::new(Bounded::new(chunks(sizes), 100, limit, budget.clone()))
+        };
+        let mut coming = bounded(&[6, 1]);
+        assert!(coming.frame().await.is_some_and(|frame| frame.is_ok()));
+        let refused = read(bounded(&[6, 1])).await.expect_err("no room");
+        assert_eq!(refused.status(), 503);
+        drop(coming);
+        assert_eq!(read(bounded(&[6, 1])).await.map(|b| b.len()).ok(), Some(7));
+        assert_eq!(budget.bytes_left.load(Ordering::Relaxed), 10);
     }
 
     #[tokio::test(start_paused = true)]

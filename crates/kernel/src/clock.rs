@@ -13,11 +13,6 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Whole seconds since the epoch.
-    pub fn unix_s(self) -> i64 {
-        self.0.div_euclid(1_000_000)
-    }
-
     /// RFC 3339 in UTC, e.g. `2026-01-25T10:00:00.5Z`.
     pub fn to_rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)

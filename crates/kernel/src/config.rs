@@ -39,6 +39,12 @@ pub enum ConfigError {
         /// The nearest that exists.
         suggestion: Option<String>,
     },
+    /// A value that its setting does not take.
+    #[error("the configuration cannot be used: {reason}")]
+    Unusable {
+        /// The setting and what it must be.
+        reason: String,
+    },
     /// A value of the wrong type or out of range.
     #[error("{origin}: setting \"{key}\" {reason}")]
     Value {
@@ -80,12 +86,20 @@ impl Layers {
             file: file.clone(),
             reason: error.to_string(),
         })?;
-        let table: Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| ConfigError::Syntax {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            // Not the line itself, which toml would show: it may hold a secret.
+            let begin = error.span().map_or(0, |span| span.start);
+            let line = text
+                .bytes()
+                .take(begin)
+                .filter(|byte| *byte == b'\n')
+                .count()
+                + 1;
+            ConfigError::Syntax {
                 origin: file.clone(),
-                reason: error.to_string().trim().to_owned(),
-            })?;
+                reason: format!("line {line}: {}", error.message()),
+            }
+        })?;
         merge(&mut self.merged, table, &file, "")
     }
 
@@ -115,11 +129,9 @@ impl Layers {
         let known = lookup(&self.merged, key);
         let value = match known {
             Some(Value::String(_)) => Value::String(text.to_owned()),
-            _ => format!("v = {text}")
-                .parse::<Table>()
-                .ok()
-                .and_then(|mut t| t.remove("v"))
-                .unwrap_or_else(|| Value::String(text.to_owned())),
+            _ => text
+                .parse::<Value>()
+                .unwrap_or_else(|_| Value::String(text.to_owned())),
         };
         let table = key.rsplit('.').fold(value, |inner, part| {
             Value::Table(Table::from_iter([(part.to_owned(), inner)]))
@@ -137,9 +149,8 @@ impl Layers {
     pub fn build<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         Value::Table(self.merged.clone())
             .try_into()
-            .map_err(|error: toml::de::Error| ConfigError::Syntax {
-                origin: "configuration".into(),
-                reason: error.to_string().trim().to_owned(),
+            .map_err(|error: toml::de::Error| ConfigError::Unusable {
+                reason: error.to_string().trim().replace('\n', " "),
             })
     }
 
@@ -219,14 +230,22 @@ fn redact(table: &mut Table) {
             Value::String(text) if !text.is_empty() && is_secret(name) => {
                 *text = "(set, not shown)".into();
             }
-            // A database or collector URL may carry a password.
-            Value::String(text) if text.contains('@') && text.contains("://") => {
-                let (scheme, rest) = text.split_once("://").unwrap_or_default();
-                let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-                *text = format!("{scheme}://(not shown)@{host}");
-            }
+            Value::String(text) if text.contains("://") => *text = without_secrets(text),
             _ => {}
         }
+    }
+}
+
+/// A URL may carry a password before its host or in its query.
+fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, _)) => (rest, "?(not shown)"),
+        None => (rest, ""),
+    };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://(not shown)@{host}{query}"),
+        None => format!("{scheme}://{rest}{query}"),
     }
 }
 
@@ -297,6 +316,38 @@ mod tests {
         assert!(
             with_env("AUSPEX__SERVER__LISTEN", "8080").is_ok(),
             "text stays text"
+        );
+    }
+
+    #[test]
+    fn urls_are_shown_without_what_they_carry() {
+        for (url, shown) in [
+            ("postgres://u:hunter2@db/x", "postgres://(not shown)@db/x"),
+            (
+                "postgres://db/x?password=hunter2",
+                "postgres://db/x?(not shown)",
+            ),
+            (
+                "http://127.0.0.1:4318/v1/traces",
+                "http://127.0.0.1:4318/v1/traces",
+            ),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line_and_does_not_show_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("auspex.toml");
+        std::fs::write(&path, "[server]\nsecret = hunter2\n").expect("written");
+        let error = Layers::new(DEFAULTS)
+            .file(&path)
+            .expect_err("no quotes")
+            .to_string();
+        assert!(
+            error.contains("line 2") && !error.contains("hunter2"),
+            "{error}"
         );
     }
 

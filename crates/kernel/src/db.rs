@@ -6,15 +6,18 @@
 //! transaction begins IMMEDIATE, for a deferred one that reads first fails under contention.
 
 use std::future::Future;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{self, ConnectOptions as _, PgPool, SqlitePool, pool::PoolOptions};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use tokio::runtime::Handle;
@@ -31,6 +34,24 @@ const MIGRATION_LOCK: i64 = 0x6175_7370_6578;
 /// Why the database could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
+    /// The URL is neither of SQLite nor of PostgreSQL, or cannot be read. The message does not
+    /// repeat it: it may hold a password.
+    #[error(
+        "the database URL is not valid; it must be of the form \
+         postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded"
+    )]
+    InvalidUrl,
+    /// A SQLite URL without a path, or one of a database in memory.
+    #[error("a SQLite database must be a file; give its path, as in sqlite:/var/lib/auspex.db")]
+    NoFile,
+    /// The SQLite file is another than the one opened, or is gone.
+    #[error(
+        "the database file {} was replaced or removed; restart the server", path.display()
+    )]
+    Replaced {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The folder for the SQLite file could not be made.
     #[error("cannot make the data folder {}: {cause}; name another with --data-dir", folder.display())]
     Folder {
@@ -62,37 +83,37 @@ pub struct Db {
     read: DatabaseConnection,
     write: DatabaseConnection,
     control: Handle,
-    url: String,
+    file: Option<Arc<SqliteFile>>,
 }
 
 impl Db {
-    /// Opens `sqlite:PATH` or `postgres://…`; a SQLite file and its folder are made where missing.
+    /// Opens `postgres://…`, or `sqlite:PATH`, which is made with its folder where missing. PATH
+    /// is taken as it stands: nothing in it is decoded, and it has no parameters. `sqlite://PATH`
+    /// is the same, so that `sqlite:///data/x.db` is `/data/x.db` and `sqlite://x.db` is `x.db`.
     /// Must be called on the control runtime.
     ///
     /// # Errors
-    /// [`DbError::Folder`] or [`DbError::Database`].
+    /// [`DbError::InvalidUrl`], [`DbError::NoFile`], [`DbError::Folder`] or [`DbError::Database`].
     pub async fn open(url: &str) -> Result<Self, DbError> {
-        let (read, write) = match url.strip_prefix("sqlite:") {
+        let (read, write, file) = match url.strip_prefix("sqlite:") {
             Some(path) => {
-                let folder = Path::new(path).parent().unwrap_or(Path::new("."));
-                make_private_folder(folder).map_err(|cause| DbError::Folder {
-                    folder: folder.into(),
-                    cause,
-                })?;
+                let path = sqlite_path(path)?;
                 // The writer first: it makes the file and turns on WAL.
-                let write = connect_writer(url).await?;
-                (connect(url, SQLITE_READERS).await?, write)
+                let write = connect_writer(&path).await?;
+                let file = SqliteFile::at(path)?;
+                let read = connect_sqlite(sqlite_options(&file.path), SQLITE_READERS).await?;
+                (read.into(), write.into(), Some(Arc::new(file)))
             }
             None => {
-                let pool = connect(url, POSTGRES_CONNECTIONS).await?;
-                (pool.clone(), pool)
+                let pool = DatabaseConnection::from(connect_postgres(url).await?);
+                (pool.clone(), pool, None)
             }
         };
         Ok(Self {
             read,
             write,
             control: Handle::current(),
-            url: url.to_owned(),
+            file,
         })
     }
 
@@ -116,32 +137,27 @@ impl Db {
     /// Runs a query on a reader.
     ///
     /// # Errors
-    /// [`DbError::Database`].
+    /// [`DbError::Database`], [`DbError::Replaced`].
     pub async fn read<T, F>(&self, query: F) -> Result<T, DbError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c DatabaseConnection) -> Call<'c, T> + Send + 'static,
     {
         let connection = self.read.clone();
-        let call = async move { query(&connection).await };
-        Ok(self
-            .control
-            .spawn(call)
-            .await
-            .map_err(|_| DbError::Interrupted)??)
+        self.call(async move { query(&connection).await }).await
     }
 
     /// Runs `work` in one write transaction and commits it; an error rolls it back.
     ///
     /// # Errors
-    /// [`DbError::Database`].
+    /// [`DbError::Database`], [`DbError::Replaced`].
     pub async fn write<T, F>(&self, work: F) -> Result<T, DbError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c DatabaseTransaction) -> Call<'c, T> + Send + 'static,
     {
         let connection = self.write.clone();
-        let call = async move {
+        self.call(async move {
             let options = TransactionOptions {
                 sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                 ..TransactionOptions::default()
@@ -149,19 +165,32 @@ impl Db {
             let transaction = connection.begin_with_options(options).await?;
             let result = work(&transaction).await?;
             transaction.commit().await?;
-            Ok::<T, DbErr>(result)
-        };
-        Ok(self
-            .control
-            .spawn(call)
-            .await
-            .map_err(|_| DbError::Interrupted)??)
+            Ok(result)
+        })
+        .await
     }
 
-    /// Whether the database answers.
+    /// What is written to a file that was replaced is lost, and what is read there is out of date:
+    /// neither may look like success.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, DbErr>> + Send + 'static,
+    ) -> Result<T, DbError> {
+        let file = self.file.clone();
+        let checked = async move {
+            if let Some(file) = file {
+                file.check()?;
+            }
+            Ok(call.await?)
+        };
+        let ended = self.control.spawn(checked).await;
+        ended.unwrap_or(Err(DbError::Interrupted))
+    }
+
+    /// Whether the database answers, and is still the one that was opened.
     ///
     /// # Errors
-    /// [`DbError::Database`].
+    /// [`DbError::Database`], [`DbError::Replaced`].
     pub async fn ping(&self) -> Result<(), DbError> {
         self.read(|connection| Box::pin(async move { connection.ping().await }))
             .await
@@ -170,12 +199,36 @@ impl Db {
     /// Tells when another connection has written.
     ///
     /// # Errors
-    /// [`DbError::Database`].
+    /// [`DbError::Database`], [`DbError::Replaced`].
     pub async fn watch(&self) -> Result<Watch, DbError> {
-        Ok(Watch {
-            connection: connect(&self.url, 1).await?,
-            seen: None,
-        })
+        let sqlite = match &self.file {
+            Some(file) => {
+                file.check()?;
+                let pool = connect_sqlite(sqlite_options(&file.path), 1).await?;
+                Some((Arc::clone(file), pool.into()))
+            }
+            None => None,
+        };
+        Ok(Watch { sqlite, seen: None })
+    }
+
+    /// Waits for the calls under way and closes every connection; later calls fail. SQLite moves
+    /// its log into the file when the last connection closes, so close each [`Watch`] before.
+    pub async fn close(&self) {
+        let (read, write) = (self.read.clone(), self.write.clone());
+        let call = async move {
+            close(&read).await;
+            close(&write).await;
+        };
+        if self.control.spawn(call).await.is_err() {
+            tracing::warn!("the database was not closed");
+        }
+    }
+}
+
+async fn close(connection: &DatabaseConnection) {
+    if let Err(error) = connection.close_by_ref().await {
+        tracing::warn!(%error, "a database connection was not closed");
     }
 }
 
@@ -194,7 +247,7 @@ pub fn make_private_folder(folder: &Path) -> std::io::Result<()> {
 /// per connection and so needs one of its own.
 #[derive(Debug)]
 pub struct Watch {
-    connection: DatabaseConnection,
+    sqlite: Option<(Arc<SqliteFile>, DatabaseConnection)>,
     seen: Option<i64>,
 }
 
@@ -203,30 +256,92 @@ impl Watch {
     /// always says yes.
     ///
     /// # Errors
-    /// [`DbError::Database`].
+    /// [`DbError::Database`], [`DbError::Replaced`].
     pub async fn changed(&mut self) -> Result<bool, DbError> {
-        if self.connection.get_database_backend() != DbBackend::Sqlite {
+        let Some((file, connection)) = &self.sqlite else {
             return Ok(true);
-        }
+        };
+        file.check()?;
         let statement = sea_orm::Statement::from_string(DbBackend::Sqlite, "PRAGMA data_version");
-        let row = self.connection.query_one_raw(statement).await?;
+        let row = connection.query_one_raw(statement).await?;
         let version = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?;
         let changed = version != self.seen;
         self.seen = version;
         Ok(changed)
     }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        if let Some((_, connection)) = self.sqlite {
+            close(&connection).await;
+        }
+    }
+}
+
+/// The file that was opened, by its identity: a connection stays with it whatever becomes of its
+/// name.
+#[derive(Debug)]
+struct SqliteFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl SqliteFile {
+    fn at(path: PathBuf) -> Result<Self, DbError> {
+        match file_id(&path) {
+            Some(id) => Ok(Self { path, id }),
+            None => Err(DbError::Replaced { path }),
+        }
+    }
+
+    fn check(&self) -> Result<(), DbError> {
+        if file_id(&self.path) == Some(self.id) {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        Err(DbError::Replaced { path })
+    }
+}
+
+/// Device and inode.
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// The file that a SQLite URL names, after `sqlite:`. Its folder is made where missing.
+fn sqlite_path(path: &str) -> Result<PathBuf, DbError> {
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path == ":memory:" {
+        return Err(DbError::NoFile);
+    }
+    let failed = |folder: &Path, cause| DbError::Folder {
+        folder: folder.into(),
+        cause,
+    };
+    // SQLite takes what begins with `file:` for a URI; nothing absolute does.
+    let path = std::path::absolute(path).map_err(|cause| failed(Path::new(path), cause))?;
+    let folder = path.parent().unwrap_or(&path);
+    make_private_folder(folder).map_err(|cause| failed(folder, cause))?;
+    Ok(path)
 }
 
 /// Several processes may start at once on a new file. One turns on WAL; SQLite does not let the
 /// others wait for it, whatever the busy timeout, but says at once that the file is locked.
-async fn connect_writer(url: &str) -> Result<DatabaseConnection, DbErr> {
+async fn connect_writer(path: &Path) -> Result<SqlitePool, DbErr> {
     let end = Instant::now() + BUSY_TIMEOUT;
+    let options = sqlite_options(path);
     loop {
-        match connect(url, 1).await {
+        match connect_sqlite(options.clone().create_if_missing(true), 1).await {
             Err(error) if is_locked(&error) && Instant::now() < end => {
                 tokio::time::sleep(LOCKED_PAUSE).await;
             }
-            result => return result,
+            result => {
+                let pool = result?;
+                // From now on a missing file is an error.
+                pool.set_connect_options(options);
+                return Ok(pool);
+            }
         }
     }
 }
@@ -239,32 +354,178 @@ fn is_locked(error: &DbErr) -> bool {
     code.is_some_and(|code| code == SQLITE_BUSY)
 }
 
-async fn connect(url: &str, connections_max: u32) -> Result<DatabaseConnection, DbErr> {
-    let url = match url.strip_prefix("sqlite:") {
-        Some(path) => format!("sqlite:{path}?mode=rwc"),
-        None => url.to_owned(),
-    };
-    let is_file = url.starts_with("sqlite:");
-    let mut options = ConnectOptions::new(url);
-    options
+fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .pragma("secure_delete", "ON")
+        .disable_statement_logging()
+}
+
+async fn connect_sqlite(
+    options: SqliteConnectOptions,
+    connections_max: u32,
+) -> Result<SqlitePool, DbErr> {
+    // A file's connection does not go stale, and each counts `data_version` for itself: were the
+    // watching one replaced, a write at that moment could go unnoticed.
+    let pool = pool_options(connections_max)
+        .idle_timeout(None)
+        .max_lifetime(None);
+    pool.connect_with(options).await.map_err(not_connected)
+}
+
+async fn connect_postgres(url: &str) -> Result<PgPool, DbError> {
+    let options = postgres_options(url).ok_or(DbError::InvalidUrl)?;
+    let pool = pool_options(POSTGRES_CONNECTIONS);
+    Ok(pool.connect_with(options).await.map_err(not_connected)?)
+}
+
+fn postgres_options(url: &str) -> Option<PgConnectOptions> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (_, after_host) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // A bare `@` there says that the password holds a bare `/`, `?` or `#`. Read otherwise, the
+    // password would be part of a name that is logged.
+    if !matches!(scheme, "postgres" | "postgresql") || after_host.contains('@') {
+        return None;
+    }
+    let options = url.parse::<PgConnectOptions>().ok()?;
+    Some(options.disable_statement_logging())
+}
+
+fn pool_options<D: sqlx::Database>(connections_max: u32) -> PoolOptions<D> {
+    PoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_timeout(ACQUIRE_TIMEOUT)
-        .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(|sqlite| {
-            sqlite
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(BUSY_TIMEOUT)
-                .foreign_keys(true)
-                .pragma("secure_delete", "ON")
-        });
-    if is_file {
-        // A file's connection does not go stale, and each counts `data_version` for itself: were
-        // the watching one replaced, a write at that moment could go unnoticed.
-        options
-            .idle_timeout(None::<Duration>)
-            .max_lifetime(None::<Duration>);
+}
+
+fn not_connected(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(path: &Path) -> String {
+        format!("sqlite:{}", path.display())
     }
-    Database::connect(options).await
+
+    async fn execute(db: &Db, sql: &'static str) -> Result<(), DbError> {
+        db.write(move |transaction| {
+            Box::pin(async move { transaction.execute_unprepared(sql).await.map(|_| ()) })
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn sqlite_paths_are_taken_as_they_stand() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["%41", "a?mode=ro", "a#b", "a b", "file:x", "é"] {
+            for prefix in ["sqlite:", "sqlite://"] {
+                let file = folder.path().join(name).join("x?y.db");
+                let url = format!("{prefix}{}", file.display());
+                let db = Db::open(&url).await.unwrap();
+                execute(&db, "CREATE TABLE IF NOT EXISTS t (a)")
+                    .await
+                    .unwrap();
+                db.ping().await.unwrap();
+                assert!(file.is_file(), "{name}");
+            }
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 6);
+    }
+
+    #[test]
+    fn relative_sqlite_paths_are_of_the_working_folder() {
+        let here = std::env::current_dir().unwrap();
+        for text in ["x.db", "//x.db", "./x.db"] {
+            assert_eq!(sqlite_path(text).unwrap(), here.join("x.db"), "{text}");
+        }
+        assert_eq!(sqlite_path("file:x").unwrap(), here.join("file:x"));
+    }
+
+    #[tokio::test]
+    async fn a_sqlite_database_is_a_file() {
+        for url in [
+            "sqlite:",
+            "sqlite://",
+            "sqlite::memory:",
+            "sqlite://:memory:",
+        ] {
+            let error = Db::open(url).await.unwrap_err();
+            assert!(matches!(error, DbError::NoFile), "{url}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn passwords_are_not_told() {
+        for url in [
+            "postgres://u:hunter2@127.0.0.1:99999/x",
+            "postgres://u:hunter2/y@127.0.0.1/x",
+            "postgres://u:1/hunter2@127.0.0.1/x",
+            "postgres://u:1?hunter2@127.0.0.1/x",
+            "postgres://u:1#hunter2@127.0.0.1/x",
+            "postgres://u:hunter2@127.0.0.1/x?sslmode=no",
+            "mysql://u:hunter2@127.0.0.1/x",
+            "hunter2",
+        ] {
+            let error = Db::open(url).await.unwrap_err();
+            assert!(matches!(error, DbError::InvalidUrl), "{url}: {error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}");
+        }
+        // Nobody listens there.
+        let error = Db::open("postgres://u:hunter2@h/x?host=/nowhere").await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, DbError::Database(_)));
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_replaced_or_removed_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.db");
+        let moved = folder.path().join("moved.db");
+        let db = Db::open(&url(&file)).await.unwrap();
+        let mut watch = db.watch().await.unwrap();
+        let is_lost = |result: Result<(), DbError>| {
+            let error = result.unwrap_err();
+            assert!(matches!(error, DbError::Replaced { .. }), "{error}");
+            assert!(error.to_string().contains("restart the server"));
+        };
+
+        std::fs::rename(&file, &moved).unwrap();
+        for replacement in [None, Some("another")] {
+            if let Some(content) = replacement {
+                std::fs::write(&file, content).unwrap();
+            }
+            is_lost(db.ping().await);
+            is_lost(execute(&db, "CREATE TABLE t (a)").await);
+            is_lost(watch.changed().await.map(|_| ()));
+            is_lost(db.watch().await.map(|_| ()));
+            assert_eq!(file.exists(), replacement.is_some());
+        }
+
+        std::fs::rename(&moved, &file).unwrap();
+        db.ping().await.unwrap();
+        execute(&db, "CREATE TABLE t (a)").await.unwrap();
+        assert!(watch.changed().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn closing_moves_the_log_into_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.db");
+        let db = Db::open(&url(&file)).await.unwrap();
+        let mut watch = db.watch().await.unwrap();
+        watch.changed().await.unwrap();
+        execute(&db, "CREATE TABLE t (a)").await.unwrap();
+        assert!(folder.path().join("x.db-wal").exists());
+        watch.close().await;
+        db.close().await;
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(db.ping().await.is_err());
+    }
 }

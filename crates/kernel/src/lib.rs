@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod etag;
 pub mod quota;
 pub mod request_id;
 

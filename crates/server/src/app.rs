@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use auspex_inference::Inference;
+use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
 use auspex_kernel::quota::SlidingWindow;
@@ -134,6 +135,7 @@ impl App {
             },
             headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
             limits: Limits::new(config),
+            bodies: Arc::new(Budget::new(config.server.bodies_bytes_max)),
         };
         Ok(Self {
             edge,

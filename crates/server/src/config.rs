@@ -42,6 +42,7 @@ pub(crate) struct Server {
     pub(crate) head_timeout_ms: u64,
     pub(crate) idle_timeout_ms: u64,
     pub(crate) body_bytes_max: usize,
+    pub(crate) bodies_bytes_max: usize,
     pub(crate) body_timeout_ms: u64,
     pub(crate) request_timeout_ms: u64,
     pub(crate) linger_timeout_ms: u64,
@@ -130,7 +131,9 @@ pub(crate) fn load(
         None => {}
     }
     for (name, value) in env() {
-        if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+        // Compose files pass on variables that are not set as empty ones.
+        if let Some((_, key)) = alias.filter(|_| !value.is_empty()) {
             layers.set(key, &value, &name)?;
         }
     }
@@ -163,6 +166,7 @@ impl Config {
         }
         for (key, value) in [
             ("server.connections_max", server.connections_max as u64),
+            ("server.bodies_bytes_max", server.bodies_bytes_max as u64),
             ("server.body_bytes_max", server.body_bytes_max as u64),
             ("server.head_timeout_ms", server.head_timeout_ms),
             ("server.idle_timeout_ms", server.idle_timeout_ms),
@@ -193,6 +197,12 @@ impl Config {
             if value == 0 {
                 return wrong(key, "must be at least 1");
             }
+        }
+        if server.data_dir.as_os_str().is_empty() {
+            return wrong("server.data_dir", "must name a folder");
+        }
+        if let Err(reason) = crate::logs::filter(&self.telemetry.log_level) {
+            return wrong("telemetry.log_level", &reason);
         }
         if !(0.0..=1.0).contains(&self.telemetry.otlp_sample_ratio) {
             return wrong("telemetry.otlp_sample_ratio", "must be between 0 and 1");
@@ -290,6 +300,13 @@ mod tests {
             ("AUSPEX__STORAGE__URL", "mysql://x", "storage.url"),
             ("AUSPEX__SERVER__LISTEN", "localhost", "listen"),
             ("AUSPEX__TELEMETRY__LOG_FORMAT", "xml", "log_format"),
+            ("LOG_LEVEL", "nonsense", "telemetry.log_level"),
+            ("AUSPEX__SERVER__DATA_DIR", "", "server.data_dir"),
+            (
+                "AUSPEX__SERVER__RATE_LIMIT__MAX",
+                "5\n[server]",
+                "server.rate_limit.max",
+            ),
         ] {
             let error = load_with(&[(variable, value)])
                 .expect_err(value)

@@ -138,6 +138,8 @@ struct Activity {
     ended: AtomicU32,
     /// Reads and writes that moved bytes.
     moves: AtomicU32,
+    /// Pieces of answers that hyper took over.
+    pieces: AtomicU32,
     /// Bytes of a next request have come.
     head_begun: AtomicBool,
     http2: AtomicBool,
@@ -193,11 +195,12 @@ impl Watch {
         let in_flight = begun != ended;
         // HTTP/2 peers also send what begins no request (acknowledgements, pings).
         let in_head = begun == 0 || (!http2 && self.activity.head_begun.load(Ordering::Relaxed));
-        // Trickled bytes keep an answer or a body alive, but not a head.
-        let moves = if in_flight {
-            self.activity.moves.load(Ordering::Relaxed)
-        } else {
-            0
+        // Trickled bytes keep an answer or a body alive, but not a head; and those of HTTP/2 may be
+        // pings of a peer that takes nothing.
+        let moves = match (in_flight, http2) {
+            (true, true) => self.activity.pieces.load(Ordering::Relaxed),
+            (true, false) => self.activity.moves.load(Ordering::Relaxed),
+            (false, _) => 0,
         };
         let state = (begun, ended, in_head, moves);
         if state != self.seen {
@@ -294,10 +297,7 @@ impl Service<Request<Incoming>> for Door {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(response.map(|body| Counted {
-                body,
-                _in_flight: in_flight,
-            }))
+            Ok(response.map(|body| Counted { body, in_flight }))
         })
     }
 }
@@ -330,7 +330,7 @@ impl Drop for InFlight {
 /// An answer's body that ends its request when dropped.
 struct Counted {
     body: Body,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 impl http_body::Body for Counted {
@@ -341,7 +341,9 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.in_flight.0.pieces.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -425,6 +427,19 @@ mod tests {
         assert_eq!(
             verdict_after(watch, start, chatter),
             Some((61, Verdict::Close))
+        );
+    }
+
+    #[test]
+    fn pings_do_not_keep_an_answer_alive_that_nobody_takes() {
+        let (watch, activity, start) = watch();
+        let _request = InFlight::begin(&activity, Version::HTTP_2);
+        let pings = |_| {
+            activity.moves.fetch_add(1, Ordering::Relaxed);
+        };
+        assert_eq!(
+            verdict_after(watch, start, pings),
+            Some((91, Verdict::Drop))
         );
     }
 

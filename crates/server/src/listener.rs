@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -21,6 +21,8 @@ use crate::connection::{self, Bounds};
 use crate::edge::Edge;
 use crate::metrics::{ConnectionGuard, OpenConnections};
 
+/// Connections that the kernel keeps until they are accepted; it has a limit of its own too.
+const BACKLOG: u32 = 4096;
 /// When the process has no descriptor left, accepting again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -61,8 +63,8 @@ struct Accepted {
 ///
 /// # Errors
 /// A message that says what to do.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    listen(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "{address} is taken by another program; stop it, or choose another with --listen {}:{}",
             address.ip(),
@@ -76,6 +78,17 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
         }
         _ => format!("cannot listen on {address}: {error}"),
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restarted server need not wait until the connections of the old one are forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl Workers {

@@ -1,24 +1,21 @@
 //! Log lines: JSON for machines, pretty for a terminal. They go to standard error, so that standard
 //! output stays the answer of a command.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use crate::config::{LogFormat, Telemetry};
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Starts logging for the process.
 ///
 /// # Errors
 /// A message naming the setting.
 pub(crate) fn start(telemetry: &Telemetry) -> Result<(), String> {
-    let level = telemetry.log_level.to_lowercase();
-    // What a library tells of its own steps is of use only to who asks for it by a filter.
-    let filter =
-        EnvFilter::try_new(format!("sea_orm_migration=warn,{level}")).map_err(|error| {
-            format!("telemetry.log_level \"{level}\" is no level or filter: {error}")
-        })?;
+    let filter = filter(&telemetry.log_level)?;
     let json = match telemetry.log_format {
         LogFormat::Json => true,
         LogFormat::Pretty => false,
@@ -26,7 +23,8 @@ pub(crate) fn start(telemetry: &Telemetry) -> Result<(), String> {
     };
     let lines = fmt::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(|| Forgiving(std::io::stderr()))
+        .log_internal_errors(false);
     let started = if json {
         lines
             .json()
@@ -40,4 +38,65 @@ pub(crate) fn start(telemetry: &Telemetry) -> Result<(), String> {
             .try_init()
     };
     started.map_err(|error| format!("logging could not start: {error}"))
+}
+
+/// Reads a level, as this program or Python writes it, or a filter such as `warn,auspex=debug`.
+///
+/// # Errors
+/// What is wrong with it. A bare word that is no level would be taken for a target, and silence
+/// everything else.
+pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
+    let text = text.trim().to_lowercase();
+    let level = match text.as_str() {
+        "warning" => "warn",
+        "critical" | "fatal" => "error",
+        other => other,
+    };
+    let is_filter = level.contains('=') || level.contains(',');
+    if !is_filter && !LEVELS.contains(&level) {
+        return Err(format!(
+            "must be one of {} or a tracing filter",
+            LEVELS.join(", ")
+        ));
+    }
+    // What a library tells of its own steps is of use only to who asks for it by a filter.
+    EnvFilter::try_new(format!("sea_orm_migration=warn,sqlx=warn,{level}"))
+        .map_err(|error| format!("is no tracing filter: {error}"))
+}
+
+/// A log that nobody can read any more, or that has no room, must not stop a request.
+struct Forgiving<W>(W);
+
+impl<W: Write> Write for Forgiving<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_as_people_write_them_and_other_words_refused() {
+        for level in [
+            "info",
+            "WARNING",
+            "critical",
+            "Debug",
+            "off",
+            "warn,auspex=debug",
+        ] {
+            assert!(filter(level).is_ok(), "{level}");
+        }
+        for wrong in ["", "nonsense", "verbose"] {
+            assert!(filter(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod reports;
 mod system;
 mod traces;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("auspex: {}", failure.message);
+            // Nobody may be listening; the exit code says it too.
+            let _ = writeln!(std::io::stderr(), "auspex: {}", failure.message);
             ExitCode::from(failure.code)
         }
     }

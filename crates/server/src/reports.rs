@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use auspex_kernel::{ApiError, RequestId};
-use http::Method;
 use sentry::protocol::{Event, Level};
 
 /// A Sentry client of its own, so that nothing else in the process adds to what is sent.
@@ -27,7 +26,7 @@ impl Reports {
         })
     }
 
-    pub(crate) fn send(&self, error: &ApiError, method: &Method, route: &str, id: &RequestId) {
+    pub(crate) fn send(&self, error: &ApiError, method: &str, route: &str, id: &RequestId) {
         let mut event = Event {
             level: Level::Error,
             message: error.cause(),

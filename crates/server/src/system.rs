@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use auspex_kernel::error::Envelope;
+use auspex_kernel::{ApiError, etag};
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -35,15 +35,9 @@ pub(crate) struct Document {
 
 impl Document {
     pub(crate) fn new(text: String) -> Self {
-        let digest = Sha256::digest(text.as_bytes());
-        let tag: String = digest[..12]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let tag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hex digits");
         Self {
+            tag: etag::of(text.as_bytes()),
             bytes: text.into(),
-            tag,
         }
     }
 }
@@ -72,15 +66,21 @@ pub(crate) fn docs(document: Document) -> axum::Router {
         .into();
     let ui = ui.layer(axum::middleware::map_response(
         async |mut response: Response| {
+            let status = response.status();
+            if status == StatusCode::NOT_FOUND {
+                return ApiError::not_found("the documentation has no such page").into_response();
+            }
             let headers = response.headers_mut();
             headers.insert(
                 header::CONTENT_SECURITY_POLICY,
                 HeaderValue::from_static(DOCS_POLICY),
             );
-            headers.insert(
-                header::CACHE_CONTROL,
-                HeaderValue::from_static("public, max-age=3600"),
-            );
+            if status == StatusCode::OK {
+                headers.insert(
+                    header::CACHE_CONTROL,
+                    HeaderValue::from_static("public, max-age=3600"),
+                );
+            }
             response
         },
     ));
@@ -91,8 +91,7 @@ pub(crate) fn docs(document: Document) -> axum::Router {
 }
 
 async fn get_openapi(Extension(document): Extension<Document>, headers: HeaderMap) -> Response {
-    let fresh = headers.get(header::IF_NONE_MATCH) == Some(&document.tag);
-    let mut response = if fresh {
+    let mut response = if etag::is_known(&headers, &document.tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let json = HeaderValue::from_static("application/json");
@@ -192,4 +191,50 @@ fn render(metrics: &Metrics) -> Response {
     let format =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, format)], metrics.render()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::Request;
+    use tower_service::Service as _;
+
+    use super::*;
+
+    async fn get(path: &str, known: Option<&HeaderValue>) -> Response {
+        let mut request = Request::get(path).body(Body::empty()).expect("a request");
+        if let Some(tag) = known {
+            request
+                .headers_mut()
+                .insert(header::IF_NONE_MATCH, tag.clone());
+        }
+        let mut router = docs(Document::new("{}".into()));
+        router.call(request).await.expect("no transport to fail")
+    }
+
+    #[tokio::test]
+    async fn only_documentation_that_is_there_may_be_kept() {
+        let page = get("/docs/", None).await;
+        assert_eq!(page.status(), StatusCode::OK);
+        assert_eq!(
+            page.headers()[header::CACHE_CONTROL],
+            "public, max-age=3600"
+        );
+        let moved = get("/docs", None).await;
+        assert!(moved.status().is_redirection());
+        assert!(!moved.headers().contains_key(header::CACHE_CONTROL));
+        let missing = get("/docs/nothing.js", None).await;
+        assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+        assert!(!missing.headers().contains_key(header::CACHE_CONTROL));
+        assert!(missing.extensions().get::<ApiError>().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_document_is_revalidated_by_weak_tags_too() {
+        let tag = get("/openapi.json", None).await.headers()[header::ETAG].clone();
+        let weak = format!("\"a\", W/{}", tag.to_str().expect("ASCII"));
+        let weak = HeaderValue::try_from(weak).expect("a value");
+        let answer = get("/openapi.json", Some(&weak)).await;
+        assert_eq!(answer.status(), StatusCode::NOT_MODIFIED);
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use auspex_kernel::RequestId;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use opentelemetry::trace::{
     Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
     Tracer, TracerProvider,
@@ -85,7 +85,7 @@ impl Traces {
     pub(crate) fn record(
         &self,
         trace: &Trace,
-        method: &Method,
+        method: &'static str,
         route: &str,
         status: StatusCode,
         id: &RequestId,
@@ -100,7 +100,7 @@ impl Traces {
             .with_kind(SpanKind::Server)
             .with_start_time(trace.started)
             .with_attributes([
-                KeyValue::new("http.request.method", method.as_str().to_owned()),
+                KeyValue::new("http.request.method", method),
                 KeyValue::new("http.route", route.to_owned()),
                 KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
                 KeyValue::new("request.id", id.as_str().to_owned()),

@@ -96,6 +96,7 @@ contract! {
     watch_notices_other_processes
     watch_survives_database_errors
     bootstrap_makes_one_key
+    bootstrap_makes_no_key_whose_secret_is_lost
     bootstrap_leaves_used_databases_alone
     migrations_run_at_once
     simultaneous_operations_are_all_in_force
@@ -132,7 +133,8 @@ async fn damaged_keys_are_refused(store: &Store) {
         .create_key("a", ScopeSet::all(), None)
         .await
         .unwrap();
-    let elsewhere = Store::sqlite().identity().await;
+    let other_store = Store::sqlite();
+    let elsewhere = other_store.identity().await;
     let stranger = elsewhere
         .create_key("b", ScopeSet::all(), None)
         .await
@@ -378,6 +380,40 @@ async fn watch_survives_database_errors(store: &Store) {
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watch_tells_of_a_replaced_file() {
+    let store = Store::sqlite();
+    let (here, there) = (store.identity().await, store.identity().await);
+    let new = here.create_key("a", scopes("predict"), None).await.unwrap();
+    let folder = store.folder.as_ref().unwrap().path();
+    let (file, moved) = (folder.join("auspex.db"), folder.join("moved.db"));
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let errors = async {
+        std::fs::rename(&file, &moved).unwrap();
+        soon("the removal", || log.count("replaced or removed") == 1).await;
+        std::fs::write(&file, "another").unwrap();
+        // Two rounds more, which must not be logged.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(log.count("replaced or removed"), 1);
+        assert_eq!(log.count("ERROR"), 1);
+        assert!(here.revoke_key("a").await.is_err(), "it would be lost");
+        assert!(knows(&here, &new), "the last snapshot stays in force");
+
+        std::fs::rename(&moved, &file).unwrap();
+        soon("its end", || log.count("followed again") == 1).await;
+        there.revoke_key("a").await.unwrap();
+        soon("the revocation", || !knows(&here, &new)).await;
+    };
+    while_watching(&here, errors)
+        .with_subscriber(subscriber)
+        .await;
+}
+
 async fn bootstrap_makes_one_key(store: &Store) {
     let mut starts = tokio::task::JoinSet::new();
     for _ in 0..4 {
@@ -386,7 +422,7 @@ async fn bootstrap_makes_one_key(store: &Store) {
             let db = Db::open(&url).await.unwrap();
             Identity::migrate(&db).await.unwrap();
             let identity = Identity::open(db, clock).await.unwrap();
-            (identity.bootstrap().await.unwrap(), identity)
+            (identity.bootstrap(|_| Ok(())).await.unwrap(), identity)
         });
     }
     let started = starts.join_all().await;
@@ -402,15 +438,25 @@ async fn bootstrap_makes_one_key(store: &Store) {
     }
 }
 
+async fn bootstrap_makes_no_key_whose_secret_is_lost(store: &Store) {
+    let identity = store.identity().await;
+    let full = |_: &auspex_identity::Secret| Err(std::io::Error::other("disk full"));
+    let error = identity.bootstrap(full).await.unwrap_err();
+    assert!(error.to_string().contains("disk full"), "{error}");
+    assert!(identity.list_keys().await.unwrap().is_empty());
+    let new = identity.bootstrap(|_| Ok(())).await.unwrap();
+    assert!(new.is_some());
+}
+
 async fn bootstrap_leaves_used_databases_alone(store: &Store) {
     let identity = store.identity().await;
     identity
         .create_key("only", scopes("predict"), None)
         .await
         .unwrap();
-    assert!(identity.bootstrap().await.unwrap().is_none());
+    assert!(identity.bootstrap(|_| Ok(())).await.unwrap().is_none());
     identity.revoke_key("only").await.unwrap();
-    assert!(identity.bootstrap().await.unwrap().is_none());
+    assert!(identity.bootstrap(|_| Ok(())).await.unwrap().is_none());
 }
 
 async fn migrations_run_at_once(store: &Store) {
@@ -425,7 +471,7 @@ async fn migrations_run_at_once(store: &Store) {
     }
     processes.join_all().await;
     let identity = store.identity().await;
-    assert!(identity.bootstrap().await.unwrap().is_some());
+    assert!(identity.bootstrap(|_| Ok(())).await.unwrap().is_some());
 }
 
 async fn simultaneous_operations_are_all_in_force(store: &Store) {
@@ -477,7 +523,7 @@ fn random_tokens_never_authenticate() {
     let store = Store::sqlite();
     let identity = runtime.block_on(async {
         let identity = store.identity().await;
-        identity.bootstrap().await.unwrap().unwrap();
+        identity.bootstrap(|_| Ok(())).await.unwrap().unwrap();
         identity
     });
     let bytes = proptest::collection::vec(any::<u8>(), 0..100);

@@ -59,7 +59,13 @@ pub(crate) fn run(cli: Cli) -> Outcome {
 }
 
 fn load(overrides: &config::Overrides) -> Result<Loaded, Failure> {
-    config::load(overrides, || std::env::vars().collect()).map_err(|error: ConfigError| Failure {
+    // A variable that is not UTF-8 is none of ours.
+    let env = || {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    };
+    config::load(overrides, env).map_err(|error: ConfigError| Failure {
         message: error.to_string(),
         code: 2,
     })

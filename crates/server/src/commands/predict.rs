@@ -38,26 +38,29 @@ fn predict(
     progress: &mut Progress,
 ) -> io::Result<u64> {
     let mut values = vec![0.0; package.engine().signature().outputs()];
-    let mut line = String::new();
+    let mut line = Vec::new();
     let mut answer = Vec::new();
     let (mut number, mut bad) = (0u64, 0u64);
     loop {
         line.clear();
-        let read = match io::Read::take(&mut input, LINE_BYTES_MAX).read_line(&mut line) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                number += 1;
-                bad += 1;
-                eprintln!("line {number}: is not UTF-8");
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+        // One byte more, for the line feed.
+        let read = io::Read::take(&mut input, LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)?;
         if read == 0 {
             break;
         }
         number += 1;
-        let text = line.trim();
+        if read as u64 > LINE_BYTES_MAX && !line.ends_with(b"\n") {
+            input.skip_until(b'\n')?;
+            bad += 1;
+            eprintln!("line {number}: is longer than {LINE_BYTES_MAX} bytes");
+            continue;
+        }
+        let Ok(text) = std::str::from_utf8(&line) else {
+            bad += 1;
+            eprintln!("line {number}: is not UTF-8");
+            continue;
+        };
+        let text = text.trim();
         if text.is_empty() {
             continue;
         }
@@ -109,6 +112,34 @@ impl Progress {
     fn finish(&self, lines: u64) {
         if self.shown {
             eprintln!("\r{lines} lines");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_one_bad_line() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/santander/1");
+        let package = Package::load(&folder).expect("the shipped model");
+        let record = package.example_record().to_string();
+        let max = usize::try_from(LINE_BYTES_MAX).expect("it fits");
+        let lines = |length: usize| {
+            let padded = record.clone() + &" ".repeat(length - record.len());
+            format!("{padded}\n{record}\n\n{padded}")
+        };
+        for (length, good, bad) in [(max, 3, 0), (max + 1, 1, 2), (2 * max + 9, 1, 2)] {
+            let mut output = Vec::new();
+            let found = predict(
+                &package,
+                lines(length).as_bytes(),
+                &mut output,
+                &mut Progress::new(),
+            );
+            assert_eq!(found.expect("memory"), bad, "{length}");
+            assert_eq!(output.lines().count(), good, "{length}");
         }
     }
 }

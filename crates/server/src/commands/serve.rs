@@ -6,14 +6,16 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use auspex_identity::Secret;
+use auspex_identity::{Identity, Secret};
 use auspex_inference::Inference;
 use auspex_kernel::Clock;
-use auspex_kernel::db::make_private_folder;
+use auspex_kernel::db::{Db, make_private_folder};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
 use crate::app::{App, Parts};
@@ -23,6 +25,7 @@ use crate::listener::{self, Shared, Workers};
 use crate::logs;
 
 const KEY_FILE: &str = "admin.key";
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Descriptors beside those of connections: database, log, listener, runtime.
 const SPARE_DESCRIPTORS: u64 = 256;
 
@@ -31,7 +34,7 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
     raise_descriptor_limit(config.server.connections_max);
     let _lock = lock(&config.server.data_dir)?;
     let control = control_runtime()?;
-    let (app, listener) = control.block_on(start(config, migrate))?;
+    let (app, listener, storage) = control.block_on(start(config, migrate))?;
     let App {
         edge,
         health,
@@ -64,25 +67,56 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
         );
     }
     edge.observers.flush();
-    control.shutdown_timeout(std::time::Duration::from_secs(2));
+    control.block_on(storage.close());
+    control.shutdown_timeout(Duration::from_secs(2));
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
+/// The database and the task that follows it.
+struct Storage {
+    db: Db,
+    stop: watch::Sender<bool>,
+    following: JoinHandle<()>,
+}
+
+impl Storage {
+    fn follow(db: &Db, identity: Arc<Identity>) -> Self {
+        let (stop, mut stopped) = watch::channel(false);
+        let following = tokio::spawn(identity.watch(async move { told(&mut stopped).await }));
+        Self {
+            db: db.clone(),
+            stop,
+            following,
+        }
+    }
+
+    /// Leaves one file behind: SQLite moves its log into the database when the last connection goes.
+    async fn close(self) {
+        let _ = self.stop.send(true);
+        let closing = async {
+            let _ = self.following.await;
+            self.db.close().await
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::warn!("the database did not close in time; what it confirmed is safe");
+        }
+    }
+}
+
 /// Everything that can fail, before the first connection is taken.
-async fn start(config: &Config, migrate: bool) -> Result<(App, TcpListener), Failure> {
-    let listener = listener::bind(config.server.listen).await?;
+async fn start(config: &Config, migrate: bool) -> Result<(App, TcpListener, Storage), Failure> {
+    let listener = listener::bind(config.server.listen)?;
     let address = listener.local_addr()?;
     let mut config = config.clone();
     config.server.listen = address;
     let clock = Clock::system();
     let inference = Inference::load(&config.inference.models, &config.inference)?;
     let (db, identity) = open_identity(&config, &clock, migrate).await?;
-    let first_key = identity.bootstrap().await?.map(|new| new.secret);
-    if let Some(secret) = &first_key {
-        write_key(&config.server.data_dir, secret)?;
-    }
-    tokio::spawn(identity.clone().watch(std::future::pending()));
+    let data_dir = config.server.data_dir.clone();
+    let keep = move |secret: &Secret| write_key(&data_dir, secret);
+    let first_key = identity.bootstrap(keep).await?.map(|new| new.secret);
+    let storage = Storage::follow(&db, identity.clone());
     let parts = Parts {
         db,
         identity,
@@ -91,7 +125,7 @@ async fn start(config: &Config, migrate: bool) -> Result<(App, TcpListener), Fai
     };
     let app = App::new(&config, parts)?;
     greet(&config, &inference, first_key.as_ref())?;
-    Ok((app, listener))
+    Ok((app, listener, storage))
 }
 
 fn worker_count(configured: usize) -> usize {
@@ -138,19 +172,23 @@ fn lock(data_dir: &Path) -> Result<File, Failure> {
     }
 }
 
-fn write_key(data_dir: &Path, secret: &Secret) -> Result<(), Failure> {
+fn write_key(data_dir: &Path, secret: &Secret) -> std::io::Result<()> {
     let path = data_dir.join(KEY_FILE);
-    // A key file of an earlier database opens nothing any more, and its mode may be anything.
-    let _ = std::fs::remove_file(&path);
-    let mut file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| format!("cannot write the first key to {}: {error}", path.display()))?;
-    writeln!(file, "{}", secret.expose())?;
-    file.sync_all()?;
-    Ok(())
+    let write = || {
+        // A key file of an earlier database opens nothing any more, and its mode may be anything.
+        let _ = std::fs::remove_file(&path);
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)?;
+        writeln!(file, "{}", secret.expose())?;
+        file.sync_all()
+    };
+    write().map_err(|error| {
+        let text = format!("cannot write the first key to {}: {error}", path.display());
+        std::io::Error::new(error.kind(), text)
+    })
 }
 
 /// Tells where everything is. The first key itself is shown to a terminal only.
@@ -166,7 +204,6 @@ fn greet(
         .map(|model| model.name().to_owned())
         .collect();
     let key_file = config.server.data_dir.join(KEY_FILE);
-    let key_file = key_file.display();
     let mut text = format!(
         "Auspex {} serves {}\n  API   POST {url}/predict   and {url}/v1/models/{{model}}/predict\n",
         env!("CARGO_PKG_VERSION"),
@@ -175,16 +212,16 @@ fn greet(
     if config.server.docs {
         text.push_str(&format!("  Docs  {url}/docs\n"));
     }
+    let shown = key_file.display();
     match first_key {
         Some(secret) if std::io::stdout().is_terminal() => {
             text.push_str(&format!(
-                "  Key   {}   (kept in {key_file})\n",
+                "  Key   {}   (kept in {shown})\n",
                 secret.expose()
             ));
         }
-        _ => text.push_str(&format!(
-            "  Key   in {key_file}; another: auspex keys create --name NAME --scope predict\n"
-        )),
+        _ if key_file.is_file() => text.push_str(&format!("  Key   in {shown}\n")),
+        _ => text.push_str("  Key   auspex keys create --name NAME --scope predict\n"),
     }
     tracing::info!(%url, models = names.join(","), "serving");
     print(&text).map(|_| ())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use auspex_kernel::quota::Decision;
 use auspex_kernel::{ApiError, Caller, RequestId};
 use http::{HeaderMap, Method, StatusCode};
 
@@ -27,6 +28,7 @@ pub(super) struct Finished<'r> {
     pub(super) route: Option<&'r Route>,
     pub(super) method: &'r Method,
     pub(super) status: StatusCode,
+    pub(super) quota: Option<&'r Decision>,
     pub(super) caller: Option<&'r Caller>,
     pub(super) error: Option<&'r ApiError>,
     pub(super) id: &'r RequestId,
@@ -39,20 +41,26 @@ impl Observers {
         self.traces.as_ref().map(|_| Trace::begin(headers))
     }
 
-    pub(super) fn end(&self, request: Finished<'_>) {
+    pub(super) fn end(&self, request: &Finished<'_>) {
         let metrics = request
             .route
             .map_or(&self.unmatched, |route| &route.metrics);
         metrics.observe(request.status, request.elapsed);
-        self.log(&request);
+        self.log(request);
         let template = request.route.map_or("", |route| route.template.as_str());
         if let (Some(traces), Some(trace)) = (&self.traces, &request.trace) {
-            traces.record(trace, request.method, template, request.status, request.id);
+            traces.record(
+                trace,
+                method_name(request.method),
+                template,
+                request.status,
+                request.id,
+            );
         }
         if let (Some(reports), Some(error)) = (&self.reports, request.error)
             && request.status == StatusCode::INTERNAL_SERVER_ERROR
         {
-            reports.send(error, request.method, template, request.id);
+            reports.send(error, method_name(request.method), template, request.id);
         }
     }
 
@@ -64,7 +72,10 @@ impl Observers {
             elapsed,
             ..
         } = request;
-        let failed = status.as_u16() >= 400 || *elapsed >= SLOW;
+        // Who is over a limit could fill the log by it; the metrics count him all the same.
+        let over_limit = request.quota.is_some_and(|quota| !quota.allowed);
+        let failed = (status.as_u16() >= 400 && !over_limit) || *elapsed >= SLOW;
+        let method = method_name(method);
         let cause = request.error.and_then(ApiError::cause);
         let wanted = match self.access_log {
             AccessLog::All => true,
@@ -84,12 +95,25 @@ impl Observers {
         let (status, id) = (status.as_u16(), id.as_str());
         match cause {
             Some(cause) => tracing::error!(
-                request.id = id, http.method = %method, http.route = route, http.status = status,
-                caller, code, duration_ms = ms, cause, "request failed"
+                request.id = id,
+                http.method = method,
+                http.route = route,
+                http.status = status,
+                caller,
+                code,
+                duration_ms = ms,
+                cause,
+                "request failed"
             ),
             None => tracing::info!(
-                request.id = id, http.method = %method, http.route = route, http.status = status,
-                caller, code, duration_ms = ms, "request"
+                request.id = id,
+                http.method = method,
+                http.route = route,
+                http.status = status,
+                caller,
+                code,
+                duration_ms = ms,
+                "request"
             ),
         }
     }
@@ -104,5 +128,21 @@ impl Observers {
         if let Some(reports) = &self.reports {
             reports.flush();
         }
+    }
+}
+
+/// The methods of RFC 9110 and PATCH; any other text is the client's, and may be long.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::TRACE => "TRACE",
+        Method::CONNECT => "CONNECT",
+        _ => "_OTHER",
     }
 }

@@ -16,7 +16,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use auspex_kernel::body::{self, Bounded};
+use auspex_kernel::body::{self, Bounded, Budget};
 use auspex_kernel::quota::{Decision, SlidingWindow};
 use auspex_kernel::{ApiError, Authenticate, Caller, Clock, RequestId, Timestamp};
 use axum::body::Body;
@@ -46,6 +46,8 @@ pub(crate) struct Edge {
     pub(crate) observers: Observers,
     pub(crate) headers: headers::Fixed,
     pub(crate) limits: Limits,
+    /// Memory for bodies that are still coming.
+    pub(crate) bodies: Arc<Budget>,
 }
 
 /// Bounds of one request.
@@ -117,16 +119,19 @@ impl Edge {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        self.observers.end(access::Finished {
+        let finished = access::Finished {
             route: passage.route,
             method: &method,
             status: response.status(),
+            quota: passage.quota.as_ref(),
             caller: passage.caller.as_deref(),
             error: error.as_ref(),
             id: &id,
             elapsed,
             trace,
-        });
+        };
+        // Whatever goes wrong in telling of it, the answer leaves.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.observers.end(&finished)));
         response
     }
 
@@ -138,6 +143,7 @@ impl Edge {
             body,
             self.limits.body_bytes_max,
             self.limits.body_timeout,
+            self.bodies.clone(),
         ))
     }
 
@@ -171,13 +177,20 @@ impl Edge {
         peer: IpAddr,
         passage: &mut Passage<'e>,
     ) -> Result<(), ApiError> {
-        check_host(parts)?;
-        let route = self.routes.find(&parts.method, parts.uri.path())?;
-        passage.route = Some(route);
-        self.check_length(parts)?;
-
         let now = self.clock.now();
         let address = address_key(peer);
+        let route = match self.find(parts) {
+            Ok(route) => route,
+            Err(error) => {
+                // The same answer for everybody, over the limit or not; but counted.
+                passage.quota = Some(self.addresses.take(address, now));
+                return Err(error);
+            }
+        };
+        passage.route = Some(route);
+        if route.is_probe {
+            return Ok(());
+        }
         let left = self.addresses.peek(address, now);
         if !left.allowed {
             passage.quota = Some(left);
@@ -206,6 +219,14 @@ impl Edge {
             ))),
             Access::Scope(_) | Access::Caller | Access::Public => Ok(()),
         }
+    }
+
+    /// The operation of a request that is well-formed enough to have one.
+    fn find(&self, parts: &Parts) -> Result<&Route, ApiError> {
+        check_host(parts)?;
+        let route = self.routes.find(&parts.method, parts.uri.path())?;
+        self.check_length(parts)?;
+        Ok(route)
     }
 
     /// Counts an anonymous or refused request.

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::metrics::RouteMetrics;
 
+/// Cheap, and asked by who decides over life and death.
+const PROBES: [&str; 2] = ["/health/live", "/health/ready"];
+
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -26,6 +29,8 @@ pub(crate) struct Route {
     pub(crate) template: String,
     pub(crate) method: Method,
     pub(crate) access: Access,
+    /// Asked by an orchestrator, which would restart the program over a refusal: never limited.
+    pub(crate) is_probe: bool,
     pub(crate) metrics: RouteMetrics,
 }
 
@@ -74,6 +79,7 @@ impl RouteTable {
                     let metrics = metrics(path, &method);
                     Ok(Route {
                         template: path.clone(),
+                        is_probe: PROBES.contains(&path.as_str()),
                         method,
                         access,
                         metrics,
@@ -85,6 +91,7 @@ impl RouteTable {
         for page in pages {
             let route = Route {
                 template: (*page).to_owned(),
+                is_probe: false,
                 method: Method::GET,
                 access: Access::Public,
                 metrics: metrics(page, &Method::GET),

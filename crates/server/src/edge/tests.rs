@@ -66,6 +66,7 @@ fn edge(reports: Option<Reports>) -> Edge {
             request_timeout: Duration::from_secs(60),
             public_authority: "models.example.org".into(),
         },
+        bodies: Arc::new(Budget::new(1000)),
     }
 }
 

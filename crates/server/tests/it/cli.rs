@@ -158,3 +158,15 @@ fn wrong_scopes_and_times_are_refused_with_what_is_right() {
     let (code, _, _) = create(&["--scope", "predict", "--expires-at", "2001-01-01T00:00:00Z"]);
     assert_eq!(code, Some(1), "a key that is over already");
 }
+
+#[test]
+fn a_foreign_variable_that_is_not_utf8_does_no_harm() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let strange = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let output = auspex()
+        .args(["config", "check"])
+        .env("STRANGE", strange)
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -141,10 +141,8 @@ fn garbage_instead_of_http_harms_nobody() {
     for bytes in garbage {
         let mut connection = server.connect();
         connection.raw(bytes);
-        connection
-            .stream
-            .shutdown(std::net::Shutdown::Write)
-            .expect("shut down");
+        // The server may have hung up already.
+        let _ = connection.stream.shutdown(std::net::Shutdown::Write);
         assert!(
             connection.is_closed_within(Duration::from_secs(5)),
             "{bytes:?}"

@@ -143,3 +143,31 @@ fn from_start_to_first_prediction_is_quick() {
         start.elapsed()
     );
 }
+
+#[test]
+fn the_first_key_is_not_lost_when_it_cannot_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let obstacle = folder.path().join("admin.key");
+    std::fs::create_dir(&obstacle).expect("made");
+    let output = auspex()
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path())
+        .output()
+        .expect("ends by itself");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("admin.key"), "{error}");
+    std::fs::remove_dir(&obstacle).expect("removed");
+    let server = Server::start_in(folder, &[]);
+    assert_eq!(server.get("/v1/models").status, 200);
+}
+
+#[test]
+fn a_stopped_server_leaves_its_whole_database_in_one_file() {
+    let mut server = Server::start();
+    server.run(&["keys", "create", "--name", "other", "--scope", "predict"]);
+    let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().expect("a folder"));
+    server.stop();
+    assert!(folder.path().join("auspex.db").exists());
+    assert!(!folder.path().join("auspex.db-wal").exists());
+}

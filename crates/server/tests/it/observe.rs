@@ -114,6 +114,38 @@ fn json_lines_name_the_request_and_never_the_path_or_the_key() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_stops_no_request() {
+    let server = Server::start_with(&[("AUSPEX__TELEMETRY__ACCESS_LOG", "all")]);
+    server.close_log();
+    for _ in 0..50 {
+        assert_eq!(
+            server.connect().send("GET", "/nowhere", &[], b"").status,
+            404
+        );
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait(Duration::from_secs(10)).0.code(), Some(0));
+}
+
+#[test]
+fn unknown_methods_are_not_logged_as_sent() {
+    let server = Server::start();
+    server.connect().send("CANARY7261", "/health", &[], b"");
+    assert!(!server.stop().contains("CANARY7261"));
+}
+
+#[test]
+fn probes_are_answered_to_an_address_over_its_limit() {
+    let server = Server::start_with(&[("AUSPEX__SERVER__ADDRESS_LIMIT__MAX", "3")]);
+    let ask = |path| server.connect().send("GET", path, &[], b"").status;
+    for _ in 0..5 {
+        assert_eq!(ask("/nowhere"), 404);
+    }
+    assert_eq!(ask("/health"), 429);
+    assert_eq!((ask("/health/live"), ask("/health/ready")), (200, 200));
+}
+
+#[test]
 fn traces_reach_a_collector_as_children_of_the_caller() {
     let collector = TcpListener::bind("127.0.0.1:0").expect("binds");
     let endpoint = format!(

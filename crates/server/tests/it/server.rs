@@ -35,6 +35,7 @@ pub(crate) struct Server {
     pub(crate) key: String,
     child: Child,
     log: Option<JoinHandle<String>>,
+    close_log: mpsc::Sender<()>,
 }
 
 impl Server {
@@ -58,9 +59,16 @@ impl Server {
             .spawn()
             .expect("starts");
         let mut stderr = child.stderr.take().expect("piped");
+        let (close_log, closed) = mpsc::channel::<()>();
         let log = std::thread::spawn(move || {
             let mut text = Vec::new();
-            let _ = stderr.read_to_end(&mut text);
+            let mut chunk = [0; 4096];
+            while closed.try_recv().is_err() {
+                match stderr.read(&mut chunk) {
+                    Ok(read) if read > 0 => text.extend_from_slice(&chunk[..read]),
+                    _ => break,
+                }
+            }
             String::from_utf8_lossy(&text).into_owned()
         });
         let Some(address) = greeting(&mut child) else {
@@ -74,6 +82,7 @@ impl Server {
             key: key.trim().to_owned(),
             child,
             log: Some(log),
+            close_log,
         }
     }
 
@@ -111,6 +120,12 @@ impl Server {
             .status()
             .expect("kill");
         assert!(sent.success());
+    }
+
+    /// From the next line on nobody reads the log.
+    pub(crate) fn close_log(&self) {
+        self.close_log.send(()).expect("the log is read");
+        self.connect().send("GET", "/nowhere", &[], b"");
     }
 
     /// How it ends, and its log. Panics if it does not within `limit`.
