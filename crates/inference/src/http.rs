@@ -183,6 +183,7 @@ async fn list_models(
     let query = PageQuery::parse(&parameters)?;
     let (page, pagination) = query.cut("/v1/models", inference.models(), Model::name);
     let links = pagination.link_header();
+    let links = HeaderValue::try_from(links).expect("paths, numbers and base64 are ASCII");
     let data = page
         .iter()
         .map(|model| ModelView::new(&inference, model))

@@ -133,7 +133,6 @@ struct Sign {
     get, path = "/health/live", tag = "system", security(()),
     responses(
         (status = 200, description = "It lives", body = Sign, example = json!({"status": "alive"})),
-        (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
 async fn get_health_live() -> axum::Json<Sign> {
@@ -146,7 +145,6 @@ async fn get_health_live() -> axum::Json<Sign> {
     responses(
         (status = 200, description = "It takes requests", body = Sign, example = json!({"status": "ready"})),
         (status = 503, description = "It is stopping, or a part does not work", body = Sign),
-        (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
 async fn get_health_ready(State(health): State<Arc<Health>>) -> Response {
