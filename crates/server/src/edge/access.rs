@@ -64,6 +64,16 @@ impl Observers {
         }
     }
 
+    /// Sends what has not been sent. Blocks for seconds at most.
+    pub(crate) fn flush(&self) {
+        if let Some(traces) = &self.traces {
+            traces.flush();
+        }
+        if let Some(reports) = &self.reports {
+            reports.flush();
+        }
+    }
+
     fn log(&self, request: &Finished<'_>) {
         let Finished {
             method,
@@ -115,18 +125,6 @@ impl Observers {
                 duration_ms = ms,
                 "request"
             ),
-        }
-    }
-}
-
-impl Observers {
-    /// Sends what has not been sent. Blocks for seconds at most.
-    pub(crate) fn flush(&self) {
-        if let Some(traces) = &self.traces {
-            traces.flush();
-        }
-        if let Some(reports) = &self.reports {
-            reports.flush();
         }
     }
 }
