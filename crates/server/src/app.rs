@@ -176,3 +176,70 @@ fn operations(config: &Config, inference: &Arc<Inference>) -> Document {
 fn to_value(document: &Document) -> Result<serde_json::Value, String> {
     serde_json::to_value(document).map_err(|error| format!("OpenAPI document: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use auspex_identity::Identity;
+    use axum::body::Body;
+    use axum::routing::get;
+
+    use super::*;
+    use crate::config::{self, Overrides};
+    use crate::edge::tests::receive_report;
+
+    /// No handler of the program fails by itself, so one that does is put in its place.
+    #[tokio::test]
+    async fn the_settings_alone_send_internal_errors_to_sentry() {
+        let sentry = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let dsn = format!("http://public@{}/7", sentry.local_addr().expect("bound"));
+        let received = receive_report(sentry);
+        let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
+        let variables = [
+            ("AUSPEX__TELEMETRY__SENTRY_DSN", dsn.as_str()),
+            ("AUSPEX__TELEMETRY__SENTRY_ENVIRONMENT", "rehearsal"),
+            ("MODEL_PATH", models),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let loaded = config::load(&Overrides::default(), || variables.to_vec());
+        let config = loaded.expect("valid settings").config;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("auspex.db").display());
+        let (db, clock) = (Db::open(&url).await.expect("opens"), Clock::system());
+        Identity::migrate(&db).await.expect("migrates");
+        let identity = Identity::open(db.clone(), clock.clone())
+            .await
+            .expect("opens");
+        let inference =
+            Inference::load(&config.inference.models, &config.inference).expect("loads");
+        let parts = Parts {
+            db,
+            identity,
+            inference,
+            clock,
+        };
+        let mut edge = App::new(&config, parts).expect("fits together").edge;
+        edge.handlers = axum::Router::new().route(
+            "/health",
+            get(async || -> &'static str { panic!("broken") }),
+        );
+
+        let request = http::Request::get("/health").header("host", "x");
+        let request = request.body(Body::empty()).expect("valid");
+        let answer = edge.handle(request, Ipv4Addr::LOCALHOST.into()).await;
+        assert_eq!(answer.status(), 500);
+        let flushed = tokio::task::spawn_blocking(move || edge.observers.flush());
+        flushed.await.expect("flushed");
+        let text = received.join().expect("received");
+        for part in [
+            "/api/7/envelope/",
+            "rehearsal",
+            "panic: broken",
+            "GET /health",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+}

@@ -329,4 +329,4 @@ fn address_key(peer: IpAddr) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -149,11 +149,9 @@ async fn the_order_is_route_then_address_then_key_then_quota_then_scope() {
     }
 }
 
-#[tokio::test]
-async fn internal_errors_are_reported_to_sentry_and_nothing_personal_with_them() {
-    let sentry = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let dsn = format!("http://public@{}/1", sentry.local_addr().expect("bound"));
-    let received = std::thread::spawn(move || {
+/// Takes one delivery, as Sentry would; its text.
+pub(crate) fn receive_report(sentry: TcpListener) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
         let (mut stream, _) = sentry.accept().expect("a delivery");
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
@@ -168,7 +166,14 @@ async fn internal_errors_are_reported_to_sentry_and_nothing_personal_with_them()
         }
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
         String::from_utf8_lossy(&text).into_owned()
-    });
+    })
+}
+
+#[tokio::test]
+async fn internal_errors_are_reported_to_sentry_and_nothing_personal_with_them() {
+    let sentry = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let dsn = format!("http://public@{}/1", sentry.local_addr().expect("bound"));
+    let received = receive_report(sentry);
     let edge = edge(Some(Reports::new(&dsn, "test").expect("a DSN")));
     let (status, headers, _) = ask(&edge, "/panic", Some("good")).await;
     assert_eq!(status, 500);
