@@ -12,7 +12,6 @@ use std::str::FromStr;
 
 use auspex_kernel::{FieldError, ScopeSet, Timestamp};
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq;
 
 const PREFIX: &[u8] = b"ax_";
 const RANDOM_CHARS: usize = 30;
@@ -45,7 +44,7 @@ impl KeyId {
 
     /// Whose quota the key uses: the same in every process and on every start.
     pub(crate) fn quota_key(&self) -> u64 {
-        Digest::of(format!("key:{}", self.0).as_bytes()).prefix()
+        crate::directory::quota_key(&format!("key:{}", self.0))
     }
 }
 
@@ -89,6 +88,12 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// The user it belongs to; keys made by operators have none.
+    pub owner_id: Option<String>,
+    /// The key that replaces it, if it was rotated.
+    pub replaced_by: Option<KeyId>,
+    /// When it was last used, to within about a minute in other processes.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// A key just made, with the only copy of its secret.
@@ -142,7 +147,7 @@ impl fmt::Debug for Secret {
 pub(crate) struct Digest([u8; 32]);
 
 impl Digest {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
@@ -156,19 +161,14 @@ impl Digest {
         bytes.try_into().ok().map(Self)
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_array(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first 8 bytes, to look it up by. They say too little to be worth hiding.
+    /// The first 8 bytes as a number.
     pub(crate) fn prefix(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
-    }
-
-    /// Whether both are the same, in a time that does not depend on where they differ.
-    pub(crate) fn matches(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
     }
 }
 

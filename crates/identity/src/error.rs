@@ -14,6 +14,9 @@ pub enum IdentityError {
     /// The key to be made is not well described; every wrong field is named.
     #[error("the key cannot be made: {}", list(.0))]
     Invalid(Vec<FieldError>),
+    /// Somebody tried to give more than he has.
+    #[error("nobody can give, or take from others, rights that he does not have himself")]
+    Escalation,
     /// No key has this id or name.
     #[error("no API key has this id or name; list the keys to see what there is")]
     KeyNotFound,
@@ -32,6 +35,7 @@ impl From<IdentityError> for ApiError {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::Invalid(details) => ApiError::validation(details),
+            IdentityError::Escalation => ApiError::forbidden(error.to_string()),
             IdentityError::KeyNotFound => ApiError::not_found(error.to_string()),
             IdentityError::KeyAmbiguous(_) => {
                 ApiError::new(StatusCode::CONFLICT, "CONFLICT", error.to_string())

@@ -1,45 +1,67 @@
-//! Who calls, and what he may do: API keys.
+//! Who calls, and what he may do: users, API keys, tokens, OAuth 2.0.
 //!
-//! Every request is answered from a snapshot in memory; the database is asked when a key is made,
-//! revoked or listed, and by [`Identity::watch`], which notices what other processes did. What an
-//! operation confirms is in force in this process when it returns.
+//! Every request is answered from memory ([`directory`]); the database is asked when something is
+//! made, changed or listed, and by [`Identity::watch`], which notices what other processes did. What
+//! an operation confirms is in force in this process when it returns.
 //!
-//! This crate never logs a key or a hash, and stores of a key its SHA-256 alone.
+//! This crate never logs a password, key, token or e-mail, and stores of a key its SHA-256 alone.
 
 mod api_key;
+mod audit;
+mod directory;
 mod error;
 mod migration;
-mod snapshot;
+mod role;
 mod store;
+mod user;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use auspex_kernel::caller::Verification;
 use auspex_kernel::db::Db;
-use auspex_kernel::{Authenticate, Caller, Clock, Credential, ScopeSet, Timestamp};
+use auspex_kernel::{ApiError, Authenticate, Clock, Credential, ScopeSet, Timestamp, Verdict};
 use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::sync::Mutex;
 
 pub use api_key::{ApiKey, InvalidKeyId, KeyId, NewKey, Secret};
+pub use audit::{Action, Actor, Outcome};
 pub use error::IdentityError;
+pub use role::{Role, RoleSet, UnknownRole};
+pub use user::User;
 
 use api_key::Digest;
-use snapshot::Snapshot;
+use audit::Event;
+use directory::{Directory, Ignored};
+use store::Kind;
+use store::keys::Which;
 
 const BOOTSTRAP_NAME: &str = "admin";
 /// How many keys of one name an error lists.
 const AMBIGUOUS_SHOWN_MAX: u64 = 10;
+/// No access token lives longer, so a revocation need not be remembered longer.
+const ACCESS_TTL_MAX: Duration = Duration::from_hours(24);
 
 /// The identity service.
 pub struct Identity {
     db: Db,
     clock: Clock,
-    snapshot: ArcSwap<Snapshot>,
-    /// Held while a snapshot is loaded and put in place: of two loads at once the one that read
+    directory: Directory,
+    /// Held while the directory is brought up to date: of two loads at once the one that read
     /// earlier could otherwise win and undo what the other made visible.
-    loading: Mutex<()>,
+    known: Mutex<Known>,
+}
+
+/// Which state of the database the directory shows.
+#[derive(Default)]
+struct Known {
+    generation: i64,
+    /// What was not understood, so that it is told once.
+    ignored: BTreeSet<String>,
 }
 
 impl fmt::Debug for Identity {
@@ -57,7 +79,7 @@ impl Identity {
         Ok(db.migrate::<migration::Migrator>().await?)
     }
 
-    /// Opens the service on a database whose tables are up to date, and loads the keys.
+    /// Opens the service on a database whose tables are up to date, and loads who is in force.
     ///
     /// # Errors
     /// [`IdentityError::Database`].
@@ -65,8 +87,8 @@ impl Identity {
         let identity = Self {
             db,
             clock,
-            snapshot: ArcSwap::default(),
-            loading: Mutex::new(()),
+            directory: Directory::default(),
+            known: Mutex::default(),
         };
         identity.refresh().await?;
         Ok(Arc::new(identity))
@@ -86,22 +108,25 @@ impl Identity {
     ) -> Result<Option<NewKey>, IdentityError> {
         let has_keys = self
             .db
-            .read(|connection| Box::pin(store::has_keys(connection)));
+            .read(|connection| Box::pin(store::keys::has_keys(connection)));
         if has_keys.await? {
             // Another process may have made it since this one was opened.
-            self.refresh_if_changed().await?;
+            self.catch_up().await?;
             return Ok(None);
         }
-        let new = self.draw_key(BOOTSTRAP_NAME, ScopeSet::all(), None)?;
+        let new = self.draw_key(BOOTSTRAP_NAME, ScopeSet::all(), None, None)?;
+        let now = self.clock.now();
         let made = self
             .db
             .write(move |transaction| {
                 Box::pin(async move {
-                    store::lock_keys(transaction).await?;
-                    if store::has_keys(transaction).await? {
+                    store::lock(transaction).await?;
+                    if store::keys::has_keys(transaction).await? {
                         return Ok(None);
                     }
-                    add(transaction, &new.key, &new.secret.digest()).await?;
+                    add(transaction, &new.key, &new.secret.digest(), now).await?;
+                    let made = Event::new(Action::KeyCreate, format!("key:{}", new.key.id));
+                    store::audit::record(transaction, &Actor::operator(), made, now).await?;
                     keep(&new.secret).map_err(|error| DbErr::Custom(error.to_string()))?;
                     Ok(Some(new))
                 })
@@ -111,28 +136,38 @@ impl Identity {
         Ok(made)
     }
 
-    /// Makes a key. `name` is 1 to 100 printable characters, not blank; `expires_at` lies in the
-    /// future. The secret is returned this once.
+    /// Makes a key that belongs to whoever makes it. `name` is 1 to 100 printable characters, not
+    /// blank; `expires_at` lies in the future; `scopes` go no further than the maker's own. The
+    /// secret is returned this once.
     ///
     /// # Errors
-    /// [`IdentityError::Invalid`], [`IdentityError::Database`], [`IdentityError::Randomness`].
+    /// [`IdentityError::Invalid`], [`IdentityError::Escalation`], [`IdentityError::Database`],
+    /// [`IdentityError::Randomness`].
     pub async fn create_key(
         &self,
+        actor: &Actor,
         name: &str,
         scopes: ScopeSet,
         expires_at: Option<Timestamp>,
     ) -> Result<NewKey, IdentityError> {
-        let wrong = api_key::validate(name, scopes, expires_at, self.clock.now());
+        let now = self.clock.now();
+        let wrong = api_key::validate(name, scopes, expires_at, now);
         if !wrong.is_empty() {
             return Err(IdentityError::Invalid(wrong));
         }
-        let new = self.draw_key(name, scopes, expires_at)?;
-        let (key, digest) = (new.key.clone(), new.secret.digest());
+        if !actor.scopes.contains_all(scopes) {
+            return Err(IdentityError::Escalation);
+        }
+        let new = self.draw_key(name, scopes, expires_at, actor.user_id.clone())?;
+        let (key, digest, actor) = (new.key.clone(), new.secret.digest(), actor.clone());
         self.db
             .write(move |transaction| {
                 Box::pin(async move {
-                    store::lock_keys(transaction).await?;
-                    add(transaction, &key, &digest).await
+                    store::lock(transaction).await?;
+                    add(transaction, &key, &digest, now).await?;
+                    let made = Event::new(Action::KeyCreate, format!("key:{}", key.id))
+                        .with(key.scopes.to_string());
+                    store::audit::record(transaction, &actor, made, now).await
                 })
             })
             .await?;
@@ -147,7 +182,7 @@ impl Identity {
     pub async fn list_keys(&self) -> Result<Vec<ApiKey>, IdentityError> {
         let list = self
             .db
-            .read(|connection| Box::pin(store::list_keys(connection)));
+            .read(|connection| Box::pin(store::keys::list_keys(connection)));
         Ok(list.await?)
     }
 
@@ -156,83 +191,216 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::KeyNotFound`], [`IdentityError::KeyAmbiguous`], [`IdentityError::Database`].
-    pub async fn revoke_key(&self, id_or_name: &str) -> Result<ApiKey, IdentityError> {
+    pub async fn revoke_key(
+        &self,
+        actor: &Actor,
+        id_or_name: &str,
+    ) -> Result<ApiKey, IdentityError> {
         // Also keeps text from the database that it cannot take, such as a NUL.
         if !api_key::is_name(id_or_name) {
             return Err(IdentityError::KeyNotFound);
         }
-        let id_or_name = id_or_name.to_owned();
+        let (id_or_name, actor) = (id_or_name.to_owned(), actor.clone());
         let now = self.clock.now();
         let revoked = self
             .db
             .write(move |transaction| {
                 Box::pin(async move {
-                    store::lock_keys(transaction).await?;
+                    store::lock(transaction).await?;
                     let mut key = match find_key(transaction, &id_or_name).await? {
                         Ok(key) => key,
                         refused => return Ok(refused),
                     };
                     if key.revoked_at.is_none() {
-                        store::set_revoked_at(transaction, &key.id, now).await?;
-                        store::count_change(transaction).await?;
+                        store::keys::set_revoked_at(transaction, &key.id, now).await?;
+                        let id = key.id.as_str();
+                        store::record_change(transaction, Kind::Key, id, now).await?;
+                        let revoked = Event::new(Action::KeyRevoke, format!("key:{id}"));
+                        store::audit::record(transaction, &actor, revoked, now).await?;
                         key.revoked_at = Some(now);
                     }
                     Ok(Ok(key))
                 })
             })
             .await??;
-        self.refresh().await?;
+        self.catch_up().await?;
         Ok(revoked)
     }
 
-    /// Makes a stored key known here. An error now would lose its secret for good, so that a
+    /// Makes what was stored known here. An error now would lose a secret for good, so that a
     /// database that fails at this very moment only delays it until [`Identity::watch`] succeeds.
     async fn put_in_force(&self) {
-        if let Err(error) = self.refresh().await {
-            tracing::warn!(%error, "a new API key is stored but not yet in force");
+        if let Err(error) = self.catch_up().await {
+            tracing::warn!(%error, "a change is stored but not yet in force");
         }
     }
 
-    /// Loads the keys anew. Only after an error need anybody but [`Identity::watch`] call it.
+    /// Loads everything anew. Only after an error need anybody but [`Identity::watch`] call it.
     ///
     /// # Errors
-    /// [`IdentityError::Database`]; the keys known so far stay in force.
+    /// [`IdentityError::Database`]; what is known so far stays in force.
     pub async fn refresh(&self) -> Result<(), IdentityError> {
-        let _loading = self.loading.lock().await;
-        self.load().await
+        self.load(&mut *self.known.lock().await).await
     }
 
-    /// Loads the keys if the database says that they are others than those known.
-    async fn refresh_if_changed(&self) -> Result<(), IdentityError> {
-        let _loading = self.loading.lock().await;
-        let generation = self
-            .db
-            .read(|connection| Box::pin(store::generation(connection)));
-        if generation.await? == self.snapshot.load().generation() {
+    /// Loads what has changed since the last time.
+    async fn catch_up(&self) -> Result<(), IdentityError> {
+        let mut known = self.known.lock().await;
+        let generation = known.generation;
+        let changes = self.db.read(move |connection| {
+            Box::pin(store::changes::changes_after(connection, generation))
+        });
+        let Some(changes) = changes.await? else {
+            return self.load(&mut known).await;
+        };
+        let Some(last) = changes.last().map(|change| change.generation) else {
+            return Ok(());
+        };
+        let of = |kind: Kind| -> Vec<String> {
+            let subjects: BTreeSet<_> = changes
+                .iter()
+                .filter(|change| change.kind == Some(kind))
+                .map(|change| &change.subject)
+                .collect();
+            subjects.into_iter().cloned().collect()
+        };
+        let mut ignored = Ignored::new();
+        // Keys are laid out by what their owners may do, and so come last.
+        self.load_users(of(Kind::User)).await?;
+        self.load_clients(of(Kind::Client)).await?;
+        self.load_revocations(of(Kind::Grant), of(Kind::Token))
+            .await?;
+        self.load_keys(of(Kind::Key), of(Kind::User), &mut ignored)
+            .await?;
+        self.directory.changed();
+        known.generation = last;
+        known.tell(ignored);
+        Ok(())
+    }
+
+    async fn load_users(&self, ids: Vec<String>) -> Result<(), IdentityError> {
+        if ids.is_empty() {
             return Ok(());
         }
-        self.load().await
+        let wanted = Some(ids.clone());
+        let found = self
+            .db
+            .read(move |connection| Box::pin(store::changes::active_users(connection, wanted)));
+        let mut found: std::collections::HashMap<_, _> = found.await?.into_iter().collect();
+        for id in ids {
+            let user = found.remove(&id);
+            self.directory.set_user(id, user);
+        }
+        Ok(())
     }
 
-    async fn load(&self) -> Result<(), IdentityError> {
+    async fn load_clients(&self, ids: Vec<String>) -> Result<(), IdentityError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let wanted = Some(ids.clone());
+        let found = self
+            .db
+            .read(move |connection| Box::pin(store::changes::client_ids(connection, wanted)));
+        let found: BTreeSet<String> = found.await?.into_iter().collect();
+        for id in ids {
+            let exists = found.contains(&id);
+            self.directory.set_client(id, exists);
+        }
+        Ok(())
+    }
+
+    async fn load_revocations(
+        &self,
+        grants: Vec<String>,
+        tokens: Vec<String>,
+    ) -> Result<(), IdentityError> {
+        if !grants.is_empty() {
+            let since = earlier(self.clock.now(), ACCESS_TTL_MAX);
+            let found = self.db.read(move |connection| {
+                Box::pin(store::changes::revoked_grants(
+                    connection,
+                    Some(grants),
+                    since,
+                ))
+            });
+            for (id, at) in found.await? {
+                self.directory.revoke_grant(id, later(at, ACCESS_TTL_MAX));
+            }
+        }
+        if !tokens.is_empty() {
+            let found = self.db.read(move |connection| {
+                Box::pin(store::changes::revoked_tokens(connection, Some(tokens)))
+            });
+            for (jti, until) in found.await? {
+                self.directory.revoke_token(jti, until);
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_keys(
+        &self,
+        mut ids: Vec<String>,
+        owners: Vec<String>,
+        ignored: &mut Ignored,
+    ) -> Result<(), IdentityError> {
+        if ids.is_empty() && owners.is_empty() {
+            return Ok(());
+        }
         let now = self.clock.now();
-        let snapshot = self
+        let (ids, found) = self
             .db
             .read(move |connection| {
                 Box::pin(async move {
-                    // The counter first: a change in between makes the keys newer than it says,
-                    // and they are loaded once more for nothing, rather than once too seldom.
-                    let generation = store::generation(connection).await?;
-                    let keys = store::live_keys(connection, now).await?;
-                    Ok(Snapshot::new(generation, keys))
+                    if !owners.is_empty() {
+                        ids.extend(store::keys::ids_of_owners(connection, owners.clone()).await?);
+                    }
+                    let which = Which::Changed {
+                        ids: ids.clone(),
+                        owners,
+                    };
+                    Ok((ids, store::keys::live_keys(connection, which, now).await?))
                 })
             })
             .await?;
-        let snapshot = Arc::new(snapshot);
-        let older = self.snapshot.swap(Arc::clone(&snapshot));
-        for what in snapshot.newly_ignored(&older) {
-            tracing::warn!("while loading the API keys {what} was ignored");
+        let mut found: std::collections::HashMap<_, _> =
+            found.into_iter().map(|key| (key.id.clone(), key)).collect();
+        for id in ids.into_iter().map(KeyId) {
+            let key = found.remove(&id);
+            self.directory.set_key(&id, key, ignored);
         }
+        Ok(())
+    }
+
+    async fn load(&self, known: &mut Known) -> Result<(), IdentityError> {
+        let now = self.clock.now();
+        let since = earlier(now, ACCESS_TTL_MAX);
+        let (generation, users, clients, grants, tokens, keys) = self
+            .db
+            .read(move |connection| {
+                Box::pin(async move {
+                    // The counter first: a change in between makes the rows newer than it says,
+                    // and they are loaded once more for nothing, rather than once too seldom.
+                    Ok((
+                        store::changes::generation(connection).await?,
+                        store::changes::active_users(connection, None).await?,
+                        store::changes::client_ids(connection, None).await?,
+                        store::changes::revoked_grants(connection, None, since).await?,
+                        store::changes::revoked_tokens(connection, None).await?,
+                        store::keys::live_keys(connection, Which::All, now).await?,
+                    ))
+                })
+            })
+            .await?;
+        let until = |(id, at)| (id, later(at, ACCESS_TTL_MAX));
+        let grants = grants.into_iter().map(until).collect();
+        let mut ignored = Ignored::new();
+        self.directory.fill(users, clients, grants, tokens);
+        self.directory.fill_keys(keys, &mut ignored);
+        self.directory.changed();
+        known.generation = generation;
+        known.tell(ignored);
         Ok(())
     }
 
@@ -241,6 +409,7 @@ impl Identity {
         name: &str,
         scopes: ScopeSet,
         expires_at: Option<Timestamp>,
+        owner_id: Option<String>,
     ) -> Result<NewKey, IdentityError> {
         let key = ApiKey {
             id: KeyId::random()?,
@@ -249,6 +418,9 @@ impl Identity {
             created_at: self.clock.now(),
             expires_at,
             revoked_at: None,
+            owner_id,
+            replaced_by: None,
+            last_used_at: None,
         };
         Ok(NewKey {
             key,
@@ -257,11 +429,42 @@ impl Identity {
     }
 }
 
+impl Known {
+    /// Logs what was ignored and had not been before.
+    fn tell(&mut self, ignored: Ignored) {
+        for what in ignored {
+            if !self.ignored.contains(&what) {
+                tracing::warn!("while loading the API keys {what} was ignored");
+                self.ignored.insert(what);
+            }
+        }
+    }
+}
+
+fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    Timestamp(time.0 - by.as_micros() as i64)
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    Timestamp(time.0 + by.as_micros() as i64)
+}
+
+/// Tells one stored password from another without telling what it is.
+fn password_mark(hash: Option<&str>) -> u64 {
+    hash.map_or(0, |hash| Digest::of(hash.as_bytes()).prefix())
+}
+
 impl Authenticate for Identity {
-    fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Option<Arc<Caller>> {
-        let Credential::Token(token) = credential;
-        let digest = Digest::of_token(token)?;
-        self.snapshot.load().caller(&digest, now).map(Arc::clone)
+    fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Verdict {
+        let Credential::Token(token) = credential else {
+            return Verdict::Unverified;
+        };
+        let caller = Digest::of_token(token).and_then(|d| self.directory.key_caller(&d, now));
+        caller.map_or(Verdict::Refused, Verdict::Known)
+    }
+
+    fn verify<'a>(&'a self, _credential: Credential<'a>, _peer: IpAddr) -> Verification<'a> {
+        Box::pin(async { Err(ApiError::unauthenticated("name or password is wrong")) })
     }
 }
 
@@ -269,9 +472,10 @@ async fn add(
     transaction: &DatabaseTransaction,
     key: &ApiKey,
     digest: &Digest,
+    now: Timestamp,
 ) -> Result<(), DbErr> {
-    store::insert_key(transaction, key, digest).await?;
-    store::count_change(transaction).await
+    store::keys::insert_key(transaction, key, digest).await?;
+    store::record_change(transaction, Kind::Key, key.id.as_str(), now).await
 }
 
 /// The key that `id_or_name` means. An id goes before a name; of names, keys not yet revoked go
@@ -281,17 +485,18 @@ async fn find_key(
     id_or_name: &str,
 ) -> Result<Result<ApiKey, IdentityError>, DbErr> {
     if let Ok(id) = id_or_name.parse::<KeyId>()
-        && let Some(key) = store::key_by_id(transaction, &id).await?
+        && let Some(key) = store::keys::key_by_id(transaction, &id).await?
     {
         return Ok(Ok(key));
     }
-    let mut keys = store::keys_by_name(transaction, id_or_name, false, AMBIGUOUS_SHOWN_MAX).await?;
+    let mut keys =
+        store::keys::keys_by_name(transaction, id_or_name, false, AMBIGUOUS_SHOWN_MAX).await?;
     if keys.len() > 1 {
         let ids = keys.into_iter().map(|key| key.id).collect();
         return Ok(Err(IdentityError::KeyAmbiguous(ids)));
     }
     if keys.is_empty() {
-        keys = store::keys_by_name(transaction, id_or_name, true, 1).await?;
+        keys = store::keys::keys_by_name(transaction, id_or_name, true, 1).await?;
     }
     Ok(keys.pop().ok_or(IdentityError::KeyNotFound))
 }

@@ -10,7 +10,7 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(ApiKeys)]
+        vec![Box::new(ApiKeys), Box::new(Users)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -65,4 +65,196 @@ impl MigrationTrait for ApiKeys {
             .to_owned();
         manager.execute(the_row).await
     }
+}
+
+/// Users and everything that is issued to them or in their name. Times are microseconds.
+struct Users;
+
+impl MigrationName for Users {
+    fn name(&self) -> &str {
+        "m0002_users"
+    }
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for Users {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in users_tables() {
+            manager.create_table(table).await?;
+        }
+        for column in [
+            text("owner_id").take(),
+            text("replaced_by").take(),
+            time("last_used_at").take(),
+        ] {
+            // SQLite adds one column at a time.
+            let added = Table::alter()
+                .table("identity_api_keys")
+                .add_column(column)
+                .to_owned();
+            manager.alter_table(added).await?;
+        }
+        for (table, columns) in [
+            ("identity_logins", &["user_id", "id"][..]),
+            ("identity_logins", &["at"]),
+            ("identity_grants", &["user_id"]),
+            ("identity_grants", &["client_id"]),
+            ("identity_grants", &["expires_at"]),
+            ("identity_grants", &["revoked_at"]),
+            ("identity_codes", &["expires_at"]),
+            ("identity_sessions", &["user_id"]),
+            ("identity_sessions", &["expires_at"]),
+            ("identity_revoked_tokens", &["expires_at"]),
+            ("identity_changes", &["at"]),
+            ("identity_audit", &["at"]),
+            ("identity_audit", &["actor", "id"]),
+            ("identity_audit", &["action", "id"]),
+            ("identity_api_keys", &["owner_id"]),
+        ] {
+            let mut index = Index::create();
+            index.name(format!("{table}_by_{}", columns.join("_")));
+            index.table(table);
+            for column in columns {
+                index.col(*column);
+            }
+            manager.create_index(index).await?;
+        }
+        Ok(())
+    }
+}
+
+fn users_tables() -> [TableCreateStatement; 11] {
+    [
+        table("identity_users")
+            .col(text("id").primary_key())
+            .col(text("name").not_null())
+            .col(text("email").not_null())
+            // Lower-cased: what must be unique and is looked up.
+            .col(text("email_key").not_null().unique_key())
+            .col(text("username").not_null())
+            .col(text("username_key").not_null().unique_key())
+            .col(ColumnDef::new("age").integer())
+            .col(text("roles").not_null())
+            // PHC string; none: no login by password.
+            .col(text("password_hash"))
+            .col(time("disabled_at"))
+            .col(time("created_at").not_null())
+            .col(time("updated_at").not_null())
+            .col(time("last_login_at"))
+            .col(ColumnDef::new("login_count").big_integer().not_null())
+            // Counts changes by callers, for `ETag`; logins are none.
+            .col(ColumnDef::new("version").big_integer().not_null())
+            .to_owned(),
+        table("identity_logins")
+            .col(text("id").primary_key())
+            .col(text("user_id").not_null())
+            .col(time("at").not_null())
+            .col(text("method").not_null())
+            .col(text("address").not_null())
+            .to_owned(),
+        // What one login or one consent gave: revoking it stops every token that came of it.
+        table("identity_grants")
+            .col(text("id").primary_key())
+            .col(text("user_id").not_null())
+            .col(text("client_id"))
+            .col(text("scopes").not_null())
+            .col(time("created_at").not_null())
+            .col(time("authenticated_at").not_null())
+            .col(time("expires_at").not_null())
+            // Which refresh token is the current one, and since when.
+            .col(ColumnDef::new("sequence").big_integer().not_null())
+            .col(time("refreshed_at"))
+            .col(time("revoked_at"))
+            .to_owned(),
+        table("identity_codes")
+            .col(ColumnDef::new("digest").blob().not_null().primary_key())
+            .col(text("client_id").not_null())
+            .col(text("user_id").not_null())
+            .col(text("redirect_uri").not_null())
+            .col(text("scopes").not_null())
+            .col(text("challenge").not_null())
+            .col(text("nonce"))
+            .col(time("authenticated_at").not_null())
+            .col(time("expires_at").not_null())
+            // What its redemption gave, to be revoked when it comes again.
+            .col(text("grant_id"))
+            .to_owned(),
+        table("identity_clients")
+            .col(text("id").primary_key())
+            .col(text("name").not_null())
+            // None: a public client.
+            .col(ColumnDef::new("secret_digest").blob())
+            // Space-separated, each of the four next.
+            .col(text("redirect_uris").not_null())
+            .col(text("grant_types").not_null())
+            .col(text("scopes").not_null())
+            .col(time("created_at").not_null())
+            .col(text("created_by").not_null())
+            .to_owned(),
+        table("identity_consents")
+            .col(text("user_id").not_null())
+            .col(text("client_id").not_null())
+            .col(text("scopes").not_null())
+            .col(time("at").not_null())
+            .primary_key(Index::create().col("user_id").col("client_id"))
+            .to_owned(),
+        // Of the login pages, by the digest of the cookie.
+        table("identity_sessions")
+            .col(ColumnDef::new("digest").blob().not_null().primary_key())
+            .col(text("user_id").not_null())
+            .col(time("authenticated_at").not_null())
+            .col(time("expires_at").not_null())
+            .to_owned(),
+        table("identity_revoked_tokens")
+            .col(text("jti").primary_key())
+            .col(time("expires_at").not_null())
+            .to_owned(),
+        table("identity_signing_keys")
+            .col(text("kid").primary_key())
+            .col(text("algorithm").not_null())
+            .col(ColumnDef::new("pkcs8").blob().not_null())
+            .col(time("created_at").not_null())
+            // Published before, used from then on.
+            .col(time("signs_from").not_null())
+            .to_owned(),
+        // What changed for the copy in memory, numbered by the generation that it made.
+        table("identity_changes")
+            .col(
+                ColumnDef::new("generation")
+                    .big_integer()
+                    .not_null()
+                    .primary_key(),
+            )
+            .col(text("kind").not_null())
+            .col(text("subject").not_null())
+            .col(time("at").not_null())
+            .to_owned(),
+        table("identity_audit")
+            .col(text("id").primary_key())
+            .col(time("at").not_null())
+            .col(text("actor").not_null())
+            .col(text("action").not_null())
+            .col(text("target"))
+            .col(text("outcome").not_null())
+            .col(text("detail"))
+            .col(text("address"))
+            .col(text("request_id"))
+            .to_owned(),
+    ]
+}
+
+fn table(name: &'static str) -> TableCreateStatement {
+    Table::create().table(name).to_owned()
+}
+
+fn text(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).text().to_owned()
+}
+
+fn time(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().to_owned()
 }

@@ -17,10 +17,10 @@ use crate::{Identity, IdentityError};
 const ROUND: Duration = Duration::from_millis(250);
 /// A query on a dead connection may never end by itself; a load of very many keys needs its time.
 const ROUND_MAX: Duration = Duration::from_secs(30);
-/// Every half a minute the keys are loaded without asking: rows changed by hand, or a backup
+/// Every five minutes everything is loaded without asking: rows changed by hand, or a backup
 /// restored into the open database, need not move the counter. A backup put in the place of a
 /// SQLite file is another matter: that file is lost to this process, and every round says so.
-const ROUNDS_PER_LOAD: u32 = 120;
+const ROUNDS_PER_LOAD: u32 = 1_200;
 
 /// What is known of the database between rounds.
 #[derive(Default)]
@@ -111,7 +111,7 @@ impl Follower {
             identity.refresh().await?;
             self.rounds_since_load = 0;
         } else if changed {
-            identity.refresh_if_changed().await?;
+            identity.catch_up().await?;
         }
         Ok(())
     }

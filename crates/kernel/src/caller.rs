@@ -1,9 +1,13 @@
 //! Who calls and what he may do: the seam between the edge, which asks, and identity, which knows.
 
 use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::ApiError;
 use crate::clock::Timestamp;
 
 macro_rules! scopes {
@@ -79,6 +83,28 @@ impl ScopeSet {
         self.0 & (1 << scope as u32) != 0
     }
 
+    /// Whether every scope of `other` is in it.
+    pub fn contains_all(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The scopes that are in both.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The scopes that are in either.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// The scopes in it, in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL
@@ -128,6 +154,10 @@ pub struct Caller {
     pub quota_key: u64,
     /// When the credential ends.
     pub expires_at: Option<Timestamp>,
+    /// Id of the user behind the credential; keys of operators and clients have none.
+    pub user_id: Option<String>,
+    /// Id of the session that the credential belongs to, by which it can be ended.
+    pub session_id: Option<String>,
 }
 
 /// What a request showed to prove who calls.
@@ -135,6 +165,8 @@ pub struct Caller {
 pub enum Credential<'a> {
     /// `X-API-Key`, or a bearer token that may be a key or a JWT.
     Token(&'a [u8]),
+    /// What follows `Basic` in `Authorization` (RFC 7617): base64 of name and password.
+    Basic(&'a [u8]),
 }
 
 /// Never shows the secret.
@@ -144,11 +176,34 @@ impl fmt::Debug for Credential<'_> {
     }
 }
 
-/// Answers from memory: it is asked on every request.
-pub trait Authenticate: Send + Sync {
-    /// The caller behind a credential, or `None` when it is unknown, revoked or expired.
-    fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Option<Arc<Caller>>;
+/// What memory alone can say of a credential.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It is valid.
+    Known(Arc<Caller>),
+    /// It is unknown, revoked or expired.
+    Refused,
+    /// It takes more than memory to tell: ask [`Authenticate::verify`].
+    Unverified,
 }
+
+/// The future of [`Authenticate::verify`].
+pub type Verification<'a> =
+    Pin<Box<dyn Future<Output = Result<Arc<Caller>, ApiError>> + Send + 'a>>;
+
+/// Tells who calls.
+pub trait Authenticate: Send + Sync {
+    /// Answers from memory: it is asked on every request.
+    fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Verdict;
+
+    /// Answers what memory cannot: hashes a password, fetches another issuer's keys. Bounded in
+    /// time; the error is what the client is told.
+    fn verify<'a>(&'a self, credential: Credential<'a>, peer: IpAddr) -> Verification<'a>;
+}
+
+/// The address that a request came from, for handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
 
 #[cfg(test)]
 mod tests {

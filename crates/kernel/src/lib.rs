@@ -10,10 +10,11 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod etag;
+pub mod id;
 pub mod quota;
 pub mod request_id;
 
-pub use caller::{Authenticate, Caller, Credential, Scope, ScopeSet};
+pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict};
 pub use clock::{Clock, Timestamp};
 pub use error::{ApiError, FieldError};
 pub use request_id::RequestId;

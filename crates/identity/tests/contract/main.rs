@@ -7,12 +7,14 @@ mod store;
 
 use std::future::Future;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use auspex_identity::{ApiKey, Identity, IdentityError, NewKey};
+use auspex_identity::{Actor, ApiKey, Identity, IdentityError, NewKey};
 use auspex_kernel::db::Db;
-use auspex_kernel::{ApiError, Authenticate, Caller, Credential, Scope, ScopeSet, Timestamp};
+use auspex_kernel::{
+    ApiError, Authenticate, Caller, Credential, Scope, ScopeSet, Timestamp, Verdict,
+};
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 use tracing::instrument::WithSubscriber;
@@ -20,6 +22,7 @@ use tracing::instrument::WithSubscriber;
 use store::{Store, execute};
 
 const START: Timestamp = Timestamp(1_769_335_200_000_000);
+static OPERATOR: LazyLock<Actor> = LazyLock::new(Actor::operator);
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
 fn scopes(text: &str) -> ScopeSet {
@@ -27,7 +30,10 @@ fn scopes(text: &str) -> ScopeSet {
 }
 
 fn caller(identity: &Identity, token: impl AsRef<[u8]>, now: Timestamp) -> Option<Arc<Caller>> {
-    identity.authenticate(Credential::Token(token.as_ref()), now)
+    match identity.authenticate(Credential::Token(token.as_ref()), now) {
+        Verdict::Known(caller) => Some(caller),
+        Verdict::Refused | Verdict::Unverified => None,
+    }
 }
 
 fn knows(identity: &Identity, new: &NewKey) -> bool {
@@ -105,13 +111,13 @@ contract! {
 
 async fn created_key_authenticates(store: &Store) {
     let identity = store.identity().await;
-    let new = identity.create_key("batch", scopes("predict jobs:read"), None);
+    let new = identity.create_key(&OPERATOR, "batch", scopes("predict jobs:read"), None);
     let new = new.await.unwrap();
     let caller = caller(&identity, new.secret.expose(), START).unwrap();
     assert_eq!(caller.subject, format!("key:{}", new.key.id));
     assert_eq!(caller.scopes, scopes("predict jobs:read"));
     assert_eq!(caller.expires_at, None);
-    let other = identity.create_key("batch", scopes("predict"), None);
+    let other = identity.create_key(&OPERATOR, "batch", scopes("predict"), None);
     let other = other.await.unwrap();
     let other = self::caller(&identity, other.secret.expose(), START).unwrap();
     assert_ne!(caller.quota_key, other.quota_key);
@@ -119,7 +125,7 @@ async fn created_key_authenticates(store: &Store) {
 
 async fn keys_are_known_after_a_restart(store: &Store) {
     let identity = store.identity().await;
-    let new = identity.create_key("kept", scopes("predict"), None);
+    let new = identity.create_key(&OPERATOR, "kept", scopes("predict"), None);
     let new = new.await.unwrap();
     let first = caller(&*store.identity().await, new.secret.expose(), START);
     let second = caller(&*store.identity().await, new.secret.expose(), START);
@@ -130,13 +136,13 @@ async fn keys_are_known_after_a_restart(store: &Store) {
 async fn damaged_keys_are_refused(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key("a", ScopeSet::all(), None)
+        .create_key(&OPERATOR, "a", ScopeSet::all(), None)
         .await
         .unwrap();
     let other_store = Store::sqlite();
     let elsewhere = other_store.identity().await;
     let stranger = elsewhere
-        .create_key("b", ScopeSet::all(), None)
+        .create_key(&OPERATOR, "b", ScopeSet::all(), None)
         .await
         .unwrap();
 
@@ -160,34 +166,43 @@ async fn damaged_keys_are_refused(store: &Store) {
 async fn revoked_key_stops_at_once(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key("a", scopes("predict"), None)
+        .create_key(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let other = identity
-        .create_key("b", scopes("predict"), None)
+        .create_key(&OPERATOR, "b", scopes("predict"), None)
         .await
         .unwrap();
     store.clock.advance(Duration::from_secs(1));
     let id = new.key.id.as_str();
-    let revoked = identity.revoke_key(id).await.unwrap();
+    let revoked = identity.revoke_key(&OPERATOR, id).await.unwrap();
     assert!(!knows(&identity, &new) && knows(&identity, &other));
     assert_eq!(revoked.revoked_at, Some(store.clock.now()));
 
     store.clock.advance(Duration::from_secs(1));
-    let again = identity.revoke_key(&id.to_lowercase()).await.unwrap();
+    let again = identity
+        .revoke_key(&OPERATOR, &id.to_lowercase())
+        .await
+        .unwrap();
     assert_eq!(again, revoked, "the first time counts");
 
     // What another process revoked is out of force here when this one confirms it.
     let elsewhere = store.identity().await;
-    elsewhere.revoke_key(other.key.id.as_str()).await.unwrap();
-    identity.revoke_key(other.key.id.as_str()).await.unwrap();
+    elsewhere
+        .revoke_key(&OPERATOR, other.key.id.as_str())
+        .await
+        .unwrap();
+    identity
+        .revoke_key(&OPERATOR, other.key.id.as_str())
+        .await
+        .unwrap();
     assert!(!knows(&identity, &other));
 }
 
 async fn expired_key_is_rejected(store: &Store) {
     let identity = store.identity().await;
     let end = Timestamp(START.0 + 60_000_000);
-    let new = identity.create_key("short", scopes("predict"), Some(end));
+    let new = identity.create_key(&OPERATOR, "short", scopes("predict"), Some(end));
     let new = new.await.unwrap();
     let at = |now: Timestamp| caller(&identity, new.secret.expose(), now);
     assert_eq!(at(START).unwrap().expires_at, Some(end));
@@ -201,7 +216,7 @@ async fn expired_key_is_rejected(store: &Store) {
 
 async fn wrong_fields_are_named(store: &Store) {
     let identity = store.identity().await;
-    let error = identity.create_key(" ", ScopeSet::default(), Some(START));
+    let error = identity.create_key(&OPERATOR, " ", ScopeSet::default(), Some(START));
     let error = ApiError::from(error.await.unwrap_err());
     assert_eq!(error.status(), 422);
     let fields: Vec<&str> = error.details().iter().map(|e| e.field.as_str()).collect();
@@ -212,21 +227,21 @@ async fn wrong_fields_are_named(store: &Store) {
 async fn keys_are_revoked_by_name(store: &Store) {
     let identity = store.identity().await;
     let old = identity
-        .create_key("ci", scopes("predict"), None)
+        .create_key(&OPERATOR, "ci", scopes("predict"), None)
         .await
         .unwrap();
-    identity.revoke_key("ci").await.unwrap();
+    identity.revoke_key(&OPERATOR, "ci").await.unwrap();
     assert!(!knows(&identity, &old));
     let new = identity
-        .create_key("ci", scopes("predict"), None)
+        .create_key(&OPERATOR, "ci", scopes("predict"), None)
         .await
         .unwrap();
-    let revoked = identity.revoke_key("ci").await.unwrap();
+    let revoked = identity.revoke_key(&OPERATOR, "ci").await.unwrap();
     assert_eq!(revoked.id, new.key.id, "the one still in force is meant");
     assert!(!knows(&identity, &new));
     assert!(
         identity
-            .revoke_key("ci")
+            .revoke_key(&OPERATOR, "ci")
             .await
             .unwrap()
             .revoked_at
@@ -237,28 +252,31 @@ async fn keys_are_revoked_by_name(store: &Store) {
 async fn ambiguous_name_is_refused(store: &Store) {
     let identity = store.identity().await;
     let one = identity
-        .create_key("twin", scopes("predict"), None)
+        .create_key(&OPERATOR, "twin", scopes("predict"), None)
         .await
         .unwrap();
     let two = identity
-        .create_key("twin", scopes("predict"), None)
+        .create_key(&OPERATOR, "twin", scopes("predict"), None)
         .await
         .unwrap();
-    let error = identity.revoke_key("twin").await.unwrap_err();
+    let error = identity.revoke_key(&OPERATOR, "twin").await.unwrap_err();
     assert!(matches!(&error, IdentityError::KeyAmbiguous(ids) if ids.len() == 2));
     for new in [&one, &two] {
         assert!(error.to_string().contains(new.key.id.as_str()), "{error}");
         assert!(knows(&identity, new));
     }
     assert_eq!(ApiError::from(error).status(), 409);
-    identity.revoke_key(one.key.id.as_str()).await.unwrap();
+    identity
+        .revoke_key(&OPERATOR, one.key.id.as_str())
+        .await
+        .unwrap();
     assert!(!knows(&identity, &one) && knows(&identity, &two));
 }
 
 async fn unknown_keys_are_not_found(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key("a", scopes("predict"), None)
+        .create_key(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let secret = new.secret.expose();
@@ -270,7 +288,7 @@ async fn unknown_keys_are_not_found(store: &Store) {
         &"x".repeat(5_000),
         secret,
     ] {
-        let error = identity.revoke_key(text).await.unwrap_err();
+        let error = identity.revoke_key(&OPERATOR, text).await.unwrap_err();
         assert!(matches!(error, IdentityError::KeyNotFound));
         assert!(!format!("{error} {error:?}").contains(secret));
         assert_eq!(ApiError::from(error).status(), 404);
@@ -282,11 +300,11 @@ async fn keys_are_listed_newest_first(store: &Store) {
     let mut made: Vec<ApiKey> = Vec::new();
     for name in ["one", "two", "three"] {
         let end = (name == "two").then_some(Timestamp(START.0 + 60_000_000));
-        let new = identity.create_key(name, scopes("predict metrics:read"), end);
+        let new = identity.create_key(&OPERATOR, name, scopes("predict metrics:read"), end);
         made.insert(0, new.await.unwrap().key);
         store.clock.advance(Duration::from_micros(1));
     }
-    made[2] = identity.revoke_key("one").await.unwrap();
+    made[2] = identity.revoke_key(&OPERATOR, "one").await.unwrap();
     store.clock.advance(Duration::from_secs(120));
     assert_eq!(identity.list_keys().await.unwrap(), made);
 }
@@ -294,7 +312,7 @@ async fn keys_are_listed_newest_first(store: &Store) {
 async fn listed_keys_hold_no_secret(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key("a", scopes("predict"), None)
+        .create_key(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let secret = new.secret.expose();
@@ -318,12 +336,15 @@ async fn listed_keys_hold_no_secret(store: &Store) {
 
 async fn watch_notices_other_processes(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
-    let new = there.create_key("a", scopes("predict"), None);
+    let new = there.create_key(&OPERATOR, "a", scopes("predict"), None);
     let new = new.await.unwrap();
     assert!(!knows(&here, &new));
     while_watching(&here, async {
         soon("the new key", || knows(&here, &new)).await;
-        there.revoke_key(new.key.id.as_str()).await.unwrap();
+        there
+            .revoke_key(&OPERATOR, new.key.id.as_str())
+            .await
+            .unwrap();
         soon("its revocation", || !knows(&here, &new)).await;
     })
     .await;
@@ -353,7 +374,7 @@ impl Log {
 async fn watch_survives_database_errors(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
     let old = here
-        .create_key("old", scopes("predict"), None)
+        .create_key(&OPERATOR, "old", scopes("predict"), None)
         .await
         .unwrap();
     let log = Log::default();
@@ -362,16 +383,16 @@ async fn watch_survives_database_errors(store: &Store) {
         .with_writer(move || writer.clone())
         .finish();
     let errors = async {
-        let hide = "ALTER TABLE identity_key_sets RENAME TO hidden";
+        let hide = "ALTER TABLE identity_changes RENAME TO hidden";
         execute(&store.db().await, hide.into()).await;
         soon("the error", || log.count("cannot be followed") == 1).await;
         // Two rounds more, which must not be logged.
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert!(knows(&here, &old), "the last snapshot stays in force");
-        let show = "ALTER TABLE hidden RENAME TO identity_key_sets";
+        let show = "ALTER TABLE hidden RENAME TO identity_changes";
         execute(&store.db().await, show.into()).await;
         soon("its end", || log.count("followed again") == 1).await;
-        there.revoke_key("old").await.unwrap();
+        there.revoke_key(&OPERATOR, "old").await.unwrap();
         soon("the revocation", || !knows(&here, &old)).await;
         assert_eq!(log.count("cannot be followed"), 1);
     };
@@ -384,7 +405,10 @@ async fn watch_survives_database_errors(store: &Store) {
 async fn watch_tells_of_a_replaced_file() {
     let store = Store::sqlite();
     let (here, there) = (store.identity().await, store.identity().await);
-    let new = here.create_key("a", scopes("predict"), None).await.unwrap();
+    let new = here
+        .create_key(&OPERATOR, "a", scopes("predict"), None)
+        .await
+        .unwrap();
     let folder = store.folder.as_ref().unwrap().path();
     let (file, moved) = (folder.join("auspex.db"), folder.join("moved.db"));
     let log = Log::default();
@@ -401,12 +425,15 @@ async fn watch_tells_of_a_replaced_file() {
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert_eq!(log.count("replaced or removed"), 1);
         assert_eq!(log.count("ERROR"), 1);
-        assert!(here.revoke_key("a").await.is_err(), "it would be lost");
+        assert!(
+            here.revoke_key(&OPERATOR, "a").await.is_err(),
+            "it would be lost"
+        );
         assert!(knows(&here, &new), "the last snapshot stays in force");
 
         std::fs::rename(&moved, &file).unwrap();
         soon("its end", || log.count("followed again") == 1).await;
-        there.revoke_key("a").await.unwrap();
+        there.revoke_key(&OPERATOR, "a").await.unwrap();
         soon("the revocation", || !knows(&here, &new)).await;
     };
     while_watching(&here, errors)
@@ -451,11 +478,11 @@ async fn bootstrap_makes_no_key_whose_secret_is_lost(store: &Store) {
 async fn bootstrap_leaves_used_databases_alone(store: &Store) {
     let identity = store.identity().await;
     identity
-        .create_key("only", scopes("predict"), None)
+        .create_key(&OPERATOR, "only", scopes("predict"), None)
         .await
         .unwrap();
     assert!(identity.bootstrap(|_| Ok(())).await.unwrap().is_none());
-    identity.revoke_key("only").await.unwrap();
+    identity.revoke_key(&OPERATOR, "only").await.unwrap();
     assert!(identity.bootstrap(|_| Ok(())).await.unwrap().is_none());
 }
 
@@ -481,11 +508,11 @@ async fn simultaneous_operations_are_all_in_force(store: &Store) {
         let identity = Arc::clone(if n % 2 == 0 { &here } else { &there });
         operations.spawn(async move {
             let name = format!("key {n}");
-            let new = identity.create_key(&name, scopes("predict"), None);
+            let new = identity.create_key(&OPERATOR, &name, scopes("predict"), None);
             let new = new.await.unwrap();
             assert!(knows(&identity, &new));
             if n % 3 == 0 {
-                identity.revoke_key(&name).await.unwrap();
+                identity.revoke_key(&OPERATOR, &name).await.unwrap();
                 assert!(!knows(&identity, &new));
             }
             (n, new)
@@ -501,11 +528,11 @@ async fn simultaneous_operations_are_all_in_force(store: &Store) {
 async fn scopes_of_newer_versions_are_ignored(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key("a", scopes("predict"), None)
+        .create_key(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let other = identity
-        .create_key("b", scopes("predict"), None)
+        .create_key(&OPERATOR, "b", scopes("predict"), None)
         .await
         .unwrap();
     let add = "UPDATE identity_api_keys SET scopes = 'moon:land predict' WHERE name = 'a'";

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use auspex_identity::ApiKey;
+use auspex_identity::{Actor, ApiKey};
 use auspex_kernel::{Clock, Scope, ScopeSet, Timestamp};
 use serde_json::json;
 
@@ -21,7 +21,9 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
             } => {
                 let scopes = read_scopes(&scopes)?;
                 let expires_at = expires_at.as_deref().map(read_time).transpose()?;
-                let new = identity.create_key(&name, scopes, expires_at).await?;
+                let new = identity
+                    .create_key(&Actor::operator(), &name, scopes, expires_at)
+                    .await?;
                 print(&format!("{}\n", new.secret.expose()))
             }
             KeysCommand::List { json } => {
@@ -33,7 +35,7 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
                 })
             }
             KeysCommand::Revoke { key } => {
-                let revoked = identity.revoke_key(&key).await?;
+                let revoked = identity.revoke_key(&Actor::operator(), &key).await?;
                 eprintln!("revoked {} ({})", revoked.id, revoked.name);
                 Ok(ExitCode::SUCCESS)
             }

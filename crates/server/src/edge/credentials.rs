@@ -13,18 +13,21 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// would be a guess.
 pub(super) fn find(headers: &HeaderMap) -> Result<Option<Credential<'_>>, ApiError> {
     let key = one(headers, &X_API_KEY)?.map(HeaderValue::as_bytes);
-    let bearer = match one(headers, &header::AUTHORIZATION)? {
-        Some(value) => Some(bearer_token(value.as_bytes()).ok_or_else(|| {
-            ApiError::unauthenticated("Authorization must be of the form: Bearer KEY")
+    let authorization = match one(headers, &header::AUTHORIZATION)? {
+        Some(value) => Some(read(value.as_bytes()).ok_or_else(|| {
+            ApiError::unauthenticated("Authorization must be of the form: Bearer KEY-OR-TOKEN")
         })?),
         None => None,
     };
-    match (key, bearer) {
-        (Some(key), Some(bearer)) if key != bearer => Err(ApiError::unauthenticated(
+    match (key, authorization) {
+        (Some(key), Some(Credential::Token(token))) if key == token => {
+            Ok(Some(Credential::Token(key)))
+        }
+        (Some(_), Some(_)) => Err(ApiError::unauthenticated(
             "X-API-Key and Authorization differ; send one of them",
         )),
-        (Some(token), _) | (None, Some(token)) => Ok(Some(Credential::Token(token))),
-        (None, None) => Ok(None),
+        (Some(key), None) => Ok(Some(Credential::Token(key))),
+        (None, authorization) => Ok(authorization),
     }
 }
 
@@ -39,11 +42,17 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Heade
     Ok(first)
 }
 
-fn bearer_token(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"bearer ")
-        .then(|| token.trim_ascii())
+fn read(value: &[u8]) -> Option<Credential<'_>> {
+    let space = value.iter().position(|byte| *byte == b' ')?;
+    let (scheme, rest) = value.split_at(space);
+    let rest = rest.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        Some(Credential::Token(rest))
+    } else if scheme.eq_ignore_ascii_case(b"basic") {
+        Some(Credential::Basic(rest))
+    } else {
+        None
+    }
 }
 
 /// Keeps foreign web pages from making a browser send credentials: an `Origin` must be ours.
@@ -93,7 +102,14 @@ mod tests {
     fn token(pairs: &[(&'static str, &'static str)]) -> Result<Option<String>, u16> {
         let headers = headers(pairs);
         find(&headers)
-            .map(|found| found.map(|Credential::Token(t)| String::from_utf8_lossy(t).into_owned()))
+            .map(|found| {
+                found.map(|credential| match credential {
+                    Credential::Token(text) => String::from_utf8_lossy(text).into_owned(),
+                    Credential::Basic(text) => {
+                        format!("basic {}", String::from_utf8_lossy(text))
+                    }
+                })
+            })
             .map_err(|error| error.status().as_u16())
     }
 
@@ -104,6 +120,10 @@ mod tests {
         assert_eq!(
             token(&[("authorization", "bearer k")]),
             Ok(Some("k".into()))
+        );
+        assert_eq!(
+            token(&[("authorization", "BASIC dTpw")]),
+            Ok(Some("basic dTpw".into()))
         );
         assert_eq!(
             token(&[("authorization", "Bearer k"), ("x-api-key", "k")]),
@@ -117,7 +137,11 @@ mod tests {
             token(&[("authorization", "Bearer k"), ("x-api-key", "j")]),
             Err(401)
         );
-        assert_eq!(token(&[("authorization", "Basic dTpw")]), Err(401));
+        assert_eq!(
+            token(&[("authorization", "Basic dTpw"), ("x-api-key", "k")]),
+            Err(401)
+        );
+        assert_eq!(token(&[("authorization", "Digest dTpw")]), Err(401));
         assert_eq!(token(&[("authorization", "")]), Err(401));
         let mut doubled = headers(&[("x-api-key", "a")]);
         doubled.append(X_API_KEY, HeaderValue::from_static("b"));

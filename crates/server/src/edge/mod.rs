@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use auspex_kernel::body::{self, Bounded, Budget};
 use auspex_kernel::quota::{Decision, SlidingWindow};
-use auspex_kernel::{ApiError, Authenticate, Caller, Clock, RequestId, Timestamp};
+use auspex_kernel::{ApiError, Authenticate, Caller, Clock, Peer, RequestId, Timestamp, Verdict};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -155,7 +155,7 @@ impl Edge {
         passage: &mut Passage<'e>,
     ) -> Response {
         let (mut parts, body) = request.into_parts();
-        if let Err(error) = self.admit(&parts, peer, passage) {
+        if let Err(error) = self.admit(&parts, peer, passage).await {
             // A sender still writing would see a reset connection instead of this answer.
             if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
                 body::drain(self.bounded(body)).await;
@@ -163,6 +163,7 @@ impl Edge {
             return error.into_response();
         }
         parts.extensions.insert(id.clone());
+        parts.extensions.insert(Peer(peer));
         if let Some(caller) = &passage.caller {
             parts.extensions.insert(caller.clone());
         }
@@ -171,7 +172,7 @@ impl Edge {
     }
 
     /// Decides whether the request may reach its handler.
-    fn admit<'e>(
+    async fn admit<'e>(
         &'e self,
         parts: &Parts,
         peer: IpAddr,
@@ -199,7 +200,7 @@ impl Edge {
         if route.access == Access::Public {
             return self.charge_address(address, now, passage);
         }
-        let caller = match self.identify(parts, now) {
+        let caller = match self.identify(parts, peer, now).await {
             Ok(caller) => caller,
             Err(error) => {
                 self.charge_address(address, now, passage)?;
@@ -215,7 +216,7 @@ impl Edge {
         }
         match route.access {
             Access::Scope(scope) if !scopes.contains(scope) => Err(ApiError::forbidden(format!(
-                "this needs the scope {scope}, which the key does not have"
+                "this needs the scope {scope}, which the caller does not have"
             ))),
             Access::Scope(_) | Access::Caller | Access::Public => Ok(()),
         }
@@ -244,15 +245,26 @@ impl Edge {
         Err(rate_limited(&taken, now, "this address"))
     }
 
-    fn identify(&self, parts: &Parts, now: Timestamp) -> Result<Arc<Caller>, ApiError> {
+    async fn identify(
+        &self,
+        parts: &Parts,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Result<Arc<Caller>, ApiError> {
         let credential = credentials::find(&parts.headers)?.ok_or_else(|| {
-            ApiError::unauthenticated("send an API key as X-API-Key, or as Authorization: Bearer")
+            ApiError::unauthenticated(
+                "send an API key as X-API-Key, or a key or token as Authorization: Bearer",
+            )
         })?;
         let public = &self.limits.public_authority;
         credentials::check_origin(&parts.headers, parts.uri.authority(), public)?;
-        self.identity
-            .authenticate(credential, now)
-            .ok_or_else(|| ApiError::unauthenticated("the key is unknown, revoked or expired"))
+        match self.identity.authenticate(credential, now) {
+            Verdict::Known(caller) => Ok(caller),
+            Verdict::Refused => Err(ApiError::unauthenticated(
+                "the key or token is unknown, revoked or expired",
+            )),
+            Verdict::Unverified => self.identity.verify(credential, peer).await,
+        }
     }
 
     /// Refuses by `Content-Length` what would be refused anyway after reading it.

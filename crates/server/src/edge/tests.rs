@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 
+use auspex_kernel::caller::Verification;
 use auspex_kernel::{Credential, Scope, ScopeSet};
 use axum::routing::get;
 use http_body_util::BodyExt as _;
@@ -17,16 +18,32 @@ use crate::reports::Reports;
 struct OneKey;
 
 impl Authenticate for OneKey {
-    fn authenticate(&self, credential: Credential<'_>, _: Timestamp) -> Option<Arc<Caller>> {
-        let Credential::Token(token) = credential;
-        (token == b"good").then(|| {
-            Arc::new(Caller {
-                subject: "key:1".into(),
-                scopes: ScopeSet::from_iter([Scope::Predict]),
-                quota_key: 1,
-                expires_at: None,
-            })
+    fn authenticate(&self, credential: Credential<'_>, _: Timestamp) -> Verdict {
+        match credential {
+            Credential::Token(b"good") => Verdict::Known(Arc::new(caller("key:1"))),
+            Credential::Token(_) => Verdict::Refused,
+            Credential::Basic(_) => Verdict::Unverified,
+        }
+    }
+
+    fn verify<'a>(&'a self, credential: Credential<'a>, _: IpAddr) -> Verification<'a> {
+        Box::pin(async move {
+            match credential {
+                Credential::Basic(b"good") => Ok(Arc::new(caller("user:1"))),
+                _ => Err(ApiError::unauthenticated("name or password is wrong")),
+            }
         })
+    }
+}
+
+fn caller(subject: &str) -> Caller {
+    Caller {
+        subject: subject.into(),
+        scopes: ScopeSet::from_iter([Scope::Predict]),
+        quota_key: 1,
+        expires_at: None,
+        user_id: None,
+        session_id: None,
     }
 }
 

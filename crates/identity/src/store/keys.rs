@@ -1,5 +1,4 @@
-//! The SQL of this crate and nothing else. Functions that change something take a transaction, for
-//! their caller decides what belongs together.
+//! API keys.
 
 use auspex_kernel::Timestamp;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -8,51 +7,8 @@ use sea_orm::{
     DerivePartialModel, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SelectExt, Set,
 };
 
+use super::entity::api_keys;
 use crate::api_key::{ApiKey, Digest, KeyId, read_scopes};
-
-mod api_keys {
-    use auspex_kernel::Timestamp;
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "identity_api_keys")]
-    pub(crate) struct Model {
-        #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
-        pub(crate) id: String,
-        #[sea_orm(column_type = "Text")]
-        pub(crate) name: String,
-        pub(crate) digest: Vec<u8>,
-        #[sea_orm(column_type = "Text")]
-        pub(crate) scopes: String,
-        pub(crate) created_at: Timestamp,
-        pub(crate) expires_at: Option<Timestamp>,
-        pub(crate) revoked_at: Option<Timestamp>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub(crate) enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-mod key_sets {
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "identity_key_sets")]
-    pub(crate) struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub(crate) id: i32,
-        pub(crate) generation: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub(crate) enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-const THE_KEY_SET: i32 = 1;
 
 /// A row without its hash.
 #[derive(DerivePartialModel)]
@@ -64,6 +20,9 @@ struct KeyRow {
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
+    owner_id: Option<String>,
+    replaced_by: Option<String>,
+    last_used_at: Option<Timestamp>,
 }
 
 impl From<KeyRow> for ApiKey {
@@ -75,6 +34,9 @@ impl From<KeyRow> for ApiKey {
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
+            owner_id: row.owner_id,
+            replaced_by: row.replaced_by.map(KeyId),
+            last_used_at: row.last_used_at,
         }
     }
 }
@@ -86,6 +48,7 @@ struct LiveRow {
     digest: Vec<u8>,
     scopes: String,
     expires_at: Option<Timestamp>,
+    owner_id: Option<String>,
 }
 
 /// What recognises a key that is in force.
@@ -94,41 +57,7 @@ pub(crate) struct LiveKey {
     pub(crate) digest: Vec<u8>,
     pub(crate) scopes: String,
     pub(crate) expires_at: Option<Timestamp>,
-}
-
-/// How often the keys have changed. Equal numbers mean equal keys.
-pub(crate) async fn generation(connection: &impl ConnectionTrait) -> Result<i64, DbErr> {
-    key_sets::Entity::find_by_id(THE_KEY_SET)
-        .one(connection)
-        .await?
-        .map(|set| set.generation)
-        .ok_or_else(no_key_set)
-}
-
-/// Makes every other change of the keys wait until this transaction ends. SQLite has one writer as
-/// it is; PostgreSQL needs the row lock, or two could each find no key and both make the first.
-pub(crate) async fn lock_keys(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
-    key_sets::Entity::find_by_id(THE_KEY_SET)
-        .lock_exclusive()
-        .one(transaction)
-        .await?
-        .map(|_| ())
-        .ok_or_else(no_key_set)
-}
-
-/// Tells every process that the keys are others once this transaction commits.
-pub(crate) async fn count_change(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
-    let generation = key_sets::Column::Generation;
-    key_sets::Entity::update_many()
-        .col_expr(generation, Expr::col(generation).add(1))
-        .filter(key_sets::Column::Id.eq(THE_KEY_SET))
-        .exec(transaction)
-        .await
-        .map(|_| ())
-}
-
-fn no_key_set() -> DbErr {
-    DbErr::RecordNotFound("the row of identity_key_sets".into())
+    pub(crate) owner_id: Option<String>,
 }
 
 /// Whether there is a key, in force or not.
@@ -145,11 +74,14 @@ pub(crate) async fn insert_key(
     let row = api_keys::ActiveModel {
         id: Set(key.id.as_str().to_owned()),
         name: Set(key.name.clone()),
-        digest: Set(digest.as_bytes().to_vec()),
+        digest: Set(digest.as_array().to_vec()),
         scopes: Set(key.scopes.to_string()),
         created_at: Set(key.created_at),
         expires_at: Set(key.expires_at),
         revoked_at: Set(key.revoked_at),
+        owner_id: Set(key.owner_id.clone()),
+        replaced_by: Set(None),
+        last_used_at: Set(None),
     };
     api_keys::Entity::insert(row)
         .exec_without_returning(transaction)
@@ -219,17 +151,35 @@ pub(crate) async fn set_revoked_at(
     row.update_without_returning(transaction).await.map(|_| ())
 }
 
-/// The keys that are neither revoked nor expired.
+/// Which keys to load.
+pub(crate) enum Which {
+    All,
+    /// Those with these ids, and those that belong to these users.
+    Changed {
+        ids: Vec<String>,
+        owners: Vec<String>,
+    },
+}
+
+/// Of the keys asked for, those that are neither revoked nor expired.
 pub(crate) async fn live_keys(
     connection: &impl ConnectionTrait,
+    which: Which,
     now: Timestamp,
 ) -> Result<Vec<LiveKey>, DbErr> {
     let unexpired = Condition::any()
         .add(api_keys::Column::ExpiresAt.is_null())
         .add(api_keys::Column::ExpiresAt.gt(now));
+    let wanted = match which {
+        Which::All => Condition::all(),
+        Which::Changed { ids, owners } => Condition::any()
+            .add(api_keys::Column::Id.is_in(ids))
+            .add(api_keys::Column::OwnerId.is_in(owners)),
+    };
     let rows = api_keys::Entity::find()
         .filter(api_keys::Column::RevokedAt.is_null())
         .filter(unexpired)
+        .filter(wanted)
         .into_partial_model::<LiveRow>()
         .all(connection)
         .await?;
@@ -238,6 +188,41 @@ pub(crate) async fn live_keys(
         digest: row.digest,
         scopes: row.scopes,
         expires_at: row.expires_at,
+        owner_id: row.owner_id,
     };
     Ok(rows.into_iter().map(live).collect())
+}
+
+/// The ids of all keys of these users.
+pub(crate) async fn ids_of_owners(
+    connection: &impl ConnectionTrait,
+    owners: Vec<String>,
+) -> Result<Vec<String>, DbErr> {
+    api_keys::Entity::find()
+        .select_only()
+        .column(api_keys::Column::Id)
+        .filter(api_keys::Column::OwnerId.is_in(owners))
+        .into_tuple()
+        .all(connection)
+        .await
+}
+
+/// Notes when a key was last used.
+pub(crate) async fn set_last_used_at(
+    transaction: &DatabaseTransaction,
+    id: &KeyId,
+    at: Timestamp,
+) -> Result<(), DbErr> {
+    let last = api_keys::Column::LastUsedAt;
+    api_keys::Entity::update_many()
+        .col_expr(last, Expr::value(at))
+        .filter(api_keys::Column::Id.eq(id.as_str()))
+        .filter(
+            Condition::any()
+                .add(last.is_null())
+                .add(Expr::col(last).lt(at)),
+        )
+        .exec(transaction)
+        .await
+        .map(|_| ())
 }

@@ -1,0 +1,568 @@
+//! Who is in force, in memory, laid out to be asked on every request: a look-up or two, no lock, no
+//! allocation.
+//!
+//! The maps are cut into shards. A change copies one shard and puts the copy in its place, so that
+//! readers never wait and a change costs the same with a hundred thousand keys as with ten. Changes
+//! come from one task at a time; see [`crate::Identity`].
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use auspex_kernel::{Caller, ScopeSet, Timestamp};
+
+use crate::api_key::{Digest, KeyId};
+use crate::role::RoleSet;
+use crate::store::LiveKey;
+
+const SHARDS: usize = 256;
+/// A use is noted at most this often a key: cores that share a key would fight over its line.
+const USE_NOTED_EVERY_US: i64 = 1_000_000;
+
+/// A map for many readers and one writer.
+#[derive(Debug)]
+pub(crate) struct Shards<K, V> {
+    hasher: RandomState,
+    shards: Box<[ArcSwap<HashMap<K, V>>]>,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Default for Shards<K, V> {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
+    fn place<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
+        self.hasher.hash_one(key) as usize % SHARDS
+    }
+
+    fn with<Q, T>(&self, key: &Q, read: impl FnOnce(&V) -> T) -> Option<T>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.shards[self.place(key)].load().get(key).map(read)
+    }
+
+    fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.with(key, |_| ()).is_some()
+    }
+
+    /// Puts a value in, or takes it out.
+    fn set(&self, key: K, value: Option<V>) {
+        let shard = &self.shards[self.place(&key)];
+        let mut map = HashMap::clone(&shard.load());
+        match value {
+            Some(value) => map.insert(key, value),
+            None => map.remove(&key),
+        };
+        shard.store(Arc::new(map));
+    }
+
+    /// Replaces everything.
+    fn fill(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        let mut maps: Vec<HashMap<K, V>> = (0..SHARDS).map(|_| HashMap::new()).collect();
+        for (key, value) in entries {
+            maps[self.place(&key)].insert(key, value);
+        }
+        for (shard, map) in self.shards.iter().zip(maps) {
+            shard.store(Arc::new(map));
+        }
+    }
+
+    fn for_each(&self, mut read: impl FnMut(&K, &V)) {
+        for shard in &self.shards {
+            shard
+                .load()
+                .iter()
+                .for_each(|(key, value)| read(key, value));
+        }
+    }
+
+    fn retain(&self, keep: impl Fn(&V) -> bool) {
+        for shard in &self.shards {
+            let mut map = HashMap::clone(&shard.load());
+            let before = map.len();
+            map.retain(|_, value| keep(value));
+            if map.len() < before {
+                shard.store(Arc::new(map));
+            }
+        }
+    }
+}
+
+/// A key in force.
+#[derive(Debug)]
+struct Key {
+    id: KeyId,
+    caller: Arc<Caller>,
+    /// When it was last used; 0: not since it is known here.
+    used_at: AtomicI64,
+}
+
+/// What memory keeps of a user who is not disabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ActiveUser {
+    pub(crate) roles: RoleSet,
+    /// Changes with the password, so that what was verified with an older one is not believed.
+    pub(crate) password_mark: u64,
+}
+
+/// What a verified credential claims. Whether it still holds is asked of the [`Directory`].
+#[derive(Clone, Debug)]
+pub(crate) enum Proof {
+    /// An access token of ours.
+    Token(TokenFacts),
+    /// A name with its password.
+    Password { user_id: String, mark: u64 },
+    /// A token of a trusted issuer: it holds until it ends.
+    Foreign(Arc<Caller>),
+}
+
+/// The claims of an access token that decide.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenFacts {
+    pub(crate) user_id: Option<String>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) grant_id: Option<String>,
+    pub(crate) jti: String,
+    pub(crate) scopes: ScopeSet,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// Everything in force.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    keys: Shards<[u8; 32], Arc<Key>>,
+    digests: Shards<KeyId, [u8; 32]>,
+    users: Shards<String, ActiveUser>,
+    clients: Shards<String, ()>,
+    /// With the time from when on no token of theirs can be valid any more.
+    revoked_grants: Shards<String, Timestamp>,
+    revoked_tokens: Shards<String, Timestamp>,
+    /// Moves whenever anything does.
+    epoch: AtomicU64,
+}
+
+impl Directory {
+    /// The caller whose key has this digest, unless it has expired.
+    pub(crate) fn key_caller(&self, digest: &Digest, now: Timestamp) -> Option<Arc<Caller>> {
+        self.keys.with(digest.as_array(), |key| {
+            if key.caller.expires_at.is_some_and(|at| at <= now) {
+                return None;
+            }
+            if now.0 - key.used_at.load(Ordering::Relaxed) >= USE_NOTED_EVERY_US {
+                key.used_at.store(now.0, Ordering::Relaxed);
+            }
+            Some(Arc::clone(&key.caller))
+        })?
+    }
+
+    /// The user, if there is one and he is not disabled.
+    pub(crate) fn user(&self, id: &str) -> Option<ActiveUser> {
+        self.users.with(id, ActiveUser::clone)
+    }
+
+    /// Whether the client exists.
+    pub(crate) fn has_client(&self, id: &str) -> bool {
+        self.clients.contains(id)
+    }
+
+    /// The number of the state: while it stays, so does every answer of [`Self::caller`].
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// To be called after every change.
+    pub(crate) fn changed(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Who calls by this proof, as things are now.
+    pub(crate) fn caller(&self, proof: &Proof) -> Option<Arc<Caller>> {
+        let caller = match proof {
+            Proof::Foreign(caller) => return Some(Arc::clone(caller)),
+            Proof::Password { user_id, mark } => {
+                let user = self
+                    .user(user_id)
+                    .filter(|user| user.password_mark == *mark)?;
+                user_caller(user_id, user.roles.scopes(), None, None)
+            }
+            Proof::Token(token) => self.token_caller(token)?,
+        };
+        Some(Arc::new(caller))
+    }
+
+    fn token_caller(&self, token: &TokenFacts) -> Option<Caller> {
+        let client_gone = token
+            .client_id
+            .as_ref()
+            .is_some_and(|id| !self.has_client(id));
+        let grant = token.grant_id.as_ref();
+        let grant_revoked = grant.is_some_and(|id| self.revoked_grants.contains(id));
+        if client_gone || grant_revoked || self.revoked_tokens.contains(&token.jti) {
+            return None;
+        }
+        let until = Some(token.expires_at);
+        match (&token.user_id, &token.client_id) {
+            (Some(user_id), _) => {
+                let scopes = self
+                    .user(user_id)?
+                    .roles
+                    .scopes()
+                    .intersection(token.scopes);
+                Some(user_caller(user_id, scopes, until, token.grant_id.clone()))
+            }
+            (None, Some(client_id)) => {
+                let subject = format!("client:{client_id}");
+                Some(Caller {
+                    quota_key: quota_key(&subject),
+                    subject,
+                    scopes: token.scopes,
+                    expires_at: until,
+                    user_id: None,
+                    session_id: None,
+                })
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// A user who is active, or is no more.
+    pub(crate) fn set_user(&self, id: String, user: Option<ActiveUser>) {
+        self.users.set(id, user);
+    }
+
+    /// A client that exists, or does no more.
+    pub(crate) fn set_client(&self, id: String, exists: bool) {
+        self.clients.set(id, exists.then_some(()));
+    }
+
+    /// A grant whose tokens are refused. None of them is valid after `until` anyway.
+    pub(crate) fn revoke_grant(&self, id: String, until: Timestamp) {
+        self.revoked_grants.set(id, Some(until));
+    }
+
+    /// A single token that is refused.
+    pub(crate) fn revoke_token(&self, jti: String, until: Timestamp) {
+        self.revoked_tokens.set(jti, Some(until));
+    }
+
+    /// Forgets revocations of what is not valid any more anyway.
+    pub(crate) fn forget_ended(&self, now: Timestamp) {
+        self.revoked_grants.retain(|until| *until > now);
+        self.revoked_tokens.retain(|until| *until > now);
+    }
+
+    /// A key that is in force, or is no more. Its owner must be in place before.
+    pub(crate) fn set_key(&self, id: &KeyId, key: Option<LiveKey>, ignored: &mut Ignored) {
+        let entry = key.and_then(|key| self.entry(key, ignored));
+        let digest = entry.as_ref().map(|(digest, _)| *digest);
+        let older = self.digests.with(id, |digest| *digest);
+        if let Some(older) = older.filter(|older| Some(*older) != digest) {
+            self.keys.set(older, None);
+        }
+        self.digests.set(id.clone(), digest);
+        if let Some((digest, key)) = entry {
+            self.keys.set(digest, Some(key));
+        }
+    }
+
+    /// Replaces all keys. Their owners must be in place before.
+    pub(crate) fn fill_keys(&self, keys: Vec<LiveKey>, ignored: &mut Ignored) {
+        let entries: Vec<_> = keys
+            .into_iter()
+            .filter_map(|key| self.entry(key, ignored))
+            .collect();
+        self.digests.fill(
+            entries
+                .iter()
+                .map(|(digest, key)| (key.id.clone(), *digest)),
+        );
+        self.keys.fill(entries);
+    }
+
+    /// Replaces everything but the keys.
+    pub(crate) fn fill(
+        &self,
+        users: Vec<(String, ActiveUser)>,
+        clients: Vec<String>,
+        revoked_grants: Vec<(String, Timestamp)>,
+        revoked_tokens: Vec<(String, Timestamp)>,
+    ) {
+        self.users.fill(users);
+        self.clients.fill(clients.into_iter().map(|id| (id, ())));
+        self.revoked_grants.fill(revoked_grants);
+        self.revoked_tokens.fill(revoked_tokens);
+    }
+
+    fn entry(&self, key: LiveKey, ignored: &mut Ignored) -> Option<([u8; 32], Arc<Key>)> {
+        let Some(digest) = Digest::from_stored(&key.digest) else {
+            ignored.push(format!("the key {}: its hash is damaged", key.id));
+            return None;
+        };
+        let mut scopes = crate::api_key::read_scopes(&key.scopes, |scope| {
+            ignored.push(format!("the unknown scope {scope:?} of the key {}", key.id));
+        });
+        if let Some(owner) = &key.owner_id {
+            // A key is worth no more than its owner.
+            scopes = scopes.intersection(self.user(owner)?.roles.scopes());
+        }
+        let digest = *digest.as_array();
+        let used = self
+            .keys
+            .with(&digest, |key| key.used_at.load(Ordering::Relaxed));
+        let caller = Arc::new(Caller {
+            subject: format!("key:{}", key.id),
+            scopes,
+            quota_key: key.id.quota_key(),
+            expires_at: key.expires_at,
+            user_id: key.owner_id,
+            session_id: None,
+        });
+        let used_at = AtomicI64::new(used.unwrap_or(0));
+        let id = key.id;
+        Some((
+            digest,
+            Arc::new(Key {
+                id,
+                caller,
+                used_at,
+            }),
+        ))
+    }
+
+    /// When this process last saw the key in use.
+    pub(crate) fn key_used_at(&self, id: &KeyId) -> Option<Timestamp> {
+        let digest = self.digests.with(id, |digest| *digest)?;
+        let at = self
+            .keys
+            .with(&digest, |key| key.used_at.load(Ordering::Relaxed))?;
+        (at > 0).then_some(Timestamp(at))
+    }
+
+    /// The keys used since `since`, with the last time of each.
+    pub(crate) fn keys_used_since(&self, since: Timestamp) -> Vec<(KeyId, Timestamp)> {
+        let mut used = Vec::new();
+        self.keys.for_each(|_, key| {
+            let at = key.used_at.load(Ordering::Relaxed);
+            if at > since.0 {
+                used.push((key.id.clone(), Timestamp(at)));
+            }
+        });
+        used
+    }
+}
+
+/// What could not be understood while loading.
+pub(crate) type Ignored = Vec<String>;
+
+fn user_caller(
+    id: &str,
+    scopes: ScopeSet,
+    expires_at: Option<Timestamp>,
+    session_id: Option<String>,
+) -> Caller {
+    let subject = format!("user:{id}");
+    Caller {
+        quota_key: quota_key(&subject),
+        subject,
+        scopes,
+        expires_at,
+        user_id: Some(id.to_owned()),
+        session_id,
+    }
+}
+
+/// Whose quota a subject uses: the same in every process and on every start.
+pub(crate) fn quota_key(subject: &str) -> u64 {
+    Digest::of(subject.as_bytes()).prefix()
+}
+
+#[cfg(test)]
+mod tests {
+    use auspex_kernel::Scope;
+
+    use super::*;
+    use crate::role::Role;
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn digest(last: u8) -> Digest {
+        let mut bytes = [7; 32];
+        bytes[31] = last;
+        Digest::from_stored(&bytes).unwrap()
+    }
+
+    fn key(id: &str, n: u8, scopes: &str, owner: Option<&str>) -> LiveKey {
+        LiveKey {
+            id: KeyId(id.into()),
+            digest: digest(n).as_array().to_vec(),
+            scopes: scopes.into(),
+            expires_at: None,
+            owner_id: owner.map(str::to_owned),
+        }
+    }
+
+    fn user(role: Role) -> ActiveUser {
+        ActiveUser {
+            roles: [role].into_iter().collect(),
+            password_mark: 1,
+        }
+    }
+
+    fn token(user: Option<&str>, client: Option<&str>, scopes: &str) -> Proof {
+        Proof::Token(TokenFacts {
+            user_id: user.map(str::to_owned),
+            client_id: client.map(str::to_owned),
+            grant_id: Some("G".into()),
+            jti: "J".into(),
+            scopes: scopes.parse().unwrap(),
+            expires_at: Timestamp(NOW.0 + 1),
+        })
+    }
+
+    #[test]
+    fn odd_rows_cost_only_themselves() {
+        let directory = Directory::default();
+        let mut ignored = Ignored::new();
+        let mut damaged = key("B", 2, "predict", None);
+        damaged.digest = vec![1, 2, 3];
+        let keys = vec![
+            key("A", 1, "moon:land predict", None),
+            damaged,
+            key("C", 3, "moon:land", None),
+        ];
+        directory.fill_keys(keys, &mut ignored);
+        let caller = directory.key_caller(&digest(1), NOW).unwrap();
+        assert_eq!(caller.scopes.iter().collect::<Vec<_>>(), [Scope::Predict]);
+        assert!(directory.key_caller(&digest(3), NOW).is_some());
+        assert_eq!(ignored.len(), 3);
+    }
+
+    #[test]
+    fn a_key_is_worth_no_more_than_its_owner() {
+        let directory = Directory::default();
+        let mut ignored = Ignored::new();
+        let set = |ignored: &mut Ignored| {
+            directory.set_key(
+                &KeyId("A".into()),
+                Some(key("A", 1, "predict users:write", Some("U"))),
+                ignored,
+            );
+        };
+        set(&mut ignored);
+        assert!(
+            directory.key_caller(&digest(1), NOW).is_none(),
+            "nobody owns it"
+        );
+        directory.set_user("U".into(), Some(user(Role::Admin)));
+        set(&mut ignored);
+        assert_eq!(
+            directory
+                .key_caller(&digest(1), NOW)
+                .unwrap()
+                .scopes
+                .to_string(),
+            "predict users:write"
+        );
+        directory.set_user("U".into(), Some(user(Role::Service)));
+        set(&mut ignored);
+        assert_eq!(
+            directory
+                .key_caller(&digest(1), NOW)
+                .unwrap()
+                .scopes
+                .to_string(),
+            "predict"
+        );
+        directory.set_user("U".into(), None);
+        set(&mut ignored);
+        assert!(directory.key_caller(&digest(1), NOW).is_none());
+    }
+
+    #[test]
+    fn a_rotated_digest_leaves_nothing_behind() {
+        let directory = Directory::default();
+        let id = KeyId("A".into());
+        directory.set_key(&id, Some(key("A", 1, "predict", None)), &mut Ignored::new());
+        directory.set_key(&id, Some(key("A", 2, "predict", None)), &mut Ignored::new());
+        assert!(directory.key_caller(&digest(1), NOW).is_none());
+        assert!(directory.key_caller(&digest(2), NOW).is_some());
+        directory.set_key(&id, None, &mut Ignored::new());
+        assert!(directory.key_caller(&digest(2), NOW).is_none());
+    }
+
+    #[test]
+    fn uses_are_noted_and_survive_a_reload() {
+        let directory = Directory::default();
+        let id = KeyId("A".into());
+        directory.set_key(&id, Some(key("A", 1, "predict", None)), &mut Ignored::new());
+        assert_eq!(directory.key_used_at(&id), None);
+        directory.key_caller(&digest(1), NOW);
+        directory.fill_keys(vec![key("A", 1, "predict", None)], &mut Ignored::new());
+        assert_eq!(directory.key_used_at(&id), Some(NOW));
+        assert_eq!(directory.keys_used_since(Timestamp(0)), [(id, NOW)]);
+        assert_eq!(directory.keys_used_since(NOW), []);
+    }
+
+    #[test]
+    fn tokens_hold_only_while_all_behind_them_does() {
+        let directory = Directory::default();
+        let proof = token(Some("U"), Some("C"), "predict users:write");
+        assert!(
+            directory.caller(&proof).is_none(),
+            "neither user nor client is there"
+        );
+        directory.set_user("U".into(), Some(user(Role::Admin)));
+        assert!(
+            directory.caller(&proof).is_none(),
+            "the client is not there"
+        );
+        directory.set_client("C".into(), true);
+        assert_eq!(
+            directory.caller(&proof).unwrap().scopes.to_string(),
+            "predict users:write"
+        );
+        directory.set_user("U".into(), Some(user(Role::Service)));
+        assert_eq!(
+            directory.caller(&proof).unwrap().scopes.to_string(),
+            "predict"
+        );
+        directory.revoke_token("J".into(), Timestamp(NOW.0 + 1));
+        assert!(directory.caller(&proof).is_none());
+        directory.forget_ended(Timestamp(NOW.0 + 1));
+        assert!(directory.caller(&proof).is_some());
+        directory.revoke_grant("G".into(), Timestamp(NOW.0 + 9));
+        assert!(directory.caller(&proof).is_none());
+        assert!(
+            directory
+                .caller(&token(None, Some("C"), "predict"))
+                .is_none(),
+            "same grant"
+        );
+        assert!(directory.caller(&token(None, None, "predict")).is_none());
+    }
+
+    #[test]
+    fn a_password_proof_ends_with_the_password() {
+        let directory = Directory::default();
+        directory.set_user("U".into(), Some(user(Role::Viewer)));
+        let proof = |mark| Proof::Password {
+            user_id: "U".into(),
+            mark,
+        };
+        assert!(directory.caller(&proof(1)).is_some());
+        assert!(directory.caller(&proof(2)).is_none());
+    }
+}

@@ -1,0 +1,112 @@
+//! Grants: what one login or one consent gave. See `migration.rs`.
+
+use auspex_kernel::Timestamp;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel as _,
+    QueryFilter, QuerySelect,
+};
+
+use super::changes::{Kind, record_change};
+use super::entity::grants;
+pub(crate) use super::entity::grants::Model as Grant;
+
+/// Adds a grant.
+pub(crate) async fn insert(transaction: &DatabaseTransaction, grant: Grant) -> Result<(), DbErr> {
+    grants::Entity::insert(grant.into_active_model())
+        .exec_without_returning(transaction)
+        .await
+        .map(|_| ())
+}
+
+/// The grant with this id.
+pub(crate) async fn by_id(
+    connection: &impl ConnectionTrait,
+    id: &str,
+) -> Result<Option<Grant>, DbErr> {
+    grants::Entity::find_by_id(id).one(connection).await
+}
+
+/// The same, and nobody else can change it until this transaction ends.
+pub(crate) async fn lock_by_id(
+    transaction: &DatabaseTransaction,
+    id: &str,
+) -> Result<Option<Grant>, DbErr> {
+    grants::Entity::find_by_id(id)
+        .lock_exclusive()
+        .one(transaction)
+        .await
+}
+
+/// Makes the next refresh token the current one.
+pub(crate) async fn advance(
+    transaction: &DatabaseTransaction,
+    id: &str,
+    sequence: i64,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    grants::Entity::update_many()
+        .col_expr(grants::Column::Sequence, Expr::value(sequence))
+        .col_expr(grants::Column::RefreshedAt, Expr::value(now))
+        .filter(grants::Column::Id.eq(id))
+        .exec(transaction)
+        .await
+        .map(|_| ())
+}
+
+/// Ends a grant and every token that came of it. Whether it was in force.
+pub(crate) async fn revoke(
+    transaction: &DatabaseTransaction,
+    id: &str,
+    now: Timestamp,
+) -> Result<bool, DbErr> {
+    let done = grants::Entity::update_many()
+        .col_expr(grants::Column::RevokedAt, Expr::value(now))
+        .filter(grants::Column::Id.eq(id))
+        .filter(grants::Column::RevokedAt.is_null())
+        .exec(transaction)
+        .await?;
+    if done.rows_affected > 0 {
+        record_change(transaction, Kind::Grant, id, now).await?;
+    }
+    Ok(done.rows_affected > 0)
+}
+
+/// Ends every grant of a user. How many there were.
+pub(crate) async fn revoke_of_user(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+    now: Timestamp,
+) -> Result<usize, DbErr> {
+    revoke_those(transaction, grants::Column::UserId, user_id, now).await
+}
+
+/// Ends every grant that a client was given. How many there were.
+pub(crate) async fn revoke_of_client(
+    transaction: &DatabaseTransaction,
+    client_id: &str,
+    now: Timestamp,
+) -> Result<usize, DbErr> {
+    revoke_those(transaction, grants::Column::ClientId, client_id, now).await
+}
+
+async fn revoke_those(
+    transaction: &DatabaseTransaction,
+    column: grants::Column,
+    value: &str,
+    now: Timestamp,
+) -> Result<usize, DbErr> {
+    let ids: Vec<String> = grants::Entity::find()
+        .select_only()
+        .column(grants::Column::Id)
+        .filter(column.eq(value))
+        .filter(grants::Column::RevokedAt.is_null())
+        .filter(grants::Column::ExpiresAt.gt(now))
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    for id in &ids {
+        revoke(transaction, id, now).await?;
+    }
+    Ok(ids.len())
+}

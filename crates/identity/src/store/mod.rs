@@ -1,0 +1,20 @@
+//! The SQL of this crate and nothing else. Functions that change something take a transaction, for
+//! their caller decides what belongs together.
+
+pub(crate) mod audit;
+pub(crate) mod changes;
+mod entity;
+pub(crate) mod grants;
+pub(crate) mod keys;
+pub(crate) mod users;
+
+pub(crate) use changes::{Kind, lock, record_change};
+pub(crate) use keys::LiveKey;
+
+use auspex_kernel::{Timestamp, id};
+use sea_orm::DbErr;
+
+/// A new id, as an error of the database where there is no chance to be had.
+pub(crate) fn new_id(now: Timestamp) -> Result<String, DbErr> {
+    id::new_id(now).map_err(|error| DbErr::Custom(error.to_string()))
+}
