@@ -11,6 +11,7 @@ mod audit;
 mod directory;
 mod error;
 mod migration;
+mod password;
 mod role;
 mod store;
 mod user;

@@ -1,0 +1,702 @@
+//! Passwords: what may be one, and how it is hashed and checked.
+//!
+//! Argon2id (RFC 9106) takes tens of milliseconds of a core and megabytes of memory for each
+//! password, by design. It therefore runs on a few threads of its own behind two bounded queues, and
+//! never on a thread that serves requests. A name that does not exist costs as much as one that does.
+//!
+//! Nothing here prints or keeps a password: its memory is overwritten when it is dropped.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use auspex_kernel::FieldError;
+use parking_lot::{Condvar, Mutex};
+use serde::Deserialize;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+const BYTES_MIN: usize = 8;
+const BYTES_MAX: usize = 1024;
+const SALT_BYTES: usize = 16;
+/// Shorter results could be met by chance.
+const OUTPUT_BYTES_MIN: usize = 16;
+/// How much lower than the threads that serve requests the hashing threads rank (`nice`, 0 to 19).
+const NICE: i32 = 10;
+
+/// A password as somebody typed it. Overwritten when dropped; Debug output hides it.
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
+pub(crate) struct Password(Zeroizing<String>);
+
+impl Password {
+    /// A password to be checked against a stored one. Any text: what may be chosen today says
+    /// nothing about what could be chosen when the stored one was.
+    pub(crate) fn presented(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// Whether this may become the password of `username`: 8 to 1024 bytes, no control characters,
+    /// not the name itself. No rules of composition: they make passwords worse (NIST SP 800-63B).
+    ///
+    /// # Errors
+    /// What is wrong, for the field `password`.
+    pub(crate) fn check_choice(&self, username: &str) -> Result<(), FieldError> {
+        let wrong = if !(BYTES_MIN..=BYTES_MAX).contains(&self.0.len()) {
+            "must be 8 to 1024 bytes long"
+        } else if self.0.chars().any(char::is_control) {
+            "must not contain control characters"
+        } else if self.0.to_lowercase() == username.to_lowercase() {
+            "must differ from the username"
+        } else {
+            return Ok(());
+        };
+        Err(FieldError {
+            field: "password".into(),
+            message: wrong.into(),
+        })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self::presented(text)
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
+/// What a hash costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Parameters {
+    /// Memory a hash takes, in KiB.
+    pub(crate) memory_kib: u32,
+    /// Passes over that memory.
+    pub(crate) iterations: u32,
+    /// Lanes the memory is cut into. They are computed one after another.
+    pub(crate) parallelism: u32,
+}
+
+/// The least that OWASP's password storage cheat sheet asks of Argon2id.
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            memory_kib: 19_456,
+            iterations: 2,
+            parallelism: 1,
+        }
+    }
+}
+
+impl Parameters {
+    /// Beyond this a single login would be an attack on the machine.
+    const MAX: Self = Self {
+        memory_kib: 1_048_576,
+        iterations: 16,
+        parallelism: 16,
+    };
+
+    /// # Errors
+    /// What the settings must be.
+    pub(crate) fn check(self) -> Result<(), String> {
+        let least = Self::default();
+        if self.is_weaker_than(least) || Self::MAX.is_weaker_than(self) {
+            let most = Self::MAX;
+            return Err(format!(
+                "a password hash takes {} to {} KiB of memory, {} to {} iterations and a \
+                 parallelism of {} to {}",
+                least.memory_kib,
+                most.memory_kib,
+                least.iterations,
+                most.iterations,
+                least.parallelism,
+                most.parallelism,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether any of the three is lower.
+    fn is_weaker_than(self, other: Self) -> bool {
+        self.memory_kib < other.memory_kib
+            || self.iterations < other.iterations
+            || self.parallelism < other.parallelism
+    }
+
+    fn of(stored: &PasswordHash) -> Option<Self> {
+        let params = Params::try_from(stored).ok()?;
+        Some(Self {
+            memory_kib: params.m_cost(),
+            iterations: params.t_cost(),
+            parallelism: params.p_cost(),
+        })
+    }
+
+    fn argon2(self) -> Option<Argon2<'static>> {
+        let params = Params::new(self.memory_kib, self.iterations, self.parallelism, None).ok()?;
+        Some(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+    }
+
+    /// The result in the PHC string format; `None` if the machine gives no memory or no randomness.
+    fn hash(self, password: &Password) -> Option<String> {
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).ok()?;
+        let hash = self
+            .argon2()?
+            .hash_password_with_salt(password.bytes(), &salt);
+        Some(hash.ok()?.to_string())
+    }
+
+    /// `None` if the machine gives no memory: then nothing is known of the password.
+    fn verify(self, password: &Password, stored: Option<&str>) -> Option<Verified> {
+        let Some((stored, cost)) = stored.and_then(read_stored) else {
+            self.hash(password)?;
+            return Some(Verified {
+                matches: false,
+                rehashed: None,
+            });
+        };
+        use argon2::password_hash::Error;
+        let matches = match self.argon2()?.verify_password(password.bytes(), &stored) {
+            Ok(()) => true,
+            Err(Error::PasswordInvalid) => false,
+            Err(_) => return None,
+        };
+        let outdated = matches && cost.is_weaker_than(self);
+        Some(Verified {
+            matches,
+            rehashed: outdated.then(|| self.hash(password)).flatten(),
+        })
+    }
+}
+
+/// Reads what is stored, unless it is no Argon2id hash or would cost more than a login may: who can
+/// write to the database shall not be able to stop the service with it.
+fn read_stored(stored: &str) -> Option<(PasswordHash, Parameters)> {
+    let hash = PasswordHash::new(stored).ok()?;
+    let cost = Parameters::of(&hash)?;
+    let usable = hash.algorithm == argon2::ARGON2ID_IDENT
+        && hash.version == Some(Version::V0x13.into())
+        && hash.salt.is_some()
+        && hash.hash.as_ref()?.as_bytes().len() >= OUTPUT_BYTES_MIN
+        && !Parameters::MAX.is_weaker_than(cost);
+    usable.then_some((hash, cost))
+}
+
+/// What a check found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verified {
+    /// Whether it is the stored password.
+    pub(crate) matches: bool,
+    /// The same password at today's parameters, to be stored in place of a weaker hash.
+    pub(crate) rehashed: Option<String>,
+}
+
+/// Which queue a password waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The address has logged in to this account lately. Always served before strangers, so that a
+    /// flood of guesses does not keep an owner waiting.
+    Known,
+    /// Everybody else.
+    Stranger,
+}
+
+/// The lane is full, or the machine has no memory to hash in. To be answered by 503 and
+/// `Retry-After`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords are being checked; try again in a moment")]
+pub(crate) struct Busy;
+
+/// Hashes and checks passwords on threads of its own, which end when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Hasher {
+    queue: Arc<Queue>,
+    _alive: Arc<CloseOnDrop>,
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hasher").finish_non_exhaustive()
+    }
+}
+
+impl Hasher {
+    /// Starts `threads` threads. Each lane holds up to `queue_max` passwords that wait.
+    ///
+    /// # Errors
+    /// A number that cannot be used, or the operating system starts no thread.
+    pub(crate) fn start(
+        parameters: Parameters,
+        threads: usize,
+        queue_max: usize,
+    ) -> io::Result<Self> {
+        let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
+        parameters.check().map_err(invalid)?;
+        if threads == 0 || queue_max == 0 {
+            let reason = "passwords need at least one thread and one place to wait";
+            return Err(invalid(reason.into()));
+        }
+        let queue = Arc::new(Queue::new(queue_max));
+        let hasher = Self {
+            queue: Arc::clone(&queue),
+            _alive: Arc::new(CloseOnDrop(Arc::clone(&queue))),
+        };
+        for _ in 0..threads {
+            let queue = Arc::clone(&queue);
+            let work = move || {
+                yield_to_predictions();
+                while let Some(job) = queue.next() {
+                    job.run(parameters);
+                }
+            };
+            let thread = std::thread::Builder::new().name("password".into());
+            thread.spawn(work)?;
+        }
+        Ok(hasher)
+    }
+
+    /// The password's hash in the PHC string format, to be stored.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub(crate) async fn hash(&self, password: Password, lane: Lane) -> Result<String, Busy> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(lane, Job::Hash(password, reply))?;
+        answer.await.map_err(|_| Busy)
+    }
+
+    /// Whether the password is the one stored as `stored`. Without one, as for a name that does not
+    /// exist, it takes as long and does not match.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub(crate) async fn verify(
+        &self,
+        password: Password,
+        stored: Option<String>,
+        lane: Lane,
+    ) -> Result<Verified, Busy> {
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .push(lane, Job::Verify(password, stored, reply))?;
+        answer.await.map_err(|_| Busy)
+    }
+}
+
+/// Predictions share these cores and are promised in milliseconds; a login may take a little longer.
+/// On Linux a thread has a priority of its own. Where it cannot be had, nothing is lost but that.
+fn yield_to_predictions() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!(%error, "password hashing runs at normal priority");
+    }
+}
+
+enum Job {
+    Hash(Password, oneshot::Sender<String>),
+    Verify(Password, Option<String>, oneshot::Sender<Verified>),
+}
+
+impl Job {
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Hash(_, reply) => reply.is_closed(),
+            Self::Verify(_, _, reply) => reply.is_closed(),
+        }
+    }
+
+    /// A job that fails drops its reply, which its caller takes for [`Busy`].
+    fn run(self, parameters: Parameters) {
+        match self {
+            Self::Hash(password, reply) => {
+                if let Some(hash) = parameters.hash(&password) {
+                    // The caller may have left meanwhile.
+                    let _ = reply.send(hash);
+                }
+            }
+            Self::Verify(password, stored, reply) => {
+                if let Some(verified) = parameters.verify(&password, stored.as_deref()) {
+                    let _ = reply.send(verified);
+                }
+            }
+        }
+    }
+}
+
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    max: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    known: VecDeque<Job>,
+    strangers: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Queue {
+    fn new(max: usize) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+            max,
+        }
+    }
+
+    fn push(&self, lane: Lane, job: Job) -> Result<(), Busy> {
+        let mut waiting = self.waiting.lock();
+        let jobs = match lane {
+            Lane::Known => &mut waiting.known,
+            Lane::Stranger => &mut waiting.strangers,
+        };
+        if jobs.len() >= self.max {
+            // Callers who gave up must not keep others out.
+            jobs.retain(|job| !job.is_abandoned());
+        }
+        if jobs.len() >= self.max {
+            return Err(Busy);
+        }
+        jobs.push_back(job);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits for the next job whose caller is still there; `None` once the queue is closed.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if waiting.closed {
+                return None;
+            }
+            let job = waiting.known.pop_front();
+            match job.or_else(|| waiting.strangers.pop_front()) {
+                Some(job) if job.is_abandoned() => {}
+                Some(job) => return Some(job),
+                None => self.changed.wait(&mut waiting),
+            }
+        }
+    }
+
+    fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The threads hold the queue; only what the callers hold can tell that there are none left.
+struct CloseOnDrop(Arc<Queue>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::{Duration, Instant};
+
+    fn password(text: &str) -> Password {
+        Password::presented(text.into())
+    }
+
+    fn hasher(parameters: Parameters) -> Hasher {
+        Hasher::start(parameters, 2, 8).unwrap()
+    }
+
+    /// A job that says its number, and the caller waiting for it.
+    fn job(number: usize) -> (Job, oneshot::Receiver<String>) {
+        let (reply, caller) = oneshot::channel();
+        (Job::Hash(password(&number.to_string()), reply), caller)
+    }
+
+    fn number(job: Option<Job>) -> String {
+        match job {
+            Some(Job::Hash(password, _)) => password.0.to_string(),
+            _ => panic!("a hash job was expected"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_matches_its_own_hash_alone() {
+        let hasher = hasher(Parameters::default());
+        let stored = hasher.hash(password("correct horse"), Lane::Known).await;
+        let stored = stored.unwrap();
+        assert!(
+            stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{stored}"
+        );
+        for (text, matches) in [
+            ("correct horse", true),
+            ("correct horsf", false),
+            ("", false),
+        ] {
+            let verified = hasher
+                .verify(password(text), Some(stored.clone()), Lane::Stranger)
+                .await;
+            let expected = Verified {
+                matches,
+                rehashed: None,
+            };
+            assert_eq!(verified, Ok(expected), "{text}");
+        }
+        let again = hasher.hash(password("correct horse"), Lane::Known).await;
+        assert_ne!(again.unwrap(), stored, "every hash has a salt of its own");
+    }
+
+    #[tokio::test]
+    async fn a_weaker_hash_is_replaced_on_success_only() {
+        let weak = Parameters {
+            memory_kib: 64,
+            iterations: 1,
+            parallelism: 1,
+        };
+        let stored = weak.hash(&password("correct horse")).unwrap();
+        let hasher = hasher(Parameters::default());
+        let wrong = hasher
+            .verify(password("x"), Some(stored.clone()), Lane::Known)
+            .await;
+        assert_eq!(
+            wrong,
+            Ok(Verified {
+                matches: false,
+                rehashed: None
+            })
+        );
+
+        let right = hasher
+            .verify(password("correct horse"), Some(stored), Lane::Known)
+            .await;
+        let fresh = right.unwrap().rehashed.expect("a new hash");
+        assert!(fresh.contains("m=19456,t=2,p=1"), "{fresh}");
+        let verified = hasher
+            .verify(password("correct horse"), Some(fresh), Lane::Known)
+            .await;
+        assert_eq!(
+            verified,
+            Ok(Verified {
+                matches: true,
+                rehashed: None
+            })
+        );
+    }
+
+    #[test]
+    fn absurd_or_foreign_hashes_are_not_run() {
+        let salt_and_hash = "c2FsdHNhbHRzYWx0$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI";
+        let stored = |head: &str| read_stored(&format!("{head}${salt_and_hash}")).is_some();
+        assert!(stored("$argon2id$v=19$m=19456,t=2,p=1"));
+        assert!(stored("$argon2id$v=19$m=1048576,t=16,p=16"));
+        for head in [
+            "$argon2id$v=19$m=1048577,t=2,p=1",
+            "$argon2id$v=19$m=4294967295,t=2,p=1",
+            "$argon2id$v=19$m=19456,t=4294967295,p=1",
+            "$argon2id$v=19$m=19456,t=17,p=1",
+            "$argon2id$v=19$m=19456,t=2,p=17",
+            "$argon2id$v=19$m=0,t=0,p=0",
+            "$argon2id$v=16$m=19456,t=2,p=1",
+            "$argon2i$v=19$m=19456,t=2,p=1",
+            "$argon2d$v=19$m=19456,t=2,p=1",
+            "$scrypt$ln=16,r=8,p=1",
+        ] {
+            assert!(!stored(head), "{head}");
+        }
+        assert!(
+            read_stored("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$MTIzNDU2Nzg5MDEy")
+                .is_none()
+        );
+        assert!(read_stored("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0").is_none());
+        assert!(read_stored("").is_none());
+    }
+
+    /// Time this thread has spent on a processor, whatever else the machine does.
+    #[cfg(target_os = "linux")]
+    fn processor_time() -> Duration {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_unknown_name_costs_as_much_as_a_known_one() {
+        let parameters = Parameters::default();
+        let known = parameters.hash(&password("correct horse")).unwrap();
+        let mut least = [Duration::MAX; 3];
+        let cases = [Some(known.as_str()), None, Some("garbage")];
+        for _ in 0..8 {
+            for (least, stored) in least.iter_mut().zip(cases) {
+                let start = processor_time();
+                let verified = parameters.verify(&password("wrong one"), stored);
+                *least = (*least).min(processor_time() - start);
+                assert!(!verified.expect("memory").matches);
+            }
+        }
+        let [known, unknown, garbage] = least;
+        for other in [unknown, garbage] {
+            let (less, more) = (known.min(other), known.max(other));
+            assert!(less * 3 > more * 2, "{least:?}");
+        }
+    }
+
+    #[test]
+    fn known_addresses_go_first_and_each_lane_keeps_its_order() {
+        let queue = Queue::new(8);
+        let lanes = [
+            Lane::Stranger,
+            Lane::Stranger,
+            Lane::Known,
+            Lane::Stranger,
+            Lane::Known,
+        ];
+        let callers: Vec<_> = lanes
+            .into_iter()
+            .enumerate()
+            .map(|(i, lane)| {
+                let (job, caller) = job(i);
+                queue.push(lane, job).unwrap();
+                caller
+            })
+            .collect();
+        let order: Vec<String> = lanes.iter().map(|_| number(queue.next())).collect();
+        assert_eq!(order, ["2", "4", "0", "1", "3"]);
+        drop(callers);
+    }
+
+    #[test]
+    fn each_lane_is_bounded_by_itself_and_by_those_who_still_wait() {
+        let queue = Queue::new(2);
+        let mut callers = Vec::new();
+        let mut push = |lane, i| {
+            let (job, caller) = job(i);
+            let pushed = queue.push(lane, job);
+            callers.push(caller);
+            (pushed, callers.len() - 1)
+        };
+        assert!(push(Lane::Stranger, 0).0.is_ok());
+        assert!(push(Lane::Stranger, 1).0.is_ok());
+        assert_eq!(push(Lane::Stranger, 2).0, Err(Busy));
+        assert!(
+            push(Lane::Known, 3).0.is_ok(),
+            "strangers take no owner's place"
+        );
+        callers.remove(0);
+        let (job, _caller) = job(4);
+        assert!(
+            queue.push(Lane::Stranger, job).is_ok(),
+            "who left makes room"
+        );
+    }
+
+    #[test]
+    fn jobs_whose_callers_left_are_skipped() {
+        let queue = Queue::new(8);
+        let (abandoned, caller) = job(0);
+        queue.push(Lane::Known, abandoned).unwrap();
+        let (wanted, _waiting) = job(1);
+        queue.push(Lane::Stranger, wanted).unwrap();
+        drop(caller);
+        assert_eq!(number(queue.next()), "1");
+    }
+
+    #[tokio::test]
+    async fn threads_end_with_the_last_handle() {
+        let hasher = Hasher::start(Parameters::default(), 2, 8).unwrap();
+        let queue = Arc::downgrade(&hasher.queue);
+        let clone = hasher.clone();
+        drop(hasher);
+        assert!(
+            clone
+                .hash(password("correct horse"), Lane::Known)
+                .await
+                .is_ok()
+        );
+        drop(clone);
+        let end = Instant::now() + Duration::from_secs(10);
+        while queue.strong_count() > 0 {
+            assert!(Instant::now() < end, "a thread still holds the queue");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_used_are_refused() {
+        let start = |parameters, threads, queue_max| {
+            Hasher::start(parameters, threads, queue_max).map_err(|error| error.to_string())
+        };
+        let least = Parameters::default();
+        assert!(start(least, 1, 1).is_ok());
+        for weaker in [
+            Parameters {
+                memory_kib: 19_455,
+                ..least
+            },
+            Parameters {
+                iterations: 1,
+                ..least
+            },
+            Parameters {
+                parallelism: 0,
+                ..least
+            },
+            Parameters {
+                memory_kib: u32::MAX,
+                ..least
+            },
+        ] {
+            let error = start(weaker, 1, 1).expect_err("out of range");
+            assert!(error.contains("19456 to 1048576 KiB"), "{error}");
+        }
+        assert!(start(least, 0, 1).is_err() && start(least, 1, 0).is_err());
+    }
+
+    #[test]
+    fn what_may_be_chosen() {
+        let check = |text: &str| password(text).check_choice("Ada@example.org");
+        for good in ["12345678", "correct horse", "pässwörd", &"x".repeat(1024)] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "1234567",
+            &"x".repeat(1025),
+            "12345678\n",
+            "1234\u{0}5678",
+            "ada@EXAMPLE.org",
+        ] {
+            let error = check(bad).expect_err(bad);
+            assert_eq!(error.field, "password");
+            assert!(bad.is_empty() || !error.message.contains(bad));
+        }
+    }
+
+    #[test]
+    fn debug_output_hides_it() {
+        let shown = format!("{:?}", password("correct horse"));
+        assert_eq!(shown, "Password(hidden)");
+    }
+
+    proptest! {
+        #[test]
+        fn stored_text_of_any_kind_is_read_or_refused(text in ".{0,200}") {
+            let _ = read_stored(&text);
+            let _ = read_stored(&format!("$argon2id$v=19${text}"));
+        }
+    }
+}
