@@ -14,6 +14,7 @@ mod migration;
 mod password;
 mod role;
 mod store;
+mod throttle;
 mod user;
 mod watch;
 
