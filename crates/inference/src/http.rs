@@ -281,8 +281,7 @@ async fn answer(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    check_media_type(&parts.headers)?;
-    let body = body::read(body).await?;
+    let body = body::read_json(&parts.headers, body).await?;
     let made;
     let request_id = match parts.extensions.get::<RequestId>() {
         Some(id) => id,
@@ -304,8 +303,6 @@ enum Refused {
     NoModel,
     /// The model has no such version.
     NoVersion(String),
-    Encoded,
-    NotJson,
     Query,
 }
 
@@ -322,50 +319,8 @@ impl From<Refused> for ApiError {
             Refused::NoVersion(model) => ApiError::not_found(format!(
                 "{model} has no such version; GET /v1/models/{model} lists those it has"
             )),
-            Refused::Encoded => ApiError::unsupported_media_type(
-                "that Content-Encoding is not read here; send the body as it is",
-            )
-            .with_header(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_static("identity"),
-            ),
-            Refused::NotJson => ApiError::unsupported_media_type(
-                "the body must be JSON; send it with Content-Type: application/json",
-            ),
             Refused::Query => ApiError::malformed("the query cannot be decoded"),
         }
-    }
-}
-
-fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
-    if let Some(coding) = headers.get(header::CONTENT_ENCODING)
-        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return Err(Refused::Encoded);
-    }
-    match headers.get(header::CONTENT_TYPE) {
-        Some(stated) if stated != "application/json" && !is_json(stated) => Err(Refused::NotJson),
-        _ => Ok(()),
-    }
-}
-
-/// `application/json` or `…/…+json`, with or without parameters.
-fn is_json(stated: &HeaderValue) -> bool {
-    let essence = stated
-        .to_str()
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim();
-    match essence.split_once('/') {
-        Some((kind, subtype)) => {
-            let subtype = subtype.to_ascii_lowercase();
-            !kind.is_empty()
-                && (kind.eq_ignore_ascii_case("application") && subtype == "json"
-                    || subtype.len() > 5 && subtype.ends_with("+json"))
-        }
-        None => false,
     }
 }
 

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use auspex_engine::{Engine, LoadOptions, Rows};
-use auspex_kernel::FieldError;
+use auspex_kernel::{FieldError, FieldErrors};
 use serde_json::{Map, Value};
 
 use crate::answer::{Label, Writer};
 use crate::manifest::{Example, Manifest};
 use crate::plan::{Plan, Scratch};
 use crate::schema::Schema;
-use crate::validate::{Errors, Reader, Refusal, WHOLE_BODY, check_syntax, items, pairs};
+use crate::validate::{Reader, Refusal, WHOLE_BODY, check_syntax, items, pairs, refuse};
 
 /// The file beside the model.
 const MANIFEST: &str = "model.toml";
@@ -190,7 +190,7 @@ impl Package {
             rows_max: 1,
             versions: &[],
         };
-        let (mut rows, mut errors) = (Vec::new(), Errors::default());
+        let (mut rows, mut errors) = (Vec::new(), FieldErrors::default());
         let mut read = || {
             check_syntax(line)?;
             match line.trim_ascii_start().as_bytes()[0] {
@@ -203,7 +203,7 @@ impl Package {
             }
             Ok(())
         };
-        match read().and_then(|()| errors.finish()) {
+        match read().and_then(|()| refuse(errors)) {
             Ok(()) => Ok(rows),
             Err(Refusal::Malformed(message)) => Err(unreadable(message)),
             Err(Refusal::Invalid(mut errors)) => {

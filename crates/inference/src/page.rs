@@ -10,7 +10,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::validate::{Errors, Refusal, WHOLE_BODY, shown};
+use auspex_kernel::FieldErrors;
+use auspex_kernel::error::shown;
+
+use crate::validate::{Refusal, WHOLE_BODY, refuse};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const LIMIT_USUAL: usize = 100;
@@ -135,7 +138,7 @@ pub(crate) enum PageQuery {
 impl PageQuery {
     /// From the decoded parameters of a query.
     pub(crate) fn parse(parameters: &[(String, String)]) -> Result<Self, Refusal> {
-        let mut errors = Errors::default();
+        let mut errors = FieldErrors::default();
         let mut cursor = None;
         let (mut seen, mut numbers) = ([false; NUMBERS.len()], [None; NUMBERS.len()]);
         for (name, value) in parameters {
@@ -175,7 +178,7 @@ impl PageQuery {
         alone(by_page && has_offset, "offset", "page and per_page");
         alone(by_page && cursor.is_some(), CURSOR, "page and per_page");
         alone(!by_page && has_offset && cursor.is_some(), CURSOR, "offset");
-        errors.finish().map_err(of_query)?;
+        refuse(errors).map_err(of_query)?;
         let [limit, page, per_page, offset] = numbers;
         let limit = limit.unwrap_or(LIMIT_USUAL);
         if by_page {

@@ -5,20 +5,18 @@
 
 use std::fmt::{self, Display};
 
-use auspex_kernel::FieldError;
+use auspex_kernel::error::shown;
+use auspex_kernel::{FieldError, FieldErrors};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::plan::{FEATURES, MODEL_VERSION, Shape};
 use crate::schema::{Field, Kind, Schema};
 
-/// More errors than this are counted, not listed.
-const ERRORS_MAX: usize = 100;
 /// Where an error belongs to no field.
 pub(crate) const WHOLE_BODY: &str = "(body)";
 /// As deep as the JSON library itself goes.
 const DEPTH_MAX: usize = 128;
-const NAME_SHOWN_MAX: usize = 64;
 /// More names than this are not compared to find the meant one: it costs more than all the rest.
 const COMPARISONS_MAX: usize = 1024;
 
@@ -45,7 +43,7 @@ impl Reader<'_> {
     pub(crate) fn read(&self, text: &str, rows: &mut Vec<f64>) -> Result<Shape, Refusal> {
         rows.clear();
         check_syntax(text)?;
-        let mut errors = Errors::default();
+        let mut errors = FieldErrors::default();
         let body = text.trim_ascii_start();
         let shape = match body.as_bytes()[0] {
             b'{' => self.object(&pairs(body)?, rows, &mut errors),
@@ -59,10 +57,10 @@ impl Reader<'_> {
                 ));
             }
         };
-        errors.finish().map(|()| shape)
+        refuse(errors).map(|()| shape)
     }
 
-    fn object(&self, pairs: &Pairs<'_>, rows: &mut Vec<f64>, errors: &mut Errors) -> Shape {
+    fn object(&self, pairs: &Pairs<'_>, rows: &mut Vec<f64>, errors: &mut FieldErrors) -> Shape {
         let is_field = |name| is_known(self.schema, name);
         let positional = pairs.iter().any(|(key, value)| {
             key == FEATURES && (!is_field(FEATURES) || value.get().starts_with('['))
@@ -94,7 +92,7 @@ impl Reader<'_> {
     }
 
     /// A list of records.
-    fn list(&self, items: &[&RawValue], rows: &mut Vec<f64>, errors: &mut Errors) {
+    fn list(&self, items: &[&RawValue], rows: &mut Vec<f64>, errors: &mut FieldErrors) {
         if !self.count_fits(WHOLE_BODY, items.len(), errors) {
             return;
         }
@@ -109,7 +107,7 @@ impl Reader<'_> {
         }
     }
 
-    fn count_fits(&self, field: &str, count: usize, errors: &mut Errors) -> bool {
+    fn count_fits(&self, field: &str, count: usize, errors: &mut FieldErrors) -> bool {
         let max = self.rows_max;
         match count {
             0 => errors.add(field, "must hold at least one instance"),
@@ -125,7 +123,7 @@ impl Reader<'_> {
     }
 
     /// The value of `features`: a list of values or a list of such lists.
-    fn features(&self, value: &RawValue, rows: &mut Vec<f64>, errors: &mut Errors) -> Shape {
+    fn features(&self, value: &RawValue, rows: &mut Vec<f64>, errors: &mut FieldErrors) -> Shape {
         let list = value.get().starts_with('[').then(|| items(value.get()));
         let Some(Ok(list)) = list else {
             errors.add(
@@ -159,7 +157,7 @@ impl Reader<'_> {
         path: &str,
         values: &[&RawValue],
         rows: &mut Vec<f64>,
-        errors: &mut Errors,
+        errors: &mut FieldErrors,
     ) {
         let width = self.schema.features.len();
         if values.len() != width {
@@ -189,14 +187,14 @@ impl Reader<'_> {
         prefix: &str,
         pairs: &Pairs<'_>,
         rows: &mut Vec<f64>,
-        errors: &mut Errors,
+        errors: &mut FieldErrors,
     ) {
         let features = &self.schema.features;
         let mut row: Vec<Option<f64>> = vec![None; features.len()];
         let mut seen = vec![false; features.len() + self.schema.unused.len()];
         for (key, value) in pairs {
             let Some(index) = position(self.schema, key) else {
-                let hints = errors.count * features.len() < COMPARISONS_MAX;
+                let hints = errors.count() * features.len() < COMPARISONS_MAX;
                 errors.add(path(prefix, key), unknown(self.schema, key, hints));
                 continue;
             };
@@ -226,40 +224,12 @@ impl Reader<'_> {
     }
 }
 
-/// What is wrong, up to a limit.
-#[derive(Debug, Default)]
-pub(crate) struct Errors {
-    listed: Vec<FieldError>,
-    count: usize,
-}
-
-impl Errors {
-    /// Writes out only what is listed.
-    pub(crate) fn add(&mut self, field: impl Display, message: impl Display) {
-        self.count += 1;
-        if self.listed.len() < ERRORS_MAX {
-            self.listed.push(FieldError {
-                field: field.to_string(),
-                message: message.to_string(),
-            });
-        }
+/// Refuses a body for its wrong fields, if there are any.
+pub(crate) fn refuse(errors: FieldErrors) -> Result<(), Refusal> {
+    if errors.count() == 0 {
+        return Ok(());
     }
-
-    pub(crate) fn finish(mut self) -> Result<(), Refusal> {
-        if self.count > ERRORS_MAX {
-            self.listed.truncate(ERRORS_MAX - 1);
-            let more = self.count - self.listed.len();
-            self.listed.push(FieldError {
-                field: WHOLE_BODY.into(),
-                message: format!("has {more} more invalid fields that are not listed"),
-            });
-        }
-        if self.count == 0 {
-            Ok(())
-        } else {
-            Err(Refusal::Invalid(self.listed))
-        }
-    }
+    Err(Refusal::Invalid(errors.into_list(WHOLE_BODY)))
 }
 
 /// The version a body asks for, if it can be read so far.
@@ -453,13 +423,4 @@ fn unknown(schema: &Schema, name: &str, hints: bool) -> impl Display {
 /// Where a client's key stands.
 fn path(prefix: &str, name: &str) -> impl Display {
     fmt::from_fn(move |f| write!(f, "{prefix}{}", shown(name)))
-}
-
-/// A client's key, cut where it is absurdly long.
-pub(crate) fn shown(name: &str) -> &str {
-    let end = name
-        .char_indices()
-        .nth(NAME_SHOWN_MAX)
-        .map_or(name.len(), |(at, _)| at);
-    &name[..end]
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Sleep;
@@ -198,6 +199,59 @@ pub async fn read(mut body: Body) -> Result<Bytes, ApiError> {
         }
     }
     Ok(joined.map_or_else(|| first.unwrap_or_default(), BytesMut::freeze))
+}
+
+/// Reads a whole body that must be JSON, or state no type at all.
+///
+/// # Errors
+/// 415, or what [`read`] says.
+pub async fn read_json(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    check_json(headers)?;
+    read(body).await
+}
+
+/// Refuses a body that is stated to be anything but JSON, or to be encoded.
+///
+/// # Errors
+/// 415.
+pub fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    if let Some(coding) = headers.get(header::CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let error = ApiError::unsupported_media_type(
+            "that Content-Encoding is not read here; send the body as it is",
+        );
+        let identity = HeaderValue::from_static("identity");
+        return Err(error.with_header(header::ACCEPT_ENCODING, identity));
+    }
+    match headers.get(header::CONTENT_TYPE) {
+        Some(stated) if stated != "application/json" && !is_json(stated) => {
+            Err(ApiError::unsupported_media_type(
+                "the body must be JSON; send it with Content-Type: application/json",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `application/json` or `…/…+json`, with or without parameters.
+fn is_json(stated: &HeaderValue) -> bool {
+    let essence = stated
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    match essence.split_once('/') {
+        Some((kind, subtype)) => {
+            let subtype = subtype.to_ascii_lowercase();
+            !kind.is_empty()
+                && (kind.eq_ignore_ascii_case("application") && subtype == "json"
+                    || subtype.len() > 5 && subtype.ends_with("+json"))
+        }
+        None => false,
+    }
 }
 
 async fn failed(error: &axum::Error, rest: Body) -> ApiError {

@@ -4,6 +4,7 @@
 //! there the request id is known, and logs its cause, which never reaches the client.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
@@ -22,6 +23,69 @@ pub struct FieldError {
     /// What it must be; never what it was.
     #[schema(example = "must be an integer between 0 and 130")]
     pub message: String,
+}
+
+/// More wrong fields than this are counted, not listed.
+const FIELD_ERRORS_MAX: usize = 100;
+const NAME_SHOWN_MAX: usize = 64;
+
+/// Wrong fields collected before the request is refused for all of them at once.
+#[derive(Debug, Default)]
+pub struct FieldErrors {
+    listed: Vec<FieldError>,
+    count: usize,
+}
+
+impl FieldErrors {
+    /// Adds one. Only what is listed in the end is written out.
+    pub fn add(&mut self, field: impl fmt::Display, message: impl fmt::Display) {
+        self.count += 1;
+        if self.listed.len() < FIELD_ERRORS_MAX {
+            self.listed.push(FieldError {
+                field: field.to_string(),
+                message: message.to_string(),
+            });
+        }
+    }
+
+    /// How many there are, listed or not.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What was collected. Where it is too much, the last entry says of `whole` how many more
+    /// there are.
+    pub fn into_list(mut self, whole: &str) -> Vec<FieldError> {
+        if self.count > FIELD_ERRORS_MAX {
+            self.listed.truncate(FIELD_ERRORS_MAX - 1);
+            let more = self.count - self.listed.len();
+            self.listed.push(FieldError {
+                field: whole.into(),
+                message: format!("has {more} more invalid fields that are not listed"),
+            });
+        }
+        self.listed
+    }
+}
+
+/// A name that the client made up, fit to be repeated to it: cut where it is absurdly long, and
+/// without what does not print.
+pub fn shown(name: &str) -> Cow<'_, str> {
+    let end = name.char_indices().nth(NAME_SHOWN_MAX);
+    let name = &name[..end.map_or(name.len(), |(at, _)| at)];
+    if name.chars().all(is_printable) {
+        return Cow::Borrowed(name);
+    }
+    let replace = |c| if is_printable(c) { c } else { '\u{fffd}' };
+    Cow::Owned(name.chars().map(replace).collect())
+}
+
+/// Marks that turn the direction of writing or break lines can make a terminal or a log show
+/// another text than the one stored.
+pub fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        && !matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// An error as the client sees it, and its cause as the log sees it.
@@ -106,6 +170,11 @@ impl ApiError {
     /// 408: the body did not arrive in time.
     pub fn request_timeout(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", message)
+    }
+
+    /// 409.
+    pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::CONFLICT, "CONFLICT", message)
     }
 
     /// 413.
@@ -228,5 +297,24 @@ mod tests {
         let error = ApiError::internal(std::io::Error::other("disk gone"));
         assert_eq!(error.cause().as_deref(), Some("disk gone"));
         assert!(!error.message().contains("disk"));
+    }
+
+    #[test]
+    fn names_are_repeated_short_and_printable() {
+        assert_eq!(shown("age"), "age");
+        assert_eq!(shown("a\u{202e}b\n"), "a\u{fffd}b\u{fffd}");
+        assert_eq!(shown(&"é".repeat(65)), "é".repeat(64));
+    }
+
+    #[test]
+    fn no_more_fields_are_listed_than_anybody_reads() {
+        let mut errors = FieldErrors::default();
+        (0..100).for_each(|n| errors.add(n, "is wrong"));
+        assert_eq!(errors.into_list("(body)").len(), 100);
+        let mut errors = FieldErrors::default();
+        (0..250).for_each(|n| errors.add(n, "is wrong"));
+        let listed = errors.into_list("(body)");
+        assert_eq!((listed.len(), listed[99].field.as_str()), (100, "(body)"));
+        assert!(listed[99].message.contains("151"), "{}", listed[99].message);
     }
 }

@@ -10,11 +10,13 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod etag;
+pub mod fields;
 pub mod id;
 pub mod quota;
 pub mod request_id;
 
 pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict};
 pub use clock::{Clock, Timestamp};
-pub use error::{ApiError, FieldError};
+pub use error::{ApiError, FieldError, FieldErrors};
+pub use fields::Fields;
 pub use request_id::RequestId;
