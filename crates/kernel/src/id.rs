@@ -1,17 +1,67 @@
-//! Placeholder.
-use crate::Timestamp;
-const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-/// A new id.
+//! Ids of stored things: text that sorts by time of creation, so that a list can be paged by id.
+//!
+//! 16 characters of Crockford's base32 (digits and letters without I, L, O and U): 48 bits of Unix
+//! milliseconds, then 32 random bits. Not a secret.
+
+use crate::clock::Timestamp;
+
+/// In the order of its ASCII codes, so that texts sort as the numbers they write.
+pub(crate) const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const LENGTH: usize = 16;
+
+/// A new id. Of ids made in one millisecond the order is by chance.
 ///
 /// # Errors
-/// No random bytes.
+/// The operating system gave no random bytes.
 pub fn new_id(now: Timestamp) -> Result<String, getrandom::Error> {
-    let mut random = [0; 4];
-    getrandom::fill(&mut random)?;
-    let bits = (u128::from((now.0 / 1000) as u64 & 0xffff_ffff_ffff) << 32)
-        | u128::from(u32::from_be_bytes(random));
-    Ok((0..16)
+    let millis = u64::try_from(now.0.div_euclid(1_000)).unwrap_or_default() & 0xFFFF_FFFF_FFFF;
+    let bits = u128::from(millis) << 32 | u128::from(getrandom::u32()?);
+    let digit = |place| ALPHABET[(bits >> (5 * place) & 31) as usize];
+    Ok((0..LENGTH)
         .rev()
-        .map(|i| char::from(BASE32[(bits >> (5 * i)) as usize & 31]))
+        .map(|place| char::from(digit(place)))
         .collect())
+}
+
+/// An id as stored, from text in either case; `None` if it cannot be one.
+pub fn parse_id(text: &str) -> Option<String> {
+    let id = text.to_ascii_uppercase();
+    let is_id = id.len() == LENGTH && id.bytes().all(|byte| ALPHABET.contains(&byte));
+    is_id.then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ids_do_not_repeat_within_a_millisecond() {
+        let ids: std::collections::HashSet<_> = (0..1_000)
+            .map(|_| new_id(Timestamp(0)).expect("random bytes"))
+            .collect();
+        assert_eq!(ids.len(), 1_000);
+        assert!(ids.iter().all(|id| id.starts_with("000000000")));
+    }
+
+    proptest! {
+        #[test]
+        fn ids_sort_by_time(one in 0i64..1 << 57, other in 0i64..1 << 57) {
+            let (one, other) = (Timestamp(one), Timestamp(other));
+            prop_assume!(one.0 / 1_000 != other.0 / 1_000);
+            let (a, b) = (new_id(one).expect("bytes"), new_id(other).expect("bytes"));
+            prop_assert_eq!(one.cmp(&other), a.cmp(&b));
+        }
+
+        #[test]
+        fn ids_are_known_in_either_case_and_garbage_is_not(time in any::<i64>(), garbage in ".{0,20}") {
+            let id = new_id(Timestamp(time)).expect("bytes");
+            prop_assert_eq!(parse_id(&id.to_lowercase()), Some(id.clone()));
+            prop_assert_eq!(parse_id(&id[1..]), None);
+            prop_assert_eq!(parse_id(&id.replacen(&id[..1], "U", 1)), None);
+            if let Some(id) = parse_id(&garbage) {
+                prop_assert_eq!(id.len(), 16);
+            }
+        }
+    }
 }

@@ -4,11 +4,11 @@ use std::cell::Cell;
 
 use http::HeaderValue;
 
+use crate::id::ALPHABET;
+
 /// The client's own id where it is 1–64 of `[A-Za-z0-9_-]`, else `req_` and 60 random bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
-
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl RequestId {
     /// Takes over the client's id if it is well-formed.
