@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use auspex_kernel::{ApiError, RequestId, body, etag};
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use auspex_kernel::page::{PageParams, PageQuery};
+use auspex_kernel::{ApiError, CursorKey, RequestId, body, etag};
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::IntoParams;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use crate::openapi::{
     PredictBody, PredictErrors, Prediction, PredictionNumbers, ReadErrors, RecordSchema,
     record_document,
 };
-use crate::page::PageQuery;
 use crate::view::{ModelList, ModelView, VersionView};
 use crate::{Answer, Inference, Model, PredictError, Refusal, Target, Version};
 
@@ -30,13 +30,13 @@ type Handle = Arc<Inference>;
 type Names<T> = Result<Path<T>, PathRejection>;
 
 impl Inference {
-    /// Every route of this service.
-    pub fn router(self: Arc<Self>) -> OpenApiRouter {
+    /// Every route of this service. `cursors` signs the pages of its lists.
+    pub fn router(self: Arc<Self>, cursors: CursorKey) -> OpenApiRouter {
         let mut router = OpenApiRouter::new()
             .routes(routes!(predict_default))
             .routes(routes!(predict_model))
             .routes(routes!(predict_version))
-            .routes(routes!(list_models))
+            .routes(routes!(list_models).layer(Extension(cursors)))
             .routes(routes!(get_model))
             .routes(routes!(get_version))
             .routes(routes!(get_model_schema))
@@ -79,7 +79,7 @@ async fn predict_default(
     State(inference): State<Handle>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let model = inference.default_model().ok_or(Refused::NoDefault)?;
+    let model = inference.default_model().ok_or(Missing::Default)?;
     let target = Target {
         model,
         version: model.latest(),
@@ -144,48 +144,24 @@ async fn predict_version(
     .await
 }
 
-/// The query of a list, in one of three forms: `limit` and `cursor`, `page` and `per_page`, or
-/// `offset` and `limit`. It is for the document: the text itself is read by [`PageQuery`].
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only its description is used")]
-struct ListQuery {
-    /// Entries a page
-    #[param(required = false, minimum = 1, maximum = 1000, default = 100)]
-    limit: i32,
-    /// `next_cursor` of the page before; not together with `page`, `per_page` or `offset`
-    #[param(required = false)]
-    cursor: String,
-    /// Number of the page; not together with `limit`, `cursor` or `offset`
-    #[param(required = false, minimum = 1, maximum = 1000000000)]
-    page: i32,
-    /// Entries a page; not together with `limit`, `cursor` or `offset`
-    #[param(required = false, minimum = 1, maximum = 1000)]
-    per_page: i32,
-    /// Entries before the page; not together with `cursor`, `page` or `per_page`
-    #[param(required = false, minimum = 0, maximum = 1000000000)]
-    offset: i32,
-}
-
 /// List the models
 #[utoipa::path(
     get, path = "/v1/models", tag = MODELS,
-    params(ListQuery),
+    params(PageParams),
     responses((status = 200, description = "One page of models, by name", body = ModelList), ReadErrors),
     security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
 )]
 async fn list_models(
     State(inference): State<Handle>,
-    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    Extension(cursors): Extension<CursorKey>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Query(parameters) = query.map_err(|_| Refused::Query)?;
-    let query = PageQuery::parse(&parameters)?;
-    let (page, pagination) = query.cut("/v1/models", inference.models(), Model::name);
+    let query = PageQuery::parse(&cursors, "/v1/models", query.as_deref(), &[])?;
+    let (page, pagination) = query.cut(inference.models(), Model::name);
     let links = pagination.link_header();
-    let links = HeaderValue::try_from(links).expect("paths, numbers and base64 are ASCII");
     let data = page
-        .iter()
+        .into_iter()
         .map(|model| ModelView::new(&inference, model))
         .collect();
     let mut response = cacheable(&headers, JSON, &ModelList { data, pagination });
@@ -296,53 +272,51 @@ async fn answer(
     Ok(([(header::CONTENT_TYPE, JSON)], out).into_response())
 }
 
-/// What keeps a request from its operation.
+/// What a request names and is not there.
 #[derive(Debug, PartialEq, Eq)]
-enum Refused {
-    NoDefault,
-    NoModel,
-    /// The model has no such version.
-    NoVersion(String),
-    Query,
+enum Missing {
+    Default,
+    Model,
+    /// Of this model.
+    Version(String),
 }
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::NoDefault => ApiError::not_found(
+impl From<Missing> for ApiError {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Default => ApiError::not_found(
                 "there are several models and none is the default; ask one by name at \
                  /v1/models/{model}/predict, or set [inference] default_model",
             ),
-            Refused::NoModel => ApiError::not_found(
+            Missing::Model => ApiError::not_found(
                 "there is no model of that name; GET /v1/models lists those there are",
             ),
-            Refused::NoVersion(model) => ApiError::not_found(format!(
+            Missing::Version(model) => ApiError::not_found(format!(
                 "{model} has no such version; GET /v1/models/{model} lists those it has"
             )),
-            Refused::Query => ApiError::malformed("the query cannot be decoded"),
         }
     }
 }
 
 /// A name that cannot be decoded is the name of nothing.
 fn no_model(_: PathRejection) -> ApiError {
-    Refused::NoModel.into()
+    Missing::Model.into()
 }
 
-fn find_model<'a>(inference: &'a Inference, name: &str) -> Result<&'a Model, Refused> {
-    inference.model(name).ok_or(Refused::NoModel)
+fn find_model<'a>(inference: &'a Inference, name: &str) -> Result<&'a Model, Missing> {
+    inference.model(name).ok_or(Missing::Model)
 }
 
 fn find_version<'a>(
     inference: &'a Inference,
     model: &str,
     version: &str,
-) -> Result<(&'a Model, &'a Arc<Version>), Refused> {
+) -> Result<(&'a Model, &'a Arc<Version>), Missing> {
     let model = find_model(inference, model)?;
     let found = model.version(version);
     found
         .map(|version| (model, version))
-        .ok_or_else(|| Refused::NoVersion(model.name().to_owned()))
+        .ok_or_else(|| Missing::Version(model.name().to_owned()))
 }
 
 /// A JSON answer with an `ETag`, or 304 when the client has it already.

@@ -14,7 +14,6 @@ mod http;
 mod manifest;
 mod openapi;
 mod package;
-mod page;
 mod plan;
 mod registry;
 mod schema;

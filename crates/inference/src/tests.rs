@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use auspex_engine::Output;
-use auspex_kernel::{ApiError, RequestId};
+use auspex_kernel::{ApiError, CursorKey, RequestId};
 
 use super::*;
 use crate::fixture::{kitchen, signature, try_package};
+
+const CURSORS: CursorKey = CursorKey([7; 32]);
 
 fn packages() -> Vec<Package> {
     let make = |model: &str, version: &str, width, output| {
@@ -40,7 +42,7 @@ fn service(default_model: &str) -> Arc<Inference> {
 }
 
 fn router(default_model: &str) -> Router {
-    service(default_model).router().split_for_parts().0
+    service(default_model).router(CURSORS).split_for_parts().0
 }
 
 struct Reply {
@@ -457,7 +459,7 @@ async fn rows_are_counted() {
     let service = service("kitchen");
     let mut registry = Registry::default();
     service.register_metrics(&mut registry);
-    let router = Arc::clone(&service).router().split_for_parts().0;
+    let router = Arc::clone(&service).router(CURSORS).split_for_parts().0;
     let list = [RECORD; 7].join(",");
     send(&router, request("POST", "/predict", format!("[{list}]"))).await;
     let mut text = String::new();
@@ -501,7 +503,7 @@ fn the_default_model_is_configured_or_claimed_or_the_only_one() {
 #[test]
 fn each_model_has_its_own_operation_in_the_document() {
     let service = service("kitchen");
-    let (_, mut document) = Arc::clone(&service).router().split_for_parts();
+    let (_, mut document) = Arc::clone(&service).router(CURSORS).split_for_parts();
     service.add_model_operations(&mut document);
     let document = serde_json::to_value(&document).expect("a document");
     let operation = &document["paths"]["/v1/models/kitchen/predict"]["post"];
@@ -551,7 +553,7 @@ fn every_reference_leads_somewhere_and_every_operation_has_a_scope() {
         }
     }
     let service = service("kitchen");
-    let (_, mut document) = Arc::clone(&service).router().split_for_parts();
+    let (_, mut document) = Arc::clone(&service).router(CURSORS).split_for_parts();
     service.add_model_operations(&mut document);
     let document = serde_json::to_value(&document).expect("a document");
     let mut references = Vec::new();

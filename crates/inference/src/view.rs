@@ -5,9 +5,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use auspex_engine::{Output, Precision};
+use auspex_kernel::page::Pagination;
 
 use crate::answer::Label;
-use crate::page::Pagination;
 use crate::schema::{Field, Kind};
 use crate::{Inference, Model, Version};
 

@@ -12,11 +12,17 @@ pub mod error;
 pub mod etag;
 pub mod fields;
 pub mod id;
+mod migration;
+pub mod page;
 pub mod quota;
 pub mod request_id;
+pub mod secrets;
+mod store;
 
 pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict};
 pub use clock::{Clock, Timestamp};
 pub use error::{ApiError, FieldError, FieldErrors};
 pub use fields::Fields;
+pub use migration::migrate;
+pub use page::CursorKey;
 pub use request_id::RequestId;

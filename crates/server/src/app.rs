@@ -7,7 +7,7 @@ use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
 use auspex_kernel::quota::SlidingWindow;
-use auspex_kernel::{Authenticate, Clock};
+use auspex_kernel::{Authenticate, Clock, CursorKey};
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -63,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) db: Db,
     pub(crate) identity: Arc<dyn Authenticate>,
     pub(crate) inference: Arc<Inference>,
+    pub(crate) cursors: CursorKey,
     pub(crate) clock: Clock,
 }
 
@@ -74,6 +75,7 @@ impl App {
             db,
             identity,
             inference,
+            cursors,
             clock,
         } = parts;
         let mut metrics = Metrics::new();
@@ -85,7 +87,7 @@ impl App {
         let ruled = to_value(&document)?;
         inference.add_model_operations(&mut document);
         let public = config.server.metrics.public;
-        let router = axum::Router::from(inference.router())
+        let router = axum::Router::from(inference.router(cursors))
             .merge(axum::Router::from(
                 system::health_routes().with_state(health.clone()),
             ))
@@ -156,7 +158,8 @@ pub(crate) fn document(config: &Config, inference: &Arc<Inference>) -> Document 
 fn operations(config: &Config, inference: &Arc<Inference>) -> Document {
     let mut document = Frame::openapi();
     for part in [
-        inference.clone().router().into_openapi(),
+        // The document does not depend on the key.
+        inference.clone().router(CursorKey([0; 32])).into_openapi(),
         system::health_routes().into_openapi(),
         system::metrics_routes(config.server.metrics.public).into_openapi(),
     ] {
@@ -218,6 +221,7 @@ mod tests {
             db,
             identity,
             inference,
+            cursors: CursorKey([0; 32]),
             clock,
         };
         let mut edge = App::new(&config, parts).expect("fits together").edge;

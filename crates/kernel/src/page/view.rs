@@ -1,5 +1,6 @@
 //! How a page tells where it stands.
 
+use http::HeaderValue;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -31,6 +32,10 @@ pub struct PageParams {
 /// Where a page stands in its list, in the form in which it was asked for.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(
+    missing_docs,
+    reason = "a description would stand twice in the document"
+)]
 pub enum Pagination {
     Cursor(CursorPagination),
     Page(PagePagination),
@@ -43,19 +48,19 @@ pub enum Pagination {
 pub struct CursorPagination {
     /// The most entries a page has.
     #[schema(minimum = 1, maximum = 1000)]
-    limit: usize,
+    pub(super) limit: usize,
     /// Give this as `cursor` for the next page; null on the last one.
-    next_cursor: Option<String>,
-    links: CursorLinks,
+    pub(super) next_cursor: Option<String>,
+    pub(super) links: CursorLinks,
 }
 
 /// Relative addresses.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct CursorLinks {
+pub(super) struct CursorLinks {
     #[serde(rename = "self")]
-    own: String,
-    next: Option<String>,
-    first: String,
+    pub(super) own: String,
+    pub(super) next: Option<String>,
+    pub(super) first: String,
 }
 
 /// By number of the page.
@@ -63,15 +68,15 @@ pub struct CursorLinks {
 #[serde(deny_unknown_fields)]
 pub struct PagePagination {
     /// Entries of the whole list.
-    total: usize,
+    pub(super) total: usize,
     /// Counted from 1.
     #[schema(minimum = 1)]
-    page: usize,
+    pub(super) page: usize,
     /// The most entries a page has.
     #[schema(minimum = 1, maximum = 1000)]
-    per_page: usize,
-    total_pages: usize,
-    links: PageLinks,
+    pub(super) per_page: usize,
+    pub(super) total_pages: usize,
+    pub(super) links: PageLinks,
 }
 
 /// By number of entries before the page.
@@ -79,32 +84,32 @@ pub struct PagePagination {
 #[serde(deny_unknown_fields)]
 pub struct OffsetPagination {
     /// Entries of the whole list.
-    total: usize,
+    pub(super) total: usize,
     /// Entries before the page.
-    offset: usize,
+    pub(super) offset: usize,
     /// The most entries a page has.
     #[schema(minimum = 1, maximum = 1000)]
-    limit: usize,
-    links: PageLinks,
+    pub(super) limit: usize,
+    pub(super) links: PageLinks,
 }
 
 /// Relative addresses.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PageLinks {
+pub(super) struct PageLinks {
     #[serde(rename = "self")]
-    own: String,
-    first: String,
-    last: String,
-    prev: Option<String>,
-    next: Option<String>,
+    pub(super) own: String,
+    pub(super) first: String,
+    pub(super) last: String,
+    pub(super) prev: Option<String>,
+    pub(super) next: Option<String>,
 }
 
 impl Pagination {
     /// The value of the `Link` header (RFC 8288).
     ///
     /// # Panics
-    /// Never: addresses are made of our paths, digits and base64.
-    pub fn link_header(&self) -> String {
+    /// If the path given to the query was not ASCII; the rest is digits and percent-encoded text.
+    pub fn link_header(&self) -> HeaderValue {
         let links = match self {
             Self::Cursor(CursorPagination { links, .. }) => {
                 vec![("first", Some(&links.first)), ("next", links.next.as_ref())]
@@ -121,7 +126,6 @@ impl Pagination {
             .iter()
             .filter_map(|(rel, link)| Some(format!("<{}>; rel=\"{rel}\"", (*link)?)))
             .collect();
-        links.join(", ")
+        HeaderValue::try_from(links.join(", ")).expect("ASCII")
     }
 }
-

@@ -87,6 +87,7 @@ fn openapi(config: &Config) -> Outcome {
 fn migrate(config: &Config) -> Outcome {
     control_runtime()?.block_on(async {
         let db = Db::open(&config.storage_url()).await?;
+        auspex_kernel::migrate(&db).await?;
         Identity::migrate(&db).await?;
         print("the database is up to date\n")
     })
@@ -100,6 +101,7 @@ async fn open_identity(
 ) -> Result<(Db, Arc<Identity>), Failure> {
     let db = Db::open(&config.storage_url()).await?;
     if migrate {
+        auspex_kernel::migrate(&db).await?;
         Identity::migrate(&db).await?;
     }
     let identity = Identity::open(db.clone(), clock.clone())

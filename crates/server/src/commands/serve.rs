@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use auspex_identity::{Identity, Secret};
 use auspex_inference::Inference;
-use auspex_kernel::Clock;
 use auspex_kernel::db::{Db, make_private_folder};
+use auspex_kernel::{Clock, CursorKey, secrets};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -116,11 +116,13 @@ async fn start(config: &Config, migrate: bool) -> Result<(App, TcpListener, Stor
     let data_dir = config.server.data_dir.clone();
     let keep = move |secret: &Secret| write_key(&data_dir, secret);
     let first_key = identity.bootstrap(keep).await?.map(|new| new.secret);
+    let cursors = CursorKey(secrets::load_or_create(&db, "cursors").await?);
     let storage = Storage::follow(&db, identity.clone());
     let parts = Parts {
         db,
         identity,
         inference: inference.clone(),
+        cursors,
         clock,
     };
     let app = App::new(&config, parts)?;

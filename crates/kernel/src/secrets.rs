@@ -1,0 +1,39 @@
+//! Random secrets that every process on one database shares, such as the key of cursors.
+//!
+//! They are as safe as the database, and it is copied with them: nothing that must outlive a leaked
+//! copy of it belongs here.
+
+use sea_orm::DbErr;
+
+use crate::clock::Clock;
+use crate::db::{Db, DbError};
+use crate::store::secrets as store;
+
+/// The secret of this name, drawn the first time that any process asks for it.
+///
+/// # Errors
+/// [`DbError::Database`], also where the operating system gives no random bytes.
+pub async fn load_or_create(db: &Db, name: &'static str) -> Result<[u8; 32], DbError> {
+    let find = db.read(move |connection| Box::pin(store::find(connection, name)));
+    let value = match find.await? {
+        Some(value) => value,
+        None => create(db, name).await?,
+    };
+    let bytes = <[u8; 32]>::try_from(value);
+    bytes.map_err(|_| DbErr::Custom(format!("the secret {name} is not of 32 bytes")).into())
+}
+
+/// Of several processes at once one makes it, and all get that one.
+async fn create(db: &Db, name: &'static str) -> Result<Vec<u8>, DbError> {
+    let mut drawn = [0; 32];
+    getrandom::fill(&mut drawn).map_err(|error| DbErr::Custom(error.to_string()))?;
+    let now = Clock::system().now();
+    db.write(move |transaction| {
+        Box::pin(async move {
+            store::insert_if_absent(transaction, name, &drawn, now).await?;
+            let kept = store::find(transaction, name).await?;
+            kept.ok_or_else(|| DbErr::RecordNotFound(format!("the secret {name}")))
+        })
+    })
+    .await
+}

@@ -1,0 +1,3 @@
+//! The SQL of this crate and nothing else.
+
+pub(crate) mod secrets;

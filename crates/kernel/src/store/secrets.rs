@@ -1,0 +1,57 @@
+//! Secrets by name.
+
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Set};
+
+use crate::clock::Timestamp;
+
+mod rows {
+    use sea_orm::entity::prelude::*;
+
+    use crate::clock::Timestamp;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "kernel_secrets")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
+        pub(crate) name: String,
+        pub(crate) value: Vec<u8>,
+        pub(crate) created_at: Timestamp,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The secret of this name.
+pub(crate) async fn find(
+    connection: &impl ConnectionTrait,
+    name: &str,
+) -> Result<Option<Vec<u8>>, DbErr> {
+    let row = rows::Entity::find_by_id(name).one(connection).await?;
+    Ok(row.map(|row| row.value))
+}
+
+/// Adds a secret, unless there is one of this name.
+pub(crate) async fn insert_if_absent(
+    transaction: &DatabaseTransaction,
+    name: &str,
+    value: &[u8],
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    let row = rows::ActiveModel {
+        name: Set(name.to_owned()),
+        value: Set(value.to_vec()),
+        created_at: Set(now),
+    };
+    let keep_the_first = OnConflict::column(rows::Column::Name)
+        .do_nothing()
+        .to_owned();
+    rows::Entity::insert(row)
+        .on_conflict(keep_the_first)
+        .exec_without_returning(transaction)
+        .await
+        .map(|_| ())
+}
