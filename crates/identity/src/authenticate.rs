@@ -1,0 +1,216 @@
+//! Who calls: what the edge asks on every request.
+//!
+//! A key is looked up. A token or password that was verified lately is remembered; another token is
+//! verified on the spot, by keys in memory. Only a password, or a token by a key of another issuer that was
+//! not fetched yet, takes more than memory.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use auspex_kernel::caller::Verification;
+use auspex_kernel::{ApiError, Authenticate, Caller, Credential, Peer, ScopeSet, Timestamp, Verdict};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::api_key::Digest;
+use crate::audit::Actor;
+use crate::directory::{Proof, quota_key};
+use crate::error::IdentityError;
+use crate::issuer::{Accepted, IssuerVerdict};
+use crate::login::LoginMethod;
+use crate::remembered::Mark;
+use crate::role::RoleSet;
+use crate::token::facts;
+use crate::{Identity, jwt, later};
+
+const REFUSED: &str = "the key or token is unknown, revoked or expired";
+/// RFC 7617 sets no limit. Beyond this it is no name with a password.
+const BASIC_BYTES_MAX: usize = 4_096;
+/// Ahead of forgetting an entry, so that callers at once wait for one verification.
+const VERIFYING_MAX: usize = 10_000;
+
+impl Authenticate for Identity {
+    fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Verdict {
+        let caller = match credential {
+            Credential::Token(token) => {
+                if let Some(digest) = Digest::of_token(token) {
+                    let caller = self.directory.key_caller(&digest, now);
+                    return caller.map_or(Verdict::Refused, Verdict::Known);
+                }
+                if token.len() > jwt::TOKEN_BYTES_MAX {
+                    return Verdict::Refused;
+                }
+                let mark = self.remembered.mark(token);
+                let known = self.remembered.caller(&mark, &self.directory, now);
+                match known {
+                    Some(caller) => Some(caller),
+                    None => return self.verify_token(token, mark, now),
+                }
+            }
+            Credential::Basic(text) if text.len() > BASIC_BYTES_MAX => return Verdict::Refused,
+            Credential::Basic(text) => {
+                let mark = self.remembered.mark(text);
+                self.remembered.caller(&mark, &self.directory, now)
+            }
+        };
+        caller.map_or(Verdict::Unverified, Verdict::Known)
+    }
+
+    fn verify<'a>(&'a self, credential: Credential<'a>, peer: IpAddr) -> Verification<'a> {
+        Box::pin(async move {
+            match credential {
+                Credential::Basic(text) => self.verify_basic(text, peer).await,
+                Credential::Token(token) => self.verify_foreign(token).await,
+            }
+        })
+    }
+}
+
+impl Identity {
+    /// Verifies a token that is not remembered.
+    fn verify_token(&self, token: &[u8], mark: Mark, now: Timestamp) -> Verdict {
+        let read = match jwt::read(token) {
+            Ok(read) => read,
+            Err(refusal) => return refused(&refusal),
+        };
+        let ours = read.kid().is_some_and(|kid| self.keys.load().verifying(kid).is_some());
+        let (proof, until) = if ours || self.issuers.is_empty() {
+            match self.verify_access_token(read, now) {
+                Ok(claims) => {
+                    let facts = facts(&claims);
+                    let until = facts.expires_at;
+                    (Proof::Token(facts), until)
+                }
+                Err(refusal) => return refused(&refusal),
+            }
+        } else {
+            match self.issuers.verify(read, now) {
+                IssuerVerdict::Accepted(accepted) => {
+                    let caller = foreign_caller(&accepted);
+                    let until = caller.expires_at.unwrap_or(now);
+                    (Proof::Foreign(Arc::new(caller)), until)
+                }
+                IssuerVerdict::Refused(refusal) => return refused(&refusal),
+                IssuerVerdict::NeedsKeys(_) => return Verdict::Unverified,
+            }
+        };
+        let caller = self.remembered.keep(mark, proof, until, &self.directory, now);
+        caller.map_or(Verdict::Refused, Verdict::Known)
+    }
+
+    /// Fetches the keys of a token's issuer and verifies it once more.
+    async fn verify_foreign(&self, token: &[u8]) -> Result<Arc<Caller>, ApiError> {
+        let refused = || ApiError::unauthenticated(REFUSED);
+        let now = self.clock.now();
+        let read = jwt::read(token).map_err(|_| refused())?;
+        if let IssuerVerdict::NeedsKeys(needed) = self.issuers.verify(read, now) {
+            self.issuers.fetch(needed).await;
+        }
+        match self.verify_token(token, self.remembered.mark(token), now) {
+            Verdict::Known(caller) => Ok(caller),
+            Verdict::Refused | Verdict::Unverified => Err(refused()),
+        }
+    }
+
+    /// Checks a name and a password. Of callers who show the same at once one hashes and the others
+    /// wait for what he finds.
+    async fn verify_basic(&self, text: &[u8], peer: IpAddr) -> Result<Arc<Caller>, ApiError> {
+        let wrong = || IdentityError::InvalidCredentials;
+        let (name, password) = name_and_password(text).ok_or_else(wrong)?;
+        let mark = self.remembered.mark(text);
+        let turn = {
+            let mut verifying = self.verifying.lock();
+            if verifying.len() >= VERIFYING_MAX {
+                return Err(IdentityError::Busy(crate::password::Busy).into());
+            }
+            Arc::clone(verifying.entry(mark).or_default())
+        };
+        let _done = Verifying { identity: self, mark };
+        let _turn = turn.lock().await;
+        let now = self.clock.now();
+        if let Some(caller) = self.remembered.caller(&mark, &self.directory, now) {
+            return Ok(caller);
+        }
+        let actor = Actor::anonymous(Peer(peer), None);
+        let method = LoginMethod::Basic;
+        let (user, password_mark) = self.log_in_marked(&actor, &name, &password, method).await?;
+        let proof = Proof::Password {
+            user_id: user.id,
+            mark: password_mark,
+        };
+        let now = self.clock.now();
+        let lasting = std::time::Duration::from_secs(self.config.basic_cache_s.into());
+        let caller = self.remembered.keep(mark, proof, later(now, lasting), &self.directory, now);
+        Ok(caller.ok_or_else(wrong)?)
+    }
+}
+
+/// Takes the entry away when nobody else waits on it.
+struct Verifying<'i> {
+    identity: &'i Identity,
+    mark: Mark,
+}
+
+impl Drop for Verifying<'_> {
+    fn drop(&mut self) {
+        let mut verifying = self.identity.verifying.lock();
+        // One is in the map, one is ours.
+        if verifying.get(&self.mark).is_some_and(|turn| Arc::strong_count(turn) <= 2) {
+            verifying.remove(&self.mark);
+        }
+    }
+}
+
+/// A caller whom another issuer vouches for: the scopes of his roles here, cut down to those of the
+/// token where it names any.
+fn foreign_caller(accepted: &Accepted) -> Caller {
+    let roles = accepted.roles.iter().filter_map(|role| role.parse().ok());
+    let mut scopes = roles.collect::<RoleSet>().scopes();
+    if let Some(named) = &accepted.claims.scope {
+        let words = named.split_ascii_whitespace();
+        let named: ScopeSet = words.filter_map(|word| word.parse().ok()).collect();
+        if !named.is_empty() {
+            scopes = scopes.intersection(named);
+        }
+    }
+    // One person at two issuers is two callers.
+    let subject = format!("issuer{}:{}", accepted.issuer_index, accepted.claims.sub);
+    Caller {
+        quota_key: quota_key(&subject),
+        subject,
+        scopes,
+        expires_at: Some(Timestamp(accepted.claims.exp.saturating_mul(1_000_000))),
+        user_id: None,
+        session_id: None,
+    }
+}
+
+fn refused(refusal: &jwt::Refusal) -> Verdict {
+    tracing::debug!(%refusal, "a token was refused");
+    Verdict::Refused
+}
+
+/// RFC 7617: base64 of the name, a colon, and the password, in UTF-8.
+fn name_and_password(text: &[u8]) -> Option<(String, String)> {
+    let decoded = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials_are_read_or_refused() {
+        let read = |text: &str| name_and_password(STANDARD.encode(text).as_bytes());
+        let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(read("ann:pass word"), pair("ann", "pass word"));
+        assert_eq!(read("ann:a:b"), pair("ann", "a:b"));
+        assert_eq!(read("é:ü"), pair("é", "ü"));
+        assert_eq!(read(":"), pair("", ""));
+        assert_eq!(read("ann"), None);
+        assert_eq!(name_and_password(b"****"), None);
+        assert_eq!(name_and_password(&STANDARD.encode([0xff, b':', b'x']).into_bytes()), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! Logging in: a name and a password become a user.
+//!
+//! Unknown, disabled and wrong are one answer, and take one time: whoever is not there is checked
+//! against a hash that nobody's password has.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use sea_orm::DatabaseTransaction;
+
+use crate::audit::{Action, Actor, Event};
+use crate::error::IdentityError;
+use crate::password::{Lane, Password};
+use crate::user::User;
+use crate::{Identity, password_mark, store};
+
+/// How somebody logged in, for his history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// `POST /v1/auth/login`.
+    Password,
+    /// HTTP Basic on any endpoint.
+    Basic,
+    /// The login page.
+    Page,
+}
+
+impl LoginMethod {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LoginMethod::Password => "password",
+            LoginMethod::Basic => "basic",
+            LoginMethod::Page => "page",
+        }
+    }
+}
+
+impl Identity {
+    /// Checks a name and a password, and records the login or the refusal.
+    ///
+    /// # Errors
+    /// [`IdentityError::InvalidCredentials`], [`IdentityError::TooManyAttempts`],
+    /// [`IdentityError::Busy`], [`IdentityError::Database`].
+    pub(crate) async fn log_in(
+        &self,
+        actor: &Actor,
+        username: &str,
+        password: &str,
+        method: LoginMethod,
+    ) -> Result<User, IdentityError> {
+        let (user, _) = self.log_in_marked(actor, username, password, method).await?;
+        Ok(user)
+    }
+
+    /// The same, with the mark of the password that was checked.
+    pub(crate) async fn log_in_marked(
+        &self,
+        actor: &Actor,
+        username: &str,
+        password: &str,
+        method: LoginMethod,
+    ) -> Result<(User, u64), IdentityError> {
+        let address = actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let admission = self.throttle.admit(address, username, self.clock.now())?;
+        if !admission.delay.is_zero() {
+            tokio::time::sleep(admission.delay).await;
+        }
+        let name = username.to_owned();
+        let found = self.db.read(move |connection| {
+            Box::pin(async move { store::users::by_username(connection, &name).await })
+        });
+        let (user, stored) = match found.await? {
+            Some((user, stored)) if user.disabled_at.is_none() => (Some(user), stored),
+            Some(_) | None => (None, None),
+        };
+        let password = Password::presented(password.to_owned());
+        let had = stored.clone();
+        let verified = self.hasher()?.verify(password, stored, admission.lane).await?;
+        let now = self.clock.now();
+        let Some(user) = user.filter(|_| verified.matches) else {
+            self.throttle.failed(address, username, now);
+            self.record_denied(actor, method).await?;
+            return Err(IdentityError::InvalidCredentials);
+        };
+        let mark = password_mark(verified.rehashed.as_deref().or(had.as_deref()));
+        let user = self.record_login(actor, user, method, had, verified.rehashed).await?;
+        self.throttle.succeeded(address, username, now);
+        let user = user.ok_or(IdentityError::InvalidCredentials)?;
+        Ok((user, mark))
+    }
+
+    async fn record_denied(&self, actor: &Actor, method: LoginMethod) -> Result<(), IdentityError> {
+        let (actor, now) = (actor.clone(), self.clock.now());
+        let denied = Event::denied(Action::Login, None).with(method.as_str());
+        let record = self.db.write(move |transaction| {
+            Box::pin(async move { store::audit::record(transaction, &actor, denied, now).await })
+        });
+        Ok(record.await?)
+    }
+
+    /// The user as he is after the login; `None` if he was disabled, or has got another password,
+    /// while his was being checked.
+    async fn record_login(
+        &self,
+        actor: &Actor,
+        user: User,
+        method: LoginMethod,
+        had: Option<String>,
+        rehashed: Option<String>,
+    ) -> Result<Option<User>, IdentityError> {
+        let (actor, now) = (actor.as_user(&user.id, user.roles.scopes()), self.clock.now());
+        let changes_hash = rehashed.is_some();
+        let recorded = self
+            .db
+            .write(move |transaction| {
+                Box::pin(async move {
+                    let transaction: &DatabaseTransaction = transaction;
+                    if changes_hash {
+                        store::lock(transaction).await?;
+                    }
+                    let counted = store::users::count_login(transaction, &user.id, had, rehashed, now);
+                    let Some(user) = counted.await? else {
+                        return Ok(None);
+                    };
+                    store::users::insert_login(transaction, &user.id, method, &actor, now).await?;
+                    let done = Event::new(Action::Login, format!("user:{}", user.id));
+                    let done = done.with(method.as_str());
+                    store::audit::record(transaction, &actor, done, now).await?;
+                    Ok(Some(user))
+                })
+            })
+            .await?;
+        if changes_hash {
+            self.put_in_force().await;
+        }
+        Ok(recorded)
+    }
+
+    /// The hash of a password that somebody chose.
+    ///
+    /// # Errors
+    /// [`IdentityError::Invalid`] if it may not be chosen, [`IdentityError::Busy`].
+    pub(crate) async fn hash_password(
+        &self,
+        password: &str,
+        username: &str,
+    ) -> Result<String, IdentityError> {
+        let password = Password::presented(password.to_owned());
+        password
+            .check_choice(username)
+            .map_err(|wrong| IdentityError::Invalid(vec![wrong]))?;
+        Ok(self.hasher()?.hash(password, Lane::Known).await?)
+    }
+}

@@ -1,0 +1,54 @@
+//! What is done now and then, so that nothing grows without bound: ended rows are removed, uses of
+//! keys are stored, the next signing key is made in time.
+
+use std::time::Duration;
+
+use auspex_kernel::Timestamp;
+
+use crate::error::IdentityError;
+use crate::{Identity, earlier, store};
+
+/// Other processes read changes every quarter of a second; whoever missed an hour loads everything.
+const CHANGES_KEPT: Duration = Duration::from_hours(1);
+/// Rows removed in one transaction, so that it stays short; the rest goes the next time.
+pub(crate) const ROWS_MAX: u64 = 1_000;
+/// Uses of keys stored in one transaction.
+const USES_MAX: usize = 1_000;
+
+impl Identity {
+    /// One round. `uses_since` is when the last one stored uses of keys; the time until which this
+    /// one did.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`], [`IdentityError::Signing`].
+    pub(crate) async fn tend(&self, uses_since: Timestamp) -> Result<Timestamp, IdentityError> {
+        self.tend_signing_keys().await?;
+        let now = self.clock.now();
+        self.directory.forget_ended(now);
+        let used = self.directory.keys_used_since(uses_since);
+        for some in used.chunks(USES_MAX) {
+            let some = some.to_vec();
+            let stored = self.db.write(move |transaction| {
+                Box::pin(async move {
+                    for (id, at) in &some {
+                        store::keys::set_last_used_at(transaction, id, *at).await?;
+                    }
+                    Ok(())
+                })
+            });
+            stored.await?;
+        }
+        let days = |count: u32| earlier(now, Duration::from_hours(24) * count);
+        let ended = store::ended::Ended {
+            now,
+            changes_before: earlier(now, CHANGES_KEPT),
+            logins_before: days(self.config.retention.logins_days),
+            audit_before: days(self.config.retention.audit_days),
+        };
+        let removed = self.db.write(move |transaction| {
+            Box::pin(async move { store::ended::remove(transaction, ended).await })
+        });
+        removed.await?;
+        Ok(now)
+    }
+}

@@ -1,0 +1,198 @@
+//! The keys that sign tokens, and their rotation.
+//!
+//! A new key is published before it signs, for resource servers keep key sets for minutes; an old
+//! one stays published until the last token that it signed has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_kernel::Timestamp;
+use serde_json::{Value, json};
+
+use crate::audit::{Action, Actor, Event};
+use crate::config::Tokens;
+use crate::error::IdentityError;
+use crate::jwt::{Algorithm, SigningKey, VerifyingKey};
+use crate::store::signing_keys::StoredKey;
+use crate::{ACCESS_TTL_MAX, Identity, earlier, later, store};
+
+/// Beyond the life of a token, for clocks that differ.
+const SLACK: Duration = Duration::from_mins(5);
+
+/// The keys there are, in the order in which they sign.
+#[derive(Default)]
+pub(crate) struct KeyRing(Vec<RingKey>);
+
+struct RingKey {
+    signing: SigningKey,
+    verifying: VerifyingKey,
+    signs_from: Timestamp,
+}
+
+impl KeyRing {
+    fn new(stored: Vec<StoredKey>) -> Self {
+        let usable = stored.into_iter().filter_map(|key| {
+            let kid = key.kid.clone();
+            let read = RingKey::read(key);
+            if read.is_none() {
+                tracing::error!(kid, "a stored signing key cannot be read and is left out");
+            }
+            read
+        });
+        Self(usable.collect())
+    }
+
+    /// The key to sign with.
+    pub(crate) fn current(&self, now: Timestamp) -> Option<&SigningKey> {
+        let ready = self.0.iter().rev().find(|key| key.signs_from <= now);
+        Some(&ready.or(self.0.first())?.signing)
+    }
+
+    /// The key with this id, to verify by.
+    pub(crate) fn verifying(&self, kid: &str) -> Option<&VerifyingKey> {
+        let key = self.0.iter().find(|key| key.signing.kid() == kid)?;
+        Some(&key.verifying)
+    }
+
+    /// The key set that is published (RFC 7517 §5).
+    pub(crate) fn jwks(&self) -> Value {
+        let keys: Vec<Value> = self.0.iter().map(|key| key.signing.public_jwk()).collect();
+        json!({"keys": keys})
+    }
+
+    /// Whether it is time to publish another key.
+    fn is_due(&self, settings: &Tokens, now: Timestamp) -> bool {
+        self.0.last().is_none_or(|last| {
+            let end = later(last.signs_from, settings.signing_period());
+            earlier(end, settings.signing_lead()) <= now
+                || last.signing.algorithm() != settings.algorithm
+        })
+    }
+
+    /// Those that signed nothing that could still be valid.
+    fn ended(&self, now: Timestamp) -> Vec<String> {
+        let pairs = self.0.iter().zip(self.0.iter().skip(1));
+        pairs
+            .filter(|(_, next)| later(next.signs_from, ACCESS_TTL_MAX + SLACK) < now)
+            .map(|(key, _)| key.signing.kid().to_owned())
+            .collect()
+    }
+}
+
+impl RingKey {
+    fn read(key: StoredKey) -> Option<Self> {
+        let algorithm: Algorithm = key.algorithm.parse().ok()?;
+        let signing = SigningKey::from_pkcs8(algorithm, &key.pkcs8).ok()?;
+        let verifying = VerifyingKey::from_jwk(&signing.public_jwk()).ok()?;
+        Some(Self {
+            signing,
+            verifying,
+            signs_from: key.signs_from,
+        })
+    }
+}
+
+impl Identity {
+    /// Loads the keys; the last known stay in force if that fails.
+    pub(crate) async fn load_signing_keys(&self) -> Result<(), IdentityError> {
+        let stored = self
+            .db
+            .read(|connection| Box::pin(store::signing_keys::all(connection)));
+        self.keys.store(Arc::new(KeyRing::new(stored.await?)));
+        Ok(())
+    }
+
+    /// Makes the first key, or the next one where it is time, and removes those that have ended.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`], [`IdentityError::Signing`].
+    pub async fn tend_signing_keys(&self) -> Result<(), IdentityError> {
+        let (ring, now) = (self.keys.load(), self.clock.now());
+        let is_due = ring.is_due(&self.config.tokens, now);
+        let ended = ring.ended(now);
+        if !is_due && ended.is_empty() {
+            return Ok(());
+        }
+        // Nobody can have fetched an empty set: the first key signs at once.
+        let lead = match ring.0.is_empty() {
+            true => Duration::ZERO,
+            false => self.config.tokens.signing_lead(),
+        };
+        let next = is_due.then(|| self.draw_signing_key(later(now, lead))).transpose()?;
+        let newest = ring.0.last().map(|key| key.signing.kid().to_owned());
+        self.db
+            .write(move |transaction| {
+                Box::pin(async move {
+                    store::lock(transaction).await?;
+                    store::signing_keys::remove(transaction, ended, now).await?;
+                    let stored = store::signing_keys::all(transaction).await?;
+                    // Another process may have been first.
+                    let is_last = stored.last().map(|key| &key.kid) == newest.as_ref();
+                    match next.filter(|_| is_last) {
+                        Some(key) => {
+                            let made = Event::new(
+                                Action::SigningKeyRotate,
+                                format!("signing_key:{}", key.kid),
+                            );
+                            let actor = Actor::operator();
+                            store::audit::record(transaction, &actor, made, now).await?;
+                            store::signing_keys::insert(transaction, key, now).await
+                        }
+                        None => Ok(()),
+                    }
+                })
+            })
+            .await?;
+        self.catch_up().await
+    }
+
+    /// Makes a key that signs from now on. With `drop_others` every token signed so far is refused
+    /// at once: for the day on which a key has leaked.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`], [`IdentityError::Signing`].
+    pub async fn rotate_signing_key(
+        &self,
+        actor: &Actor,
+        drop_others: bool,
+    ) -> Result<String, IdentityError> {
+        let now = self.clock.now();
+        let lead = match drop_others {
+            true => Duration::ZERO,
+            false => self.config.tokens.signing_lead(),
+        };
+        let key = self.draw_signing_key(later(now, lead))?;
+        let (kid, actor) = (key.kid.clone(), actor.clone());
+        self.db
+            .write(move |transaction| {
+                Box::pin(async move {
+                    store::lock(transaction).await?;
+                    if drop_others {
+                        let old = store::signing_keys::all(transaction).await?;
+                        let old = old.into_iter().map(|key| key.kid).collect();
+                        store::signing_keys::remove(transaction, old, now).await?;
+                    }
+                    let target = format!("signing_key:{}", key.kid);
+                    let made = Event::new(Action::SigningKeyRotate, target)
+                        .with(if drop_others { "others removed" } else { "others kept" });
+                    store::audit::record(transaction, &actor, made, now).await?;
+                    store::signing_keys::insert(transaction, key, now).await
+                })
+            })
+            .await?;
+        self.catch_up().await?;
+        Ok(kid)
+    }
+
+    fn draw_signing_key(&self, signs_from: Timestamp) -> Result<StoredKey, IdentityError> {
+        let algorithm = self.config.tokens.algorithm;
+        let key = SigningKey::generate(algorithm)?;
+        Ok(StoredKey {
+            kid: key.kid().to_owned(),
+            algorithm: algorithm.as_str().to_owned(),
+            pkcs8: key.pkcs8().to_vec(),
+            created_at: self.clock.now(),
+            signs_from,
+        })
+    }
+}

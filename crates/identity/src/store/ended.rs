@@ -1,0 +1,45 @@
+//! Removes what has ended.
+
+use auspex_kernel::Timestamp;
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityName as _};
+
+use super::entity::{audit, changes, codes, grants, logins, revoked_tokens, sessions};
+use crate::maintenance::ROWS_MAX;
+
+/// Until when each kind of row is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) now: Timestamp,
+    pub(crate) changes_before: Timestamp,
+    pub(crate) logins_before: Timestamp,
+    pub(crate) audit_before: Timestamp,
+}
+
+/// Removes up to [`ROWS_MAX`] rows of each kind.
+pub(crate) async fn remove(transaction: &DatabaseTransaction, ended: Ended) -> Result<(), DbErr> {
+    for (table, key, time, before) in [
+        (changes::Entity.table_name(), "generation", "at", ended.changes_before),
+        (logins::Entity.table_name(), "id", "at", ended.logins_before),
+        (audit::Entity.table_name(), "id", "at", ended.audit_before),
+        // A code that comes again after it has ended is refused anyway, but should still be noticed.
+        (codes::Entity.table_name(), "digest", "expires_at", ended.changes_before),
+        (sessions::Entity.table_name(), "digest", "expires_at", ended.now),
+        (revoked_tokens::Entity.table_name(), "jti", "expires_at", ended.now),
+        (grants::Entity.table_name(), "id", "expires_at", ended.logins_before),
+    ] {
+        let (table, key) = (Alias::new(table), Alias::new(key));
+        let some = Query::select()
+            .column(key.clone())
+            .from(table.clone())
+            .and_where(Expr::col(Alias::new(time)).lt(before))
+            .limit(ROWS_MAX)
+            .to_owned();
+        let delete = Query::delete()
+            .from_table(table)
+            .and_where(Expr::col(key).in_subquery(some))
+            .to_owned();
+        transaction.execute(&delete).await?;
+    }
+    Ok(())
+}

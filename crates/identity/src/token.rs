@@ -1,0 +1,377 @@
+//! Access tokens and refresh tokens.
+//!
+//! An access token is a JWT of the profile of RFC 9068. One of a user belongs to a grant (`sid`)
+//! and ends with it.
+//!
+//! The refresh tokens of a grant are numbered; each is its grant's id and its number under a MAC. So
+//! the database holds one number a grant, the right token can be told again to a client that lost
+//! the reply, and an older one is recognised for what it is: reused.
+
+use std::time::Duration;
+
+use auspex_kernel::{ScopeSet, Timestamp, id};
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sea_orm::DatabaseTransaction;
+use serde::Serialize;
+
+use crate::audit::{Action, Actor, Event};
+use crate::directory::TokenFacts;
+use crate::error::IdentityError;
+use crate::jwt::{self, Claims, Expectations, Refusal, Unverified};
+use crate::store::grants::Grant;
+use crate::user::User;
+use crate::{Identity, later, store};
+
+const ACCESS_TYPE: &str = "at+jwt";
+const ID_TYPE: &str = "JWT";
+const REFRESH_PREFIX: &str = "axr_";
+
+/// What an access token says.
+#[derive(Serialize)]
+struct AccessClaims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    exp: i64,
+    iat: i64,
+    nbf: i64,
+    jti: String,
+    scope: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<String>,
+}
+
+/// What a refresh token was exchanged for.
+pub(crate) struct Refreshed {
+    pub(crate) user: User,
+    pub(crate) grant: Grant,
+    pub(crate) access_token: String,
+    pub(crate) refresh_token: String,
+    /// What the access token may do; the refresh token keeps what was granted.
+    pub(crate) scope: String,
+}
+
+/// How the exchange of a refresh token ended, before anything is signed.
+enum Exchange {
+    Done(User, Grant),
+    Refused,
+    /// It had been exchanged before; the grant is revoked.
+    Reused,
+}
+
+impl Identity {
+    /// Who issues the tokens: the public URL, without a slash at its end.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Whom access tokens are for.
+    pub(crate) fn audience(&self) -> &str {
+        match self.config.tokens.audience.as_str() {
+            "" => &self.issuer,
+            audience => audience,
+        }
+    }
+
+    /// How long an access token lives.
+    pub(crate) fn access_ttl_s(&self) -> u64 {
+        self.config.tokens.access_ttl_s.into()
+    }
+
+    /// The published key set (RFC 7517 §5).
+    pub(crate) fn jwks(&self) -> serde_json::Value {
+        self.keys.load().jwks()
+    }
+
+    /// A grant that is not yet stored.
+    ///
+    /// # Errors
+    /// [`IdentityError::Randomness`].
+    pub(crate) fn new_grant(
+        &self,
+        user: &User,
+        client_id: Option<&str>,
+        scopes: &str,
+        authenticated_at: Timestamp,
+    ) -> Result<Grant, IdentityError> {
+        let now = self.clock.now();
+        Ok(Grant {
+            id: id::new_id(now)?,
+            user_id: user.id.clone(),
+            client_id: client_id.map(str::to_owned),
+            scopes: scopes.to_owned(),
+            created_at: now,
+            authenticated_at,
+            expires_at: later(now, self.config.tokens.refresh_ttl()),
+            sequence: 1,
+            refreshed_at: None,
+            revoked_at: None,
+        })
+    }
+
+    /// An access token of a user, by a grant.
+    ///
+    /// # Errors
+    /// [`IdentityError::Signing`], [`IdentityError::Randomness`].
+    pub(crate) fn user_access_token(
+        &self,
+        user: &User,
+        grant: &Grant,
+        scope: &str,
+    ) -> Result<String, IdentityError> {
+        let role = (user.roles != Default::default()).then(|| user.roles.to_string());
+        self.sign_access_token(AccessClaims {
+            sub: &user.id,
+            client_id: grant.client_id.as_deref(),
+            sid: Some(&grant.id),
+            name: Some(&user.name),
+            role,
+            ..self.claims(scope)?
+        })
+    }
+
+    /// An access token of a client that acts for itself.
+    ///
+    /// # Errors
+    /// [`IdentityError::Signing`], [`IdentityError::Randomness`].
+    pub(crate) fn client_access_token(
+        &self,
+        client_id: &str,
+        scope: &str,
+    ) -> Result<String, IdentityError> {
+        self.sign_access_token(AccessClaims {
+            sub: client_id,
+            client_id: Some(client_id),
+            ..self.claims(scope)?
+        })
+    }
+
+    fn claims<'a>(&'a self, scope: &'a str) -> Result<AccessClaims<'a>, IdentityError> {
+        let now = self.clock.now();
+        let now_s = now.0.div_euclid(1_000_000);
+        Ok(AccessClaims {
+            iss: &self.issuer,
+            sub: "",
+            aud: self.audience(),
+            exp: now_s + i64::from(self.config.tokens.access_ttl_s),
+            iat: now_s,
+            nbf: now_s,
+            jti: id::new_id(now)?,
+            scope,
+            client_id: None,
+            sid: None,
+            name: None,
+            role: None,
+        })
+    }
+
+    fn sign_access_token(&self, claims: AccessClaims<'_>) -> Result<String, IdentityError> {
+        self.sign(ACCESS_TYPE, &claims)
+    }
+
+    /// Signs an ID token (OpenID Connect Core §2).
+    ///
+    /// # Errors
+    /// [`IdentityError::Signing`].
+    pub(crate) fn sign_id_token(&self, claims: &impl Serialize) -> Result<String, IdentityError> {
+        self.sign(ID_TYPE, claims)
+    }
+
+    fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<String, IdentityError> {
+        let ring = self.keys.load();
+        let key = ring.current(self.clock.now()).ok_or(IdentityError::NoSigningKey)?;
+        Ok(key.sign(typ, claims)?)
+    }
+
+    /// The claims of an access token of ours whose signature and times are right. Whether it is
+    /// still in force is another question.
+    pub(crate) fn verify_access_token(
+        &self,
+        token: Unverified<'_>,
+        now: Timestamp,
+    ) -> Result<Claims, Refusal> {
+        let ring = self.keys.load();
+        let key = token.kid().and_then(|kid| ring.verifying(kid)).ok_or(Refusal::UnknownKey)?;
+        let expectations = Expectations {
+            issuer: &self.issuer,
+            audiences: &[self.audience()],
+            types: &[Some(ACCESS_TYPE)],
+            leeway_s: 0,
+        };
+        jwt::verify(token, key, &expectations, now)
+    }
+
+    /// The claims of an access token of ours that is in force, with all that stands behind it.
+    pub(crate) fn own_access_token(&self, token: &[u8]) -> Option<Claims> {
+        let now = self.clock.now();
+        let claims = self.verify_access_token(jwt::read(token).ok()?, now).ok()?;
+        let facts = facts(&claims);
+        self.directory.caller(&crate::directory::Proof::Token(facts))?;
+        Some(claims)
+    }
+
+    /// The current refresh token of a grant.
+    pub(crate) fn refresh_token(&self, grant: &Grant) -> String {
+        let numbered = format!("{}_{}", grant.id, grant.sequence);
+        let mac = hmac::sign(&self.refresh_key, numbered.as_bytes());
+        format!("{REFRESH_PREFIX}{numbered}_{}", URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    /// The grant and number of a refresh token that we made.
+    pub(crate) fn refresh_token_grant(&self, token: &str) -> Option<(String, i64)> {
+        let (numbered, mac) = {
+            let mut parts = token.strip_prefix(REFRESH_PREFIX)?.splitn(3, '_');
+            let (grant, sequence) = (parts.next()?, parts.next()?);
+            (format!("{grant}_{sequence}"), parts.next()?)
+        };
+        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
+        hmac::verify(&self.refresh_key, numbered.as_bytes(), &mac).ok()?;
+        let (grant, sequence) = numbered.split_once('_')?;
+        Some((grant.to_owned(), sequence.parse().ok()?))
+    }
+
+    /// Exchanges a refresh token. The one before the current one still gets the current one again
+    /// for a few seconds, for a client whose reply was lost or who asked twice at once; any older one is
+    /// taken for stolen and ends the grant.
+    ///
+    /// # Errors
+    /// [`IdentityError::InvalidGrant`], [`IdentityError::ScopeNotGranted`],
+    /// [`IdentityError::Database`], [`IdentityError::Signing`].
+    pub(crate) async fn refresh(
+        &self,
+        actor: &Actor,
+        refresh_token: &str,
+        client_id: Option<&str>,
+        narrower: Option<&str>,
+    ) -> Result<Refreshed, IdentityError> {
+        let number = self.refresh_token_grant(refresh_token);
+        let (grant_id, sequence) = number.ok_or(IdentityError::InvalidGrant)?;
+        let (actor, client, asked) = (
+            actor.clone(),
+            client_id.map(str::to_owned),
+            narrower.map(str::to_owned),
+        );
+        let (now, grace) = (self.clock.now(), self.config.tokens.refresh_grace());
+        let exchange = self.db.write(move |transaction| {
+            Box::pin(async move {
+                let Some(grant) = store::grants::lock_by_id(transaction, &grant_id).await? else {
+                    return Ok(Ok(Exchange::Refused));
+                };
+                let granted = asked.is_none_or(|asked| is_within(&asked, &grant.scopes));
+                if grant.client_id == client && !granted {
+                    return Ok(Err(IdentityError::ScopeNotGranted));
+                }
+                let is_theirs = grant.client_id == client;
+                if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= now {
+                    return Ok(Ok(Exchange::Refused));
+                }
+                exchange(transaction, &actor, grant, sequence, now, grace).await.map(Ok)
+            })
+        });
+        let (user, grant) = match exchange.await?? {
+            Exchange::Done(user, grant) => (user, grant),
+            Exchange::Refused => return Err(IdentityError::InvalidGrant),
+            Exchange::Reused => {
+                self.catch_up().await?;
+                return Err(IdentityError::InvalidGrant);
+            }
+        };
+        let scope = narrower.unwrap_or(&grant.scopes).to_owned();
+        Ok(Refreshed {
+            access_token: self.user_access_token(&user, &grant, &scope)?,
+            refresh_token: self.refresh_token(&grant),
+            user,
+            grant,
+            scope,
+        })
+    }
+
+    /// Ends a grant and all its tokens.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn revoke_grant(
+        &self,
+        actor: &Actor,
+        grant_id: &str,
+        action: Action,
+    ) -> Result<bool, IdentityError> {
+        let (actor, id, now) = (actor.clone(), grant_id.to_owned(), self.clock.now());
+        let revoked = self
+            .db
+            .write(move |transaction| {
+                Box::pin(async move {
+                    let revoked = store::grants::revoke(transaction, &id, now).await?;
+                    if revoked {
+                        let ended = Event::new(action, format!("grant:{id}"));
+                        store::audit::record(transaction, &actor, ended, now).await?;
+                    }
+                    Ok(revoked)
+                })
+            })
+            .await?;
+        self.catch_up().await?;
+        Ok(revoked)
+    }
+}
+
+async fn exchange(
+    transaction: &DatabaseTransaction,
+    actor: &Actor,
+    mut grant: Grant,
+    sequence: i64,
+    now: Timestamp,
+    grace: Duration,
+) -> Result<Exchange, sea_orm::DbErr> {
+    let user = store::users::by_id(transaction, &grant.user_id).await?;
+    let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
+        return Ok(Exchange::Refused);
+    };
+    let actor = actor.as_user(&user.id, user.roles.scopes());
+    let target = format!("grant:{}", grant.id);
+    if sequence == grant.sequence {
+        grant.sequence += 1;
+        grant.refreshed_at = Some(now);
+        store::grants::advance(transaction, &grant.id, grant.sequence, now).await?;
+        let done = Event::new(Action::TokenRefresh, target);
+        store::audit::record(transaction, &actor, done, now).await?;
+        return Ok(Exchange::Done(user, grant));
+    }
+    let lately = grant.refreshed_at.is_some_and(|at| now.0 - at.0 <= grace.as_micros() as i64);
+    if sequence + 1 == grant.sequence && lately && !grace.is_zero() {
+        return Ok(Exchange::Done(user, grant));
+    }
+    store::grants::revoke(transaction, &grant.id, now).await?;
+    let reused = Event::denied(Action::TokenReuse, Some(target));
+    store::audit::record(transaction, &actor, reused, now).await?;
+    Ok(Exchange::Reused)
+}
+
+/// Whether every word of `asked` is one of `granted`.
+fn is_within(asked: &str, granted: &str) -> bool {
+    asked
+        .split_ascii_whitespace()
+        .all(|word| granted.split_ascii_whitespace().any(|known| known == word))
+}
+
+/// What of the claims decides on each request.
+pub(crate) fn facts(claims: &Claims) -> TokenFacts {
+    let words = claims.scope.as_deref().unwrap_or_default().split_ascii_whitespace();
+    TokenFacts {
+        // A client that acts for itself has no session.
+        user_id: claims.sid.is_some().then(|| claims.sub.clone()),
+        client_id: claims.client_id.clone(),
+        grant_id: claims.sid.clone(),
+        jti: claims.jti.clone().unwrap_or_default(),
+        scopes: words.filter_map(|word| word.parse().ok()).collect::<ScopeSet>(),
+        expires_at: Timestamp(claims.exp.saturating_mul(1_000_000)),
+    }
+}
