@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use auspex_kernel::caller::Verification;
-use auspex_kernel::{ApiError, Authenticate, Caller, Credential, Peer, ScopeSet, Timestamp, Verdict};
+use auspex_kernel::{
+    ApiError, Authenticate, Caller, Credential, Peer, ScopeSet, Timestamp, Verdict,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -73,9 +75,11 @@ impl Identity {
             Ok(read) => read,
             Err(refusal) => return refused(&refusal),
         };
-        let ours = read.kid().is_some_and(|kid| self.keys.load().verifying(kid).is_some());
+        let ours = read
+            .kid()
+            .is_some_and(|kid| self.keys.load().verifying(kid).is_some());
         let (proof, until) = if ours || self.issuers.is_empty() {
-            match self.verify_access_token(read, now) {
+            match self.verify_access_token(&read, now) {
                 Ok(claims) => {
                     let facts = facts(&claims);
                     let until = facts.expires_at;
@@ -84,7 +88,7 @@ impl Identity {
                 Err(refusal) => return refused(&refusal),
             }
         } else {
-            match self.issuers.verify(read, now) {
+            match self.issuers.verify(&read, now) {
                 IssuerVerdict::Accepted(accepted) => {
                     let caller = foreign_caller(&accepted);
                     let until = caller.expires_at.unwrap_or(now);
@@ -94,7 +98,9 @@ impl Identity {
                 IssuerVerdict::NeedsKeys(_) => return Verdict::Unverified,
             }
         };
-        let caller = self.remembered.keep(mark, proof, until, &self.directory, now);
+        let caller = self
+            .remembered
+            .keep(mark, proof, until, &self.directory, now);
         caller.map_or(Verdict::Refused, Verdict::Known)
     }
 
@@ -103,7 +109,7 @@ impl Identity {
         let refused = || ApiError::unauthenticated(REFUSED);
         let now = self.clock.now();
         let read = jwt::read(token).map_err(|_| refused())?;
-        if let IssuerVerdict::NeedsKeys(needed) = self.issuers.verify(read, now) {
+        if let IssuerVerdict::NeedsKeys(needed) = self.issuers.verify(&read, now) {
             self.issuers.fetch(needed).await;
         }
         match self.verify_token(token, self.remembered.mark(token), now) {
@@ -125,7 +131,10 @@ impl Identity {
             }
             Arc::clone(verifying.entry(mark).or_default())
         };
-        let _done = Verifying { identity: self, mark };
+        let _done = Verifying {
+            identity: self,
+            mark,
+        };
         let _turn = turn.lock().await;
         let now = self.clock.now();
         if let Some(caller) = self.remembered.caller(&mark, &self.directory, now) {
@@ -140,7 +149,9 @@ impl Identity {
         };
         let now = self.clock.now();
         let lasting = std::time::Duration::from_secs(self.config.basic_cache_s.into());
-        let caller = self.remembered.keep(mark, proof, later(now, lasting), &self.directory, now);
+        let caller = self
+            .remembered
+            .keep(mark, proof, later(now, lasting), &self.directory, now);
         Ok(caller.ok_or_else(wrong)?)
     }
 }
@@ -155,7 +166,10 @@ impl Drop for Verifying<'_> {
     fn drop(&mut self) {
         let mut verifying = self.identity.verifying.lock();
         // One is in the map, one is ours.
-        if verifying.get(&self.mark).is_some_and(|turn| Arc::strong_count(turn) <= 2) {
+        if verifying
+            .get(&self.mark)
+            .is_some_and(|turn| Arc::strong_count(turn) <= 2)
+        {
             verifying.remove(&self.mark);
         }
     }
@@ -211,6 +225,9 @@ mod tests {
         assert_eq!(read(":"), pair("", ""));
         assert_eq!(read("ann"), None);
         assert_eq!(name_and_password(b"****"), None);
-        assert_eq!(name_and_password(&STANDARD.encode([0xff, b':', b'x']).into_bytes()), None);
+        assert_eq!(
+            name_and_password(&STANDARD.encode([0xff, b':', b'x']).into_bytes()),
+            None
+        );
     }
 }

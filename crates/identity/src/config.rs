@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::jwt::Algorithm;
 use crate::issuer::IssuerConfig;
+use crate::jwt::Algorithm;
 use crate::password::Parameters;
 use crate::throttle;
 
@@ -77,16 +77,66 @@ impl Config {
         };
         let tokens = &self.tokens;
         range("identity.basic_cache_s", self.basic_cache_s, 1, 300)?;
-        range("identity.tokens.access_ttl_s", tokens.access_ttl_s, 10, 86_400)?;
-        range("identity.tokens.refresh_ttl_s", tokens.refresh_ttl_s, 60, 31_536_000)?;
-        range("identity.tokens.refresh_grace_s", tokens.refresh_grace_s, 0, 10)?;
-        range("identity.tokens.signing_key_days", tokens.signing_key_days, 1, 3_650)?;
-        range("identity.tokens.signing_key_lead_s", tokens.signing_key_lead_s, 0, 86_400)?;
-        range("identity.throttle.failures_max", self.throttle.failures_max, 1, 10_000)?;
-        range("identity.throttle.window_s", self.throttle.window_s, 1, 86_400)?;
-        range("identity.throttle.delay_max_ms", self.throttle.delay_max_ms, 0, 10_000)?;
-        range("identity.retention.logins_days", self.retention.logins_days, 1, 36_500)?;
-        range("identity.retention.audit_days", self.retention.audit_days, 1, 36_500)?;
+        range(
+            "identity.tokens.access_ttl_s",
+            tokens.access_ttl_s,
+            10,
+            86_400,
+        )?;
+        range(
+            "identity.tokens.refresh_ttl_s",
+            tokens.refresh_ttl_s,
+            60,
+            31_536_000,
+        )?;
+        range(
+            "identity.tokens.refresh_grace_s",
+            tokens.refresh_grace_s,
+            0,
+            10,
+        )?;
+        range(
+            "identity.tokens.signing_key_days",
+            tokens.signing_key_days,
+            1,
+            3_650,
+        )?;
+        range(
+            "identity.tokens.signing_key_lead_s",
+            tokens.signing_key_lead_s,
+            0,
+            86_400,
+        )?;
+        range(
+            "identity.throttle.failures_max",
+            self.throttle.failures_max,
+            1,
+            10_000,
+        )?;
+        range(
+            "identity.throttle.window_s",
+            self.throttle.window_s,
+            1,
+            86_400,
+        )?;
+        range(
+            "identity.throttle.delay_max_ms",
+            self.throttle.delay_max_ms,
+            0,
+            10_000,
+        )?;
+        range(
+            "identity.retention.logins_days",
+            self.retention.logins_days,
+            1,
+            36_500,
+        )?;
+        range(
+            "identity.retention.audit_days",
+            self.retention.audit_days,
+            1,
+            36_500,
+        )?;
         let passwords = &self.passwords;
         passwords
             .parameters()
@@ -102,7 +152,9 @@ impl Config {
             }
         }
         for issuer in &self.issuers {
-            issuer.check().map_err(|reason| ("identity.issuers", reason))?;
+            issuer
+                .check()
+                .map_err(|reason| ("identity.issuers", reason))?;
         }
         Ok(())
     }

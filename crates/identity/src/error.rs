@@ -4,9 +4,14 @@
 
 use auspex_kernel::db::DbError;
 use auspex_kernel::{ApiError, FieldError};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
+
+use std::sync::Arc;
 
 use crate::api_key::KeyId;
+use crate::jwt;
+use crate::password::Busy;
+use crate::throttle::RetryAfter;
 
 /// Why an operation on identities failed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +22,36 @@ pub enum IdentityError {
     /// Somebody tried to give more than he has.
     #[error("nobody can give, or take from others, rights that he does not have himself")]
     Escalation,
+    /// Name or password is wrong, or there is no such user, or he is disabled.
+    #[error("name or password is wrong")]
+    InvalidCredentials,
+    /// This address has failed too often.
+    #[error("{0}")]
+    TooManyAttempts(#[from] RetryAfter),
+    /// More passwords are to be checked than can be.
+    #[error("{0}")]
+    Busy(#[from] Busy),
+    /// A trusted issuer is not well described.
+    #[error("identity.issuers: {0}")]
+    Issuers(String),
+    /// The threads that hash passwords could not be started.
+    #[error("passwords cannot be checked: {0}")]
+    Hasher(Arc<std::io::Error>),
+    /// A refresh token or code that is unknown, used, revoked, expired or another client's.
+    #[error("the token is unknown, used, revoked or expired; log in again")]
+    InvalidGrant,
+    /// More was asked for than was granted.
+    #[error("that scope was not granted")]
+    ScopeNotGranted,
+    /// The credential is no session that could be ended.
+    #[error("this credential has no session; revoke a key with DELETE /v1/api-keys/{{id}}")]
+    NoSession,
+    /// There is no key to sign with, because the database could not be used when one was due.
+    #[error("there is no signing key yet; the log says why")]
+    NoSigningKey,
+    /// A token could not be made.
+    #[error("the token could not be signed")]
+    Signing(#[from] jwt::SigningError),
     /// No key has this id or name.
     #[error("no API key has this id or name; list the keys to see what there is")]
     KeyNotFound,
@@ -36,6 +71,24 @@ impl From<IdentityError> for ApiError {
         match error {
             IdentityError::Invalid(details) => ApiError::validation(details),
             IdentityError::Escalation => ApiError::forbidden(error.to_string()),
+            IdentityError::InvalidCredentials | IdentityError::InvalidGrant => {
+                ApiError::unauthenticated(error.to_string())
+            }
+            IdentityError::TooManyAttempts(ref retry) => ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "RATE_LIMITED",
+                error.to_string(),
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from(retry.seconds())),
+            IdentityError::Busy(_) => ApiError::unavailable(error.to_string(), 1),
+            IdentityError::Hasher(_)
+            | IdentityError::Issuers(_)
+            | IdentityError::NoSigningKey
+            | IdentityError::Signing(_) => ApiError::internal(error),
+            IdentityError::ScopeNotGranted => ApiError::forbidden(error.to_string()),
+            IdentityError::NoSession => {
+                ApiError::new(StatusCode::CONFLICT, "CONFLICT", error.to_string())
+            }
             IdentityError::KeyNotFound => ApiError::not_found(error.to_string()),
             IdentityError::KeyAmbiguous(_) => {
                 ApiError::new(StatusCode::CONFLICT, "CONFLICT", error.to_string())

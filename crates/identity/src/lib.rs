@@ -8,39 +8,57 @@
 
 mod api_key;
 mod audit;
+mod authenticate;
+mod config;
 mod directory;
 mod error;
+mod http;
+mod issuer;
+mod jwt;
+mod login;
+mod maintenance;
 mod migration;
 mod password;
+mod remembered;
 mod role;
+mod signing;
 mod store;
 mod throttle;
+mod token;
 mod user;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use auspex_kernel::caller::Verification;
+use arc_swap::ArcSwap;
 use auspex_kernel::db::Db;
-use auspex_kernel::{ApiError, Authenticate, Clock, Credential, ScopeSet, Timestamp, Verdict};
+use auspex_kernel::{Clock, ScopeSet, Timestamp, secrets};
+use aws_lc_rs::hmac;
 use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::sync::Mutex;
 
 pub use api_key::{ApiKey, InvalidKeyId, KeyId, NewKey, Secret};
 pub use audit::{Action, Actor, Outcome};
+pub use config::Config;
 pub use error::IdentityError;
+pub use http::document;
+pub use login::LoginMethod;
 pub use role::{Role, RoleSet, UnknownRole};
 pub use user::User;
 
 use api_key::Digest;
 use audit::Event;
 use directory::{Directory, Ignored};
+use issuer::Issuers;
+use password::Hasher;
+use remembered::{Mark, Remembered};
+use signing::KeyRing;
 use store::Kind;
 use store::keys::Which;
+use throttle::Throttle;
 
 const BOOTSTRAP_NAME: &str = "admin";
 /// How many keys of one name an error lists.
@@ -52,7 +70,18 @@ const ACCESS_TTL_MAX: Duration = Duration::from_hours(24);
 pub struct Identity {
     db: Db,
     clock: Clock,
+    config: Config,
+    issuer: String,
     directory: Directory,
+    remembered: Remembered,
+    /// Held by who verifies a password that others show at the same time.
+    verifying: parking_lot::Mutex<HashMap<Mark, Arc<Mutex<()>>>>,
+    keys: ArcSwap<KeyRing>,
+    refresh_key: hmac::Key,
+    issuers: Issuers,
+    throttle: Throttle,
+    /// Started at the first password: commands for operators rarely need it.
+    hasher: OnceLock<Hasher>,
     /// Held while the directory is brought up to date: of two loads at once the one that read
     /// earlier could otherwise win and undo what the other made visible.
     known: Mutex<Known>,
@@ -82,18 +111,47 @@ impl Identity {
     }
 
     /// Opens the service on a database whose tables are up to date, and loads who is in force.
+    /// `issuer` is the public URL of the server.
     ///
     /// # Errors
-    /// [`IdentityError::Database`].
-    pub async fn open(db: Db, clock: Clock) -> Result<Arc<Self>, IdentityError> {
+    /// [`IdentityError::Database`], [`IdentityError::Randomness`], [`IdentityError::Issuers`].
+    pub async fn open(
+        db: Db,
+        clock: Clock,
+        config: Config,
+        issuer: &str,
+    ) -> Result<Arc<Self>, IdentityError> {
+        let refresh_key = secrets::load_or_create(&db, "identity.refresh").await?;
+        let issuers = Issuers::new(config.issuers.clone(), clock.clone());
         let identity = Self {
             db,
             clock,
+            issuer: issuer.trim_end_matches('/').to_owned(),
             directory: Directory::default(),
+            remembered: Remembered::new(config.verified_max)?,
+            verifying: parking_lot::Mutex::default(),
+            keys: ArcSwap::default(),
+            refresh_key: hmac::Key::new(hmac::HMAC_SHA256, &refresh_key),
+            issuers: issuers.map_err(IdentityError::Issuers)?,
+            throttle: Throttle::new(config.throttle.into()),
+            hasher: OnceLock::new(),
             known: Mutex::default(),
+            config,
         };
-        identity.refresh().await?;
+        identity.reload().await?;
         Ok(Arc::new(identity))
+    }
+
+    /// The threads that hash passwords.
+    fn hasher(&self) -> Result<&Hasher, IdentityError> {
+        if let Some(hasher) = self.hasher.get() {
+            return Ok(hasher);
+        }
+        let settings = &self.config.passwords;
+        let started = Hasher::start(settings.parameters(), settings.threads, settings.queue_max);
+        let started = started.map_err(|error| IdentityError::Hasher(Arc::new(error)))?;
+        // Of two started at once the second ends when it is dropped.
+        Ok(self.hasher.get_or_init(|| started))
     }
 
     /// Makes a key named `admin` with every scope if the database has never had a key. Of several
@@ -241,7 +299,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`]; what is known so far stays in force.
-    pub async fn refresh(&self) -> Result<(), IdentityError> {
+    pub async fn reload(&self) -> Result<(), IdentityError> {
         self.load(&mut *self.known.lock().await).await
     }
 
@@ -288,7 +346,7 @@ impl Identity {
         let found = self
             .db
             .read(move |connection| Box::pin(store::changes::active_users(connection, wanted)));
-        let mut found: std::collections::HashMap<_, _> = found.await?.into_iter().collect();
+        let mut found: HashMap<_, _> = found.await?.into_iter().collect();
         for id in ids {
             let user = found.remove(&id);
             self.directory.set_user(id, user);
@@ -366,8 +424,7 @@ impl Identity {
                 })
             })
             .await?;
-        let mut found: std::collections::HashMap<_, _> =
-            found.into_iter().map(|key| (key.id.clone(), key)).collect();
+        let mut found: HashMap<_, _> = found.into_iter().map(|key| (key.id.clone(), key)).collect();
         for id in ids.into_iter().map(KeyId) {
             let key = found.remove(&id);
             self.directory.set_key(&id, key, ignored);
@@ -400,6 +457,7 @@ impl Identity {
         let mut ignored = Ignored::new();
         self.directory.fill(users, clients, grants, tokens);
         self.directory.fill_keys(keys, &mut ignored);
+        self.load_signing_keys().await?;
         self.directory.changed();
         known.generation = generation;
         known.tell(ignored);
@@ -454,20 +512,6 @@ fn later(time: Timestamp, by: Duration) -> Timestamp {
 /// Tells one stored password from another without telling what it is.
 fn password_mark(hash: Option<&str>) -> u64 {
     hash.map_or(0, |hash| Digest::of(hash.as_bytes()).prefix())
-}
-
-impl Authenticate for Identity {
-    fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Verdict {
-        let Credential::Token(token) = credential else {
-            return Verdict::Unverified;
-        };
-        let caller = Digest::of_token(token).and_then(|d| self.directory.key_caller(&d, now));
-        caller.map_or(Verdict::Refused, Verdict::Known)
-    }
-
-    fn verify<'a>(&'a self, _credential: Credential<'a>, _peer: IpAddr) -> Verification<'a> {
-        Box::pin(async { Err(ApiError::unauthenticated("name or password is wrong")) })
-    }
 }
 
 async fn add(

@@ -48,7 +48,9 @@ impl Identity {
         password: &str,
         method: LoginMethod,
     ) -> Result<User, IdentityError> {
-        let (user, _) = self.log_in_marked(actor, username, password, method).await?;
+        let (user, _) = self
+            .log_in_marked(actor, username, password, method)
+            .await?;
         Ok(user)
     }
 
@@ -75,7 +77,10 @@ impl Identity {
         };
         let password = Password::presented(password.to_owned());
         let had = stored.clone();
-        let verified = self.hasher()?.verify(password, stored, admission.lane).await?;
+        let verified = self
+            .hasher()?
+            .verify(password, stored, admission.lane)
+            .await?;
         let now = self.clock.now();
         let Some(user) = user.filter(|_| verified.matches) else {
             self.throttle.failed(address, username, now);
@@ -83,7 +88,9 @@ impl Identity {
             return Err(IdentityError::InvalidCredentials);
         };
         let mark = password_mark(verified.rehashed.as_deref().or(had.as_deref()));
-        let user = self.record_login(actor, user, method, had, verified.rehashed).await?;
+        let user = self
+            .record_login(actor, user, method, had, verified.rehashed)
+            .await?;
         self.throttle.succeeded(address, username, now);
         let user = user.ok_or(IdentityError::InvalidCredentials)?;
         Ok((user, mark))
@@ -108,7 +115,10 @@ impl Identity {
         had: Option<String>,
         rehashed: Option<String>,
     ) -> Result<Option<User>, IdentityError> {
-        let (actor, now) = (actor.as_user(&user.id, user.roles.scopes()), self.clock.now());
+        let (actor, now) = (
+            actor.as_user(&user.id, user.roles.scopes()),
+            self.clock.now(),
+        );
         let changes_hash = rehashed.is_some();
         let recorded = self
             .db
@@ -118,7 +128,8 @@ impl Identity {
                     if changes_hash {
                         store::lock(transaction).await?;
                     }
-                    let counted = store::users::count_login(transaction, &user.id, had, rehashed, now);
+                    let counted =
+                        store::users::count_login(transaction, &user.id, had, rehashed, now);
                     let Some(user) = counted.await? else {
                         return Ok(None);
                     };

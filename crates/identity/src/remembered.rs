@@ -184,7 +184,10 @@ mod tests {
         for n in 0..10_000_u32 {
             let mark = memory.mark(&n.to_be_bytes());
             memory.keep(mark, proof(), LATER, &directory, NOW).unwrap();
-            assert!(memory.caller(&mark, &directory, NOW).is_some(), "the newest is kept");
+            assert!(
+                memory.caller(&mark, &directory, NOW).is_some(),
+                "the newest is kept"
+            );
         }
         let kept: usize = memory.shards.iter().map(|shard| shard.lock().len()).sum();
         assert!(kept <= 640, "{kept}");

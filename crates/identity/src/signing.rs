@@ -25,7 +25,6 @@ pub(crate) struct KeyRing(Vec<RingKey>);
 
 struct RingKey {
     signing: SigningKey,
-    verifying: VerifyingKey,
     signs_from: Timestamp,
 }
 
@@ -51,7 +50,7 @@ impl KeyRing {
     /// The key with this id, to verify by.
     pub(crate) fn verifying(&self, kid: &str) -> Option<&VerifyingKey> {
         let key = self.0.iter().find(|key| key.signing.kid() == kid)?;
-        Some(&key.verifying)
+        Some(key.signing.verifying_key())
     }
 
     /// The key set that is published (RFC 7517 §5).
@@ -81,12 +80,10 @@ impl KeyRing {
 
 impl RingKey {
     fn read(key: StoredKey) -> Option<Self> {
-        let algorithm: Algorithm = key.algorithm.parse().ok()?;
+        let algorithm = Algorithm::named(&key.algorithm)?;
         let signing = SigningKey::from_pkcs8(algorithm, &key.pkcs8).ok()?;
-        let verifying = VerifyingKey::from_jwk(&signing.public_jwk()).ok()?;
         Some(Self {
             signing,
-            verifying,
             signs_from: key.signs_from,
         })
     }
@@ -118,7 +115,9 @@ impl Identity {
             true => Duration::ZERO,
             false => self.config.tokens.signing_lead(),
         };
-        let next = is_due.then(|| self.draw_signing_key(later(now, lead))).transpose()?;
+        let next = is_due
+            .then(|| self.draw_signing_key(later(now, lead)))
+            .transpose()?;
         let newest = ring.0.last().map(|key| key.signing.kid().to_owned());
         self.db
             .write(move |transaction| {
@@ -173,8 +172,11 @@ impl Identity {
                         store::signing_keys::remove(transaction, old, now).await?;
                     }
                     let target = format!("signing_key:{}", key.kid);
-                    let made = Event::new(Action::SigningKeyRotate, target)
-                        .with(if drop_others { "others removed" } else { "others kept" });
+                    let made = Event::new(Action::SigningKeyRotate, target).with(if drop_others {
+                        "others removed"
+                    } else {
+                        "others kept"
+                    });
                     store::audit::record(transaction, &actor, made, now).await?;
                     store::signing_keys::insert(transaction, key, now).await
                 })
@@ -189,8 +191,8 @@ impl Identity {
         let key = SigningKey::generate(algorithm)?;
         Ok(StoredKey {
             kid: key.kid().to_owned(),
-            algorithm: algorithm.as_str().to_owned(),
-            pkcs8: key.pkcs8().to_vec(),
+            algorithm: algorithm.name().to_owned(),
+            pkcs8: key.pkcs8()?.to_vec(),
             created_at: self.clock.now(),
             signs_from,
         })

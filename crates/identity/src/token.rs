@@ -187,7 +187,9 @@ impl Identity {
 
     fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<String, IdentityError> {
         let ring = self.keys.load();
-        let key = ring.current(self.clock.now()).ok_or(IdentityError::NoSigningKey)?;
+        let key = ring
+            .current(self.clock.now())
+            .ok_or(IdentityError::NoSigningKey)?;
         Ok(key.sign(typ, claims)?)
     }
 
@@ -195,11 +197,14 @@ impl Identity {
     /// still in force is another question.
     pub(crate) fn verify_access_token(
         &self,
-        token: Unverified<'_>,
+        token: &Unverified<'_>,
         now: Timestamp,
     ) -> Result<Claims, Refusal> {
         let ring = self.keys.load();
-        let key = token.kid().and_then(|kid| ring.verifying(kid)).ok_or(Refusal::UnknownKey)?;
+        let key = token
+            .kid()
+            .and_then(|kid| ring.verifying(kid))
+            .ok_or(Refusal::UnknownKey)?;
         let expectations = Expectations {
             issuer: &self.issuer,
             audiences: &[self.audience()],
@@ -212,9 +217,12 @@ impl Identity {
     /// The claims of an access token of ours that is in force, with all that stands behind it.
     pub(crate) fn own_access_token(&self, token: &[u8]) -> Option<Claims> {
         let now = self.clock.now();
-        let claims = self.verify_access_token(jwt::read(token).ok()?, now).ok()?;
+        let claims = self
+            .verify_access_token(&jwt::read(token).ok()?, now)
+            .ok()?;
         let facts = facts(&claims);
-        self.directory.caller(&crate::directory::Proof::Token(facts))?;
+        self.directory
+            .caller(&crate::directory::Proof::Token(facts))?;
         Some(claims)
     }
 
@@ -273,7 +281,9 @@ impl Identity {
                 if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= now {
                     return Ok(Ok(Exchange::Refused));
                 }
-                exchange(transaction, &actor, grant, sequence, now, grace).await.map(Ok)
+                exchange(transaction, &actor, grant, sequence, now, grace)
+                    .await
+                    .map(Ok)
             })
         });
         let (user, grant) = match exchange.await?? {
@@ -345,7 +355,9 @@ async fn exchange(
         store::audit::record(transaction, &actor, done, now).await?;
         return Ok(Exchange::Done(user, grant));
     }
-    let lately = grant.refreshed_at.is_some_and(|at| now.0 - at.0 <= grace.as_micros() as i64);
+    let lately = grant
+        .refreshed_at
+        .is_some_and(|at| now.0 - at.0 <= grace.as_micros() as i64);
     if sequence + 1 == grant.sequence && lately && !grace.is_zero() {
         return Ok(Exchange::Done(user, grant));
     }
@@ -364,14 +376,20 @@ fn is_within(asked: &str, granted: &str) -> bool {
 
 /// What of the claims decides on each request.
 pub(crate) fn facts(claims: &Claims) -> TokenFacts {
-    let words = claims.scope.as_deref().unwrap_or_default().split_ascii_whitespace();
+    let words = claims
+        .scope
+        .as_deref()
+        .unwrap_or_default()
+        .split_ascii_whitespace();
     TokenFacts {
         // A client that acts for itself has no session.
         user_id: claims.sid.is_some().then(|| claims.sub.clone()),
         client_id: claims.client_id.clone(),
         grant_id: claims.sid.clone(),
         jti: claims.jti.clone().unwrap_or_default(),
-        scopes: words.filter_map(|word| word.parse().ok()).collect::<ScopeSet>(),
+        scopes: words
+            .filter_map(|word| word.parse().ok())
+            .collect::<ScopeSet>(),
         expires_at: Timestamp(claims.exp.saturating_mul(1_000_000)),
     }
 }

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_kernel::Timestamp;
 use auspex_kernel::db::{DbError, Watch};
 use tokio::time::MissedTickBehavior;
 
@@ -21,12 +22,14 @@ const ROUND_MAX: Duration = Duration::from_secs(30);
 /// restored into the open database, need not move the counter. A backup put in the place of a
 /// SQLite file is another matter: that file is lost to this process, and every round says so.
 const ROUNDS_PER_LOAD: u32 = 1_200;
+/// How often what has ended is removed, uses of keys are stored, and signing keys are looked after.
+const ROUNDS_PER_TENDING: u32 = 120;
 
 /// What is known of the database between rounds.
-#[derive(Default)]
 struct Follower {
     watch: Option<Watch>,
-    rounds_since_load: u32,
+    rounds: u32,
+    uses_since: Timestamp,
 }
 
 impl Identity {
@@ -36,7 +39,11 @@ impl Identity {
     /// the control runtime.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
-        let mut follower = Follower::default();
+        let mut follower = Follower {
+            watch: None,
+            rounds: 0,
+            uses_since: Timestamp(0),
+        };
         let mut health = Health::Followed;
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,12 +96,12 @@ impl Health {
 
 fn log(outcome: &Result<(), IdentityError>, health: Health) {
     match outcome {
-        Ok(()) => tracing::info!("API keys are followed again"),
+        Ok(()) => tracing::info!("changes of users and keys are followed again"),
         Err(error) if health == Health::Replaced => {
-            tracing::error!(%error, "API keys cannot be followed; those known stay in force");
+            tracing::error!(%error, "changes of users and keys cannot be followed; those known stay in force");
         }
         Err(error) => {
-            tracing::warn!(%error, "API keys cannot be followed; those known stay in force");
+            tracing::warn!(%error, "changes of users and keys cannot be followed; those known stay in force");
         }
     }
 }
@@ -106,12 +113,14 @@ impl Follower {
             none => none.insert(identity.db.watch().await?),
         };
         let changed = watch.changed().await?;
-        self.rounds_since_load += 1;
-        if self.rounds_since_load >= ROUNDS_PER_LOAD {
-            identity.refresh().await?;
-            self.rounds_since_load = 0;
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(ROUNDS_PER_LOAD) {
+            identity.reload().await?;
         } else if changed {
             identity.catch_up().await?;
+        }
+        if self.rounds.is_multiple_of(ROUNDS_PER_TENDING) {
+            self.uses_since = identity.tend(self.uses_since).await?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use auspex_identity::Identity;
 use auspex_inference::Inference;
 use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
@@ -34,6 +35,7 @@ use crate::traces::Traces;
     tags(
         (name = "predictions", description = "Ask a model"),
         (name = "models", description = "What is loaded"),
+        (name = "authentication", description = "From a name and a password to tokens"),
         (name = "system", description = "How the server is"),
     )
 )]
@@ -61,7 +63,7 @@ pub(crate) struct App {
 /// The parts an [`App`] is made of.
 pub(crate) struct Parts {
     pub(crate) db: Db,
-    pub(crate) identity: Arc<dyn Authenticate>,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) inference: Arc<Inference>,
     pub(crate) cursors: CursorKey,
     pub(crate) clock: Clock,
@@ -160,6 +162,7 @@ fn operations(config: &Config, inference: &Arc<Inference>) -> Document {
     for part in [
         // The document does not depend on the key.
         inference.clone().router(CursorKey([0; 32])).into_openapi(),
+        auspex_identity::document(),
         system::health_routes().into_openapi(),
         system::metrics_routes(config.server.metrics.public).into_openapi(),
     ] {
@@ -184,7 +187,6 @@ fn to_value(document: &Document) -> Result<serde_json::Value, String> {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
-    use auspex_identity::Identity;
     use axum::body::Body;
     use axum::routing::get;
 
@@ -212,7 +214,9 @@ mod tests {
         let url = format!("sqlite:{}", folder.path().join("auspex.db").display());
         let (db, clock) = (Db::open(&url).await.expect("opens"), Clock::system());
         Identity::migrate(&db).await.expect("migrates");
-        let identity = Identity::open(db.clone(), clock.clone())
+        auspex_kernel::migrate(&db).await.expect("migrates");
+        let settings = config.identity.clone();
+        let identity = Identity::open(db.clone(), clock.clone(), settings, "http://x")
             .await
             .expect("opens");
         let inference =

@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
     pub(crate) inference: auspex_inference::Config,
+    pub(crate) identity: auspex_identity::Config,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -206,6 +207,9 @@ impl Config {
         }
         if !(0.0..=1.0).contains(&self.telemetry.otlp_sample_ratio) {
             return wrong("telemetry.otlp_sample_ratio", "must be between 0 and 1");
+        }
+        if let Err((key, reason)) = self.identity.check() {
+            return wrong(key, &reason);
         }
         let url = &self.storage.url;
         if !["", "sqlite:", "postgres://", "postgresql://"]

@@ -95,7 +95,9 @@ async fn log_in(
     let (username, password) = (username.unwrap_or_default(), password.unwrap_or_default());
     let actor = Actor::anonymous(peer, Some(&request_id));
     let method = LoginMethod::Password;
-    let user = identity.log_in(&actor, &username, &password, method).await?;
+    let user = identity
+        .log_in(&actor, &username, &password, method)
+        .await?;
     let scope = user.roles.scopes().to_string();
     let grant = identity.new_grant(&user, None, &scope, identity.clock.now())?;
     let stored = grant.clone();
@@ -170,9 +172,14 @@ async fn log_out(
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
 ) -> Result<StatusCode, ApiError> {
-    let session = caller.session_id.as_deref().ok_or(IdentityError::NoSession)?;
+    let session = caller
+        .session_id
+        .as_deref()
+        .ok_or(IdentityError::NoSession)?;
     let actor = Actor::caller(&caller, peer, Some(&request_id));
-    identity.revoke_grant(&actor, session, Action::Logout).await?;
+    identity
+        .revoke_grant(&actor, session, Action::Logout)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

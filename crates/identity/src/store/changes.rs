@@ -135,18 +135,6 @@ pub(crate) async fn changes_after(
     Ok(Some(rows.into_iter().map(change).collect()))
 }
 
-/// Removes lines that every process has long read.
-pub(crate) async fn prune_changes(
-    transaction: &DatabaseTransaction,
-    before: Timestamp,
-) -> Result<(), DbErr> {
-    changes::Entity::delete_many()
-        .filter(changes::Column::At.lt(before))
-        .exec(transaction)
-        .await
-        .map(|_| ())
-}
-
 fn no_key_set() -> DbErr {
     DbErr::RecordNotFound("the row of identity_key_sets".into())
 }

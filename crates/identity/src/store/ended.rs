@@ -19,14 +19,39 @@ pub(crate) struct Ended {
 /// Removes up to [`ROWS_MAX`] rows of each kind.
 pub(crate) async fn remove(transaction: &DatabaseTransaction, ended: Ended) -> Result<(), DbErr> {
     for (table, key, time, before) in [
-        (changes::Entity.table_name(), "generation", "at", ended.changes_before),
+        (
+            changes::Entity.table_name(),
+            "generation",
+            "at",
+            ended.changes_before,
+        ),
         (logins::Entity.table_name(), "id", "at", ended.logins_before),
         (audit::Entity.table_name(), "id", "at", ended.audit_before),
         // A code that comes again after it has ended is refused anyway, but should still be noticed.
-        (codes::Entity.table_name(), "digest", "expires_at", ended.changes_before),
-        (sessions::Entity.table_name(), "digest", "expires_at", ended.now),
-        (revoked_tokens::Entity.table_name(), "jti", "expires_at", ended.now),
-        (grants::Entity.table_name(), "id", "expires_at", ended.logins_before),
+        (
+            codes::Entity.table_name(),
+            "digest",
+            "expires_at",
+            ended.changes_before,
+        ),
+        (
+            sessions::Entity.table_name(),
+            "digest",
+            "expires_at",
+            ended.now,
+        ),
+        (
+            revoked_tokens::Entity.table_name(),
+            "jti",
+            "expires_at",
+            ended.now,
+        ),
+        (
+            grants::Entity.table_name(),
+            "id",
+            "expires_at",
+            ended.logins_before,
+        ),
     ] {
         let (table, key) = (Alias::new(table), Alias::new(key));
         let some = Query::select()

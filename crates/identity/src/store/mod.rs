@@ -3,9 +3,11 @@
 
 pub(crate) mod audit;
 pub(crate) mod changes;
+pub(crate) mod ended;
 mod entity;
 pub(crate) mod grants;
 pub(crate) mod keys;
+pub(crate) mod signing_keys;
 pub(crate) mod users;
 
 pub(crate) use changes::{Kind, lock, record_change};

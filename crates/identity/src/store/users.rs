@@ -1,8 +1,15 @@
 //! Users.
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
+use auspex_kernel::Timestamp;
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, Set,
+};
 
-use super::entity::users;
+use super::entity::{logins, users};
+use super::{Kind, new_id, record_change};
+use crate::audit::{Actor, address_prefix};
+use crate::login::LoginMethod;
 use crate::role::RoleSet;
 use crate::user::User;
 
@@ -40,6 +47,10 @@ pub(crate) async fn by_username(
     connection: &impl ConnectionTrait,
     username: &str,
 ) -> Result<Option<(User, Option<String>)>, DbErr> {
+    // PostgreSQL takes no NUL, and nobody has one in his name.
+    if username.contains('\0') {
+        return Ok(None);
+    }
     let row = users::Entity::find()
         .filter(users::Column::UsernameKey.eq(username.to_lowercase()))
         .one(connection)
@@ -48,4 +59,57 @@ pub(crate) async fn by_username(
         let hash = row.password_hash.clone();
         (User::from(row), hash)
     }))
+}
+
+/// Counts a login of a user who is not disabled and whose password is still the one checked, and
+/// stores its new hash if there is one. The user as he is now, or `None`.
+pub(crate) async fn count_login(
+    transaction: &DatabaseTransaction,
+    id: &str,
+    had: Option<String>,
+    rehashed: Option<String>,
+    now: Timestamp,
+) -> Result<Option<User>, DbErr> {
+    let count = users::Column::LoginCount;
+    let mut update = users::Entity::update_many()
+        .col_expr(count, Expr::col(count).add(1))
+        .col_expr(users::Column::LastLoginAt, Expr::value(now));
+    let changes_hash = rehashed.is_some();
+    if let Some(hash) = rehashed {
+        update = update.col_expr(users::Column::PasswordHash, Expr::value(hash));
+    }
+    let done = update
+        .filter(users::Column::Id.eq(id))
+        .filter(users::Column::DisabledAt.is_null())
+        .filter(users::Column::PasswordHash.eq(had))
+        .exec(transaction)
+        .await?;
+    if done.rows_affected == 0 {
+        return Ok(None);
+    }
+    if changes_hash {
+        record_change(transaction, Kind::User, id, now).await?;
+    }
+    by_id(transaction, id).await
+}
+
+/// Adds a line to a user's history.
+pub(crate) async fn insert_login(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+    method: LoginMethod,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    let row = logins::ActiveModel {
+        id: Set(new_id(now)?),
+        user_id: Set(user_id.to_owned()),
+        at: Set(now),
+        method: Set(method.as_str().to_owned()),
+        address: Set(actor.address.map(address_prefix).unwrap_or_default()),
+    };
+    logins::Entity::insert(row)
+        .exec_without_returning(transaction)
+        .await
+        .map(|_| ())
 }

@@ -210,7 +210,7 @@ async fn expired_key_is_rejected(store: &Store) {
     assert!(at(store.clock.now()).is_some());
     store.clock.advance(Duration::from_micros(1));
     assert!(at(store.clock.now()).is_none());
-    identity.refresh().await.unwrap();
+    identity.reload().await.unwrap();
     assert!(at(store.clock.now()).is_none());
 }
 
@@ -447,8 +447,9 @@ async fn bootstrap_makes_one_key(store: &Store) {
         let (url, clock) = (store.url.clone(), store.clock.clone());
         starts.spawn(async move {
             let db = Db::open(&url).await.unwrap();
+            auspex_kernel::migrate(&db).await.unwrap();
             Identity::migrate(&db).await.unwrap();
-            let identity = Identity::open(db, clock).await.unwrap();
+            let identity = Identity::open(db, clock, store::config(), store::ISSUER).await.unwrap();
             (identity.bootstrap(|_| Ok(())).await.unwrap(), identity)
         });
     }
@@ -519,7 +520,7 @@ async fn simultaneous_operations_are_all_in_force(store: &Store) {
         });
     }
     let made = operations.join_all().await;
-    here.refresh().await.unwrap();
+    here.reload().await.unwrap();
     for (n, new) in &made {
         assert_eq!(knows(&here, new), n % 3 != 0);
     }
@@ -537,7 +538,7 @@ async fn scopes_of_newer_versions_are_ignored(store: &Store) {
         .unwrap();
     let add = "UPDATE identity_api_keys SET scopes = 'moon:land predict' WHERE name = 'a'";
     execute(&store.db().await, add.into()).await;
-    identity.refresh().await.unwrap();
+    identity.reload().await.unwrap();
     let caller = caller(&identity, new.secret.expose(), START).unwrap();
     assert!(caller.scopes.iter().eq([Scope::Predict]));
     assert!(knows(&identity, &other));

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use auspex_identity::Identity;
+use auspex_identity::{Config, Identity};
 use auspex_kernel::Clock;
 use auspex_kernel::db::Db;
 use sea_orm::ConnectionTrait;
+use serde_json::json;
 
 use crate::START;
+
+pub(crate) const ISSUER: &str = "https://id.example.org";
 
 /// A database of a test's own. Each [`Store::db`] is what another process would open.
 pub(crate) struct Store {
@@ -54,9 +57,30 @@ impl Store {
     /// A process of its own: its own connections, its own snapshot.
     pub(crate) async fn identity(&self) -> Arc<Identity> {
         let db = self.db().await;
+        auspex_kernel::migrate(&db).await.unwrap();
         Identity::migrate(&db).await.unwrap();
-        Identity::open(db, self.clock.clone()).await.unwrap()
+        let identity = Identity::open(db, self.clock.clone(), config(), ISSUER);
+        let identity = identity.await.unwrap();
+        identity.tend_signing_keys().await.unwrap();
+        identity
     }
+}
+
+/// The usual settings.
+pub(crate) fn config() -> Config {
+    let settings = json!({
+        "basic_cache_s": 60, "verified_max": 1_000, "issuers": [],
+        "tokens": {
+            "algorithm": "EdDSA", "audience": "", "access_ttl_s": 900, "refresh_ttl_s": 2_592_000,
+            "refresh_grace_s": 10, "signing_key_days": 90, "signing_key_lead_s": 3_600,
+        },
+        "passwords": {
+            "memory_kib": 19_456, "iterations": 2, "parallelism": 1, "threads": 1, "queue_max": 64,
+        },
+        "throttle": {"failures_max": 20, "window_s": 600, "delay_max_ms": 2_000},
+        "retention": {"logins_days": 90, "audit_days": 400},
+    });
+    serde_json::from_value(settings).unwrap()
 }
 
 /// Runs `sql` as it is.

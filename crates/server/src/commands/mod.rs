@@ -87,8 +87,7 @@ fn openapi(config: &Config) -> Outcome {
 fn migrate(config: &Config) -> Outcome {
     control_runtime()?.block_on(async {
         let db = Db::open(&config.storage_url()).await?;
-        auspex_kernel::migrate(&db).await?;
-        Identity::migrate(&db).await?;
+        migrate_all(&db).await?;
         print("the database is up to date\n")
     })
 }
@@ -101,16 +100,22 @@ async fn open_identity(
 ) -> Result<(Db, Arc<Identity>), Failure> {
     let db = Db::open(&config.storage_url()).await?;
     if migrate {
-        auspex_kernel::migrate(&db).await?;
-        Identity::migrate(&db).await?;
+        migrate_all(&db).await?;
     }
-    let identity = Identity::open(db.clone(), clock.clone())
+    let (settings, issuer) = (config.identity.clone(), config.public_url());
+    let identity = Identity::open(db.clone(), clock.clone(), settings, &issuer)
         .await
         .map_err(|error| {
             let hint = "; bring the database up to date with `auspex migrate`";
             format!("{error}{}", if migrate { "" } else { hint })
         })?;
     Ok((db, identity))
+}
+
+/// Brings the tables of every part up to date.
+async fn migrate_all(db: &Db) -> Result<(), Failure> {
+    auspex_kernel::migrate(db).await?;
+    Ok(Identity::migrate(db).await?)
 }
 
 /// The runtime of everything that is not a request: database, probes, signals.

@@ -117,6 +117,7 @@ async fn start(config: &Config, migrate: bool) -> Result<(App, TcpListener, Stor
     let keep = move |secret: &Secret| write_key(&data_dir, secret);
     let first_key = identity.bootstrap(keep).await?.map(|new| new.secret);
     let cursors = CursorKey(secrets::load_or_create(&db, "cursors").await?);
+    identity.tend_signing_keys().await?;
     let storage = Storage::follow(&db, identity.clone());
     let parts = Parts {
         db,
