@@ -89,7 +89,8 @@ impl App {
         let ruled = to_value(&document)?;
         inference.add_model_operations(&mut document);
         let public = config.server.metrics.public;
-        let router = axum::Router::from(inference.router(cursors))
+        let router = axum::Router::from(inference.router(cursors.clone()))
+            .merge(identity.clone().router(cursors))
             .merge(axum::Router::from(
                 system::health_routes().with_state(health.clone()),
             ))

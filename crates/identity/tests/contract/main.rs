@@ -449,7 +449,9 @@ async fn bootstrap_makes_one_key(store: &Store) {
             let db = Db::open(&url).await.unwrap();
             auspex_kernel::migrate(&db).await.unwrap();
             Identity::migrate(&db).await.unwrap();
-            let identity = Identity::open(db, clock, store::config(), store::ISSUER).await.unwrap();
+            let identity = Identity::open(db, clock, store::config(), store::ISSUER)
+                .await
+                .unwrap();
             (identity.bootstrap(|_| Ok(())).await.unwrap(), identity)
         });
     }
