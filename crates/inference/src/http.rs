@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use auspex_kernel::etag::cacheable;
 use auspex_kernel::page::{PageParams, PageQuery};
-use auspex_kernel::{ApiError, CursorKey, RequestId, body, etag};
+use auspex_kernel::{ApiError, CursorKey, RequestId, body};
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
@@ -22,7 +22,6 @@ use crate::{Answer, Inference, Model, PredictError, Refusal, Target, Version};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const SCHEMA_JSON: HeaderValue = HeaderValue::from_static("application/schema+json");
-const REVALIDATE: HeaderValue = HeaderValue::from_static("private, max-age=0, must-revalidate");
 const PREDICTIONS: &str = "predictions";
 const MODELS: &str = "models";
 
@@ -317,16 +316,4 @@ fn find_version<'a>(
     found
         .map(|version| (model, version))
         .ok_or_else(|| Missing::Version(model.name().to_owned()))
-}
-
-/// A JSON answer with an `ETag`, or 304 when the client has it already.
-fn cacheable<T: Serialize>(headers: &HeaderMap, kind: HeaderValue, value: &T) -> Response {
-    let body = serde_json::to_vec(value).expect("views have text keys only");
-    let tag = etag::of(&body);
-    let is_known = etag::is_known(headers, &tag);
-    let caching = [(header::ETAG, tag), (header::CACHE_CONTROL, REVALIDATE)];
-    match is_known {
-        true => (StatusCode::NOT_MODIFIED, caching).into_response(),
-        false => (caching, [(header::CONTENT_TYPE, kind)], body).into_response(),
-    }
 }
