@@ -21,6 +21,7 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCKED_PAUSE: Duration = Duration::from_millis(10);
@@ -185,6 +186,14 @@ impl Db {
         };
         let ended = self.control.spawn(checked).await;
         ended.unwrap_or(Err(DbError::Interrupted))
+    }
+
+    /// Runs `work` to its end on the control runtime, even if nobody waits for it any more.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.control.spawn(work)
     }
 
     /// Whether the database answers, and is still the one that was opened.

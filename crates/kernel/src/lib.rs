@@ -12,6 +12,7 @@ pub mod error;
 pub mod etag;
 pub mod fields;
 pub mod id;
+pub mod idempotency;
 mod migration;
 pub mod page;
 pub mod quota;

@@ -20,7 +20,7 @@ struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Secrets)]
+        vec![Box::new(Secrets), Box::new(IdempotencyKeys)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -50,5 +50,42 @@ impl MigrationTrait for Secrets {
             .col(ColumnDef::new("created_at").big_integer().not_null())
             .to_owned();
         manager.create_table(secrets).await
+    }
+}
+
+struct IdempotencyKeys;
+
+impl MigrationName for IdempotencyKeys {
+    fn name(&self) -> &str {
+        "m0002_idempotency_keys"
+    }
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for IdempotencyKeys {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let keys = Table::create()
+            .table("kernel_idempotency_keys")
+            .col(ColumnDef::new("digest").blob().not_null().primary_key())
+            .col(ColumnDef::new("claim").blob().not_null())
+            .col(ColumnDef::new("fingerprint").blob().not_null())
+            .col(ColumnDef::new("expires_at").big_integer().not_null())
+            .col(ColumnDef::new("status").integer())
+            .col(ColumnDef::new("location").text())
+            .col(ColumnDef::new("etag").text())
+            .col(ColumnDef::new("content_type").text())
+            .col(ColumnDef::new("body").blob())
+            .to_owned();
+        manager.create_table(keys).await?;
+        let by_expiry = Index::create()
+            .name("kernel_idempotency_keys_by_expiry")
+            .table("kernel_idempotency_keys")
+            .col("expires_at")
+            .to_owned();
+        manager.create_index(by_expiry).await
     }
 }

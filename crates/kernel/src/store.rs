@@ -1,3 +1,4 @@
 //! The SQL of this crate and nothing else.
 
+pub(crate) mod idempotency;
 pub(crate) mod secrets;
