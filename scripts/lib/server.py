@@ -59,10 +59,12 @@ def is_ready(port):
 class Server:
     """`with Server() as server:` a running one at `server.url`, with `server.key` for everything.
 
-    `exit_code` is there after the end: 0 when it stopped as it should.
+    `config` is the text of a settings file, for what no environment variable can say. `exit_code` is
+    there after the end: 0 when it stopped as it should.
     """
 
-    def __init__(self, **settings):
+    def __init__(self, config="", **settings):
+        self.config = config
         self.env = environment(**(NO_LIMITS | settings))
         self.exit_code = None
 
@@ -71,6 +73,7 @@ class Server:
             raise SystemExit(f"{BINARY} is not there; run: cargo build --release --locked")
         self.folder = Path(tempfile.mkdtemp(prefix="auspex-"))
         self.data = self.folder / "data"
+        (self.folder / "auspex.toml").write_text(self.config)
         for attempt in range(3):  # somebody else may take the free port first
             self.port = free_port()
             self.url = f"http://127.0.0.1:{self.port}"
@@ -132,13 +135,13 @@ class Server:
                 return int(line.split()[1]) * 1024 / 1e6
         raise RuntimeError("the server has gone")
 
-    def command(self, *arguments):
-        """Standard output of `auspex ARGUMENTS` beside this server."""
+    def command(self, *arguments, said=""):
+        """Standard output of `auspex ARGUMENTS` beside this server, which reads `said`."""
         done = subprocess.run(
             [BINARY, *arguments, "--data-dir", self.data, "--models", MODELS],
             env=self.env,
             cwd=self.folder,
-            stdin=subprocess.DEVNULL,
+            input=said,
             capture_output=True,
             text=True,
             timeout=30,
