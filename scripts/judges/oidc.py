@@ -1,0 +1,30 @@
+"""Judge: openid-client, oauth4webapi and jose log in through the real pages, in a browser.
+
+The checks are in oidc.mjs and pages.mjs. Pictures of the pages go to the folder named by PAGES,
+by default $CARGO_TARGET_DIR/logs/pages.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+from checks import Checks, equal, true
+from node import run_checks
+from server import TARGET, Server
+
+RUN_S = 240
+
+
+def main():
+    checks = Checks()
+    pages = os.environ.get("PAGES") or str(TARGET / "logs" / "pages")
+    with Server() as server:
+        run_checks(checks, "oidc.mjs", RUN_S, AUSPEX_URL=server.url, AUSPEX_KEY=server.key, PAGES=pages)
+        checks.run("the server still runs", true, server.running(), "it has ended")
+    checks.run("SIGTERM ends the server with exit code 0", equal, server.exit_code, 0, "exit code")
+    checks.finish()
+
+
+main()
