@@ -78,7 +78,7 @@ impl Identity {
         let ours = read
             .kid()
             .is_some_and(|kid| self.keys.load().verifying(kid).is_some());
-        let (proof, until) = if ours || self.issuers.is_empty() {
+        let (proof, until) = if ours {
             match self.verify_access_token(&read, now) {
                 Ok(claims) => {
                     let facts = facts(&claims);
@@ -104,13 +104,15 @@ impl Identity {
         caller.map_or(Verdict::Refused, Verdict::Known)
     }
 
-    /// Fetches the keys of a token's issuer and verifies it once more.
+    /// Verifies a token after its issuer's keys were fetched.
     async fn verify_foreign(&self, token: &[u8]) -> Result<Arc<Caller>, ApiError> {
         let refused = || ApiError::unauthenticated(REFUSED);
         let now = self.clock.now();
         let read = jwt::read(token).map_err(|_| refused())?;
-        if let IssuerVerdict::NeedsKeys(needed) = self.issuers.verify(&read, now) {
-            self.issuers.fetch(needed).await;
+        // Keys that were fetched for somebody else meanwhile do as well.
+        if let Err(refusal) = self.issuers.verify_or_fetch(&read, now).await {
+            tracing::debug!(%refusal, "a token was refused");
+            return Err(refused());
         }
         match self.verify_token(token, self.remembered.mark(token), now) {
             Verdict::Known(caller) => Ok(caller),

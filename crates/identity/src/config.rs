@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::issuer::IssuerConfig;
 use crate::jwt::Algorithm;
 use crate::password::Parameters;
+use crate::role::Role;
 use crate::throttle;
 
 /// `[identity]`.
@@ -161,10 +162,6 @@ impl Config {
 }
 
 impl Tokens {
-    pub(crate) fn access_ttl(&self) -> Duration {
-        Duration::from_secs(self.access_ttl_s.into())
-    }
-
     pub(crate) fn refresh_ttl(&self) -> Duration {
         Duration::from_secs(self.refresh_ttl_s.into())
     }

@@ -97,9 +97,11 @@ impl Unverified<'_> {
         object("payload", &self.payload)
     }
 
+    /// Whether the key signed it; says nothing of its claims.
+    ///
     /// # Errors
     /// [`Refusal::AlgorithmMismatch`] or [`Refusal::Signature`].
-    pub(super) fn verify_signature(&self, key: &VerifyingKey) -> Result<(), Refusal> {
+    pub(crate) fn verify_signature(&self, key: &VerifyingKey) -> Result<(), Refusal> {
         if self.algorithm != key.algorithm() {
             return Err(Refusal::AlgorithmMismatch);
         }

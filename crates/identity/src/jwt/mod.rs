@@ -17,7 +17,7 @@ mod key;
 mod refusal;
 mod signing;
 #[cfg(test)]
-mod wycheproof;
+pub(crate) mod wycheproof;
 
 use auspex_kernel::Timestamp;
 
@@ -43,7 +43,8 @@ pub(crate) enum Algorithm {
 }
 
 impl Algorithm {
-    const ALL: [Self; 3] = [Self::EdDsa, Self::Es256, Self::Rs256];
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::EdDsa, Self::Es256, Self::Rs256];
 
     /// Its name in a header.
     pub(crate) fn name(self) -> &'static str {

@@ -39,6 +39,9 @@ pub(crate) enum Refusal {
     /// `alg` differs from what the key is for.
     #[error("the token's algorithm is not the one its key is for")]
     AlgorithmMismatch,
+    /// `alg` is not among those configured for the issuer.
+    #[error("the token's algorithm is not among those allowed for its issuer")]
+    AlgorithmNotAllowed,
     /// `kid` names no key of the issuer, or there is none and several keys would do.
     #[error("the token's key is not among the issuer's keys")]
     UnknownKey,
@@ -69,9 +72,13 @@ pub(crate) enum Refusal {
     /// `iat` lies ahead: a clock is wrong, here or at the issuer.
     #[error("the token was issued in the future (\"iat\"); compare the clocks")]
     IssuedInTheFuture,
-    /// An ID token tells a client who logged in; it grants nothing.
-    #[error("the token is an ID token, not an access token")]
+    /// An ID token tells a client who logged in; it grants nothing. Nor does a refresh token here.
+    #[error("the token is an ID, refresh or logout token, not an access token")]
     IdToken,
+    /// Who sends it would have to prove that he holds a key (DPoP, mutual TLS), which is not asked
+    /// for here: to take it all the same would make it worth stealing.
+    #[error("the token is bound to a key of its holder (\"cnf\"), which is not supported")]
+    Bound,
     /// The issuer's keys could not be had.
     #[error("the issuer's keys cannot be fetched at the moment")]
     KeysUnavailable,

@@ -1,208 +1,17 @@
-//! Passwords: what may be one, and how it is hashed and checked.
-//!
-//! Argon2id (RFC 9106) takes tens of milliseconds of a core and megabytes of memory for each
-//! password, by design. It therefore runs on a few threads of its own behind two bounded queues, and
-//! never on a thread that serves requests. A name that does not exist costs as much as one that does.
-//!
-//! Nothing here prints or keeps a password: its memory is overwritten when it is dropped.
+//! The threads on which passwords are hashed, and the two queues before them.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
-use auspex_kernel::FieldError;
 use parking_lot::{Condvar, Mutex};
-use serde::Deserialize;
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
 
-const BYTES_MIN: usize = 8;
-const BYTES_MAX: usize = 1024;
-const SALT_BYTES: usize = 16;
-/// Shorter results could be met by chance.
-const OUTPUT_BYTES_MIN: usize = 16;
-/// How much lower than the threads that serve requests the hashing threads rank (`nice`, 0 to 19).
+use super::{Parameters, Password, Verified};
+
+/// How much lower than the threads that serve requests these rank (`nice`, 0 to 19).
 const NICE: i32 = 10;
-
-/// A password as somebody typed it. Overwritten when dropped; Debug output hides it.
-#[derive(Clone, Deserialize)]
-#[serde(from = "String")]
-pub(crate) struct Password(Zeroizing<String>);
-
-impl Password {
-    /// A password to be checked against a stored one. Any text: what may be chosen today says
-    /// nothing about what could be chosen when the stored one was.
-    pub(crate) fn presented(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// Whether this may become the password of `username`: 8 to 1024 bytes, no control characters,
-    /// not the name itself. No rules of composition: they make passwords worse (NIST SP 800-63B).
-    ///
-    /// # Errors
-    /// What is wrong, for the field `password`.
-    pub(crate) fn check_choice(&self, username: &str) -> Result<(), FieldError> {
-        let wrong = if !(BYTES_MIN..=BYTES_MAX).contains(&self.0.len()) {
-            "must be 8 to 1024 bytes long"
-        } else if self.0.chars().any(char::is_control) {
-            "must not contain control characters"
-        } else if self.0.to_lowercase() == username.to_lowercase() {
-            "must differ from the username"
-        } else {
-            return Ok(());
-        };
-        Err(FieldError {
-            field: "password".into(),
-            message: wrong.into(),
-        })
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-impl From<String> for Password {
-    fn from(text: String) -> Self {
-        Self::presented(text)
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(hidden)")
-    }
-}
-
-/// What a hash costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Parameters {
-    /// Memory a hash takes, in KiB.
-    pub(crate) memory_kib: u32,
-    /// Passes over that memory.
-    pub(crate) iterations: u32,
-    /// Lanes the memory is cut into. They are computed one after another.
-    pub(crate) parallelism: u32,
-}
-
-/// The least that OWASP's password storage cheat sheet asks of Argon2id.
-impl Default for Parameters {
-    fn default() -> Self {
-        Self {
-            memory_kib: 19_456,
-            iterations: 2,
-            parallelism: 1,
-        }
-    }
-}
-
-impl Parameters {
-    /// Beyond this a single login would be an attack on the machine.
-    const MAX: Self = Self {
-        memory_kib: 1_048_576,
-        iterations: 16,
-        parallelism: 16,
-    };
-
-    /// # Errors
-    /// What the settings must be.
-    pub(crate) fn check(self) -> Result<(), String> {
-        let least = Self::default();
-        if self.is_weaker_than(least) || Self::MAX.is_weaker_than(self) {
-            let most = Self::MAX;
-            return Err(format!(
-                "a password hash takes {} to {} KiB of memory, {} to {} iterations and a \
-                 parallelism of {} to {}",
-                least.memory_kib,
-                most.memory_kib,
-                least.iterations,
-                most.iterations,
-                least.parallelism,
-                most.parallelism,
-            ));
-        }
-        Ok(())
-    }
-
-    /// Whether any of the three is lower.
-    fn is_weaker_than(self, other: Self) -> bool {
-        self.memory_kib < other.memory_kib
-            || self.iterations < other.iterations
-            || self.parallelism < other.parallelism
-    }
-
-    fn of(stored: &PasswordHash) -> Option<Self> {
-        let params = Params::try_from(stored).ok()?;
-        Some(Self {
-            memory_kib: params.m_cost(),
-            iterations: params.t_cost(),
-            parallelism: params.p_cost(),
-        })
-    }
-
-    fn argon2(self) -> Option<Argon2<'static>> {
-        let params = Params::new(self.memory_kib, self.iterations, self.parallelism, None).ok()?;
-        Some(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
-    }
-
-    /// The result in the PHC string format; `None` if the machine gives no memory or no randomness.
-    fn hash(self, password: &Password) -> Option<String> {
-        let mut salt = [0; SALT_BYTES];
-        getrandom::fill(&mut salt).ok()?;
-        let hash = self
-            .argon2()?
-            .hash_password_with_salt(password.bytes(), &salt);
-        Some(hash.ok()?.to_string())
-    }
-
-    /// `None` if the machine gives no memory: then nothing is known of the password.
-    fn verify(self, password: &Password, stored: Option<&str>) -> Option<Verified> {
-        let Some((stored, cost)) = stored.and_then(read_stored) else {
-            self.hash(password)?;
-            return Some(Verified {
-                matches: false,
-                rehashed: None,
-            });
-        };
-        use argon2::password_hash::Error;
-        let matches = match self.argon2()?.verify_password(password.bytes(), &stored) {
-            Ok(()) => true,
-            Err(Error::PasswordInvalid) => false,
-            Err(_) => return None,
-        };
-        let outdated = matches && cost.is_weaker_than(self);
-        Some(Verified {
-            matches,
-            rehashed: outdated.then(|| self.hash(password)).flatten(),
-        })
-    }
-}
-
-/// Reads what is stored, unless it is no Argon2id hash or would cost more than a login may: who can
-/// write to the database shall not be able to stop the service with it.
-fn read_stored(stored: &str) -> Option<(PasswordHash, Parameters)> {
-    let hash = PasswordHash::new(stored).ok()?;
-    let cost = Parameters::of(&hash)?;
-    let usable = hash.algorithm == argon2::ARGON2ID_IDENT
-        && hash.version == Some(Version::V0x13.into())
-        && hash.salt.is_some()
-        && hash.hash.as_ref()?.as_bytes().len() >= OUTPUT_BYTES_MIN
-        && !Parameters::MAX.is_weaker_than(cost);
-    usable.then_some((hash, cost))
-}
-
-/// What a check found.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Verified {
-    /// Whether it is the stored password.
-    pub(crate) matches: bool,
-    /// The same password at today's parameters, to be stored in place of a weaker hash.
-    pub(crate) rehashed: Option<String>,
-}
 
 /// Which queue a password waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -410,7 +219,6 @@ impl Drop for CloseOnDrop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use std::time::{Duration, Instant};
 
     fn password(text: &str) -> Password {
@@ -496,63 +304,6 @@ mod tests {
                 rehashed: None
             })
         );
-    }
-
-    #[test]
-    fn absurd_or_foreign_hashes_are_not_run() {
-        let salt_and_hash = "c2FsdHNhbHRzYWx0$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI";
-        let stored = |head: &str| read_stored(&format!("{head}${salt_and_hash}")).is_some();
-        assert!(stored("$argon2id$v=19$m=19456,t=2,p=1"));
-        assert!(stored("$argon2id$v=19$m=1048576,t=16,p=16"));
-        for head in [
-            "$argon2id$v=19$m=1048577,t=2,p=1",
-            "$argon2id$v=19$m=4294967295,t=2,p=1",
-            "$argon2id$v=19$m=19456,t=4294967295,p=1",
-            "$argon2id$v=19$m=19456,t=17,p=1",
-            "$argon2id$v=19$m=19456,t=2,p=17",
-            "$argon2id$v=19$m=0,t=0,p=0",
-            "$argon2id$v=16$m=19456,t=2,p=1",
-            "$argon2i$v=19$m=19456,t=2,p=1",
-            "$argon2d$v=19$m=19456,t=2,p=1",
-            "$scrypt$ln=16,r=8,p=1",
-        ] {
-            assert!(!stored(head), "{head}");
-        }
-        assert!(
-            read_stored("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$MTIzNDU2Nzg5MDEy")
-                .is_none()
-        );
-        assert!(read_stored("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0").is_none());
-        assert!(read_stored("").is_none());
-    }
-
-    /// Time this thread has spent on a processor, whatever else the machine does.
-    #[cfg(target_os = "linux")]
-    fn processor_time() -> Duration {
-        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn an_unknown_name_costs_as_much_as_a_known_one() {
-        let parameters = Parameters::default();
-        let known = parameters.hash(&password("correct horse")).unwrap();
-        let mut least = [Duration::MAX; 3];
-        let cases = [Some(known.as_str()), None, Some("garbage")];
-        for _ in 0..8 {
-            for (least, stored) in least.iter_mut().zip(cases) {
-                let start = processor_time();
-                let verified = parameters.verify(&password("wrong one"), stored);
-                *least = (*least).min(processor_time() - start);
-                assert!(!verified.expect("memory").matches);
-            }
-        }
-        let [known, unknown, garbage] = least;
-        for other in [unknown, garbage] {
-            let (less, more) = (known.min(other), known.max(other));
-            assert!(less * 3 > more * 2, "{least:?}");
-        }
     }
 
     #[test]
@@ -664,39 +415,5 @@ mod tests {
             assert!(error.contains("19456 to 1048576 KiB"), "{error}");
         }
         assert!(start(least, 0, 1).is_err() && start(least, 1, 0).is_err());
-    }
-
-    #[test]
-    fn what_may_be_chosen() {
-        let check = |text: &str| password(text).check_choice("Ada@example.org");
-        for good in ["12345678", "correct horse", "pässwörd", &"x".repeat(1024)] {
-            assert_eq!(check(good), Ok(()), "{good}");
-        }
-        for bad in [
-            "",
-            "1234567",
-            &"x".repeat(1025),
-            "12345678\n",
-            "1234\u{0}5678",
-            "ada@EXAMPLE.org",
-        ] {
-            let error = check(bad).expect_err(bad);
-            assert_eq!(error.field, "password");
-            assert!(bad.is_empty() || !error.message.contains(bad));
-        }
-    }
-
-    #[test]
-    fn debug_output_hides_it() {
-        let shown = format!("{:?}", password("correct horse"));
-        assert_eq!(shown, "Password(hidden)");
-    }
-
-    proptest! {
-        #[test]
-        fn stored_text_of_any_kind_is_read_or_refused(text in ".{0,200}") {
-            let _ = read_stored(&text);
-            let _ = read_stored(&format!("$argon2id$v=19${text}"));
-        }
     }
 }

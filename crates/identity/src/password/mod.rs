@@ -1,0 +1,112 @@
+//! Passwords: what may be one, and how it is hashed and checked.
+//!
+//! Argon2id (RFC 9106) takes tens of milliseconds of a core and megabytes of memory for each
+//! password, by design. It therefore runs on a few threads of its own behind two bounded queues, and
+//! never on a thread that serves requests. A name that does not exist costs as much as one that does.
+//!
+//! Nothing here prints or keeps a password: its memory is overwritten when it is dropped.
+
+mod argon2id;
+mod hasher;
+
+use std::fmt;
+
+use auspex_kernel::FieldError;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+pub(crate) use argon2id::{Parameters, Verified};
+pub(crate) use hasher::{Busy, Hasher, Lane};
+
+const BYTES_MIN: usize = 8;
+const BYTES_MAX: usize = 1024;
+
+/// A password as somebody typed it. Overwritten when dropped; Debug output hides it.
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
+pub(crate) struct Password(Zeroizing<String>);
+
+impl Password {
+    /// A password to be checked against a stored one. Any text: what may be chosen today says
+    /// nothing about what could be chosen when the stored one was.
+    pub(crate) fn presented(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// Whether this may become the password of `username`: 8 to 1024 bytes, no control characters,
+    /// not the name itself. No rules of composition: they make passwords worse (NIST SP 800-63B).
+    ///
+    /// # Errors
+    /// What is wrong, for the field `password`.
+    pub(crate) fn check_choice(&self, username: &str) -> Result<(), FieldError> {
+        let wrong = if !(BYTES_MIN..=BYTES_MAX).contains(&self.0.len()) {
+            "must be 8 to 1024 bytes long"
+        } else if self.0.chars().any(char::is_control) {
+            "must not contain control characters"
+        } else if lower(&self.0).eq(lower(username)) {
+            "must differ from the username"
+        } else {
+            return Ok(());
+        };
+        Err(FieldError {
+            field: "password".into(),
+            message: wrong.into(),
+        })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self::presented(text)
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
+/// Character by character: a copy of a password would not be overwritten.
+fn lower(text: &str) -> impl Iterator<Item = char> {
+    text.chars().flat_map(char::to_lowercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::presented(text.into())
+    }
+
+    #[test]
+    fn what_may_be_chosen() {
+        let check = |text: &str| password(text).check_choice("Ada@example.org");
+        for good in ["12345678", "correct horse", "pässwörd", &"x".repeat(1024)] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "1234567",
+            &"x".repeat(1025),
+            "12345678\n",
+            "1234\u{0}5678",
+            "ada@EXAMPLE.org",
+        ] {
+            let error = check(bad).expect_err(bad);
+            assert_eq!(error.field, "password");
+            assert!(bad.is_empty() || !error.message.contains(bad));
+        }
+    }
+
+    #[test]
+    fn debug_output_hides_it() {
+        let shown = format!("{:?}", password("correct horse"));
+        assert_eq!(shown, "Password(hidden)");
+    }
+}
