@@ -103,7 +103,8 @@ impl Layers {
         merge(&mut self.merged, table, &file, "")
     }
 
-    /// Lays the `AUSPEX__…` variables over what is there. A value is read as the type of its default.
+    /// Lays the `AUSPEX__…` variables over what is there. A value is read as the type of its default;
+    /// a list is written as in TOML, or its texts with commas between.
     ///
     /// # Errors
     /// [`ConfigError`] naming variable and key.
@@ -129,6 +130,7 @@ impl Layers {
         let known = lookup(&self.merged, key);
         let value = match known {
             Some(Value::String(_)) => Value::String(text.to_owned()),
+            Some(Value::Array(_)) => list(text),
             _ => text
                 .parse::<Value>()
                 .unwrap_or_else(|_| Value::String(text.to_owned())),
@@ -223,16 +225,37 @@ fn lookup<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
     parts.try_fold(first, |value, part| value.as_table()?.get(part))
 }
 
+/// A list in TOML, or texts with commas between. What is neither is refused for its type.
+fn list(text: &str) -> Value {
+    let text = text.trim();
+    if text.starts_with('[') {
+        return text.parse().unwrap_or_else(|_| Value::String(text.into()));
+    }
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    Value::Array(parts.map(|part| Value::String(part.into())).collect())
+}
+
 fn redact(table: &mut Table) {
     for (name, value) in table.iter_mut() {
-        match value {
-            Value::Table(inner) => redact(inner),
-            Value::String(text) if !text.is_empty() && is_secret(name) => {
-                *text = "(set, not shown)".into();
-            }
-            Value::String(text) if text.contains("://") => *text = without_secrets(text),
-            _ => {}
+        redact_value(name, value);
+    }
+}
+
+/// The entries of a list stand under its name.
+fn redact_value(name: &str, value: &mut Value) {
+    match value {
+        Value::Table(inner) => redact(inner),
+        Value::Array(entries) => entries
+            .iter_mut()
+            .for_each(|entry| redact_value(name, entry)),
+        Value::String(text) if !text.is_empty() && is_secret(name) => {
+            *text = "(set, not shown)".into();
         }
+        Value::String(text) if text.contains("://") => *text = without_secrets(text),
+        _ => {}
     }
 }
 
@@ -360,5 +383,74 @@ mod tests {
             !shown.contains("hunter2") && shown.contains("not shown"),
             "{shown}"
         );
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Lists {
+        origins: Vec<String>,
+        issuers: Vec<Issuer>,
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Issuer {
+        url: String,
+        client_secret: String,
+    }
+
+    const LISTS: &str = "origins = []\nissuers = []\n";
+
+    fn origins(text: &str) -> Result<Vec<String>, ConfigError> {
+        let mut layers = Layers::new(LISTS);
+        layers.env([("AUSPEX__ORIGINS".to_owned(), text.to_owned())])?;
+        layers.build().map(|lists: Lists| lists.origins)
+    }
+
+    #[test]
+    fn variables_give_lists_too() {
+        for text in ["a,b", " a , b, ", "[\"a\", \"b\"]", "[\n'a',\n'b'\n]"] {
+            assert_eq!(origins(text).expect(text), ["a", "b"], "{text}");
+        }
+        assert_eq!(origins("").expect("empty"), [""; 0]);
+        assert_eq!(origins("[]").expect("empty"), [""; 0]);
+        for text in ["[a]", "[\"a\"", "[1]"] {
+            let error = origins(text).expect_err(text).to_string();
+            assert!(error.contains("origins"), "{error}");
+        }
+    }
+
+    #[test]
+    fn lists_of_tables_are_taken_whole_and_wrong_keys_in_them_are_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("auspex.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            let mut layers = Layers::new(LISTS);
+            layers.file(&path)?;
+            Ok::<_, ConfigError>((layers.show(), layers.build::<Lists>()?))
+        };
+        let one = "[[issuers]]\nurl = \"https://a.example.org\"\nclient_secret = \"hunter2\"\n";
+        let (shown, lists) = read(one).expect("valid");
+        assert_eq!(lists.issuers.len(), 1);
+        assert!(
+            shown.contains("a.example.org") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+        for (text, named) in [
+            (
+                format!("{one}clientsecret = 1\n"),
+                ["issuers", "clientsecret"],
+            ),
+            (
+                "[[issuers]]\nurl = \"x\"\n".into(),
+                ["issuers", "client_secret"],
+            ),
+            ("issuers = 1\n".into(), ["issuers", "array"]),
+        ] {
+            let error = read(&text).expect_err(&text).to_string();
+            assert!(named.iter().all(|part| error.contains(part)), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 }
