@@ -14,7 +14,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 
 use crate::config::{Config, RateLimit};
-use crate::edge::{Edge, Limits, Observers, RouteTable};
+use crate::edge::{Cors, Edge, Limits, Observers, RouteTable};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::reports::Reports;
@@ -139,6 +139,7 @@ impl App {
                 reports,
             },
             headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
+            cors: Cors::new(&config.server.cors),
             limits: Limits::new(config),
             bodies: Arc::new(Budget::new(config.server.bodies_bytes_max)),
         };

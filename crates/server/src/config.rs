@@ -7,6 +7,8 @@ use std::time::Duration;
 use auspex_kernel::config::{ConfigError, Layers};
 use serde::Deserialize;
 
+use crate::edge;
+
 /// The commented reference of every setting.
 pub(crate) const DEFAULTS: &str = include_str!("../auspex.default.toml");
 
@@ -52,6 +54,7 @@ pub(crate) struct Server {
     pub(crate) rate_limit: RateLimit,
     pub(crate) address_limit: RateLimit,
     pub(crate) metrics: Metrics,
+    pub(crate) cors: Cors,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -60,6 +63,13 @@ pub(crate) struct RateLimit {
     pub(crate) max: u32,
     pub(crate) window_s: u32,
     pub(crate) callers_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cors {
+    pub(crate) origins: Vec<String>,
+    pub(crate) max_age_s: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -199,6 +209,10 @@ impl Config {
                 return wrong(key, "must be at least 1");
             }
         }
+        let mut origins = server.cors.origins.iter();
+        if let Some(reason) = origins.find_map(|origin| edge::check_origin(origin).err()) {
+            return wrong("server.cors.origins", reason);
+        }
         if server.data_dir.as_os_str().is_empty() {
             return wrong("server.data_dir", "must name a folder");
         }
@@ -300,6 +314,11 @@ mod tests {
                 "AUSPEX__SERVER__RATE_LIMIT__MAX",
                 "0",
                 "server.rate_limit.max",
+            ),
+            (
+                "AUSPEX__SERVER__CORS__ORIGINS",
+                "https://a.example.org, b.example.org",
+                "server.cors.origins",
             ),
             ("AUSPEX__STORAGE__URL", "mysql://x", "storage.url"),
             ("AUSPEX__SERVER__LISTEN", "localhost", "listen"),

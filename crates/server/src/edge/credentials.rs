@@ -4,6 +4,8 @@ use auspex_kernel::{ApiError, Credential};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::cors::Cors;
+
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The credential of a request, if it has one.
@@ -55,7 +57,8 @@ fn read(value: &[u8]) -> Option<Credential<'_>> {
     }
 }
 
-/// Keeps foreign web pages from making a browser send credentials: an `Origin` must be ours.
+/// Keeps foreign web pages from making a browser send credentials: an `Origin` must be ours, or let
+/// in by `cors`.
 ///
 /// # Errors
 /// 403.
@@ -63,10 +66,15 @@ pub(super) fn check_origin(
     headers: &HeaderMap,
     authority: Option<&Authority>,
     public_authority: &str,
+    cors: &Cors,
+    credential: Credential<'_>,
 ) -> Result<(), ApiError> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };
+    if cors.allows_credential(origin, credential) {
+        return Ok(());
+    }
     let origin = origin
         .to_str()
         .ok()
@@ -84,7 +92,8 @@ pub(super) fn check_origin(
         return Ok(());
     }
     Err(ApiError::forbidden(
-        "credentials from a page of another origin are refused; set server.public_url if it is yours",
+        "credentials from a page of another origin are refused; set server.public_url if it is \
+         yours, or let it in by server.cors.origins",
     ))
 }
 
@@ -150,9 +159,20 @@ mod tests {
 
     #[test]
     fn credentials_of_foreign_pages_are_refused() {
+        let cors = Cors::new(&crate::config::Cors {
+            origins: Vec::new(),
+            max_age_s: 600,
+        });
         let check = |origin: &'static str| {
             let headers = headers(&[("origin", origin), ("host", "127.0.0.1:8080")]);
-            check_origin(&headers, None, "models.example.org").is_ok()
+            check_origin(
+                &headers,
+                None,
+                "models.example.org",
+                &cors,
+                Credential::Token(b"k"),
+            )
+            .is_ok()
         };
         assert!(check("http://127.0.0.1:8080"));
         assert!(check("https://models.example.org"));

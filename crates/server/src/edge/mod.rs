@@ -2,10 +2,11 @@
 //!
 //! One service of small steps instead of a stack of layers, for boxing a future per layer costs six
 //! times the work itself. The order, from outer to inner: request id → access log, trace, metrics →
-//! catch panic → route (404, 405) → body limit → address limit → authentication → caller limit →
+//! catch panic → CORS preflight → route (404, 405) → body limit → address limit → authentication → caller limit →
 //! scope → deadline → handler.
 
 mod access;
+mod cors;
 mod credentials;
 mod headers;
 mod routes;
@@ -28,6 +29,7 @@ use http_body::Body as _;
 use tower_service::Service;
 
 pub(crate) use access::Observers;
+pub(crate) use cors::{Cors, check_origin};
 pub(crate) use headers::Fixed as FixedHeaders;
 pub(crate) use routes::{Access, Route, RouteTable};
 
@@ -45,6 +47,7 @@ pub(crate) struct Edge {
     pub(crate) clock: Clock,
     pub(crate) observers: Observers,
     pub(crate) headers: headers::Fixed,
+    pub(crate) cors: Cors,
     pub(crate) limits: Limits,
     /// Memory for bodies that are still coming.
     pub(crate) bodies: Arc<Budget>,
@@ -94,6 +97,7 @@ impl Edge {
             .unwrap_or_else(RequestId::generate);
         let trace = self.observers.begin(&parts.headers);
         let method = parts.method.clone();
+        let origin = parts.headers.get(header::ORIGIN).cloned();
         let ambiguous_length = parts.headers.contains_key(header::TRANSFER_ENCODING)
             && parts.headers.contains_key(header::CONTENT_LENGTH);
 
@@ -115,6 +119,7 @@ impl Edge {
         let elapsed = started.elapsed();
         self.headers
             .add(response.headers_mut(), &id, elapsed, passage.quota.as_ref());
+        self.cors.add(response.headers_mut(), origin.as_ref());
         if ambiguous_length {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -155,6 +160,9 @@ impl Edge {
         passage: &mut Passage<'e>,
     ) -> Response {
         let (mut parts, body) = request.into_parts();
+        if let Some(answer) = self.preflight(&parts, peer, passage) {
+            return answer;
+        }
         if let Err(error) = self.admit(&parts, peer, passage).await {
             // A sender still writing would see a reset connection instead of this answer.
             if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
@@ -169,6 +177,24 @@ impl Edge {
         }
         self.run(Request::from_parts(parts, self.bounded(body)))
             .await
+    }
+
+    /// The answer to a browser that asks whether a page may send a request to a path there is.
+    fn preflight(
+        &self,
+        parts: &Parts,
+        peer: IpAddr,
+        passage: &mut Passage<'_>,
+    ) -> Option<Response> {
+        if !self.cors.is_preflight(parts) || check_host(parts).is_err() {
+            return None;
+        }
+        let methods = self.routes.methods(parts.uri.path())?;
+        let charged = self.charge_address(address_key(peer), self.clock.now(), passage);
+        Some(match charged {
+            Ok(()) => self.cors.preflight(methods),
+            Err(error) => error.into_response(),
+        })
     }
 
     /// Decides whether the request may reach its handler.
@@ -257,7 +283,8 @@ impl Edge {
             )
         })?;
         let public = &self.limits.public_authority;
-        credentials::check_origin(&parts.headers, parts.uri.authority(), public)?;
+        let authority = parts.uri.authority();
+        credentials::check_origin(&parts.headers, authority, public, &self.cors, credential)?;
         match self.identity.authenticate(credential, now) {
             Verdict::Known(caller) => Ok(caller),
             Verdict::Refused => Err(ApiError::unauthenticated(

@@ -101,6 +101,12 @@ impl RouteTable {
         Ok(Self { paths })
     }
 
+    /// The methods that a path takes, as `Allow` lists them.
+    pub(crate) fn methods(&self, path: &str) -> Option<&HeaderValue> {
+        let found = self.paths.at(path).ok()?;
+        Some(&found.value.allow)
+    }
+
     /// The operation for a request.
     ///
     /// # Errors

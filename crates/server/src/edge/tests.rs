@@ -47,7 +47,7 @@ fn caller(subject: &str) -> Caller {
     }
 }
 
-fn edge(reports: Option<Reports>) -> Edge {
+pub(super) fn edge(reports: Option<Reports>) -> Edge {
     let handlers = axum::Router::new()
         .route(
             "/panic",
@@ -77,6 +77,10 @@ fn edge(reports: Option<Reports>) -> Edge {
             reports,
         },
         headers: headers::Fixed::new(true),
+        cors: Cors::new(&config::Cors {
+            origins: Vec::new(),
+            max_age_s: 600,
+        }),
         limits: Limits {
             body_bytes_max: 100,
             body_timeout: Duration::from_secs(30),

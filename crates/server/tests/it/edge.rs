@@ -227,3 +227,31 @@ fn http2_without_tls_is_spoken() {
     });
     assert_eq!((status, version, id), (200, http::Version::HTTP_2, true));
 }
+
+#[test]
+fn pages_of_the_origins_in_the_settings_are_let_in() {
+    let (page, other) = ("https://a.example.org", "https://b.example.org");
+    let both = format!("{page}, {other}");
+    let server = Server::start_with(&[("AUSPEX__SERVER__CORS__ORIGINS", &both)]);
+    let preflight = |origin: &str| {
+        let headers = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "POST"),
+            ("Access-Control-Request-Headers", "x-api-key"),
+        ];
+        server.connect().send("OPTIONS", "/predict", &headers, b"")
+    };
+    for origin in [page, other] {
+        let answer = preflight(origin);
+        assert_eq!(answer.status, 204);
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some(origin));
+        let methods = answer.header("access-control-allow-methods");
+        assert_eq!(methods, Some("POST"));
+    }
+    assert_eq!(preflight("https://c.example.org").status, 405);
+    let headers = [("Origin", page), ("X-API-Key", server.key.as_str())];
+    let answer = server.connect().send("GET", "/v1/models", &headers, b"");
+    let allowed = answer.header("access-control-allow-origin");
+    assert_eq!((answer.status, allowed), (200, Some(page)));
+}

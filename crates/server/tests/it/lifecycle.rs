@@ -171,3 +171,17 @@ fn a_stopped_server_leaves_its_whole_database_in_one_file() {
     assert!(folder.path().join("auspex.db").exists());
     assert!(!folder.path().join("auspex.db-wal").exists());
 }
+
+#[test]
+fn a_list_goes_on_where_it_was_after_a_restart() {
+    let mut server = Server::start();
+    let first = server.get("/v1/models?limit=1").json();
+    let next = first["pagination"]["links"]["next"].as_str();
+    let next = next.expect("a second page").to_owned();
+    let another = tempfile::tempdir().expect("a folder");
+    let folder = std::mem::replace(&mut server.folder, another);
+    server.stop();
+    let second = Server::start_in(folder, &[]).get(&next);
+    assert_eq!(second.status, 200, "{}", second.text());
+    assert_ne!(second.json()["data"][0]["name"], first["data"][0]["name"]);
+}
