@@ -425,6 +425,8 @@ impl Identity {
             })
             .await?;
         let mut found: HashMap<_, _> = found.into_iter().map(|key| (key.id.clone(), key)).collect();
+        // A key that changed together with its owner is there twice, and to be set once.
+        let ids: BTreeSet<String> = ids.into_iter().collect();
         for id in ids.into_iter().map(KeyId) {
             let key = found.remove(&id);
             self.directory.set_key(&id, key, ignored);
