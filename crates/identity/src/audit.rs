@@ -4,7 +4,11 @@
 
 use std::net::IpAddr;
 
-use auspex_kernel::{Caller, Peer, RequestId, ScopeSet};
+use auspex_kernel::{Caller, Peer, RequestId, ScopeSet, Timestamp};
+
+use crate::Identity;
+use crate::error::IdentityError;
+use crate::store::{self, Found, Slice};
 
 /// Who does something, for what he may do and for the record.
 #[derive(Clone, Debug)]
@@ -121,6 +125,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome there is.
+    pub const ALL: &[Outcome] = &[Outcome::Success, Outcome::Denied];
+
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -164,6 +171,42 @@ impl Event {
     pub(crate) fn with(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+}
+
+/// One recorded line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AuditLine {
+    pub(crate) id: String,
+    pub(crate) at: Timestamp,
+    pub(crate) actor: String,
+    pub(crate) action: String,
+    pub(crate) target: Option<String>,
+    pub(crate) outcome: String,
+    pub(crate) detail: Option<String>,
+    pub(crate) address: Option<String>,
+    pub(crate) request_id: Option<String>,
+}
+
+/// Which lines: those that meet every condition there is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AuditFilter {
+    pub(crate) actor: Option<String>,
+    pub(crate) action: Option<Action>,
+    pub(crate) target: Option<String>,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+impl Identity {
+    pub(crate) async fn page_of_audit(
+        &self,
+        filter: AuditFilter,
+        slice: Slice,
+    ) -> Result<Found<AuditLine>, IdentityError> {
+        let page = self
+            .db
+            .read(move |connection| Box::pin(store::audit::page(connection, filter, slice)));
+        Ok(page.await?)
     }
 }
 

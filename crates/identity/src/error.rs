@@ -16,8 +16,8 @@ use crate::throttle::RetryAfter;
 /// Why an operation on identities failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The key to be made is not well described; every wrong field is named.
-    #[error("the key cannot be made: {}", list(.0))]
+    /// What is to be made or changed is not well described; every wrong field is named.
+    #[error("{}", list(.0))]
     Invalid(Vec<FieldError>),
     /// Somebody tried to give more than he has.
     #[error("nobody can give, or take from others, rights that he does not have himself")]
@@ -52,6 +52,27 @@ pub enum IdentityError {
     /// A token could not be made.
     #[error("the token could not be signed")]
     Signing(#[from] jwt::SigningError),
+    /// No user has this id or name.
+    #[error("there is no such user; GET /v1/users or `auspex users list` shows those there are")]
+    UserNotFound,
+    /// Two users cannot share an e-mail address or a name to log in.
+    #[error("another user has this e-mail address or username; choose another")]
+    UserTaken,
+    /// Somebody tried to make himself more or less than he is.
+    #[error("nobody can change his own roles; ask another administrator")]
+    OwnRoles,
+    /// Without any administrator nobody could make one.
+    #[error("this is the last administrator who is not disabled; make another one first")]
+    LastAdmin,
+    /// The thing has changed since the client read it.
+    #[error("it has been changed since you read it; read it again and repeat your change")]
+    VersionMismatch,
+    /// The credential is nobody's in particular.
+    #[error("no user is behind this credential; log in as one")]
+    NoUser,
+    /// A revoked, expired or replaced key cannot be replaced.
+    #[error("this key is revoked, expired or replaced already; make a new one")]
+    KeyEnded,
     /// No key has this id or name.
     #[error("no API key has this id or name; list the keys to see what there is")]
     KeyNotFound,
@@ -89,7 +110,20 @@ impl From<IdentityError> for ApiError {
             IdentityError::NoSession => {
                 ApiError::new(StatusCode::CONFLICT, "CONFLICT", error.to_string())
             }
-            IdentityError::KeyNotFound => ApiError::not_found(error.to_string()),
+            IdentityError::UserTaken | IdentityError::LastAdmin | IdentityError::KeyEnded => {
+                ApiError::conflict(error.to_string())
+            }
+            IdentityError::OwnRoles | IdentityError::NoUser => {
+                ApiError::forbidden(error.to_string())
+            }
+            IdentityError::VersionMismatch => ApiError::new(
+                StatusCode::PRECONDITION_FAILED,
+                "PRECONDITION_FAILED",
+                error.to_string(),
+            ),
+            IdentityError::UserNotFound | IdentityError::KeyNotFound => {
+                ApiError::not_found(error.to_string())
+            }
             IdentityError::KeyAmbiguous(_) => {
                 ApiError::new(StatusCode::CONFLICT, "CONFLICT", error.to_string())
             }

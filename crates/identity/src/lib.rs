@@ -7,6 +7,7 @@
 //! This crate never logs a password, key, token or e-mail, and stores of a key its SHA-256 alone.
 
 mod api_key;
+mod api_keys;
 mod audit;
 mod authenticate;
 mod config;
@@ -26,6 +27,7 @@ mod store;
 mod throttle;
 mod token;
 mod user;
+mod users;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};
@@ -35,22 +37,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use auspex_kernel::db::Db;
-use auspex_kernel::{Clock, ScopeSet, Timestamp, secrets};
+use auspex_kernel::{Clock, Timestamp, secrets};
 use aws_lc_rs::hmac;
-use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::sync::Mutex;
 
-pub use api_key::{ApiKey, InvalidKeyId, KeyId, NewKey, Secret};
+pub use api_key::{ApiKey, InvalidKeyId, KeyId, KeyState, NewKey, Secret};
 pub use audit::{Action, Actor, Outcome};
 pub use config::Config;
 pub use error::IdentityError;
 pub use http::document;
 pub use login::LoginMethod;
 pub use role::{Role, RoleSet, UnknownRole};
-pub use user::User;
+pub use user::{Expected, Login, NewUser, User, UserChange, UserFilter};
 
 use api_key::Digest;
-use audit::Event;
 use directory::{Directory, Ignored};
 use issuer::Issuers;
 use password::Hasher;
@@ -60,9 +60,6 @@ use store::Kind;
 use store::keys::Which;
 use throttle::Throttle;
 
-const BOOTSTRAP_NAME: &str = "admin";
-/// How many keys of one name an error lists.
-const AMBIGUOUS_SHOWN_MAX: u64 = 10;
 /// No access token lives longer, so a revocation need not be remembered longer.
 const ACCESS_TTL_MAX: Duration = Duration::from_hours(24);
 
@@ -152,139 +149,6 @@ impl Identity {
         let started = started.map_err(|error| IdentityError::Hasher(Arc::new(error)))?;
         // Of two started at once the second ends when it is dropped.
         Ok(self.hasher.get_or_init(|| started))
-    }
-
-    /// Makes a key named `admin` with every scope if the database has never had a key. Of several
-    /// processes that start at once exactly one gets it.
-    ///
-    /// `keep` is given the secret before the key exists, so that a key whose secret nobody has
-    /// cannot come about: if it fails, no key is made.
-    ///
-    /// # Errors
-    /// [`IdentityError::Database`], also with the error of `keep`, [`IdentityError::Randomness`].
-    pub async fn bootstrap(
-        &self,
-        keep: impl FnOnce(&Secret) -> std::io::Result<()> + Send + 'static,
-    ) -> Result<Option<NewKey>, IdentityError> {
-        let has_keys = self
-            .db
-            .read(|connection| Box::pin(store::keys::has_keys(connection)));
-        if has_keys.await? {
-            // Another process may have made it since this one was opened.
-            self.catch_up().await?;
-            return Ok(None);
-        }
-        let new = self.draw_key(BOOTSTRAP_NAME, ScopeSet::all(), None, None)?;
-        let now = self.clock.now();
-        let made = self
-            .db
-            .write(move |transaction| {
-                Box::pin(async move {
-                    store::lock(transaction).await?;
-                    if store::keys::has_keys(transaction).await? {
-                        return Ok(None);
-                    }
-                    add(transaction, &new.key, &new.secret.digest(), now).await?;
-                    let made = Event::new(Action::KeyCreate, format!("key:{}", new.key.id));
-                    store::audit::record(transaction, &Actor::operator(), made, now).await?;
-                    keep(&new.secret).map_err(|error| DbErr::Custom(error.to_string()))?;
-                    Ok(Some(new))
-                })
-            })
-            .await?;
-        self.put_in_force().await;
-        Ok(made)
-    }
-
-    /// Makes a key that belongs to whoever makes it. `name` is 1 to 100 printable characters, not
-    /// blank; `expires_at` lies in the future; `scopes` go no further than the maker's own. The
-    /// secret is returned this once.
-    ///
-    /// # Errors
-    /// [`IdentityError::Invalid`], [`IdentityError::Escalation`], [`IdentityError::Database`],
-    /// [`IdentityError::Randomness`].
-    pub async fn create_key(
-        &self,
-        actor: &Actor,
-        name: &str,
-        scopes: ScopeSet,
-        expires_at: Option<Timestamp>,
-    ) -> Result<NewKey, IdentityError> {
-        let now = self.clock.now();
-        let wrong = api_key::validate(name, scopes, expires_at, now);
-        if !wrong.is_empty() {
-            return Err(IdentityError::Invalid(wrong));
-        }
-        if !actor.scopes.contains_all(scopes) {
-            return Err(IdentityError::Escalation);
-        }
-        let new = self.draw_key(name, scopes, expires_at, actor.user_id.clone())?;
-        let (key, digest, actor) = (new.key.clone(), new.secret.digest(), actor.clone());
-        self.db
-            .write(move |transaction| {
-                Box::pin(async move {
-                    store::lock(transaction).await?;
-                    add(transaction, &key, &digest, now).await?;
-                    let made = Event::new(Action::KeyCreate, format!("key:{}", key.id))
-                        .with(key.scopes.to_string());
-                    store::audit::record(transaction, &actor, made, now).await
-                })
-            })
-            .await?;
-        self.put_in_force().await;
-        Ok(new)
-    }
-
-    /// Every key, revoked and expired ones too, newest first. Neither secrets nor hashes.
-    ///
-    /// # Errors
-    /// [`IdentityError::Database`].
-    pub async fn list_keys(&self) -> Result<Vec<ApiKey>, IdentityError> {
-        let list = self
-            .db
-            .read(|connection| Box::pin(store::keys::list_keys(connection)));
-        Ok(list.await?)
-    }
-
-    /// Ends a key, given by its id (in either case) or by a name that one unrevoked key has. To
-    /// revoke a revoked key changes nothing and is no error.
-    ///
-    /// # Errors
-    /// [`IdentityError::KeyNotFound`], [`IdentityError::KeyAmbiguous`], [`IdentityError::Database`].
-    pub async fn revoke_key(
-        &self,
-        actor: &Actor,
-        id_or_name: &str,
-    ) -> Result<ApiKey, IdentityError> {
-        // Also keeps text from the database that it cannot take, such as a NUL.
-        if !api_key::is_name(id_or_name) {
-            return Err(IdentityError::KeyNotFound);
-        }
-        let (id_or_name, actor) = (id_or_name.to_owned(), actor.clone());
-        let now = self.clock.now();
-        let revoked = self
-            .db
-            .write(move |transaction| {
-                Box::pin(async move {
-                    store::lock(transaction).await?;
-                    let mut key = match find_key(transaction, &id_or_name).await? {
-                        Ok(key) => key,
-                        refused => return Ok(refused),
-                    };
-                    if key.revoked_at.is_none() {
-                        store::keys::set_revoked_at(transaction, &key.id, now).await?;
-                        let id = key.id.as_str();
-                        store::record_change(transaction, Kind::Key, id, now).await?;
-                        let revoked = Event::new(Action::KeyRevoke, format!("key:{id}"));
-                        store::audit::record(transaction, &actor, revoked, now).await?;
-                        key.revoked_at = Some(now);
-                    }
-                    Ok(Ok(key))
-                })
-            })
-            .await??;
-        self.catch_up().await?;
-        Ok(revoked)
     }
 
     /// Makes what was stored known here. An error now would lose a secret for good, so that a
@@ -465,30 +329,6 @@ impl Identity {
         known.tell(ignored);
         Ok(())
     }
-
-    fn draw_key(
-        &self,
-        name: &str,
-        scopes: ScopeSet,
-        expires_at: Option<Timestamp>,
-        owner_id: Option<String>,
-    ) -> Result<NewKey, IdentityError> {
-        let key = ApiKey {
-            id: KeyId::random()?,
-            name: name.to_owned(),
-            scopes,
-            created_at: self.clock.now(),
-            expires_at,
-            revoked_at: None,
-            owner_id,
-            replaced_by: None,
-            last_used_at: None,
-        };
-        Ok(NewKey {
-            key,
-            secret: Secret::random()?,
-        })
-    }
 }
 
 impl Known {
@@ -514,37 +354,4 @@ fn later(time: Timestamp, by: Duration) -> Timestamp {
 /// Tells one stored password from another without telling what it is.
 fn password_mark(hash: Option<&str>) -> u64 {
     hash.map_or(0, |hash| Digest::of(hash.as_bytes()).prefix())
-}
-
-async fn add(
-    transaction: &DatabaseTransaction,
-    key: &ApiKey,
-    digest: &Digest,
-    now: Timestamp,
-) -> Result<(), DbErr> {
-    store::keys::insert_key(transaction, key, digest).await?;
-    store::record_change(transaction, Kind::Key, key.id.as_str(), now).await
-}
-
-/// The key that `id_or_name` means. An id goes before a name; of names, keys not yet revoked go
-/// before revoked ones.
-async fn find_key(
-    transaction: &DatabaseTransaction,
-    id_or_name: &str,
-) -> Result<Result<ApiKey, IdentityError>, DbErr> {
-    if let Ok(id) = id_or_name.parse::<KeyId>()
-        && let Some(key) = store::keys::key_by_id(transaction, &id).await?
-    {
-        return Ok(Ok(key));
-    }
-    let mut keys =
-        store::keys::keys_by_name(transaction, id_or_name, false, AMBIGUOUS_SHOWN_MAX).await?;
-    if keys.len() > 1 {
-        let ids = keys.into_iter().map(|key| key.id).collect();
-        return Ok(Err(IdentityError::KeyAmbiguous(ids)));
-    }
-    if keys.is_empty() {
-        keys = store::keys::keys_by_name(transaction, id_or_name, true, 1).await?;
-    }
-    Ok(keys.pop().ok_or(IdentityError::KeyNotFound))
 }

@@ -35,6 +35,15 @@ impl LoginMethod {
     }
 }
 
+/// Whose password was shown.
+struct Checked {
+    user: User,
+    /// Its hash when it was checked.
+    had: Option<String>,
+    /// A better one, to be stored in its place.
+    rehashed: Option<String>,
+}
+
 impl Identity {
     /// Checks a name and a password, and records the login or the refusal.
     ///
@@ -62,6 +71,41 @@ impl Identity {
         password: &str,
         method: LoginMethod,
     ) -> Result<(User, u64), IdentityError> {
+        let denied = Event::denied(Action::Login, None).with(method.as_str());
+        let Checked {
+            user,
+            had,
+            rehashed,
+        } = self.check(actor, username, password, denied).await?;
+        let mark = password_mark(rehashed.as_deref().or(had.as_deref()));
+        let user = self.record_login(actor, user, method, had, rehashed);
+        let user = user.await?.ok_or(IdentityError::InvalidCredentials)?;
+        Ok((user, mark))
+    }
+
+    /// Whether a user who is logged in knows his password. As bounded as a login; only the refusal
+    /// is recorded.
+    ///
+    /// # Errors
+    /// As of [`Self::log_in`].
+    pub(crate) async fn check_password(
+        &self,
+        actor: &Actor,
+        user: &User,
+        password: &str,
+    ) -> Result<(), IdentityError> {
+        let denied = Event::denied(Action::UserPassword, Some(format!("user:{}", user.id)));
+        let checked = self.check(actor, &user.username, password, denied);
+        checked.await.map(|_| ())
+    }
+
+    async fn check(
+        &self,
+        actor: &Actor,
+        username: &str,
+        password: &str,
+        denied: Event,
+    ) -> Result<Checked, IdentityError> {
         let address = actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let admission = self.throttle.admit(address, username, self.clock.now())?;
         if !admission.delay.is_zero() {
@@ -84,21 +128,19 @@ impl Identity {
         let now = self.clock.now();
         let Some(user) = user.filter(|_| verified.matches) else {
             self.throttle.failed(address, username, now);
-            self.record_denied(actor, method).await?;
+            self.record_denied(actor, denied).await?;
             return Err(IdentityError::InvalidCredentials);
         };
-        let mark = password_mark(verified.rehashed.as_deref().or(had.as_deref()));
-        let user = self
-            .record_login(actor, user, method, had, verified.rehashed)
-            .await?;
         self.throttle.succeeded(address, username, now);
-        let user = user.ok_or(IdentityError::InvalidCredentials)?;
-        Ok((user, mark))
+        Ok(Checked {
+            user,
+            had,
+            rehashed: verified.rehashed,
+        })
     }
 
-    async fn record_denied(&self, actor: &Actor, method: LoginMethod) -> Result<(), IdentityError> {
+    async fn record_denied(&self, actor: &Actor, denied: Event) -> Result<(), IdentityError> {
         let (actor, now) = (actor.clone(), self.clock.now());
-        let denied = Event::denied(Action::Login, None).with(method.as_str());
         let record = self.db.write(move |transaction| {
             Box::pin(async move { store::audit::record(transaction, &actor, denied, now).await })
         });

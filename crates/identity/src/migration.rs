@@ -114,6 +114,7 @@ impl MigrationTrait for Users {
             ("identity_audit", &["actor", "id"]),
             ("identity_audit", &["action", "id"]),
             ("identity_api_keys", &["owner_id"]),
+            ("identity_api_keys", &["created_at", "id"]),
         ] {
             let mut index = Index::create();
             index.name(format!("{table}_by_{}", columns.join("_")));

@@ -4,11 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use auspex_kernel::{Scope, ScopeSet};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 macro_rules! roles {
     ($($variant:ident = $text:literal, $doc:literal;)*) => {
         /// What a user is to this installation.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "kebab-case")]
         pub enum Role { $(#[doc = $doc] $variant),* }
 
         impl Role {
@@ -139,6 +142,7 @@ mod tests {
     fn roles_survive_text_and_bundle_scopes() {
         for role in Role::ALL {
             assert_eq!(role.as_str().parse::<Role>().unwrap(), *role);
+            assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
         }
         let both = RoleSet::from_stored("viewer moon-walker service");
         assert_eq!(both.to_string(), "service viewer");

@@ -1,8 +1,16 @@
 //! Users: people, and programs that log in like people.
 
-use auspex_kernel::Timestamp;
+use auspex_kernel::fields::{self, Wrong};
+use auspex_kernel::{FieldError, FieldErrors, Timestamp};
+use serde_json::Value;
 
-use crate::role::RoleSet;
+use crate::error::IdentityError;
+use crate::password::Password;
+use crate::role::{Role, RoleSet};
+
+const NAME_CHARS_MAX: usize = 200;
+const USERNAME_CHARS_MAX: usize = 254;
+const AGE_MAX: i64 = 150;
 
 /// A user. His password's hash stays in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,4 +41,202 @@ pub struct User {
     pub version: i64,
     /// Whether he can log in by password.
     pub has_password: bool,
+}
+
+/// One successful login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// In the order of time.
+    pub id: String,
+    /// When.
+    pub at: Timestamp,
+    /// `password`, `basic` or `page`.
+    pub method: String,
+    /// Where from: the /24 of an IPv4 address, the /48 of an IPv6 one; empty where not known.
+    pub address: String,
+}
+
+/// Which users a list shows: those that meet every condition there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    /// With this e-mail address, in either case.
+    pub email: Option<String>,
+    /// With this name to log in, in either case.
+    pub username: Option<String>,
+    /// With this role, and perhaps others.
+    pub role: Option<Role>,
+    /// Disabled, or not.
+    pub disabled: Option<bool>,
+}
+
+/// Any text: [`wrong_password`] says what may be chosen.
+pub(crate) fn read_password(value: &Value) -> Result<String, Wrong> {
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or("must be text".into())
+}
+
+/// What keeps a text from being the password of the user of this name.
+pub(crate) fn wrong_password(password: &str, username: &str) -> Option<FieldError> {
+    let password = Password::presented(password.to_owned());
+    password.check_choice(username).err()
+}
+
+/// A user to be added.
+#[derive(Clone, Default)]
+pub struct NewUser {
+    /// What people call him.
+    pub name: String,
+    /// Where he is reached.
+    pub email: String,
+    /// What he logs in with; the e-mail address where left out.
+    pub username: Option<String>,
+    /// In years.
+    pub age: Option<i32>,
+    /// What he is to this installation.
+    pub roles: RoleSet,
+    /// Without one he cannot log in by password.
+    pub password: Option<String>,
+}
+
+/// What is to become of a user; `None` leaves as it is.
+#[derive(Clone, Default)]
+pub struct UserChange {
+    /// What people call him.
+    pub name: Option<String>,
+    /// Where he is reached.
+    pub email: Option<String>,
+    /// What he logs in with.
+    pub username: Option<String>,
+    /// In years, or no longer told.
+    pub age: Option<Option<i32>>,
+    /// All of his roles.
+    pub roles: Option<RoleSet>,
+    /// Whether he is kept out.
+    pub disabled: Option<bool>,
+    /// His password, or that he has none.
+    pub password: Option<Option<String>>,
+}
+
+/// A state in which a user must be for a change to be made; see [`User::version`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Whichever.
+    #[default]
+    Any,
+    /// One of these.
+    Versions(Vec<i64>),
+}
+
+impl Expected {
+    pub(crate) fn allows(&self, user: &User) -> bool {
+        match self {
+            Expected::Any => true,
+            Expected::Versions(versions) => versions.contains(&user.version),
+        }
+    }
+}
+
+/// What people call somebody.
+pub(crate) fn read_name(value: &Value) -> Result<String, Wrong> {
+    fields::text(1..=NAME_CHARS_MAX)(value)
+}
+
+/// An address with one `@` and a dot in what follows it.
+pub(crate) fn read_email(value: &Value) -> Result<String, Wrong> {
+    let email = fields::email(value)?;
+    let has_domain =
+        |host: &str| host.split('.').count() > 1 && host.split('.').all(|l| !l.is_empty());
+    match email.split_once('@') {
+        Some((_, host)) if !host.contains('@') && has_domain(host) => Ok(email),
+        _ => Err("must be an e-mail address, such as name@example.org".into()),
+    }
+}
+
+/// Basic authentication ends a name at its first colon (RFC 7617 §2).
+pub(crate) fn read_username(value: &Value) -> Result<String, Wrong> {
+    let wrong = "must be text of 1 to 254 printable characters without a colon, not blank";
+    let name = fields::text(1..=USERNAME_CHARS_MAX)(value).ok();
+    name.filter(|name| !name.contains(':')).ok_or(wrong.into())
+}
+
+/// Years.
+pub(crate) fn read_age(value: &Value) -> Result<i32, Wrong> {
+    let age = value.as_i64().filter(|age| (1..=AGE_MAX).contains(age));
+    age.and_then(|age| i32::try_from(age).ok())
+        .ok_or_else(|| format!("must be a positive integer of at most {AGE_MAX}").into())
+}
+
+/// A list of roles without repetition.
+pub(crate) fn read_roles(value: &Value) -> Result<RoleSet, Wrong> {
+    let role = |value: &Value| value.as_str()?.parse::<Role>().ok();
+    let roles: Option<Vec<Role>> = value
+        .as_array()
+        .and_then(|roles| roles.iter().map(role).collect());
+    let set = roles
+        .as_ref()
+        .map(|roles| roles.iter().copied().collect::<RoleSet>());
+    match (roles, set) {
+        (Some(roles), Some(set)) if set.iter().count() == roles.len() => Ok(set),
+        _ => {
+            let known: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
+            Err(format!(
+                "must be a list of different roles; known roles: {}",
+                known.join(", ")
+            )
+            .into())
+        }
+    }
+}
+
+impl UserChange {
+    /// What is wrong with it, whoever asks for it.
+    pub(crate) fn check(&self) -> Result<(), IdentityError> {
+        let mut wrong = FieldErrors::default();
+        let mut text =
+            |field, value: &Option<String>, read: fn(&Value) -> Result<String, Wrong>| {
+                if let Some(Err(message)) = value.as_deref().map(|text| read(&text.into())) {
+                    wrong.add(field, message);
+                }
+            };
+        text("name", &self.name, read_name);
+        text("email", &self.email, read_email);
+        text("username", &self.username, read_username);
+        if let Some(Some(Err(message))) = self.age.map(|age| age.map(|age| read_age(&age.into()))) {
+            wrong.add("age", message);
+        }
+        match wrong.into_list("(body)") {
+            wrong if wrong.is_empty() => Ok(()),
+            wrong => Err(IdentityError::Invalid(wrong)),
+        }
+    }
+
+    /// The user as he is to be; the same where nothing changes.
+    pub(crate) fn applied_to(&self, before: &User, has_new_password: bool, now: Timestamp) -> User {
+        let mut after = before.clone();
+        let take = |new: &Option<String>, old: &mut String| {
+            if let Some(new) = new {
+                old.clone_from(new);
+            }
+        };
+        take(&self.name, &mut after.name);
+        take(&self.email, &mut after.email);
+        take(&self.username, &mut after.username);
+        after.age = self.age.unwrap_or(after.age);
+        after.roles = self.roles.unwrap_or(after.roles);
+        after.disabled_at = match self.disabled {
+            Some(true) => before.disabled_at.or(Some(now)),
+            Some(false) => None,
+            None => before.disabled_at,
+        };
+        if let Some(password) = &self.password {
+            after.has_password = password.is_some();
+        }
+        if after != *before || has_new_password {
+            after.updated_at = now;
+            after.version += 1;
+        }
+        after
+    }
 }

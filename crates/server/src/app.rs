@@ -8,7 +8,7 @@ use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
 use auspex_kernel::quota::SlidingWindow;
-use auspex_kernel::{Authenticate, Clock, CursorKey};
+use auspex_kernel::{Clock, CursorKey};
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -36,6 +36,9 @@ use crate::traces::Traces;
         (name = "predictions", description = "Ask a model"),
         (name = "models", description = "What is loaded"),
         (name = "authentication", description = "From a name and a password to tokens"),
+        (name = "users", description = "Who there is, and who one is oneself"),
+        (name = "api-keys", description = "Credentials of programs"),
+        (name = "audit", description = "Who did what"),
         (name = "system", description = "How the server is"),
     )
 )]

@@ -1,11 +1,14 @@
 //! The audit record.
 
 use auspex_kernel::Timestamp;
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, Set};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
+    QueryFilter, Set,
+};
 
 use super::entity::audit;
-use super::new_id;
-use crate::audit::{Actor, Event, address_prefix};
+use super::{Found, Slice, new_id};
+use crate::audit::{Actor, AuditFilter, AuditLine, Event, address_prefix};
 
 /// Adds a line.
 pub(crate) async fn record(
@@ -29,4 +32,38 @@ pub(crate) async fn record(
         .exec_without_returning(transaction)
         .await
         .map(|_| ())
+}
+
+/// Lines, newest first.
+pub(crate) async fn page(
+    connection: &impl ConnectionTrait,
+    filter: AuditFilter,
+    slice: Slice,
+) -> Result<Found<AuditLine>, DbErr> {
+    let action = filter.action.map(|action| action.as_str().to_owned());
+    let outcome = filter.outcome.map(|outcome| outcome.as_str().to_owned());
+    let mut wanted = Condition::all();
+    for (column, value) in [
+        (audit::Column::Actor, filter.actor),
+        (audit::Column::Action, action),
+        (audit::Column::Target, filter.target),
+        (audit::Column::Outcome, outcome),
+    ] {
+        wanted = wanted.add_option(value.map(|value| column.eq(value)));
+    }
+    let query = audit::Entity::find().filter(wanted);
+    let by_id = slice.by_id(connection, query, audit::Column::Id, Order::Desc);
+    let (rows, total) = by_id.await?;
+    let line = |row: audit::Model| AuditLine {
+        id: row.id,
+        at: row.at,
+        actor: row.actor,
+        action: row.action,
+        target: row.target,
+        outcome: row.outcome,
+        detail: row.detail,
+        address: row.address,
+        request_id: row.request_id,
+    };
+    Ok((rows.into_iter().map(line).collect(), total))
 }

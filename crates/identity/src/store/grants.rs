@@ -78,7 +78,18 @@ pub(crate) async fn revoke_of_user(
     user_id: &str,
     now: Timestamp,
 ) -> Result<usize, DbErr> {
-    revoke_those(transaction, grants::Column::UserId, user_id, now).await
+    revoke_those(transaction, grants::Column::UserId, user_id, None, now).await
+}
+
+/// Ends every grant of a user but the one he is using. How many there were.
+pub(crate) async fn revoke_others_of_user(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+    kept: &str,
+    now: Timestamp,
+) -> Result<usize, DbErr> {
+    let of_user = grants::Column::UserId;
+    revoke_those(transaction, of_user, user_id, Some(kept), now).await
 }
 
 /// Ends every grant that a client was given. How many there were.
@@ -87,16 +98,17 @@ pub(crate) async fn revoke_of_client(
     client_id: &str,
     now: Timestamp,
 ) -> Result<usize, DbErr> {
-    revoke_those(transaction, grants::Column::ClientId, client_id, now).await
+    revoke_those(transaction, grants::Column::ClientId, client_id, None, now).await
 }
 
 async fn revoke_those(
     transaction: &DatabaseTransaction,
     column: grants::Column,
     value: &str,
+    kept: Option<&str>,
     now: Timestamp,
 ) -> Result<usize, DbErr> {
-    let ids: Vec<String> = grants::Entity::find()
+    let mut ids: Vec<String> = grants::Entity::find()
         .select_only()
         .column(grants::Column::Id)
         .filter(column.eq(value))
@@ -105,6 +117,7 @@ async fn revoke_those(
         .into_tuple()
         .all(transaction)
         .await?;
+    ids.retain(|id| Some(id.as_str()) != kept);
     for id in &ids {
         revoke(transaction, id, now).await?;
     }

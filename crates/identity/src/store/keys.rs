@@ -4,10 +4,12 @@ use auspex_kernel::Timestamp;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr,
-    DerivePartialModel, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SelectExt, Set,
+    DerivePartialModel, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    SelectExt, Set,
 };
 
 use super::entity::api_keys;
+use super::{Found, Slice};
 use crate::api_key::{ApiKey, Digest, KeyId, read_scopes};
 
 /// A row without its hash.
@@ -135,6 +137,77 @@ async fn find(
         .all(connection)
         .await?;
     Ok(rows.into_iter().map(ApiKey::from).collect())
+}
+
+/// Whose keys.
+pub(crate) enum Owners {
+    User(String),
+    Nobody,
+}
+
+/// Where a key stands in the list: ids are drawn by chance, so they alone say nothing of its order.
+pub(crate) fn place(key: &ApiKey) -> String {
+    format!("{}.{}", key.created_at.0, key.id)
+}
+
+/// Keys that meet every condition on their owner, newest first.
+pub(crate) async fn page(
+    connection: &impl ConnectionTrait,
+    owners: Vec<Owners>,
+    slice: Slice,
+) -> Result<Found<ApiKey>, DbErr> {
+    let (created_at, id) = (api_keys::Column::CreatedAt, api_keys::Column::Id);
+    let mut query = api_keys::Entity::find();
+    for owner in owners {
+        let owner_id = api_keys::Column::OwnerId;
+        query = query.filter(match owner {
+            Owners::User(id) => owner_id.eq(id),
+            Owners::Nobody => owner_id.is_null(),
+        });
+    }
+    let mut total = 0;
+    let count = match slice {
+        Slice::Seek { after, count } => {
+            let after = after.as_deref().and_then(|place| place.split_once('.'));
+            if let Some((time, after)) = after {
+                let time: i64 = time
+                    .parse()
+                    .map_err(|_| DbErr::Custom("a place in the list of keys".into()))?;
+                let last = Expr::tuple([Expr::value(time), Expr::value(after)]);
+                query = query.filter(Expr::tuple([Expr::col(created_at), Expr::col(id)]).lt(last));
+            }
+            count
+        }
+        Slice::Skip { offset, count } => {
+            total = query.clone().count(connection).await?;
+            query = query.offset(offset);
+            count
+        }
+    };
+    let rows = query
+        .order_by_desc(created_at)
+        .order_by_desc(id)
+        .limit(count)
+        .into_partial_model::<KeyRow>()
+        .all(connection)
+        .await?;
+    Ok((rows.into_iter().map(ApiKey::from).collect(), total))
+}
+
+/// Names a key's successor, and lets it end at `until`.
+pub(crate) async fn set_replaced(
+    transaction: &DatabaseTransaction,
+    id: &KeyId,
+    successor: &KeyId,
+    until: Timestamp,
+) -> Result<(), DbErr> {
+    let row = api_keys::ActiveModel {
+        id: Set(id.as_str().to_owned()),
+        replaced_by: Set(Some(successor.as_str().to_owned())),
+        expires_at: Set(Some(until)),
+        ..Default::default()
+    };
+    row.update_without_returning(transaction).await.map(|_| ())
 }
 
 /// Marks a key as revoked.

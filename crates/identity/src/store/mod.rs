@@ -7,11 +7,15 @@ pub(crate) mod ended;
 mod entity;
 pub(crate) mod grants;
 pub(crate) mod keys;
+pub(crate) mod logins;
 pub(crate) mod signing_keys;
+mod slice;
+pub(crate) mod user_rows;
 pub(crate) mod users;
 
 pub(crate) use changes::{Kind, lock, record_change};
 pub(crate) use keys::LiveKey;
+pub(crate) use slice::{Found, Slice};
 
 use auspex_kernel::{Timestamp, id};
 use sea_orm::DbErr;

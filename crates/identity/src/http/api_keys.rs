@@ -1,0 +1,333 @@
+//! API keys.
+
+use std::time::Duration;
+
+use auspex_kernel::fields::{self, Fields};
+use auspex_kernel::idempotency::{Answer, Idempotency, IdempotencyParams, Keyed};
+use auspex_kernel::page::{PageParams, PageQuery, Pagination};
+use auspex_kernel::{ApiError, CursorKey, Scope, Timestamp, body, id};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, OriginalUri, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::By;
+use super::errors::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
+use super::users::Id;
+use super::{Handle, list};
+use crate::api_key::{ApiKey, KeyId, NewKey};
+use crate::error::IdentityError;
+use crate::store::keys::place;
+
+const TAG: &str = "api-keys";
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NAME_CHARS_MAX: usize = 100;
+const OVERLAP_S_MAX: i64 = 604_800;
+const OVERLAP_S_USUAL: i64 = 86_400;
+
+pub(super) fn routes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(list_api_keys, create_api_key))
+        .routes(routes!(get_api_key, revoke_api_key))
+        .routes(routes!(rotate_api_key))
+}
+
+/// An API key; never the key itself.
+#[derive(Serialize, ToSchema)]
+struct ApiKeyView {
+    #[schema(example = "7K3QX0M8E2V5T1RD")]
+    id: String,
+    name: String,
+    scopes: Vec<&'static str>,
+    #[schema(pattern = "^(active|expired|revoked)$")]
+    state: &'static str,
+    /// The user it belongs to, whose rights bound it.
+    owner_id: Option<String>,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    #[schema(format = DateTime)]
+    revoked_at: Option<String>,
+    /// Exact for this server, to about a minute for others.
+    #[schema(format = DateTime)]
+    last_used_at: Option<String>,
+    /// Id of the key that takes its place.
+    replaced_by: Option<String>,
+}
+
+impl ApiKeyView {
+    fn new(key: ApiKey, now: Timestamp) -> Self {
+        Self {
+            state: key.state(now).as_str(),
+            id: key.id.to_string(),
+            name: key.name,
+            scopes: key.scopes.iter().map(Scope::as_str).collect(),
+            owner_id: key.owner_id,
+            created_at: key.created_at.to_rfc3339(),
+            expires_at: key.expires_at.map(Timestamp::to_rfc3339),
+            revoked_at: key.revoked_at.map(Timestamp::to_rfc3339),
+            last_used_at: key.last_used_at.map(Timestamp::to_rfc3339),
+            replaced_by: key.replaced_by.map(|id| id.to_string()),
+        }
+    }
+}
+
+/// A key just made.
+#[derive(Serialize, ToSchema)]
+struct NewApiKeyView {
+    /// The key itself. It is shown this once and cannot be had again.
+    #[schema(pattern = "^ax_[0-9A-Za-z]{36}$")]
+    key: String,
+    #[serde(flatten)]
+    about: ApiKeyView,
+}
+
+/// One page of keys.
+#[derive(Serialize, ToSchema)]
+struct ApiKeyList {
+    data: Vec<ApiKeyView>,
+    pagination: Pagination,
+}
+
+/// A key to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ApiKeyCreate)]
+#[expect(dead_code, reason = "only its description is used")]
+struct CreateBody {
+    /// What it is for
+    #[schema(min_length = 1, max_length = 100, example = "nightly batch")]
+    name: String,
+    /// What it may do; no more than who makes it
+    #[schema(schema_with = scopes_schema)]
+    scopes: Vec<String>,
+    /// When it ends; never where left out
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// How a key is to be replaced.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ApiKeyRotate)]
+#[expect(dead_code, reason = "only its description is used")]
+struct RotateBody {
+    /// Seconds for which the old key works on
+    #[schema(minimum = 0, maximum = 604800, default = 86400)]
+    overlap_s: Option<i64>,
+}
+
+fn scopes_schema() -> Schema {
+    let names = Scope::ALL.iter().map(|scope| scope.as_str());
+    let scope = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(names));
+    let scopes = ArrayBuilder::new().items(scope).min_items(Some(1));
+    scopes.build().into()
+}
+
+/// Which keys to list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+struct FilterParams {
+    /// Those of this user
+    #[param(required = false, min_length = 1, max_length = 256)]
+    owner_id: String,
+}
+
+/// Make an API key
+///
+/// The answer holds the key, which cannot be had again: a repetition with the same
+/// `Idempotency-Key` is 409. It belongs to the user who makes it, if it is one.
+#[utoipa::path(
+    post, path = "/api-keys", tag = TAG,
+    params(IdempotencyParams),
+    request_body(content = CreateBody),
+    responses((status = 201, description = "Made; `Location` says where it is", body = NewApiKeyView), CreateErrors),
+    security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
+)]
+async fn create_api_key(
+    State(identity): State<Handle>,
+    Extension(idempotency): Extension<Idempotency>,
+    by: By,
+    method: Method,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = body::read_json(&headers, body).await?;
+    let mut fields = Fields::parse(&body)?;
+    let name = fields.required("name", fields::text(1..=NAME_CHARS_MAX));
+    let scopes = fields.required("scopes", fields::scopes);
+    let expires_at = fields.optional("expires_at", fields::timestamp);
+    if scopes.is_some_and(|scopes| scopes.is_empty()) {
+        fields.refuse("scopes", "must hold at least one");
+    }
+    if expires_at.is_some_and(|at| at <= identity.clock.now()) {
+        fields.refuse("expires_at", "must lie in the future");
+    }
+    fields.finish()?;
+    let (name, scopes) = (name.unwrap_or_default(), scopes.unwrap_or_default());
+    let request = Keyed {
+        caller: &by.caller.subject,
+        method: &method,
+        path: uri.path(),
+        headers: &headers,
+        body: &body,
+    };
+    let actor = by.actor;
+    let work = async move {
+        let new = identity.create_key(&actor, &name, scopes, expires_at);
+        Ok(made(new.await?, identity.clock.now()))
+    };
+    idempotency.once(request, Answer::Secret, work).await
+}
+
+/// List the API keys
+///
+/// With `users:write` everybody's, otherwise those of the caller's user, or those that belong to
+/// nobody if there is no user behind the caller.
+#[utoipa::path(
+    get, path = "/api-keys", tag = TAG,
+    params(PageParams, FilterParams),
+    responses((status = 200, description = "One page of keys, newest first", body = ApiKeyList), ListErrors),
+    security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
+)]
+async fn list_api_keys(
+    State(identity): State<Handle>,
+    Extension(cursors): Extension<CursorKey>,
+    by: By,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let query = PageQuery::parse(&cursors, "/v1/api-keys", query.as_deref(), &["owner_id"])?;
+    let owner = query.filter("owner_id");
+    // What cannot be an id is nobody's.
+    let owner = owner.map(|text| id::parse_id(text).unwrap_or_default());
+    let slice = list::slice(&query);
+    let found = identity.page_of_keys(&by.actor, owner, slice).await?;
+    let now = identity.clock.now();
+    let view = |key| ApiKeyView::new(key, now);
+    let (data, pagination) = list::page(&query, found, place, view);
+    let links = pagination.link_header();
+    Ok(list::answer(
+        &headers,
+        links,
+        &ApiKeyList { data, pagination },
+    ))
+}
+
+/// Show an API key
+#[utoipa::path(
+    get, path = "/api-keys/{id}", tag = TAG,
+    params(("id" = String, Path, description = "Id of the key")),
+    responses((status = 200, description = "The key, without the key itself", body = ApiKeyView), ReadErrors),
+    security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
+)]
+async fn get_api_key(
+    State(identity): State<Handle>,
+    by: By,
+    id: Id,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let key = identity.get_key(&by.actor, &key_id(id)?).await?;
+    let view = ApiKeyView::new(key, identity.clock.now());
+    Ok(auspex_kernel::etag::cacheable(&headers, list::JSON, &view))
+}
+
+/// Revoke an API key
+///
+/// It is refused at once by this server, and within a second by others. To revoke it again is no
+/// error.
+#[utoipa::path(
+    delete, path = "/api-keys/{id}", tag = TAG,
+    params(("id" = String, Path, description = "Id of the key")),
+    responses((status = 204, description = "Revoked"), ChangeErrors),
+    security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
+)]
+async fn revoke_api_key(
+    State(identity): State<Handle>,
+    by: By,
+    id: Id,
+) -> Result<StatusCode, ApiError> {
+    // By its id alone: a name that looks like one is not meant.
+    let key = identity.get_key(&by.actor, &key_id(id)?).await?;
+    identity.revoke_key(&by.actor, key.id.as_str()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Replace an API key
+///
+/// The new key may do the same and ends at the same time; the answer holds it, and it cannot be had
+/// again. The old one works on for `overlap_s` seconds at most.
+#[utoipa::path(
+    post, path = "/api-keys/{id}/rotations", tag = TAG,
+    params(("id" = String, Path, description = "Id of the key to be replaced"), IdempotencyParams),
+    request_body(content = Option<RotateBody>),
+    responses((status = 201, description = "Replaced; `Location` says where the new one is", body = NewApiKeyView), CreateErrors),
+    security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
+)]
+async fn rotate_api_key(
+    State(identity): State<Handle>,
+    Extension(idempotency): Extension<Idempotency>,
+    by: By,
+    method: Method,
+    OriginalUri(uri): OriginalUri,
+    id: Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = body::read_json(&headers, body).await?;
+    let overlap_s = match body.trim_ascii() {
+        b"" | b"null" => None,
+        given => {
+            let mut fields = Fields::parse(given)?;
+            let overlap_s = fields.optional("overlap_s", fields::integer(0..=OVERLAP_S_MAX));
+            fields.finish()?;
+            overlap_s
+        }
+    };
+    let overlap = Duration::from_secs(overlap_s.unwrap_or(OVERLAP_S_USUAL).unsigned_abs());
+    let id = key_id(id)?;
+    let request = Keyed {
+        caller: &by.caller.subject,
+        method: &method,
+        path: uri.path(),
+        headers: &headers,
+        body: &body,
+    };
+    let actor = by.actor;
+    let work = async move {
+        let key = identity.get_key(&actor, &id).await?;
+        let new = identity.rotate_key(&actor, key.id.as_str(), overlap);
+        Ok(made(new.await?, identity.clock.now()))
+    };
+    idempotency.once(request, Answer::Secret, work).await
+}
+
+fn key_id(id: Id) -> Result<KeyId, IdentityError> {
+    let text = id.map(|path| path.0).unwrap_or_default();
+    text.parse().map_err(|_| IdentityError::KeyNotFound)
+}
+
+fn made(new: NewKey, now: Timestamp) -> Response {
+    let location = format!("/v1/api-keys/{}", new.key.id);
+    let view = NewApiKeyView {
+        key: new.secret.expose().to_owned(),
+        about: ApiKeyView::new(new.key, now),
+    };
+    let location = HeaderValue::try_from(location).expect("ASCII");
+    let headers = [
+        (header::LOCATION, location),
+        (header::CACHE_CONTROL, NO_STORE),
+    ];
+    (StatusCode::CREATED, headers, Json(view)).into_response()
+}

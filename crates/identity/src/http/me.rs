@@ -1,0 +1,164 @@
+//! The caller himself.
+
+use auspex_kernel::etag::cacheable;
+use auspex_kernel::fields::Fields;
+use auspex_kernel::page::{PageParams, PageQuery};
+use auspex_kernel::{ApiError, CursorKey, Scope, Timestamp, body};
+use axum::body::Body;
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::By;
+use super::errors::{ChangeErrors, ListErrors, ReadErrors};
+use super::list::JSON;
+use super::users::LoginList;
+use super::{Handle, users};
+use crate::error::IdentityError;
+use crate::role::Role;
+use crate::user;
+
+const TAG: &str = "users";
+
+/// Operations that exist under `/v1` and without.
+pub(super) fn routes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new().routes(routes!(get_me))
+}
+
+pub(super) fn more_routes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(replace_my_password))
+        .routes(routes!(list_my_logins))
+}
+
+/// Who calls, and what he may do. What is said of users is null for a key that belongs to none.
+#[derive(Serialize, ToSchema)]
+struct MeView {
+    /// As in the audit record: `user:ID`, `key:ID` or `client:ID`.
+    #[schema(example = "user:01JD3V9K2Q4W7M5X")]
+    subject: String,
+    /// What the credential allows.
+    scopes: Vec<&'static str>,
+    /// When the credential ends.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    /// Of the user.
+    id: Option<String>,
+    name: Option<String>,
+    email: Option<String>,
+    /// What he logs in with, in either case.
+    username: Option<String>,
+    age: Option<i32>,
+    roles: Option<Vec<Role>>,
+    /// Whether he can log in by password.
+    has_password: Option<bool>,
+    #[schema(format = DateTime)]
+    created_at: Option<String>,
+    #[schema(format = DateTime)]
+    updated_at: Option<String>,
+    #[schema(format = DateTime)]
+    last_login_at: Option<String>,
+    /// Successful logins so far.
+    login_count: Option<i64>,
+}
+
+/// The password that one has, and the one to have.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PasswordChange)]
+#[expect(dead_code, reason = "only its description is used")]
+struct PasswordBody {
+    #[schema(format = Password, max_length = 1024)]
+    current_password: String,
+    /// 8 to 1024 bytes
+    #[schema(format = Password, min_length = 8, max_length = 1024)]
+    new_password: String,
+}
+
+/// Show who calls
+#[utoipa::path(
+    get, path = "/me", tag = TAG,
+    responses((status = 200, description = "The caller", body = MeView), ReadErrors),
+    security(("api_key" = []), ("bearer" = []))
+)]
+async fn get_me(
+    State(identity): State<Handle>,
+    by: By,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let user = match &by.caller.user_id {
+        Some(id) => Some(identity.get_user(id).await?),
+        None => None,
+    };
+    let of = user.as_ref();
+    let view = MeView {
+        subject: by.caller.subject.clone(),
+        scopes: by.caller.scopes.iter().map(Scope::as_str).collect(),
+        expires_at: by.caller.expires_at.map(Timestamp::to_rfc3339),
+        id: of.map(|user| user.id.clone()),
+        name: of.map(|user| user.name.clone()),
+        email: of.map(|user| user.email.clone()),
+        username: of.map(|user| user.username.clone()),
+        age: of.and_then(|user| user.age),
+        roles: of.map(|user| user.roles.iter().collect()),
+        has_password: of.map(|user| user.has_password),
+        created_at: of.map(|user| user.created_at.to_rfc3339()),
+        updated_at: of.map(|user| user.updated_at.to_rfc3339()),
+        last_login_at: of.and_then(|user| user.last_login_at.map(Timestamp::to_rfc3339)),
+        login_count: of.map(|user| user.login_count),
+    };
+    Ok(cacheable(&headers, JSON, &view))
+}
+
+/// Change one's password
+///
+/// For users who have one. Every other session of the user ends; his API keys stay.
+#[utoipa::path(
+    put, path = "/me/password", tag = TAG,
+    request_body(content = PasswordBody),
+    responses((status = 204, description = "Changed"), ChangeErrors),
+    security(("api_key" = []), ("bearer" = []))
+)]
+async fn replace_my_password(
+    State(identity): State<Handle>,
+    by: By,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let mut body = Fields::parse(&body::read_json(&headers, body).await?)?;
+    let current = body.required("current_password", user::read_password);
+    let new = body.required("new_password", user::read_password);
+    let wrong = new.as_deref().and_then(|new| user::wrong_password(new, ""));
+    if let Some(wrong) = wrong {
+        body.refuse("new_password", wrong.message);
+    }
+    body.finish()?;
+    let (current, new) = (current.unwrap_or_default(), new.unwrap_or_default());
+    let session = by.caller.session_id.clone();
+    let changed = identity.change_own_password(&by.actor, session, &current, new);
+    changed.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// List one's logins
+#[utoipa::path(
+    get, path = "/me/logins", tag = TAG,
+    params(PageParams),
+    responses((status = 200, description = "One page of logins, newest first", body = LoginList), ListErrors),
+    security(("api_key" = []), ("bearer" = []))
+)]
+async fn list_my_logins(
+    State(identity): State<Handle>,
+    Extension(cursors): Extension<CursorKey>,
+    by: By,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let id = by.caller.user_id.as_deref().ok_or(IdentityError::NoUser)?;
+    let query = PageQuery::parse(&cursors, "/v1/me/logins", query.as_deref(), &[])?;
+    users::logins(&identity, id, &query, &headers).await
+}

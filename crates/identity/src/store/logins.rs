@@ -1,0 +1,25 @@
+//! The history of logins.
+
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter};
+
+use super::entity::logins;
+use super::{Found, Slice};
+use crate::user::Login;
+
+/// The logins of a user, newest first.
+pub(crate) async fn list(
+    connection: &impl ConnectionTrait,
+    user_id: String,
+    slice: Slice,
+) -> Result<Found<Login>, DbErr> {
+    let of_user = logins::Entity::find().filter(logins::Column::UserId.eq(user_id));
+    let by_id = slice.by_id(connection, of_user, logins::Column::Id, Order::Desc);
+    let (rows, total) = by_id.await?;
+    let login = |row: logins::Model| Login {
+        id: row.id,
+        at: row.at,
+        method: row.method,
+        address: row.address,
+    };
+    Ok((rows.into_iter().map(login).collect(), total))
+}

@@ -1,0 +1,163 @@
+//! Users as they are added, changed, removed and listed.
+
+use auspex_kernel::Timestamp;
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
+    QueryFilter, SelectExt as _, Set,
+};
+
+use super::entity::{api_keys, codes, consents, logins, sessions, users};
+use super::{Found, Kind, Slice, keys, record_change};
+use crate::role::Role;
+use crate::user::{User, UserFilter};
+
+/// Adds a user. Another's e-mail or name, in either case, is a violation of a unique index.
+pub(crate) async fn insert(
+    transaction: &DatabaseTransaction,
+    user: &User,
+    password_hash: Option<String>,
+) -> Result<(), DbErr> {
+    let row = users::ActiveModel {
+        id: Set(user.id.clone()),
+        created_at: Set(user.created_at),
+        last_login_at: Set(None),
+        login_count: Set(0),
+        password_hash: Set(password_hash),
+        ..changeable(user)
+    };
+    users::Entity::insert(row)
+        .exec_without_returning(transaction)
+        .await
+        .map(|_| ())
+}
+
+/// Stores a user's new state, his password too where it is given. Violations as in [`insert`].
+pub(crate) async fn update(
+    transaction: &DatabaseTransaction,
+    user: &User,
+    password_hash: Option<Option<String>>,
+) -> Result<(), DbErr> {
+    let mut row = changeable(user);
+    if let Some(hash) = password_hash {
+        row.password_hash = Set(hash);
+    }
+    users::Entity::update_many()
+        .set(row)
+        .filter(users::Column::Id.eq(&user.id))
+        .exec(transaction)
+        .await
+        .map(|_| ())
+}
+
+/// What a change may touch: not the logins, which are counted meanwhile.
+fn changeable(user: &User) -> users::ActiveModel {
+    users::ActiveModel {
+        name: Set(user.name.clone()),
+        email: Set(user.email.clone()),
+        email_key: Set(user.email.to_lowercase()),
+        username: Set(user.username.clone()),
+        username_key: Set(user.username.to_lowercase()),
+        age: Set(user.age),
+        roles: Set(user.roles.to_string()),
+        disabled_at: Set(user.disabled_at),
+        updated_at: Set(user.updated_at),
+        version: Set(user.version),
+        ..Default::default()
+    }
+}
+
+/// Whether anybody but this user is an administrator who is not disabled.
+pub(crate) async fn has_other_admin(
+    transaction: &DatabaseTransaction,
+    id: &str,
+) -> Result<bool, DbErr> {
+    users::Entity::find()
+        .filter(users::Column::Id.ne(id))
+        .filter(users::Column::DisabledAt.is_null())
+        .filter(has_role(Role::Admin))
+        .exists(transaction)
+        .await
+}
+
+/// Removes a user with all that is his but his grants, which must be revoked before: their tokens
+/// are refused by the record of that.
+pub(crate) async fn delete(
+    transaction: &DatabaseTransaction,
+    id: &str,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    for key in keys::ids_of_owners(transaction, vec![id.to_owned()]).await? {
+        record_change(transaction, Kind::Key, &key, now).await?;
+    }
+    api_keys::Entity::delete_many()
+        .filter(api_keys::Column::OwnerId.eq(id))
+        .exec(transaction)
+        .await?;
+    logins::Entity::delete_many()
+        .filter(logins::Column::UserId.eq(id))
+        .exec(transaction)
+        .await?;
+    consents::Entity::delete_many()
+        .filter(consents::Column::UserId.eq(id))
+        .exec(transaction)
+        .await?;
+    end_sessions(transaction, id).await?;
+    users::Entity::delete_by_id(id).exec(transaction).await?;
+    record_change(transaction, Kind::User, id, now).await
+}
+
+/// Ends a user's sessions at the login page, and the codes that one of them may just have given.
+pub(crate) async fn end_sessions(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+) -> Result<(), DbErr> {
+    sessions::Entity::delete_many()
+        .filter(sessions::Column::UserId.eq(user_id))
+        .exec(transaction)
+        .await?;
+    codes::Entity::delete_many()
+        .filter(codes::Column::UserId.eq(user_id))
+        .exec(transaction)
+        .await
+        .map(|_| ())
+}
+
+/// Users in the order of creation.
+pub(crate) async fn list(
+    connection: &impl ConnectionTrait,
+    filter: UserFilter,
+    slice: Slice,
+) -> Result<Found<User>, DbErr> {
+    let mut wanted = Condition::all();
+    if let Some(email) = filter.email {
+        wanted = wanted.add(users::Column::EmailKey.eq(email.to_lowercase()));
+    }
+    if let Some(username) = filter.username {
+        wanted = wanted.add(users::Column::UsernameKey.eq(username.to_lowercase()));
+    }
+    if let Some(role) = filter.role {
+        wanted = wanted.add(has_role(role));
+    }
+    if let Some(disabled) = filter.disabled {
+        let at = users::Column::DisabledAt;
+        wanted = wanted.add(if disabled {
+            at.is_not_null()
+        } else {
+            at.is_null()
+        });
+    }
+    let query = users::Entity::find().filter(wanted);
+    let by_id = slice.by_id(connection, query, users::Column::Id, Order::Asc);
+    let (rows, total) = by_id.await?;
+    Ok((rows.into_iter().map(User::from).collect(), total))
+}
+
+/// Roles are stored as words between single spaces.
+fn has_role(role: Role) -> Condition {
+    let roles = users::Column::Roles;
+    Condition::any()
+        .add(roles.eq(role.as_str()))
+        .add(roles.like(format!("{role} %")))
+        .add(roles.like(format!("% {role}")))
+        .add(roles.like(format!("% {role} %")))
+}

@@ -1,0 +1,443 @@
+//! Users are added, changed and removed here.
+//!
+//! Whether a change is allowed is decided inside the transaction that makes it, under the lock that
+//! all changes take: of two administrators who remove each other, one is told no. Refusals for want
+//! of rights enter the audit record.
+
+use auspex_kernel::db::DbError;
+use auspex_kernel::{FieldError, Timestamp, id};
+use sea_orm::{DatabaseTransaction, DbErr, SqlErr};
+
+use crate::Identity;
+use crate::audit::{Action, Actor, Event};
+use crate::error::IdentityError;
+use crate::role::Role;
+use crate::store::{self, Found, Kind, Slice};
+use crate::user::{Expected, Login, NewUser, User, UserChange, UserFilter, read_username};
+
+/// A change with all that decides about it.
+struct Edit {
+    id: String,
+    change: UserChange,
+    password_hash: Option<Option<String>>,
+    expected: Expected,
+    /// The user changes his own password, and has just proved who he is by the old one.
+    is_proven: bool,
+    /// The grant that goes on.
+    kept_grant: Option<String>,
+}
+
+impl Identity {
+    /// Adds a user. Nobody can give roles that reach further than his own rights.
+    ///
+    /// # Errors
+    /// [`IdentityError::Invalid`], [`IdentityError::UserTaken`], [`IdentityError::Escalation`],
+    /// [`IdentityError::Busy`], [`IdentityError::Database`].
+    pub async fn create_user(&self, actor: &Actor, new: NewUser) -> Result<User, IdentityError> {
+        let username = new.username.unwrap_or_else(|| new.email.clone());
+        let described = UserChange {
+            name: Some(new.name.clone()),
+            email: Some(new.email.clone()),
+            username: Some(username.clone()),
+            age: Some(new.age),
+            ..UserChange::default()
+        };
+        described.check()?;
+        let hash = match &new.password {
+            Some(password) => Some(self.hash_password(password, &username).await?),
+            None => None,
+        };
+        let now = self.clock.now();
+        let user = User {
+            id: id::new_id(now)?,
+            name: new.name,
+            email: new.email,
+            username,
+            age: new.age,
+            roles: new.roles,
+            disabled_at: None,
+            created_at: now,
+            updated_at: now,
+            last_login_at: None,
+            login_count: 0,
+            version: 1,
+            has_password: hash.is_some(),
+        };
+        let actor = actor.clone();
+        let made = self
+            .db
+            .write(move |transaction| Box::pin(insert(transaction, actor, user, hash, now)));
+        let user = told_apart(made.await)?;
+        self.catch_up().await?;
+        Ok(user)
+    }
+
+    /// The user with this id, in either case.
+    ///
+    /// # Errors
+    /// [`IdentityError::UserNotFound`], [`IdentityError::Database`].
+    pub async fn get_user(&self, id: &str) -> Result<User, IdentityError> {
+        let id = id::parse_id(id).ok_or(IdentityError::UserNotFound)?;
+        let found = self.db.read(move |connection| {
+            Box::pin(async move { store::users::by_id(connection, &id).await })
+        });
+        found.await?.ok_or(IdentityError::UserNotFound)
+    }
+
+    /// The user with this id or, where there is none, this name to log in.
+    ///
+    /// # Errors
+    /// [`IdentityError::UserNotFound`], [`IdentityError::Database`].
+    pub async fn find_user(&self, id_or_username: &str) -> Result<User, IdentityError> {
+        match self.get_user(id_or_username).await {
+            Err(IdentityError::UserNotFound) => {}
+            found => return found,
+        }
+        let username = id_or_username.to_owned();
+        // Also keeps text from the database that it cannot take, such as a NUL.
+        if read_username(&username.as_str().into()).is_err() {
+            return Err(IdentityError::UserNotFound);
+        }
+        let found = self.db.read(move |connection| {
+            Box::pin(async move { store::users::by_username(connection, &username).await })
+        });
+        let found = found.await?.map(|(user, _)| user);
+        found.ok_or(IdentityError::UserNotFound)
+    }
+
+    /// Every user who meets the conditions, in the order of creation.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub async fn list_users(&self, filter: UserFilter) -> Result<Vec<User>, IdentityError> {
+        let all = Slice::Seek {
+            after: None,
+            count: i64::MAX as u64,
+        };
+        Ok(self.page_of_users(filter, all).await?.0)
+    }
+
+    pub(crate) async fn page_of_users(
+        &self,
+        filter: UserFilter,
+        slice: Slice,
+    ) -> Result<Found<User>, IdentityError> {
+        let found = self
+            .db
+            .read(move |connection| Box::pin(store::user_rows::list(connection, filter, slice)));
+        Ok(found.await?)
+    }
+
+    pub(crate) async fn page_of_logins(
+        &self,
+        user_id: &str,
+        slice: Slice,
+    ) -> Result<Found<Login>, IdentityError> {
+        let id = self.get_user(user_id).await?.id;
+        let found = self
+            .db
+            .read(move |connection| Box::pin(store::logins::list(connection, id, slice)));
+        Ok(found.await?)
+    }
+
+    /// Changes a user. What decides who he is or what he may do (e-mail, names to log in, roles,
+    /// password, whether he is disabled) can be changed only by who has all of his rights, before and
+    /// after; his own roles nobody can change. A disabled user, and one with a new password, is
+    /// logged out everywhere.
+    ///
+    /// # Errors
+    /// [`IdentityError::UserNotFound`], [`IdentityError::VersionMismatch`],
+    /// [`IdentityError::Invalid`], [`IdentityError::UserTaken`], [`IdentityError::Escalation`],
+    /// [`IdentityError::OwnRoles`], [`IdentityError::LastAdmin`], [`IdentityError::Busy`],
+    /// [`IdentityError::Database`].
+    pub async fn update_user(
+        &self,
+        actor: &Actor,
+        id: &str,
+        change: UserChange,
+        expected: Expected,
+    ) -> Result<User, IdentityError> {
+        let user = self.get_user(id).await?;
+        change.check()?;
+        let password_hash = match &change.password {
+            Some(Some(password)) => {
+                let username = change.username.as_ref().unwrap_or(&user.username);
+                Some(Some(self.hash_password(password, username).await?))
+            }
+            Some(None) => Some(None),
+            None => None,
+        };
+        let edit = Edit {
+            id: user.id,
+            change,
+            password_hash,
+            expected,
+            is_proven: false,
+            kept_grant: None,
+        };
+        self.edit(actor, edit).await
+    }
+
+    /// Gives the user behind `actor` another password, for which he must know the one he has. His
+    /// other sessions end; `session_id` is the one he is using.
+    ///
+    /// # Errors
+    /// [`IdentityError::NoUser`], [`IdentityError::Invalid`], also for the wrong password,
+    /// [`IdentityError::TooManyAttempts`], [`IdentityError::Busy`], [`IdentityError::Database`].
+    pub(crate) async fn change_own_password(
+        &self,
+        actor: &Actor,
+        session_id: Option<String>,
+        current: &str,
+        new: String,
+    ) -> Result<User, IdentityError> {
+        let id = actor.user_id.as_deref().ok_or(IdentityError::NoUser)?;
+        let user = self.get_user(id).await?;
+        match self.check_password(actor, &user, current).await {
+            Err(IdentityError::InvalidCredentials) => {
+                return Err(wrong("current_password", "is not the password you have"));
+            }
+            checked => checked?,
+        }
+        let hash = self.hash_password(&new, &user.username).await;
+        let hash = hash.map_err(|error| match error {
+            IdentityError::Invalid(mut fields) => {
+                fields
+                    .iter_mut()
+                    .for_each(|field| field.field = "new_password".into());
+                IdentityError::Invalid(fields)
+            }
+            other => other,
+        })?;
+        let edit = Edit {
+            id: user.id,
+            change: UserChange {
+                password: Some(Some(new)),
+                ..UserChange::default()
+            },
+            password_hash: Some(Some(hash)),
+            expected: Expected::Any,
+            is_proven: true,
+            kept_grant: session_id,
+        };
+        self.edit(actor, edit).await
+    }
+
+    async fn edit(&self, actor: &Actor, edit: Edit) -> Result<User, IdentityError> {
+        let (actor, now) = (actor.clone(), self.clock.now());
+        let changed = self
+            .db
+            .write(move |transaction| Box::pin(apply(transaction, actor, edit, now)));
+        let user = told_apart(changed.await)?;
+        self.catch_up().await?;
+        Ok(user)
+    }
+
+    /// Removes a user with his keys, sessions, consents and history. Only who has all of his rights
+    /// can.
+    ///
+    /// # Errors
+    /// [`IdentityError::UserNotFound`], [`IdentityError::VersionMismatch`],
+    /// [`IdentityError::Escalation`], [`IdentityError::LastAdmin`], [`IdentityError::Database`].
+    pub async fn delete_user(
+        &self,
+        actor: &Actor,
+        id: &str,
+        expected: Expected,
+    ) -> Result<(), IdentityError> {
+        let id = id::parse_id(id).ok_or(IdentityError::UserNotFound)?;
+        let (actor, now) = (actor.clone(), self.clock.now());
+        let removed = self
+            .db
+            .write(move |transaction| Box::pin(remove(transaction, actor, id, expected, now)));
+        removed.await??;
+        self.catch_up().await
+    }
+}
+
+/// What the transaction of a change ends with. A refusal is no error of the database: what it
+/// recorded is kept.
+type Decided<T> = Result<Result<T, IdentityError>, DbErr>;
+
+/// Two may add the same name at once; the unique index lets one of them.
+fn told_apart<T>(outcome: Result<Result<T, IdentityError>, DbError>) -> Result<T, IdentityError> {
+    match outcome {
+        Err(DbError::Database(error))
+            if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) =>
+        {
+            Err(IdentityError::UserTaken)
+        }
+        outcome => outcome?,
+    }
+}
+
+fn wrong(field: &str, message: &str) -> IdentityError {
+    IdentityError::Invalid(vec![FieldError {
+        field: field.into(),
+        message: message.into(),
+    }])
+}
+
+async fn insert(
+    transaction: &DatabaseTransaction,
+    actor: Actor,
+    user: User,
+    password_hash: Option<String>,
+    now: Timestamp,
+) -> Decided<User> {
+    store::lock(transaction).await?;
+    if !actor.scopes.contains_all(user.roles.scopes()) {
+        let denied = Event::denied(Action::UserCreate, None).with(user.roles.to_string());
+        store::audit::record(transaction, &actor, denied, now).await?;
+        return Ok(Err(IdentityError::Escalation));
+    }
+    store::user_rows::insert(transaction, &user, password_hash).await?;
+    store::record_change(transaction, Kind::User, &user.id, now).await?;
+    let mut made = Event::new(Action::UserCreate, target(&user.id));
+    if !user.roles.scopes().is_empty() {
+        made = made.with(user.roles.to_string());
+    }
+    store::audit::record(transaction, &actor, made, now).await?;
+    Ok(Ok(user))
+}
+
+async fn apply(
+    transaction: &DatabaseTransaction,
+    actor: Actor,
+    edit: Edit,
+    now: Timestamp,
+) -> Decided<User> {
+    store::lock(transaction).await?;
+    let Some(before) = store::users::by_id(transaction, &edit.id).await? else {
+        return Ok(Err(IdentityError::UserNotFound));
+    };
+    if !edit.expected.allows(&before) {
+        return Ok(Err(IdentityError::VersionMismatch));
+    }
+    let has_new_password = matches!(edit.password_hash, Some(Some(_)));
+    let after = edit.change.applied_to(&before, has_new_password, now);
+    let events = events(&before, &after, has_new_password);
+    let Some(first) = events.first() else {
+        return Ok(Ok(before));
+    };
+    if !edit.is_proven
+        && let Err(refused) = check_rights(&actor, &before, &after, &events)
+    {
+        let denied = Event::denied(first.action, Some(target(&before.id)));
+        store::audit::record(transaction, &actor, denied, now).await?;
+        return Ok(Err(refused));
+    }
+    if is_active_admin(&before)
+        && !is_active_admin(&after)
+        && !store::user_rows::has_other_admin(transaction, &before.id).await?
+    {
+        return Ok(Err(IdentityError::LastAdmin));
+    }
+    store::user_rows::update(transaction, &after, edit.password_hash).await?;
+    store::record_change(transaction, Kind::User, &after.id, now).await?;
+    let is_logged_out = events
+        .iter()
+        .any(|event| matches!(event.action, Action::UserDisable | Action::UserPassword));
+    if is_logged_out {
+        match &edit.kept_grant {
+            Some(kept) => {
+                store::grants::revoke_others_of_user(transaction, &after.id, kept, now).await?
+            }
+            None => store::grants::revoke_of_user(transaction, &after.id, now).await?,
+        };
+        store::user_rows::end_sessions(transaction, &after.id).await?;
+    }
+    for event in events {
+        store::audit::record(transaction, &actor, event, now).await?;
+    }
+    Ok(Ok(after))
+}
+
+async fn remove(
+    transaction: &DatabaseTransaction,
+    actor: Actor,
+    id: String,
+    expected: Expected,
+    now: Timestamp,
+) -> Decided<()> {
+    store::lock(transaction).await?;
+    let Some(user) = store::users::by_id(transaction, &id).await? else {
+        return Ok(Err(IdentityError::UserNotFound));
+    };
+    if !expected.allows(&user) {
+        return Ok(Err(IdentityError::VersionMismatch));
+    }
+    if !actor.scopes.contains_all(user.roles.scopes()) {
+        let denied = Event::denied(Action::UserDelete, Some(target(&id)));
+        store::audit::record(transaction, &actor, denied, now).await?;
+        return Ok(Err(IdentityError::Escalation));
+    }
+    if is_active_admin(&user) && !store::user_rows::has_other_admin(transaction, &id).await? {
+        return Ok(Err(IdentityError::LastAdmin));
+    }
+    store::grants::revoke_of_user(transaction, &id, now).await?;
+    store::user_rows::delete(transaction, &id, now).await?;
+    let removed = Event::new(Action::UserDelete, target(&id));
+    store::audit::record(transaction, &actor, removed, now).await?;
+    Ok(Ok(()))
+}
+
+fn target(id: &str) -> String {
+    format!("user:{id}")
+}
+
+fn is_active_admin(user: &User) -> bool {
+    user.disabled_at.is_none() && user.roles.contains(Role::Admin)
+}
+
+fn check_rights(
+    actor: &Actor,
+    before: &User,
+    after: &User,
+    events: &[Event],
+) -> Result<(), IdentityError> {
+    let changes_roles = before.roles != after.roles;
+    if changes_roles && actor.user_id.as_deref() == Some(before.id.as_str()) {
+        return Err(IdentityError::OwnRoles);
+    }
+    let is_harmless = before.email == after.email
+        && before.username == after.username
+        && events
+            .iter()
+            .all(|event| event.action == Action::UserUpdate);
+    let needed = before.roles.scopes().union(after.roles.scopes());
+    if is_harmless || actor.scopes.contains_all(needed) {
+        return Ok(());
+    }
+    Err(IdentityError::Escalation)
+}
+
+/// What is to be recorded of a change: a line for each kind of it, none for none.
+fn events(before: &User, after: &User, has_new_password: bool) -> Vec<Event> {
+    let mut events = Vec::new();
+    let event = |action| Event::new(action, target(&before.id));
+    if before.roles != after.roles {
+        events.push(event(Action::UserRoles).with(after.roles.to_string()));
+    }
+    match (before.disabled_at, after.disabled_at) {
+        (None, Some(_)) => events.push(event(Action::UserDisable)),
+        (Some(_), None) => events.push(event(Action::UserEnable)),
+        _ => {}
+    }
+    if has_new_password || before.has_password != after.has_password {
+        events.push(event(Action::UserPassword));
+    }
+    let fields: Vec<&str> = [
+        ("name", before.name != after.name),
+        ("email", before.email != after.email),
+        ("username", before.username != after.username),
+        ("age", before.age != after.age),
+    ]
+    .into_iter()
+    .filter_map(|(field, differs)| differs.then_some(field))
+    .collect();
+    if !fields.is_empty() {
+        events.push(event(Action::UserUpdate).with(fields.join(" ")));
+    }
+    events
+}
