@@ -13,14 +13,27 @@ import { ISSUER, api, prepare, state } from './oidc/world.mjs'
 async function discovery() {
   const found = {}
   for (const algorithm of ['oidc', 'oauth2']) {
-    const config = await openid.discovery(new URL(ISSUER), from(state.notebook, 'the client').client_id, undefined, openid.None(), {
-      algorithm,
-      execute: [openid.allowInsecureRequests, openid.enableNonRepudiationChecks],
-    })
+    const config = await openid.discovery(
+      new URL(ISSUER),
+      from(state.notebook, 'the client').client_id,
+      undefined,
+      openid.None(),
+      {
+        algorithm,
+        execute: [openid.allowInsecureRequests, openid.enableNonRepudiationChecks],
+      },
+    )
     found[algorithm] = config
   }
   const [oidc, oauth2] = [found.oidc.serverMetadata(), found.oauth2.serverMetadata()]
-  for (const name of ['issuer', 'authorization_endpoint', 'token_endpoint', 'jwks_uri', 'revocation_endpoint', 'introspection_endpoint']) {
+  for (const name of [
+    'issuer',
+    'authorization_endpoint',
+    'token_endpoint',
+    'jwks_uri',
+    'revocation_endpoint',
+    'introspection_endpoint',
+  ]) {
     holds(oidc[name], `${name} is missing`)
     equal(oauth2[name], oidc[name], `${name} in the other document`)
   }
@@ -42,8 +55,16 @@ function metadata() {
     const lacking = wanted.filter((one) => !as[name]?.includes(one))
     equal(lacking, [], `what ${name} lacks`)
   }
-  equal(as.grant_types_supported.filter((one) => /implicit|password/.test(one)), [], 'grants of old')
-  equal(as.id_token_signing_alg_values_supported.filter((one) => /none|HS/i.test(one)), [], 'weak algorithms')
+  equal(
+    as.grant_types_supported.filter((one) => /implicit|password/.test(one)),
+    [],
+    'grants of old',
+  )
+  equal(
+    as.id_token_signing_alg_values_supported.filter((one) => /none|HS/i.test(one)),
+    [],
+    'weak algorithms',
+  )
   holds(as.subject_types_supported?.length && as.userinfo_endpoint, 'subject types or userinfo are missing')
 }
 
@@ -70,7 +91,9 @@ async function main() {
     await checks.run('the documents say what there is', async () => metadata())
     await checks.run('the key set is public and complete', keySet)
     for (const page of [login.loginPage, login.consentPage]) {
-      await page(checks, browser).catch((error) => checks.run(`${page.name} can be judged`, () => Promise.reject(error)))
+      await page(checks, browser).catch((error) =>
+        checks.run(`${page.name} can be judged`, () => Promise.reject(error)),
+      )
     }
     for (const [name, body] of [
       ['a person logs in and consents by the keyboard alone (openid-client)', login.byKeyboard],

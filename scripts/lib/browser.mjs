@@ -55,7 +55,7 @@ export async function authorize(context, url, redirectUri, person, act = {}) {
     .then((request) => (came = request.url()))
   back.catch(() => {})
   await page.goto(String(url)).catch(() => {}) // where the browser is sent at last need not answer
-  for (const seen = []; !came; ) {
+  for (const seen = []; !came;) {
     const step = await where(page, back)
     if (step === 'back') break
     holds(!seen.includes(step), `the ${step} page came twice; it says ${await alertOf(page)}`)
@@ -71,11 +71,21 @@ export async function authorize(context, url, redirectUri, person, act = {}) {
 async function where(page, back) {
   const step = await Promise.race([
     back.then(() => 'back'),
-    page.locator('input[name=password]').waitFor().then(() => 'login'),
-    page.locator('button[name=decision]').first().waitFor().then(() => 'consent'),
+    page
+      .locator('input[name=password]')
+      .waitFor()
+      .then(() => 'login'),
+    page
+      .locator('button[name=decision]')
+      .first()
+      .waitFor()
+      .then(() => 'consent'),
   ]).catch(() => null)
   if (step) return step
-  const text = await page.locator('body').innerText().catch(() => '')
+  const text = await page
+    .locator('body')
+    .innerText()
+    .catch(() => '')
   throw new Error(`neither a login nor a consent page at ${page.url().split('?')[0]}: ${text.slice(0, 300)}`)
 }
 

@@ -41,7 +41,8 @@ export function holds(condition, what) {
 
 // What an earlier check has brought, or why this one cannot be made.
 export function from(earlier, what) {
-  if (earlier === undefined || earlier === null) throw new Failed(`${what} is missing: a check before this one failed`)
+  if (earlier === undefined || earlier === null)
+    throw new Failed(`${what} is missing: a check before this one failed`)
   return earlier
 }
 

@@ -13,14 +13,20 @@ export async function loginPage(checks, browser) {
       equal(answer.status(), 200, 'status')
       judgeHeaders(answer.headers())
       for (const cookie of await context.cookies()) {
-        holds(cookie.httpOnly && /Lax|Strict/.test(cookie.sameSite), `the cookie ${cookie.name} is not HttpOnly and SameSite`)
+        holds(
+          cookie.httpOnly && /Lax|Strict/.test(cookie.sameSite),
+          `the cookie ${cookie.name} is not HttpOnly and SameSite`,
+        )
         holds(!cookie.secure && !cookie.name.startsWith('__'), `the cookie ${cookie.name} wants https`)
       }
       await page.getByLabel('Username', { exact: true }).waitFor()
     })
     if (!there) return
     await checks.run('login page: browsers know its fields', async () => {
-      for (const [label, complete, type] of [['Username', 'username', 'text'], ['Password', 'current-password', 'password']]) {
+      for (const [label, complete, type] of [
+        ['Username', 'username', 'text'],
+        ['Password', 'current-password', 'password'],
+      ]) {
         const field = page.getByLabel(label, { exact: true })
         equal(await field.getAttribute('autocomplete'), complete, `autocomplete of ${label}`)
         equal((await field.getAttribute('type')) ?? 'text', type, `type of ${label}`)
@@ -42,7 +48,9 @@ export async function loginPage(checks, browser) {
         equal(await page.getByLabel('Password', { exact: true }).inputValue(), '', 'what is in the password field')
       })
     }
-    await checks.run('login page: a wrong name sounds like a wrong password', () => equal(said[1], from(said[0], 'the alert'), 'alert'))
+    await checks.run('login page: a wrong name sounds like a wrong password', () =>
+      equal(said[1], from(said[0], 'the alert'), 'alert'),
+    )
     await judgePage(checks, 'login page with an error', page, complaints)
   })
 }
@@ -58,8 +66,19 @@ export async function consentPage(checks, browser) {
       holds(text.includes('Notebook of the team'), 'the client is not named')
       const scopes = await page.locator('main li').allInnerTexts()
       holds(scopes.length >= 3, `only ${scopes.length} things in the list`)
-      equal(scopes.filter((one) => !/\w+ \w+/.test(one)), [], 'what is not said in words')
-      equal(await page.locator('button[name=decision]').allInnerTexts().then((all) => all.sort()), ['Allow', 'Deny'], 'buttons')
+      equal(
+        scopes.filter((one) => !/\w+ \w+/.test(one)),
+        [],
+        'what is not said in words',
+      )
+      equal(
+        await page
+          .locator('button[name=decision]')
+          .allInnerTexts()
+          .then((all) => all.sort()),
+        ['Allow', 'Deny'],
+        'buttons',
+      )
     })
     if (there) await judgePage(checks, 'consent page', page, complaints)
   })
@@ -101,10 +120,14 @@ export async function byKeyboard(browser) {
 }
 
 export async function withoutScripts(browser) {
-  return asStranger(browser, async (context) => {
-    const tokens = await notebookTokens(context)
-    equal(await statusOf(tokens.access_token), 200, '/v1/me')
-  }, { javaScriptEnabled: false })
+  return asStranger(
+    browser,
+    async (context) => {
+      const tokens = await notebookTokens(context)
+      equal(await statusOf(tokens.access_token), 200, '/v1/me')
+    },
+    { javaScriptEnabled: false },
+  )
 }
 
 export async function denied(browser) {

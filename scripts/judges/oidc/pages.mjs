@@ -45,7 +45,9 @@ async function labels(page) {
   )
   equal(bare, [], 'fields without a visible label')
   const dumb = await page.evaluate(() =>
-    [...document.querySelectorAll('button, a[href]')].filter((one) => !one.innerText.trim()).map((one) => one.outerHTML),
+    [...document.querySelectorAll('button, a[href]')]
+      .filter((one) => !one.innerText.trim())
+      .map((one) => one.outerHTML),
   )
   equal(dumb, [], 'buttons and links without text')
 }
@@ -54,7 +56,9 @@ async function labels(page) {
 async function focus(page) {
   const looks = (only) =>
     page.evaluate((onlyActive) => {
-      const all = [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary')]
+      const all = [
+        ...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary'),
+      ]
       return all
         .filter((one) => one.checkVisibility() && !one.disabled)
         .map((one, number) => {
@@ -62,11 +66,20 @@ async function focus(page) {
           const outlined = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1
           const rest = [style.boxShadow, style.borderColor, style.backgroundColor]
           const name = one.name || one.innerText
-          return { number, name, active: one === document.activeElement, looks: [outlined && style.outlineColor, ...rest] }
+          return {
+            number,
+            name,
+            active: one === document.activeElement,
+            looks: [outlined && style.outlineColor, ...rest],
+          }
         })
         .filter((one) => !onlyActive || one.active)
     }, only)
-  equal(await page.locator('[tabindex]:not([tabindex="0"]):not([tabindex="-1"])').count(), 0, 'elements with an order of their own')
+  equal(
+    await page.locator('[tabindex]:not([tabindex="0"]):not([tabindex="-1"])').count(),
+    0,
+    'elements with an order of their own',
+  )
   await page.evaluate(() => document.activeElement?.blur())
   const before = await looks(false)
   holds(before.length > 0, 'nothing can have the focus')
@@ -79,7 +92,11 @@ async function focus(page) {
     left.delete(now.number)
     if (JSON.stringify(now.looks) === JSON.stringify(before[now.number].looks)) invisible.add(now.name)
   }
-  equal([...left].map((number) => before[number].name), [], 'what Tab does not reach')
+  equal(
+    [...left].map((number) => before[number].name),
+    [],
+    'what Tab does not reach',
+  )
   equal([...invisible], [], 'what looks the same with the focus')
 }
 
@@ -117,16 +134,23 @@ function contrasts() {
     return over(rgba(getComputedStyle(element).backgroundColor), behind(element.parentElement))
   }
   const luminance = (rgb) => {
-    const [r, g, b] = rgb.map((value) => value / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    const [r, g, b] = rgb
+      .map((value) => value / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
   }
   const ratio = (element) => {
     const back = behind(element)
-    const [dark, light] = [luminance(back), luminance(over(rgba(getComputedStyle(element).color), back))].sort((a, b) => a - b)
+    const [dark, light] = [luminance(back), luminance(over(rgba(getComputedStyle(element).color), back))].sort(
+      (a, b) => a - b,
+    )
     return Math.round(((light + 0.05) / (dark + 0.05)) * 100) / 100
   }
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
-  const texts = [...document.querySelectorAll('input:not([type=hidden])')].map((field) => [field, `field ${field.name}`])
+  const texts = [...document.querySelectorAll('input:not([type=hidden])')].map((field) => [
+    field,
+    `field ${field.name}`,
+  ])
   while (walker.nextNode()) {
     const text = walker.currentNode.data.trim()
     if (text) texts.push([walker.currentNode.parentElement, text.slice(0, 40)])
@@ -158,7 +182,10 @@ export function judgeHeaders(headers) {
   )
   const only = (name, allowed) => {
     const values = policy[name] ?? policy['default-src'] ?? ['*']
-    holds(values.every((value) => allowed.test(value)), `Content-Security-Policy: ${name} ${values.join(' ')}`)
+    holds(
+      values.every((value) => allowed.test(value)),
+      `Content-Security-Policy: ${name} ${values.join(' ')}`,
+    )
   }
   only('default-src', /^'(none|self)'$/)
   only('script-src', /^'(none|self|nonce-.+|sha256-.+)'$/)
@@ -167,5 +194,8 @@ export function judgeHeaders(headers) {
   holds(policy['base-uri'] && policy['form-action'], 'Content-Security-Policy without base-uri or form-action')
   holds(String(headers['cache-control']).includes('no-store'), `Cache-Control: ${headers['cache-control']}`)
   equal(headers['x-content-type-options'], 'nosniff', 'X-Content-Type-Options')
-  holds(/no-referrer|same-origin|strict-origin/.test(headers['referrer-policy']), `Referrer-Policy: ${headers['referrer-policy']}`)
+  holds(
+    /no-referrer|same-origin|strict-origin/.test(headers['referrer-policy']),
+    `Referrer-Policy: ${headers['referrer-policy']}`,
+  )
 }

@@ -10,7 +10,14 @@ export async function replayed(browser) {
   const { tokens, code, verifier } = await dashboardTokens(browser)
   const { client_id, client_secret } = state.dashboard
   const again = await form('/oauth2/token', {
-    ...{ grant_type: 'authorization_code', code, redirect_uri: ELSEWHERE, code_verifier: verifier, client_id, client_secret },
+    ...{
+      grant_type: 'authorization_code',
+      code,
+      redirect_uri: ELSEWHERE,
+      code_verifier: verifier,
+      client_id,
+      client_secret,
+    },
   })
   equal([again.status, again.body?.error], [400, 'invalid_grant'], 'a code used twice')
   equal(await statusOf(tokens.access_token), 401, 'with what the code gave before')
@@ -46,7 +53,10 @@ export async function wrongRedemptions(browser) {
       }
       for (const name of Object.keys(fields)) if (fields[name] === null) delete fields[name]
       const { status, body } = await form('/oauth2/token', fields)
-      holds(status === 400 && /^invalid_(grant|request)$/.test(body?.error), `${what}: ${status} ${JSON.stringify(body)}`)
+      holds(
+        status === 400 && /^invalid_(grant|request)$/.test(body?.error),
+        `${what}: ${status} ${JSON.stringify(body)}`,
+      )
     }
   })
 }
@@ -66,7 +76,10 @@ export async function redirectTricks() {
   ]) {
     const { url } = await notebookRequest({ redirect_uri: trick })
     const { status, headers } = await api('GET', url.pathname + url.search)
-    holds(status >= 400 && status < 500 && !headers.get('location'), `${trick || 'an empty one'}: ${status} ${headers.get('location')}`)
+    holds(
+      status >= 400 && status < 500 && !headers.get('location'),
+      `${trick || 'an empty one'}: ${status} ${headers.get('location')}`,
+    )
   }
   const { url } = await notebookRequest()
   url.searchParams.set('client_id', 'nobody')
@@ -91,6 +104,10 @@ export async function badRequests() {
     holds(to.href.startsWith(state.loopback), `${what}: sent to ${to.pathname}`)
     const query = to.searchParams
     holds(error.test(query.get('error')), `${what}: error ${query.get('error')}`)
-    equal([query.get('state'), query.get('iss'), query.get('code')], [request.state, ISSUER, null], `${what}: state, iss, code`)
+    equal(
+      [query.get('state'), query.get('iss'), query.get('code')],
+      [request.state, ISSUER, null],
+      `${what}: state, iss, code`,
+    )
   }
 }

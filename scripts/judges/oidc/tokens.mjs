@@ -5,7 +5,19 @@ import * as oauth from 'oauth4webapi'
 import * as openid from 'openid-client'
 import { asStranger, authorize } from '../../lib/browser.mjs'
 import { equal, from, holds, refusal } from '../../lib/checks.mjs'
-import { ELSEWHERE, ISSUER, PERSON, api, confidentialConfig, form, insecure, keysOfServer, notebookTokens, state, statusOf } from './world.mjs'
+import {
+  ELSEWHERE,
+  ISSUER,
+  PERSON,
+  api,
+  confidentialConfig,
+  form,
+  insecure,
+  keysOfServer,
+  notebookTokens,
+  state,
+  statusOf,
+} from './world.mjs'
 
 export async function accessToken() {
   const { access_token: token, token_type: type, expires_in: seconds, scope } = from(state.tokens, 'the access token')
@@ -97,21 +109,44 @@ export async function revoked(browser) {
 
 export async function dashboardTokens(browser) {
   const { client_id, client_secret } = from(state.dashboard, 'the client')
-  const as = await oauth.processDiscoveryResponse(new URL(ISSUER), await oauth.discoveryRequest(new URL(ISSUER), { algorithm: 'oauth2', ...insecure }))
-  const [verifier, nonce, sent] = [oauth.generateRandomCodeVerifier(), oauth.generateRandomNonce(), oauth.generateRandomState()]
+  const as = await oauth.processDiscoveryResponse(
+    new URL(ISSUER),
+    await oauth.discoveryRequest(new URL(ISSUER), { algorithm: 'oauth2', ...insecure }),
+  )
+  const [verifier, nonce, sent] = [
+    oauth.generateRandomCodeVerifier(),
+    oauth.generateRandomNonce(),
+    oauth.generateRandomState(),
+  ]
   const url = new URL(as.authorization_endpoint)
   url.search = new URLSearchParams({
     ...{ client_id, redirect_uri: ELSEWHERE, response_type: 'code', scope: 'openid predict models:read' },
-    ...{ code_challenge: await oauth.calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256', nonce, state: sent },
+    ...{
+      code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
+      code_challenge_method: 'S256',
+      nonce,
+      state: sent,
+    },
   })
   return asStranger(browser, async (context) => {
     const back = await authorize(context, url, ELSEWHERE, PERSON)
     const client = { client_id }
     const parameters = oauth.validateAuthResponse(as, client, back, sent)
     const authentication = oauth.ClientSecretBasic(client_secret)
-    const response = await oauth.authorizationCodeGrantRequest(as, client, authentication, parameters, ELSEWHERE, verifier, insecure)
+    const response = await oauth.authorizationCodeGrantRequest(
+      as,
+      client,
+      authentication,
+      parameters,
+      ELSEWHERE,
+      verifier,
+      insecure,
+    )
     equal(response.headers.get('cache-control'), 'no-store', 'Cache-Control')
-    const tokens = await oauth.processAuthorizationCodeResponse(as, client, response, { expectedNonce: nonce, requireIdToken: true })
+    const tokens = await oauth.processAuthorizationCodeResponse(as, client, response, {
+      expectedNonce: nonce,
+      requireIdToken: true,
+    })
     await oauth.validateApplicationLevelSignature(as, response, insecure)
     return { tokens, code: back.searchParams.get('code'), verifier }
   })
@@ -131,7 +166,11 @@ export async function introspection() {
   const known = await openid.tokenIntrospection(config, mine)
   equal([known.active, known.client_id, known.iss], [true, client_id, ISSUER], 'active, client_id, iss')
   equal(known.sub, decodeJwt(mine).sub, 'sub')
-  equal((await openid.tokenIntrospection(config, refresh, { token_type_hint: 'refresh_token' })).active, true, 'a refresh token')
+  equal(
+    (await openid.tokenIntrospection(config, refresh, { token_type_hint: 'refresh_token' })).active,
+    true,
+    'a refresh token',
+  )
   const foreign = from(state.tokens, 'a token of another client').access_token
   for (const token of ['what nobody has issued', foreign]) {
     equal(await openid.tokenIntrospection(config, token), { active: false }, 'of others')
@@ -150,12 +189,22 @@ export async function clientCredentials() {
     holds(!tokens.refresh_token && !tokens.id_token, 'a refresh token or an ID token')
     equal(decodeJwt(tokens.access_token).client_id, client_id, 'client_id')
     equal(await statusOf(tokens.access_token, '/v1/models'), 403, '/v1/models')
-    const error = await refusal(openid.clientCredentialsGrant(config, { scope: 'users:write' }), 'more than it registered')
+    const error = await refusal(
+      openid.clientCredentialsGrant(config, { scope: 'users:write' }),
+      'more than it registered',
+    )
     equal(error.error, 'invalid_scope', 'error')
   }
-  const wrong = await form('/oauth2/token', { grant_type: 'client_credentials', client_id, client_secret: 'not the secret' })
+  const wrong = await form('/oauth2/token', {
+    grant_type: 'client_credentials',
+    client_id,
+    client_secret: 'not the secret',
+  })
   equal([wrong.status, wrong.body?.error], [401, 'invalid_client'], 'with a wrong secret')
   const { client_id: nobody } = state.notebook
   const open = await form('/oauth2/token', { grant_type: 'client_credentials', client_id: nobody })
-  holds(open.status >= 400 && /^(unauthorized_client|invalid_client)$/.test(open.body?.error), `a public client: ${JSON.stringify(open.body)}`)
+  holds(
+    open.status >= 400 && /^(unauthorized_client|invalid_client)$/.test(open.body?.error),
+    `a public client: ${JSON.stringify(open.body)}`,
+  )
 }
