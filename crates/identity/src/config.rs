@@ -156,6 +156,10 @@ impl Config {
             issuer
                 .check()
                 .map_err(|reason| ("identity.issuers", reason))?;
+            for role in issuer.roles.values() {
+                let known = role.parse::<Role>();
+                known.map_err(|error| ("identity.issuers", format!("roles: {error}")))?;
+            }
         }
         Ok(())
     }

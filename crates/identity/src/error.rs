@@ -43,6 +43,9 @@ pub enum IdentityError {
     /// More was asked for than was granted.
     #[error("that scope was not granted")]
     ScopeNotGranted,
+    /// No OAuth client has this id.
+    #[error("no OAuth client has this id; list the clients to see what there is")]
+    ClientNotFound,
     /// The credential is no session that could be ended.
     #[error("this credential has no session; revoke a key with DELETE /v1/api-keys/{{id}}")]
     NoSession,
@@ -121,9 +124,9 @@ impl From<IdentityError> for ApiError {
                 "PRECONDITION_FAILED",
                 error.to_string(),
             ),
-            IdentityError::UserNotFound | IdentityError::KeyNotFound => {
-                ApiError::not_found(error.to_string())
-            }
+            IdentityError::ClientNotFound
+            | IdentityError::UserNotFound
+            | IdentityError::KeyNotFound => ApiError::not_found(error.to_string()),
             IdentityError::KeyAmbiguous(_) => {
                 ApiError::new(StatusCode::CONFLICT, "CONFLICT", error.to_string())
             }

@@ -19,6 +19,7 @@ mod jwt;
 mod login;
 mod maintenance;
 mod migration;
+mod oauth;
 mod password;
 mod remembered;
 mod role;
@@ -47,12 +48,14 @@ pub use config::Config;
 pub use error::IdentityError;
 pub use http::document;
 pub use login::LoginMethod;
+pub use oauth::{Client, ClientDraft, ClientScopes, ClientSecret, GrantType, NewClient};
 pub use role::{Role, RoleSet, UnknownRole};
 pub use user::{Expected, Login, NewUser, User, UserChange, UserFilter};
 
 use api_key::Digest;
 use directory::{Directory, Ignored};
 use issuer::Issuers;
+use oauth::OAuthKey;
 use password::Hasher;
 use remembered::{Mark, Remembered};
 use signing::KeyRing;
@@ -75,6 +78,7 @@ pub struct Identity {
     verifying: parking_lot::Mutex<HashMap<Mark, Arc<Mutex<()>>>>,
     keys: ArcSwap<KeyRing>,
     refresh_key: hmac::Key,
+    oauth_key: OAuthKey,
     issuers: Issuers,
     throttle: Throttle,
     /// Started at the first password: commands for operators rarely need it.
@@ -119,6 +123,7 @@ impl Identity {
         issuer: &str,
     ) -> Result<Arc<Self>, IdentityError> {
         let refresh_key = secrets::load_or_create(&db, "identity.refresh").await?;
+        let oauth_key = secrets::load_or_create(&db, "identity.oauth").await?;
         let issuers = Issuers::new(config.issuers.clone(), clock.clone());
         let identity = Self {
             db,
@@ -129,6 +134,7 @@ impl Identity {
             verifying: parking_lot::Mutex::default(),
             keys: ArcSwap::default(),
             refresh_key: hmac::Key::new(hmac::HMAC_SHA256, &refresh_key),
+            oauth_key: OAuthKey::new(&oauth_key),
             issuers: issuers.map_err(IdentityError::Issuers)?,
             throttle: Throttle::new(config.throttle.into()),
             hasher: OnceLock::new(),

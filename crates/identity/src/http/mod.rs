@@ -7,6 +7,7 @@ mod caller;
 mod errors;
 mod list;
 mod me;
+mod oauth;
 mod users;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ fn routes() -> OpenApiRouter<Handle> {
     let unversioned = renamed(users::routes().merge(me::routes()));
     let mut router = OpenApiRouter::new()
         .merge(auth::routes())
+        .merge(oauth::routes())
         .nest("/v1", versioned)
         .merge(unversioned);
     errors::add_schemas(router.get_openapi_mut());

@@ -3,13 +3,18 @@
 
 pub(crate) mod audit;
 pub(crate) mod changes;
+pub(crate) mod clients;
+pub(crate) mod codes;
+pub(crate) mod consents;
 pub(crate) mod ended;
 mod entity;
 pub(crate) mod grants;
 pub(crate) mod keys;
 pub(crate) mod logins;
+pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 mod slice;
+pub(crate) mod tokens;
 pub(crate) mod user_rows;
 pub(crate) mod users;
 

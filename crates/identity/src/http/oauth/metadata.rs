@@ -1,0 +1,82 @@
+//! What everybody may know: where the endpoints are, and the keys that signatures are checked with.
+
+use auspex_kernel::error::Envelope;
+use auspex_kernel::etag;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::TAG;
+use crate::http::Handle;
+
+pub(super) fn routes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(get_openid_configuration))
+        .routes(routes!(get_authorization_server))
+        .routes(routes!(get_jwks))
+}
+
+/// The provider's metadata
+///
+/// OpenID Connect Discovery §4.
+#[utoipa::path(
+    get, path = "/.well-known/openid-configuration", tag = TAG, security(()),
+    responses(
+        (status = 200, description = "The metadata", body = Object),
+        (status = 304, description = "Unchanged"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_openid_configuration(State(identity): State<Handle>, headers: HeaderMap) -> Response {
+    cacheable(&headers, &identity.metadata())
+}
+
+/// The authorization server's metadata
+///
+/// RFC 8414; the same document.
+#[utoipa::path(
+    get, path = "/.well-known/oauth-authorization-server", tag = TAG, security(()),
+    responses(
+        (status = 200, description = "The metadata", body = Object),
+        (status = 304, description = "Unchanged"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_authorization_server(State(identity): State<Handle>, headers: HeaderMap) -> Response {
+    cacheable(&headers, &identity.metadata())
+}
+
+/// The keys that tokens are verified with
+///
+/// RFC 7517 §5. A key is here before it signs, and until the last token it signed has ended.
+#[utoipa::path(
+    get, path = "/.well-known/jwks.json", tag = TAG, security(()),
+    responses(
+        (status = 200, description = "The keys", body = Object),
+        (status = 304, description = "Unchanged"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_jwks(State(identity): State<Handle>, headers: HeaderMap) -> Response {
+    cacheable(&headers, &identity.jwks())
+}
+
+/// Shared caches may keep it for less time than a new key waits before it signs.
+fn cacheable(headers: &HeaderMap, document: &Value) -> Response {
+    let body = document.to_string();
+    let tag = etag::of(body.as_bytes());
+    let known = etag::is_known(headers, &tag);
+    let fixed = HeaderValue::from_static;
+    let caching = [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, fixed("public, max-age=300")),
+    ];
+    let kind = [(header::CONTENT_TYPE, fixed("application/json"))];
+    match known {
+        true => (StatusCode::NOT_MODIFIED, caching).into_response(),
+        false => (caching, kind, body).into_response(),
+    }
+}

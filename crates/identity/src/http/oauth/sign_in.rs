@@ -1,0 +1,404 @@
+//! From a client's link to a code: the authorization endpoint, and the pages on the way.
+
+use auspex_kernel::error::Envelope;
+use auspex_kernel::{ApiError, Peer, RequestId, etag};
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::browser::{self, Cookie};
+use super::pages::{ConsentPage, LoginPage, MessagePage, page, redirect, refusal};
+use super::{TAG, form};
+use crate::Identity;
+use crate::audit::Actor;
+use crate::error::IdentityError;
+use crate::http::Handle;
+use crate::oauth::{
+    AuthorizationError, AuthorizationRequest, ClientScopes, LoginSession, Parameters, Purpose,
+    Sealed, Step, shown,
+};
+
+const STYLE: &str = include_str!("../../../templates/style.css");
+const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown. Go back \
+    to the application and start again; your browser must keep cookies of this site.";
+const UNREADABLE: &str = "The form cannot be read.";
+
+pub(super) fn routes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(authorize))
+        .routes(routes!(show_login, submit_login))
+        .routes(routes!(submit_consent))
+        .routes(routes!(submit_logout))
+        .routes(routes!(get_login_style))
+}
+
+/// The fields of the login page.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
+struct LoginForm {
+    username: String,
+    #[schema(format = Password)]
+    password: String,
+    /// From the page, like the next
+    csrf_token: String,
+    request: String,
+}
+
+/// The fields of the consent page.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
+struct ConsentForm {
+    /// `allow` or `deny`
+    decision: String,
+    /// From the page, like the next
+    csrf_token: String,
+    request: String,
+}
+
+/// The field of the button that logs out.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
+struct LogoutForm {
+    /// From the page, like the next
+    csrf_token: String,
+    #[schema(required = false)]
+    request: String,
+}
+
+/// Begin a login for a client
+///
+/// The authorization endpoint (RFC 6749 §4.1.1, OpenID Connect Core §3.1.2), to be opened in a
+/// browser. It shows the login page or the consent page where they are needed, and then sends the
+/// browser to `redirect_uri` with `code`, `state` and `iss`, or with `error` and
+/// `error_description`. A request whose client or address is not registered is never redirected.
+#[utoipa::path(
+    get, path = "/oauth2/authorize", tag = TAG, security(()),
+    params(
+        ("response_type" = String, Query, description = "`code`"),
+        ("client_id" = String, Query, description = "As registered"),
+        ("redirect_uri" = String, Query, description = "Exactly as registered"),
+        ("code_challenge" = String, Query, description = "RFC 7636; no request goes without it"),
+        ("code_challenge_method" = String, Query, description = "`S256`"),
+        ("scope" = Option<String>, Query, description = "Space-separated; all of the client's by default"),
+        ("state" = Option<String>, Query, description = "Comes back as it is"),
+        ("nonce" = Option<String>, Query, description = "Comes back in the ID token"),
+        ("prompt" = Option<String>, Query, description = "`none`, or of `login`, `consent`, `select_account`"),
+        ("max_age" = Option<u32>, Query, description = "Seconds since the login, at most"),
+        ("login_hint" = Option<String>, Query, description = "The username to begin with"),
+    ),
+    responses(
+        (status = 200, description = "A page: log in, or agree", body = String, content_type = "text/html"),
+        (status = 303, description = "To the client"),
+        (status = 400, description = "A page that says what is wrong with client or address", body = String, content_type = "text/html"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn authorize(
+    State(identity): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let actor = Actor::anonymous(peer, Some(&request_id));
+    let query = uri.query().unwrap_or_default();
+    let request = match identity.authorization_request(query).await {
+        Ok(request) => request,
+        Err(error) => return refused(error),
+    };
+    let session = browser::session(&identity, &headers).await?;
+    let known = session.as_ref().map(|(_, session)| session);
+    match (identity.next_step(&actor, &request, known).await, &session) {
+        (Ok(Step::Ask(scopes)), Some((cookie, session))) => {
+            consent_page(&identity, &request, cookie, session, scopes)
+        }
+        (Ok(Step::LogIn | Step::Ask(_)), _) => {
+            let hint = request.login_hint.as_deref().unwrap_or_default();
+            login_page(&identity, &headers, &request, hint, None)
+        }
+        (Ok(Step::Redirect(location)), _) => redirect(&location),
+        (Err(error), _) => refused(error),
+    }
+}
+
+/// Show the login page again
+#[utoipa::path(
+    get, path = "/oauth2/login", tag = TAG, security(()),
+    params(("request" = String, Query, description = "From the page")),
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 303, description = "To the client, which is told of an error"),
+        (status = 400, description = "A page: begin at the application", body = String, content_type = "text/html"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn show_login(
+    State(identity): State<Handle>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let parameters = Parameters::parse(uri.query().unwrap_or_default().as_bytes());
+    let sealed = parameters
+        .ok()
+        .and_then(|p| open(&identity, Purpose::Login, &p));
+    let Some(sealed) = sealed else {
+        let text = "There is nothing to log in to. Go back to the application and start again.";
+        return refusal(StatusCode::BAD_REQUEST, text);
+    };
+    match identity.authorization_request(&sealed.query).await {
+        Ok(request) => login_page(&identity, &headers, &request, "", None),
+        Err(error) => refused(error),
+    }
+}
+
+/// Log in by the login page
+#[utoipa::path(
+    post, path = "/oauth2/login", tag = TAG, security(()),
+    request_body(content = LoginForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "Logged in: on with the request"),
+        (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
+        (status = 401, description = "The page again: name or password is wrong", body = String, content_type = "text/html"),
+        (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
+        (status = 429, description = "The page again, after too many failures from this address", body = String, content_type = "text/html"),
+        (status = 503, description = "The page again: too many passwords to check", body = String, content_type = "text/html"),
+    )
+)]
+async fn submit_login(
+    State(identity): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Ok(fields) = form::read(&headers, body).await? else {
+        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
+    };
+    let cookie = browser::read(&identity, &headers, Cookie::BeforeLogin);
+    let sealed = open(&identity, Purpose::Login, &fields);
+    let own = browser::is_own_form(&identity, &headers, cookie, fields.get("csrf_token"));
+    let Some(sealed) = sealed.filter(|_| own) else {
+        return refusal(StatusCode::FORBIDDEN, FOREIGN);
+    };
+    let request = match identity.authorization_request(&sealed.query).await {
+        Ok(request) => request,
+        Err(error) => return refused(error),
+    };
+    let actor = Actor::anonymous(peer, Some(&request_id));
+    let username = fields.get("username").unwrap_or_default();
+    let password = fields.get("password").unwrap_or_default();
+    let replaced = browser::read(&identity, &headers, Cookie::Session);
+    match identity
+        .begin_session(&actor, username, password, replaced)
+        .await
+    {
+        Ok(session) => {
+            let query = request.query_after_login();
+            let mut response = redirect(&format!("/oauth2/authorize?{query}"))?;
+            let session = browser::set(&identity, Cookie::Session, Some(&session))?;
+            response.headers_mut().append(header::SET_COOKIE, session);
+            Ok(response)
+        }
+        Err(
+            error @ (IdentityError::InvalidCredentials
+            | IdentityError::TooManyAttempts(_)
+            | IdentityError::Busy(_)),
+        ) => login_page(&identity, &headers, &request, username, Some(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Agree, or not, by the consent page
+#[utoipa::path(
+    post, path = "/oauth2/consent", tag = TAG, security(()),
+    request_body(content = ConsentForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "To the client"),
+        (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
+        (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn submit_consent(
+    State(identity): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Ok(fields) = form::read(&headers, body).await? else {
+        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
+    };
+    let sealed = open(&identity, Purpose::Consent, &fields);
+    let token = fields.get("csrf_token");
+    let session = browser::session(&identity, &headers).await?;
+    let own = session
+        .filter(|(cookie, _)| browser::is_own_form(&identity, &headers, Some(cookie), token));
+    let (Some(sealed), Some((_, session))) = (sealed, own) else {
+        return refusal(StatusCode::FORBIDDEN, FOREIGN);
+    };
+    let allowed = match fields.get("decision") {
+        Some("allow") => true,
+        Some("deny") => false,
+        _ => return refusal(StatusCode::BAD_REQUEST, UNREADABLE),
+    };
+    let request = match identity.authorization_request(&sealed.query).await {
+        Ok(request) => request,
+        Err(error) => return refused(error),
+    };
+    let actor = Actor::anonymous(peer, Some(&request_id));
+    let decided = identity.decide(&actor, &request, &session, &sealed.scopes, allowed);
+    redirect(&decided.await?)
+}
+
+/// Log out of the login pages
+///
+/// Ends the session of this browser; what clients were given stays.
+#[utoipa::path(
+    post, path = "/oauth2/logout", tag = TAG, security(()),
+    request_body(content = LogoutForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "A page: logged out", body = String, content_type = "text/html"),
+        (status = 303, description = "Logged out: on with the request, as somebody else"),
+        (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
+        (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn submit_logout(
+    State(identity): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Ok(fields) = form::read(&headers, body).await? else {
+        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
+    };
+    let cookie = browser::read(&identity, &headers, Cookie::Session);
+    let own = browser::is_own_form(&identity, &headers, cookie, fields.get("csrf_token"));
+    let Some(cookie) = cookie.filter(|_| own) else {
+        return refusal(StatusCode::FORBIDDEN, FOREIGN);
+    };
+    let actor = Actor::anonymous(peer, Some(&request_id));
+    identity.end_session(&actor, cookie).await?;
+    let mut response = match open(&identity, Purpose::Consent, &fields) {
+        Some(sealed) => redirect(&format!("/oauth2/authorize?{}", sealed.query))?,
+        None => {
+            let message = MessagePage {
+                title: "You are logged out",
+                text: "You can close this page.",
+                is_error: false,
+            };
+            page(StatusCode::OK, &message, None)?
+        }
+    };
+    let removed = browser::set(&identity, Cookie::Session, None)?;
+    response.headers_mut().append(header::SET_COOKIE, removed);
+    Ok(response)
+}
+
+/// The style sheet of the pages
+#[utoipa::path(
+    get, path = "/oauth2/assets/style.css", tag = TAG, security(()),
+    responses(
+        (status = 200, description = "The style sheet", body = String, content_type = "text/css"),
+        (status = 304, description = "Unchanged"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_login_style(headers: HeaderMap) -> Response {
+    let tag = etag::of(STYLE.as_bytes());
+    let known = etag::is_known(&headers, &tag);
+    let fixed = HeaderValue::from_static;
+    let caching = [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, fixed("public, max-age=300")),
+    ];
+    let kind = [(header::CONTENT_TYPE, fixed("text/css; charset=utf-8"))];
+    match known {
+        true => (StatusCode::NOT_MODIFIED, caching).into_response(),
+        false => (caching, kind, STYLE).into_response(),
+    }
+}
+
+fn open(identity: &Identity, purpose: Purpose, fields: &Parameters) -> Option<Sealed> {
+    let now = identity.clock.now();
+    identity
+        .oauth_key
+        .open(purpose, fields.get("request")?, now)
+}
+
+/// Who can be told is told.
+fn refused(error: AuthorizationError) -> Result<Response, ApiError> {
+    match error {
+        AuthorizationError::Shown(text) => refusal(StatusCode::BAD_REQUEST, text),
+        AuthorizationError::Redirect(location) => redirect(&location),
+        AuthorizationError::Failed(error) => Err(error.into()),
+    }
+}
+
+fn login_page(
+    identity: &Identity,
+    headers: &HeaderMap,
+    request: &AuthorizationRequest,
+    username: &str,
+    failed: Option<IdentityError>,
+) -> Result<Response, ApiError> {
+    let (cookie, set_cookie) = browser::before_login(identity, headers)?;
+    let carried = Sealed {
+        query: request.query.clone(),
+        scopes: String::new(),
+    };
+    let now = identity.clock.now();
+    let wait_s = match &failed {
+        Some(IdentityError::TooManyAttempts(retry)) => Some(retry.seconds()),
+        Some(IdentityError::Busy(_)) => Some(1),
+        _ => None,
+    };
+    // The status is that of any other endpoint.
+    let failed = failed.map(ApiError::from);
+    let shown = LoginPage {
+        client: &request.client.name,
+        csrf_token: &identity.oauth_key.csrf_token(&cookie),
+        request: &identity.oauth_key.seal(Purpose::Login, &carried, now),
+        username,
+        error: failed.as_ref().map(ApiError::message),
+    };
+    let status = failed.as_ref().map_or(StatusCode::OK, ApiError::status);
+    let mut response = page(status, &shown, Some(request))?;
+    let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+    let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));
+    response
+        .headers_mut()
+        .extend(wait.into_iter().chain(set_cookie));
+    Ok(response)
+}
+
+fn consent_page(
+    identity: &Identity,
+    request: &AuthorizationRequest,
+    cookie: &str,
+    session: &LoginSession,
+    scopes: ClientScopes,
+) -> Result<Response, ApiError> {
+    let carried = Sealed {
+        query: request.query.clone(),
+        scopes: scopes.to_string(),
+    };
+    let now = identity.clock.now();
+    let asked = ConsentPage {
+        client: &request.client.name,
+        user: &session.user.name,
+        destination: &shown(&request.redirect_uri),
+        scopes: scopes.in_words(),
+        public: request.client.public,
+        csrf_token: &identity.oauth_key.csrf_token(cookie),
+        request: &identity.oauth_key.seal(Purpose::Consent, &carried, now),
+    };
+    page(StatusCode::OK, &asked, Some(request))
+}

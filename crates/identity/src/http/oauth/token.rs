@@ -1,0 +1,376 @@
+//! The endpoints that clients ask directly, with errors in the shape of RFC 6749 §5.2.
+
+use auspex_kernel::error::Envelope;
+use auspex_kernel::{ApiError, Peer, RequestId};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{TAG, form};
+use crate::audit::Actor;
+use crate::http::Handle;
+use crate::oauth::{
+    Client, Introspection, Parameters, Presented, TokenError, TokenResponse, UserInfo, decode,
+};
+
+pub(super) fn routes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(exchange_token))
+        .routes(routes!(introspect_token))
+        .routes(routes!(revoke_token))
+        .routes(routes!(get_userinfo, post_userinfo))
+}
+
+/// The parameters of a token request. A client says who it is by HTTP Basic or in the form.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
+struct TokenForm {
+    /// `authorization_code`, `refresh_token` or `client_credentials`
+    grant_type: String,
+    /// For `authorization_code`, like the next two
+    #[schema(required = false)]
+    code: String,
+    /// That of the authorization request
+    #[schema(required = false)]
+    redirect_uri: String,
+    /// RFC 7636
+    #[schema(required = false, min_length = 43, max_length = 128)]
+    code_verifier: String,
+    /// For `refresh_token`
+    #[schema(required = false)]
+    refresh_token: String,
+    /// Fewer scopes, space-separated
+    #[schema(required = false)]
+    scope: String,
+    /// For public clients, and for those that do not use HTTP Basic
+    #[schema(required = false)]
+    client_id: String,
+    #[schema(required = false, format = Password)]
+    client_secret: String,
+}
+
+/// A token to be told of, or to be ended.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
+struct TokenQuestionForm {
+    token: String,
+    /// Not needed
+    #[schema(required = false)]
+    token_type_hint: String,
+    /// For public clients, and for those that do not use HTTP Basic
+    #[schema(required = false)]
+    client_id: String,
+    #[schema(required = false, format = Password)]
+    client_secret: String,
+}
+
+/// An error of RFC 6749 §5.2.
+#[derive(Serialize, ToSchema)]
+struct OAuthError {
+    /// For programs
+    #[schema(example = "invalid_grant")]
+    error: &'static str,
+    /// For people
+    error_description: &'static str,
+}
+
+/// Get tokens
+///
+/// The token endpoint (RFC 6749 §3.2). A code is worth one exchange within a minute; one that comes
+/// again ends what it gave.
+#[utoipa::path(
+    post, path = "/oauth2/token", tag = TAG, security(()),
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "Tokens", body = TokenResponse),
+        (status = 400, description = "Refused", body = OAuthError),
+        (status = 401, description = "The client did not prove who it is", body = OAuthError),
+        (status = 413, description = "The form is too long", body = Envelope),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn exchange_token(
+    State(identity): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let actor = Actor::anonymous(peer, Some(&request_id));
+    let asked = read(&identity, &actor, &headers, body).await?;
+    let answer = match asked {
+        Ok((client, parameters)) => identity.exchange(&actor, &client, &parameters).await,
+        Err(error) => Err(error),
+    };
+    answered(answer)
+}
+
+/// Ask what a token is worth
+///
+/// RFC 7662. For confidential clients and their own tokens; every other token is `active: false`.
+#[utoipa::path(
+    post, path = "/oauth2/introspect", tag = TAG, security(()),
+    request_body(content = TokenQuestionForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "What it is worth", body = Introspection),
+        (status = 400, description = "Refused", body = OAuthError),
+        (status = 401, description = "The client did not prove who it is", body = OAuthError),
+        (status = 413, description = "The form is too long", body = Envelope),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn introspect_token(
+    State(identity): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let actor = Actor::anonymous(peer, Some(&request_id));
+    let (client, token) = match question(&identity, &actor, &headers, body).await? {
+        // Whoever says to be a public client could ask about tokens that he found.
+        Ok((client, _)) if client.public => return answered::<()>(Err(TokenError::InvalidClient)),
+        Ok(asked) => asked,
+        Err(error) => return answered::<()>(Err(error)),
+    };
+    let worth = identity.introspect(&client, &token).await;
+    answered(worth.map_err(TokenError::from))
+}
+
+/// End a token
+///
+/// RFC 7009, for a client's own tokens. A refresh token ends with all that came of the same login; an
+/// access token ends alone, and can be replaced by its refresh token. Of unknown and foreign tokens
+/// the answer is the same.
+#[utoipa::path(
+    post, path = "/oauth2/revoke", tag = TAG, security(()),
+    request_body(content = TokenQuestionForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "It is not valid, now if not before"),
+        (status = 400, description = "Refused", body = OAuthError),
+        (status = 401, description = "The client did not prove who it is", body = OAuthError),
+        (status = 413, description = "The form is too long", body = Envelope),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn revoke_token(
+    State(identity): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let actor = Actor::anonymous(peer, Some(&request_id));
+    let (client, token) = match question(&identity, &actor, &headers, body).await? {
+        Ok(asked) => asked,
+        Err(error) => return answered::<()>(Err(error)),
+    };
+    identity.revoke_token(&actor, &client, &token).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// Tell who the user of an access token is
+///
+/// OpenID Connect Core §5.3: `sub`, and by the scopes `profile` and `email` his name and address.
+#[utoipa::path(
+    get, path = "/oauth2/userinfo", tag = TAG,
+    security(("api_key" = []), ("bearer" = [])),
+    responses(
+        (status = 200, description = "Claims", body = UserInfo),
+        (status = 401, description = "No or no valid token", body = Envelope),
+        (status = 403, description = "The token has no scope `openid`", body = Envelope),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_userinfo(
+    State(identity): State<Handle>,
+    headers: HeaderMap,
+) -> Result<Json<UserInfo>, ApiError> {
+    userinfo(&identity, &headers).await
+}
+
+/// Tell who the user of an access token is
+///
+/// The same as by GET; the token is in `Authorization` here too.
+#[utoipa::path(
+    post, path = "/oauth2/userinfo", tag = TAG,
+    security(("api_key" = []), ("bearer" = [])),
+    responses(
+        (status = 200, description = "Claims", body = UserInfo),
+        (status = 401, description = "No or no valid token", body = Envelope),
+        (status = 403, description = "The token has no scope `openid`", body = Envelope),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn post_userinfo(
+    State(identity): State<Handle>,
+    headers: HeaderMap,
+) -> Result<Json<UserInfo>, ApiError> {
+    userinfo(&identity, &headers).await
+}
+
+async fn userinfo(identity: &Handle, headers: &HeaderMap) -> Result<Json<UserInfo>, ApiError> {
+    // The edge has checked the credential; that it is a token with `openid` is asked here.
+    let authorization = headers
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes);
+    let token = authorization.and_then(|value| value.split_at_checked("Bearer ".len()));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+    let known = match token {
+        Some((_, token)) => identity.user_info(token.trim_ascii()).await?,
+        None => None,
+    };
+    let challenge = "Bearer realm=\"auspex\", error=\"insufficient_scope\", scope=\"openid\"";
+    known.map(Json).ok_or_else(|| {
+        ApiError::forbidden("this needs an access token with the scope openid").with_header(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static(challenge),
+        )
+    })
+}
+
+/// A client that proved who it is, and its parameters.
+async fn read(
+    identity: &Handle,
+    actor: &Actor,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Result<(Client, Parameters), TokenError>, ApiError> {
+    let Ok(parameters) = form::read(headers, body).await? else {
+        let description = "the body must be form-encoded, each parameter there at most once";
+        return Ok(Err(TokenError::Refused("invalid_request", description)));
+    };
+    let presented = match presented(headers, &parameters) {
+        Ok(presented) => presented,
+        Err(error) => return Ok(Err(error)),
+    };
+    let client = identity.authenticate_client(actor, &presented).await;
+    Ok(client.map(|client| (client, parameters)))
+}
+
+/// The same, and the token that it asks about.
+async fn question(
+    identity: &Handle,
+    actor: &Actor,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Result<(Client, String), TokenError>, ApiError> {
+    let asked = read(identity, actor, headers, body).await?;
+    Ok(asked.and_then(|(client, parameters)| {
+        let token = parameters.get("token").map(str::to_owned);
+        let missing = TokenError::Refused("invalid_request", "token is missing");
+        token.map(|token| (client, token)).ok_or(missing)
+    }))
+}
+
+/// Who the client says it is: by HTTP Basic, or in the form, not both (RFC 6749 §2.3).
+fn presented(headers: &HeaderMap, parameters: &Parameters) -> Result<Presented, TokenError> {
+    let refused = |description| TokenError::Refused("invalid_request", description);
+    let in_form = parameters.get("client_id").map(str::to_owned);
+    let form_secret = parameters.get("client_secret").map(str::to_owned);
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(line) = lines.next() else {
+        let client_id = in_form.ok_or(TokenError::InvalidClient)?;
+        return Ok(Presented {
+            client_id,
+            secret: form_secret,
+        });
+    };
+    if form_secret.is_some() || lines.next().is_some() {
+        return Err(refused("the client must prove who it is in one way"));
+    }
+    let (client_id, secret) = basic(line).ok_or(TokenError::InvalidClient)?;
+    if in_form.is_some_and(|other| other != client_id) {
+        return Err(refused("client_id differs from the one in Authorization"));
+    }
+    Ok(Presented {
+        client_id,
+        secret: Some(secret),
+    })
+}
+
+/// Id and secret are each form-encoded before they are joined (RFC 6749 §2.3.1).
+fn basic(line: &HeaderValue) -> Option<(String, String)> {
+    let (scheme, encoded) = line.as_bytes().split_at_checked("Basic ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    let text = STANDARD.decode(encoded.trim_ascii()).ok()?;
+    let colon = text.iter().position(|byte| *byte == b':')?;
+    let (id, secret) = (decode(&text[..colon]), decode(&text[colon + 1..]));
+    Some((id.ok()?, secret.ok()?))
+}
+
+/// An answer that no cache keeps.
+fn answered<T: Serialize>(answer: Result<T, TokenError>) -> Result<Response, ApiError> {
+    let mut response = match answer {
+        Ok(answer) => Json(answer).into_response(),
+        Err(TokenError::Failed(error)) => return Err(error.into()),
+        Err(TokenError::Refused(error, error_description)) => {
+            let error = OAuthError {
+                error,
+                error_description,
+            };
+            (StatusCode::BAD_REQUEST, Json(error)).into_response()
+        }
+        Err(TokenError::InvalidClient) => {
+            let error = OAuthError {
+                error: "invalid_client",
+                error_description: "the client is unknown, or did not prove who it is",
+            };
+            let challenge = HeaderValue::from_static("Basic realm=\"auspex\"");
+            let challenge = [(header::WWW_AUTHENTICATE, challenge)];
+            (StatusCode::UNAUTHORIZED, challenge, Json(error)).into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(text: &str) -> HeaderValue {
+        HeaderValue::try_from(format!("basic {}", STANDARD.encode(text))).unwrap()
+    }
+
+    #[test]
+    fn both_parts_of_basic_are_decoded() {
+        let pair = |text| basic(&encoded(text));
+        assert_eq!(
+            pair("a%3Ab:c+d%25:e"),
+            Some(("a:b".into(), "c d%:e".into()))
+        );
+        assert_eq!(pair("no colon"), None);
+        assert_eq!(pair("a:%zz"), None);
+        assert_eq!(basic(&HeaderValue::from_static("Bearer x")), None);
+        assert_eq!(basic(&HeaderValue::from_static("Basic !")), None);
+        assert_eq!(basic(&HeaderValue::from_static("Basic")), None);
+    }
+
+    #[test]
+    fn two_proofs_are_one_too_many() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, encoded("a:b"));
+        let presented = |form: &str| {
+            let parameters = Parameters::parse(form.as_bytes()).unwrap();
+            let presented = super::presented(&headers, &parameters);
+            presented.map(|presented| presented.client_id).ok()
+        };
+        assert_eq!(presented(""), Some("a".into()));
+        assert_eq!(presented("client_id=a"), Some("a".into()));
+        assert_eq!(presented("client_id=x"), None);
+        assert_eq!(presented("client_secret=b"), None);
+    }
+}

@@ -1,0 +1,255 @@
+//! Clients: programs that act for a user who agreed, or for themselves.
+
+use std::fmt;
+
+use auspex_kernel::{FieldError, Timestamp};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::redirect;
+use super::scope::ClientScopes;
+
+const SECRET_PREFIX: &str = "axs_";
+const NAME_CHARS_MAX: usize = 100;
+const REDIRECT_URIS_MAX: usize = 10;
+
+/// A way to a token that a client may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantType {
+    /// A user logs in and agrees.
+    AuthorizationCode,
+    /// The client comes again without the user.
+    RefreshToken,
+    /// The client acts for itself.
+    ClientCredentials,
+}
+
+impl GrantType {
+    /// Every grant type there is.
+    pub const ALL: &[GrantType] = &[
+        GrantType::AuthorizationCode,
+        GrantType::RefreshToken,
+        GrantType::ClientCredentials,
+    ];
+
+    /// As written in requests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GrantType::AuthorizationCode => "authorization_code",
+            GrantType::RefreshToken => "refresh_token",
+            GrantType::ClientCredentials => "client_credentials",
+        }
+    }
+
+    /// Reads it.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// A client. The hash of its secret stays in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// 16 characters of Crockford's base32. Not a secret.
+    pub id: String,
+    /// What people are shown.
+    pub name: String,
+    /// Where browsers may be sent back to, as text.
+    pub redirect_uris: Vec<String>,
+    /// How it may get tokens.
+    pub grant_types: Vec<GrantType>,
+    /// The most it may be given.
+    pub scopes: ClientScopes,
+    /// It has no secret, for it could not keep one: an app, a page, a command.
+    pub public: bool,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// Who registered it: `user:ID`, `key:ID`, `operator`.
+    pub created_by: String,
+}
+
+impl Client {
+    /// Whether it may get tokens in this way.
+    pub fn may(&self, grant_type: GrantType) -> bool {
+        self.grant_types.contains(&grant_type)
+    }
+
+    /// Whether a browser may be sent to `uri`.
+    pub(crate) fn redirects_to(&self, uri: &str) -> bool {
+        let mut registered = self.redirect_uris.iter();
+        registered.any(|registered| redirect::matches(registered, uri, self.public))
+    }
+}
+
+/// What a client is to be.
+#[derive(Clone, Debug)]
+pub struct ClientDraft {
+    /// 1 to 100 printable characters, not blank.
+    pub name: String,
+    /// Exact addresses.
+    pub redirect_uris: Vec<String>,
+    /// At least one.
+    pub grant_types: Vec<GrantType>,
+    /// At least one.
+    pub scopes: ClientScopes,
+    /// Whether it goes without a secret.
+    pub public: bool,
+}
+
+impl ClientDraft {
+    /// Every wrong field.
+    pub(crate) fn validate(&self) -> Vec<FieldError> {
+        let mut wrong = Vec::new();
+        let mut refuse = |field: String, message: &str| {
+            wrong.push(FieldError {
+                field,
+                message: message.to_owned(),
+            });
+        };
+        let chars = self.name.chars().count();
+        let printable = self.name.chars().all(auspex_kernel::error::is_printable);
+        if !(1..=NAME_CHARS_MAX).contains(&chars) || !printable || self.name.trim().is_empty() {
+            let message = "must be text of 1 to 100 printable characters, not blank";
+            refuse("name".into(), message);
+        }
+        if self.redirect_uris.len() > REDIRECT_URIS_MAX {
+            refuse("redirect_uris".into(), "must be at most 10");
+        }
+        for (i, uri) in self.redirect_uris.iter().enumerate() {
+            if let Err(message) = redirect::check(uri, self.public) {
+                refuse(format!("redirect_uris[{i}]"), message);
+            }
+        }
+        let by_code = self.grant_types.contains(&GrantType::AuthorizationCode);
+        if by_code && self.redirect_uris.is_empty() {
+            let message = "must name at least one address for authorization_code";
+            refuse("redirect_uris".into(), message);
+        }
+        if self.grant_types.is_empty() {
+            refuse("grant_types".into(), "must name at least one");
+        }
+        if self.public && self.grant_types.contains(&GrantType::ClientCredentials) {
+            let message = "must not hold client_credentials for a public client, which has none";
+            refuse("grant_types".into(), message);
+        }
+        if !by_code && self.grant_types.contains(&GrantType::RefreshToken) {
+            let message = "must hold authorization_code beside refresh_token";
+            refuse("grant_types".into(), message);
+        }
+        if self.scopes.is_empty() {
+            refuse("scopes".into(), "must name at least one");
+        }
+        wrong
+    }
+}
+
+/// The text of a client's secret, `axs_` and 256 random bits. Debug output hides it.
+pub struct ClientSecret(String);
+
+impl ClientSecret {
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
+        Ok(Self(format!("{SECRET_PREFIX}{}", random_text()?)))
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn digest(&self) -> Vec<u8> {
+        digest(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientSecret(…)")
+    }
+}
+
+/// A client just registered, with the only copy of its secret.
+#[derive(Debug)]
+pub struct NewClient {
+    /// What is stored of it.
+    pub client: Client,
+    /// None: a public client.
+    pub secret: Option<ClientSecret>,
+}
+
+/// 256 random bits as text.
+pub(crate) fn random_text() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// What is stored of a secret with 256 bits of chance: nothing to guess that a slow hash would slow.
+pub(super) fn digest(secret: &[u8]) -> Vec<u8> {
+    Sha256::digest(secret).to_vec()
+}
+
+/// Whether this is the secret of which `stored` was kept.
+pub(super) fn is_secret(stored: &[u8], presented: &[u8]) -> bool {
+    digest(presented).ct_eq(stored).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> ClientDraft {
+        ClientDraft {
+            name: "App".into(),
+            redirect_uris: vec!["https://app.example.org/cb".into()],
+            grant_types: vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
+            scopes: ClientScopes::parse("openid predict").unwrap(),
+            public: false,
+        }
+    }
+
+    fn wrong(change: impl FnOnce(&mut ClientDraft)) -> Vec<String> {
+        let mut draft = draft();
+        change(&mut draft);
+        let wrong = draft.validate().into_iter();
+        wrong.map(|error| error.field).collect()
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        assert_eq!(draft().validate(), []);
+        let all = wrong(|draft| {
+            draft.name = " ".into();
+            draft.redirect_uris = vec!["https://a.example".into(), "x".into()];
+            draft.grant_types = vec![];
+            draft.scopes = ClientScopes::default();
+        });
+        assert_eq!(all, ["name", "redirect_uris[1]", "grant_types", "scopes"]);
+        assert_eq!(wrong(|d| d.redirect_uris.clear()), ["redirect_uris"]);
+        assert_eq!(wrong(|d| d.name = "a\u{202e}b".into()), ["name"]);
+        assert_eq!(
+            wrong(|d| {
+                d.public = true;
+                d.grant_types.push(GrantType::ClientCredentials);
+            }),
+            ["grant_types"]
+        );
+        let alone = wrong(|d| d.grant_types = vec![GrantType::RefreshToken]);
+        assert_eq!(alone, ["grant_types"]);
+        let itself = wrong(|d| {
+            d.grant_types = vec![GrantType::ClientCredentials];
+            d.redirect_uris.clear();
+        });
+        assert!(itself.is_empty());
+    }
+
+    #[test]
+    fn secrets_are_long_random_and_not_shown() {
+        let secret = ClientSecret::random().unwrap();
+        assert_eq!(secret.expose().len(), 4 + 43);
+        assert!(is_secret(&secret.digest(), secret.expose().as_bytes()));
+        assert!(!is_secret(&secret.digest(), b"axs_") && !is_secret(b"", b""));
+        assert!(!format!("{secret:?}").contains(&secret.expose()[4..]));
+    }
+}

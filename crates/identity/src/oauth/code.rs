@@ -1,0 +1,165 @@
+//! Authorization codes: for one client, one address, one challenge, once, and for a minute.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sea_orm::{DatabaseTransaction, DbErr};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::authorization::AuthorizationRequest;
+use super::client::{Client, digest, random_text};
+use super::scope::ClientScopes;
+use super::session::LoginSession;
+use crate::audit::{Action, Actor, Event};
+use crate::error::IdentityError;
+use crate::store::codes::Code;
+use crate::store::grants::Grant;
+use crate::user::User;
+use crate::{Identity, later, store};
+
+const CODE_TTL: Duration = Duration::from_secs(60);
+
+/// What a code gave.
+pub(super) struct Redeemed {
+    pub(super) user: User,
+    pub(super) grant: Grant,
+    pub(super) nonce: Option<String>,
+}
+
+enum Redemption {
+    Done,
+    Refused,
+    /// It had been redeemed before; what it gave is revoked.
+    Reused,
+}
+
+impl Identity {
+    /// A code that is not yet stored, and its row.
+    pub(super) fn new_code(
+        &self,
+        request: &AuthorizationRequest,
+        session: &LoginSession,
+        scopes: ClientScopes,
+    ) -> Result<(String, Code), IdentityError> {
+        let code = random_text()?;
+        let row = Code {
+            digest: digest(code.as_bytes()),
+            client_id: request.client.id.clone(),
+            user_id: session.user.id.clone(),
+            redirect_uri: request.redirect_uri.clone(),
+            scopes: scopes.to_string(),
+            challenge: request.challenge().to_owned(),
+            nonce: request.nonce().map(str::to_owned),
+            authenticated_at: session.authenticated_at,
+            expires_at: later(self.clock.now(), CODE_TTL),
+            grant_id: None,
+        };
+        Ok((code, row))
+    }
+
+    /// Exchanges a code for a grant. A code that comes again has been stolen, before or now: what it
+    /// gave is revoked (RFC 6749 §4.1.2).
+    ///
+    /// # Errors
+    /// [`IdentityError::InvalidGrant`], [`IdentityError::Database`], [`IdentityError::Randomness`].
+    pub(super) async fn redeem(
+        &self,
+        actor: &Actor,
+        client: &Client,
+        code: &str,
+        redirect_uri: &str,
+        verifier: &str,
+    ) -> Result<Redeemed, IdentityError> {
+        let digest = digest(code.as_bytes());
+        let found = self.db.read(move |connection| {
+            Box::pin(async move {
+                let Some(code) = store::codes::by_digest(connection, digest).await? else {
+                    return Ok(None);
+                };
+                let user = store::users::by_id(connection, &code.user_id).await?;
+                Ok(user.map(|user| (code, user)))
+            })
+        });
+        let found = found.await?.filter(|(code, _)| code.client_id == client.id);
+        let (code, user) = found.ok_or(IdentityError::InvalidGrant)?;
+        let fits = code.expires_at > self.clock.now()
+            && code.redirect_uri == redirect_uri
+            && is_verified(&code.challenge, verifier);
+        if code.grant_id.is_none() && !fits {
+            return Err(IdentityError::InvalidGrant);
+        }
+        let since = code.authenticated_at;
+        let grant = self.new_grant(&user, Some(&client.id), &code.scopes, since)?;
+        let (given, actor, now) = (grant.clone(), actor.clone(), self.clock.now());
+        let nonce = code.nonce.clone();
+        let redeemed = self.db.write(move |transaction| {
+            Box::pin(async move {
+                let redemption = take(transaction, &actor, code, given, now).await?;
+                Ok(redemption)
+            })
+        });
+        match redeemed.await? {
+            Redemption::Done => Ok(Redeemed { user, grant, nonce }),
+            Redemption::Refused => Err(IdentityError::InvalidGrant),
+            Redemption::Reused => {
+                self.catch_up().await?;
+                Err(IdentityError::InvalidGrant)
+            }
+        }
+    }
+}
+
+async fn take(
+    transaction: &DatabaseTransaction,
+    actor: &Actor,
+    code: Code,
+    grant: Grant,
+    now: auspex_kernel::Timestamp,
+) -> Result<Redemption, DbErr> {
+    // Whoever removes the client or the user has this too, and so comes before or after.
+    store::lock(transaction).await?;
+    let user = store::users::by_id(transaction, &code.user_id).await?;
+    if user.is_none_or(|user| user.disabled_at.is_some()) {
+        return Ok(Redemption::Refused);
+    }
+    if store::codes::take(transaction, code.digest.clone(), &grant.id).await? {
+        store::grants::insert(transaction, grant).await?;
+        return Ok(Redemption::Done);
+    }
+    let code = store::codes::by_digest(transaction, code.digest).await?;
+    let Some(given) = code.and_then(|code| code.grant_id) else {
+        // Removed in between, with its client or user.
+        return Ok(Redemption::Refused);
+    };
+    store::grants::revoke(transaction, &given, now).await?;
+    let reused = Event::denied(Action::CodeReuse, Some(format!("grant:{given}")));
+    store::audit::record(transaction, actor, reused, now).await?;
+    Ok(Redemption::Reused)
+}
+
+/// Whether the verifier is the one that the challenge was made of (RFC 7636 §4.6).
+fn is_verified(challenge: &str, verifier: &str) -> bool {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let well_formed = (43..=128).contains(&verifier.len()) && verifier.bytes().all(is_unreserved);
+    let made = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+    well_formed && bool::from(made.as_bytes().ct_eq(challenge.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7636, appendix B.
+    #[test]
+    fn the_verifier_of_the_rfc_fits_its_challenge() {
+        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+        assert!(is_verified(challenge, verifier));
+        assert!(!is_verified(challenge, challenge));
+        assert!(!is_verified(challenge, ""));
+        assert!(!is_verified(challenge, &verifier.to_lowercase()));
+        assert!(!is_verified(verifier, verifier), "plain is not taken");
+    }
+}

@@ -1,0 +1,320 @@
+//! The token endpoint: a client, and what it has, become tokens.
+
+use aws_lc_rs::digest as hash;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::client::{Client, GrantType, is_secret};
+use super::parameters::Parameters;
+use super::scope::{ClientScopes, OidcScope};
+use crate::audit::{Action, Actor, Event};
+use crate::error::IdentityError;
+use crate::store::grants::Grant;
+use crate::user::User;
+use crate::{Identity, store};
+
+/// How a client says who it is.
+pub(crate) struct Presented {
+    pub(crate) client_id: String,
+    /// None: a public client.
+    pub(crate) secret: Option<String>,
+}
+
+/// Why the endpoints that clients ask directly refuse (RFC 6749 §5.2).
+#[derive(Debug)]
+pub(crate) enum TokenError {
+    /// The client did not prove who it is.
+    InvalidClient,
+    /// Code and description.
+    Refused(&'static str, &'static str),
+    Failed(IdentityError),
+}
+
+impl From<IdentityError> for TokenError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::InvalidGrant => Self::Refused(
+                "invalid_grant",
+                "the code or token is unknown, used, revoked, expired, or was given to another \
+                 client, address or verifier",
+            ),
+            IdentityError::ScopeNotGranted | IdentityError::Escalation => {
+                Self::Refused("invalid_scope", "a scope goes beyond what was granted")
+            }
+            error => Self::Failed(error),
+        }
+    }
+}
+
+/// What a client gets.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenResponse {
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// Seconds
+    expires_in: u64,
+    /// What the access token may do, space-separated
+    scope: String,
+    /// For clients registered with that grant
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    /// Where `openid` was granted
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<String>,
+}
+
+/// OpenID Connect Core §2. Absent members are left out, as everywhere in JWTs.
+#[derive(Serialize)]
+struct IdClaims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    exp: i64,
+    iat: i64,
+    auth_time: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
+}
+
+impl Identity {
+    /// The client that proves to be who it says. A failure is recorded.
+    ///
+    /// # Errors
+    /// [`TokenError::InvalidClient`], [`TokenError::Failed`].
+    pub(crate) async fn authenticate_client(
+        &self,
+        actor: &Actor,
+        presented: &Presented,
+    ) -> Result<Client, TokenError> {
+        // Keeps text from the database that it cannot take. Ids are taken as they were issued.
+        let id = auspex_kernel::id::parse_id(&presented.client_id);
+        let id = id.filter(|id| *id == presented.client_id);
+        let found = match id {
+            Some(id) => {
+                let found = self.db.read(move |connection| {
+                    Box::pin(async move { store::clients::with_secret(connection, &id).await })
+                });
+                found.await.map_err(IdentityError::from)?
+            }
+            None => None,
+        };
+        let target = found
+            .as_ref()
+            .map(|(client, _)| format!("client:{}", client.id));
+        if let Some((client, digest)) = found
+            && match (digest, &presented.secret) {
+                (Some(digest), Some(secret)) => is_secret(&digest, secret.as_bytes()),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            }
+        {
+            return Ok(client);
+        }
+        self.record(actor.clone(), Event::denied(Action::ClientLogin, target))
+            .await?;
+        Err(TokenError::InvalidClient)
+    }
+
+    /// Answers a request for tokens by a client that proved who it is.
+    ///
+    /// # Errors
+    /// Those of RFC 6749 §5.2.
+    pub(crate) async fn exchange(
+        &self,
+        actor: &Actor,
+        client: &Client,
+        parameters: &Parameters,
+    ) -> Result<TokenResponse, TokenError> {
+        let Some(kind) = parameters.get("grant_type") else {
+            return Err(missing("grant_type is missing"));
+        };
+        let Some(kind) = GrantType::parse(kind) else {
+            let description = "grant_type must be one of grant_types_supported";
+            return Err(TokenError::Refused("unsupported_grant_type", description));
+        };
+        if !client.may(kind) {
+            let description = "the client is not registered for this grant_type";
+            return Err(TokenError::Refused("unauthorized_client", description));
+        }
+        match kind {
+            GrantType::AuthorizationCode => self.exchange_code(actor, client, parameters).await,
+            GrantType::RefreshToken => self.exchange_refresh(actor, client, parameters).await,
+            GrantType::ClientCredentials => self.exchange_nothing(actor, client, parameters).await,
+        }
+    }
+
+    async fn exchange_code(
+        &self,
+        actor: &Actor,
+        client: &Client,
+        parameters: &Parameters,
+    ) -> Result<TokenResponse, TokenError> {
+        let (Some(code), Some(redirect_uri), Some(verifier)) = (
+            parameters.get("code"),
+            parameters.get("redirect_uri"),
+            parameters.get("code_verifier"),
+        ) else {
+            return Err(missing("code, redirect_uri and code_verifier are required"));
+        };
+        let redeemed = self
+            .redeem(actor, client, code, redirect_uri, verifier)
+            .await?;
+        let (user, grant) = (redeemed.user, redeemed.grant);
+        let access_token = self.user_access_token(&user, &grant, &grant.scopes)?;
+        let scope = grant.scopes.clone();
+        let nonce = redeemed.nonce.as_deref();
+        let id_token = self.id_token(client, &user, &grant, &scope, nonce, &access_token)?;
+        let refresh_token = client
+            .may(GrantType::RefreshToken)
+            .then(|| self.refresh_token(&grant));
+        Ok(self.response(access_token, scope, refresh_token, id_token))
+    }
+
+    async fn exchange_refresh(
+        &self,
+        actor: &Actor,
+        client: &Client,
+        parameters: &Parameters,
+    ) -> Result<TokenResponse, TokenError> {
+        let Some(token) = parameters.get("refresh_token") else {
+            return Err(missing("refresh_token is missing"));
+        };
+        let narrower = parameters.get("scope");
+        let known = narrower.map(ClientScopes::parse).transpose();
+        known.map_err(|_| TokenError::from(IdentityError::ScopeNotGranted))?;
+        let refreshed = self
+            .refresh(actor, token, Some(&client.id), narrower)
+            .await?;
+        let (user, grant, scope) = (refreshed.user, refreshed.grant, refreshed.scope);
+        let access_token = refreshed.access_token;
+        let id_token = self.id_token(client, &user, &grant, &scope, None, &access_token)?;
+        Ok(self.response(access_token, scope, Some(refreshed.refresh_token), id_token))
+    }
+
+    /// The client acts for itself.
+    async fn exchange_nothing(
+        &self,
+        actor: &Actor,
+        client: &Client,
+        parameters: &Parameters,
+    ) -> Result<TokenResponse, TokenError> {
+        let own = client.scopes.without_oidc();
+        let asked = parameters.get("scope").map(ClientScopes::parse).transpose();
+        let scopes = asked.ok().map(|asked| asked.unwrap_or(own));
+        let Some(scopes) = scopes.filter(|asked| !asked.is_empty() && own.contains_all(*asked))
+        else {
+            let description = "the client is not registered for these scopes";
+            return Err(TokenError::Refused("invalid_scope", description));
+        };
+        let scope = scopes.to_string();
+        let access_token = self.client_access_token(&client.id, &scope)?;
+        let actor = Actor {
+            subject: format!("client:{}", client.id),
+            ..actor.clone()
+        };
+        let done = Event::new(Action::ClientLogin, actor.subject.clone()).with(scope.clone());
+        self.record(actor, done).await?;
+        Ok(self.response(access_token, scope, None, None))
+    }
+
+    fn response(
+        &self,
+        access_token: String,
+        scope: String,
+        refresh_token: Option<String>,
+        id_token: Option<String>,
+    ) -> TokenResponse {
+        TokenResponse {
+            access_token,
+            token_type: "Bearer",
+            expires_in: self.access_ttl_s(),
+            scope,
+            refresh_token,
+            id_token,
+        }
+    }
+
+    fn id_token(
+        &self,
+        client: &Client,
+        user: &User,
+        grant: &Grant,
+        scope: &str,
+        nonce: Option<&str>,
+        access_token: &str,
+    ) -> Result<Option<String>, IdentityError> {
+        let scopes = ClientScopes::from_stored(scope);
+        if !scopes.has(OidcScope::OpenId) {
+            return Ok(None);
+        }
+        let now_s = self.clock.now().0.div_euclid(1_000_000);
+        let email = scopes.has(OidcScope::Email).then_some(user.email.as_str());
+        let claims = IdClaims {
+            iss: self.issuer(),
+            sub: &user.id,
+            aud: &client.id,
+            exp: now_s.saturating_add_unsigned(self.access_ttl_s()),
+            iat: now_s,
+            auth_time: grant.authenticated_at.0.div_euclid(1_000_000),
+            nonce,
+            at_hash: at_hash(access_token),
+            name: scopes.has(OidcScope::Profile).then_some(user.name.as_str()),
+            // An administrator wrote it down; nobody has sent a message there.
+            email_verified: email.map(|_| false),
+            email,
+        };
+        self.sign_id_token(&claims).map(Some)
+    }
+}
+
+fn missing(description: &'static str) -> TokenError {
+    TokenError::Refused("invalid_request", description)
+}
+
+/// Binds the access token to the ID token beside it (OpenID Connect Core §3.1.3.6): the left half of
+/// its hash, by the hash function of the signature. One key signs both, so the access token's header
+/// tells the algorithm. Ed25519 hashes by SHA-512.
+fn at_hash(access_token: &str) -> Option<String> {
+    let header = URL_SAFE_NO_PAD
+        .decode(access_token.split('.').next()?)
+        .ok()?;
+    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    let function = match header["alg"].as_str()? {
+        "EdDSA" => &hash::SHA512,
+        "ES256" | "RS256" => &hash::SHA256,
+        _ => return None,
+    };
+    let full = hash::digest(function, access_token.as_bytes());
+    let half = &full.as_ref()[..full.as_ref().len() / 2];
+    Some(URL_SAFE_NO_PAD.encode(half))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// OpenID Connect Core §3.1.3.6.
+    #[test]
+    fn the_hash_of_an_access_token_is_half_of_it() {
+        let header = URL_SAFE_NO_PAD.encode("{\"alg\":\"RS256\"}");
+        let token = format!("{header}.e30.c2ln");
+        let hash = URL_SAFE_NO_PAD.decode(at_hash(&token).unwrap()).unwrap();
+        let full = hash::digest(&hash::SHA256, token.as_bytes());
+        assert_eq!(hash, full.as_ref()[..16]);
+        let header = URL_SAFE_NO_PAD.encode("{\"alg\":\"EdDSA\"}");
+        let hash = at_hash(&format!("{header}.e30.c2ln")).unwrap();
+        assert_eq!(URL_SAFE_NO_PAD.decode(hash).unwrap().len(), 32);
+        assert_eq!(at_hash("axr_nothing"), None);
+    }
+}

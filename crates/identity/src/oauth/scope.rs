@@ -1,0 +1,218 @@
+//! What a client may be given: this program's own scopes, and the four of OpenID Connect.
+
+use std::fmt;
+
+use auspex_kernel::{Scope, ScopeSet};
+
+/// A scope of OpenID Connect Core §5.4 and §11. They open no route but `/oauth2/userinfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OidcScope {
+    OpenId,
+    Profile,
+    Email,
+    OfflineAccess,
+}
+
+impl OidcScope {
+    pub(crate) const ALL: [OidcScope; 4] = [
+        OidcScope::OpenId,
+        OidcScope::Profile,
+        OidcScope::Email,
+        OidcScope::OfflineAccess,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            OidcScope::OpenId => "openid",
+            OidcScope::Profile => "profile",
+            OidcScope::Email => "email",
+            OidcScope::OfflineAccess => "offline_access",
+        }
+    }
+}
+
+/// Scopes of both kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientScopes {
+    /// Those that routes ask for.
+    pub api: ScopeSet,
+    oidc: u8,
+}
+
+/// The text names no scope.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no such scope")]
+pub(crate) struct UnknownScope;
+
+impl ClientScopes {
+    /// The name of every scope there is.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let oidc = OidcScope::ALL.iter().map(|scope| scope.as_str());
+        oidc.chain(Scope::ALL.iter().map(|scope| scope.as_str()))
+    }
+
+    /// Reads the space-separated form (RFC 6749 §3.3).
+    pub(crate) fn parse(text: &str) -> Result<Self, UnknownScope> {
+        let mut scopes = Self::default();
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            scopes.add(word)?;
+        }
+        Ok(scopes)
+    }
+
+    /// Reads the stored form; scopes that this version does not know are left out.
+    pub(crate) fn from_stored(text: &str) -> Self {
+        let mut scopes = Self::default();
+        for word in text.split(' ') {
+            // What an older or newer version wrote gives nothing.
+            let _ = scopes.add(word);
+        }
+        scopes
+    }
+
+    fn add(&mut self, word: &str) -> Result<(), UnknownScope> {
+        if let Some(scope) = OidcScope::ALL.iter().find(|scope| scope.as_str() == word) {
+            self.oidc |= 1 << *scope as u8;
+            return Ok(());
+        }
+        let scope: Scope = word.parse().map_err(|_| UnknownScope)?;
+        self.api = self.api.union([scope].into_iter().collect());
+        Ok(())
+    }
+
+    /// Of this program's own scopes these, and every one of OpenID Connect: what a user may pass on.
+    pub(crate) fn of_user(api: ScopeSet) -> Self {
+        Self { api, oidc: 0b1111 }
+    }
+
+    /// Only this program's own.
+    pub(crate) fn without_oidc(self) -> Self {
+        Self { oidc: 0, ..self }
+    }
+
+    pub(crate) fn has(self, scope: OidcScope) -> bool {
+        self.oidc & (1 << scope as u8) != 0
+    }
+
+    /// The scopes that are in both.
+    pub(crate) fn intersection(self, other: Self) -> Self {
+        Self {
+            api: self.api.intersection(other.api),
+            oidc: self.oidc & other.oidc,
+        }
+    }
+
+    /// The scopes that are in either.
+    pub(crate) fn union(self, other: Self) -> Self {
+        Self {
+            api: self.api.union(other.api),
+            oidc: self.oidc | other.oidc,
+        }
+    }
+
+    pub(crate) fn contains_all(self, other: Self) -> bool {
+        self.intersection(other) == other
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Their names, those of OpenID Connect first.
+    pub fn iter(self) -> impl Iterator<Item = &'static str> {
+        let oidc = OidcScope::ALL
+            .iter()
+            .filter(move |scope| self.has(**scope))
+            .map(|scope| scope.as_str());
+        oidc.chain(self.api.iter().map(Scope::as_str))
+    }
+
+    /// What they allow, for the person who is asked.
+    pub(crate) fn in_words(self) -> Vec<&'static str> {
+        let oidc = OidcScope::ALL.iter().filter(|scope| self.has(**scope));
+        let oidc = oidc.map(|scope| oidc_in_words(*scope));
+        oidc.chain(self.api.iter().map(api_in_words)).collect()
+    }
+}
+
+fn oidc_in_words(scope: OidcScope) -> &'static str {
+    match scope {
+        OidcScope::OpenId => "Know that it is you",
+        OidcScope::Profile => "See your name",
+        OidcScope::Email => "See your e-mail address",
+        OidcScope::OfflineAccess => "Keep its access while you are away",
+    }
+}
+
+fn api_in_words(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Predict => "Ask models for predictions",
+        Scope::ModelsRead => "See models and what they take",
+        Scope::ModelsWrite => "Add, switch and remove models",
+        Scope::DataWrite => "Hand in customers' texts and consents",
+        Scope::DataRead => "Read the texts that customers agreed to share",
+        Scope::DataIdentify => "See who the customers are",
+        Scope::DataErase => "Withdraw, export and erase customers' data",
+        Scope::UsersRead => "See all users",
+        Scope::UsersWrite => "Create, change and remove users",
+        Scope::KeysWrite => "Create and revoke API keys",
+        Scope::ClientsWrite => "Register and remove applications",
+        Scope::JobsRead => "See jobs",
+        Scope::JobsWrite => "Start and cancel jobs",
+        Scope::GatewayRead => "See services and their state",
+        Scope::GatewayWrite => "Register services",
+        Scope::AuditRead => "Read who did what",
+        Scope::MetricsRead => "Read metrics",
+    }
+}
+
+/// Space-separated.
+impl fmt::Display for ClientScopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, name) in self.iter().enumerate() {
+            write!(f, "{}{name}", if i == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> ClientScopes {
+        ClientScopes::parse(text).unwrap()
+    }
+
+    #[test]
+    fn scopes_of_both_kinds_survive_text() {
+        let scopes = parse("predict  email openid");
+        assert_eq!(scopes.to_string(), "openid email predict");
+        assert!(scopes.has(OidcScope::Email) && !scopes.has(OidcScope::Profile));
+        for wrong in [
+            "Predict",
+            "admin",
+            "predict\tjobs:read",
+            "predict,jobs:read",
+        ] {
+            assert!(ClientScopes::parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            ClientScopes::from_stored("predict moon:walk profile"),
+            parse("profile predict")
+        );
+        let all: Vec<_> = ClientScopes::names().collect();
+        assert_eq!(parse(&all.join(" ")).iter().collect::<Vec<_>>(), all);
+        assert_eq!(parse(&all.join(" ")).in_words().len(), all.len());
+    }
+
+    #[test]
+    fn a_user_passes_on_what_he_has() {
+        let user = ClientScopes::of_user(parse("predict").api);
+        let asked = parse("openid predict users:write");
+        assert_eq!(asked.intersection(user), parse("openid predict"));
+        assert!(!user.contains_all(asked) && user.contains_all(parse("email predict")));
+        assert_eq!(asked.without_oidc(), parse("predict users:write"));
+    }
+}

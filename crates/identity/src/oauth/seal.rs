@@ -1,0 +1,157 @@
+//! What travels through a browser and must come back as it was: the request that a page is about, and
+//! the proof that a form is from a page that this browser was shown.
+
+use auspex_kernel::Timestamp;
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// How long somebody may take over one page.
+const PAGE_TTL_US: i64 = 30 * 60 * 1_000_000;
+
+/// What a page asks for. What was sealed for one page does not open for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Login,
+    Consent,
+}
+
+impl Purpose {
+    fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Login => "login",
+            Purpose::Consent => "consent",
+        }
+    }
+}
+
+/// What a page carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// The query of the authorization request; checked anew whenever it comes back.
+    pub(crate) query: String,
+    /// The scopes that the person was shown.
+    pub(crate) scopes: String,
+}
+
+/// The key of the seals, the same in every process on one database.
+pub(crate) struct OAuthKey(hmac::Key);
+
+impl OAuthKey {
+    pub(crate) fn new(secret: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    fn mac(&self, parts: &[&str]) -> hmac::Tag {
+        hmac::sign(&self.0, message(parts).as_bytes())
+    }
+
+    fn is_mac(&self, parts: &[&str], mac: &str) -> bool {
+        let Ok(mac) = URL_SAFE_NO_PAD.decode(mac) else {
+            return false;
+        };
+        hmac::verify(&self.0, message(parts).as_bytes(), &mac).is_ok()
+    }
+
+    /// Seals a request for the hidden field of a page.
+    pub(crate) fn seal(&self, purpose: Purpose, sealed: &Sealed, now: Timestamp) -> String {
+        let until = (now.0 + PAGE_TTL_US).to_string();
+        let text = format!("{until}\n{}\n{}", sealed.scopes, sealed.query);
+        let mac = self.mac(&["request", purpose.as_str(), &text]);
+        let (text, mac) = (URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(mac));
+        format!("{text}.{mac}")
+    }
+
+    /// Opens it, unless it was changed or is too old.
+    pub(crate) fn open(&self, purpose: Purpose, text: &str, now: Timestamp) -> Option<Sealed> {
+        let (text, mac) = text.split_once('.')?;
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        if !self.is_mac(&["request", purpose.as_str(), &text], mac) {
+            return None;
+        }
+        let mut parts = text.splitn(3, '\n');
+        let until: i64 = parts.next()?.parse().ok()?;
+        let (scopes, query) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        (now.0 < until).then_some(Sealed { query, scopes })
+    }
+
+    /// The hidden field that proves a form to be ours: no other page knows the cookie, which is not
+    /// in the field.
+    pub(crate) fn csrf_token(&self, cookie: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.mac(&["csrf", cookie]))
+    }
+
+    /// Whether the field fits the cookie. Takes one time for all wrong ones.
+    pub(crate) fn is_csrf_token(&self, cookie: &str, token: &str) -> bool {
+        self.is_mac(&["csrf", cookie], token)
+    }
+}
+
+/// No part but the last can hold a NUL, so that parts cannot be cut otherwise.
+fn message(parts: &[&str]) -> String {
+    parts.join("\0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp(1_769_335_200_000_000);
+
+    fn key() -> OAuthKey {
+        OAuthKey::new(&[7; 32])
+    }
+
+    fn sealed() -> Sealed {
+        Sealed {
+            query: "client_id=C&state=a\nb".into(),
+            scopes: "openid predict".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_comes_back_for_its_purpose_and_in_time() {
+        let text = key().seal(Purpose::Login, &sealed(), NOW);
+        let open = |purpose, at| key().open(purpose, &text, Timestamp(at));
+        assert_eq!(
+            open(Purpose::Login, NOW.0 + PAGE_TTL_US - 1),
+            Some(sealed())
+        );
+        assert_eq!(open(Purpose::Login, NOW.0 + PAGE_TTL_US), None);
+        assert_eq!(open(Purpose::Consent, NOW.0), None);
+        let other = OAuthKey::new(&[8; 32]);
+        assert_eq!(other.open(Purpose::Login, &text, NOW), None);
+    }
+
+    #[test]
+    fn a_changed_seal_does_not_open() {
+        let text = key().seal(Purpose::Consent, &sealed(), NOW);
+        for at in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            // The last character of a base64 text may hold bits that stand for nothing; those
+            // texts are refused by the decoder.
+            assert_eq!(key().open(Purpose::Consent, &changed, NOW), None, "{at}");
+            assert_eq!(key().open(Purpose::Consent, &text[..at], NOW), None);
+        }
+    }
+
+    #[test]
+    fn csrf_tokens_belong_to_one_cookie() {
+        let token = key().csrf_token("cookie");
+        assert!(key().is_csrf_token("cookie", &token));
+        assert!(!key().is_csrf_token("cookies", &token));
+        assert!(!key().is_csrf_token("", &token) && !key().is_csrf_token("cookie", ""));
+        assert!(!token.contains("cookie"));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_does_not_open(text in "[A-Za-z0-9_.-]{0,200}|.{0,80}") {
+            prop_assert_eq!(key().open(Purpose::Login, &text, NOW), None);
+            prop_assert!(!key().is_csrf_token("cookie", &text));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Who is logged in to the login pages.
+//!
+//! A session is a row under the digest of its cookie: a copy of the database opens none, and those of
+//! one user can be ended. It says who logged in and when, nothing else. Every login begins a new one,
+//! so that a cookie planted before it never becomes somebody's session.
+
+use std::time::Duration;
+
+use auspex_kernel::Timestamp;
+
+use super::client::{digest, random_text};
+use crate::audit::{Action, Actor, Event};
+use crate::error::IdentityError;
+use crate::login::LoginMethod;
+use crate::store::sessions::Session;
+use crate::user::User;
+use crate::{Identity, later, store};
+
+pub(crate) const SESSION_TTL: Duration = Duration::from_hours(12);
+
+/// A session in force.
+#[derive(Clone, Debug)]
+pub(crate) struct LoginSession {
+    pub(crate) user: User,
+    pub(crate) authenticated_at: Timestamp,
+}
+
+impl Identity {
+    /// Logs in by the login page. The text is for the cookie of the new session; the session of the
+    /// cookie that came with the form ends.
+    ///
+    /// # Errors
+    /// Those of [`Identity::log_in`], [`IdentityError::Randomness`].
+    pub(crate) async fn begin_session(
+        &self,
+        actor: &Actor,
+        username: &str,
+        password: &str,
+        replaced: Option<&str>,
+    ) -> Result<String, IdentityError> {
+        let method = LoginMethod::Page;
+        let user = self.log_in(actor, username, password, method).await?;
+        let cookie = random_text()?;
+        let now = self.clock.now();
+        let session = Session {
+            digest: digest(cookie.as_bytes()),
+            user_id: user.id.clone(),
+            authenticated_at: now,
+            expires_at: later(now, SESSION_TTL),
+        };
+        let replaced = replaced.map(|cookie| digest(cookie.as_bytes()));
+        let written = self.db.write(move |transaction| {
+            Box::pin(async move {
+                if let Some(replaced) = replaced {
+                    store::sessions::delete(transaction, replaced).await?;
+                }
+                // Whoever changes him has the lock too and ends his sessions: before, or after this.
+                store::lock(transaction).await?;
+                let now = store::users::by_id(transaction, &user.id).await?;
+                let same =
+                    now.is_some_and(|now| now.disabled_at.is_none() && now.version == user.version);
+                if same {
+                    store::sessions::insert(transaction, session).await?;
+                }
+                Ok(same)
+            })
+        });
+        if !written.await? {
+            return Err(IdentityError::InvalidCredentials);
+        }
+        Ok(cookie)
+    }
+
+    /// The session of a cookie, if it is in force and its user still is.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn session(
+        &self,
+        cookie: &str,
+    ) -> Result<Option<LoginSession>, IdentityError> {
+        let (digest, now) = (digest(cookie.as_bytes()), self.clock.now());
+        let found = self.db.read(move |connection| {
+            Box::pin(async move {
+                let session = store::sessions::by_digest(connection, digest, now).await?;
+                let Some(session) = session else {
+                    return Ok(None);
+                };
+                let user = store::users::by_id(connection, &session.user_id).await?;
+                let user = user.filter(|user| user.disabled_at.is_none());
+                Ok(user.map(|user| LoginSession {
+                    user,
+                    authenticated_at: session.authenticated_at,
+                }))
+            })
+        });
+        Ok(found.await?)
+    }
+
+    /// Ends the session of a cookie.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn end_session(
+        &self,
+        actor: &Actor,
+        cookie: &str,
+    ) -> Result<(), IdentityError> {
+        let Some(session) = self.session(cookie).await? else {
+            return Ok(());
+        };
+        let user = session.user;
+        let actor = actor.as_user(&user.id, user.roles.scopes());
+        let (digest, now) = (digest(cookie.as_bytes()), self.clock.now());
+        let written = self.db.write(move |transaction| {
+            Box::pin(async move {
+                store::sessions::delete(transaction, digest).await?;
+                let target = format!("user:{}", user.id);
+                let done = Event::new(Action::Logout, target).with(LoginMethod::Page.as_str());
+                store::audit::record(transaction, &actor, done, now).await
+            })
+        });
+        Ok(written.await?)
+    }
+}

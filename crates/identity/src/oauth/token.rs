@@ -1,0 +1,203 @@
+//! What can be asked about tokens, and how they end: introspection, revocation, userinfo.
+//!
+//! A client learns of its own tokens alone. Of all others, in force or not, it hears the same.
+
+use auspex_kernel::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::client::Client;
+use super::scope::{ClientScopes, OidcScope};
+use crate::audit::{Action, Actor, Event};
+use crate::error::IdentityError;
+use crate::{Identity, store};
+
+/// RFC 7662 §2.2. An inactive token has `active` alone.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Introspection {
+    active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    /// `Bearer`, or `refresh_token`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+}
+
+/// OpenID Connect Core §5.3.2. Claims that were not granted are left out.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UserInfo {
+    /// Id of the user
+    sub: String,
+    /// By `profile`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// By `profile`: when the user was last changed, in seconds
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<i64>,
+    /// By `email`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    /// By `email`: whether a message sent there was answered
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
+}
+
+impl Identity {
+    /// What a token is worth, for the client that it was given to.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn introspect(
+        &self,
+        client: &Client,
+        token: &str,
+    ) -> Result<Introspection, IdentityError> {
+        if let Some(claims) = self.own_access_token(token.as_bytes()) {
+            if claims.client_id.as_ref() != Some(&client.id) {
+                return Ok(Introspection::default());
+            }
+            return Ok(Introspection {
+                active: true,
+                scope: claims.scope,
+                client_id: claims.client_id,
+                token_type: Some("Bearer"),
+                exp: Some(claims.exp),
+                iat: claims.iat,
+                nbf: claims.nbf,
+                sub: Some(claims.sub),
+                aud: claims.aud.into_iter().next(),
+                iss: Some(claims.iss),
+                jti: claims.jti,
+            });
+        }
+        let Some((id, sequence)) = self.refresh_token_grant(token) else {
+            return Ok(Introspection::default());
+        };
+        let found = self.db.read(move |connection| {
+            Box::pin(async move { store::grants::by_id(connection, &id).await })
+        });
+        let now = self.clock.now();
+        let in_force = found.await?.filter(|grant| {
+            grant.client_id.as_ref() == Some(&client.id)
+                && grant.sequence == sequence
+                && grant.revoked_at.is_none()
+                && grant.expires_at > now
+                && self.directory.user(&grant.user_id).is_some()
+        });
+        let seconds = |time: Timestamp| time.0.div_euclid(1_000_000);
+        Ok(
+            in_force.map_or_else(Introspection::default, |grant| Introspection {
+                active: true,
+                scope: Some(grant.scopes),
+                client_id: grant.client_id,
+                token_type: Some("refresh_token"),
+                exp: Some(seconds(grant.expires_at)),
+                iat: Some(seconds(grant.refreshed_at.unwrap_or(grant.created_at))),
+                sub: Some(grant.user_id),
+                iss: Some(self.issuer().to_owned()),
+                ..Introspection::default()
+            }),
+        )
+    }
+
+    /// Ends a token of a client: an access token alone, a refresh token with its grant and everything
+    /// that came of it. Of a token that is not the client's nothing is said and nothing happens.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn revoke_token(
+        &self,
+        actor: &Actor,
+        client: &Client,
+        token: &str,
+    ) -> Result<(), IdentityError> {
+        let actor = Actor {
+            subject: format!("client:{}", client.id),
+            ..actor.clone()
+        };
+        if let Some(claims) = self.own_access_token(token.as_bytes()) {
+            return match claims.jti {
+                Some(jti) if claims.client_id.as_ref() == Some(&client.id) => {
+                    let until = Timestamp(claims.exp.saturating_mul(1_000_000));
+                    self.revoke_access_token(actor, jti, until).await
+                }
+                _ => Ok(()),
+            };
+        }
+        let Some((id, _)) = self.refresh_token_grant(token) else {
+            return Ok(());
+        };
+        let grant_id = id.clone();
+        let found = self.db.read(move |connection| {
+            Box::pin(async move { store::grants::by_id(connection, &grant_id).await })
+        });
+        let grant = found.await?;
+        if grant.is_some_and(|grant| grant.client_id.as_ref() == Some(&client.id)) {
+            self.revoke_grant(&actor, &id, Action::TokenRevoke).await?;
+        }
+        Ok(())
+    }
+
+    async fn revoke_access_token(
+        &self,
+        actor: Actor,
+        jti: String,
+        until: Timestamp,
+    ) -> Result<(), IdentityError> {
+        let now = self.clock.now();
+        let written = self.db.write(move |transaction| {
+            Box::pin(async move {
+                store::lock(transaction).await?;
+                store::tokens::revoke(transaction, &jti, until, now).await?;
+                let done = Event::new(Action::TokenRevoke, format!("token:{jti}"));
+                store::audit::record(transaction, &actor, done, now).await
+            })
+        });
+        written.await?;
+        self.catch_up().await
+    }
+
+    /// Who the user of an access token is, as far as it was granted to know. `None` for a token
+    /// without `openid`, and for whatever is no token of a user.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn user_info(&self, token: &[u8]) -> Result<Option<UserInfo>, IdentityError> {
+        let claims = self.own_access_token(token);
+        let Some(claims) = claims.filter(|claims| claims.sid.is_some()) else {
+            return Ok(None);
+        };
+        let scopes = ClientScopes::from_stored(claims.scope.as_deref().unwrap_or_default());
+        if !scopes.has(OidcScope::OpenId) {
+            return Ok(None);
+        }
+        let found = self.db.read(move |connection| {
+            Box::pin(async move { store::users::by_id(connection, &claims.sub).await })
+        });
+        let profile = scopes.has(OidcScope::Profile);
+        let email = scopes.has(OidcScope::Email);
+        Ok(found.await?.map(|user| UserInfo {
+            sub: user.id,
+            name: profile.then_some(user.name),
+            updated_at: profile.then(|| user.updated_at.0.div_euclid(1_000_000)),
+            email: email.then_some(user.email),
+            email_verified: email.then_some(false),
+        }))
+    }
+}

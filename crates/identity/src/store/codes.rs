@@ -1,0 +1,53 @@
+//! Authorization codes.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel as _,
+    QueryFilter,
+};
+
+use super::entity::codes;
+pub(crate) use super::entity::codes::Model as Code;
+
+/// Adds a code.
+pub(crate) async fn insert(transaction: &DatabaseTransaction, code: Code) -> Result<(), DbErr> {
+    codes::Entity::insert(code.into_active_model())
+        .exec_without_returning(transaction)
+        .await
+        .map(|_| ())
+}
+
+/// The code with this digest.
+pub(crate) async fn by_digest(
+    connection: &impl ConnectionTrait,
+    digest: Vec<u8>,
+) -> Result<Option<Code>, DbErr> {
+    codes::Entity::find_by_id(digest).one(connection).await
+}
+
+/// Takes a code for a grant. Of any number who try, in whatever processes, exactly one is told yes.
+pub(crate) async fn take(
+    transaction: &DatabaseTransaction,
+    digest: Vec<u8>,
+    grant_id: &str,
+) -> Result<bool, DbErr> {
+    let taken = codes::Entity::update_many()
+        .col_expr(codes::Column::GrantId, Expr::value(grant_id))
+        .filter(codes::Column::Digest.eq(digest))
+        .filter(codes::Column::GrantId.is_null())
+        .exec(transaction)
+        .await?;
+    Ok(taken.rows_affected == 1)
+}
+
+/// Removes the codes of a user.
+pub(crate) async fn delete_of_user(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+) -> Result<(), DbErr> {
+    codes::Entity::delete_many()
+        .filter(codes::Column::UserId.eq(user_id))
+        .exec(transaction)
+        .await
+        .map(|_| ())
+}

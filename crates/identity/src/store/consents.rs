@@ -1,0 +1,59 @@
+//! What users agreed to.
+
+use auspex_kernel::Timestamp;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, Set,
+};
+
+use super::entity::consents;
+use crate::oauth::ClientScopes;
+
+/// What a user let a client have; nothing if he was never asked.
+pub(crate) async fn scopes(
+    connection: &impl ConnectionTrait,
+    user_id: &str,
+    client_id: &str,
+) -> Result<ClientScopes, DbErr> {
+    let id = (user_id.to_owned(), client_id.to_owned());
+    let row = consents::Entity::find_by_id(id).one(connection).await?;
+    Ok(row.map_or_else(ClientScopes::default, |row| {
+        ClientScopes::from_stored(&row.scopes)
+    }))
+}
+
+/// Keeps what a user lets a client have, instead of what was kept before.
+pub(crate) async fn set(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+    client_id: &str,
+    scopes: ClientScopes,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    let row = consents::ActiveModel {
+        user_id: Set(user_id.to_owned()),
+        client_id: Set(client_id.to_owned()),
+        scopes: Set(scopes.to_string()),
+        at: Set(now),
+    };
+    let again = OnConflict::columns([consents::Column::UserId, consents::Column::ClientId])
+        .update_columns([consents::Column::Scopes, consents::Column::At])
+        .to_owned();
+    consents::Entity::insert(row)
+        .on_conflict(again)
+        .exec_without_returning(transaction)
+        .await
+        .map(|_| ())
+}
+
+/// Forgets what a user agreed to.
+pub(crate) async fn delete_of_user(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+) -> Result<(), DbErr> {
+    consents::Entity::delete_many()
+        .filter(consents::Column::UserId.eq(user_id))
+        .exec(transaction)
+        .await
+        .map(|_| ())
+}
