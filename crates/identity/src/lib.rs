@@ -202,6 +202,9 @@ impl Identity {
             .await?;
         self.load_keys(of(Kind::Key), of(Kind::User), &mut ignored)
             .await?;
+        if !of(Kind::SigningKey).is_empty() {
+            self.load_signing_keys().await?;
+        }
         self.directory.changed();
         known.generation = last;
         known.tell(ignored);
