@@ -10,6 +10,7 @@ mod edge;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod matrix;
 mod observe;
 mod openapi;
 mod predict;
