@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use auspex_identity::Role;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{LogFormat, Overrides};
@@ -90,9 +91,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Create, list and revoke API keys
+    /// Create, list, replace and revoke API keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Add, list, change and remove users
+    #[command(subcommand)]
+    Users(UsersCommand),
     /// Show or check the settings in force
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -139,11 +143,82 @@ pub(crate) enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make a key that takes another's place and print it, alone, on standard output
+    Rotate {
+        /// Its id, or its name where only one has it
+        #[arg(value_name = "ID_OR_NAME")]
+        key: String,
+        /// Seconds for which the old key works on
+        #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(0..=604_800))]
+        overlap_s: u64,
+    },
     /// Stop a key at once
     Revoke {
         /// Its id, or its name where only one has it
         #[arg(value_name = "ID_OR_NAME")]
         key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UsersCommand {
+    /// Add a user and print his id, alone, on standard output
+    Add {
+        /// What people call him
+        #[arg(long)]
+        name: String,
+        /// Where he is reached; one user an address
+        #[arg(long)]
+        email: String,
+        /// What he logs in with [default: the e-mail address]
+        #[arg(long)]
+        username: Option<String>,
+        /// In years
+        #[arg(long)]
+        age: Option<i32>,
+        /// What he is to this installation; repeat for more
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<Role>,
+        /// Read his password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List users in the order of their creation
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a user out, and end his sessions
+    Disable {
+        #[arg(value_name = "ID_OR_USERNAME")]
+        user: String,
+    },
+    /// Let a disabled user in again
+    Enable {
+        #[arg(value_name = "ID_OR_USERNAME")]
+        user: String,
+    },
+    /// Give a user another password, and end his sessions
+    SetPassword {
+        #[arg(value_name = "ID_OR_USERNAME")]
+        user: String,
+        /// Read it from the first line of standard input
+        #[arg(long, required = true)]
+        password_stdin: bool,
+    },
+    /// Replace the roles of a user
+    Roles {
+        #[arg(value_name = "ID_OR_USERNAME")]
+        user: String,
+        /// All that he is to have from now on; repeat for more, leave out for none
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<Role>,
+    },
+    /// Remove a user with his keys, sessions and history
+    Delete {
+        #[arg(value_name = "ID_OR_USERNAME")]
+        user: String,
     },
 }
 

@@ -1,8 +1,9 @@
 //! `auspex keys`: for operators, beside a running server or without one.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use auspex_identity::{Actor, ApiKey};
+use auspex_identity::{Actor, ApiKey, KeyId};
 use auspex_kernel::{Clock, Scope, ScopeSet, Timestamp};
 use serde_json::json;
 
@@ -34,6 +35,13 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
                     as_table(&keys)
                 })
             }
+            KeysCommand::Rotate { key, overlap_s } => {
+                let overlap = Duration::from_secs(overlap_s);
+                let new = identity
+                    .rotate_key(&Actor::operator(), &key, overlap)
+                    .await?;
+                print(&format!("{}\n", new.secret.expose()))
+            }
             KeysCommand::Revoke { key } => {
                 let revoked = identity.revoke_key(&Actor::operator(), &key).await?;
                 eprintln!("revoked {} ({})", revoked.id, revoked.name);
@@ -62,39 +70,42 @@ fn usage(message: impl std::fmt::Display) -> Failure {
     }
 }
 
-fn state(key: &ApiKey) -> &'static str {
-    let expired = key.expires_at.is_some_and(|at| at <= Clock::system().now());
-    match (key.revoked_at, expired) {
-        (Some(_), _) => "revoked",
-        (None, true) => "expired",
-        (None, false) => "active",
-    }
-}
-
 fn as_table(keys: &[ApiKey]) -> String {
-    let mut text = format!(
-        "{:<18}{:<9}{:<26}{:<28}NAME\n",
-        "ID", "STATE", "CREATED", "EXPIRES"
-    );
+    let now = Clock::system().now();
+    let time = |at: Option<Timestamp>, none: &str| match at {
+        Some(Timestamp(us)) => Timestamp(us / 1_000_000 * 1_000_000).to_rfc3339(),
+        None => none.to_owned(),
+    };
+    let line = |columns: [&str; 7]| {
+        let [id, state, created, expires, used, owner, name] = columns;
+        format!("{id:<18}{state:<9}{created:<22}{expires:<22}{used:<22}{owner:<18}{name}\n")
+    };
+    let mut text = line([
+        "ID",
+        "STATE",
+        "CREATED",
+        "EXPIRES",
+        "LAST USED",
+        "OWNER",
+        "NAME",
+    ]);
     for key in keys {
-        let expires = key
-            .expires_at
-            .map_or_else(|| "never".to_owned(), Timestamp::to_rfc3339);
-        text.push_str(&format!(
-            "{:<18}{:<9}{:<26}{:<28}{}\n{:18}{}\n",
-            key.id.to_string(),
-            state(key),
-            Timestamp(key.created_at.0 / 1_000_000 * 1_000_000).to_rfc3339(),
-            expires,
-            key.name,
-            "",
-            key.scopes,
-        ));
+        text.push_str(&line([
+            key.id.as_str(),
+            key.state(now).as_str(),
+            &time(Some(key.created_at), ""),
+            &time(key.expires_at, "never"),
+            &time(key.last_used_at, "never"),
+            key.owner_id.as_deref().unwrap_or("-"),
+            &key.name,
+        ]));
+        text.push_str(&format!("{:18}{}\n", "", key.scopes));
     }
     text
 }
 
 fn as_json(keys: &[ApiKey]) -> Result<String, Failure> {
+    let now = Clock::system().now();
     let keys: Vec<_> = keys
         .iter()
         .map(|key| {
@@ -102,9 +113,13 @@ fn as_json(keys: &[ApiKey]) -> Result<String, Failure> {
                 "id": key.id.to_string(),
                 "name": key.name,
                 "scopes": key.scopes.iter().map(Scope::as_str).collect::<Vec<_>>(),
+                "state": key.state(now).as_str(),
+                "owner_id": key.owner_id,
                 "created_at": key.created_at.to_rfc3339(),
                 "expires_at": key.expires_at.map(Timestamp::to_rfc3339),
                 "revoked_at": key.revoked_at.map(Timestamp::to_rfc3339),
+                "last_used_at": key.last_used_at.map(Timestamp::to_rfc3339),
+                "replaced_by": key.replaced_by.as_ref().map(KeyId::as_str),
             })
         })
         .collect();

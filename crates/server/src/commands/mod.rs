@@ -5,6 +5,7 @@ mod keys;
 mod models;
 mod predict;
 mod serve;
+mod users;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Models(command) => models::run(&command),
         Command::Bench { package, json } => models::bench(&package, json),
         Command::Keys(command) => keys::run(&load()?.config, command),
+        Command::Users(command) => users::run(&load()?.config, command),
         Command::Config(command) => configuration(&load()?, &command),
         Command::Openapi => openapi(&load()?.config),
         Command::Health { ready, .. } => health::run(&load()?.config, ready),
