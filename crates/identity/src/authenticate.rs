@@ -77,11 +77,11 @@ impl Identity {
         };
         let ours = read
             .kid()
-            .is_some_and(|kid| self.keys.load().verifying(kid).is_some());
+            .is_some_and(|kid| self.directory.signing_keys().verifying(kid).is_some());
         let (proof, until) = if ours {
             match self.verify_access_token(&read, now) {
                 Ok(claims) => {
-                    let facts = facts(&claims);
+                    let facts = facts(&read, &claims);
                     let until = facts.expires_at;
                     (Proof::Token(facts), until)
                 }

@@ -10,11 +10,12 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use auspex_kernel::{Caller, ScopeSet, Timestamp};
 
 use crate::api_key::{Digest, KeyId};
 use crate::role::RoleSet;
+use crate::signing::KeyRing;
 use crate::store::LiveKey;
 
 const SHARDS: usize = 256;
@@ -132,6 +133,8 @@ pub(crate) enum Proof {
 /// The claims of an access token that decide.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenFacts {
+    /// The key that signed it.
+    pub(crate) kid: String,
     pub(crate) user_id: Option<String>,
     pub(crate) client_id: Option<String>,
     pub(crate) grant_id: Option<String>,
@@ -150,6 +153,7 @@ pub(crate) struct Directory {
     /// With the time from when on no token of theirs can be valid any more.
     revoked_grants: Shards<String, Timestamp>,
     revoked_tokens: Shards<String, Timestamp>,
+    signing_keys: ArcSwap<KeyRing>,
     /// Moves whenever anything does.
     epoch: AtomicU64,
 }
@@ -213,6 +217,7 @@ impl Directory {
         if client_gone || grant_revoked || self.revoked_tokens.contains(&token.jti) {
             return None;
         }
+        self.signing_keys.load().verifying(&token.kid)?;
         let until = Some(token.expires_at);
         match (&token.user_id, &token.client_id) {
             (Some(user_id), _) => {
@@ -256,6 +261,16 @@ impl Directory {
     /// A single token that is refused.
     pub(crate) fn revoke_token(&self, jti: String, until: Timestamp) {
         self.revoked_tokens.set(jti, Some(until));
+    }
+
+    /// The keys that sign tokens.
+    pub(crate) fn signing_keys(&self) -> Guard<Arc<KeyRing>> {
+        self.signing_keys.load()
+    }
+
+    /// Replaces the keys that sign tokens.
+    pub(crate) fn set_signing_keys(&self, keys: KeyRing) {
+        self.signing_keys.store(Arc::new(keys));
     }
 
     /// Forgets revocations of what is not valid any more anyway.
@@ -394,7 +409,9 @@ mod tests {
     use auspex_kernel::Scope;
 
     use super::*;
+    use crate::jwt::{Algorithm, SigningKey};
     use crate::role::Role;
+    use crate::store::signing_keys::StoredKey;
 
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
@@ -421,8 +438,9 @@ mod tests {
         }
     }
 
-    fn token(user: Option<&str>, client: Option<&str>, scopes: &str) -> Proof {
+    fn token(kid: &str, user: Option<&str>, client: Option<&str>, scopes: &str) -> Proof {
         Proof::Token(TokenFacts {
+            kid: kid.into(),
             user_id: user.map(str::to_owned),
             client_id: client.map(str::to_owned),
             grant_id: Some("G".into()),
@@ -519,6 +537,16 @@ mod tests {
     #[test]
     fn tokens_hold_only_while_all_behind_them_does() {
         let directory = Directory::default();
+        let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+        let stored = |key: &SigningKey| StoredKey {
+            kid: key.kid().into(),
+            algorithm: "EdDSA".into(),
+            pkcs8: key.pkcs8().unwrap().to_vec(),
+            created_at: NOW,
+            signs_from: NOW,
+        };
+        directory.set_signing_keys(KeyRing::new(vec![stored(&key)]));
+        let token = |user, client, scopes| token(key.kid(), user, client, scopes);
         let proof = token(Some("U"), Some("C"), "predict users:write");
         assert!(
             directory.caller(&proof).is_none(),
@@ -542,6 +570,10 @@ mod tests {
         directory.revoke_token("J".into(), Timestamp(NOW.0 + 1));
         assert!(directory.caller(&proof).is_none());
         directory.forget_ended(Timestamp(NOW.0 + 1));
+        assert!(directory.caller(&proof).is_some());
+        directory.set_signing_keys(KeyRing::default());
+        assert!(directory.caller(&proof).is_none(), "its key is gone");
+        directory.set_signing_keys(KeyRing::new(vec![stored(&key)]));
         assert!(directory.caller(&proof).is_some());
         directory.revoke_grant("G".into(), Timestamp(NOW.0 + 9));
         assert!(directory.caller(&proof).is_none());

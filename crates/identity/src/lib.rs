@@ -36,7 +36,6 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use auspex_kernel::db::Db;
 use auspex_kernel::{Clock, Timestamp, secrets};
 use aws_lc_rs::hmac;
@@ -60,6 +59,7 @@ use password::Hasher;
 use remembered::{Mark, Remembered};
 use signing::KeyRing;
 use store::Kind;
+use store::changes::Change;
 use store::keys::Which;
 use throttle::Throttle;
 
@@ -76,7 +76,6 @@ pub struct Identity {
     remembered: Remembered,
     /// Held by who verifies a password that others show at the same time.
     verifying: parking_lot::Mutex<HashMap<Mark, Arc<Mutex<()>>>>,
-    keys: ArcSwap<KeyRing>,
     refresh_key: hmac::Key,
     oauth_key: OAuthKey,
     issuers: Issuers,
@@ -132,7 +131,6 @@ impl Identity {
             directory: Directory::default(),
             remembered: Remembered::new(config.verified_max)?,
             verifying: parking_lot::Mutex::default(),
-            keys: ArcSwap::default(),
             refresh_key: hmac::Key::new(hmac::HMAC_SHA256, &refresh_key),
             oauth_key: OAuthKey::new(&oauth_key),
             issuers: issuers.map_err(IdentityError::Issuers)?,
@@ -186,6 +184,18 @@ impl Identity {
         let Some(last) = changes.last().map(|change| change.generation) else {
             return Ok(());
         };
+        let mut ignored = Ignored::new();
+        let applied = self.apply(&changes, &mut ignored).await;
+        // Even if only some were: what is remembered must be looked at again.
+        self.directory.changed();
+        applied?;
+        known.generation = last;
+        known.tell(ignored);
+        Ok(())
+    }
+
+    /// Loads what these changes are about.
+    async fn apply(&self, changes: &[Change], ignored: &mut Ignored) -> Result<(), IdentityError> {
         let of = |kind: Kind| -> Vec<String> {
             let subjects: BTreeSet<_> = changes
                 .iter()
@@ -194,20 +204,20 @@ impl Identity {
                 .collect();
             subjects.into_iter().cloned().collect()
         };
-        let mut ignored = Ignored::new();
-        // Keys are laid out by what their owners may do, and so come last.
         self.load_users(of(Kind::User)).await?;
         self.load_clients(of(Kind::Client)).await?;
         self.load_revocations(of(Kind::Grant), of(Kind::Token))
             .await?;
-        self.load_keys(of(Kind::Key), of(Kind::User), &mut ignored)
+        // They are laid out by what their owners may do, and so come after those.
+        self.load_keys(of(Kind::Key), of(Kind::User), ignored)
             .await?;
         if !of(Kind::SigningKey).is_empty() {
-            self.load_signing_keys().await?;
+            let stored = self
+                .db
+                .read(|connection| Box::pin(store::signing_keys::all(connection)));
+            let ring = KeyRing::new(stored.await?);
+            self.directory.set_signing_keys(ring);
         }
-        self.directory.changed();
-        known.generation = last;
-        known.tell(ignored);
         Ok(())
     }
 
@@ -310,7 +320,7 @@ impl Identity {
     async fn load(&self, known: &mut Known) -> Result<(), IdentityError> {
         let now = self.clock.now();
         let since = earlier(now, ACCESS_TTL_MAX);
-        let (generation, users, clients, grants, tokens, keys) = self
+        let (generation, users, clients, grants, tokens, keys, signing_keys) = self
             .db
             .read(move |connection| {
                 Box::pin(async move {
@@ -323,6 +333,7 @@ impl Identity {
                         store::changes::revoked_grants(connection, None, since).await?,
                         store::changes::revoked_tokens(connection, None).await?,
                         store::keys::live_keys(connection, Which::All, now).await?,
+                        store::signing_keys::all(connection).await?,
                     ))
                 })
             })
@@ -332,7 +343,7 @@ impl Identity {
         let mut ignored = Ignored::new();
         self.directory.fill(users, clients, grants, tokens);
         self.directory.fill_keys(keys, &mut ignored);
-        self.load_signing_keys().await?;
+        self.directory.set_signing_keys(KeyRing::new(signing_keys));
         self.directory.changed();
         known.generation = generation;
         known.tell(ignored);

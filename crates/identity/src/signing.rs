@@ -3,7 +3,6 @@
 //! A new key is published before it signs, for resource servers keep key sets for minutes; an old
 //! one stays published until the last token that it signed has ended.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
@@ -20,16 +19,17 @@ use crate::{ACCESS_TTL_MAX, Identity, earlier, later, store};
 const SLACK: Duration = Duration::from_mins(5);
 
 /// The keys there are, in the order in which they sign.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct KeyRing(Vec<RingKey>);
 
+#[derive(Debug)]
 struct RingKey {
     signing: SigningKey,
     signs_from: Timestamp,
 }
 
 impl KeyRing {
-    fn new(stored: Vec<StoredKey>) -> Self {
+    pub(crate) fn new(stored: Vec<StoredKey>) -> Self {
         let usable = stored.into_iter().filter_map(|key| {
             let kid = key.kid.clone();
             let read = RingKey::read(key);
@@ -90,21 +90,12 @@ impl RingKey {
 }
 
 impl Identity {
-    /// Loads the keys; the last known stay in force if that fails.
-    pub(crate) async fn load_signing_keys(&self) -> Result<(), IdentityError> {
-        let stored = self
-            .db
-            .read(|connection| Box::pin(store::signing_keys::all(connection)));
-        self.keys.store(Arc::new(KeyRing::new(stored.await?)));
-        Ok(())
-    }
-
     /// Makes the first key, or the next one where it is time, and removes those that have ended.
     ///
     /// # Errors
     /// [`IdentityError::Database`], [`IdentityError::Signing`].
     pub async fn tend_signing_keys(&self) -> Result<(), IdentityError> {
-        let (ring, now) = (self.keys.load(), self.clock.now());
+        let (ring, now) = (self.directory.signing_keys(), self.clock.now());
         let is_due = ring.is_due(&self.config.tokens, now);
         let ended = ring.ended(now);
         if !is_due && ended.is_empty() {

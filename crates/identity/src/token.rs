@@ -88,7 +88,7 @@ impl Identity {
 
     /// The published key set (RFC 7517 §5).
     pub(crate) fn jwks(&self) -> serde_json::Value {
-        self.keys.load().jwks()
+        self.directory.signing_keys().jwks()
     }
 
     /// A grant that is not yet stored.
@@ -186,7 +186,7 @@ impl Identity {
     }
 
     fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<String, IdentityError> {
-        let ring = self.keys.load();
+        let ring = self.directory.signing_keys();
         let key = ring
             .current(self.clock.now())
             .ok_or(IdentityError::NoSigningKey)?;
@@ -200,7 +200,7 @@ impl Identity {
         token: &Unverified<'_>,
         now: Timestamp,
     ) -> Result<Claims, Refusal> {
-        let ring = self.keys.load();
+        let ring = self.directory.signing_keys();
         let key = token
             .kid()
             .and_then(|kid| ring.verifying(kid))
@@ -217,10 +217,9 @@ impl Identity {
     /// The claims of an access token of ours that is in force, with all that stands behind it.
     pub(crate) fn own_access_token(&self, token: &[u8]) -> Option<Claims> {
         let now = self.clock.now();
-        let claims = self
-            .verify_access_token(&jwt::read(token).ok()?, now)
-            .ok()?;
-        let facts = facts(&claims);
+        let read = jwt::read(token).ok()?;
+        let claims = self.verify_access_token(&read, now).ok()?;
+        let facts = facts(&read, &claims);
         self.directory
             .caller(&crate::directory::Proof::Token(facts))?;
         Some(claims)
@@ -375,13 +374,14 @@ fn is_within(asked: &str, granted: &str) -> bool {
 }
 
 /// What of the claims decides on each request.
-pub(crate) fn facts(claims: &Claims) -> TokenFacts {
+pub(crate) fn facts(token: &Unverified<'_>, claims: &Claims) -> TokenFacts {
     let words = claims
         .scope
         .as_deref()
         .unwrap_or_default()
         .split_ascii_whitespace();
     TokenFacts {
+        kid: token.kid().unwrap_or_default().to_owned(),
         // A client that acts for itself has no session.
         user_id: claims.sid.is_some().then(|| claims.sub.clone()),
         client_id: claims.client_id.clone(),

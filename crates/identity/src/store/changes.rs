@@ -121,9 +121,11 @@ pub(crate) async fn changes_after(
         .limit(CHANGES_MAX as u64 + 1)
         .all(connection)
         .await?;
-    let complete = rows
-        .first()
-        .is_none_or(|first| first.generation == known + 1);
+    let complete = match rows.first() {
+        Some(first) => first.generation == known + 1,
+        // None for an hour, or all of them removed while this process could not read.
+        None => generation(connection).await? == known,
+    };
     if !complete || rows.len() > CHANGES_MAX {
         return Ok(None);
     }

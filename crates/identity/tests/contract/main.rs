@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ask;
+mod person;
 mod store;
 
 use std::future::Future;
@@ -85,4 +86,5 @@ macro_rules! contract {
 
 mod audit;
 mod keys;
+mod signing;
 mod users;

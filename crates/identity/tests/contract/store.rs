@@ -5,8 +5,8 @@ use std::sync::Arc;
 use auspex_identity::{Config, Identity};
 use auspex_kernel::Clock;
 use auspex_kernel::db::Db;
-use sea_orm::ConnectionTrait;
-use serde_json::json;
+use sea_orm::{ConnectionTrait, Statement};
+use serde_json::{Value, json};
 
 use crate::START;
 
@@ -56,10 +56,15 @@ impl Store {
 
     /// A process of its own: its own connections, its own snapshot.
     pub(crate) async fn identity(&self) -> Arc<Identity> {
+        self.identity_with(config()).await
+    }
+
+    /// The same with settings of its own.
+    pub(crate) async fn identity_with(&self, config: Config) -> Arc<Identity> {
         let db = self.db().await;
         auspex_kernel::migrate(&db).await.unwrap();
         Identity::migrate(&db).await.unwrap();
-        let identity = Identity::open(db, self.clock.clone(), config(), ISSUER);
+        let identity = Identity::open(db, self.clock.clone(), config, ISSUER);
         let identity = identity.await.unwrap();
         identity.tend_signing_keys().await.unwrap();
         identity
@@ -68,7 +73,12 @@ impl Store {
 
 /// The usual settings.
 pub(crate) fn config() -> Config {
-    let settings = json!({
+    serde_json::from_value(settings()).unwrap()
+}
+
+/// The same, to be changed.
+pub(crate) fn settings() -> Value {
+    json!({
         "basic_cache_s": 60, "verified_max": 1_000, "issuers": [],
         "tokens": {
             "algorithm": "EdDSA", "audience": "", "access_ttl_s": 900, "refresh_ttl_s": 2_592_000,
@@ -79,8 +89,7 @@ pub(crate) fn config() -> Config {
         },
         "throttle": {"failures_max": 20, "window_s": 600, "delay_max_ms": 2_000},
         "retention": {"logins_days": 90, "audit_days": 400},
-    });
-    serde_json::from_value(settings).unwrap()
+    })
 }
 
 /// Runs `sql` as it is.
@@ -90,4 +99,19 @@ pub(crate) async fn execute(db: &Db, sql: String) {
     })
     .await
     .unwrap();
+}
+
+/// The rows of a query, each its first column as text.
+pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
+    let sql = sql.to_owned();
+    db.read(|connection| {
+        Box::pin(async move {
+            let backend = connection.get_database_backend();
+            let rows = connection.query_all_raw(Statement::from_string(backend, sql));
+            let rows = rows.await?;
+            rows.iter().map(|row| row.try_get_by_index(0)).collect()
+        })
+    })
+    .await
+    .unwrap()
 }
