@@ -8,7 +8,6 @@ time, which caches and allocators may use to fill up, it may grow by a tenth at 
 
 import json
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -17,30 +16,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
 from checks import Checks, equal, true
-from server import RECORDS, TARGET, Server
+from load import predictions
+from server import Server
 
 CONNECTIONS = 32
 ROUND_S = 600  # the load generator runs for an hour at most
 GROWTH_MAX = 0.10
 SLACK_MB = 4  # of a server this small a tenth is next to nothing
-
-
-def load(server, seconds):
-    """The report of the load generator."""
-    done = subprocess.run(
-        [
-            *(TARGET / "release" / "loadgen", "--url", f"{server.url}/predict"),
-            *("--records", RECORDS / "records.jsonl", "--expected", RECORDS / "expected.jsonl"),
-            *("--connections", str(CONNECTIONS), "--duration-s", str(seconds)),
-            *("--header", f"X-API-Key: {server.key}", "--json"),
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-    )
-    true(done.stdout.strip(), f"the load generator said nothing but: {done.stderr.strip()}")
-    return done.returncode, json.loads(done.stdout)
 
 
 def watch(server, samples, stop):
@@ -58,7 +40,7 @@ def main():
         watcher.start()
         left = total
         while left > 0:
-            code, report = load(server, min(ROUND_S, left))
+            code, report = predictions(server, min(ROUND_S, left), f"X-API-Key: {server.key}", CONNECTIONS)
             reports.append((code, report))
             print(f"{total - left:6d} s  {server.rss_mb():7.1f} MB  {json.dumps(report)}", flush=True)
             left -= ROUND_S
