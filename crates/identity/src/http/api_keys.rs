@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use auspex_kernel::fields::{self, Fields};
-use auspex_kernel::idempotency::{Answer, Idempotency, IdempotencyParams, Keyed};
+use auspex_kernel::idempotency::{Answer, IdempotencyParams};
 use auspex_kernel::page::{PageParams, PageQuery, Pagination};
 use auspex_kernel::{ApiError, CursorKey, Scope, Timestamp, body, id};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, OriginalUri, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::By;
+use super::caller::{By, Creation};
 use super::errors::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
 use super::users::Id;
 use super::{Handle, list};
@@ -156,14 +156,10 @@ struct FilterParams {
 )]
 async fn create_api_key(
     State(identity): State<Handle>,
-    Extension(idempotency): Extension<Idempotency>,
-    by: By,
-    method: Method,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    creation: Creation,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = body::read_json(&headers, body).await?;
+    let body = body::read_json(&creation.headers, body).await?;
     let mut fields = Fields::parse(&body)?;
     let name = fields.required("name", fields::text(1..=NAME_CHARS_MAX));
     let scopes = fields.required("scopes", fields::scopes);
@@ -176,19 +172,12 @@ async fn create_api_key(
     }
     fields.finish()?;
     let (name, scopes) = (name.unwrap_or_default(), scopes.unwrap_or_default());
-    let request = Keyed {
-        caller: &by.caller.subject,
-        method: &method,
-        path: uri.path(),
-        headers: &headers,
-        body: &body,
-    };
-    let actor = by.actor;
+    let actor = creation.by.actor.clone();
     let work = async move {
         let new = identity.create_key(&actor, &name, scopes, expires_at);
         Ok(made(new.await?, identity.clock.now()))
     };
-    idempotency.once(request, Answer::Secret, work).await
+    creation.once(&body, Answer::Secret, work).await
 }
 
 /// List the API keys
@@ -277,15 +266,11 @@ async fn revoke_api_key(
 )]
 async fn rotate_api_key(
     State(identity): State<Handle>,
-    Extension(idempotency): Extension<Idempotency>,
-    by: By,
-    method: Method,
-    OriginalUri(uri): OriginalUri,
+    creation: Creation,
     id: Id,
-    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = body::read_json(&headers, body).await?;
+    let body = body::read_json(&creation.headers, body).await?;
     let overlap_s = match body.trim_ascii() {
         b"" | b"null" => None,
         given => {
@@ -297,20 +282,13 @@ async fn rotate_api_key(
     };
     let overlap = Duration::from_secs(overlap_s.unwrap_or(OVERLAP_S_USUAL).unsigned_abs());
     let id = key_id(id)?;
-    let request = Keyed {
-        caller: &by.caller.subject,
-        method: &method,
-        path: uri.path(),
-        headers: &headers,
-        body: &body,
-    };
-    let actor = by.actor;
+    let actor = creation.by.actor.clone();
     let work = async move {
         let key = identity.get_key(&actor, &id).await?;
         let new = identity.rotate_key(&actor, key.id.as_str(), overlap);
         Ok(made(new.await?, identity.clock.now()))
     };
-    idempotency.once(request, Answer::Secret, work).await
+    creation.once(&body, Answer::Secret, work).await
 }
 
 fn key_id(id: Id) -> Result<KeyId, IdentityError> {

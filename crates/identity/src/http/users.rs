@@ -1,21 +1,21 @@
 //! Users and their logins.
 
 use auspex_kernel::fields::{self, Fields};
-use auspex_kernel::idempotency::{Answer, Idempotency, IdempotencyParams, Keyed};
+use auspex_kernel::idempotency::{Answer, IdempotencyParams};
 use auspex_kernel::page::{PageParams, PageQuery, Pagination};
 use auspex_kernel::{ApiError, CursorKey, FieldError, Timestamp, body, etag};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, OriginalUri, Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::By;
+use super::caller::{By, Creation};
 use super::errors::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
 use super::{Handle, list};
 use crate::error::IdentityError;
@@ -234,31 +234,20 @@ struct FilterParams {
 )]
 async fn create_user(
     State(identity): State<Handle>,
-    Extension(idempotency): Extension<Idempotency>,
-    by: By,
-    method: Method,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    creation: Creation,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = body::read_json(&headers, body).await?;
+    let body = body::read_json(&creation.headers, body).await?;
     let new = read_new(Fields::parse(&body)?)?;
-    let path = uri.path().to_owned();
-    let request = Keyed {
-        caller: &by.caller.subject,
-        method: &method,
-        path: uri.path(),
-        headers: &headers,
-        body: &body,
-    };
-    let actor = by.actor;
+    let path = creation.path.clone();
+    let actor = creation.by.actor.clone();
     let work = async move {
         let user = identity.create_user(&actor, new).await?;
         let location = format!("{path}/{}", user.id);
         let headers = [(header::LOCATION, location)];
         Ok((StatusCode::CREATED, headers, shown(user)).into_response())
     };
-    idempotency.once(request, Answer::Stored, work).await
+    creation.once(&body, Answer::Stored, work).await
 }
 
 /// List the users

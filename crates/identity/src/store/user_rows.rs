@@ -6,8 +6,8 @@ use sea_orm::{
     QueryFilter, SelectExt as _, Set,
 };
 
-use super::entity::{api_keys, codes, consents, logins, sessions, users};
-use super::{Found, Kind, Slice, keys, record_change};
+use super::entity::{api_keys, logins, users};
+use super::{Found, Kind, Slice, codes, consents, keys, record_change, sessions};
 use crate::role::Role;
 use crate::user::{User, UserFilter};
 
@@ -97,10 +97,7 @@ pub(crate) async fn delete(
         .filter(logins::Column::UserId.eq(id))
         .exec(transaction)
         .await?;
-    consents::Entity::delete_many()
-        .filter(consents::Column::UserId.eq(id))
-        .exec(transaction)
-        .await?;
+    consents::delete_of_user(transaction, id).await?;
     end_sessions(transaction, id).await?;
     users::Entity::delete_by_id(id).exec(transaction).await?;
     record_change(transaction, Kind::User, id, now).await
@@ -111,15 +108,8 @@ pub(crate) async fn end_sessions(
     transaction: &DatabaseTransaction,
     user_id: &str,
 ) -> Result<(), DbErr> {
-    sessions::Entity::delete_many()
-        .filter(sessions::Column::UserId.eq(user_id))
-        .exec(transaction)
-        .await?;
-    codes::Entity::delete_many()
-        .filter(codes::Column::UserId.eq(user_id))
-        .exec(transaction)
-        .await
-        .map(|_| ())
+    sessions::delete_of_user(transaction, user_id).await?;
+    codes::delete_of_user(transaction, user_id).await
 }
 
 /// Users in the order of creation.
