@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::caller::By;
 use super::errors::{ChangeErrors, ListErrors, ReadErrors};
 use super::list::JSON;
-use super::users::LoginList;
+use super::user_body::LoginList;
 use super::{Handle, users};
 use crate::error::IdentityError;
 use crate::role::Role;

@@ -8,6 +8,7 @@ mod errors;
 mod list;
 mod me;
 mod oauth;
+mod user_body;
 mod users;
 
 use std::sync::Arc;
