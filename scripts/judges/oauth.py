@@ -1,6 +1,7 @@
 """Judge: Authlib and PyJWT, with a browser that has no scripts, as clients of the authorization server."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -88,7 +89,7 @@ def oauth_error(answer, status, error):
 
 
 def prepared(world):
-    """A user and three clients, two made over HTTP and one by the command line"""
+    """A user and three clients are made"""
     user = {"name": "Data Scientist", "email": "scientist@example.org", "username": USERNAME, "password": PASSWORD}
     equal(world.api("POST", "/v1/users", json=user | {"roles": ["data-scientist"]}).status_code, 201, "user")
 
@@ -112,18 +113,32 @@ def prepared(world):
         scopes=["openid", "predict", "models:read"],
         public=False,
     )
-    made = world.server.command(
-        *("clients", "create", "--name", "Nightly job"),
-        *("--grant-type", "client_credentials", "--scope", "predict", "--scope", "models:read"),
+    world.service = client(
+        name="Nightly job",
+        redirect_uris=[],
+        grant_types=["client_credentials"],
+        scopes=["predict", "models:read"],
+        public=False,
     )
-    # What it prints for people is its own affair; the id and the secret must be among the words.
     listed = world.api("GET", "/v1/oauth-clients").json()["data"]
-    (job,) = [one for one in listed if one["name"] == "Nightly job"]
-    true(all("client_secret" not in one or one["client_secret"] is None for one in listed), "secrets in the list")
-    words = made.replace('"', " ").replace(",", " ").replace("=", " ").split()
-    true(job["client_id"] in words, "the command does not print the client's id")
+    equal(len(listed), 3, "clients in the list")
+    true(not any(one.get("client_secret") for one in listed), "secrets in the list")
+
+
+def by_command(world):
+    """`auspex clients create` makes a client beside the server, and prints its id and secret"""
+    said = world.server.command(
+        *("clients", "create", "--name", "Weekly job"),
+        *("--grant-type", "client_credentials", "--scope", "predict"),
+    )
+    listed = world.api("GET", "/v1/oauth-clients").json()["data"]
+    (job,) = [one for one in listed if one["name"] == "Weekly job"]
+    words = re.split(r"[\s\",=:]+", said)
+    true(job["client_id"] in words, "the client's id is not printed")
     secret = max((word for word in words if word != job["client_id"]), key=len)
-    world.service = {"client_id": job["client_id"], "client_secret": secret}
+    session = world.session({"client_id": job["client_id"], "client_secret": secret}, scope="predict")
+    tokens = session.fetch_token(world.endpoint("token"), grant_type="client_credentials")
+    equal(world.api("POST", "/predict", tokens["access_token"], json=RECORD).status_code, 200, "a prediction")
 
 
 def discovered(world):
@@ -357,7 +372,10 @@ def forms_are_guarded(world):
     before = {cookie.value for cookie in browser.session.cookies}
     page = browser.send(form, **who)
     true(isinstance(page, Page) and page.form("/oauth2/consent"), "the true form was refused")
-    true({cookie.value for cookie in browser.session.cookies} - before, "the session is the one from before the login (fixation)")
+    true(
+        {cookie.value for cookie in browser.session.cookies} - before,
+        "the session is the one from before the login (fixation)",
+    )
     consent = page.form("/oauth2/consent")
     is_refused("another csrf_token at the consent", browser, consent, "allow", csrf_token="x")
     is_refused("the consent from another browser", Browser(world.server.url), consent, "allow")
@@ -374,7 +392,7 @@ def main():
     with Server() as server:
         checks.run_all(
             (
-                *(prepared, discovered, logged_in, verified, forged, userinfo, refreshed),
+                *(prepared, discovered, by_command, logged_in, verified, forged, userinfo, refreshed),
                 *(credentials, introspected, revoked, redeemed_once, endpoint_errors, forms_are_guarded),
             ),
             World(server),

@@ -114,6 +114,7 @@ async function main() {
       ['of ten redemptions at once one wins', refused.tenAtOnce],
       ['a code is worth nothing to others', refused.wrongRedemptions],
       ['client credentials, by both ways of authentication', tokens.clientCredentials],
+      ['a scope that the client does not have is not given', refused.beyondTheClient],
       ['no trick leads to another address', refused.redirectTricks],
       ['what may not be asked for is refused to the client', refused.badRequests],
     ]) {

@@ -4,7 +4,7 @@ import * as oauth from 'oauth4webapi'
 import { asStranger, authorize } from '../../lib/browser.mjs'
 import { equal, holds } from '../../lib/checks.mjs'
 import { dashboardTokens } from './tokens.mjs'
-import { ELSEWHERE, ISSUER, PERSON, api, form, notebookRequest, state, statusOf } from './world.mjs'
+import { ELSEWHERE, ISSUER, PERSON, api, form, notebookRequest, redeem, state, statusOf } from './world.mjs'
 
 export async function replayed(browser) {
   const { tokens, code, verifier } = await dashboardTokens(browser)
@@ -61,6 +61,18 @@ export async function wrongRedemptions(browser) {
   })
 }
 
+// RFC 6749, section 3.3: what goes too far may be refused or left out, and must not be given.
+export async function beyondTheClient(browser) {
+  return asStranger(browser, async (context) => {
+    const request = await notebookRequest({ scope: 'openid predict users:write' })
+    const back = await authorize(context, request.url, state.loopback, PERSON)
+    if (back.searchParams.get('error') === 'invalid_scope') return
+    const tokens = await redeem(request, back)
+    equal(tokens.scope?.split(' ').sort(), ['openid', 'predict'], 'scopes told, as they are not those asked for')
+    equal(await statusOf(tokens.access_token, '/v1/users'), 403, '/v1/users')
+  })
+}
+
 export async function redirectTricks() {
   for (const trick of [
     `${state.loopback}/..`,
@@ -95,7 +107,7 @@ export async function badRequests() {
     ['the implicit flow', { response_type: 'token' }, /^unsupported_response_type$/],
     ['the hybrid flow', { response_type: 'code id_token' }, /^unsupported_response_type$/],
     ['an unknown scope', { scope: 'openid everything' }, /^invalid_scope$/],
-    ['a scope of others', { scope: 'openid users:write' }, /^invalid_scope$/],
+    ['only scopes of others', { scope: 'users:write' }, /^invalid_scope$/],
   ]) {
     const request = await notebookRequest(more)
     const { status, headers } = await api('GET', request.url.pathname + request.url.search)
