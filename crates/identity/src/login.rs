@@ -13,6 +13,9 @@ use crate::password::{Lane, Password};
 use crate::user::User;
 use crate::{Identity, password_mark, store};
 
+/// Another login may store a better hash of the same password while this one is being checked.
+const ATTEMPTS_MAX: usize = 2;
+
 /// How somebody logged in, for his history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginMethod {
@@ -71,16 +74,20 @@ impl Identity {
         password: &str,
         method: LoginMethod,
     ) -> Result<(User, u64), IdentityError> {
-        let denied = Event::denied(Action::Login, None).with(method.as_str());
-        let Checked {
-            user,
-            had,
-            rehashed,
-        } = self.check(actor, username, password, denied).await?;
-        let mark = password_mark(rehashed.as_deref().or(had.as_deref()));
-        let user = self.record_login(actor, user, method, had, rehashed);
-        let user = user.await?.ok_or(IdentityError::InvalidCredentials)?;
-        Ok((user, mark))
+        for _ in 0..ATTEMPTS_MAX {
+            let denied = Event::denied(Action::Login, None).with(method.as_str());
+            let Checked {
+                user,
+                had,
+                rehashed,
+            } = self.check(actor, username, password, denied).await?;
+            let mark = password_mark(rehashed.as_deref().or(had.as_deref()));
+            let user = self.record_login(actor, user, method, had, rehashed);
+            if let Some(user) = user.await? {
+                return Ok((user, mark));
+            }
+        }
+        Err(IdentityError::InvalidCredentials)
     }
 
     /// Whether a user who is logged in knows his password. As bounded as a login; only the refusal
