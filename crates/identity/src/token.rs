@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use auspex_kernel::{ScopeSet, Timestamp, id};
+use auspex_kernel::{Scope, ScopeSet, Timestamp, id};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -63,8 +63,8 @@ pub(crate) struct Refreshed {
 enum Exchange {
     Done(User, Grant),
     Refused,
-    /// It had been exchanged before; the grant is revoked.
-    Reused,
+    /// It had been exchanged before.
+    Reused(Grant),
 }
 
 impl Identity {
@@ -261,7 +261,7 @@ impl Identity {
     ) -> Result<Refreshed, IdentityError> {
         let number = self.refresh_token_grant(refresh_token);
         let (grant_id, sequence) = number.ok_or(IdentityError::InvalidGrant)?;
-        let (actor, client, asked) = (
+        let (who, client, asked) = (
             actor.clone(),
             client_id.map(str::to_owned),
             narrower.map(str::to_owned),
@@ -280,7 +280,7 @@ impl Identity {
                 if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= now {
                     return Ok(Ok(Exchange::Refused));
                 }
-                exchange(transaction, &actor, grant, sequence, now, grace)
+                exchange(transaction, &who, grant, sequence, now, grace)
                     .await
                     .map(Ok)
             })
@@ -288,12 +288,16 @@ impl Identity {
         let (user, grant) = match exchange.await?? {
             Exchange::Done(user, grant) => (user, grant),
             Exchange::Refused => return Err(IdentityError::InvalidGrant),
-            Exchange::Reused => {
-                self.catch_up().await?;
+            Exchange::Reused(grant) => {
+                let actor = actor.as_user(&grant.user_id, ScopeSet::default());
+                let target = Some(format!("grant:{}", grant.id));
+                let reused = Event::denied(Action::TokenReuse, target);
+                self.end_grant(actor, grant.id, reused).await?;
                 return Err(IdentityError::InvalidGrant);
             }
         };
-        let scope = narrower.unwrap_or(&grant.scopes).to_owned();
+        let asked = narrower.unwrap_or(&grant.scopes);
+        let scope = within_reach(asked, user.roles.scopes());
         Ok(Refreshed {
             access_token: self.user_access_token(&user, &grant, &scope)?,
             refresh_token: self.refresh_token(&grant),
@@ -313,15 +317,28 @@ impl Identity {
         grant_id: &str,
         action: Action,
     ) -> Result<bool, IdentityError> {
-        let (actor, id, now) = (actor.clone(), grant_id.to_owned(), self.clock.now());
+        let ended = Event::new(action, format!("grant:{grant_id}"));
+        self.end_grant(actor.clone(), grant_id.to_owned(), ended)
+            .await
+    }
+
+    async fn end_grant(
+        &self,
+        actor: Actor,
+        grant_id: String,
+        event: Event,
+    ) -> Result<bool, IdentityError> {
+        let now = self.clock.now();
         let revoked = self
             .db
             .write(move |transaction| {
                 Box::pin(async move {
-                    let revoked = store::grants::revoke(transaction, &id, now).await?;
+                    // Before the grant, as whoever ends all grants of a user takes it: in another
+                    // order the two could wait for each other.
+                    store::lock(transaction).await?;
+                    let revoked = store::grants::revoke(transaction, &grant_id, now).await?;
                     if revoked {
-                        let ended = Event::new(action, format!("grant:{id}"));
-                        store::audit::record(transaction, &actor, ended, now).await?;
+                        store::audit::record(transaction, &actor, event, now).await?;
                     }
                     Ok(revoked)
                 })
@@ -345,25 +362,21 @@ async fn exchange(
         return Ok(Exchange::Refused);
     };
     let actor = actor.as_user(&user.id, user.roles.scopes());
-    let target = format!("grant:{}", grant.id);
+    let mut done = Event::new(Action::TokenRefresh, format!("grant:{}", grant.id));
+    let lately = grant
+        .refreshed_at
+        .is_some_and(|at| now.0 - at.0 <= grace.as_micros() as i64);
     if sequence == grant.sequence {
         grant.sequence += 1;
         grant.refreshed_at = Some(now);
         store::grants::advance(transaction, &grant.id, grant.sequence, now).await?;
-        let done = Event::new(Action::TokenRefresh, target);
-        store::audit::record(transaction, &actor, done, now).await?;
-        return Ok(Exchange::Done(user, grant));
+    } else if sequence + 1 == grant.sequence && lately && !grace.is_zero() {
+        done = done.with("again");
+    } else {
+        return Ok(Exchange::Reused(grant));
     }
-    let lately = grant
-        .refreshed_at
-        .is_some_and(|at| now.0 - at.0 <= grace.as_micros() as i64);
-    if sequence + 1 == grant.sequence && lately && !grace.is_zero() {
-        return Ok(Exchange::Done(user, grant));
-    }
-    store::grants::revoke(transaction, &grant.id, now).await?;
-    let reused = Event::denied(Action::TokenReuse, Some(target));
-    store::audit::record(transaction, &actor, reused, now).await?;
-    Ok(Exchange::Reused)
+    store::audit::record(transaction, &actor, done, now).await?;
+    Ok(Exchange::Done(user, grant))
 }
 
 /// Whether every word of `asked` is one of `granted`.
@@ -371,6 +384,18 @@ fn is_within(asked: &str, granted: &str) -> bool {
     asked
         .split_ascii_whitespace()
         .all(|word| granted.split_ascii_whitespace().any(|known| known == word))
+}
+
+/// What of a scope his roles still give him; words that are no scopes of ours, such as `openid`, are
+/// not theirs to give. Whoever reads a token elsewhere believes what it says.
+fn within_reach(scope: &str, reach: ScopeSet) -> String {
+    let words = scope
+        .split_ascii_whitespace()
+        .filter(|word| match word.parse::<Scope>() {
+            Ok(scope) => reach.contains(scope),
+            Err(_) => true,
+        });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What of the claims decides on each request.

@@ -163,6 +163,13 @@ pub(crate) async fn set(store: &Store, identity: &Identity, id: &str, column: &s
     identity.reload().await.unwrap();
 }
 
+/// Removes a user.
+pub(crate) async fn remove(store: &Store, identity: &Identity, id: &str) {
+    let sql = format!("DELETE FROM identity_users WHERE id = '{id}'");
+    write(store, id, &sql).await;
+    identity.reload().await.unwrap();
+}
+
 /// Changes a user by SQL, and tells every process.
 async fn write(store: &Store, id: &str, sql: &str) {
     let sql = format!(
