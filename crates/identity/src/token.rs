@@ -20,9 +20,10 @@ use crate::audit::{Action, Actor, Event};
 use crate::directory::TokenFacts;
 use crate::error::IdentityError;
 use crate::jwt::{self, Claims, Expectations, Refusal, Unverified};
+use crate::login::LoginMethod;
 use crate::store::grants::Grant;
 use crate::user::User;
-use crate::{Identity, later, store};
+use crate::{Identity, later, password_mark, store};
 
 const ACCESS_TYPE: &str = "at+jwt";
 const ID_TYPE: &str = "JWT";
@@ -49,7 +50,7 @@ struct AccessClaims<'a> {
     role: Option<String>,
 }
 
-/// What a refresh token was exchanged for.
+/// What a login gave, or a refresh token was exchanged for.
 pub(crate) struct Refreshed {
     pub(crate) user: User,
     pub(crate) grant: Grant,
@@ -114,6 +115,45 @@ impl Identity {
             sequence: 1,
             refreshed_at: None,
             revoked_at: None,
+        })
+    }
+
+    /// Logs in by password, and begins a session.
+    ///
+    /// # Errors
+    /// As of [`Self::log_in`], [`IdentityError::Signing`], [`IdentityError::Randomness`].
+    pub(crate) async fn begin_session(
+        &self,
+        actor: &Actor,
+        username: &str,
+        password: &str,
+    ) -> Result<Refreshed, IdentityError> {
+        let logged_in = self.log_in_marked(actor, username, password, LoginMethod::Password);
+        let (user, mark) = logged_in.await?;
+        let scope = user.roles.scopes().to_string();
+        let grant = self.new_grant(&user, None, &scope, self.clock.now())?;
+        let stored = grant.clone();
+        let begun = self.db.write(move |transaction| {
+            Box::pin(async move {
+                // Who gives a user another password ends his sessions. One that begins by the old
+                // password must not come after that.
+                let hash = store::users::lock_password(transaction, &stored.user_id).await?;
+                let unchanged = hash.is_some_and(|hash| password_mark(hash.as_deref()) == mark);
+                if unchanged {
+                    store::grants::insert(transaction, stored).await?;
+                }
+                Ok(unchanged)
+            })
+        });
+        if !begun.await? {
+            return Err(IdentityError::InvalidCredentials);
+        }
+        Ok(Refreshed {
+            access_token: self.user_access_token(&user, &grant, &scope)?,
+            refresh_token: self.refresh_token(&grant),
+            user,
+            grant,
+            scope,
         })
     }
 

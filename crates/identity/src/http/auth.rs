@@ -15,10 +15,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Handle;
+use crate::Identity;
 use crate::audit::{Action, Actor};
 use crate::error::IdentityError;
-use crate::login::LoginMethod;
-use crate::store;
+use crate::token::Refreshed;
 
 const TAG: &str = "authentication";
 /// Longer than any name, password or token that could be right.
@@ -94,24 +94,18 @@ async fn log_in(
     body.finish()?;
     let (username, password) = (username.unwrap_or_default(), password.unwrap_or_default());
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let method = LoginMethod::Password;
-    let user = identity
-        .log_in(&actor, &username, &password, method)
-        .await?;
-    let scope = user.roles.scopes().to_string();
-    let grant = identity.new_grant(&user, None, &scope, identity.clock.now())?;
-    let stored = grant.clone();
-    let insert = identity.db.write(move |transaction| {
-        Box::pin(async move { store::grants::insert(transaction, stored).await })
-    });
-    insert.await?;
-    Ok(Json(TokenPair {
-        access_token: identity.user_access_token(&user, &grant, &scope)?,
+    let issued = identity.begin_session(&actor, &username, &password).await?;
+    Ok(Json(pair(&identity, issued)))
+}
+
+fn pair(identity: &Identity, issued: Refreshed) -> TokenPair {
+    TokenPair {
+        access_token: issued.access_token,
         token_type: "Bearer",
         expires_in: identity.access_ttl_s(),
-        refresh_token: identity.refresh_token(&grant),
-        scope,
-    }))
+        refresh_token: issued.refresh_token,
+        scope: issued.scope,
+    }
 }
 
 /// Exchange a refresh token
@@ -142,14 +136,8 @@ async fn refresh_token(
     body.finish()?;
     let actor = Actor::anonymous(peer, Some(&request_id));
     let token = token.unwrap_or_default();
-    let refreshed = identity.refresh(&actor, &token, None, None).await?;
-    Ok(Json(TokenPair {
-        access_token: refreshed.access_token,
-        token_type: "Bearer",
-        expires_in: identity.access_ttl_s(),
-        refresh_token: refreshed.refresh_token,
-        scope: refreshed.scope,
-    }))
+    let issued = identity.refresh(&actor, &token, None, None).await?;
+    Ok(Json(pair(&identity, issued)))
 }
 
 /// Log out

@@ -3,7 +3,8 @@
 use auspex_kernel::Timestamp;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    QuerySelect, Set,
 };
 
 use super::entity::{logins, users};
@@ -59,6 +60,22 @@ pub(crate) async fn by_username(
         let hash = row.password_hash.clone();
         (User::from(row), hash)
     }))
+}
+
+/// The hash of the password of a user who is not disabled, and neither can change until this
+/// transaction ends.
+pub(crate) async fn lock_password(
+    transaction: &DatabaseTransaction,
+    id: &str,
+) -> Result<Option<Option<String>>, DbErr> {
+    users::Entity::find_by_id(id)
+        .select_only()
+        .column(users::Column::PasswordHash)
+        .filter(users::Column::DisabledAt.is_null())
+        .lock_shared()
+        .into_tuple()
+        .one(transaction)
+        .await
 }
 
 /// Counts a login of a user who is not disabled and whose password is still the one checked, and
