@@ -31,7 +31,7 @@ impl Identity {
     ///
     /// # Errors
     /// Those of [`Identity::log_in`], [`IdentityError::Randomness`].
-    pub(crate) async fn begin_session(
+    pub(crate) async fn begin_page_session(
         &self,
         actor: &Actor,
         username: &str,

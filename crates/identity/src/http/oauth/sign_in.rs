@@ -193,7 +193,7 @@ async fn submit_login(
     let password = fields.get("password").unwrap_or_default();
     let replaced = browser::read(&identity, &headers, Cookie::Session);
     match identity
-        .begin_session(&actor, username, password, replaced)
+        .begin_page_session(&actor, username, password, replaced)
         .await
     {
         Ok(session) => {
