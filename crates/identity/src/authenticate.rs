@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use auspex_kernel::caller::Verification;
 use auspex_kernel::{
@@ -28,7 +29,9 @@ use crate::{Identity, jwt, later};
 const REFUSED: &str = "the key or token is unknown, revoked or expired";
 /// RFC 7617 sets no limit. Beyond this it is no name with a password.
 const BASIC_BYTES_MAX: usize = 4_096;
-/// Ahead of forgetting an entry, so that callers at once wait for one verification.
+/// A key that its issuer withdraws must not live on in what is remembered.
+const FOREIGN_REMEMBERED: Duration = Duration::from_secs(15);
+/// Passwords that are being checked at once, each with all who show it; more are refused.
 const VERIFYING_MAX: usize = 10_000;
 
 impl Authenticate for Identity {
@@ -91,7 +94,8 @@ impl Identity {
             match self.issuers.verify(&read, now) {
                 IssuerVerdict::Accepted(accepted) => {
                     let caller = foreign_caller(&accepted);
-                    let until = caller.expires_at.unwrap_or(now);
+                    let ends = caller.expires_at.unwrap_or(now);
+                    let until = ends.min(later(now, FOREIGN_REMEMBERED));
                     (Proof::Foreign(Arc::new(caller)), until)
                 }
                 IssuerVerdict::Refused(refusal) => return refused(&refusal),
@@ -150,7 +154,7 @@ impl Identity {
             mark: password_mark,
         };
         let now = self.clock.now();
-        let lasting = std::time::Duration::from_secs(self.config.basic_cache_s.into());
+        let lasting = Duration::from_secs(self.config.basic_cache_s.into());
         let caller = self
             .remembered
             .keep(mark, proof, later(now, lasting), &self.directory, now);
@@ -177,17 +181,15 @@ impl Drop for Verifying<'_> {
     }
 }
 
-/// A caller whom another issuer vouches for: the scopes of his roles here, cut down to those of the
-/// token where it names any.
+/// A caller whom another issuer vouches for: the scopes of his roles here, cut down to those that the
+/// token names where the operator says which claim names them.
 fn foreign_caller(accepted: &Accepted) -> Caller {
     let roles = accepted.roles.iter().filter_map(|role| role.parse().ok());
     let mut scopes = roles.collect::<RoleSet>().scopes();
     if let Some(named) = &accepted.claims.scope {
         let words = named.split_ascii_whitespace();
         let named: ScopeSet = words.filter_map(|word| word.parse().ok()).collect();
-        if !named.is_empty() {
-            scopes = scopes.intersection(named);
-        }
+        scopes = scopes.intersection(named);
     }
     // One person at two issuers is two callers.
     let subject = format!("issuer{}:{}", accepted.issuer_index, accepted.claims.sub);

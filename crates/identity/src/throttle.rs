@@ -68,7 +68,7 @@ pub(crate) struct Admission {
 /// The address has failed too often. To be answered by 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many failed logins from this address; try again in {} seconds", self.seconds())]
-pub(crate) struct RetryAfter(pub(crate) Duration);
+pub struct RetryAfter(pub(crate) Duration);
 
 impl RetryAfter {
     /// For the header: whole seconds, never too few.

@@ -21,7 +21,7 @@ const PRIVATE: [&str; 9] = ["d", "k", "p", "q", "dp", "dq", "qi", "oth", "priv"]
 
 /// Why a key is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum KeyRefusal {
+pub enum KeyRefusal {
     /// Whoever has this can sign; it must not be published.
     #[error("the key holds a private or secret part")]
     Private,

@@ -30,7 +30,7 @@ pub(crate) use signing::{SigningError, SigningKey};
 
 /// The signature algorithms in use; there is no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-pub(crate) enum Algorithm {
+pub enum Algorithm {
     /// Ed25519 (RFC 8037).
     #[serde(rename = "EdDSA")]
     EdDsa,

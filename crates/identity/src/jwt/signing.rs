@@ -22,7 +22,7 @@ use super::{Algorithm, KeyRefusal, VerifyingKey};
 
 /// Why a key cannot be made or used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SigningError {
+pub enum SigningError {
     /// The library gives no reason.
     #[error("the signature library failed")]
     Library,

@@ -27,7 +27,7 @@ pub(crate) enum Lane {
 /// `Retry-After`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords are being checked; try again in a moment")]
-pub(crate) struct Busy;
+pub struct Busy;
 
 /// Hashes and checks passwords on threads of its own, which end when the last clone is dropped.
 #[derive(Clone)]

@@ -170,7 +170,7 @@ async fn list_oauth_clients(
     let query = PageQuery::parse(&cursors, PATH, uri.query(), &[])?;
     let clients = identity.list_clients().await?;
     let (page, pagination) = query.cut(&clients, |client| &client.id);
-    let links = HeaderValue::try_from(pagination.link_header()).map_err(ApiError::internal)?;
+    let links = pagination.link_header();
     let list = ClientList {
         data: page.into_iter().map(ClientView::from).collect(),
         pagination,
