@@ -47,7 +47,9 @@ pub use config::Config;
 pub use error::IdentityError;
 pub use http::document;
 pub use login::LoginMethod;
-pub use oauth::{Client, ClientDraft, ClientScopes, ClientSecret, GrantType, NewClient};
+pub use oauth::{
+    Client, ClientDraft, ClientScopes, ClientSecret, GrantType, NewClient, UnknownClientScope,
+};
 pub use role::{Role, RoleSet, UnknownRole};
 pub use user::{Expected, Login, NewUser, User, UserChange, UserFilter};
 

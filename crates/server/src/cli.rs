@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use auspex_identity::Role;
+use auspex_identity::{GrantType, Role};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{LogFormat, Overrides};
@@ -97,6 +97,9 @@ pub(crate) enum Command {
     /// Add, list, change and remove users
     #[command(subcommand)]
     Users(UsersCommand),
+    /// Register, list and remove OAuth clients
+    #[command(subcommand)]
+    Clients(ClientsCommand),
     /// Show or check the settings in force
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -219,6 +222,45 @@ pub(crate) enum UsersCommand {
     Delete {
         #[arg(value_name = "ID_OR_USERNAME")]
         user: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientsCommand {
+    /// Register a client and print its id and its secret as JSON; the secret is never shown again
+    Create {
+        /// What people are shown
+        #[arg(long)]
+        name: String,
+        /// Where browsers may be sent back to, exactly; repeat for more
+        #[arg(long = "redirect-uri", value_name = "URI")]
+        redirect_uris: Vec<String>,
+        /// authorization_code, refresh_token or client_credentials; repeat for more
+        #[arg(
+            long = "grant-type",
+            value_name = "GRANT",
+            required = true,
+            value_parser = crate::commands::read_grant_type
+        )]
+        grant_types: Vec<GrantType>,
+        /// The most it may be given; repeat for more
+        #[arg(long = "scope", value_name = "SCOPE", required = true)]
+        scopes: Vec<String>,
+        /// It has no secret, for it could not keep one: an app, a page, a command
+        #[arg(long)]
+        public: bool,
+    },
+    /// List clients, oldest first
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a client; its tokens stop at once
+    Delete {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
     },
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct AuthorizationRequest {
     /// As it came, to be read again when a form comes back.
     pub(crate) query: String,
     state: Option<String>,
-    /// What was asked for and the client may have.
+    /// What was asked for, all of which the client may have.
     scopes: ClientScopes,
     challenge: String,
     nonce: Option<String>,
@@ -328,14 +328,14 @@ fn read(
         Some(Ok(seconds)) => Some(i64::from(seconds)),
         Some(Err(_)) => return Err(("invalid_request", "max_age must be a number of seconds")),
     };
-    let asked = match parameters.get("scope") {
+    let scopes = match parameters.get("scope") {
         None => client.scopes,
-        Some(text) => ClientScopes::parse(text)
+        Some(text) => text
+            .parse::<ClientScopes>()
             .map_err(|_| ("invalid_scope", "a scope is not one of scopes_supported"))?,
     };
-    let scopes = asked.intersection(client.scopes);
-    if scopes.is_empty() {
-        let description = "the client is registered for none of the scopes";
+    if scopes.is_empty() || !client.scopes.contains_all(scopes) {
+        let description = "the client is not registered for these scopes";
         return Err(("invalid_scope", description));
     }
     Ok(AuthorizationRequest {

@@ -204,7 +204,7 @@ mod tests {
             name: "App".into(),
             redirect_uris: vec!["https://app.example.org/cb".into()],
             grant_types: vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
-            scopes: ClientScopes::parse("openid predict").unwrap(),
+            scopes: "openid predict".parse().unwrap(),
             public: false,
         }
     }

@@ -191,7 +191,7 @@ impl Identity {
             return Err(missing("refresh_token is missing"));
         };
         let narrower = parameters.get("scope");
-        let known = narrower.map(ClientScopes::parse).transpose();
+        let known = narrower.map(str::parse::<ClientScopes>).transpose();
         known.map_err(|_| TokenError::from(IdentityError::ScopeNotGranted))?;
         let refreshed = self
             .refresh(actor, token, Some(&client.id), narrower)
@@ -210,7 +210,10 @@ impl Identity {
         parameters: &Parameters,
     ) -> Result<TokenResponse, TokenError> {
         let own = client.scopes.without_oidc();
-        let asked = parameters.get("scope").map(ClientScopes::parse).transpose();
+        let asked = parameters
+            .get("scope")
+            .map(str::parse::<ClientScopes>)
+            .transpose();
         let scopes = asked.ok().map(|asked| asked.unwrap_or(own));
         let Some(scopes) = scopes.filter(|asked| !asked.is_empty() && own.contains_all(*asked))
         else {

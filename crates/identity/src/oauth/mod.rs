@@ -18,7 +18,7 @@ mod session;
 mod token;
 
 pub use client::{Client, ClientDraft, ClientSecret, GrantType, NewClient};
-pub use scope::ClientScopes;
+pub use scope::{ClientScopes, UnknownClientScope};
 
 pub(crate) use authorization::{AuthorizationError, AuthorizationRequest, Step};
 pub(crate) use client::random_text;

@@ -1,6 +1,7 @@
 //! What a client may be given: this program's own scopes, and the four of OpenID Connect.
 
 use std::fmt;
+use std::str::FromStr;
 
 use auspex_kernel::{Scope, ScopeSet};
 
@@ -39,25 +40,16 @@ pub struct ClientScopes {
     oidc: u8,
 }
 
-/// The text names no scope.
+/// A word of the text names no scope.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no such scope")]
-pub(crate) struct UnknownScope;
+pub struct UnknownClientScope;
 
 impl ClientScopes {
     /// The name of every scope there is.
     pub fn names() -> impl Iterator<Item = &'static str> {
         let oidc = OidcScope::ALL.iter().map(|scope| scope.as_str());
         oidc.chain(Scope::ALL.iter().map(|scope| scope.as_str()))
-    }
-
-    /// Reads the space-separated form (RFC 6749 §3.3).
-    pub(crate) fn parse(text: &str) -> Result<Self, UnknownScope> {
-        let mut scopes = Self::default();
-        for word in text.split(' ').filter(|word| !word.is_empty()) {
-            scopes.add(word)?;
-        }
-        Ok(scopes)
     }
 
     /// Reads the stored form; scopes that this version does not know are left out.
@@ -70,12 +62,12 @@ impl ClientScopes {
         scopes
     }
 
-    fn add(&mut self, word: &str) -> Result<(), UnknownScope> {
+    fn add(&mut self, word: &str) -> Result<(), UnknownClientScope> {
         if let Some(scope) = OidcScope::ALL.iter().find(|scope| scope.as_str() == word) {
             self.oidc |= 1 << *scope as u8;
             return Ok(());
         }
-        let scope: Scope = word.parse().map_err(|_| UnknownScope)?;
+        let scope: Scope = word.parse().map_err(|_| UnknownClientScope)?;
         self.api = self.api.union([scope].into_iter().collect());
         Ok(())
     }
@@ -167,6 +159,19 @@ fn api_in_words(scope: Scope) -> &'static str {
     }
 }
 
+/// Reads the space-separated form (RFC 6749 §3.3).
+impl FromStr for ClientScopes {
+    type Err = UnknownClientScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownClientScope> {
+        let mut scopes = Self::default();
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            scopes.add(word)?;
+        }
+        Ok(scopes)
+    }
+}
+
 /// Space-separated.
 impl fmt::Display for ClientScopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -182,7 +187,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> ClientScopes {
-        ClientScopes::parse(text).unwrap()
+        text.parse().unwrap()
     }
 
     #[test]
@@ -196,7 +201,7 @@ mod tests {
             "predict\tjobs:read",
             "predict,jobs:read",
         ] {
-            assert!(ClientScopes::parse(wrong).is_err(), "{wrong}");
+            assert!(wrong.parse::<ClientScopes>().is_err(), "{wrong}");
         }
         assert_eq!(
             ClientScopes::from_stored("predict moon:walk profile"),

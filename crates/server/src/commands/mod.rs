@@ -1,5 +1,6 @@
 //! What each subcommand does.
 
+mod clients;
 mod health;
 mod keys;
 mod models;
@@ -16,6 +17,8 @@ use auspex_inference::Inference;
 use auspex_kernel::Clock;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::Db;
+
+pub(crate) use clients::read_grant_type;
 
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Loaded};
@@ -54,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Bench { package, json } => models::bench(&package, json),
         Command::Keys(command) => keys::run(&load()?.config, command),
         Command::Users(command) => users::run(&load()?.config, command),
+        Command::Clients(command) => clients::run(&load()?.config, command),
         Command::Config(command) => configuration(&load()?, &command),
         Command::Openapi => openapi(&load()?.config),
         Command::Health { ready, .. } => health::run(&load()?.config, ready),

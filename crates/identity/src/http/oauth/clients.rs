@@ -1,16 +1,13 @@
 //! Clients: register, see, remove.
 
-use std::sync::Arc;
-
-use auspex_kernel::error::Envelope;
 use auspex_kernel::fields::{self, Fields, Wrong};
+use auspex_kernel::idempotency::{Answer, Idempotency, IdempotencyParams, Keyed};
 use auspex_kernel::page::{PageParams, PageQuery, Pagination};
-use auspex_kernel::{ApiError, Caller, CursorKey, Peer, RequestId, body};
+use auspex_kernel::{ApiError, CursorKey, body, etag};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
@@ -19,9 +16,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::TAG;
-use crate::audit::Actor;
 use crate::error::IdentityError;
-use crate::http::Handle;
+use crate::http::caller::By;
+use crate::http::errors::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
+use crate::http::users::Id;
+use crate::http::{Handle, list};
 use crate::oauth::{Client, ClientDraft, ClientScopes, GrantType};
 
 const PATH: &str = "/v1/oauth-clients";
@@ -107,97 +106,89 @@ struct ClientList {
 
 /// Register a client
 ///
-/// The answer holds its secret, which cannot be had again.
+/// The answer holds its secret, which cannot be had again: a repetition with the same
+/// `Idempotency-Key` is 409.
 #[utoipa::path(
     post, path = "/v1/oauth-clients", tag = TAG,
+    params(IdempotencyParams),
     request_body(content = ClientBody),
-    responses(
-        (status = 201, description = "Registered", body = NewClientView),
-        (status = 400, description = "Not a JSON object", body = Envelope),
-        (status = 401, description = "No or no valid credential", body = Envelope),
-        (status = 403, description = "Scope missing, or more asked for than the caller has", body = Envelope),
-        (status = 413, description = "Too long", body = Envelope),
-        (status = 415, description = "Not JSON", body = Envelope),
-        (status = 422, description = "Fields are missing or wrong", body = Envelope),
-        (status = 429, description = "Too many requests", body = Envelope),
-    ),
+    responses((status = 201, description = "Registered; `Location` says where it is", body = NewClientView), CreateErrors),
     security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
 )]
 async fn create_oauth_client(
     State(identity): State<Handle>,
-    Extension(caller): Extension<Arc<Caller>>,
-    Extension(peer): Extension<Peer>,
-    Extension(request_id): Extension<RequestId>,
+    Extension(idempotency): Extension<Idempotency>,
+    by: By,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let draft = read(&body::read_json(&headers, body).await?)?;
-    let actor = Actor::caller(&caller, peer, Some(&request_id));
-    let new = identity.create_client(&actor, draft).await?;
-    let location = HeaderValue::try_from(format!("{PATH}/{}", new.client.id));
-    let location = location.map_err(ApiError::internal)?;
-    let view = NewClientView {
-        client_secret: new.secret.map(|secret| secret.expose().to_owned()),
-        client: ClientView::from(&new.client),
+    let body = body::read_json(&headers, body).await?;
+    let draft = read(&body)?;
+    let request = Keyed {
+        caller: &by.caller.subject,
+        method: &Method::POST,
+        path: PATH,
+        headers: &headers,
+        body: &body,
     };
-    Ok((
-        StatusCode::CREATED,
-        [(header::LOCATION, location)],
-        Json(view),
-    )
-        .into_response())
+    let actor = by.actor;
+    let work = async move {
+        let new = identity.create_client(&actor, draft).await?;
+        let location = HeaderValue::try_from(format!("{PATH}/{}", new.client.id));
+        let location = [(header::LOCATION, location.map_err(ApiError::internal)?)];
+        let view = NewClientView {
+            client_secret: new.secret.map(|secret| secret.expose().to_owned()),
+            client: ClientView::from(&new.client),
+        };
+        Ok((StatusCode::CREATED, location, Json(view)).into_response())
+    };
+    idempotency.once(request, Answer::Secret, work).await
 }
 
 /// List clients
 #[utoipa::path(
     get, path = "/v1/oauth-clients", tag = TAG,
     params(PageParams),
-    responses(
-        (status = 200, description = "One page of the clients, oldest first", body = ClientList),
-        (status = 400, description = "The cursor is not of this list", body = Envelope),
-        (status = 401, description = "No or no valid credential", body = Envelope),
-        (status = 403, description = "Scope missing", body = Envelope),
-        (status = 422, description = "Parameters are wrong", body = Envelope),
-        (status = 429, description = "Too many requests", body = Envelope),
-    ),
+    responses((status = 200, description = "One page of the clients, oldest first", body = ClientList), ListErrors),
     security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
 )]
 async fn list_oauth_clients(
     State(identity): State<Handle>,
     Extension(cursors): Extension<CursorKey>,
-    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let query = PageQuery::parse(&cursors, PATH, uri.query(), &[])?;
+    let query = PageQuery::parse(&cursors, PATH, query.as_deref(), &[])?;
     let clients = identity.list_clients().await?;
     let (page, pagination) = query.cut(&clients, |client| &client.id);
+    let data = page.into_iter().map(ClientView::from).collect();
     let links = pagination.link_header();
-    let list = ClientList {
-        data: page.into_iter().map(ClientView::from).collect(),
-        pagination,
-    };
-    Ok(([(header::LINK, links)], Json(list)).into_response())
+    Ok(list::answer(
+        &headers,
+        links,
+        &ClientList { data, pagination },
+    ))
 }
 
 /// Show a client
 #[utoipa::path(
     get, path = "/v1/oauth-clients/{client_id}", tag = TAG,
     params(("client_id" = String, Path, description = "Id of the client")),
-    responses(
-        (status = 200, description = "The client", body = ClientView),
-        (status = 401, description = "No or no valid credential", body = Envelope),
-        (status = 403, description = "Scope missing", body = Envelope),
-        (status = 404, description = "No such client", body = Envelope),
-        (status = 429, description = "Too many requests", body = Envelope),
-    ),
+    responses((status = 200, description = "The client", body = ClientView), ReadErrors),
     security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
 )]
 async fn get_oauth_client(
     State(identity): State<Handle>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<ClientView>, ApiError> {
+    id: Id,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
     let client = identity.get_client(&id).await?;
-    Ok(Json(ClientView::from(&client)))
+    Ok(etag::cacheable(
+        &headers,
+        list::JSON,
+        &ClientView::from(&client),
+    ))
 }
 
 /// Remove a client
@@ -206,25 +197,16 @@ async fn get_oauth_client(
 #[utoipa::path(
     delete, path = "/v1/oauth-clients/{client_id}", tag = TAG,
     params(("client_id" = String, Path, description = "Id of the client")),
-    responses(
-        (status = 204, description = "Removed"),
-        (status = 401, description = "No or no valid credential", body = Envelope),
-        (status = 403, description = "Scope missing", body = Envelope),
-        (status = 404, description = "No such client", body = Envelope),
-        (status = 429, description = "Too many requests", body = Envelope),
-    ),
+    responses((status = 204, description = "Removed"), ChangeErrors),
     security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
 )]
 async fn delete_oauth_client(
     State(identity): State<Handle>,
-    Extension(caller): Extension<Arc<Caller>>,
-    Extension(peer): Extension<Peer>,
-    Extension(request_id): Extension<RequestId>,
-    id: Result<Path<String>, PathRejection>,
+    by: By,
+    id: Id,
 ) -> Result<StatusCode, ApiError> {
     let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
-    let actor = Actor::caller(&caller, peer, Some(&request_id));
-    identity.delete_client(&actor, &id).await?;
+    identity.delete_client(&by.actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -255,7 +237,7 @@ fn scopes(value: &Value) -> Result<ClientScopes, Wrong> {
     let names: Option<Vec<&str>> = value
         .as_array()
         .and_then(|scopes| scopes.iter().map(Value::as_str).collect());
-    let scopes = names.and_then(|names| ClientScopes::parse(&names.join(" ")).ok());
+    let scopes = names.and_then(|names| names.join(" ").parse::<ClientScopes>().ok());
     scopes.filter(|scopes| !scopes.is_empty()).ok_or_else(|| {
         let known: Vec<&str> = ClientScopes::names().collect();
         format!(

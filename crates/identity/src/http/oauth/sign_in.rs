@@ -355,21 +355,28 @@ fn login_page(
         scopes: String::new(),
     };
     let now = identity.clock.now();
-    let wait_s = match &failed {
-        Some(IdentityError::TooManyAttempts(retry)) => Some(retry.seconds()),
-        Some(IdentityError::Busy(_)) => Some(1),
-        _ => None,
+    let (error, wait_s) = match &failed {
+        None => (None, None),
+        Some(IdentityError::TooManyAttempts(retry)) => {
+            let seconds = retry.seconds();
+            let text = format!("Too many failed attempts. Try again in {seconds} seconds.");
+            (Some(text), Some(seconds))
+        }
+        Some(IdentityError::Busy(_)) => {
+            let text = "Too many people are logging in at once. Try again in a moment.";
+            (Some(text.to_owned()), Some(1))
+        }
+        Some(_) => (Some("Username or password is wrong.".to_owned()), None),
     };
-    // The status is that of any other endpoint.
-    let failed = failed.map(ApiError::from);
     let shown = LoginPage {
         client: &request.client.name,
         csrf_token: &identity.oauth_key.csrf_token(&cookie),
         request: &identity.oauth_key.seal(Purpose::Login, &carried, now),
         username,
-        error: failed.as_ref().map(ApiError::message),
+        error: error.as_deref(),
     };
-    let status = failed.as_ref().map_or(StatusCode::OK, ApiError::status);
+    // That of any other endpoint.
+    let status = failed.map_or(StatusCode::OK, |error| ApiError::from(error).status());
     let mut response = page(status, &shown, Some(request))?;
     let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
     let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));

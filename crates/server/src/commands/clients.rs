@@ -1,0 +1,116 @@
+//! `auspex clients`: for operators, beside a running server or without one.
+
+use std::process::ExitCode;
+
+use auspex_identity::{Actor, Client, ClientDraft, ClientScopes, GrantType};
+use auspex_kernel::Clock;
+use serde_json::json;
+
+use super::{Failure, Outcome, control_runtime, open_identity, print};
+use crate::cli::ClientsCommand;
+use crate::config::Config;
+
+pub(super) fn run(config: &Config, command: ClientsCommand) -> Outcome {
+    control_runtime()?.block_on(async {
+        let (_, identity) = open_identity(config, &Clock::system(), true).await?;
+        match command {
+            ClientsCommand::Create {
+                name,
+                redirect_uris,
+                grant_types,
+                scopes,
+                public,
+            } => {
+                let draft = ClientDraft {
+                    name,
+                    redirect_uris,
+                    grant_types,
+                    scopes: read_scopes(&scopes)?,
+                    public,
+                };
+                let new = identity.create_client(&Actor::operator(), draft).await?;
+                let secret = new.secret.as_ref().map(|secret| secret.expose());
+                let shown = json!({"client_id": new.client.id, "client_secret": secret});
+                print(&format!("{}\n", serde_json::to_string_pretty(&shown)?))
+            }
+            ClientsCommand::List { json } => {
+                let clients = identity.list_clients().await?;
+                print(&if json {
+                    as_json(&clients)?
+                } else {
+                    as_table(&clients)
+                })
+            }
+            ClientsCommand::Delete { id } => {
+                identity.delete_client(&Actor::operator(), &id).await?;
+                eprintln!("deleted the client and everything it was given");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+fn read_scopes(names: &[String]) -> Result<ClientScopes, Failure> {
+    names.join(" ").parse().map_err(|_| Failure {
+        message: format!(
+            "there is no such scope; known scopes: {}",
+            ClientScopes::names().collect::<Vec<_>>().join(", ")
+        ),
+        code: 2,
+    })
+}
+
+fn grant_types(client: &Client) -> Vec<&'static str> {
+    client
+        .grant_types
+        .iter()
+        .map(|kind| kind.as_str())
+        .collect()
+}
+
+fn as_table(clients: &[Client]) -> String {
+    let mut text = format!("{:<18}{:<14}NAME\n", "ID", "KIND");
+    for client in clients {
+        let kind = if client.public {
+            "public"
+        } else {
+            "confidential"
+        };
+        let uris = client.redirect_uris.join(" ");
+        text.push_str(&format!("{:<18}{kind:<14}{}\n", client.id, client.name));
+        for line in [
+            grant_types(client).join(" "),
+            client.scopes.to_string(),
+            uris,
+        ] {
+            if !line.is_empty() {
+                text.push_str(&format!("{:18}{line}\n", ""));
+            }
+        }
+    }
+    text
+}
+
+fn as_json(clients: &[Client]) -> Result<String, Failure> {
+    let clients: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            json!({
+                "client_id": client.id,
+                "name": client.name,
+                "redirect_uris": client.redirect_uris,
+                "grant_types": grant_types(client),
+                "scopes": client.scopes.iter().collect::<Vec<_>>(),
+                "public": client.public,
+                "created_at": client.created_at.to_rfc3339(),
+            })
+        })
+        .collect();
+    Ok(format!("{}\n", serde_json::to_string_pretty(&clients)?))
+}
+
+/// For the command line.
+pub(crate) fn read_grant_type(text: &str) -> Result<GrantType, String> {
+    let known: Vec<&str> = GrantType::ALL.iter().map(|kind| kind.as_str()).collect();
+    GrantType::parse(text).ok_or_else(|| format!("must be one of {}", known.join(", ")))
+}
