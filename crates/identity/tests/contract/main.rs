@@ -86,5 +86,6 @@ macro_rules! contract {
 
 mod audit;
 mod keys;
+mod oauth;
 mod signing;
 mod users;

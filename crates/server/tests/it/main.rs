@@ -1,5 +1,6 @@
 //! The real binary, started as its users start it, asked over real sockets.
 
+mod browser;
 mod client;
 mod server;
 
@@ -12,6 +13,7 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod matrix;
+mod oauth;
 mod observe;
 mod openapi;
 mod predict;

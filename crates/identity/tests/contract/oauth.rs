@@ -1,0 +1,556 @@
+//! OAuth 2.0: what time, other processes and the database make of codes, sessions and consents.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_identity::{Expected, Identity, NewUser, Role, User, UserChange};
+use auspex_kernel::{CursorKey, Peer, RequestId};
+use axum::body::Body;
+use axum::http::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use tower_service::Service as _;
+
+use crate::OPERATOR;
+use crate::ask::{as_key, ask, ask_with, walk};
+use crate::person::{PASSWORD, PEER, part};
+use crate::store::{ISSUER, Store, texts};
+
+const CALLBACK: &str = "https://app.example.org/cb";
+/// RFC 7636, appendix B.
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+contract! {
+    clients_are_registered_listed_and_removed
+    a_registration_is_refused_for_every_wrong_field_at_once
+    a_code_is_worth_one_exchange_for_what_it_was_made_for
+    a_code_ends_after_a_minute
+    of_ten_redemptions_in_two_processes_one_wins
+    a_session_lasts_twelve_hours_and_ends_with_the_password
+    the_password_is_asked_for_again_where_the_client_wants_it
+    people_are_asked_once_but_public_clients_every_time
+    a_page_can_be_used_for_half_an_hour
+    cookies_belong_to_this_host_and_to_https
+    no_secret_is_stored
+}
+
+/// A browser and whatever it is pointed at.
+#[derive(Clone)]
+struct Browser {
+    identity: Arc<Identity>,
+    cookies: BTreeMap<String, String>,
+}
+
+struct Seen {
+    status: u16,
+    location: String,
+    cookies: Vec<String>,
+    text: String,
+}
+
+impl Browser {
+    fn new(identity: &Arc<Identity>) -> Self {
+        Self {
+            identity: Arc::clone(identity),
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> Seen {
+        self.send(Request::get(path), String::new()).await
+    }
+
+    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Seen {
+        let form = "application/x-www-form-urlencoded";
+        let request = Request::post(path).header("content-type", form);
+        self.send(request, encode(fields)).await
+    }
+
+    async fn send(&mut self, request: axum::http::request::Builder, body: String) -> Seen {
+        let cookies: Vec<String> = self
+            .cookies
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        let request = request
+            .header("cookie", cookies.join("; "))
+            .extension(Peer(PEER))
+            .extension(RequestId::generate());
+        let mut router = Arc::clone(&self.identity).router(CursorKey([7; 32]));
+        let request = request.body(Body::from(body)).unwrap();
+        let (parts, body) = router.call(request).await.unwrap().into_parts();
+        let text = auspex_kernel::body::read(body).await.unwrap();
+        let header = |name| {
+            parts
+                .headers
+                .get_all(name)
+                .iter()
+                .map(|v| v.to_str().unwrap().to_owned())
+        };
+        let cookies: Vec<String> = header("set-cookie").collect();
+        for line in &cookies {
+            let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        Seen {
+            status: parts.status.as_u16(),
+            location: header("location").next().unwrap_or_default(),
+            cookies,
+            text: String::from_utf8(text.to_vec()).unwrap(),
+        }
+    }
+
+    async fn log_in(&mut self, page: &Seen) -> Seen {
+        let (token, request) = (page.hidden("csrf_token"), page.hidden("request"));
+        let fields = [
+            ("csrf_token", token),
+            ("request", request),
+            ("username", "ann"),
+            ("password", PASSWORD),
+        ];
+        self.post("/oauth2/login", &fields).await
+    }
+
+    async fn allow(&mut self, page: &Seen) -> Seen {
+        let (token, request) = (page.hidden("csrf_token"), page.hidden("request"));
+        let fields = [
+            ("csrf_token", token),
+            ("request", request),
+            ("decision", "allow"),
+        ];
+        self.post("/oauth2/consent", &fields).await
+    }
+
+    /// Goes all the way to a code.
+    async fn authorize(&mut self, request: &str) -> String {
+        let mut seen = self.get(request).await;
+        for _ in 0..4 {
+            seen = match &*seen.location {
+                "" if seen.asks_for_password() => self.log_in(&seen).await,
+                "" => self.allow(&seen).await,
+                place if place.starts_with("/oauth2/") => self.get(&place.to_owned()).await,
+                _ => return seen.parameter("code"),
+            };
+        }
+        panic!("no code: {} {}", seen.status, seen.text)
+    }
+}
+
+impl Seen {
+    fn hidden(&self, name: &str) -> &str {
+        let begin = format!("name=\"{name}\" value=\"");
+        let from = self
+            .text
+            .find(&begin)
+            .unwrap_or_else(|| panic!("{}", self.text));
+        self.text[from + begin.len()..].split('"').next().unwrap()
+    }
+
+    fn parameter(&self, name: &str) -> String {
+        let query = self.location.split_once('?').unwrap_or_default().1;
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let found = pairs.find(|(known, _)| known == name);
+        found
+            .unwrap_or_else(|| panic!("no {name}: {}", self.location))
+            .1
+            .into_owned()
+    }
+
+    fn asks_for_password(&self) -> bool {
+        self.text.contains("name=\"password\"")
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+}
+
+fn encode(fields: &[(&str, &str)]) -> String {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(fields).finish()
+}
+
+async fn ann(identity: &Identity) -> User {
+    let new = NewUser {
+        name: "Ann".into(),
+        email: "ann@example.org".into(),
+        username: Some("ann".into()),
+        roles: [Role::DataScientist].into_iter().collect(),
+        password: Some(PASSWORD.to_owned()),
+        ..NewUser::default()
+    };
+    identity.create_user(&OPERATOR, new).await.unwrap()
+}
+
+/// Registers a client; its id and its secret.
+async fn register(identity: &Arc<Identity>, changes: Value) -> (String, String) {
+    let mut body = json!({"name": "App", "redirect_uris": [CALLBACK], "scopes": ["openid", "predict"],
+        "grant_types": ["authorization_code", "refresh_token"], "public": false});
+    for (name, value) in changes.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    let by = as_key("OPERATOR", auspex_kernel::ScopeSet::all());
+    let made = ask(
+        identity,
+        &by,
+        "POST",
+        "/v1/oauth-clients",
+        &body.to_string(),
+    )
+    .await;
+    assert_eq!(made.status, 201, "{:?}", made.error);
+    let text = |name: &str| made.json[name].as_str().unwrap_or_default().to_owned();
+    (text("client_id"), text("client_secret"))
+}
+
+fn request(client_id: &str, more: &str) -> String {
+    let fields = [
+        ("response_type", "code"),
+        ("client_id", client_id),
+        ("redirect_uri", CALLBACK),
+        ("code_challenge", CHALLENGE),
+        ("code_challenge_method", "S256"),
+        ("nonce", "n-1"),
+    ];
+    format!("/oauth2/authorize?{}{more}", encode(&fields))
+}
+
+async fn redeem(
+    identity: &Arc<Identity>,
+    (id, secret): &(String, String),
+    code: &str,
+    uri: &str,
+    verifier: &str,
+) -> Seen {
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("client_id", id),
+        ("client_secret", secret),
+        ("code", code),
+        ("redirect_uri", uri),
+        ("code_verifier", verifier),
+    ];
+    Browser::new(identity).post("/oauth2/token", &fields).await
+}
+
+async fn clients_are_registered_listed_and_removed(store: &Store) {
+    let identity = store.identity().await;
+    let by = as_key("OPERATOR", auspex_kernel::ScopeSet::all());
+    let mut made = Vec::new();
+    for name in ["One", "Two", "Three"] {
+        made.push(register(&identity, json!({"name": name})).await.0);
+        store.clock.advance(Duration::from_millis(1));
+    }
+    let list = walk(&identity, &by, "/v1/oauth-clients?limit=2").await;
+    let ids: Vec<&str> = list
+        .iter()
+        .map(|client| client["client_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, made);
+    assert!(
+        list.iter()
+            .all(|client| client.get("client_secret").is_none())
+    );
+    let path = format!("/v1/oauth-clients/{}", made[1].to_lowercase());
+    let one = ask(&identity, &by, "GET", &path, "").await;
+    assert_eq!((one.status, &one.json), (200, &list[1]));
+    for (method, expected) in [("DELETE", 204), ("DELETE", 404), ("GET", 404)] {
+        assert_eq!(
+            ask(&identity, &by, method, &path, "").await.status,
+            expected
+        );
+    }
+    let body = json!({"name": "x", "grant_types": ["client_credentials"], "scopes": ["predict"]});
+    let (body, key) = (body.to_string(), [("idempotency-key", "once")]);
+    for expected in [201, 409] {
+        let answer = ask_with(&identity, &by, "POST", "/v1/oauth-clients", &body, &key).await;
+        assert_eq!(answer.status, expected);
+    }
+    let less = as_key("LESS", "clients:write".parse().unwrap());
+    let answer = ask(&identity, &less, "POST", "/v1/oauth-clients", &body).await;
+    assert_eq!(answer.status, 403);
+}
+
+async fn a_registration_is_refused_for_every_wrong_field_at_once(store: &Store) {
+    let identity = store.identity().await;
+    let by = as_key("OPERATOR", auspex_kernel::ScopeSet::all());
+    let wrong = async |body: Value| {
+        let answer = ask(
+            &identity,
+            &by,
+            "POST",
+            "/v1/oauth-clients",
+            &body.to_string(),
+        )
+        .await;
+        assert_eq!(answer.status, 422, "{body}");
+        let error = answer.error.unwrap();
+        let fields = error.details().iter().map(|wrong| wrong.field.clone());
+        fields.collect::<Vec<_>>()
+    };
+    let nothing = wrong(json!({"admin": true})).await;
+    assert_eq!(nothing, ["name", "grant_types", "scopes", "admin"]);
+    let together = json!({"name": "x", "redirect_uris": ["https://a.example/#x", "http://a.example/"],
+        "grant_types": ["authorization_code", "client_credentials"], "scopes": ["predict"],
+        "public": true});
+    let together = wrong(together).await;
+    assert_eq!(
+        together,
+        ["redirect_uris[0]", "redirect_uris[1]", "grant_types"]
+    );
+}
+
+async fn a_code_is_worth_one_exchange_for_what_it_was_made_for(store: &Store) {
+    let (identity, elsewhere) = (store.identity().await, store.identity().await);
+    let user = ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let other = register(&identity, json!({})).await;
+    let code = Browser::new(&identity)
+        .authorize(&request(&app.0, ""))
+        .await;
+    for (client, uri, verifier) in [
+        (&other, CALLBACK, VERIFIER),
+        (&app, "https://app.example.org/cb/", VERIFIER),
+        (&app, CALLBACK, CHALLENGE),
+    ] {
+        let refused = redeem(&identity, client, &code, uri, verifier).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (400, &json!("invalid_grant"))
+        );
+    }
+    let tokens = redeem(&elsewhere, &app, &code, CALLBACK, VERIFIER)
+        .await
+        .json();
+    let id_token = part(tokens["id_token"].as_str().unwrap(), 1);
+    let now_s = store.clock.now().0 / 1_000_000;
+    assert_eq!(
+        id_token,
+        json!({"iss": ISSUER, "sub": user.id, "aud": app.0, "exp": now_s + 900, "iat": now_s,
+            "auth_time": now_s, "nonce": "n-1", "at_hash": id_token["at_hash"]})
+    );
+    let hash = URL_SAFE_NO_PAD
+        .decode(id_token["at_hash"].as_str().unwrap())
+        .unwrap();
+    assert_eq!(hash.len(), 32, "half of SHA-512");
+    let worth = async |token: &Value| {
+        let fields = [
+            ("client_id", &*app.0),
+            ("client_secret", &*app.1),
+            ("token", token.as_str().unwrap()),
+        ];
+        let answer = Browser::new(&identity)
+            .post("/oauth2/introspect", &fields)
+            .await;
+        answer.json()["active"].as_bool().unwrap()
+    };
+    assert!(worth(&tokens["access_token"]).await && worth(&tokens["refresh_token"]).await);
+    let foreign = redeem(&identity, &other, &code, CALLBACK, VERIFIER).await;
+    assert_eq!(foreign.status, 400);
+    assert!(worth(&tokens["access_token"]).await, "others cannot end it");
+    let again = redeem(&identity, &app, &code, CALLBACK, "wrong").await;
+    assert_eq!(again.status, 400);
+    assert!(!worth(&tokens["access_token"]).await && !worth(&tokens["refresh_token"]).await);
+    let noted = "SELECT outcome FROM identity_audit WHERE action = 'code.reuse'";
+    assert_eq!(texts(&store.db().await, noted).await, ["denied"]);
+}
+
+async fn a_code_ends_after_a_minute(store: &Store) {
+    let identity = store.identity().await;
+    ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let mut browser = Browser::new(&identity);
+    for (seconds, status) in [(60, 400), (59, 200)] {
+        let code = browser.authorize(&request(&app.0, "")).await;
+        store.clock.advance(Duration::from_secs(seconds));
+        let answer = redeem(&identity, &app, &code, CALLBACK, VERIFIER).await;
+        assert_eq!(answer.status, status, "{seconds} s");
+    }
+}
+
+async fn of_ten_redemptions_in_two_processes_one_wins(store: &Store) {
+    let processes = [store.identity().await, store.identity().await];
+    ann(&processes[0]).await;
+    let app = register(&processes[0], json!({})).await;
+    let code = Browser::new(&processes[0])
+        .authorize(&request(&app.0, ""))
+        .await;
+    let mut attempts = tokio::task::JoinSet::new();
+    for i in 0..10 {
+        let (identity, app, code) = (processes[i % 2].clone(), app.clone(), code.clone());
+        attempts.spawn(async move {
+            redeem(&identity, &app, &code, CALLBACK, VERIFIER)
+                .await
+                .status
+        });
+    }
+    let mut statuses = attempts.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 400, 400, 400, 400, 400, 400, 400, 400, 400]);
+    let revoked = "SELECT CAST(COUNT(*) AS TEXT) FROM identity_grants WHERE revoked_at IS NOT NULL";
+    assert_eq!(texts(&store.db().await, revoked).await, ["1"]);
+}
+
+async fn a_session_lasts_twelve_hours_and_ends_with_the_password(store: &Store) {
+    let identity = store.identity().await;
+    let user = ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let mut browser = Browser::new(&identity);
+    browser.authorize(&request(&app.0, "")).await;
+    store.clock.advance(Duration::from_secs(12 * 3_600 - 1));
+    assert!(!browser.get(&request(&app.0, "")).await.asks_for_password());
+    store.clock.advance(Duration::from_secs(1));
+    assert!(browser.get(&request(&app.0, "")).await.asks_for_password());
+
+    let code = browser.authorize(&request(&app.0, "")).await;
+    let change = UserChange {
+        password: Some(Some("another long secret".to_owned())),
+        ..UserChange::default()
+    };
+    let changed = identity
+        .update_user(&OPERATOR, &user.id, change, Expected::Any)
+        .await;
+    changed.unwrap();
+    assert!(browser.get(&request(&app.0, "")).await.asks_for_password());
+    assert_eq!(
+        redeem(&identity, &app, &code, CALLBACK, VERIFIER)
+            .await
+            .status,
+        400
+    );
+}
+
+async fn the_password_is_asked_for_again_where_the_client_wants_it(store: &Store) {
+    let identity = store.identity().await;
+    ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let mut browser = Browser::new(&identity);
+    browser.authorize(&request(&app.0, "")).await;
+    store.clock.advance(Duration::from_secs(100));
+    for (more, asked) in [
+        ("", false),
+        ("&max_age=100", false),
+        ("&max_age=99", true),
+        ("&prompt=login", true),
+        ("&prompt=select_account", true),
+    ] {
+        let seen = browser.get(&request(&app.0, more)).await;
+        assert_eq!(seen.asks_for_password(), asked, "{more}");
+    }
+    let seen = browser
+        .get(&request(&app.0, "&prompt=none&max_age=99"))
+        .await;
+    assert_eq!(seen.parameter("error"), "login_required");
+    // Who has just logged in is not asked again, however slow the way back is.
+    let page = browser
+        .get(&request(&app.0, "&prompt=login%20consent&max_age=0"))
+        .await;
+    let answer = browser.log_in(&page).await;
+    store.clock.advance(Duration::from_secs(5));
+    let next = browser.get(&answer.location).await;
+    assert!(next.text.contains("value=\"allow\""), "{}", next.text);
+    let code = browser.allow(&next).await.parameter("code");
+    let tokens = redeem(&identity, &app, &code, CALLBACK, VERIFIER)
+        .await
+        .json();
+    let id_token = part(tokens["id_token"].as_str().unwrap(), 1);
+    let now_s = store.clock.now().0 / 1_000_000;
+    assert_eq!(id_token["auth_time"], now_s - 5);
+}
+
+async fn people_are_asked_once_but_public_clients_every_time(store: &Store) {
+    let identity = store.identity().await;
+    ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let mut browser = Browser::new(&identity);
+    browser.authorize(&request(&app.0, "&scope=openid")).await;
+    let silent = async |browser: &mut Browser, more: &str| {
+        let seen = browser
+            .get(&request(&app.0, &format!("&prompt=none{more}")))
+            .await;
+        seen.location.contains("code=")
+    };
+    assert!(silent(&mut browser, "&scope=openid").await);
+    assert!(!silent(&mut browser, "").await, "predict is more");
+    browser.authorize(&request(&app.0, "&scope=predict")).await;
+    assert!(
+        silent(&mut browser, "").await,
+        "one after the other, he agreed to both"
+    );
+    let again = browser.get(&request(&app.0, "&prompt=consent")).await;
+    assert!(again.text.contains("value=\"allow\""));
+
+    let (public, _) = register(&identity, json!({"public": true})).await;
+    for _ in 0..2 {
+        let page = browser.get(&request(&public, "")).await;
+        assert!(
+            page.text.contains("cannot prove who it is"),
+            "{}",
+            page.text
+        );
+        assert_eq!(browser.allow(&page).await.status, 303);
+    }
+    let seen = browser.get(&request(&public, "&prompt=none")).await;
+    assert_eq!(seen.parameter("error"), "consent_required");
+}
+
+async fn a_page_can_be_used_for_half_an_hour(store: &Store) {
+    let identity = store.identity().await;
+    ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let mut browser = Browser::new(&identity);
+    let page = browser.get(&request(&app.0, "")).await;
+    store.clock.advance(Duration::from_secs(30 * 60));
+    assert_eq!(browser.log_in(&page).await.status, 403);
+    let page = browser.get(&request(&app.0, "")).await;
+    // Any process takes the form.
+    browser.identity = store.identity().await;
+    store.clock.advance(Duration::from_secs(30 * 60 - 1));
+    assert_eq!(browser.log_in(&page).await.status, 303);
+    let page = browser.get(&request(&app.0, "")).await;
+    store.clock.advance(Duration::from_secs(30 * 60));
+    assert_eq!(browser.allow(&page).await.status, 403);
+}
+
+async fn cookies_belong_to_this_host_and_to_https(store: &Store) {
+    let identity = store.identity().await;
+    ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let mut browser = Browser::new(&identity);
+    let page = browser.get(&request(&app.0, "")).await;
+    let before = page.cookies.join("\n");
+    assert!(before.starts_with("__Host-auspex_login="), "{before}");
+    let answer = browser.log_in(&page).await;
+    let session = answer.cookies.join("\n");
+    assert!(session.starts_with("__Host-auspex_session="), "{session}");
+    assert!(session.contains("; Max-Age=43200"), "{session}");
+    for cookie in [before, session] {
+        for rule in ["; Path=/", "; HttpOnly", "; SameSite=Lax", "; Secure"] {
+            assert!(cookie.contains(rule), "{cookie}");
+        }
+        assert!(!cookie.contains("Domain"), "{cookie}");
+    }
+}
+
+async fn no_secret_is_stored(store: &Store) {
+    let identity = store.identity().await;
+    ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let mut browser = Browser::new(&identity);
+    let code = browser.authorize(&request(&app.0, "")).await;
+    let session = browser.cookies["__Host-auspex_session"].clone();
+    let Some(folder) = &store.folder else { return };
+    let mut bytes = 0;
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let content = std::fs::read(file.unwrap().path()).unwrap();
+        bytes += content.len();
+        for secret in [&app.1, &code, &session, PASSWORD] {
+            let mut windows = content.windows(secret.len());
+            assert!(!windows.any(|window| window == secret.as_bytes()));
+        }
+    }
+    assert!(bytes > 0);
+}

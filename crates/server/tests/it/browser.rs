@@ -1,0 +1,112 @@
+//! A browser as far as the login pages need one: cookies, forms, and redirects that are looked at
+//! instead of followed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use crate::client::{Answer, Connection};
+
+const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
+
+pub(crate) struct Browser {
+    address: SocketAddr,
+    pub(crate) cookies: BTreeMap<String, String>,
+}
+
+impl Browser {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> Answer {
+        self.send("GET", path, &[], "")
+    }
+
+    pub(crate) fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.send("POST", path, &[FORM], &encode(fields))
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let pairs = self.cookies.iter().map(|(k, v)| format!("{k}={v}"));
+        let cookies = pairs.collect::<Vec<_>>().join("; ");
+        let mut headers = headers.to_vec();
+        if !cookies.is_empty() {
+            headers.push(("Cookie", &cookies));
+        }
+        let mut connection = Connection::open(self.address);
+        let answer = connection.send(method, path, &headers, body.as_bytes());
+        if let Some((pair, rules)) = answer.header("set-cookie").and_then(|l| l.split_once(';')) {
+            let (name, value) = pair.split_once('=').expect("a name");
+            self.cookies.insert(name.to_owned(), value.to_owned());
+            if rules.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            }
+        }
+        answer
+    }
+}
+
+/// A form, or a query.
+pub(crate) fn encode(fields: &[(&str, &str)]) -> String {
+    let pairs = fields
+        .iter()
+        .map(|(name, value)| format!("{name}={}", escape(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+fn escape(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() {
+            escaped.push(char::from(byte));
+        } else {
+            write!(escaped, "%{byte:02X}").expect("a string");
+        }
+        escaped
+    })
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits: String = rest.by_ref().take(2).map(char::from).collect();
+            bytes.push(u8::from_str_radix(&digits, 16).expect("two digits"));
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// The value of a hidden field.
+pub(crate) fn hidden(page: &Answer, name: &str) -> String {
+    let text = page.text();
+    let begin = format!("type=\"hidden\" name=\"{name}\" value=\"");
+    let from = text
+        .find(&begin)
+        .unwrap_or_else(|| panic!("no {name}: {text}"))
+        + begin.len();
+    let rest = &text[from..];
+    rest[..rest.find('"').expect("an end")].to_owned()
+}
+
+/// Where a redirect leads, and its parameters.
+pub(crate) fn location(answer: &Answer) -> (String, BTreeMap<String, String>) {
+    let location = answer.header("location");
+    let location = location.unwrap_or_else(|| panic!("{}: {}", answer.status, answer.text()));
+    let (place, query) = location.split_once('?').unwrap_or((location, ""));
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), unescape(value)));
+    (place.to_owned(), pairs.collect())
+}

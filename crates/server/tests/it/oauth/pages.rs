@@ -1,0 +1,347 @@
+//! What a browser is shown and where it is sent.
+
+use super::{CALLBACK, LOOPBACK, PASSWORD, STATE, World, submit_consent, submit_login};
+use crate::browser::{Browser, encode, hidden, location};
+
+#[test]
+fn nobody_is_sent_where_no_client_registered() {
+    let world = World::start();
+    let shown = |request: &str| {
+        let answer = world.browser().get(request);
+        assert_eq!(answer.status, 400, "{request}");
+        assert_eq!(answer.header("location"), None, "{request}");
+        assert!(
+            answer.text().contains("role=\"alert\""),
+            "{}",
+            answer.text()
+        );
+    };
+    for uri in [
+        "",
+        "https://app.example.org/CB",
+        "https://app.example.org/cb/",
+        "https://app.example.org/cb?x=1",
+        "https://app.example.org/cb#x",
+        "https://app.example.org/%63b",
+        "https://app.example.org/a/../cb",
+        "https://app.example.org:8443/cb",
+        "https://user@app.example.org/cb",
+        "https://app.example.org@evil.example/cb",
+        "https://evil.app.example.org/cb",
+        "https://app.example.org.evil.example/cb",
+        "http://app.example.org/cb",
+        "//app.example.org/cb",
+        "https://evil.example/cb",
+        "javascript:alert(1)",
+        "https://app.example.org/cb\r\nX-Evil: 1",
+        LOOPBACK,
+    ] {
+        shown(&world.request(&[("redirect_uri", uri)]));
+    }
+    for id in [
+        "",
+        "nobody",
+        &world.app.0.to_lowercase(),
+        &world.notebook,
+        "\u{1}'--",
+    ] {
+        shown(&world.request(&[("client_id", id)]));
+    }
+    shown(&format!(
+        "{}&redirect_uri=https://evil.example/cb",
+        world.request(&[])
+    ));
+    shown(&format!(
+        "{}&client_id={}",
+        world.request(&[]),
+        world.notebook
+    ));
+    shown(&format!("{}&x=%ff", world.request(&[])));
+    shown(&format!("{}&x={}", world.request(&[]), "x".repeat(9_000)));
+
+    let loopback = |uri: &str| {
+        let changes = [("client_id", &*world.notebook), ("redirect_uri", uri)];
+        world.request(&changes)
+    };
+    for uri in ["http://127.0.0.1/cb", "http://127.0.0.1:51004/cb"] {
+        assert_eq!(world.browser().get(&loopback(uri)).status, 200, "{uri}");
+    }
+    for uri in [
+        "http://127.0.0.1:51004/cb/",
+        "http://127.0.0.1:51004/other",
+        "http://127.0.0.1:51004@evil.example/cb",
+        "http://127.0.0.1:0/cb",
+        "http://localhost:51004/cb",
+        "http://127.0.0.2:51004/cb",
+        "http://127.0.0.1.evil.example/cb",
+        "https://127.0.0.1:51004/cb",
+    ] {
+        shown(&loopback(uri));
+    }
+}
+
+#[test]
+fn the_client_is_told_of_every_other_error_with_state_and_issuer() {
+    let world = World::start();
+    for (name, wrong, error) in [
+        ("response_type", "", "invalid_request"),
+        ("response_type", "token", "unsupported_response_type"),
+        (
+            "response_type",
+            "code id_token",
+            "unsupported_response_type",
+        ),
+        ("response_mode", "fragment", "invalid_request"),
+        ("request", "eyJ", "request_not_supported"),
+        (
+            "request_uri",
+            "https://evil.example/",
+            "request_uri_not_supported",
+        ),
+        ("scope", "openid everything", "invalid_scope"),
+        ("scope", "openid audit:read", "invalid_scope"),
+        ("prompt", "none", "login_required"),
+        ("prompt", "none login", "invalid_request"),
+        ("prompt", "<script>", "invalid_request"),
+        ("max_age", "-1", "invalid_request"),
+    ] {
+        let answer = world.browser().get(&world.request(&[(name, wrong)]));
+        let (place, back) = location(&answer);
+        assert_eq!(
+            (answer.status, place.as_str()),
+            (303, CALLBACK),
+            "{name}={wrong}"
+        );
+        assert_eq!(back["error"], error, "{name}={wrong}");
+        assert_eq!(
+            (back["state"].as_str(), back["iss"].clone()),
+            (STATE, world.issuer())
+        );
+        assert_eq!(answer.header("set-cookie"), None);
+    }
+    let twice = format!("{}&state=other", world.request(&[]));
+    let back = location(&world.browser().get(&twice)).1;
+    assert_eq!(back["error"], "invalid_request");
+    assert!(
+        !back.contains_key("state"),
+        "of two states neither is the client's"
+    );
+
+    let mut browser = world.browser();
+    let page = world.log_in(&mut browser, &world.request(&[]));
+    let back = location(&submit_consent(&mut browser, &page, "deny")).1;
+    assert_eq!(
+        (back["error"].as_str(), back["state"].as_str()),
+        ("access_denied", STATE)
+    );
+    // He did not agree, so nobody agreed for him.
+    let silent = location(&browser.get(&world.request(&[("prompt", "none")]))).1;
+    assert_eq!(silent["error"], "consent_required");
+}
+
+#[test]
+fn forms_of_other_pages_are_refused() {
+    let world = World::start();
+    let mut browser = world.browser();
+    let login = browser.get(&world.request(&[]));
+    let other_login = world.browser().get(&world.request(&[]));
+    let (token, request) = (hidden(&login, "csrf_token"), hidden(&login, "request"));
+    let foreign = hidden(&other_login, "csrf_token");
+    let attempt = |browser: &mut Browser, token: &str, request: &str, header: (&str, &str)| {
+        let fields = [
+            ("csrf_token", token),
+            ("request", request),
+            ("username", "ann"),
+            ("password", PASSWORD),
+        ];
+        let form = ("Content-Type", "application/x-www-form-urlencoded");
+        browser
+            .send("POST", "/oauth2/login", &[form, header], &encode(&fields))
+            .status
+    };
+    let none = ("X-Nothing", "x");
+    for (token, request, header) in [
+        ("", &*request, none),
+        (&*foreign, &*request, none),
+        ("AAAA", &*request, none),
+        (&*token, "", none),
+        (&*token, &request.replacen('M', "N", 1), none),
+        (&*token, &*request, ("Origin", "https://evil.example")),
+        (&*token, &*request, ("Sec-Fetch-Site", "cross-site")),
+        (&*token, &*request, ("Sec-Fetch-Site", "same-site")),
+    ] {
+        assert_eq!(
+            attempt(&mut browser, token, request, header),
+            403,
+            "{token} {header:?}"
+        );
+    }
+    assert_eq!(
+        attempt(&mut world.browser(), &token, &request, none),
+        403,
+        "no cookie"
+    );
+    assert!(!browser.cookies.contains_key("auspex_session"));
+    let own = world.issuer();
+    let consent = world.log_in(&mut browser, &world.request(&[]));
+    assert_eq!(
+        attempt(&mut browser, &token, &request, ("Origin", &own)),
+        303
+    );
+    assert_eq!(
+        attempt(&mut browser, &token, &request, ("Origin", "null")),
+        303
+    );
+
+    let mut mallory = world.browser();
+    let theirs = world.log_in(&mut mallory, &world.request(&[]));
+    let carried = hidden(&consent, "request");
+    for token in ["", &*hidden(&theirs, "csrf_token"), &*token, &*foreign] {
+        let fields = [
+            ("csrf_token", token),
+            ("request", &*carried),
+            ("decision", "allow"),
+        ];
+        for path in ["/oauth2/consent", "/oauth2/logout"] {
+            let answer = browser.post(path, &fields);
+            assert_eq!(
+                (answer.status, answer.header("location")),
+                (403, None),
+                "{path}"
+            );
+        }
+    }
+    let page = browser.get(&world.request(&[]));
+    let token = hidden(&page, "csrf_token");
+    // A login's request is no consent's.
+    for request in [&*request, ""] {
+        let fields = [
+            ("csrf_token", &*token),
+            ("request", request),
+            ("decision", "allow"),
+        ];
+        assert_eq!(browser.post("/oauth2/consent", &fields).status, 403);
+    }
+    let page = browser.get(&world.request(&[]));
+    assert_eq!(submit_consent(&mut browser, &page, "perhaps").status, 400);
+    assert_eq!(submit_consent(&mut browser, &page, "allow").status, 303);
+}
+
+#[test]
+fn only_a_login_makes_a_session_and_logging_out_ends_it() {
+    let world = World::start();
+    let mut browser = world.browser();
+    let planted = "A".repeat(43);
+    browser
+        .cookies
+        .insert("auspex_session".into(), planted.clone());
+    let page = browser.get(&world.request(&[]));
+    assert!(page.text().contains("<h1>Log in</h1>"), "{}", page.text());
+    let before = browser.cookies["auspex_login"].clone();
+    let consent = world.log_in(&mut browser, &world.request(&[]));
+    let session = browser.cookies["auspex_session"].clone();
+    assert!(session != planted && session != before);
+    let worth = |session: &str| {
+        let mut browser = world.browser();
+        browser
+            .cookies
+            .insert("auspex_session".into(), session.to_owned());
+        browser
+            .get(&world.request(&[]))
+            .text()
+            .contains("<h1>Allow")
+    };
+    assert!(worth(&session) && !worth(&planted) && !worth(&before));
+
+    let again = browser.get(&world.request(&[("prompt", "login")]));
+    assert_eq!(
+        submit_login(&mut browser, &again, "ann", PASSWORD).status,
+        303
+    );
+    let second = browser.cookies["auspex_session"].clone();
+    assert!(
+        worth(&second) && !worth(&session),
+        "the older one has ended"
+    );
+
+    let page = browser.get(&world.request(&[]));
+    let fields = [
+        ("csrf_token", &*hidden(&page, "csrf_token")),
+        ("request", &*hidden(&page, "request")),
+    ];
+    let out = browser.post("/oauth2/logout", &fields);
+    assert_eq!(out.status, 303);
+    assert!(!worth(&second) && !browser.cookies.contains_key("auspex_session"));
+    let login = browser.get(out.header("location").expect("a place"));
+    assert!(login.text().contains("<h1>Log in</h1>"));
+    let late = [
+        ("csrf_token", &*hidden(&consent, "csrf_token")),
+        ("decision", "allow"),
+    ];
+    assert_eq!(browser.post("/oauth2/consent", &late).status, 403);
+}
+
+#[test]
+fn pages_cannot_be_framed_and_nothing_breaks_out_of_them() {
+    let world = World::start();
+    let mut browser = world.browser();
+    let hint = "\"><script>alert(1)</script>";
+    let login = browser.get(&world.request(&[("login_hint", hint), ("nonce", hint)]));
+    let wrong = submit_login(&mut browser, &login, hint, "no");
+    let consent = world.log_in(&mut browser, &world.request(&[("login_hint", hint)]));
+    let refused = browser.get(&world.request(&[("redirect_uri", hint)]));
+    let statuses = [200, 401, 200, 400];
+    for (page, status) in [&login, &wrong, &consent, &refused]
+        .into_iter()
+        .zip(statuses)
+    {
+        assert_eq!(page.status, status);
+        let header = |name| {
+            page.header(name)
+                .unwrap_or_else(|| panic!("no {name}"))
+                .to_owned()
+        };
+        let policy = header("content-security-policy");
+        for rule in [
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "style-src 'self'",
+        ] {
+            assert!(policy.contains(rule), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(header("x-frame-options"), "DENY");
+        assert_eq!(header("cache-control"), "no-store");
+        assert_eq!(header("referrer-policy"), "no-referrer");
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("content-type"), "text/html; charset=utf-8");
+        let text = page.text();
+        for raw in ["<script", "<b>", "<i>", "alert(1)<", " onerror", "<iframe"] {
+            assert!(!text.contains(raw), "{raw}: {text}");
+        }
+        assert!(text.contains("<html lang=\"en\">") && text.matches("<h1").count() == 1);
+    }
+    assert!(wrong.text().contains("role=\"alert\""));
+    assert!(
+        consent.text().contains("App &#60;b&#62;") && consent.text().contains("Ann &#60;i&#62;")
+    );
+    assert!(consent.text().contains("app.example.org"));
+    let policy = consent.header("content-security-policy").expect("a policy");
+    assert!(
+        policy.contains("form-action 'self' https://app.example.org;"),
+        "{policy}"
+    );
+    let back = submit_consent(&mut browser, &consent, "allow");
+    assert_eq!(
+        back.header("set-cookie"),
+        None,
+        "nothing came out of the state"
+    );
+    let style = browser.get("/oauth2/assets/style.css");
+    assert_eq!(
+        style.header("content-type"),
+        Some("text/css; charset=utf-8")
+    );
+}
