@@ -122,7 +122,7 @@ impl Identity {
     ///
     /// # Errors
     /// As of [`Self::log_in`], [`IdentityError::Signing`], [`IdentityError::Randomness`].
-    pub(crate) async fn begin_session(
+    pub(crate) async fn log_in_for_tokens(
         &self,
         actor: &Actor,
         username: &str,

@@ -94,7 +94,9 @@ async fn log_in(
     body.finish()?;
     let (username, password) = (username.unwrap_or_default(), password.unwrap_or_default());
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let issued = identity.begin_session(&actor, &username, &password).await?;
+    let issued = identity
+        .log_in_for_tokens(&actor, &username, &password)
+        .await?;
     Ok(Json(pair(&identity, issued)))
 }
 
