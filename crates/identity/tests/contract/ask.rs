@@ -4,19 +4,28 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use auspex_identity::{Actor, Identity, User};
-use auspex_kernel::{ApiError, Caller, CursorKey, Peer, ScopeSet};
+use auspex_kernel::{ApiError, Caller, CursorKey, Peer, RequestId, ScopeSet};
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use serde_json::Value;
 use tower_service::Service as _;
 
-const PEER: Peer = Peer(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
+pub(crate) const PEER: Peer = Peer(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
     pub(crate) error: Option<ApiError>,
+}
+
+impl Answer {
+    /// A text of the answer's JSON.
+    pub(crate) fn text(&self, name: &str) -> String {
+        let text = self.json[name].as_str();
+        let text = text.unwrap_or_else(|| panic!("no {name}: {:?}", self.error));
+        text.to_owned()
+    }
 }
 
 /// A user with all the rights of his roles.
@@ -72,6 +81,7 @@ pub(crate) async fn ask_with(
     let request = request
         .extension(Arc::new(caller.clone()))
         .extension(PEER)
+        .extension(RequestId::generate())
         .body(Body::from(body.to_owned()))
         .unwrap();
     let mut router = Arc::clone(identity).router(CursorKey([7; 32]));

@@ -88,4 +88,5 @@ mod audit;
 mod keys;
 mod oauth;
 mod signing;
+mod tokens;
 mod users;

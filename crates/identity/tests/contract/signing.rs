@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use auspex_identity::Identity;
 
-use crate::person::{PASSWORD, add, bearer, insert, log_in, part};
+use crate::person::{PASSWORD, add, bearer, log_in, part};
 use crate::store::{Store, texts};
 use crate::{OPERATOR, soon, while_watching};
 
@@ -41,7 +41,8 @@ async fn processes_that_start_at_once_make_one_key(store: &Store) {
     }
     let processes = starts.join_all().await;
     assert_eq!(keys(store).await.len(), 1);
-    insert(store, "ann", "viewer").await;
+    let elsewhere = store.identity().await;
+    add(&elsewhere, "ann", "viewer").await;
     for signing in &processes {
         // Nothing but the start has told it of the key.
         let token = token(signing).await;
@@ -54,7 +55,7 @@ async fn processes_that_start_at_once_make_one_key(store: &Store) {
 
 async fn a_new_key_waits_until_it_is_known_and_the_old_one_until_it_is_forgotten(store: &Store) {
     let identity = store.identity().await;
-    add(store, &identity, "ann", "viewer").await;
+    add(&identity, "ann", "viewer").await;
     let first = keys(store).await.remove(0);
     let second = identity.rotate_signing_key(&OPERATOR, false).await.unwrap();
     assert_eq!(keys(store).await, [first.clone(), second.clone()]);
@@ -80,7 +81,7 @@ async fn a_new_key_waits_until_it_is_known_and_the_old_one_until_it_is_forgotten
 
 async fn the_next_key_is_made_in_time(store: &Store) {
     let identity = store.identity().await;
-    add(store, &identity, "ann", "viewer").await;
+    add(&identity, "ann", "viewer").await;
     let first = keys(store).await;
     store.clock.advance(PERIOD - LEAD - Duration::from_secs(1));
     identity.tend_signing_keys().await.unwrap();
@@ -98,7 +99,7 @@ async fn the_next_key_is_made_in_time(store: &Store) {
 
 async fn dropped_keys_are_refused_at_once(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
-    add(store, &here, "ann", "viewer").await;
+    add(&here, "ann", "viewer").await;
     there.reload().await.unwrap();
     let old = token(&here).await;
     for process in [&here, &there] {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_identity::Role;
+use auspex_identity::{Expected, Role, UserChange};
 use auspex_kernel::ScopeSet;
 
 use crate::person::{
-    PASSWORD, add, bearer, bearer_scopes, hash, log_in, log_out, part, refresh, remove, set,
+    PASSWORD, add, bearer, bearer_scopes, change, disable, hash, log_in, log_out, part, refresh,
 };
-use crate::store::{Store, settings, texts};
+use crate::store::{Store, execute, settings, texts};
 use crate::{OPERATOR, soon, while_watching};
 
 contract! {
@@ -30,7 +30,7 @@ contract! {
 
 async fn a_login_gives_tokens_and_is_recorded_when_answered(store: &Store) {
     let identity = store.identity().await;
-    let id = add(store, &identity, "ann", "data-scientist viewer").await;
+    let id = add(&identity, "ann", "data-scientist viewer").await;
     let answer = log_in(&identity, "ANN", PASSWORD).await;
     assert_eq!(answer.status, 200, "{:?}", answer.error);
     assert_eq!(answer.json["token_type"], "Bearer");
@@ -62,11 +62,15 @@ async fn a_login_gives_tokens_and_is_recorded_when_answered(store: &Store) {
 
 async fn every_refusal_looks_the_same(store: &Store) {
     let identity = store.identity().await;
-    add(store, &identity, "ann", "viewer").await;
-    let off = add(store, &identity, "off", "viewer").await;
-    set(store, &identity, &off, "disabled_at", "1").await;
-    let without = add(store, &identity, "without", "viewer").await;
-    set(store, &identity, &without, "password_hash", "NULL").await;
+    add(&identity, "ann", "viewer").await;
+    let off = add(&identity, "off", "viewer").await;
+    disable(&identity, &off).await;
+    let without = add(&identity, "without", "viewer").await;
+    let no_password = UserChange {
+        password: Some(None),
+        ..UserChange::default()
+    };
+    change(&identity, &without, no_password).await;
     let mut told = Vec::new();
     for (name, password) in [
         ("ann", "wrong"),
@@ -90,7 +94,7 @@ async fn every_refusal_looks_the_same(store: &Store) {
 
 async fn a_refreshed_session_goes_on(store: &Store) {
     let identity = store.identity().await;
-    let id = add(store, &identity, "ann", "viewer").await;
+    let id = add(&identity, "ann", "viewer").await;
     let first = log_in(&identity, "ann", PASSWORD).await;
     store.clock.advance(Duration::from_mins(10));
     let second = refresh(&identity, &first.text("refresh_token")).await;
@@ -108,7 +112,7 @@ async fn a_refreshed_session_goes_on(store: &Store) {
 
 async fn logging_out_ends_the_session(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
-    add(store, &here, "ann", "viewer").await;
+    add(&here, "ann", "viewer").await;
     let mine = log_in(&here, "ann", PASSWORD).await;
     let other = log_in(&here, "ann", PASSWORD).await;
     there.reload().await.unwrap();
@@ -137,7 +141,7 @@ async fn logging_out_ends_the_session(store: &Store) {
 
 async fn reuse_of_a_refresh_token_ends_the_session(store: &Store) {
     let identity = store.identity().await;
-    add(store, &identity, "ann", "viewer").await;
+    add(&identity, "ann", "viewer").await;
     let first = log_in(&identity, "ann", PASSWORD).await;
     let second = refresh(&identity, &first.text("refresh_token")).await;
     let third = refresh(&identity, &second.text("refresh_token")).await;
@@ -163,7 +167,7 @@ async fn reuse_of_a_refresh_token_ends_the_session(store: &Store) {
 /// A client with ten requests under way, whose access token ends.
 async fn simultaneous_refreshes_all_succeed(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
-    add(store, &here, "ann", "viewer").await;
+    add(&here, "ann", "viewer").await;
     there.reload().await.unwrap();
     let first = log_in(&here, "ann", PASSWORD).await.text("refresh_token");
     let mut requests = tokio::task::JoinSet::new();
@@ -191,7 +195,7 @@ async fn simultaneous_refreshes_all_succeed(store: &Store) {
 
 async fn a_lost_reply_can_be_had_again_for_a_few_seconds(store: &Store) {
     let identity = store.identity().await;
-    add(store, &identity, "ann", "viewer").await;
+    add(&identity, "ann", "viewer").await;
     let first = log_in(&identity, "ann", PASSWORD)
         .await
         .text("refresh_token");
@@ -211,7 +215,7 @@ async fn without_grace_every_reuse_ends_the_session(store: &Store) {
     settings["tokens"]["refresh_grace_s"] = 0.into();
     let identity = store.identity_with(serde_json::from_value(settings).unwrap());
     let identity = identity.await;
-    add(store, &identity, "ann", "viewer").await;
+    add(&identity, "ann", "viewer").await;
     let first = log_in(&identity, "ann", PASSWORD)
         .await
         .text("refresh_token");
@@ -222,7 +226,7 @@ async fn without_grace_every_reuse_ends_the_session(store: &Store) {
 
 async fn sessions_and_tokens_end_in_time(store: &Store) {
     let identity = store.identity().await;
-    add(store, &identity, "ann", "viewer").await;
+    add(&identity, "ann", "viewer").await;
     let first = log_in(&identity, "ann", PASSWORD).await;
     store.clock.advance(Duration::from_secs(899));
     let token = first.text("access_token");
@@ -241,8 +245,8 @@ async fn sessions_and_tokens_end_in_time(store: &Store) {
 
 async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
-    let off = add(store, &here, "off", "viewer").await;
-    let gone = add(store, &here, "gone", "viewer").await;
+    let off = add(&here, "off", "viewer").await;
+    let gone = add(&here, "gone", "viewer").await;
     there.reload().await.unwrap();
     let of_off = log_in(&here, "off", PASSWORD).await;
     let of_gone = log_in(&here, "gone", PASSWORD).await;
@@ -253,8 +257,10 @@ async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
             .all(|token| bearer(&there, store, token).is_some())
     );
     while_watching(&there, async {
-        set(store, &here, &off, "disabled_at", "1").await;
-        remove(store, &here, &gone).await;
+        disable(&here, &off).await;
+        here.delete_user(&OPERATOR, &gone, Expected::Any)
+            .await
+            .unwrap();
         for token in &tokens {
             assert!(bearer(&here, store, token).is_none(), "at once");
             soon("his end", || bearer(&there, store, token).is_none()).await;
@@ -271,14 +277,19 @@ async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
 
 async fn who_is_demoted_loses_scopes_at_once(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
-    let id = add(store, &here, "ann", "admin").await;
+    add(&here, "bob", "admin").await;
+    let id = add(&here, "ann", "admin").await;
     there.reload().await.unwrap();
     let first = log_in(&here, "ann", PASSWORD).await;
     let token = first.text("access_token");
     assert_eq!(bearer_scopes(&there, store, &token), Some(ScopeSet::all()));
     let viewer = Role::Viewer.scopes();
     while_watching(&there, async {
-        set(store, &here, &id, "roles", "'viewer'").await;
+        let demoted = UserChange {
+            roles: Some([Role::Viewer].into_iter().collect()),
+            ..UserChange::default()
+        };
+        change(&here, &id, demoted).await;
         assert_eq!(bearer_scopes(&here, store, &token), Some(viewer));
         let is_viewer = || bearer_scopes(&there, store, &token) == Some(viewer);
         soon("the demotion", is_viewer).await;
@@ -294,7 +305,7 @@ async fn who_is_demoted_loses_scopes_at_once(store: &Store) {
 
 async fn damaged_refresh_tokens_are_refused(store: &Store) {
     let identity = store.identity().await;
-    add(store, &identity, "ann", "viewer").await;
+    add(&identity, "ann", "viewer").await;
     let good = log_in(&identity, "ann", PASSWORD)
         .await
         .text("refresh_token");
@@ -332,9 +343,12 @@ async fn damaged_refresh_tokens_are_refused(store: &Store) {
 /// being checked by the old one.
 async fn two_logins_at_once_may_both_renew_the_hash(store: &Store) {
     let identity = store.identity().await;
-    let id = add(store, &identity, "ann", "viewer").await;
-    let old = format!("'{}'", hash(PASSWORD, 8_192));
-    set(store, &identity, &id, "password_hash", &old).await;
+    add(&identity, "ann", "viewer").await;
+    let old = format!(
+        "UPDATE identity_users SET password_hash = '{}'",
+        hash(PASSWORD, 8_192)
+    );
+    execute(&store.db().await, old).await;
     let logins = [(); 4].map(|()| log_in(&identity, "ann", PASSWORD));
     let [a, b, c, d] = logins;
     let answers = tokio::join!(a, b, c, d);
