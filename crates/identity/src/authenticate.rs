@@ -14,6 +14,7 @@ use auspex_kernel::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio::sync::Mutex;
 
 use crate::api_key::Digest;
 use crate::audit::Actor;
@@ -21,6 +22,7 @@ use crate::directory::{Proof, quota_key};
 use crate::error::IdentityError;
 use crate::issuer::{Accepted, IssuerVerdict};
 use crate::login::LoginMethod;
+use crate::password::Busy;
 use crate::remembered::Mark;
 use crate::role::RoleSet;
 use crate::token::facts;
@@ -33,6 +35,8 @@ const BASIC_BYTES_MAX: usize = 4_096;
 const FOREIGN_REMEMBERED: Duration = Duration::from_secs(15);
 /// Passwords that are being checked at once, each with all who show it; more are refused.
 const VERIFYING_MAX: usize = 10_000;
+/// So long a caller waits for others who show the same.
+const TURN_MAX: Duration = Duration::from_secs(10);
 
 impl Authenticate for Identity {
     fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Verdict {
@@ -130,18 +134,10 @@ impl Identity {
         let wrong = || IdentityError::InvalidCredentials;
         let (name, password) = name_and_password(text).ok_or_else(wrong)?;
         let mark = self.remembered.mark(text);
-        let turn = {
-            let mut verifying = self.verifying.lock();
-            if verifying.len() >= VERIFYING_MAX {
-                return Err(IdentityError::Busy(crate::password::Busy).into());
-            }
-            Arc::clone(verifying.entry(mark).or_default())
-        };
-        let _done = Verifying {
-            identity: self,
-            mark,
-        };
-        let _turn = turn.lock().await;
+        let verifying = Verifying::begin(self, mark)?;
+        let busy = |_| IdentityError::Busy(Busy);
+        let turn = tokio::time::timeout(TURN_MAX, verifying.turn.lock());
+        let _turn = turn.await.map_err(busy)?;
         let now = self.clock.now();
         if let Some(caller) = self.remembered.caller(&mark, &self.directory, now) {
             return Ok(caller);
@@ -162,22 +158,39 @@ impl Identity {
     }
 }
 
-/// Takes the entry away when nobody else waits on it.
+/// A credential that is being verified, for all who show it at once.
 struct Verifying<'i> {
     identity: &'i Identity,
     mark: Mark,
+    turn: Arc<Mutex<()>>,
 }
 
+impl<'i> Verifying<'i> {
+    fn begin(identity: &'i Identity, mark: Mark) -> Result<Self, IdentityError> {
+        let mut verifying = identity.verifying.lock();
+        if verifying.len() >= VERIFYING_MAX && !verifying.contains_key(&mark) {
+            return Err(IdentityError::Busy(Busy));
+        }
+        let turn = Arc::clone(verifying.entry(mark).or_default());
+        Ok(Self {
+            identity,
+            mark,
+            turn,
+        })
+    }
+}
+
+/// The last one takes the entry away. Copies are made and counted under the lock of the map alone,
+/// or two who leave at once could each leave it to the other, for ever.
 impl Drop for Verifying<'_> {
     fn drop(&mut self) {
         let mut verifying = self.identity.verifying.lock();
-        // One is in the map, one is ours.
-        if verifying
-            .get(&self.mark)
-            .is_some_and(|turn| Arc::strong_count(turn) <= 2)
-        {
+        let ours = std::mem::take(&mut self.turn);
+        // One of these two is in the map.
+        if Arc::strong_count(&ours) <= 2 {
             verifying.remove(&self.mark);
         }
+        drop(ours);
     }
 }
 
