@@ -9,11 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::caller::Verification;
-use auspex_kernel::{
-    ApiError, Authenticate, Caller, Credential, Peer, ScopeSet, Timestamp, Verdict,
-};
+use auspex_kernel::{ApiError, Authenticate, Caller, Credential, Peer, Timestamp, Verdict};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::Mutex;
 
 use crate::api_key::Digest;
@@ -21,19 +19,23 @@ use crate::audit::Actor;
 use crate::directory::{Proof, quota_key};
 use crate::error::IdentityError;
 use crate::issuer::{Accepted, IssuerVerdict};
+use crate::jwt::{self, Claims, Refusal};
 use crate::login::LoginMethod;
 use crate::password::Busy;
 use crate::remembered::Mark;
 use crate::role::RoleSet;
 use crate::token::facts;
-use crate::{Identity, jwt, later};
+use crate::{Identity, later};
 
 const REFUSED: &str = "the key or token is unknown, revoked or expired";
 /// RFC 7617 sets no limit. Beyond this it is no name with a password.
 const BASIC_BYTES_MAX: usize = 4_096;
-/// A key that its issuer withdraws must not live on in what is remembered.
+/// A key that its issuer withdrew is gone after some minutes; what it signed must not be
+/// believed much longer.
 const FOREIGN_REMEMBERED: Duration = Duration::from_secs(15);
-/// Passwords that are being checked at once, each with all who show it; more are refused.
+/// What a client is told to wait where the keys of its token's issuer could not be fetched.
+const KEYS_AWAITED_S: u64 = 30;
+/// Passwords that are being verified at once, the same one counted once.
 const VERIFYING_MAX: usize = 10_000;
 /// So long a caller waits for others who show the same.
 const TURN_MAX: Duration = Duration::from_secs(10);
@@ -98,12 +100,15 @@ impl Identity {
             match self.issuers.verify(&read, now) {
                 IssuerVerdict::Accepted(accepted) => {
                     let caller = foreign_caller(&accepted);
-                    let ends = caller.expires_at.unwrap_or(now);
-                    let until = ends.min(later(now, FOREIGN_REMEMBERED));
+                    let until = caller.expires_at.unwrap_or(now);
+                    let until = until.min(later(now, FOREIGN_REMEMBERED));
                     (Proof::Foreign(Arc::new(caller)), until)
                 }
+                // No fault of the token; `verify` says so.
+                IssuerVerdict::Refused(Refusal::KeysUnavailable) | IssuerVerdict::NeedsKeys(_) => {
+                    return Verdict::Unverified;
+                }
                 IssuerVerdict::Refused(refusal) => return refused(&refusal),
-                IssuerVerdict::NeedsKeys(_) => return Verdict::Unverified,
             }
         };
         let caller = self
@@ -118,9 +123,15 @@ impl Identity {
         let now = self.clock.now();
         let read = jwt::read(token).map_err(|_| refused())?;
         // Keys that were fetched for somebody else meanwhile do as well.
-        if let Err(refusal) = self.issuers.verify_or_fetch(&read, now).await {
-            tracing::debug!(%refusal, "a token was refused");
-            return Err(refused());
+        match self.issuers.verify_or_fetch(&read, now).await {
+            Ok(_) => {}
+            Err(refusal @ Refusal::KeysUnavailable) => {
+                return Err(ApiError::unavailable(refusal.to_string(), KEYS_AWAITED_S));
+            }
+            Err(refusal) => {
+                tracing::debug!(%refusal, "a token was refused");
+                return Err(refused());
+            }
         }
         match self.verify_token(token, self.remembered.mark(token), now) {
             Verdict::Known(caller) => Ok(caller),
@@ -194,18 +205,20 @@ impl Drop for Verifying<'_> {
     }
 }
 
-/// A caller whom another issuer vouches for: the scopes of his roles here, cut down to those that the
-/// token names where the operator says which claim names them.
+/// A caller whom another issuer vouches for: the scopes of his roles here, cut down to those of the
+/// token where the issuer says any.
 fn foreign_caller(accepted: &Accepted) -> Caller {
     let roles = accepted.roles.iter().filter_map(|role| role.parse().ok());
     let mut scopes = roles.collect::<RoleSet>().scopes();
     if let Some(named) = &accepted.claims.scope {
         let words = named.split_ascii_whitespace();
-        let named: ScopeSet = words.filter_map(|word| word.parse().ok()).collect();
-        scopes = scopes.intersection(named);
+        scopes = scopes.intersection(words.filter_map(|word| word.parse().ok()).collect());
     }
-    // One person at two issuers is two callers.
-    let subject = format!("issuer{}:{}", accepted.issuer_index, accepted.claims.sub);
+    // One name at two issuers is two callers. It may be an e-mail address, which no log may show.
+    let Claims { iss, sub, .. } = &accepted.claims;
+    let digest = Digest::of(format!("{iss}\0{sub}").as_bytes());
+    let name = URL_SAFE_NO_PAD.encode(&digest.as_array()[..16]);
+    let subject = format!("external:{name}");
     Caller {
         quota_key: quota_key(&subject),
         subject,
@@ -216,7 +229,7 @@ fn foreign_caller(accepted: &Accepted) -> Caller {
     }
 }
 
-fn refused(refusal: &jwt::Refusal) -> Verdict {
+fn refused(refusal: &Refusal) -> Verdict {
     tracing::debug!(%refusal, "a token was refused");
     Verdict::Refused
 }

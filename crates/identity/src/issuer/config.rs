@@ -8,6 +8,7 @@ use url::{Host, Url};
 
 use super::download::is_public;
 use crate::jwt::{Algorithm, Claims};
+use crate::role::Role;
 
 /// A trusted issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -97,6 +98,11 @@ impl IssuerConfig {
         if self.roles_claim.is_none() && !self.roles.is_empty() {
             return wrong("\"roles\" needs \"roles_claim\", which says where its roles are");
         }
+        for role in self.roles.values() {
+            if let Err(unknown) = role.parse::<Role>() {
+                return wrong(&format!("\"roles\" says {role:?}, which {unknown}"));
+            }
+        }
         if self.roles_claim.is_some() && self.roles.is_empty() {
             return wrong("\"roles_claim\" needs \"roles\", which says what its roles stand for");
         }
@@ -121,7 +127,7 @@ impl IssuerConfig {
     pub(super) fn scope_of(&self, claims: &Claims) -> Option<String> {
         match self.scope_claim.as_deref()? {
             "scope" => claims.scope.clone(),
-            path => Some(texts(find(claims, path)).join(" ")),
+            path => find(claims, path).map(|value| texts(Some(value)).join(" ")),
         }
     }
 }

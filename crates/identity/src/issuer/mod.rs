@@ -49,9 +49,8 @@ pub(crate) enum IssuerVerdict {
 /// A token that was taken.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Accepted {
-    /// Whose it is: the place in the configuration.
-    pub(crate) issuer_index: usize,
-    /// What it says. `scope` is what `scope_claim` names, and empty where the operator names none.
+    /// What it says. `scope` is what `scope_claim` names; `None` where the operator names none, or the
+    /// token has no such claim.
     pub(crate) claims: Claims,
     /// Our roles for it, by the operator's table, each once.
     pub(crate) roles: Vec<String>,
@@ -119,7 +118,6 @@ impl Issuers {
         let roles = config.roles_of(&claims);
         claims.scope = config.scope_of(&claims);
         Ok(IssuerVerdict::Accepted(Box::new(Accepted {
-            issuer_index,
             claims,
             roles,
         })))

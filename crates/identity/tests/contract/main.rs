@@ -85,6 +85,8 @@ macro_rules! contract {
 }
 
 mod audit;
+mod basic;
+mod foreign;
 mod keys;
 mod oauth;
 mod signing;
