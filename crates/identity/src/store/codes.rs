@@ -39,3 +39,15 @@ pub(crate) async fn take(
         .await?;
     Ok(taken.rows_affected == 1)
 }
+
+/// Removes the codes of a user.
+pub(crate) async fn delete_of_user(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+) -> Result<(), DbErr> {
+    codes::Entity::delete_many()
+        .filter(codes::Column::UserId.eq(user_id))
+        .exec(transaction)
+        .await
+        .map(|_| ())
+}

@@ -2,7 +2,9 @@
 
 use auspex_kernel::Timestamp;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Set};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, Set,
+};
 
 use super::entity::consents;
 use crate::oauth::ClientScopes;
@@ -40,6 +42,18 @@ pub(crate) async fn set(
     consents::Entity::insert(row)
         .on_conflict(again)
         .exec_without_returning(transaction)
+        .await
+        .map(|_| ())
+}
+
+/// Forgets what a user agreed to.
+pub(crate) async fn delete_of_user(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+) -> Result<(), DbErr> {
+    consents::Entity::delete_many()
+        .filter(consents::Column::UserId.eq(user_id))
+        .exec(transaction)
         .await
         .map(|_| ())
 }

@@ -42,3 +42,15 @@ pub(crate) async fn delete(
         .await
         .map(|_| ())
 }
+
+/// Ends every session of a user.
+pub(crate) async fn delete_of_user(
+    transaction: &DatabaseTransaction,
+    user_id: &str,
+) -> Result<(), DbErr> {
+    sessions::Entity::delete_many()
+        .filter(sessions::Column::UserId.eq(user_id))
+        .exec(transaction)
+        .await
+        .map(|_| ())
+}

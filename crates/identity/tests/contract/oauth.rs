@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use tower_service::Service as _;
 
 use crate::OPERATOR;
+use crate::ask::PEER;
 use crate::ask::{as_key, ask, ask_with, walk};
-use crate::person::{PASSWORD, PEER, part};
+use crate::person::{PASSWORD, part};
 use crate::store::{ISSUER, Store, texts};
 
 const CALLBACK: &str = "https://app.example.org/cb";
