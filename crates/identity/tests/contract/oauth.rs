@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_identity::{Expected, Identity, NewUser, Role, User, UserChange};
-use auspex_kernel::{CursorKey, Peer, RequestId};
+use auspex_kernel::{CursorKey, RequestId};
 use axum::body::Body;
 use axum::http::Request;
 use base64::Engine as _;
@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 use tower_service::Service as _;
 
 use crate::OPERATOR;
-use crate::ask::PEER;
-use crate::ask::{as_key, ask, ask_with, walk};
+use crate::ask::{PEER, as_key, ask, ask_with, walk};
 use crate::person::{PASSWORD, part};
 use crate::store::{ISSUER, Store, texts};
 
@@ -78,7 +77,7 @@ impl Browser {
             .collect();
         let request = request
             .header("cookie", cookies.join("; "))
-            .extension(Peer(PEER))
+            .extension(PEER)
             .extension(RequestId::generate());
         let mut router = Arc::clone(&self.identity).router(CursorKey([7; 32]));
         let request = request.body(Body::from(body)).unwrap();
@@ -132,7 +131,7 @@ impl Browser {
             seen = match &*seen.location {
                 "" if seen.asks_for_password() => self.log_in(&seen).await,
                 "" => self.allow(&seen).await,
-                place if place.starts_with("/oauth2/") => self.get(&place.to_owned()).await,
+                place if place.starts_with("/oauth2/") => self.get(place).await,
                 _ => return seen.parameter("code"),
             };
         }
