@@ -10,8 +10,10 @@ use crate::{Identity, earlier, store};
 
 /// Other processes read changes every quarter of a second; whoever missed an hour loads everything.
 const CHANGES_KEPT: Duration = Duration::from_hours(1);
-/// Rows removed in one transaction, so that it stays short; the rest goes the next time.
+/// Rows removed in one transaction, so that it stays short.
 pub(crate) const ROWS_MAX: u64 = 1_000;
+/// Such transactions in one round, or with many logins a second the tables would grow all the same.
+const REMOVALS_MAX: usize = 50;
 /// Uses of keys stored in one transaction.
 const USES_MAX: usize = 1_000;
 
@@ -21,7 +23,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`], [`IdentityError::Signing`].
-    pub(crate) async fn tend(&self, uses_since: Timestamp) -> Result<Timestamp, IdentityError> {
+    pub async fn tend(&self, uses_since: Timestamp) -> Result<Timestamp, IdentityError> {
         self.tend_signing_keys().await?;
         let now = self.clock.now();
         self.directory.forget_ended(now);
@@ -45,10 +47,14 @@ impl Identity {
             logins_before: days(self.config.retention.logins_days),
             audit_before: days(self.config.retention.audit_days),
         };
-        let removed = self.db.write(move |transaction| {
-            Box::pin(async move { store::ended::remove(transaction, ended).await })
-        });
-        removed.await?;
+        for _ in 0..REMOVALS_MAX {
+            let removed = self.db.write(move |transaction| {
+                Box::pin(async move { store::ended::remove(transaction, ended).await })
+            });
+            if !removed.await? {
+                break;
+            }
+        }
         Ok(now)
     }
 }

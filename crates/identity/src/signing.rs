@@ -62,6 +62,11 @@ impl KeyRing {
     /// Whether it is time to publish another key.
     fn is_due(&self, settings: &Tokens, now: Timestamp) -> bool {
         self.0.last().is_none_or(|last| {
+            if last.signs_from > now {
+                // One is waiting already: of two processes with two algorithms in their settings each
+                // would want the last word.
+                return false;
+            }
             let end = later(last.signs_from, settings.signing_period());
             earlier(end, settings.signing_lead()) <= now
                 || last.signing.algorithm() != settings.algorithm

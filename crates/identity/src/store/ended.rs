@@ -16,8 +16,9 @@ pub(crate) struct Ended {
     pub(crate) audit_before: Timestamp,
 }
 
-/// Removes up to [`ROWS_MAX`] rows of each kind.
-pub(crate) async fn remove(transaction: &DatabaseTransaction, ended: Ended) -> Result<(), DbErr> {
+/// Removes up to [`ROWS_MAX`] rows of each kind. Whether there may be more.
+pub(crate) async fn remove(transaction: &DatabaseTransaction, ended: Ended) -> Result<bool, DbErr> {
+    let mut may_be_more = false;
     for (table, key, time, before) in [
         (
             changes::Entity.table_name(),
@@ -64,7 +65,8 @@ pub(crate) async fn remove(transaction: &DatabaseTransaction, ended: Ended) -> R
             .from_table(table)
             .and_where(Expr::col(key).in_subquery(some))
             .to_owned();
-        transaction.execute(&delete).await?;
+        let removed = transaction.execute(&delete).await?.rows_affected();
+        may_be_more |= removed >= ROWS_MAX;
     }
-    Ok(())
+    Ok(may_be_more)
 }

@@ -91,4 +91,5 @@ mod keys;
 mod oauth;
 mod signing;
 mod tokens;
+mod upkeep;
 mod users;

@@ -1,0 +1,92 @@
+//! What is done now and then: nothing grows without bound, and nobody misses a change by it.
+
+use std::time::Duration;
+
+use auspex_kernel::{Caller, ScopeSet, Timestamp};
+
+use crate::ask::{as_key, ask};
+use crate::person::{PASSWORD, add, bearer, disable, log_in};
+use crate::store::{Store, execute, texts};
+use crate::{OPERATOR, scopes};
+
+contract! {
+    what_has_ended_is_removed_however_much_it_is
+    uses_of_keys_are_stored
+    whoever_missed_all_changes_loads_everything
+}
+
+async fn count(store: &Store, table: &str) -> usize {
+    let sql = format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table}");
+    texts(&store.db().await, &sql).await[0].parse().unwrap()
+}
+
+async fn what_has_ended_is_removed_however_much_it_is(store: &Store) {
+    let identity = store.identity().await;
+    let id = add(&identity, "ann", "viewer").await;
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3500)";
+    for insert in [
+        format!(
+            "INSERT INTO identity_logins (id, user_id, at, method, address) {many} \
+             SELECT 'old ' || i, '{id}', i, 'basic', '' FROM n"
+        ),
+        format!(
+            "INSERT INTO identity_audit (id, at, actor, action, outcome) {many} \
+             SELECT 'old ' || i, i, 'operator', 'login', 'success' FROM n"
+        ),
+    ] {
+        execute(&store.db().await, insert).await;
+    }
+    log_in(&identity, "ann", PASSWORD)
+        .await
+        .text("access_token");
+    let audit = count(store, "identity_audit").await;
+    identity.tend(Timestamp(0)).await.unwrap();
+    assert_eq!(count(store, "identity_logins").await, 1);
+    assert_eq!(count(store, "identity_audit").await, audit - 3_500);
+    store.clock.advance(Duration::from_hours(89 * 24));
+    identity.tend(Timestamp(0)).await.unwrap();
+    assert_eq!(count(store, "identity_logins").await, 1);
+    assert_eq!(count(store, "identity_grants").await, 1);
+    store.clock.advance(Duration::from_hours(2 * 24));
+    identity.tend(Timestamp(0)).await.unwrap();
+    assert_eq!(count(store, "identity_logins").await, 0);
+    store.clock.advance(Duration::from_hours(310 * 24));
+    identity.tend(Timestamp(0)).await.unwrap();
+    for table in ["identity_grants", "identity_changes", "identity_audit"] {
+        // What this very round did with signing keys is younger.
+        assert!(count(store, table).await <= 3, "{table}");
+    }
+}
+
+async fn uses_of_keys_are_stored(store: &Store) {
+    let identity = store.identity().await;
+    let key = identity.create_key(&OPERATOR, "k", scopes("predict"), None);
+    let key = key.await.unwrap();
+    store.clock.advance(Duration::from_secs(7));
+    let used_at = store.clock.now();
+    assert!(bearer(&identity, store, key.secret.expose()).is_some());
+    store.clock.advance(Duration::from_secs(7));
+    let until = identity.tend(Timestamp(0)).await.unwrap();
+    assert_eq!(until, store.clock.now());
+    let elsewhere = store.identity().await;
+    let listed = elsewhere.list_keys().await.unwrap();
+    assert_eq!(listed[0].last_used_at, Some(used_at));
+}
+
+async fn whoever_missed_all_changes_loads_everything(store: &Store) {
+    let (here, there) = (store.identity().await, store.identity().await);
+    let id = add(&here, "ann", "viewer").await;
+    there.reload().await.unwrap();
+    store.clock.advance(Duration::from_mins(50));
+    let token = log_in(&here, "ann", PASSWORD).await.text("access_token");
+    assert!(bearer(&there, store, &token).is_some());
+    disable(&here, &id).await;
+    execute(&store.db().await, "DELETE FROM identity_changes".into()).await;
+    // Whatever makes it catch up.
+    let stranger = Caller {
+        session_id: Some("of nobody".into()),
+        ..as_key("K", ScopeSet::default())
+    };
+    ask(&there, &stranger, "POST", "/v1/auth/logout", "").await;
+    assert!(bearer(&there, store, &token).is_none());
+}
