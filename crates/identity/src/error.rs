@@ -49,6 +49,9 @@ pub enum IdentityError {
     /// The credential is no session that could be ended.
     #[error("this credential has no session; revoke a key with DELETE /v1/api-keys/{{id}}")]
     NoSession,
+    /// No session has this id.
+    #[error("no session has this id; it is the claim sid of its tokens")]
+    SessionNotFound,
     /// There is no key to sign with, because the database could not be used when one was due.
     #[error("there is no signing key yet; the log says why")]
     NoSigningKey,
@@ -125,6 +128,7 @@ impl From<IdentityError> for ApiError {
                 error.to_string(),
             ),
             IdentityError::ClientNotFound
+            | IdentityError::SessionNotFound
             | IdentityError::UserNotFound
             | IdentityError::KeyNotFound => ApiError::not_found(error.to_string()),
             IdentityError::KeyAmbiguous(_) => {

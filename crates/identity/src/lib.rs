@@ -22,6 +22,7 @@ mod migration;
 mod oauth;
 mod password;
 mod remembered;
+mod revocation;
 mod role;
 mod signing;
 mod store;
@@ -65,8 +66,9 @@ use store::changes::Change;
 use store::keys::Which;
 use throttle::Throttle;
 
-/// No access token lives longer, so a revocation need not be remembered longer.
-const ACCESS_TTL_MAX: Duration = Duration::from_hours(24);
+/// No access token lives longer than a day, so a revocation need not be remembered longer; five
+/// minutes more for clocks that differ.
+const REVOCATION_KEPT: Duration = Duration::from_mins(24 * 60 + 5);
 
 /// The identity service.
 pub struct Identity {
@@ -261,7 +263,7 @@ impl Identity {
         tokens: Vec<String>,
     ) -> Result<(), IdentityError> {
         if !grants.is_empty() {
-            let since = earlier(self.clock.now(), ACCESS_TTL_MAX);
+            let since = earlier(self.clock.now(), REVOCATION_KEPT);
             let found = self.db.read(move |connection| {
                 Box::pin(store::changes::revoked_grants(
                     connection,
@@ -270,7 +272,7 @@ impl Identity {
                 ))
             });
             for (id, at) in found.await? {
-                self.directory.revoke_grant(id, later(at, ACCESS_TTL_MAX));
+                self.directory.revoke_grant(id, later(at, REVOCATION_KEPT));
             }
         }
         if !tokens.is_empty() {
@@ -321,7 +323,7 @@ impl Identity {
 
     async fn load(&self, known: &mut Known) -> Result<(), IdentityError> {
         let now = self.clock.now();
-        let since = earlier(now, ACCESS_TTL_MAX);
+        let since = earlier(now, REVOCATION_KEPT);
         let (generation, users, clients, grants, tokens, keys, signing_keys) = self
             .db
             .read(move |connection| {
@@ -340,7 +342,7 @@ impl Identity {
                 })
             })
             .await?;
-        let until = |(id, at)| (id, later(at, ACCESS_TTL_MAX));
+        let until = |(id, at)| (id, later(at, REVOCATION_KEPT));
         let grants = grants.into_iter().map(until).collect();
         let mut ignored = Ignored::new();
         self.directory.fill(users, clients, grants, tokens);

@@ -13,10 +13,7 @@ use crate::config::Tokens;
 use crate::error::IdentityError;
 use crate::jwt::{Algorithm, SigningKey, VerifyingKey};
 use crate::store::signing_keys::StoredKey;
-use crate::{ACCESS_TTL_MAX, Identity, earlier, later, store};
-
-/// Beyond the life of a token, for clocks that differ.
-const SLACK: Duration = Duration::from_mins(5);
+use crate::{Identity, REVOCATION_KEPT, earlier, later, store};
 
 /// The keys there are, in the order in which they sign.
 #[derive(Debug, Default)]
@@ -77,7 +74,7 @@ impl KeyRing {
     fn ended(&self, now: Timestamp) -> Vec<String> {
         let pairs = self.0.iter().zip(self.0.iter().skip(1));
         pairs
-            .filter(|(_, next)| later(next.signs_from, ACCESS_TTL_MAX + SLACK) < now)
+            .filter(|(_, next)| later(next.signs_from, REVOCATION_KEPT) < now)
             .map(|(key, _)| key.signing.kid().to_owned())
             .collect()
     }
@@ -141,8 +138,9 @@ impl Identity {
         self.catch_up().await
     }
 
-    /// Makes a key that signs from now on. With `drop_others` every token signed so far is refused
-    /// at once: for the day on which a key has leaked.
+    /// Makes a key that signs once it has been published for a while; its id. With `drop_others` it
+    /// signs from now on, and every token signed so far is refused at once: for the day on which a
+    /// key has leaked.
     ///
     /// # Errors
     /// [`IdentityError::Database`], [`IdentityError::Signing`].

@@ -97,6 +97,9 @@ pub(crate) enum Command {
     /// Add, list, change and remove users
     #[command(subcommand)]
     Users(UsersCommand),
+    /// End sessions and tokens, and replace the key that signs them
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Register, list and remove OAuth clients
     #[command(subcommand)]
     Clients(ClientsCommand),
@@ -223,6 +226,33 @@ pub(crate) enum UsersCommand {
         #[arg(value_name = "ID_OR_USERNAME")]
         user: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokensCommand {
+    /// End tokens at once; passwords and API keys stay
+    Revoke(Revoked),
+    /// Make another key to sign with; it takes over when others have had time to fetch it
+    RotateKey {
+        /// Use it at once, and refuse every token signed before: when a key has leaked
+        #[arg(long)]
+        drop_others: bool,
+    },
+}
+
+/// Which tokens.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Revoked {
+    /// Every session of this user, with all its tokens
+    #[arg(long, value_name = "ID_OR_USERNAME")]
+    pub(crate) user: Option<String>,
+    /// One session with all its tokens, by their claim sid
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// One access token, by its claim jti
+    #[arg(long, value_name = "JTI")]
+    pub(crate) jti: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

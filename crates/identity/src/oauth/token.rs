@@ -154,7 +154,9 @@ impl Identity {
         Ok(())
     }
 
-    async fn revoke_access_token(
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn revoke_access_token(
         &self,
         actor: Actor,
         jti: String,

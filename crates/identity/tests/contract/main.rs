@@ -89,6 +89,7 @@ mod basic;
 mod foreign;
 mod keys;
 mod oauth;
+mod revocation;
 mod signing;
 mod tokens;
 mod upkeep;

@@ -6,6 +6,7 @@ mod keys;
 mod models;
 mod predict;
 mod serve;
+mod tokens;
 mod users;
 
 use std::io::Write as _;
@@ -57,6 +58,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Bench { package, json } => models::bench(&package, json),
         Command::Keys(command) => keys::run(&load()?.config, command),
         Command::Users(command) => users::run(&load()?.config, command),
+        Command::Tokens(command) => tokens::run(&load()?.config, command),
         Command::Clients(command) => clients::run(&load()?.config, command),
         Command::Config(command) => configuration(&load()?, &command),
         Command::Openapi => openapi(&load()?.config),

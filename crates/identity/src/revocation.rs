@@ -1,0 +1,72 @@
+//! Ending sessions and tokens by hand, for the day on which one has leaked.
+//!
+//! A user keeps his password and his keys: those end elsewhere.
+
+use auspex_kernel::{FieldError, id};
+
+use crate::audit::{Action, Actor, Event};
+use crate::error::IdentityError;
+use crate::{Identity, REVOCATION_KEPT, later, store};
+
+impl Identity {
+    /// Ends every session of a user, given by his id or username: his tokens, whoever has them, and
+    /// his logins to the login page. His id, and how many sessions had tokens.
+    ///
+    /// # Errors
+    /// [`IdentityError::UserNotFound`], [`IdentityError::Database`].
+    pub async fn revoke_sessions_of_user(
+        &self,
+        actor: &Actor,
+        id_or_username: &str,
+    ) -> Result<(String, usize), IdentityError> {
+        let user_id = self.find_user(id_or_username).await?.id;
+        let (actor, id, now) = (actor.clone(), user_id.clone(), self.clock.now());
+        let revoked = self.db.write(move |transaction| {
+            Box::pin(async move {
+                store::lock(transaction).await?;
+                let count = store::grants::revoke_of_user(transaction, &id, now).await?;
+                store::user_rows::end_sessions(transaction, &id).await?;
+                let done = Event::new(Action::TokenRevoke, format!("user:{id}"));
+                let done = done.with(format!("{count} sessions"));
+                store::audit::record(transaction, &actor, done, now).await?;
+                Ok(count)
+            })
+        });
+        let count = revoked.await?;
+        self.catch_up().await?;
+        Ok((user_id, count))
+    }
+
+    /// Ends one session: the claim `sid` of its tokens names it. Whether it was in force.
+    ///
+    /// # Errors
+    /// [`IdentityError::SessionNotFound`], [`IdentityError::Database`].
+    pub async fn revoke_session(&self, actor: &Actor, id: &str) -> Result<bool, IdentityError> {
+        let id = id::parse_id(id).ok_or(IdentityError::SessionNotFound)?;
+        let wanted = id.clone();
+        let found = self.db.read(move |connection| {
+            Box::pin(async move { store::grants::by_id(connection, &wanted).await })
+        });
+        if found.await?.is_none() {
+            return Err(IdentityError::SessionNotFound);
+        }
+        self.revoke_grant(actor, &id, Action::TokenRevoke).await
+    }
+
+    /// Refuses one access token, named by its claim `jti`, until it would have ended anyway. Nobody
+    /// keeps a list of tokens, so that whether there is such a one is not known.
+    ///
+    /// # Errors
+    /// [`IdentityError::Invalid`], [`IdentityError::Database`].
+    pub async fn revoke_jti(&self, actor: &Actor, jti: &str) -> Result<(), IdentityError> {
+        // A whole token, pasted here, must not come into the database.
+        let jti = id::parse_id(jti).ok_or_else(|| {
+            IdentityError::Invalid(vec![FieldError {
+                field: "jti".into(),
+                message: "must be the claim jti of an access token of this server".into(),
+            }])
+        })?;
+        let until = later(self.clock.now(), REVOCATION_KEPT);
+        self.revoke_access_token(actor.clone(), jti, until).await
+    }
+}
