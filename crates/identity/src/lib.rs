@@ -1,6 +1,6 @@
 //! Who calls, and what he may do: users, API keys, tokens, OAuth 2.0.
 //!
-//! Every request is answered from memory ([`directory`]); the database is asked when something is
+//! Every request is answered from memory (`directory.rs`); the database is asked when something is
 //! made, changed or listed, and by [`Identity::watch`], which notices what other processes did. What
 //! an operation confirms is in force in this process when it returns.
 //!
