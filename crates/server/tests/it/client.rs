@@ -76,14 +76,19 @@ impl Connection {
     /// `None` when nobody listens.
     pub(crate) fn try_open(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
+        Some(Self::over(stream, address))
+    }
+
+    /// Over a stream to `address` that somebody else made.
+    pub(crate) fn over(stream: TcpStream, address: SocketAddr) -> Self {
         stream.set_read_timeout(Some(TIMEOUT)).expect("set");
         stream.set_write_timeout(Some(TIMEOUT)).expect("set");
         stream.set_nodelay(true).expect("set");
-        Some(Self {
+        Self {
             stream,
             address,
             buffer: Vec::new(),
-        })
+        }
     }
 
     pub(crate) fn send(
