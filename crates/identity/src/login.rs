@@ -84,6 +84,14 @@ impl Identity {
             let mark = password_mark(rehashed.as_deref().or(had.as_deref()));
             let user = self.record_login(actor, user, method, had, rehashed);
             if let Some(user) = user.await? {
+                // Another process may have added or changed him since this one last looked.
+                let is_known = self
+                    .directory
+                    .user(&user.id)
+                    .is_some_and(|known| known.password_mark == mark && known.roles == user.roles);
+                if !is_known {
+                    self.catch_up().await?;
+                }
                 return Ok((user, mark));
             }
         }

@@ -119,6 +119,10 @@ impl Identity {
                 (Some(_), None) | (None, Some(_)) => false,
             }
         {
+            // Another process may have registered it since this one last looked.
+            if !self.directory.has_client(&client.id) {
+                self.catch_up().await?;
+            }
             return Ok(client);
         }
         self.record(actor.clone(), Event::denied(Action::ClientLogin, target))

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_identity::{Expected, Role, UserChange};
-use auspex_kernel::ScopeSet;
+use auspex_kernel::{Credential, ScopeSet};
 
 use crate::person::{
-    PASSWORD, add, bearer, bearer_scopes, change, disable, hash, log_in, log_out, part, refresh,
+    PASSWORD, add, basic, bearer, bearer_scopes, caller_by, change, disable, hash, log_in, log_out,
+    part, refresh,
 };
 use crate::store::{Store, execute, settings, texts};
 use crate::{OPERATOR, soon, while_watching};
@@ -26,6 +27,28 @@ contract! {
     who_is_demoted_loses_scopes_at_once
     damaged_refresh_tokens_are_refused
     two_logins_at_once_may_both_renew_the_hash
+    what_another_process_changed_counts_at_a_login
+}
+
+/// Nobody follows the other process here, as in the moments between two rounds.
+async fn what_another_process_changed_counts_at_a_login(store: &Store) {
+    let (here, there) = (store.identity().await, store.identity().await);
+    let id = add(&there, "ann", "viewer").await;
+    let access = log_in(&here, "ann", PASSWORD).await.text("access_token");
+    assert!(bearer(&here, store, &access).is_some(), "added elsewhere");
+    let roles = UserChange {
+        roles: Some([Role::Operator].into_iter().collect()),
+        password: Some(Some("another battery".into())),
+        ..UserChange::default()
+    };
+    change(&there, &id, roles).await;
+    let text = basic("ann", "another battery");
+    let caller = caller_by(&here, store, Credential::Basic(&text)).await;
+    assert_eq!(caller.unwrap().scopes, Role::Operator.scopes());
+    assert!(
+        bearer(&here, store, &access).is_none(),
+        "logged out elsewhere"
+    );
 }
 
 async fn a_login_gives_tokens_and_is_recorded_when_answered(store: &Store) {
