@@ -19,6 +19,10 @@ pub struct Actor {
     pub scopes: ScopeSet,
     /// The user he is, if he is one.
     pub user_id: Option<String>,
+    /// The session by which he acts, if it is one.
+    pub session_id: Option<String>,
+    /// The OAuth client that acts, for itself or for him.
+    pub client_id: Option<String>,
     /// Where from.
     pub address: Option<IpAddr>,
     /// The request by which he does it.
@@ -32,6 +36,8 @@ impl Actor {
             subject: "operator".into(),
             scopes: ScopeSet::all(),
             user_id: None,
+            session_id: None,
+            client_id: None,
             address: None,
             request_id: None,
         }
@@ -43,6 +49,8 @@ impl Actor {
             subject: "anonymous".into(),
             scopes: ScopeSet::default(),
             user_id: None,
+            session_id: None,
+            client_id: None,
             address: Some(peer.0),
             request_id: request_id.map(|id| id.as_str().to_owned()),
         }
@@ -54,6 +62,8 @@ impl Actor {
             subject: caller.subject.clone(),
             scopes: caller.scopes,
             user_id: caller.user_id.clone(),
+            session_id: caller.session_id.clone(),
+            client_id: caller.client_id.clone(),
             address: Some(peer.0),
             request_id: request_id.map(|id| id.as_str().to_owned()),
         }

@@ -226,6 +226,7 @@ fn foreign_caller(accepted: &Accepted) -> Caller {
         expires_at: Some(Timestamp(accepted.claims.exp.saturating_mul(1_000_000))),
         user_id: None,
         session_id: None,
+        client_id: None,
     }
 }
 

@@ -226,7 +226,11 @@ impl Directory {
                     .roles
                     .scopes()
                     .intersection(token.scopes);
-                Some(user_caller(user_id, scopes, until, token.grant_id.clone()))
+                let caller = user_caller(user_id, scopes, until, token.grant_id.clone());
+                Some(Caller {
+                    client_id: token.client_id.clone(),
+                    ..caller
+                })
             }
             (None, Some(client_id)) => {
                 let subject = format!("client:{client_id}");
@@ -237,6 +241,7 @@ impl Directory {
                     expires_at: until,
                     user_id: None,
                     session_id: None,
+                    client_id: Some(client_id.clone()),
                 })
             }
             (None, None) => None,
@@ -344,6 +349,7 @@ impl Directory {
             expires_at: key.expires_at,
             user_id: key.owner_id,
             session_id: None,
+            client_id: None,
         });
         let used_at = AtomicI64::new(used.unwrap_or(0));
         let id = key.id;
@@ -396,6 +402,7 @@ fn user_caller(
         expires_at,
         user_id: Some(id.to_owned()),
         session_id,
+        client_id: None,
     }
 }
 

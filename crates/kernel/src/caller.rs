@@ -158,6 +158,8 @@ pub struct Caller {
     pub user_id: Option<String>,
     /// Id of the session that the credential belongs to, by which it can be ended.
     pub session_id: Option<String>,
+    /// Id of the OAuth client that acts, for itself or for the user.
+    pub client_id: Option<String>,
 }
 
 /// What a request showed to prove who calls.

@@ -37,6 +37,7 @@ pub(crate) fn as_user(user: &User) -> Caller {
         expires_at: None,
         user_id: Some(user.id.clone()),
         session_id: None,
+        client_id: None,
     }
 }
 
@@ -48,6 +49,7 @@ pub(crate) fn as_key(id: &str, scopes: ScopeSet) -> Caller {
         expires_at: None,
         user_id: None,
         session_id: None,
+        client_id: None,
     }
 }
 

@@ -85,6 +85,7 @@ async fn whoever_missed_all_changes_loads_everything(store: &Store) {
     // Whatever makes it catch up.
     let stranger = Caller {
         session_id: Some("of nobody".into()),
+        client_id: None,
         ..as_key("K", ScopeSet::default())
     };
     ask(&there, &stranger, "POST", "/v1/auth/logout", "").await;

@@ -624,6 +624,7 @@ async fn own_passwords_are_changed_by_who_knows_them(store: &Store) {
     grant_only(store, &user.id, "OWN").await;
     let by = Caller {
         session_id: Some("OWN".into()),
+        client_id: None,
         ..as_user(&user)
     };
     let path = "/v1/me/password";

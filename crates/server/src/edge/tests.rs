@@ -44,6 +44,7 @@ fn caller(subject: &str) -> Caller {
         expires_at: None,
         user_id: None,
         session_id: None,
+        client_id: None,
     }
 }
 
