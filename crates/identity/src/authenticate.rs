@@ -51,7 +51,7 @@ impl Authenticate for Identity {
                 if token.len() > jwt::TOKEN_BYTES_MAX {
                     return Verdict::Refused;
                 }
-                let mark = self.remembered.mark(token);
+                let mark = self.remembered.mark(Credential::Token(token));
                 let known = self.remembered.caller(&mark, &self.directory, now);
                 match known {
                     Some(caller) => Some(caller),
@@ -60,7 +60,7 @@ impl Authenticate for Identity {
             }
             Credential::Basic(text) if text.len() > BASIC_BYTES_MAX => return Verdict::Refused,
             Credential::Basic(text) => {
-                let mark = self.remembered.mark(text);
+                let mark = self.remembered.mark(Credential::Basic(text));
                 self.remembered.caller(&mark, &self.directory, now)
             }
         };
@@ -133,7 +133,7 @@ impl Identity {
                 return Err(refused());
             }
         }
-        match self.verify_token(token, self.remembered.mark(token), now) {
+        match self.verify_token(token, self.remembered.mark(Credential::Token(token)), now) {
             Verdict::Known(caller) => Ok(caller),
             Verdict::Refused | Verdict::Unverified => Err(refused()),
         }
@@ -144,7 +144,7 @@ impl Identity {
     async fn verify_basic(&self, text: &[u8], peer: IpAddr) -> Result<Arc<Caller>, ApiError> {
         let wrong = || IdentityError::InvalidCredentials;
         let (name, password) = name_and_password(text).ok_or_else(wrong)?;
-        let mark = self.remembered.mark(text);
+        let mark = self.remembered.mark(Credential::Basic(text));
         let verifying = Verifying::begin(self, mark)?;
         let busy = |_| IdentityError::Busy(Busy);
         let turn = tokio::time::timeout(TURN_MAX, verifying.turn.lock());

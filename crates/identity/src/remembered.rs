@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use auspex_kernel::{Caller, Timestamp};
+use auspex_kernel::{Caller, Credential, Timestamp};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
@@ -47,10 +47,14 @@ impl Remembered {
         })
     }
 
-    /// The name under which a credential is kept.
-    pub(crate) fn mark(&self, credential: &[u8]) -> Mark {
-        let hash = Sha256::new().chain_update(self.key);
-        hash.chain_update(credential).finalize().into()
+    /// The name under which a credential is kept: what was shown in one way is not known in another.
+    pub(crate) fn mark(&self, credential: Credential<'_>) -> Mark {
+        let (kind, text) = match credential {
+            Credential::Token(text) => (b"T", text),
+            Credential::Basic(text) => (b"B", text),
+        };
+        let hash = Sha256::new().chain_update(self.key).chain_update(kind);
+        hash.chain_update(text).finalize().into()
     }
 
     /// Who calls by a credential that was verified and still counts.
@@ -159,7 +163,7 @@ mod tests {
     fn what_was_verified_counts_until_it_ends_or_something_changes() {
         let directory = directory(Role::Admin);
         let memory = Remembered::new(1_000).unwrap();
-        let mark = memory.mark(b"secret");
+        let mark = memory.mark(Credential::Token(b"secret"));
         assert!(memory.caller(&mark, &directory, NOW).is_none());
         memory.keep(mark, proof(), LATER, &directory, NOW).unwrap();
         let scopes = |now| {
@@ -182,7 +186,7 @@ mod tests {
         let directory = directory(Role::Viewer);
         let memory = Remembered::new(640).unwrap();
         for n in 0..10_000_u32 {
-            let mark = memory.mark(&n.to_be_bytes());
+            let mark = memory.mark(Credential::Token(&n.to_be_bytes()));
             memory.keep(mark, proof(), LATER, &directory, NOW).unwrap();
             assert!(
                 memory.caller(&mark, &directory, NOW).is_some(),
@@ -200,7 +204,7 @@ mod tests {
         let kept = || -> usize { memory.shards.iter().map(|shard| shard.lock().len()).sum() };
         let mut least = usize::MAX;
         for n in 0..200_000_u32 {
-            let mark = memory.mark(&n.to_be_bytes());
+            let mark = memory.mark(Credential::Token(&n.to_be_bytes()));
             memory.keep(mark, proof(), LATER, &directory, NOW).unwrap();
             if n > 80_000 && n % 100 == 0 {
                 least = least.min(kept());
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn marks_of_two_processes_differ() {
-        let mark = || Remembered::new(1).unwrap().mark(b"x");
+        let mark = || Remembered::new(1).unwrap().mark(Credential::Token(b"x"));
         assert_ne!(mark(), mark());
     }
 }

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,7 +32,8 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
 }
 
 /// A name and its password.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = LoginRequest)]
 #[expect(dead_code, reason = "only its description is used")]
 struct LoginBody {
@@ -44,7 +45,8 @@ struct LoginBody {
 }
 
 /// A refresh token, which is worth one exchange.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = RefreshRequest)]
 #[expect(dead_code, reason = "only its description is used")]
 struct RefreshBody {

@@ -1,5 +1,7 @@
 //! Grants: what one login or one consent gave. See `migration.rs`.
 
+use std::time::Duration;
+
 use auspex_kernel::Timestamp;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -10,6 +12,7 @@ use sea_orm::{
 use super::changes::{Kind, record_change};
 use super::entity::grants;
 pub(crate) use super::entity::grants::Model as Grant;
+use crate::earlier;
 
 /// Adds a grant.
 pub(crate) async fn insert(transaction: &DatabaseTransaction, grant: Grant) -> Result<(), DbErr> {
@@ -113,7 +116,8 @@ async fn revoke_those(
         .column(grants::Column::Id)
         .filter(column.eq(value))
         .filter(grants::Column::RevokedAt.is_null())
-        .filter(grants::Column::ExpiresAt.gt(now))
+        // An access token of the last moment lives on, for a day at most.
+        .filter(grants::Column::ExpiresAt.gt(earlier(now, Duration::from_hours(24))))
         .into_tuple()
         .all(transaction)
         .await?;
