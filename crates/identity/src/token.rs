@@ -28,6 +28,9 @@ use crate::{Identity, later, password_mark, store};
 const ACCESS_TYPE: &str = "at+jwt";
 const ID_TYPE: &str = "JWT";
 const REFRESH_PREFIX: &str = "axr_";
+/// By how much the clock of another process of ours may run ahead. Without it a token that one made
+/// could be refused by the next in the same second.
+const LEEWAY_S: i64 = 60;
 
 /// What an access token says.
 #[derive(Serialize)]
@@ -249,7 +252,7 @@ impl Identity {
             issuer: &self.issuer,
             audiences: &[self.audience()],
             types: &[Some(ACCESS_TYPE)],
-            leeway_s: 0,
+            leeway_s: LEEWAY_S,
         };
         jwt::verify(token, key, &expectations, now)
     }

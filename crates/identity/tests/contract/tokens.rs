@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_identity::{Expected, Role, UserChange};
-use auspex_kernel::{Credential, ScopeSet};
+use auspex_kernel::{Clock, Credential, ScopeSet, Timestamp};
 
 use crate::person::{
     PASSWORD, add, basic, bearer, bearer_scopes, caller_by, change, disable, hash, log_in, log_out,
@@ -28,6 +28,7 @@ contract! {
     damaged_refresh_tokens_are_refused
     two_logins_at_once_may_both_renew_the_hash
     what_another_process_changed_counts_at_a_login
+    clocks_may_differ_a_little
 }
 
 /// Nobody follows the other process here, as in the moments between two rounds.
@@ -383,4 +384,21 @@ async fn two_logins_at_once_may_both_renew_the_hash(store: &Store) {
     )
     .await;
     assert!(hashes[0].contains("m=19456,"), "{}", hashes[0]);
+}
+
+async fn clocks_may_differ_a_little(store: &Store) {
+    let ahead = Store {
+        url: store.url.clone(),
+        clock: Clock::manual(Timestamp(store.clock.now().0 + 30_000_000)),
+        folder: None,
+    };
+    let (here, there) = (store.identity().await, ahead.identity().await);
+    add(&there, "ann", "viewer").await;
+    here.reload().await.unwrap();
+    let session = log_in(&there, "ann", PASSWORD).await;
+    assert!(bearer(&here, store, &session.text("access_token")).is_some());
+    let next = refresh(&here, &session.text("refresh_token")).await;
+    assert!(bearer(&there, &ahead, &next.text("access_token")).is_some());
+    let again = refresh(&there, &session.text("refresh_token")).await;
+    assert_eq!(again.status, 401, "the grace is over by either clock");
 }
