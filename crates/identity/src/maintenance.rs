@@ -1,12 +1,19 @@
 //! What is done now and then, so that nothing grows without bound: ended rows are removed, uses of
 //! keys are stored, the next signing key is made in time.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
+use tokio::time::Instant;
 
 use crate::error::IdentityError;
 use crate::{Identity, earlier, store};
+
+const ROUND: Duration = Duration::from_secs(30);
+/// A query on a dead connection may never end by itself.
+const ROUND_MAX: Duration = Duration::from_mins(5);
 
 /// Other processes read changes every quarter of a second; whoever missed an hour loads everything.
 const CHANGES_KEPT: Duration = Duration::from_hours(1);
@@ -18,6 +25,31 @@ const REMOVALS_MAX: usize = 50;
 const USES_MAX: usize = 1_000;
 
 impl Identity {
+    /// Rounds of it for ever. An error is logged when it begins and when it ends.
+    pub(crate) async fn upkeep(&self) -> Infallible {
+        let (mut uses_since, mut is_failing) = (Timestamp(0), false);
+        let mut rounds = tokio::time::interval_at(Instant::now() + ROUND, ROUND);
+        loop {
+            rounds.tick().await;
+            let round = tokio::time::timeout(ROUND_MAX, self.tend(uses_since)).await;
+            match round.unwrap_or(Err(DbError::Interrupted.into())) {
+                Ok(until) => {
+                    uses_since = until;
+                    if is_failing {
+                        tracing::info!("upkeep of users and keys goes on");
+                    }
+                    is_failing = false;
+                }
+                Err(error) => {
+                    if !is_failing {
+                        tracing::warn!(%error, "upkeep of users and keys fails; it is tried again");
+                    }
+                    is_failing = true;
+                }
+            }
+        }
+    }
+
     /// One round. `uses_since` is when the last one stored uses of keys; the time until which this
     /// one did.
     ///

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::audit::{Action, Actor, Event};
 use crate::config::Tokens;
 use crate::error::IdentityError;
-use crate::jwt::{Algorithm, SigningKey, VerifyingKey};
+use crate::jwt::{Algorithm, SigningError, SigningKey, VerifyingKey};
 use crate::store::signing_keys::StoredKey;
 use crate::{Identity, REVOCATION_KEPT, earlier, later, store};
 
@@ -97,7 +97,7 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Database`], [`IdentityError::Signing`].
     pub async fn tend_signing_keys(&self) -> Result<(), IdentityError> {
-        let (ring, now) = (self.directory.signing_keys(), self.clock.now());
+        let (ring, now) = (self.directory.signing_keys().clone(), self.clock.now());
         let is_due = ring.is_due(&self.config.tokens, now);
         let ended = ring.ended(now);
         if !is_due && ended.is_empty() {
@@ -108,9 +108,10 @@ impl Identity {
             true => Duration::ZERO,
             false => self.config.tokens.signing_lead(),
         };
-        let next = is_due
-            .then(|| self.draw_signing_key(later(now, lead)))
-            .transpose()?;
+        let next = match is_due {
+            true => Some(self.draw_signing_key(later(now, lead)).await?),
+            false => None,
+        };
         let newest = ring.0.last().map(|key| key.signing.kid().to_owned());
         self.db
             .write(move |transaction| {
@@ -154,7 +155,7 @@ impl Identity {
             true => Duration::ZERO,
             false => self.config.tokens.signing_lead(),
         };
-        let key = self.draw_signing_key(later(now, lead))?;
+        let key = self.draw_signing_key(later(now, lead)).await?;
         let (kid, actor) = (key.kid.clone(), actor.clone());
         self.db
             .write(move |transaction| {
@@ -180,9 +181,11 @@ impl Identity {
         Ok(kid)
     }
 
-    fn draw_signing_key(&self, signs_from: Timestamp) -> Result<StoredKey, IdentityError> {
+    async fn draw_signing_key(&self, signs_from: Timestamp) -> Result<StoredKey, IdentityError> {
         let algorithm = self.config.tokens.algorithm;
-        let key = SigningKey::generate(algorithm)?;
+        // One for RSA takes a good part of a second.
+        let drawn = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm));
+        let key = drawn.await.unwrap_or(Err(SigningError::Library))?;
         Ok(StoredKey {
             kid: key.kid().to_owned(),
             algorithm: algorithm.name().to_owned(),

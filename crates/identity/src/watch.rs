@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_kernel::Timestamp;
 use auspex_kernel::db::{DbError, Watch};
 use tokio::time::MissedTickBehavior;
 
@@ -22,28 +21,26 @@ const ROUND_MAX: Duration = Duration::from_secs(30);
 /// restored into the open database, need not move the counter. A backup put in the place of a
 /// SQLite file is another matter: that file is lost to this process, and every round says so.
 const ROUNDS_PER_LOAD: u32 = 1_200;
-/// How often what has ended is removed, uses of keys are stored, and signing keys are looked after.
-const ROUNDS_PER_TENDING: u32 = 120;
 
 /// What is known of the database between rounds.
 struct Follower {
     watch: Option<Watch>,
     rounds: u32,
-    uses_since: Timestamp,
 }
 
 impl Identity {
     /// Keeps the snapshot up to date until `stop` is ready: a key that another process made or
     /// revoked is known here within about a quarter of a second. Database errors are logged once,
-    /// when they begin, and once when they end; so is a SQLite file replaced or removed. Run it on
-    /// the control runtime.
+    /// when they begin, and once when they end; so is a SQLite file replaced or removed. Meanwhile
+    /// does what is to be done now and then. Run it on the control runtime.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut follower = Follower {
             watch: None,
             rounds: 0,
-            uses_since: Timestamp(0),
         };
+        // Beside the rounds, which are not to wait for it.
+        let mut upkeep = pin!(self.upkeep());
         let mut health = Health::Followed;
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -58,6 +55,7 @@ impl Identity {
                 biased;
                 () = &mut stop => break,
                 outcome = round => outcome,
+                never = &mut upkeep => match never {},
             };
             if outcome.is_err() {
                 // A new one begins by saying that something changed, so that this is tried again.
@@ -118,9 +116,6 @@ impl Follower {
             identity.reload().await?;
         } else if changed {
             identity.catch_up().await?;
-        }
-        if self.rounds.is_multiple_of(ROUNDS_PER_TENDING) {
-            self.uses_since = identity.tend(self.uses_since).await?;
         }
         Ok(())
     }
