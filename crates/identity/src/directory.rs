@@ -1,12 +1,8 @@
 //! Who is in force, in memory, laid out to be asked on every request: a look-up or two, no lock, no
 //! allocation.
 //!
-//! The maps are cut into shards. A change copies one shard and puts the copy in its place, so that
-//! readers never wait and a change costs the same with a hundred thousand keys as with ten. Changes
-//! come from one task at a time; see [`crate::Identity`].
+//! Changes come from one task at a time; see [`crate::Identity`].
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -15,92 +11,12 @@ use auspex_kernel::{Caller, ScopeSet, Timestamp};
 
 use crate::api_key::{Digest, KeyId};
 use crate::role::RoleSet;
+use crate::shards::Shards;
 use crate::signing::KeyRing;
 use crate::store::LiveKey;
 
-const SHARDS: usize = 256;
 /// A use is noted at most this often a key: cores that share a key would fight over its line.
 const USE_NOTED_EVERY_US: i64 = 1_000_000;
-
-/// A map for many readers and one writer.
-#[derive(Debug)]
-pub(crate) struct Shards<K, V> {
-    hasher: RandomState,
-    shards: Box<[ArcSwap<HashMap<K, V>>]>,
-}
-
-impl<K: Hash + Eq + Clone, V: Clone> Default for Shards<K, V> {
-    fn default() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
-        }
-    }
-}
-
-impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
-    fn place<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        self.hasher.hash_one(key) as usize % SHARDS
-    }
-
-    fn with<Q, T>(&self, key: &Q, read: impl FnOnce(&V) -> T) -> Option<T>
-    where
-        K: std::borrow::Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.shards[self.place(key)].load().get(key).map(read)
-    }
-
-    fn contains<Q>(&self, key: &Q) -> bool
-    where
-        K: std::borrow::Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.with(key, |_| ()).is_some()
-    }
-
-    /// Puts a value in, or takes it out.
-    fn set(&self, key: K, value: Option<V>) {
-        let shard = &self.shards[self.place(&key)];
-        let mut map = HashMap::clone(&shard.load());
-        match value {
-            Some(value) => map.insert(key, value),
-            None => map.remove(&key),
-        };
-        shard.store(Arc::new(map));
-    }
-
-    /// Replaces everything.
-    fn fill(&self, entries: impl IntoIterator<Item = (K, V)>) {
-        let mut maps: Vec<HashMap<K, V>> = (0..SHARDS).map(|_| HashMap::new()).collect();
-        for (key, value) in entries {
-            maps[self.place(&key)].insert(key, value);
-        }
-        for (shard, map) in self.shards.iter().zip(maps) {
-            shard.store(Arc::new(map));
-        }
-    }
-
-    fn for_each(&self, mut read: impl FnMut(&K, &V)) {
-        for shard in &self.shards {
-            shard
-                .load()
-                .iter()
-                .for_each(|(key, value)| read(key, value));
-        }
-    }
-
-    fn retain(&self, keep: impl Fn(&V) -> bool) {
-        for shard in &self.shards {
-            let mut map = HashMap::clone(&shard.load());
-            let before = map.len();
-            map.retain(|_, value| keep(value));
-            if map.len() < before {
-                shard.store(Arc::new(map));
-            }
-        }
-    }
-}
 
 /// A key in force.
 #[derive(Debug)]

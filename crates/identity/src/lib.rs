@@ -24,6 +24,7 @@ mod password;
 mod remembered;
 mod revocation;
 mod role;
+mod shards;
 mod signing;
 mod store;
 mod throttle;
