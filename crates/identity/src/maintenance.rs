@@ -58,7 +58,11 @@ impl Identity {
     pub async fn tend(&self, uses_since: Timestamp) -> Result<Timestamp, IdentityError> {
         self.tend_signing_keys().await?;
         let now = self.clock.now();
-        self.directory.forget_ended(now);
+        {
+            // Alone: a revocation that comes at this very moment would be forgotten with the ended ones.
+            let _known = self.known.lock().await;
+            self.directory.forget_ended(now);
+        }
         let used = self.directory.keys_used_since(uses_since);
         for some in used.chunks(USES_MAX) {
             let some = some.to_vec();
