@@ -67,8 +67,8 @@ impl Identity {
     /// secret is returned this once.
     ///
     /// # Errors
-    /// [`IdentityError::Invalid`], [`IdentityError::Escalation`], [`IdentityError::NoUser`] for an
-    /// owner who has just been removed, [`IdentityError::Database`], [`IdentityError::Randomness`].
+    /// [`IdentityError::Invalid`], [`IdentityError::Escalation`], [`IdentityError::CredentialEnded`],
+    /// [`IdentityError::Database`], [`IdentityError::Randomness`].
     pub async fn create_key(
         &self,
         actor: &Actor,
@@ -148,7 +148,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::KeyNotFound`], [`IdentityError::KeyAmbiguous`],
-    /// [`IdentityError::Escalation`], [`IdentityError::Database`].
+    /// [`IdentityError::Escalation`], [`IdentityError::CredentialEnded`],
+    /// [`IdentityError::Database`].
     pub async fn revoke_key(
         &self,
         actor: &Actor,
@@ -169,7 +170,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::KeyNotFound`], [`IdentityError::KeyAmbiguous`],
-    /// [`IdentityError::KeyEnded`], [`IdentityError::Escalation`], [`IdentityError::Database`],
+    /// [`IdentityError::KeyEnded`], [`IdentityError::Escalation`],
+    /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`],
     /// [`IdentityError::Randomness`].
     pub async fn rotate_key(
         &self,
@@ -261,15 +263,17 @@ async fn create(
     now: Timestamp,
 ) -> Decided<()> {
     store::lock(transaction).await?;
+    let actor = match actor
+        .renewed(transaction, Some(Scope::KeysWrite), now)
+        .await?
+    {
+        Ok(actor) => actor,
+        Err(ended) => return Ok(Err(ended)),
+    };
     if !actor.scopes.contains_all(key.scopes) {
         let denied = Event::denied(Action::KeyCreate, None).with(key.scopes.to_string());
         store::audit::record(transaction, &actor, denied, now).await?;
         return Ok(Err(IdentityError::Escalation));
-    }
-    if let Some(owner) = &key.owner_id
-        && store::users::by_id(transaction, owner).await?.is_none()
-    {
-        return Ok(Err(IdentityError::NoUser));
     }
     add(transaction, &key, &digest, now).await?;
     let made = Event::new(Action::KeyCreate, target(&key.id)).with(key.scopes.to_string());
@@ -284,6 +288,13 @@ async fn revoke(
     now: Timestamp,
 ) -> Decided<ApiKey> {
     store::lock(transaction).await?;
+    let actor = match actor
+        .renewed(transaction, Some(Scope::KeysWrite), now)
+        .await?
+    {
+        Ok(actor) => actor,
+        Err(ended) => return Ok(Err(ended)),
+    };
     let mut key = match find_key(transaction, &actor, &id_or_name).await? {
         Ok(key) => key,
         refused => return Ok(refused),
@@ -322,6 +333,13 @@ async fn rotate(
 ) -> Decided<ApiKey> {
     let now = rotation.now;
     store::lock(transaction).await?;
+    let actor = match actor
+        .renewed(transaction, Some(Scope::KeysWrite), now)
+        .await?
+    {
+        Ok(actor) => actor,
+        Err(ended) => return Ok(Err(ended)),
+    };
     let old = match find_key(transaction, &actor, &id_or_name).await? {
         Ok(key) => key,
         refused => return Ok(refused),

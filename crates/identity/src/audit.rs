@@ -4,16 +4,19 @@
 
 use std::net::IpAddr;
 
-use auspex_kernel::{Caller, Peer, RequestId, ScopeSet, Timestamp};
+use auspex_kernel::{Caller, Peer, RequestId, Scope, ScopeSet, Timestamp};
+use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::Identity;
+use crate::api_key::{KeyId, KeyState};
 use crate::error::IdentityError;
 use crate::store::{self, Found, Slice};
 
 /// Who does something, for what he may do and for the record.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// `user:ID`, `key:ID`, `client:ID`, `operator` (the command line) or `anonymous`.
+    /// `user:ID`, `key:ID`, `client:ID`, `external:NAME` (another issuer's), `operator` (the command
+    /// line) or `anonymous`.
     pub subject: String,
     /// What he may do, and so what he may let others do.
     pub scopes: ScopeSet,
@@ -67,6 +70,74 @@ impl Actor {
             address: Some(peer.0),
             request_id: request_id.map(|id| id.as_str().to_owned()),
         }
+    }
+
+    /// The key by which he acts, if it is one.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        self.subject.strip_prefix("key:")?.parse().ok()
+    }
+
+    /// Whether another issuer vouches for him.
+    pub(crate) fn is_external(&self) -> bool {
+        self.subject.starts_with("external:")
+    }
+
+    /// The same with the rights he has by now, or [`IdentityError::CredentialEnded`] if his
+    /// credential ended, or lost the scope that is `needed`, since it was recognized. Whoever sends
+    /// his request slowly would otherwise act by rights that he was deprived of. To be called under
+    /// [`store::lock`], so that they cannot change before the transaction ends.
+    pub(crate) async fn renewed(
+        mut self,
+        transaction: &DatabaseTransaction,
+        needed: Option<Scope>,
+        now: Timestamp,
+    ) -> Result<Result<Self, IdentityError>, DbErr> {
+        if self.subject == "operator" || self.is_external() {
+            return Ok(Ok(self));
+        }
+        let Some(scopes) = self.scopes_left(transaction, now).await? else {
+            return Ok(Err(IdentityError::CredentialEnded));
+        };
+        let has_lost = |scope| self.scopes.contains(scope) && !scopes.contains(scope);
+        if needed.is_some_and(has_lost) {
+            return Ok(Err(IdentityError::CredentialEnded));
+        }
+        self.scopes = scopes;
+        Ok(Ok(self))
+    }
+
+    /// What he may still do; `None` if anything behind his credential is gone.
+    async fn scopes_left(
+        &self,
+        transaction: &DatabaseTransaction,
+        now: Timestamp,
+    ) -> Result<Option<ScopeSet>, DbErr> {
+        let mut scopes = self.scopes;
+        let (mut known, mut ended) = (false, false);
+        if self.subject.starts_with("key:") {
+            let key = match self.key_id() {
+                Some(id) => store::keys::key_by_id(transaction, &id).await?,
+                None => None,
+            };
+            known = true;
+            ended |= key.is_none_or(|key| key.state(now) != KeyState::Active);
+        }
+        if let Some(id) = &self.user_id {
+            let user = store::users::by_id(transaction, id).await?;
+            let user = user.filter(|user| user.disabled_at.is_none());
+            known = true;
+            ended |= user.is_none();
+            scopes = scopes.intersection(user.map(|user| user.roles.scopes()).unwrap_or_default());
+        }
+        if let Some(id) = &self.session_id {
+            let grant = store::grants::by_id(transaction, id).await?;
+            ended |= grant.is_none_or(|grant| grant.revoked_at.is_some());
+        }
+        if let Some(id) = &self.client_id {
+            known = true;
+            ended |= store::clients::by_id(transaction, id).await?.is_none();
+        }
+        Ok((known && !ended).then_some(scopes))
     }
 
     /// The same, known by now as this user.

@@ -22,6 +22,9 @@ pub enum IdentityError {
     /// Somebody tried to give more than he has.
     #[error("nobody can give, or take from others, rights that he does not have himself")]
     Escalation,
+    /// What stands behind the credential ended, or lost the right, after the request had begun.
+    #[error("the credential, or its right to do this, was revoked meanwhile; log in again")]
+    CredentialEnded,
     /// Name or password is wrong, or there is no such user, or he is disabled.
     #[error("name or password is wrong")]
     InvalidCredentials,
@@ -98,9 +101,9 @@ impl From<IdentityError> for ApiError {
         match error {
             IdentityError::Invalid(details) => ApiError::validation(details),
             IdentityError::Escalation => ApiError::forbidden(error.to_string()),
-            IdentityError::InvalidCredentials | IdentityError::InvalidGrant => {
-                ApiError::unauthenticated(error.to_string())
-            }
+            IdentityError::CredentialEnded
+            | IdentityError::InvalidCredentials
+            | IdentityError::InvalidGrant => ApiError::unauthenticated(error.to_string()),
             IdentityError::TooManyAttempts(ref retry) => ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "RATE_LIMITED",

@@ -5,7 +5,7 @@
 //! of rights enter the audit record.
 
 use auspex_kernel::db::DbError;
-use auspex_kernel::{FieldError, Timestamp, id};
+use auspex_kernel::{FieldError, Scope, Timestamp, id};
 use sea_orm::{DatabaseTransaction, DbErr, SqlErr};
 
 use crate::Identity;
@@ -32,7 +32,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Invalid`], [`IdentityError::UserTaken`], [`IdentityError::Escalation`],
-    /// [`IdentityError::Busy`], [`IdentityError::Database`].
+    /// [`IdentityError::CredentialEnded`], [`IdentityError::Busy`], [`IdentityError::Database`].
     pub async fn create_user(&self, actor: &Actor, new: NewUser) -> Result<User, IdentityError> {
         let username = new.username.unwrap_or_else(|| new.email.clone());
         let described = UserChange {
@@ -148,8 +148,8 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::UserNotFound`], [`IdentityError::VersionMismatch`],
     /// [`IdentityError::Invalid`], [`IdentityError::UserTaken`], [`IdentityError::Escalation`],
-    /// [`IdentityError::OwnRoles`], [`IdentityError::LastAdmin`], [`IdentityError::Busy`],
-    /// [`IdentityError::Database`].
+    /// [`IdentityError::OwnRoles`], [`IdentityError::LastAdmin`],
+    /// [`IdentityError::CredentialEnded`], [`IdentityError::Busy`], [`IdentityError::Database`].
     pub async fn update_user(
         &self,
         actor: &Actor,
@@ -183,7 +183,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::NoUser`], [`IdentityError::Invalid`], also for the wrong password,
-    /// [`IdentityError::TooManyAttempts`], [`IdentityError::Busy`], [`IdentityError::Database`].
+    /// [`IdentityError::TooManyAttempts`], [`IdentityError::CredentialEnded`],
+    /// [`IdentityError::Busy`], [`IdentityError::Database`].
     pub(crate) async fn change_own_password(
         &self,
         actor: &Actor,
@@ -238,7 +239,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::UserNotFound`], [`IdentityError::VersionMismatch`],
-    /// [`IdentityError::Escalation`], [`IdentityError::LastAdmin`], [`IdentityError::Database`].
+    /// [`IdentityError::Escalation`], [`IdentityError::LastAdmin`],
+    /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`].
     pub async fn delete_user(
         &self,
         actor: &Actor,
@@ -286,6 +288,13 @@ async fn insert(
     now: Timestamp,
 ) -> Decided<User> {
     store::lock(transaction).await?;
+    let actor = match actor
+        .renewed(transaction, Some(Scope::UsersWrite), now)
+        .await?
+    {
+        Ok(actor) => actor,
+        Err(ended) => return Ok(Err(ended)),
+    };
     if !actor.scopes.contains_all(user.roles.scopes()) {
         let denied = Event::denied(Action::UserCreate, None).with(user.roles.to_string());
         store::audit::record(transaction, &actor, denied, now).await?;
@@ -307,7 +316,13 @@ async fn apply(
     edit: Edit,
     now: Timestamp,
 ) -> Decided<User> {
+    // His own password anybody may change.
+    let needed = (!edit.is_proven).then_some(Scope::UsersWrite);
     store::lock(transaction).await?;
+    let actor = match actor.renewed(transaction, needed, now).await? {
+        Ok(actor) => actor,
+        Err(ended) => return Ok(Err(ended)),
+    };
     let Some(before) = store::users::by_id(transaction, &edit.id).await? else {
         return Ok(Err(IdentityError::UserNotFound));
     };
@@ -361,6 +376,13 @@ async fn remove(
     now: Timestamp,
 ) -> Decided<()> {
     store::lock(transaction).await?;
+    let actor = match actor
+        .renewed(transaction, Some(Scope::UsersWrite), now)
+        .await?
+    {
+        Ok(actor) => actor,
+        Err(ended) => return Ok(Err(ended)),
+    };
     let Some(user) = store::users::by_id(transaction, &id).await? else {
         return Ok(Err(IdentityError::UserNotFound));
     };

@@ -1,6 +1,7 @@
 //! Registering and removing clients.
 
-use auspex_kernel::id;
+use auspex_kernel::{Scope, Timestamp, id};
+use sea_orm::{DatabaseTransaction, DbErr};
 
 use super::client::{Client, ClientDraft, ClientSecret, NewClient};
 use crate::audit::{Action, Actor, Event};
@@ -13,7 +14,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Invalid`], [`IdentityError::Escalation`] for scopes that the actor does not
-    /// have, [`IdentityError::Database`], [`IdentityError::Randomness`].
+    /// have, [`IdentityError::CredentialEnded`], [`IdentityError::Database`],
+    /// [`IdentityError::Randomness`].
     pub async fn create_client(
         &self,
         actor: &Actor,
@@ -22,9 +24,6 @@ impl Identity {
         let wrong = draft.validate();
         if !wrong.is_empty() {
             return Err(IdentityError::Invalid(wrong));
-        }
-        if !actor.scopes.contains_all(draft.scopes.api) {
-            return Err(IdentityError::Escalation);
         }
         let now = self.clock.now();
         let secret = (!draft.public).then(ClientSecret::random).transpose()?;
@@ -46,17 +45,10 @@ impl Identity {
         };
         let digest = secret.as_ref().map(ClientSecret::digest);
         let (stored, actor) = (client.clone(), actor.clone());
-        let written = self.db.write(move |transaction| {
-            Box::pin(async move {
-                store::lock(transaction).await?;
-                store::clients::insert(transaction, &stored, digest).await?;
-                store::record_change(transaction, Kind::Client, &stored.id, now).await?;
-                let made = Event::new(Action::ClientCreate, format!("client:{}", stored.id))
-                    .with(stored.scopes.to_string());
-                store::audit::record(transaction, &actor, made, now).await
-            })
-        });
-        written.await?;
+        let written = self
+            .db
+            .write(move |transaction| Box::pin(insert(transaction, actor, stored, digest, now)));
+        written.await??;
         self.put_in_force().await;
         Ok(NewClient { client, secret })
     }
@@ -88,27 +80,69 @@ impl Identity {
     /// Removes a client, with its grants, codes and consents; its tokens stop at once.
     ///
     /// # Errors
-    /// [`IdentityError::ClientNotFound`], [`IdentityError::Database`].
+    /// [`IdentityError::ClientNotFound`], [`IdentityError::CredentialEnded`],
+    /// [`IdentityError::Database`].
     pub async fn delete_client(&self, actor: &Actor, id: &str) -> Result<(), IdentityError> {
         let id = id::parse_id(id).ok_or(IdentityError::ClientNotFound)?;
         let (actor, now) = (actor.clone(), self.clock.now());
-        let deleted = self.db.write(move |transaction| {
-            Box::pin(async move {
-                store::lock(transaction).await?;
-                if !store::clients::delete(transaction, &id).await? {
-                    return Ok(false);
-                }
-                let grants = store::grants::revoke_of_client(transaction, &id, now).await?;
-                store::record_change(transaction, Kind::Client, &id, now).await?;
-                let done = Event::new(Action::ClientDelete, format!("client:{id}"))
-                    .with(format!("{grants} grants"));
-                store::audit::record(transaction, &actor, done, now).await?;
-                Ok(true)
-            })
-        });
-        if !deleted.await? {
-            return Err(IdentityError::ClientNotFound);
-        }
+        let deleted = self
+            .db
+            .write(move |transaction| Box::pin(remove(transaction, actor, id, now)));
+        deleted.await??;
         self.catch_up().await
     }
+}
+
+/// A refusal is no error of the database.
+type Decided<T> = Result<Result<T, IdentityError>, DbErr>;
+
+async fn insert(
+    transaction: &DatabaseTransaction,
+    actor: Actor,
+    client: Client,
+    secret_digest: Option<Vec<u8>>,
+    now: Timestamp,
+) -> Decided<()> {
+    store::lock(transaction).await?;
+    let actor = match actor
+        .renewed(transaction, Some(Scope::ClientsWrite), now)
+        .await?
+    {
+        Ok(actor) => actor,
+        Err(ended) => return Ok(Err(ended)),
+    };
+    if !actor.scopes.contains_all(client.scopes.api) {
+        return Ok(Err(IdentityError::Escalation));
+    }
+    store::clients::insert(transaction, &client, secret_digest).await?;
+    store::record_change(transaction, Kind::Client, &client.id, now).await?;
+    let made = Event::new(Action::ClientCreate, format!("client:{}", client.id))
+        .with(client.scopes.to_string());
+    store::audit::record(transaction, &actor, made, now).await?;
+    Ok(Ok(()))
+}
+
+async fn remove(
+    transaction: &DatabaseTransaction,
+    actor: Actor,
+    id: String,
+    now: Timestamp,
+) -> Decided<()> {
+    store::lock(transaction).await?;
+    let actor = match actor
+        .renewed(transaction, Some(Scope::ClientsWrite), now)
+        .await?
+    {
+        Ok(actor) => actor,
+        Err(ended) => return Ok(Err(ended)),
+    };
+    if !store::clients::delete(transaction, &id).await? {
+        return Ok(Err(IdentityError::ClientNotFound));
+    }
+    let grants = store::grants::revoke_of_client(transaction, &id, now).await?;
+    store::record_change(transaction, Kind::Client, &id, now).await?;
+    let done =
+        Event::new(Action::ClientDelete, format!("client:{id}")).with(format!("{grants} grants"));
+    store::audit::record(transaction, &actor, done, now).await?;
+    Ok(Ok(()))
 }

@@ -41,6 +41,14 @@ pub(crate) fn as_user(user: &User) -> Caller {
     }
 }
 
+/// Somebody with these scopes behind whom there is nothing that could end.
+pub(crate) fn as_operator(scopes: ScopeSet) -> Caller {
+    Caller {
+        subject: "operator".into(),
+        ..as_key("NONE", scopes)
+    }
+}
+
 pub(crate) fn as_key(id: &str, scopes: ScopeSet) -> Caller {
     Caller {
         subject: format!("key:{id}"),

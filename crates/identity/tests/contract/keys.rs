@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tracing::instrument::WithSubscriber;
 
-use crate::ask::{as_key, as_user, ask, ask_with, walk};
+use crate::ask::{as_key, as_operator, as_user, ask, ask_with, walk};
 use crate::store::{ISSUER, Store, config, execute};
 use crate::{OPERATOR, START, caller, knows, scopes, soon, while_watching};
 
@@ -500,7 +500,7 @@ async fn a_key_belongs_to_who_makes_it(store: &Store) {
         member(&identity, "ann").await,
         member(&identity, "bea").await,
     );
-    let operator = as_key("OPERATOR", ScopeSet::all());
+    let operator = as_operator(ScopeSet::all());
     // Roles that may make keys may deal with all of them; a narrower token may not.
     let narrow = |user| Caller {
         scopes: scopes("keys:write predict"),
@@ -606,7 +606,7 @@ async fn member(identity: &Identity, name: &str) -> User {
 
 async fn no_key_reaches_further_than_its_maker(store: &Store) {
     let identity = store.identity().await;
-    let by = as_key("CLERK", scopes("keys:write users:write predict"));
+    let by = as_operator(scopes("keys:write users:write predict"));
     let strong = identity
         .create_key(&OPERATOR, "strong", ScopeSet::all(), None)
         .await
@@ -623,7 +623,7 @@ async fn no_key_reaches_further_than_its_maker(store: &Store) {
         assert_eq!(answer.status, 403, "{method} {path}");
     }
     assert!(knows(&identity, &strong));
-    let reader = as_key("READER", ScopeSet::all());
+    let reader = as_operator(ScopeSet::all());
     assert_eq!(
         walk(&identity, &reader, "/v1/audit?outcome=denied")
             .await
@@ -655,7 +655,7 @@ async fn no_key_reaches_further_than_its_maker(store: &Store) {
 
 async fn a_rotated_key_works_on_for_its_overlap(store: &Store) {
     let identity = store.identity().await;
-    let by = as_key("OPERATOR", ScopeSet::all());
+    let by = as_operator(ScopeSet::all());
     let end = Timestamp(START.0 + 100 * 1_000_000);
     let old = identity
         .create_key(&OPERATOR, "old", scopes("predict"), Some(end))
@@ -757,7 +757,7 @@ async fn of_simultaneous_rotations_one_wins(store: &Store) {
 
 async fn a_repeated_creation_gives_no_second_key(store: &Store) {
     let identity = store.identity().await;
-    let by = as_key("OPERATOR", ScopeSet::all());
+    let by = as_operator(ScopeSet::all());
     let (body, key) = (
         r#"{"name": "x", "scopes": ["predict"]}"#,
         [("idempotency-key", "k")],

@@ -88,6 +88,7 @@ mod audit;
 mod basic;
 mod foreign;
 mod keys;
+mod meanwhile;
 mod oauth;
 mod revocation;
 mod signing;

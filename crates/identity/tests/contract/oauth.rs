@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tower_service::Service as _;
 
 use crate::OPERATOR;
-use crate::ask::{PEER, as_key, ask, ask_with, walk};
+use crate::ask::{PEER, as_operator, ask, ask_with, walk};
 use crate::person::{PASSWORD, part};
 use crate::store::{ISSUER, Store, texts};
 
@@ -192,7 +192,7 @@ async fn register(identity: &Arc<Identity>, changes: Value) -> (String, String) 
     for (name, value) in changes.as_object().unwrap() {
         body[name] = value.clone();
     }
-    let by = as_key("OPERATOR", auspex_kernel::ScopeSet::all());
+    let by = as_operator(auspex_kernel::ScopeSet::all());
     let made = ask(
         identity,
         &by,
@@ -238,7 +238,7 @@ async fn redeem(
 
 async fn clients_are_registered_listed_and_removed(store: &Store) {
     let identity = store.identity().await;
-    let by = as_key("OPERATOR", auspex_kernel::ScopeSet::all());
+    let by = as_operator(auspex_kernel::ScopeSet::all());
     let mut made = Vec::new();
     for name in ["One", "Two", "Three"] {
         made.push(register(&identity, json!({"name": name})).await.0);
@@ -269,14 +269,14 @@ async fn clients_are_registered_listed_and_removed(store: &Store) {
         let answer = ask_with(&identity, &by, "POST", "/v1/oauth-clients", &body, &key).await;
         assert_eq!(answer.status, expected);
     }
-    let less = as_key("LESS", "clients:write".parse().unwrap());
+    let less = as_operator("clients:write".parse().unwrap());
     let answer = ask(&identity, &less, "POST", "/v1/oauth-clients", &body).await;
     assert_eq!(answer.status, 403);
 }
 
 async fn a_registration_is_refused_for_every_wrong_field_at_once(store: &Store) {
     let identity = store.identity().await;
-    let by = as_key("OPERATOR", auspex_kernel::ScopeSet::all());
+    let by = as_operator(auspex_kernel::ScopeSet::all());
     let wrong = async |body: Value| {
         let answer = ask(
             &identity,

@@ -9,7 +9,7 @@ use auspex_identity::{
 use auspex_kernel::{ApiError, Caller};
 use serde_json::{Value, json};
 
-use crate::ask::{actor, as_key, as_user, ask, ask_with, walk};
+use crate::ask::{actor, as_operator, as_user, ask, ask_with, walk};
 use crate::store::{Store, execute};
 use crate::{OPERATOR, caller, scopes};
 
@@ -48,7 +48,7 @@ async fn add(identity: &Identity, name: &str, of: &[Role]) -> User {
 }
 
 fn operator() -> Caller {
-    as_key("OPERATOR", auspex_kernel::ScopeSet::all())
+    as_operator(auspex_kernel::ScopeSet::all())
 }
 
 async fn users_are_added_shown_changed_and_removed(store: &Store) {
@@ -260,7 +260,7 @@ async fn nobody_gives_or_takes_more_than_he_has(store: &Store) {
     let viewer = add(&identity, "viewer", &[Role::Viewer]).await;
     // May write users and do what a viewer may, and no more.
     let rights = scopes("users:read users:write models:read jobs:read gateway:read metrics:read");
-    let by = as_key("CLERK", rights);
+    let by = as_operator(rights);
     let status = async |method: &str, path: String, body: Value| {
         let answer = ask(&identity, &by, method, &path, &body.to_string()).await;
         let code = answer.error.map(|error| error.code());
@@ -319,7 +319,7 @@ async fn nobody_gives_or_takes_more_than_he_has(store: &Store) {
     let denials = walk(&identity, &operator(), "/v1/audit?outcome=denied&limit=3").await;
     assert_eq!(denials.len(), 11);
     assert!(
-        denials.iter().all(|line| line["actor"] == "key:CLERK"),
+        denials.iter().all(|line| line["actor"] == "operator"),
         "{denials:?}"
     );
     assert!(denials.iter().all(|line| line["address"] == "192.0.2.0/24"));
@@ -442,9 +442,8 @@ async fn of_two_administrators_who_remove_each_other_one_stays(store: &Store) {
             disabled: Some(true),
             ..UserChange::default()
         };
-        let (by_ann, by_bea) = (actor(&as_user(&ann)), actor(&as_user(&bea)));
-        let one = here.delete_user(&by_ann, &bea.id, Expected::Any);
-        let two = there.update_user(&by_bea, &ann.id, disable, Expected::Any);
+        let one = here.delete_user(&OPERATOR, &bea.id, Expected::Any);
+        let two = there.update_user(&OPERATOR, &ann.id, disable, Expected::Any);
         let (one, two) = tokio::join!(one, two);
         assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
         let refused = one.err().or(two.err()).unwrap();

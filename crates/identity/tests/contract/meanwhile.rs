@@ -1,0 +1,203 @@
+//! Rights that end between the head of a request and its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_identity::{
+    Actor, ClientDraft, Expected, GrantType, Identity, IdentityError, NewUser, Role, UserChange,
+    UserFilter,
+};
+use auspex_kernel::{ApiError, ScopeSet, Timestamp};
+
+use crate::ask::{actor, as_operator, as_user, walk};
+use crate::person::{add, change, disable};
+use crate::store::{Store, execute};
+use crate::{OPERATOR, caller, scopes};
+
+contract! {
+    users_act_by_the_rights_they_still_have
+    sessions_that_ended_change_nothing
+    keys_that_ended_change_nothing
+    clients_that_are_gone_change_nothing
+    narrowed_rights_bound_what_is_given
+}
+
+fn draft() -> ClientDraft {
+    ClientDraft {
+        name: "shop".into(),
+        redirect_uris: Vec::new(),
+        grant_types: vec![GrantType::ClientCredentials],
+        scopes: "predict".parse().unwrap(),
+        public: false,
+    }
+}
+
+fn new_user(name: &str) -> NewUser {
+    NewUser {
+        name: name.into(),
+        email: format!("{name}@example.org"),
+        ..NewUser::default()
+    }
+}
+
+/// All that there is, the audit record too.
+async fn everything(identity: &Arc<Identity>) -> String {
+    let lines = walk(identity, &as_operator(ScopeSet::all()), "/v1/audit").await;
+    format!(
+        "{lines:?} {:?} {:?} {:?}",
+        identity.list_users(UserFilter::default()).await.unwrap(),
+        identity.list_keys().await.unwrap(),
+        identity.list_clients().await.unwrap(),
+    )
+}
+
+/// Asserts that `by` can do nothing any more.
+async fn assert_powerless(identity: &Arc<Identity>, by: &Actor, why: &str) {
+    let round = identity.list_keys().await.unwrap().len();
+    let other = identity
+        .create_user(&OPERATOR, new_user(&format!("other{round}")))
+        .await
+        .unwrap()
+        .id;
+    let key = identity.create_key(&OPERATOR, "other", scopes("predict"), None);
+    let key = key.await.unwrap().key.id.to_string();
+    let client = identity.create_client(&OPERATOR, draft()).await.unwrap();
+    let client = client.client.id;
+    let before = everything(identity).await;
+    let renamed = UserChange {
+        name: Some("x".into()),
+        ..UserChange::default()
+    };
+    let any = Expected::Any;
+    let refusals = [
+        identity.create_user(by, new_user("new")).await.err(),
+        identity
+            .update_user(by, &other, renamed, any.clone())
+            .await
+            .err(),
+        identity.delete_user(by, &other, any).await.err(),
+        identity
+            .create_key(by, "new", scopes("predict"), None)
+            .await
+            .err(),
+        identity.revoke_key(by, &key).await.err(),
+        identity.rotate_key(by, &key, Duration::ZERO).await.err(),
+        identity.create_client(by, draft()).await.err(),
+        identity.delete_client(by, &client).await.err(),
+    ];
+    for (n, refused) in refusals.into_iter().enumerate() {
+        let refused = refused.unwrap_or_else(|| panic!("{why}: operation {n} was carried out"));
+        assert!(
+            matches!(refused, IdentityError::CredentialEnded),
+            "{why}: {n}: {refused}"
+        );
+        assert_eq!(ApiError::from(refused).status(), 401);
+    }
+    assert_eq!(everything(identity).await, before, "{why}");
+}
+
+async fn users_act_by_the_rights_they_still_have(store: &Store) {
+    let identity = store.identity().await;
+    add(&identity, "stays", "admin").await;
+    let admin = async |name: &str| {
+        let id = add(&identity, name, "admin").await;
+        let by = actor(&as_user(&identity.get_user(&id).await.unwrap()));
+        let harmless = identity.create_user(&by, new_user(&format!("{name}s-friend")));
+        harmless.await.unwrap();
+        (id, by)
+    };
+    let (id, by) = admin("disabled").await;
+    disable(&identity, &id).await;
+    assert_powerless(&identity, &by, "disabled").await;
+
+    let (id, by) = admin("demoted").await;
+    let demoted = UserChange {
+        roles: Some([Role::Viewer].into_iter().collect()),
+        ..UserChange::default()
+    };
+    change(&identity, &id, demoted).await;
+    assert_powerless(&identity, &by, "demoted").await;
+
+    let (id, by) = admin("removed").await;
+    let removed = identity.delete_user(&OPERATOR, &id, Expected::Any);
+    removed.await.unwrap();
+    assert_powerless(&identity, &by, "removed").await;
+
+    // A key goes with its owner.
+    let (id, by) = admin("owner").await;
+    let key = identity.create_key(&by, "hers", ScopeSet::all(), None);
+    let key = key.await.unwrap();
+    let by = actor(&caller(&identity, key.secret.expose(), store.clock.now()).unwrap());
+    disable(&identity, &id).await;
+    assert_powerless(&identity, &by, "its owner disabled").await;
+}
+
+async fn sessions_that_ended_change_nothing(store: &Store) {
+    let identity = store.identity().await;
+    let id = add(&identity, "ann", "admin").await;
+    let later = store.clock.now().0 + 1_000_000;
+    let sql = format!(
+        "INSERT INTO identity_grants (id, user_id, scopes, created_at, authenticated_at, \
+         expires_at, sequence) VALUES ('OWN', '{id}', 'predict', 1, 1, {later}, 0)"
+    );
+    execute(&store.db().await, sql).await;
+    let by = Actor {
+        session_id: Some("OWN".into()),
+        ..actor(&as_user(&identity.get_user(&id).await.unwrap()))
+    };
+    identity.create_user(&by, new_user("friend")).await.unwrap();
+    let ended = "UPDATE identity_grants SET revoked_at = 2";
+    execute(&store.db().await, ended.into()).await;
+    assert_powerless(&identity, &by, "logged out").await;
+}
+
+async fn keys_that_ended_change_nothing(store: &Store) {
+    let identity = store.identity().await;
+    let end = Timestamp(store.clock.now().0 + 60_000_000);
+    let actor_by = async |end| {
+        let key = identity.create_key(&OPERATOR, "k", ScopeSet::all(), end);
+        let key = key.await.unwrap();
+        let by = actor(&caller(&identity, key.secret.expose(), store.clock.now()).unwrap());
+        (key.key.id, by)
+    };
+    let (id, by) = actor_by(None).await;
+    identity.create_user(&by, new_user("friend")).await.unwrap();
+    identity.revoke_key(&OPERATOR, id.as_str()).await.unwrap();
+    assert_powerless(&identity, &by, "revoked").await;
+
+    let (_, by) = actor_by(Some(end)).await;
+    store.clock.advance(Duration::from_secs(60));
+    assert_powerless(&identity, &by, "expired").await;
+}
+
+async fn clients_that_are_gone_change_nothing(store: &Store) {
+    let identity = store.identity().await;
+    let client = identity.create_client(&OPERATOR, draft()).await.unwrap();
+    let id = client.client.id;
+    let by = Actor {
+        subject: format!("client:{id}"),
+        client_id: Some(id.clone()),
+        ..Actor::operator()
+    };
+    identity.create_user(&by, new_user("friend")).await.unwrap();
+    identity.delete_client(&OPERATOR, &id).await.unwrap();
+    assert_powerless(&identity, &by, "client removed").await;
+}
+
+async fn narrowed_rights_bound_what_is_given(store: &Store) {
+    let identity = store.identity().await;
+    let id = add(&identity, "ann", "data-scientist operator").await;
+    let by = Actor {
+        scopes: scopes("predict gateway:write audit:read"),
+        ..actor(&as_user(&identity.get_user(&id).await.unwrap()))
+    };
+    let narrowed = UserChange {
+        roles: Some([Role::DataScientist].into_iter().collect()),
+        ..UserChange::default()
+    };
+    change(&identity, &id, narrowed).await;
+    let more = identity.create_key(&by, "k", scopes("audit:read"), None);
+    assert!(matches!(more.await, Err(IdentityError::Escalation)));
+    let less = identity.create_key(&by, "k", scopes("predict"), None);
+    less.await.unwrap();
+}
