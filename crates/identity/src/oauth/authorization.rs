@@ -15,6 +15,8 @@ use crate::{Identity, store};
 const QUERY_BYTES_MAX: usize = 8_192;
 /// SHA-256 in base64url.
 const CHALLENGE_CHARS: usize = 43;
+const CHANGED: &str = "The login or the application has changed meanwhile. Go back to the application \
+    and start again.";
 
 /// A request that may be answered.
 #[derive(Clone, Debug)]
@@ -174,7 +176,7 @@ impl Identity {
     /// send the browser.
     ///
     /// # Errors
-    /// [`IdentityError::Database`], [`IdentityError::Randomness`].
+    /// What is wrong, and who can be told.
     pub(crate) async fn decide(
         &self,
         actor: &Actor,
@@ -182,7 +184,7 @@ impl Identity {
         session: &LoginSession,
         shown: &str,
         allowed: bool,
-    ) -> Result<String, IdentityError> {
+    ) -> Result<String, AuthorizationError> {
         // He may have lost some since.
         let shown = ClientScopes::from_stored(shown);
         let scopes = request.offered(session).intersection(shown);
@@ -210,15 +212,21 @@ impl Identity {
         session: &LoginSession,
         scopes: ClientScopes,
         asked: bool,
-    ) -> Result<String, IdentityError> {
+    ) -> Result<String, AuthorizationError> {
         let (code, row) = self.new_code(request, session, scopes)?;
-        let user = &session.user;
+        let (user, session) = (&session.user, session.clone());
         let actor = actor.as_user(&user.id, user.roles.scopes());
         let now = self.clock.now();
         let remember = asked && !request.client.public;
         let written = self.db.write(move |transaction| {
             Box::pin(async move {
                 let (user, client) = (row.user_id.clone(), row.client_id.clone());
+                // What ends a session removes its codes as well; a code must not come after that.
+                store::lock(transaction).await?;
+                let registered = store::clients::by_id(transaction, &client).await?.is_some();
+                if !registered || !session.holds(transaction, now).await? {
+                    return Ok(false);
+                }
                 if remember {
                     let before = store::consents::scopes(transaction, &user, &client).await?;
                     let all = before.union(scopes);
@@ -229,10 +237,13 @@ impl Identity {
                         .with(scopes.to_string());
                     store::audit::record(transaction, &actor, agreed, now).await?;
                 }
-                store::codes::insert(transaction, row).await
+                store::codes::insert(transaction, row).await?;
+                Ok(true)
             })
         });
-        written.await?;
+        if !written.await.map_err(IdentityError::from)? {
+            return Err(AuthorizationError::Shown(CHANGED));
+        }
         let mut parameters = vec![("code", code.as_str())];
         parameters.extend(request.state.as_deref().map(|state| ("state", state)));
         parameters.push(("iss", self.issuer()));

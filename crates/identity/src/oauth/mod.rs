@@ -15,6 +15,8 @@ mod registration;
 mod scope;
 mod seal;
 mod session;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use client::{Client, ClientDraft, ClientSecret, GrantType, NewClient};

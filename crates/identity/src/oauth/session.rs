@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
+use sea_orm::{DatabaseTransaction, DbErr};
 
 use super::client::{digest, random_text};
 use crate::audit::{Action, Actor, Event};
@@ -23,6 +24,25 @@ pub(crate) const SESSION_TTL: Duration = Duration::from_hours(12);
 pub(crate) struct LoginSession {
     pub(crate) user: User,
     pub(crate) authenticated_at: Timestamp,
+    digest: Vec<u8>,
+}
+
+impl LoginSession {
+    /// Whether it still is in force, and its user as he was when it was read. The transaction must
+    /// hold the lock: whoever ends sessions or changes users has it too, and comes before or after.
+    pub(super) async fn holds(
+        &self,
+        transaction: &DatabaseTransaction,
+        now: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let session = store::sessions::by_digest(transaction, self.digest.clone(), now).await?;
+        Ok(session.is_some() && is_unchanged(transaction, &self.user).await?)
+    }
+}
+
+async fn is_unchanged(transaction: &DatabaseTransaction, user: &User) -> Result<bool, DbErr> {
+    let now = store::users::by_id(transaction, &user.id).await?;
+    Ok(now.is_some_and(|now| now.disabled_at.is_none() && now.version == user.version))
 }
 
 impl Identity {
@@ -56,9 +76,7 @@ impl Identity {
                 }
                 // Whoever changes him has the lock too and ends his sessions: before, or after this.
                 store::lock(transaction).await?;
-                let now = store::users::by_id(transaction, &user.id).await?;
-                let same =
-                    now.is_some_and(|now| now.disabled_at.is_none() && now.version == user.version);
+                let same = is_unchanged(transaction, &user).await?;
                 if same {
                     store::sessions::insert(transaction, session).await?;
                 }
@@ -91,6 +109,7 @@ impl Identity {
                 Ok(user.map(|user| LoginSession {
                     user,
                     authenticated_at: session.authenticated_at,
+                    digest: session.digest,
                 }))
             })
         });

@@ -252,7 +252,10 @@ async fn submit_consent(
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     let decided = identity.decide(&actor, &request, &session, &sealed.scopes, allowed);
-    redirect(&decided.await?)
+    match decided.await {
+        Ok(location) => redirect(&location),
+        Err(error) => refused(error),
+    }
 }
 
 /// Log out of the login pages

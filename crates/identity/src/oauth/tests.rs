@@ -1,0 +1,168 @@
+//! What happens between the reading of a session and the writing of a code. From outside that moment
+//! cannot be hit at will.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_kernel::db::Db;
+use auspex_kernel::{Clock, ScopeSet, Timestamp};
+use serde_json::json;
+
+use super::{AuthorizationError, Client, ClientDraft, GrantType, LoginSession, Step};
+use crate::{Actor, Config, Expected, Identity, NewUser, Role, User, UserChange};
+
+const PASSWORD: &str = "correct horse battery";
+
+struct World {
+    identity: Arc<Identity>,
+    clock: Clock,
+    user: User,
+    client: Client,
+    session: LoginSession,
+    cookie: String,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp(1_769_335_200_000_000));
+        let url = format!("sqlite:{}", folder.path().join("auspex.db").display());
+        let db = Db::open(&url).await.unwrap();
+        auspex_kernel::migrate(&db).await.unwrap();
+        Identity::migrate(&db).await.unwrap();
+        let issuer = "https://id.example.org";
+        let identity = Identity::open(db, clock.clone(), config(), issuer);
+        let identity = identity.await.unwrap();
+        let operator = Actor::operator();
+        let user = NewUser {
+            name: "Ann".into(),
+            email: "ann@example.org".into(),
+            username: Some("ann".into()),
+            roles: [Role::DataScientist].into_iter().collect(),
+            password: Some(PASSWORD.to_owned()),
+            ..NewUser::default()
+        };
+        let user = identity.create_user(&operator, user).await.unwrap();
+        let client = ClientDraft {
+            name: "App".into(),
+            redirect_uris: vec!["https://app.example.org/cb".into()],
+            grant_types: vec![GrantType::AuthorizationCode],
+            scopes: "predict".parse().unwrap(),
+            public: false,
+        };
+        let client = identity.create_client(&operator, client).await.unwrap();
+        let cookie = identity.begin_page_session(&operator, "ann", PASSWORD, None);
+        let cookie = cookie.await.unwrap();
+        let session = identity.session(&cookie).await.unwrap().unwrap();
+        Self {
+            client: client.client,
+            identity,
+            clock,
+            user,
+            session,
+            cookie,
+            _folder: folder,
+        }
+    }
+
+    async fn change(&self, change: UserChange) {
+        let (operator, any) = (Actor::operator(), Expected::Any);
+        let changed = self
+            .identity
+            .update_user(&operator, &self.user.id, change, any);
+        changed.await.unwrap();
+    }
+
+    /// What he gets who was logged in when his request was read, once by agreeing now and once by
+    /// having agreed before, after `meanwhile`.
+    async fn gets_code_after(&self, meanwhile: impl Future<Output = ()>) -> [bool; 2] {
+        let query = format!(
+            "response_type=code&client_id={}&redirect_uri=https%3A%2F%2Fapp.example.org%2Fcb\
+             &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256",
+            self.client.id
+        );
+        let request = self.identity.authorization_request(&query).await.unwrap();
+        let (identity, session) = (&self.identity, &self.session);
+        let nobody = Actor::operator();
+        let agreed = identity.decide(&nobody, &request, session, "predict", true);
+        assert!(agreed.await.unwrap().contains("code="));
+        meanwhile.await;
+        let decided = identity.decide(&nobody, &request, session, "predict", true);
+        let asked = match decided.await {
+            Ok(location) => location.contains("code="),
+            Err(AuthorizationError::Shown(_)) => false,
+            Err(error) => panic!("{error:?}"),
+        };
+        let remembered = match identity.next_step(&nobody, &request, Some(session)).await {
+            Ok(Step::Redirect(location)) => location.contains("code="),
+            Ok(Step::LogIn | Step::Ask(_)) | Err(AuthorizationError::Shown(_)) => false,
+            Err(error) => panic!("{error:?}"),
+        };
+        [asked, remembered]
+    }
+}
+
+fn config() -> Config {
+    let config = json!({
+        "basic_cache_s": 60, "verified_max": 1_000, "issuers": [],
+        "tokens": {
+            "algorithm": "EdDSA", "audience": "", "access_ttl_s": 900, "refresh_ttl_s": 2_592_000,
+            "refresh_grace_s": 10, "signing_key_days": 90, "signing_key_lead_s": 3_600,
+        },
+        "passwords": {
+            "memory_kib": 19_456, "iterations": 2, "parallelism": 1, "threads": 1, "queue_max": 64,
+        },
+        "throttle": {"failures_max": 20, "window_s": 600, "delay_max_ms": 2_000},
+        "retention": {"logins_days": 90, "audit_days": 400},
+    });
+    serde_json::from_value(config).unwrap()
+}
+
+#[tokio::test]
+async fn a_code_needs_the_session_the_user_and_the_client_as_they_were_read() {
+    let world = World::start().await;
+    assert_eq!(world.gets_code_after(async {}).await, [true, true]);
+
+    let world = World::start().await;
+    let ended = async {
+        let actor = Actor::operator();
+        let ended = world.identity.end_session(&actor, &world.cookie);
+        ended.await.unwrap();
+    };
+    assert_eq!(world.gets_code_after(ended).await, [false, false]);
+
+    let world = World::start().await;
+    let expired = async { world.clock.advance(Duration::from_hours(12)) };
+    assert_eq!(world.gets_code_after(expired).await, [false, false]);
+
+    for change in [
+        UserChange {
+            password: Some(Some("another long secret".to_owned())),
+            ..UserChange::default()
+        },
+        UserChange {
+            disabled: Some(true),
+            ..UserChange::default()
+        },
+        UserChange {
+            roles: Some([Role::Viewer].into_iter().collect()),
+            ..UserChange::default()
+        },
+    ] {
+        let world = World::start().await;
+        let changed = world.change(change);
+        assert_eq!(world.gets_code_after(changed).await, [false, false]);
+    }
+
+    let world = World::start().await;
+    let removed = async {
+        let actor = Actor {
+            scopes: ScopeSet::all(),
+            ..Actor::operator()
+        };
+        let removed = world.identity.delete_client(&actor, &world.client.id);
+        removed.await.unwrap();
+    };
+    assert_eq!(world.gets_code_after(removed).await, [false, false]);
+}
