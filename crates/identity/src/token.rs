@@ -431,7 +431,7 @@ fn is_within(asked: &str, granted: &str) -> bool {
 
 /// What of a scope his roles still give him; words that are no scopes of ours, such as `openid`, are
 /// not theirs to give. Whoever reads a token elsewhere believes what it says.
-fn within_reach(scope: &str, reach: ScopeSet) -> String {
+pub(crate) fn within_reach(scope: &str, reach: ScopeSet) -> String {
     let words = scope
         .split_ascii_whitespace()
         .filter(|word| match word.parse::<Scope>() {

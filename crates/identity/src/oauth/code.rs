@@ -29,7 +29,8 @@ pub(super) struct Redeemed {
 }
 
 enum Redemption {
-    Done,
+    /// By this user, as he is now.
+    Done(User),
     Refused,
     /// It had been redeemed before; what it gave is revoked.
     Reused,
@@ -101,7 +102,7 @@ impl Identity {
             })
         });
         match redeemed.await? {
-            Redemption::Done => Ok(Redeemed { user, grant, nonce }),
+            Redemption::Done(user) => Ok(Redeemed { user, grant, nonce }),
             Redemption::Refused => Err(IdentityError::InvalidGrant),
             Redemption::Reused => {
                 self.catch_up().await?;
@@ -121,12 +122,12 @@ async fn take(
     // Whoever removes the client or the user has this too, and so comes before or after.
     store::lock(transaction).await?;
     let user = store::users::by_id(transaction, &code.user_id).await?;
-    if user.is_none_or(|user| user.disabled_at.is_some()) {
+    let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
         return Ok(Redemption::Refused);
-    }
+    };
     if store::codes::take(transaction, code.digest.clone(), &grant.id).await? {
         store::grants::insert(transaction, grant).await?;
-        return Ok(Redemption::Done);
+        return Ok(Redemption::Done(user));
     }
     let code = store::codes::by_digest(transaction, code.digest).await?;
     let Some(given) = code.and_then(|code| code.grant_id) else {

@@ -12,6 +12,7 @@ use super::scope::{ClientScopes, OidcScope};
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
 use crate::store::grants::Grant;
+use crate::token::within_reach;
 use crate::user::User;
 use crate::{Identity, store};
 
@@ -88,7 +89,7 @@ struct IdClaims<'a> {
 }
 
 impl Identity {
-    /// The client that proves to be who it says. A failure is recorded.
+    /// The client that proves to be who it says. The failure of one that exists is recorded.
     ///
     /// # Errors
     /// [`TokenError::InvalidClient`], [`TokenError::Failed`].
@@ -125,8 +126,11 @@ impl Identity {
             }
             return Ok(client);
         }
-        self.record(actor.clone(), Event::denied(Action::ClientLogin, target))
-            .await?;
+        // Of ids that nobody has there is nothing to tell, and anybody could send any number.
+        if target.is_some() {
+            let denied = Event::denied(Action::ClientLogin, target);
+            self.record(actor.clone(), denied).await?;
+        }
         Err(TokenError::InvalidClient)
     }
 
@@ -175,8 +179,9 @@ impl Identity {
             .redeem(actor, client, code, redirect_uri, verifier)
             .await?;
         let (user, grant) = (redeemed.user, redeemed.grant);
-        let access_token = self.user_access_token(&user, &grant, &grant.scopes)?;
-        let scope = grant.scopes.clone();
+        // He may have lost a role since he agreed.
+        let scope = within_reach(&grant.scopes, user.roles.scopes());
+        let access_token = self.user_access_token(&user, &grant, &scope)?;
         let nonce = redeemed.nonce.as_deref();
         let id_token = self.id_token(client, &user, &grant, &scope, nonce, &access_token)?;
         let refresh_token = client

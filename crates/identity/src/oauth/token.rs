@@ -10,6 +10,7 @@ use super::client::Client;
 use super::scope::{ClientScopes, OidcScope};
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
+use crate::token::within_reach;
 use crate::{Identity, store};
 
 /// RFC 7662 §2.2. An inactive token has `active` alone.
@@ -72,9 +73,17 @@ impl Identity {
             if claims.client_id.as_ref() != Some(&client.id) {
                 return Ok(Introspection::default());
             }
+            // He may have lost a role since; the token of a client has no user.
+            let scope = match (claims.sid, claims.scope) {
+                (Some(_), Some(scope)) => self
+                    .directory
+                    .user(&claims.sub)
+                    .map(|user| within_reach(&scope, user.roles.scopes())),
+                (_, scope) => scope,
+            };
             return Ok(Introspection {
                 active: true,
-                scope: claims.scope,
+                scope,
                 client_id: claims.client_id,
                 token_type: Some("Bearer"),
                 exp: Some(claims.exp),
@@ -98,13 +107,14 @@ impl Identity {
                 && grant.sequence == sequence
                 && grant.revoked_at.is_none()
                 && grant.expires_at > now
-                && self.directory.user(&grant.user_id).is_some()
         });
+        let in_force =
+            in_force.and_then(|grant| Some((self.directory.user(&grant.user_id)?, grant)));
         let seconds = |time: Timestamp| time.0.div_euclid(1_000_000);
         Ok(
-            in_force.map_or_else(Introspection::default, |grant| Introspection {
+            in_force.map_or_else(Introspection::default, |(user, grant)| Introspection {
                 active: true,
-                scope: Some(grant.scopes),
+                scope: Some(within_reach(&grant.scopes, user.roles.scopes())),
                 client_id: grant.client_id,
                 token_type: Some("refresh_token"),
                 exp: Some(seconds(grant.expires_at)),

@@ -15,7 +15,7 @@ use tower_service::Service as _;
 
 use crate::OPERATOR;
 use crate::ask::{PEER, as_operator, ask, ask_with, walk};
-use crate::person::{PASSWORD, part};
+use crate::person::{PASSWORD, change, part};
 use crate::store::{ISSUER, Store, texts};
 
 const CALLBACK: &str = "https://app.example.org/cb";
@@ -28,6 +28,8 @@ contract! {
     a_registration_is_refused_for_every_wrong_field_at_once
     a_code_is_worth_one_exchange_for_what_it_was_made_for
     a_code_ends_after_a_minute
+    what_a_user_has_lost_his_clients_have_lost
+    wrong_secrets_are_recorded_of_clients_that_exist
     of_ten_redemptions_in_two_processes_one_wins
     a_session_lasts_twelve_hours_and_ends_with_the_password
     the_password_is_asked_for_again_where_the_client_wants_it
@@ -369,6 +371,58 @@ async fn a_code_ends_after_a_minute(store: &Store) {
         let answer = redeem(&identity, &app, &code, CALLBACK, VERIFIER).await;
         assert_eq!(answer.status, status, "{seconds} s");
     }
+}
+
+async fn what_a_user_has_lost_his_clients_have_lost(store: &Store) {
+    let identity = store.identity().await;
+    let user = ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let introspect = async |token: &Value| {
+        let fields = [
+            ("client_id", &*app.0),
+            ("client_secret", &*app.1),
+            ("token", token.as_str().unwrap()),
+        ];
+        let mut browser = Browser::new(&identity);
+        browser.post("/oauth2/introspect", &fields).await.json()["scope"].clone()
+    };
+    let mut browser = Browser::new(&identity);
+    let code = browser.authorize(&request(&app.0, "")).await;
+    let before = redeem(&identity, &app, &code, CALLBACK, VERIFIER).await;
+    let before = before.json();
+    assert_eq!(before["scope"], "openid predict");
+    let code = browser.authorize(&request(&app.0, "")).await;
+    // A viewer may not predict.
+    let demoted = UserChange {
+        roles: Some([Role::Viewer].into_iter().collect()),
+        ..UserChange::default()
+    };
+    change(&identity, &user.id, demoted).await;
+    for name in ["access_token", "refresh_token"] {
+        assert_eq!(introspect(&before[name]).await, "openid", "{name}");
+    }
+    let after = redeem(&identity, &app, &code, CALLBACK, VERIFIER).await;
+    assert_eq!(after.status, 200, "{}", after.text);
+    let after = after.json();
+    assert_eq!(after["scope"], "openid");
+    let access = part(after["access_token"].as_str().unwrap(), 1);
+    assert_eq!(access["scope"], "openid");
+    assert_eq!(introspect(&after["refresh_token"]).await, "openid");
+}
+
+async fn wrong_secrets_are_recorded_of_clients_that_exist(store: &Store) {
+    let identity = store.identity().await;
+    let (id, _) = register(&identity, json!({})).await;
+    let nobody = "06H02AB3M8RT5VXD";
+    for client in [nobody, "x", &*id, nobody] {
+        let wrong = (client.to_owned(), "wrong".to_owned());
+        let refused = redeem(&identity, &wrong, "x", CALLBACK, VERIFIER).await;
+        let error = refused.json()["error"].clone();
+        assert_eq!((refused.status, error), (401, json!("invalid_client")));
+    }
+    let noted = "SELECT target FROM identity_audit WHERE action = 'client.login'";
+    let noted = texts(&store.db().await, noted).await;
+    assert_eq!(noted, [format!("client:{id}")]);
 }
 
 async fn of_ten_redemptions_in_two_processes_one_wins(store: &Store) {
