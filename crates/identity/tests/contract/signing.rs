@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_identity::Identity;
+use auspex_kernel::ScopeSet;
 
+use crate::ask::{as_key, ask};
 use crate::person::{PASSWORD, add, bearer, log_in, part};
 use crate::store::{Store, texts};
 use crate::{OPERATOR, soon, while_watching};
@@ -59,6 +61,13 @@ async fn a_new_key_waits_until_it_is_known_and_the_old_one_until_it_is_forgotten
     let first = keys(store).await.remove(0);
     let second = identity.rotate_signing_key(&OPERATOR, false).await.unwrap();
     assert_eq!(keys(store).await, [first.clone(), second.clone()]);
+    let nobody = as_key("NOBODY", ScopeSet::default());
+    let published = ask(&identity, &nobody, "GET", "/.well-known/jwks.json", "").await;
+    assert_eq!(
+        published.json["keys"][1]["kid"], second,
+        "{}",
+        published.json
+    );
 
     store.clock.advance(LEAD - Duration::from_secs(1));
     let old = token(&identity).await;

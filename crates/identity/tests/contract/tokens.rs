@@ -6,6 +6,7 @@ use std::time::Duration;
 use auspex_identity::{Expected, Role, UserChange};
 use auspex_kernel::{Clock, Credential, ScopeSet, Timestamp};
 
+use crate::ask::actor;
 use crate::person::{
     PASSWORD, add, basic, bearer, bearer_scopes, caller_by, change, disable, hash, log_in, log_out,
     part, refresh,
@@ -274,7 +275,16 @@ async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
     there.reload().await.unwrap();
     let of_off = log_in(&here, "off", PASSWORD).await;
     let of_gone = log_in(&here, "gone", PASSWORD).await;
-    let tokens = [&of_off, &of_gone].map(|answer| answer.text("access_token"));
+    let mut tokens = Vec::new();
+    for answer in [&of_off, &of_gone] {
+        let token = answer.text("access_token");
+        // A key of his own as well.
+        let him = actor(&bearer(&here, store, &token).unwrap());
+        let key = here.create_key(&him, "own", Role::Viewer.scopes(), None);
+        tokens.push(key.await.unwrap().secret.expose().to_owned());
+        tokens.push(token);
+    }
+    there.reload().await.unwrap();
     assert!(
         tokens
             .iter()
