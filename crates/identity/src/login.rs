@@ -98,8 +98,8 @@ impl Identity {
         Err(IdentityError::InvalidCredentials)
     }
 
-    /// Whether a user who is logged in knows his password. As bounded as a login; only the refusal
-    /// is recorded.
+    /// The mark of the password of a user who is logged in, if he knows it. As bounded as a login;
+    /// only the refusal is recorded.
     ///
     /// # Errors
     /// As of [`Self::log_in`].
@@ -108,10 +108,10 @@ impl Identity {
         actor: &Actor,
         user: &User,
         password: &str,
-    ) -> Result<(), IdentityError> {
+    ) -> Result<u64, IdentityError> {
         let denied = Event::denied(Action::UserPassword, Some(format!("user:{}", user.id)));
         let checked = self.check(actor, &user.username, password, denied);
-        checked.await.map(|_| ())
+        Ok(password_mark(checked.await?.had.as_deref()))
     }
 
     async fn check(

@@ -8,12 +8,12 @@ use auspex_kernel::db::DbError;
 use auspex_kernel::{FieldError, Scope, Timestamp, id};
 use sea_orm::{DatabaseTransaction, DbErr, SqlErr};
 
-use crate::Identity;
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
 use crate::role::Role;
 use crate::store::{self, Found, Kind, Slice};
 use crate::user::{Expected, Login, NewUser, User, UserChange, UserFilter, read_username};
+use crate::{Identity, password_mark};
 
 /// A change with all that decides about it.
 struct Edit {
@@ -21,8 +21,9 @@ struct Edit {
     change: UserChange,
     password_hash: Option<Option<String>>,
     expected: Expected,
-    /// The user changes his own password, and has just proved who he is by the old one.
-    is_proven: bool,
+    /// The user changes his own password, and has just proved who he is by the old one, which has
+    /// this mark.
+    proven_by: Option<u64>,
     /// The grant that goes on.
     kept_grant: Option<String>,
 }
@@ -172,7 +173,7 @@ impl Identity {
             change,
             password_hash,
             expected,
-            is_proven: false,
+            proven_by: None,
             kept_grant: None,
         };
         self.edit(actor, edit).await
@@ -194,12 +195,10 @@ impl Identity {
     ) -> Result<User, IdentityError> {
         let id = actor.user_id.as_deref().ok_or(IdentityError::NoUser)?;
         let user = self.get_user(id).await?;
-        match self.check_password(actor, &user, current).await {
-            Err(IdentityError::InvalidCredentials) => {
-                return Err(wrong("current_password", "is not the password you have"));
-            }
+        let mark = match self.check_password(actor, &user, current).await {
+            Err(IdentityError::InvalidCredentials) => return Err(wrong_current_password()),
             checked => checked?,
-        }
+        };
         let hash = self.hash_password(&new, &user.username).await;
         let hash = hash.map_err(|error| match error {
             IdentityError::Invalid(mut fields) => {
@@ -218,7 +217,7 @@ impl Identity {
             },
             password_hash: Some(Some(hash)),
             expected: Expected::Any,
-            is_proven: true,
+            proven_by: Some(mark),
             kept_grant: session_id,
         };
         self.edit(actor, edit).await
@@ -273,10 +272,10 @@ fn told_apart<T>(outcome: Result<Result<T, IdentityError>, DbError>) -> Result<T
     }
 }
 
-fn wrong(field: &str, message: &str) -> IdentityError {
+fn wrong_current_password() -> IdentityError {
     IdentityError::Invalid(vec![FieldError {
-        field: field.into(),
-        message: message.into(),
+        field: "current_password".into(),
+        message: "is not the password you have".into(),
     }])
 }
 
@@ -317,7 +316,7 @@ async fn apply(
     now: Timestamp,
 ) -> Decided<User> {
     // His own password anybody may change.
-    let needed = (!edit.is_proven).then_some(Scope::UsersWrite);
+    let needed = edit.proven_by.is_none().then_some(Scope::UsersWrite);
     store::lock(transaction).await?;
     let actor = match actor.renewed(transaction, needed, now).await? {
         Ok(actor) => actor,
@@ -329,13 +328,20 @@ async fn apply(
     if !edit.expected.allows(&before) {
         return Ok(Err(IdentityError::VersionMismatch));
     }
+    if let Some(mark) = edit.proven_by {
+        // Since it was checked an administrator may have set another, which must not be undone.
+        let stored = store::users::password_hash(transaction, &edit.id).await?;
+        if password_mark(stored.as_deref()) != mark {
+            return Ok(Err(wrong_current_password()));
+        }
+    }
     let has_new_password = matches!(edit.password_hash, Some(Some(_)));
     let after = edit.change.applied_to(&before, has_new_password, now);
     let events = events(&before, &after, has_new_password);
     let Some(first) = events.first() else {
         return Ok(Ok(before));
     };
-    if !edit.is_proven
+    if edit.proven_by.is_none()
         && let Err(refused) = check_rights(&actor, &before, &after, &events)
     {
         let denied = Event::denied(first.action, Some(target(&before.id)));
@@ -354,18 +360,26 @@ async fn apply(
         .iter()
         .any(|event| matches!(event.action, Action::UserDisable | Action::UserPassword));
     if is_logged_out {
-        match &edit.kept_grant {
-            Some(kept) => {
-                store::grants::revoke_others_of_user(transaction, &after.id, kept, now).await?
-            }
-            None => store::grants::revoke_of_user(transaction, &after.id, now).await?,
-        };
-        store::user_rows::end_sessions(transaction, &after.id).await?;
+        log_out(transaction, &after.id, edit.kept_grant.as_deref(), now).await?;
     }
     for event in events {
         store::audit::record(transaction, &actor, event, now).await?;
     }
     Ok(Ok(after))
+}
+
+/// Ends what a user is logged in by, but for one grant.
+async fn log_out(
+    transaction: &DatabaseTransaction,
+    id: &str,
+    kept_grant: Option<&str>,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    match kept_grant {
+        Some(kept) => store::grants::revoke_others_of_user(transaction, id, kept, now).await?,
+        None => store::grants::revoke_of_user(transaction, id, now).await?,
+    };
+    store::user_rows::end_sessions(transaction, id).await
 }
 
 async fn remove(

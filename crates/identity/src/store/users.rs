@@ -43,6 +43,20 @@ pub(crate) async fn by_id(
     Ok(row.map(User::from))
 }
 
+/// The hash of a user's password, if he has one.
+pub(crate) async fn password_hash(
+    connection: &impl ConnectionTrait,
+    id: &str,
+) -> Result<Option<String>, DbErr> {
+    let hash = users::Entity::find_by_id(id)
+        .select_only()
+        .column(users::Column::PasswordHash)
+        .into_tuple::<Option<String>>()
+        .one(connection)
+        .await?;
+    Ok(hash.flatten())
+}
+
 /// The user who logs in with this name, whatever its case, and the hash of his password.
 pub(crate) async fn by_username(
     connection: &impl ConnectionTrait,

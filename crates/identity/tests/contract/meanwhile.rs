@@ -8,9 +8,10 @@ use auspex_identity::{
     UserFilter,
 };
 use auspex_kernel::{ApiError, ScopeSet, Timestamp};
+use serde_json::json;
 
-use crate::ask::{actor, as_operator, as_user, walk};
-use crate::person::{add, change, disable};
+use crate::ask::{actor, as_operator, as_user, ask, walk};
+use crate::person::{PASSWORD, add, change, disable};
 use crate::store::{Store, execute};
 use crate::{OPERATOR, caller, scopes};
 
@@ -20,6 +21,7 @@ contract! {
     keys_that_ended_change_nothing
     clients_that_are_gone_change_nothing
     narrowed_rights_bound_what_is_given
+    a_password_replaces_only_the_one_that_was_shown
 }
 
 fn draft() -> ClientDraft {
@@ -200,4 +202,28 @@ async fn narrowed_rights_bound_what_is_given(store: &Store) {
     assert!(matches!(more.await, Err(IdentityError::Escalation)));
     let less = identity.create_key(&by, "k", scopes("predict"), None);
     less.await.unwrap();
+}
+
+async fn a_password_replaces_only_the_one_that_was_shown(store: &Store) {
+    let identity = store.identity().await;
+    let id = add(&identity, "ann", "viewer").await;
+    let by = as_user(&identity.get_user(&id).await.unwrap());
+    let mut changes = tokio::task::JoinSet::new();
+    for n in 0..4 {
+        let (identity, by) = (Arc::clone(&identity), by.clone());
+        changes.spawn(async move {
+            let new = format!("the new password {n}");
+            let body = json!({"current_password": PASSWORD, "new_password": new}).to_string();
+            let answer = ask(&identity, &by, "PUT", "/v1/me/password", &body).await;
+            let fields = answer.error.map(|error| error.details().to_vec());
+            let field = fields.and_then(|fields| Some(fields.first()?.field.clone()));
+            (answer.status, field)
+        });
+    }
+    let mut answers = changes.join_all().await;
+    answers.sort_unstable();
+    assert_eq!(answers[0], (204, None), "one is the first");
+    for later in &answers[1..] {
+        assert_eq!(later, &(422, Some("current_password".to_owned())));
+    }
 }
