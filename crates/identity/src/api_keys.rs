@@ -1,11 +1,12 @@
 //! API keys are made, replaced, ended and listed here.
 //!
-//! A key belongs to the user who made it; those that operators and clients make belong to nobody.
-//! Whoever has `users:write` deals with everybody's keys, others with those of their own owner only.
+//! A key belongs to the user who made it; those that operators make belong to nobody. What a key
+//! makes ends with it at the latest, and who acts for an OAuth client or another issuer makes none:
+//! nobody keeps by a key what was given to him for a time.
 
 use std::time::Duration;
 
-use auspex_kernel::{Scope, ScopeSet, Timestamp};
+use auspex_kernel::{FieldError, Scope, ScopeSet, Timestamp};
 use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::api_key::{self, ApiKey, Digest, KeyId, KeyState, NewKey, Secret};
@@ -62,13 +63,14 @@ impl Identity {
         Ok(made)
     }
 
-    /// Makes a key that belongs to whoever makes it. `name` is 1 to 100 printable characters, not
-    /// blank; `expires_at` lies in the future; `scopes` go no further than the maker's own. The
-    /// secret is returned this once.
+    /// Makes a key that belongs to the user who makes it. `name` is 1 to 100 printable characters, not
+    /// blank; `expires_at` lies in the future; `scopes` go no further than the maker's own. What
+    /// a key makes ends with it, or before. The secret is returned this once.
     ///
     /// # Errors
-    /// [`IdentityError::Invalid`], [`IdentityError::Escalation`], [`IdentityError::CredentialEnded`],
-    /// [`IdentityError::Database`], [`IdentityError::Randomness`].
+    /// [`IdentityError::Invalid`], [`IdentityError::Escalation`], [`IdentityError::NoKeyMaker`],
+    /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`],
+    /// [`IdentityError::Randomness`].
     pub async fn create_key(
         &self,
         actor: &Actor,
@@ -82,13 +84,14 @@ impl Identity {
             return Err(IdentityError::Invalid(wrong));
         }
         let new = self.draw_key(name, scopes, expires_at, actor.user_id.clone())?;
-        let (key, digest, actor) = (new.key.clone(), new.secret.digest(), actor.clone());
-        let made = self
+        let NewKey { key, secret } = new;
+        let (digest, actor) = (secret.digest(), actor.clone());
+        let key = self
             .db
-            .write(move |transaction| Box::pin(create(transaction, actor, key, digest, now)));
-        made.await??;
+            .write(move |transaction| Box::pin(create(transaction, actor, key, digest, now)))
+            .await??;
         self.put_in_force().await;
-        Ok(new)
+        Ok(NewKey { key, secret })
     }
 
     /// Every key, revoked and expired ones too, newest first. Neither secrets nor hashes.
@@ -166,11 +169,11 @@ impl Identity {
     }
 
     /// Makes a key that may do the same as the one given as in [`Self::revoke_key`], and ends at the
-    /// same time. The old one works on for `overlap`, unless it ends before.
+    /// same time, or with the key that makes it. The old one works on for `overlap`, unless it ends before.
     ///
     /// # Errors
     /// [`IdentityError::KeyNotFound`], [`IdentityError::KeyAmbiguous`],
-    /// [`IdentityError::KeyEnded`], [`IdentityError::Escalation`],
+    /// [`IdentityError::KeyEnded`], [`IdentityError::Escalation`], [`IdentityError::NoKeyMaker`],
     /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`],
     /// [`IdentityError::Randomness`].
     pub async fn rotate_key(
@@ -258,10 +261,10 @@ async fn add(
 async fn create(
     transaction: &DatabaseTransaction,
     actor: Actor,
-    key: ApiKey,
+    mut key: ApiKey,
     digest: Digest,
     now: Timestamp,
-) -> Decided<()> {
+) -> Decided<ApiKey> {
     store::lock(transaction).await?;
     let actor = match actor
         .renewed(transaction, Some(Scope::KeysWrite), now)
@@ -270,15 +273,49 @@ async fn create(
         Ok(actor) => actor,
         Err(ended) => return Ok(Err(ended)),
     };
+    if !may_make_keys(&actor) {
+        let denied = Event::denied(Action::KeyCreate, None).with(key.scopes.to_string());
+        store::audit::record(transaction, &actor, denied, now).await?;
+        return Ok(Err(IdentityError::NoKeyMaker));
+    }
     if !actor.scopes.contains_all(key.scopes) {
         let denied = Event::denied(Action::KeyCreate, None).with(key.scopes.to_string());
         store::audit::record(transaction, &actor, denied, now).await?;
         return Ok(Err(IdentityError::Escalation));
     }
+    if let Some(end) = end_of_maker(transaction, &actor).await? {
+        if key.expires_at.is_some_and(|at| at > end) {
+            return Ok(Err(outlives_maker()));
+        }
+        key.expires_at = key.expires_at.or(Some(end));
+    }
     add(transaction, &key, &digest, now).await?;
     let made = Event::new(Action::KeyCreate, target(&key.id)).with(key.scopes.to_string());
     store::audit::record(transaction, &actor, made, now).await?;
-    Ok(Ok(()))
+    Ok(Ok(key))
+}
+
+fn may_make_keys(actor: &Actor) -> bool {
+    actor.client_id.is_none() && !actor.is_external()
+}
+
+/// When the key by which somebody acts ends, if it does.
+async fn end_of_maker(
+    transaction: &DatabaseTransaction,
+    actor: &Actor,
+) -> Result<Option<Timestamp>, DbErr> {
+    let Some(id) = actor.key_id() else {
+        return Ok(None);
+    };
+    let maker = store::keys::key_by_id(transaction, &id).await?;
+    Ok(maker.and_then(|maker| maker.expires_at))
+}
+
+fn outlives_maker() -> IdentityError {
+    IdentityError::Invalid(vec![FieldError {
+        field: "expires_at".into(),
+        message: "must be no later than the end of the key that makes it".into(),
+    }])
 }
 
 async fn revoke(
@@ -344,14 +381,21 @@ async fn rotate(
         Ok(key) => key,
         refused => return Ok(refused),
     };
-    if !actor.scopes.contains_all(old.scopes) {
+    let refused = match () {
+        () if !may_make_keys(&actor) => Some(IdentityError::NoKeyMaker),
+        () if !actor.scopes.contains_all(old.scopes) => Some(IdentityError::Escalation),
+        () => None,
+    };
+    if let Some(refused) = refused {
         let denied = Event::denied(Action::KeyRotate, Some(target(&old.id)));
         store::audit::record(transaction, &actor, denied, now).await?;
-        return Ok(Err(IdentityError::Escalation));
+        return Ok(Err(refused));
     }
     if old.state(now) != KeyState::Active || old.replaced_by.is_some() {
         return Ok(Err(IdentityError::KeyEnded));
     }
+    let maker = end_of_maker(transaction, &actor).await?;
+    let ends = [old.expires_at, maker].into_iter().flatten().min();
     let until = old.expires_at.unwrap_or(rotation.old_until);
     let until = until.min(rotation.old_until);
     store::keys::set_replaced(transaction, &old.id, &rotation.id, until).await?;
@@ -361,6 +405,7 @@ async fn rotate(
     let new = ApiKey {
         id: rotation.id,
         created_at: now,
+        expires_at: ends,
         replaced_by: None,
         last_used_at: None,
         ..old

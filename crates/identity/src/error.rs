@@ -22,6 +22,11 @@ pub enum IdentityError {
     /// Somebody tried to give more than he has.
     #[error("nobody can give, or take from others, rights that he does not have himself")]
     Escalation,
+    /// A key would outlive the right by which it is made.
+    #[error(
+        "a token of an OAuth client or of another issuer can make no API key; log in as a user"
+    )]
+    NoKeyMaker,
     /// What stands behind the credential ended, or lost the right, after the request had begun.
     #[error("the credential, or its right to do this, was revoked meanwhile; log in again")]
     CredentialEnded,
@@ -122,7 +127,7 @@ impl From<IdentityError> for ApiError {
             IdentityError::UserTaken | IdentityError::LastAdmin | IdentityError::KeyEnded => {
                 ApiError::conflict(error.to_string())
             }
-            IdentityError::OwnRoles | IdentityError::NoUser => {
+            IdentityError::OwnRoles | IdentityError::NoUser | IdentityError::NoKeyMaker => {
                 ApiError::forbidden(error.to_string())
             }
             IdentityError::VersionMismatch => ApiError::new(

@@ -108,7 +108,7 @@ struct CreateBody {
     /// What it may do; no more than who makes it
     #[schema(schema_with = scopes_schema)]
     scopes: Vec<String>,
-    /// When it ends; never where left out
+    /// When it ends; where left out never, or with the key that makes it
     #[schema(format = DateTime)]
     expires_at: Option<String>,
 }

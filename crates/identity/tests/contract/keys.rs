@@ -4,14 +4,16 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use auspex_identity::{ApiKey, Identity, IdentityError, NewKey, NewUser, Role, User};
+use auspex_identity::{
+    ApiKey, ClientDraft, GrantType, Identity, IdentityError, NewKey, NewUser, Role, User,
+};
 use auspex_kernel::db::Db;
 use auspex_kernel::{ApiError, Caller, Scope, ScopeSet, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
 use tracing::instrument::WithSubscriber;
 
-use crate::ask::{as_key, as_operator, as_user, ask, ask_with, walk};
+use crate::ask::{actor, as_key, as_operator, as_user, ask, ask_with, walk};
 use crate::store::{ISSUER, Store, config, execute};
 use crate::{OPERATOR, START, caller, knows, scopes, soon, while_watching};
 
@@ -40,6 +42,8 @@ contract! {
     a_rotated_key_works_on_for_its_overlap
     of_simultaneous_rotations_one_wins
     a_repeated_creation_gives_no_second_key
+    no_key_outlives_what_made_it
+    borrowed_rights_make_no_keys
 }
 
 async fn created_key_authenticates(store: &Store) {
@@ -767,4 +771,84 @@ async fn a_repeated_creation_gives_no_second_key(store: &Store) {
     let second = ask_with(&identity, &by, "POST", path, body, &key).await;
     assert_eq!((first.status, second.status), (201, 409));
     assert_eq!(identity.list_keys().await.unwrap().len(), 1);
+}
+
+async fn no_key_outlives_what_made_it(store: &Store) {
+    let identity = store.identity().await;
+    let end = Timestamp(START.0 + 60_000_000);
+    let make = identity.create_key(
+        &OPERATOR,
+        "short",
+        scopes("keys:write users:write"),
+        Some(end),
+    );
+    let maker = make.await.unwrap();
+    let by = caller(&identity, maker.secret.expose(), START).unwrap();
+    let body = json!({"name": "child", "scopes": ["keys:write"]});
+    let made = ask(&identity, &by, "POST", "/v1/api-keys", &body.to_string()).await;
+    assert_eq!(made.status, 201, "{:?}", made.error);
+    assert_eq!(made.json["expires_at"], end.to_rfc3339());
+    for (late, status) in [(0, 201), (-1, 201), (1, 422)] {
+        let mut body = body.clone();
+        body["expires_at"] = Timestamp(end.0 + late).to_rfc3339().into();
+        let made = ask(&identity, &by, "POST", "/v1/api-keys", &body.to_string()).await;
+        assert_eq!(made.status, status, "{late}");
+        if let Some(error) = made.error {
+            assert_eq!(error.details()[0].field, "expires_at");
+        }
+    }
+    let forever = identity.create_key(&OPERATOR, "forever", scopes("keys:write"), None);
+    let rotations = format!("/v1/api-keys/{}/rotations", forever.await.unwrap().key.id);
+    let rotated = ask(&identity, &by, "POST", &rotations, "").await;
+    assert_eq!(rotated.status, 201, "{:?}", rotated.error);
+    assert_eq!(rotated.json["expires_at"], end.to_rfc3339());
+    let secrets = [made.text("key"), rotated.text("key")];
+    let known = |secret: &String| caller(&identity, secret, store.clock.now()).is_some();
+    assert!(secrets.iter().all(known));
+    store.clock.advance(Duration::from_secs(60));
+    assert!(!secrets.iter().any(known));
+}
+
+async fn borrowed_rights_make_no_keys(store: &Store) {
+    let identity = store.identity().await;
+    let ann = member(&identity, "ann").await;
+    let draft = ClientDraft {
+        name: "shop".into(),
+        redirect_uris: Vec::new(),
+        grant_types: vec![GrantType::ClientCredentials],
+        scopes: "keys:write".parse().unwrap(),
+        public: false,
+    };
+    let client = identity.create_client(&OPERATOR, draft).await.unwrap();
+    let client = client.client.id;
+    let by_ann = actor(&as_user(&ann));
+    let key = identity.create_key(&by_ann, "hers", scopes("predict"), None);
+    let key = key.await.unwrap();
+    let rotations = format!("/v1/api-keys/{}/rotations", key.key.id);
+    let body = r#"{"name": "x", "scopes": ["predict"]}"#;
+    let delegated = Caller {
+        client_id: Some(client.clone()),
+        ..as_user(&ann)
+    };
+    let alone = Caller {
+        subject: format!("client:{client}"),
+        client_id: Some(client),
+        ..as_operator(ScopeSet::all())
+    };
+    let external = Caller {
+        subject: "external:somebody".into(),
+        ..as_operator(ScopeSet::all())
+    };
+    for by in [delegated, alone, external] {
+        for (path, body) in [("/v1/api-keys", body), (&rotations, "")] {
+            let answer = ask(&identity, &by, "POST", path, body).await;
+            assert_eq!(answer.status, 403, "{} {path}", by.subject);
+            let error = answer.error.unwrap();
+            assert!(error.message().contains("make no API key"), "{error:?}");
+        }
+    }
+    assert_eq!(identity.list_keys().await.unwrap().len(), 1);
+    let reader = as_operator(ScopeSet::all());
+    let denied = walk(&identity, &reader, "/v1/audit?outcome=denied").await;
+    assert_eq!(denied.len(), 6);
 }
