@@ -3,7 +3,7 @@
 use auspex_kernel::etag::cacheable;
 use auspex_kernel::fields::Fields;
 use auspex_kernel::page::{PageParams, PageQuery};
-use auspex_kernel::{ApiError, CursorKey, Scope, Timestamp, body};
+use auspex_kernel::{ApiError, Caller, CursorKey, Scope, Timestamp, body};
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -35,7 +35,9 @@ pub(super) fn more_routes() -> OpenApiRouter<Handle> {
         .routes(routes!(list_my_logins))
 }
 
-/// Who calls, and what he may do. What is said of users is null for a key that belongs to none.
+/// Who calls, and what he may do. What is said of users is null for a key that belongs to none; an
+/// OAuth client is told the user's `id` and `roles` alone, and learns the rest at `/oauth2/userinfo`
+/// where he let it.
 #[derive(Serialize, ToSchema)]
 struct MeView {
     /// As in the audit record: `user:ID`, `key:ID` or `client:ID`.
@@ -79,6 +81,16 @@ struct PasswordBody {
     new_password: String,
 }
 
+/// Refuses an OAuth client, whatever scopes it was given.
+fn no_client(caller: &Caller) -> Result<(), ApiError> {
+    match caller.client_id {
+        Some(_) => Err(ApiError::forbidden(
+            "an application cannot do this for its user; he must log in here himself",
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Show who calls
 #[utoipa::path(
     get, path = "/me", tag = TAG,
@@ -95,28 +107,31 @@ async fn get_me(
         None => None,
     };
     let of = user.as_ref();
+    // To let an application predict is not to let it see who one is.
+    let to_himself = of.filter(|_| by.caller.client_id.is_none());
     let view = MeView {
         subject: by.caller.subject.clone(),
         scopes: by.caller.scopes.iter().map(Scope::as_str).collect(),
         expires_at: by.caller.expires_at.map(Timestamp::to_rfc3339),
         id: of.map(|user| user.id.clone()),
-        name: of.map(|user| user.name.clone()),
-        email: of.map(|user| user.email.clone()),
-        username: of.map(|user| user.username.clone()),
-        age: of.and_then(|user| user.age),
+        name: to_himself.map(|user| user.name.clone()),
+        email: to_himself.map(|user| user.email.clone()),
+        username: to_himself.map(|user| user.username.clone()),
+        age: to_himself.and_then(|user| user.age),
         roles: of.map(|user| user.roles.iter().collect()),
-        has_password: of.map(|user| user.has_password),
-        created_at: of.map(|user| user.created_at.to_rfc3339()),
-        updated_at: of.map(|user| user.updated_at.to_rfc3339()),
-        last_login_at: of.and_then(|user| user.last_login_at.map(Timestamp::to_rfc3339)),
-        login_count: of.map(|user| user.login_count),
+        has_password: to_himself.map(|user| user.has_password),
+        created_at: to_himself.map(|user| user.created_at.to_rfc3339()),
+        updated_at: to_himself.map(|user| user.updated_at.to_rfc3339()),
+        last_login_at: to_himself.and_then(|user| user.last_login_at.map(Timestamp::to_rfc3339)),
+        login_count: to_himself.map(|user| user.login_count),
     };
     Ok(cacheable(&headers, JSON, &view))
 }
 
 /// Change one's password
 ///
-/// For users who have one. Every other session of the user ends; his API keys stay.
+/// For users who have one, and not for OAuth clients. Every other session of the user ends; his API
+/// keys stay.
 #[utoipa::path(
     put, path = "/me/password", tag = TAG,
     request_body(content = PasswordBody),
@@ -129,6 +144,7 @@ async fn replace_my_password(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
+    no_client(&by.caller)?;
     let mut body = Fields::parse(&body::read_json(&headers, body).await?)?;
     let current = body.required("current_password", user::read_password);
     let new = body.required("new_password", user::read_password);
@@ -145,6 +161,8 @@ async fn replace_my_password(
 }
 
 /// List one's logins
+///
+/// Not for OAuth clients.
 #[utoipa::path(
     get, path = "/me/logins", tag = TAG,
     params(PageParams),
@@ -158,6 +176,7 @@ async fn list_my_logins(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    no_client(&by.caller)?;
     let id = by.caller.user_id.as_deref().ok_or(IdentityError::NoUser)?;
     let query = PageQuery::parse(&cursors, "/v1/me/logins", query.as_deref(), &[])?;
     users::logins(&identity, id, &query, &headers).await

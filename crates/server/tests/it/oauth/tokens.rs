@@ -285,6 +285,43 @@ fn a_client_proves_itself_in_one_way_and_learns_of_its_own_tokens_alone() {
 }
 
 #[test]
+fn a_client_learns_of_its_user_what_he_let_it_know() {
+    let world = World::start();
+    let (access, _) = world.tokens();
+    let bearer = format!("Bearer {access}");
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    let send = |method: &str, path: &str, body: &str| {
+        let mut connection = world.server.connect();
+        connection.send(method, path, &headers, body.as_bytes())
+    };
+    for path in ["/me", "/v1/me"] {
+        let me = send("GET", path, "").json();
+        let known = json!({"subject": format!("user:{}", world.user), "scopes": ["predict"],
+            "expires_at": me["expires_at"], "id": world.user, "roles": ["data-scientist"]});
+        for (name, value) in me.as_object().expect("an object") {
+            assert_eq!(*value, known[name], "{path} {name}");
+        }
+        assert!(me["expires_at"].is_string());
+    }
+    let password = json!({"current_password": super::PASSWORD, "new_password": "another secret"});
+    for (method, path, body) in [
+        ("GET", "/v1/me/logins", String::new()),
+        ("PUT", "/v1/me/password", password.to_string()),
+    ] {
+        let refused = send(method, path, &body);
+        assert_eq!(refused.status, 403, "{path}");
+        let error = refused.json()["error"].clone();
+        assert_eq!(error["code"], "FORBIDDEN", "{path}");
+        assert!(text(&error["message"]).contains("application"), "{error}");
+    }
+    // His password is as it was.
+    world.code();
+}
+
+#[test]
 fn scopes_never_grow() {
     let world = World::start();
     // The client may have users:write, and the user has not.
