@@ -133,7 +133,9 @@ impl Identity {
         let refuse = |error, description| Err(self.refuse(request, error, description));
         let is_fresh = |session: &&LoginSession| {
             let age_s = (self.clock.now().0 - session.authenticated_at.0).div_euclid(1_000_000);
-            !request.prompt.login && request.max_age_s.is_none_or(|max| age_s <= max)
+            // Zero is the same as `prompt=login`, even in the second of the last login.
+            let is_recent = |max| max > 0 && age_s <= max;
+            !request.prompt.login && request.max_age_s.is_none_or(is_recent)
         };
         let Some(session) = session.filter(is_fresh) else {
             if request.prompt.none {

@@ -483,6 +483,14 @@ async fn the_password_is_asked_for_again_where_the_client_wants_it(store: &Store
     let app = register(&identity, json!({})).await;
     let mut browser = Browser::new(&identity);
     browser.authorize(&request(&app.0, "")).await;
+    let at_once = browser.get(&request(&app.0, "&max_age=0")).await;
+    assert!(at_once.asks_for_password(), "{}", at_once.location);
+    let silent = request(&app.0, "&max_age=0&prompt=none");
+    let silent = browser.get(&silent).await;
+    assert_eq!(silent.parameter("error"), "login_required");
+    let answer = browser.log_in(&at_once).await;
+    let next = browser.get(&answer.location).await;
+    assert!(next.location.contains("code="), "not asked twice");
     store.clock.advance(Duration::from_secs(100));
     for (more, asked) in [
         ("", false),
