@@ -48,7 +48,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Operations open to everybody. Each was decided on; the edge serves no other.
-const PUBLIC: [&str; 17] = [
+const PUBLIC: [&str; 18] = [
     "get /health",
     "get /health/live",
     "get /health/ready",
@@ -58,6 +58,7 @@ const PUBLIC: [&str; 17] = [
     "get /.well-known/openid-configuration",
     "get /.well-known/oauth-authorization-server",
     "get /oauth2/authorize",
+    "post /oauth2/authorize",
     "get /oauth2/login",
     "post /oauth2/login",
     "post /oauth2/consent",

@@ -29,11 +29,45 @@ const UNREADABLE: &str = "The form cannot be read.";
 
 pub(super) fn routes() -> OpenApiRouter<Handle> {
     OpenApiRouter::new()
-        .routes(routes!(authorize))
+        .routes(routes!(authorize, post_authorize))
         .routes(routes!(show_login, submit_login))
         .routes(routes!(submit_consent))
         .routes(routes!(submit_logout))
         .routes(routes!(get_login_style))
+}
+
+/// The parameters of an authorization request.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
+struct AuthorizationForm {
+    /// `code`
+    response_type: String,
+    /// As registered
+    client_id: String,
+    /// Exactly as registered
+    redirect_uri: String,
+    /// RFC 7636; no request goes without it
+    code_challenge: String,
+    /// `S256`
+    code_challenge_method: String,
+    /// Space-separated; all of the client's by default
+    #[schema(required = false)]
+    scope: String,
+    /// Comes back as it is
+    #[schema(required = false)]
+    state: String,
+    /// Comes back in the ID token
+    #[schema(required = false)]
+    nonce: String,
+    /// `none`, or of `login`, `consent`, `select_account`
+    #[schema(required = false)]
+    prompt: String,
+    /// Seconds since the login, at most
+    #[schema(required = false)]
+    max_age: u32,
+    /// The username to begin with
+    #[schema(required = false)]
+    login_hint: String,
 }
 
 /// The fields of the login page.
@@ -122,6 +156,37 @@ async fn authorize(
         }
         (Ok(Step::Redirect(location)), _) => redirect(&location),
         (Err(error), _) => refused(error),
+    }
+}
+
+/// Begin a login for a client by a form
+///
+/// The same with the parameters in the body. A request in order goes on by GET, for browsers send no
+/// cookies with the forms of other sites.
+#[utoipa::path(
+    post, path = "/oauth2/authorize", tag = TAG, security(()),
+    request_body(content = AuthorizationForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "On with the request, or to the client, which is told of an error"),
+        (status = 400, description = "A page that says what is wrong with the form, client or address", body = String, content_type = "text/html"),
+        (status = 413, description = "The form is too long", body = Envelope),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn post_authorize(
+    State(identity): State<Handle>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Ok(fields) = form::read(&headers, body).await? else {
+        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
+    };
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields.iter())
+        .finish();
+    match identity.authorization_request(&query).await {
+        Ok(_) => redirect(&format!("/oauth2/authorize?{query}")),
+        Err(error) => refused(error),
     }
 }
 

@@ -140,6 +140,52 @@ fn the_client_is_told_of_every_other_error_with_state_and_issuer() {
 }
 
 #[test]
+fn a_request_may_come_as_a_form() {
+    let world = World::start();
+    let mut browser = world.browser();
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    // A form of the client's own site: no cookie comes with it, and no token of ours.
+    let post = |changes: &[(&str, &str)], more: &str, kind: (&str, &str)| {
+        let request = world.request(changes);
+        let (path, query) = request.split_once('?').expect("a query");
+        let headers = [kind, ("Origin", "https://app.example.org")];
+        let body = format!("{query}{more}");
+        world.browser().send("POST", path, &headers, &body)
+    };
+    let answer = post(&[], "", form);
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    let next = answer.header("location").expect("a place");
+    let consent = world.log_in(&mut browser, next);
+    let back = location(&submit_consent(&mut browser, &consent, "allow")).1;
+    assert_eq!(back["state"], STATE);
+    assert!(back.contains_key("code"));
+
+    let (place, back) = location(&post(&[("scope", "everything")], "", form));
+    assert_eq!(place, CALLBACK);
+    assert_eq!(
+        (back["error"].as_str(), back["state"].as_str()),
+        ("invalid_scope", STATE)
+    );
+    let json = ("Content-Type", "application/json");
+    let long = format!("&x={}", "x".repeat(9_000));
+    for refused in [
+        post(&[("client_id", "nobody")], "", form),
+        post(&[("redirect_uri", "https://evil.example/cb")], "", form),
+        post(&[], "&state=other", form),
+        post(&[], "&x=%ff", form),
+        post(&[], &long, form),
+        post(&[], "", json),
+    ] {
+        assert_eq!(
+            (refused.status, refused.header("location")),
+            (400, None),
+            "{}",
+            refused.text()
+        );
+    }
+}
+
+#[test]
 fn forms_of_other_pages_are_refused() {
     let world = World::start();
     let mut browser = world.browser();
@@ -323,7 +369,8 @@ fn pages_cannot_be_framed_and_nothing_breaks_out_of_them() {
         }
         assert!(text.contains("<html lang=\"en\">") && text.matches("<h1").count() == 1);
     }
-    assert!(wrong.text().contains("role=\"alert\""));
+    let said = "role=\"alert\" id=\"error\">Username or password is wrong.";
+    assert!(wrong.text().contains(said), "{}", wrong.text());
     assert!(
         consent.text().contains("App &#60;b&#62;") && consent.text().contains("Ann &#60;i&#62;")
     );
