@@ -66,7 +66,8 @@ fn changeable(user: &User) -> users::ActiveModel {
     }
 }
 
-/// Whether anybody but this user is an administrator who is not disabled.
+/// Whether anybody but this user is an administrator who is not disabled. One without a password
+/// counts: he may have a key or a session, and a password is not the only way in.
 pub(crate) async fn has_other_admin(
     transaction: &DatabaseTransaction,
     id: &str,
