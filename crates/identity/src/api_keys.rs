@@ -3,6 +3,9 @@
 //! A key belongs to the user who made it; those that operators make belong to nobody. What a key
 //! makes ends with it at the latest, and who acts for an OAuth client or another issuer makes none:
 //! nobody keeps by a key what was given to him for a time.
+//!
+//! Whoever has `users:write` deals with everybody's keys, a user with his own. A key that belongs to
+//! nobody deals with itself alone: others like it may be anybody's.
 
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use sea_orm::{DatabaseTransaction, DbErr};
 use crate::api_key::{self, ApiKey, Digest, KeyId, KeyState, NewKey, Secret};
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
-use crate::store::keys::Owners;
+use crate::store::keys::Whose;
 use crate::store::{self, Found, Kind, Slice};
 use crate::{Identity, later};
 
@@ -105,23 +108,23 @@ impl Identity {
         Ok(self.with_last_uses(list.await?))
     }
 
-    /// The keys that `actor` deals with, newest first: everybody's or those of one owner.
+    /// The keys that `actor` deals with, newest first: everybody's, those of one owner, or one.
     pub(crate) async fn page_of_keys(
         &self,
         actor: &Actor,
         owner_id: Option<String>,
         slice: Slice,
     ) -> Result<Found<ApiKey>, IdentityError> {
-        let mut owners = Vec::from_iter(owner_id.map(Owners::User));
+        let mut whose = Vec::from_iter(owner_id.map(Whose::User));
         if !actor.scopes.contains(Scope::UsersWrite) {
-            owners.push(match &actor.user_id {
-                Some(id) => Owners::User(id.clone()),
-                None => Owners::Nobody,
+            whose.push(match &actor.user_id {
+                Some(id) => Whose::User(id.clone()),
+                None => Whose::Own(actor.key_id()),
             });
         }
         let page = self
             .db
-            .read(move |connection| Box::pin(store::keys::page(connection, owners, slice)));
+            .read(move |connection| Box::pin(store::keys::page(connection, whose, slice)));
         let (keys, total) = page.await?;
         Ok((self.with_last_uses(keys), total))
     }
@@ -241,7 +244,11 @@ fn target(id: &KeyId) -> String {
 }
 
 fn deals_with(actor: &Actor, key: &ApiKey) -> bool {
-    actor.scopes.contains(Scope::UsersWrite) || actor.user_id == key.owner_id
+    actor.scopes.contains(Scope::UsersWrite)
+        || match &actor.user_id {
+            Some(_) => actor.user_id == key.owner_id,
+            None => actor.key_id().as_ref() == Some(&key.id),
+        }
 }
 
 /// What the transaction of a change ends with. A refusal is no error of the database: what it

@@ -182,8 +182,8 @@ async fn create_api_key(
 
 /// List the API keys
 ///
-/// With `users:write` everybody's, otherwise those of the caller's user, or those that belong to
-/// nobody if there is no user behind the caller.
+/// With `users:write` everybody's, otherwise those of the caller's user. A key with no user behind it
+/// sees itself alone.
 #[utoipa::path(
     get, path = "/api-keys", tag = TAG,
     params(PageParams, FilterParams),

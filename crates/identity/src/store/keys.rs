@@ -140,9 +140,10 @@ async fn find(
 }
 
 /// Whose keys.
-pub(crate) enum Owners {
+pub(crate) enum Whose {
     User(String),
-    Nobody,
+    /// The key by which somebody acts, if it is one: nothing else.
+    Own(Option<KeyId>),
 }
 
 /// Where a key stands in the list: ids are drawn by chance, so they alone say nothing of its order.
@@ -150,19 +151,18 @@ pub(crate) fn place(key: &ApiKey) -> String {
     format!("{}.{}", key.created_at.0, key.id)
 }
 
-/// Keys that meet every condition on their owner, newest first.
+/// Keys that meet every condition, newest first.
 pub(crate) async fn page(
     connection: &impl ConnectionTrait,
-    owners: Vec<Owners>,
+    whose: Vec<Whose>,
     slice: Slice,
 ) -> Result<Found<ApiKey>, DbErr> {
     let (created_at, id) = (api_keys::Column::CreatedAt, api_keys::Column::Id);
     let mut query = api_keys::Entity::find();
-    for owner in owners {
-        let owner_id = api_keys::Column::OwnerId;
-        query = query.filter(match owner {
-            Owners::User(id) => owner_id.eq(id),
-            Owners::Nobody => owner_id.is_null(),
+    for whose in whose {
+        query = query.filter(match whose {
+            Whose::User(owner) => api_keys::Column::OwnerId.eq(owner),
+            Whose::Own(own) => id.is_in(own.map(|own| own.as_str().to_owned())),
         });
     }
     let mut total = 0;

@@ -43,6 +43,7 @@ contract! {
     of_simultaneous_rotations_one_wins
     a_repeated_creation_gives_no_second_key
     no_key_outlives_what_made_it
+    a_key_of_nobody_deals_with_itself_alone
     borrowed_rights_make_no_keys
 }
 
@@ -566,7 +567,8 @@ async fn a_key_belongs_to_who_makes_it(store: &Store) {
     );
     assert_eq!(
         names(&as_key("K", scopes("keys:write")), "").await,
-        "nobodys"
+        "",
+        "it sees no other key that is nobody's"
     );
     assert_eq!(
         names(&operator, &format!("&owner_id={}", bea.id)).await,
@@ -851,4 +853,37 @@ async fn borrowed_rights_make_no_keys(store: &Store) {
     let reader = as_operator(ScopeSet::all());
     let denied = walk(&identity, &reader, "/v1/audit?outcome=denied").await;
     assert_eq!(denied.len(), 6);
+}
+
+async fn a_key_of_nobody_deals_with_itself_alone(store: &Store) {
+    let identity = store.identity().await;
+    let other = identity.create_key(&OPERATOR, "other", scopes("predict"), None);
+    let other = other.await.unwrap();
+    let own = identity.create_key(&OPERATOR, "own", scopes("keys:write predict"), None);
+    let own = own.await.unwrap();
+    let by = caller(&identity, own.secret.expose(), START).unwrap();
+    for query in ["limit=1", "per_page=1"] {
+        let seen = walk(&identity, &by, &format!("/v1/api-keys?{query}")).await;
+        let ids: Vec<_> = seen.iter().map(|key| &key["id"]).collect();
+        assert_eq!(ids, [own.key.id.as_str()], "{query}");
+    }
+    let path = format!("/v1/api-keys/{}", other.key.id);
+    let rotations = format!("{path}/rotations");
+    for (method, path) in [("GET", &path), ("DELETE", &path), ("POST", &rotations)] {
+        let answer = ask(&identity, &by, method, path, "").await;
+        assert_eq!(answer.status, 404, "{method} {path}");
+    }
+    let named = identity.revoke_key(&actor(&by), "other").await;
+    assert!(matches!(named, Err(IdentityError::KeyNotFound)));
+    assert!(knows(&identity, &other));
+    let stranger = Caller {
+        subject: "external:somebody".into(),
+        ..(*by).clone()
+    };
+    assert!(walk(&identity, &stranger, "/v1/api-keys").await.is_empty());
+
+    let path = format!("/v1/api-keys/{}", own.key.id);
+    let rotated = ask(&identity, &by, "POST", &format!("{path}/rotations"), "").await;
+    assert_eq!(rotated.status, 201, "{:?}", rotated.error);
+    assert_eq!(ask(&identity, &by, "DELETE", &path, "").await.status, 204);
 }
