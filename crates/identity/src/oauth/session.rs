@@ -71,11 +71,12 @@ impl Identity {
         let replaced = replaced.map(|cookie| digest(cookie.as_bytes()));
         let written = self.db.write(move |transaction| {
             Box::pin(async move {
+                // First, as in all that ends sessions: another order could end in a deadlock.
+                store::lock(transaction).await?;
                 if let Some(replaced) = replaced {
                     store::sessions::delete(transaction, replaced).await?;
                 }
                 // Whoever changes him has the lock too and ends his sessions: before, or after this.
-                store::lock(transaction).await?;
                 let same = is_unchanged(transaction, &user).await?;
                 if same {
                     store::sessions::insert(transaction, session).await?;
