@@ -247,9 +247,9 @@ impl<V> Bounded<V> {
 
     /// At least an eighth at once, so that looking through all is seldom needed.
     fn forget(&mut self, now: Timestamp) {
-        let mut untils: Vec<i64> = self.entries.values().map(|(_, until)| *until).collect();
+        let mut ends: Vec<i64> = self.entries.values().map(|(_, until)| *until).collect();
         let eighth = self.max / 8;
-        let (_, latest_forgotten, _) = untils.select_nth_unstable(eighth);
+        let (_, latest_forgotten, _) = ends.select_nth_unstable(eighth);
         let limit = now.0.max(*latest_forgotten);
         self.entries.retain(|_, (_, until)| *until > limit);
     }
