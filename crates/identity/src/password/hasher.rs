@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -68,7 +69,9 @@ impl Hasher {
             let work = move || {
                 yield_to_predictions();
                 while let Some(job) = queue.next() {
+                    let began = Instant::now();
                     job.run(parameters);
+                    queue.rest(began.elapsed());
                 }
             };
             let thread = std::thread::Builder::new().name("password".into());
@@ -201,6 +204,19 @@ impl Queue {
         }
     }
 
+    /// While strangers queue up, a thread rests for as long as it has worked, or until somebody known
+    /// comes: low priority alone leaves predictions neither cache nor memory to work with. Without a
+    /// queue there is no rest.
+    fn rest(&self, worked: Duration) {
+        let end = Instant::now() + worked;
+        let mut waiting = self.waiting.lock();
+        while !waiting.closed && waiting.known.is_empty() && !waiting.strangers.is_empty() {
+            if self.changed.wait_until(&mut waiting, end).timed_out() {
+                return;
+            }
+        }
+    }
+
     fn close(&self) {
         self.waiting.lock().closed = true;
         self.changed.notify_all();
@@ -219,7 +235,6 @@ impl Drop for CloseOnDrop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
 
     fn password(text: &str) -> Password {
         Password::presented(text.into())
@@ -240,6 +255,24 @@ mod tests {
             Some(Job::Hash(password, _)) => password.0.to_string(),
             _ => panic!("a hash job was expected"),
         }
+    }
+
+    #[test]
+    fn a_thread_rests_only_while_strangers_queue_up() {
+        let queue = Queue::new(8);
+        let rests_through = |rest: Duration| {
+            let began = Instant::now();
+            queue.rest(rest);
+            began.elapsed() >= rest
+        };
+        let (long, short) = (Duration::from_secs(60), Duration::from_millis(20));
+        assert!(!rests_through(long), "nobody waits");
+        let (stranger, _waits) = job(1);
+        queue.push(Lane::Stranger, stranger).unwrap();
+        assert!(rests_through(short), "a stranger waits");
+        let (known, _waits_too) = job(2);
+        queue.push(Lane::Known, known).unwrap();
+        assert!(!rests_through(long), "somebody known waits");
     }
 
     #[tokio::test]
