@@ -120,7 +120,7 @@ impl Identity {
         }
     }
 
-    /// What comes next for the person with this session.
+    /// What comes next for the person at the browser, logged in or not.
     ///
     /// # Errors
     /// What is wrong, and who can be told.

@@ -287,7 +287,7 @@ pub(crate) mod signing_keys {
     use auspex_kernel::Timestamp;
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "identity_signing_keys")]
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
@@ -297,6 +297,14 @@ pub(crate) mod signing_keys {
         pub(crate) pkcs8: Vec<u8>,
         pub(crate) created_at: Timestamp,
         pub(crate) signs_from: Timestamp,
+    }
+
+    /// Never shows the private key.
+    impl std::fmt::Debug for Model {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            let mut shown = f.debug_struct("SigningKey");
+            shown.field("kid", &self.kid).finish_non_exhaustive()
+        }
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
