@@ -14,7 +14,7 @@ pub fn load_and_predict(bytes: &[u8]) {
         model.signature().features.len(),
         model.signature().outputs(),
     );
-    // Two rows of so many outputs are slow, not wrong.
+    // Two rows of that many outputs are slow, not wrong.
     if width * outputs > 1 << 24 {
         return;
     }

@@ -38,7 +38,7 @@ class Api:
         )
 
     def user(self, **more):
-        """A new user, as the server shows him, with PASSWORD unless that is None."""
+        """A new user, as the server shows them, with PASSWORD unless that is None."""
         self.made += 1
         body = {"name": "Data Scientist", "email": f"user{self.made}@example.org", "password": PASSWORD} | more
         self.secrets += [body["email"], PASSWORD]
@@ -73,7 +73,7 @@ def refused(answer, status, code, what="status"):
 
 
 def seed_users(api):
-    """POST /users with name and email alone makes a user, as the seed has it"""
+    """POST /users with name and email alone creates a user"""
     answer = api.ask("POST", "/users", {"name": "Charlie", "email": "charlie@example.com"})
     made = answered(answer, 201)
     api.secrets.append("charlie@example.com")
@@ -116,7 +116,7 @@ def one_user(api):
 
 
 def wrong_users(api):
-    """What is wrong with a user is told, all of it, and nothing of it repeated"""
+    """An invalid user gets every error at once, and none repeats a value"""
     fields = refused(api.ask("POST", "/v1/users", {}), 422, "VALIDATION_ERROR")
     equal(fields, ["email", "name"], "wrong fields")
     bad = {"name": "", "email": "no-address", "age": -3, "roles": ["emperor"], "shoe_size": 43}
@@ -245,14 +245,14 @@ def refused_alike(api):
 
 
 def disabled(api):
-    """Whoever is disabled is out at once, and in again when enabled"""
+    """A disabled user is locked out at once, and let in again when enabled"""
     user = api.user(username="blinking")
     path, tokens = f"/v1/users/{user['id']}", api.log_in("blinking")
     basic = ("blinking", PASSWORD)
     answered(api.ask("GET", "/v1/me", basic=basic), 200)
     equal(answered(api.ask("PATCH", path, {"disabled": True}), 200)["disabled"], True, "disabled")
-    refused(api.ask("GET", "/v1/me", token=tokens["access_token"]), 401, "UNAUTHENTICATED", "his token")
-    refused(api.ask("GET", "/v1/me", basic=basic), 401, "UNAUTHENTICATED", "his password, which was verified before")
+    refused(api.ask("GET", "/v1/me", token=tokens["access_token"]), 401, "UNAUTHENTICATED", "the user's token")
+    refused(api.ask("GET", "/v1/me", basic=basic), 401, "UNAUTHENTICATED", "the user's password, which was verified before")
     answered(api.ask("PATCH", path, {"disabled": False}), 200)
     answered(api.ask("GET", "/v1/me", basic=basic), 200)
 
@@ -276,7 +276,7 @@ def by_basic(api):
 
 
 def own_password(api):
-    """A user changes the password himself, and with it ends what was logged in"""
+    """Users change their own password, which ends what was logged in"""
     api.user(username="careful")
     tokens = api.log_in("careful")
     new = "another long password"
@@ -293,7 +293,7 @@ def own_password(api):
 
 
 def nobody_promotes_himself(api):
-    """Nobody gives himself a role, and nobody reads others without the scope"""
+    """Nobody gives themselves a role, and nobody reads others without the scope"""
     user = api.user(username="ambitious", roles=["data-scientist"])
     other = api.user(username="bystander")
     token = api.log_in("ambitious")["access_token"]
@@ -322,7 +322,7 @@ def nobody_promotes_himself(api):
 
 
 def by_command(api):
-    """`auspex users add` makes a user beside the server, who can log in"""
+    """`auspex users add` adds a user while the server runs, and the user can log in"""
     api.server.command(
         *("users", "add", "--name", "Operator", "--email", "operator@example.org", "--username", "operator"),
         *("--role", "operator", "--password-stdin"),

@@ -1,7 +1,7 @@
 """Judge: oidc-provider, which we did not write, as an issuer that the server is told to trust.
 
 It runs on a loopback port (issuer.mjs). Its tokens open what its roles are mapped to; its keys change
-while the server runs; and whoever forges or borrows tokens gets nowhere.
+while the server runs; and forged or borrowed tokens are refused.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Wrong passwords: what they tell whoever tries them, and what they cost everybody else.
+"""Wrong passwords: what they reveal to those who try them, and what they cost everybody else.
 
 The attackers come from all over 127.0.0.0/8, so that no limit of one address stops them.
 """
