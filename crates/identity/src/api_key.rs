@@ -107,6 +107,12 @@ impl ApiKey {
             KeyState::Active
         }
     }
+
+    /// Where the key stands in the list of all keys. Ids are random, so the time of creation comes
+    /// first.
+    pub(crate) fn position(&self) -> String {
+        format!("{}.{}", self.created_at.0, self.id)
+    }
 }
 
 /// Whether a key opens anything.

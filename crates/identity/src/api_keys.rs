@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope, ScopeSet, Timestamp};
 use sea_orm::{DatabaseTransaction, DbErr};
 
@@ -16,7 +17,7 @@ use crate::api_key::{self, ApiKey, Digest, KeyId, KeyState, NewKey, Secret};
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
 use crate::store::keys::Whose;
-use crate::store::{self, Found, Kind, Slice};
+use crate::store::{self, Kind};
 use crate::{Identity, later};
 
 const BOOTSTRAP_NAME: &str = "admin";

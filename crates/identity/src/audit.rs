@@ -4,13 +4,14 @@
 
 use std::net::IpAddr;
 
+use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{Caller, Peer, RequestId, Scope, ScopeSet, Timestamp};
 use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::Identity;
 use crate::api_key::{KeyId, KeyState};
 use crate::error::IdentityError;
-use crate::store::{self, Found, Slice};
+use crate::store;
 
 /// Who does something, for what he may do and for the record.
 #[derive(Clone, Debug)]

@@ -5,13 +5,14 @@
 //! of rights enter the audit record.
 
 use auspex_kernel::db::DbError;
+use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope, Timestamp, id};
 use sea_orm::{DatabaseTransaction, DbErr, SqlErr};
 
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
 use crate::role::Role;
-use crate::store::{self, Found, Kind, Slice};
+use crate::store::{self, Kind};
 use crate::user::{Expected, Login, NewUser, User, UserChange, UserFilter, read_username};
 use crate::{Identity, password_mark};
 

@@ -1,7 +1,8 @@
 //! Pages of a list: by cursor (after which entry the next page begins), by page or by offset.
 //!
-//! [`PageQuery`] reads the query, tells as a [`Window`] what to fetch, and makes the
-//! [`Pagination`] of what was fetched. It knows nothing of where entries are kept.
+//! [`PageQuery`] reads the query, says as a [`Slice`] which rows to fetch, and makes the
+//! [`Pagination`] of what was found. It does not know where rows are kept: `store/slice.rs` fetches
+//! them from a database.
 
 mod cursor;
 mod view;
@@ -58,24 +59,28 @@ enum Form {
     },
 }
 
-/// Which entries to fetch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window<'q> {
-    /// Those after this one, and one more than `limit`, which tells whether there is another page.
+/// Which rows of a list to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slice {
+    /// The rows that follow another one, found by its position: the last page costs as little as
+    /// the first.
     Seek {
-        /// The last entry of the page before.
-        after: Option<&'q Position>,
-        /// The most entries the page has.
-        limit: usize,
+        /// Position of the last row of the previous page.
+        after: Option<String>,
+        /// One more than the page holds, which shows whether there is another page.
+        count: u64,
     },
-    /// Those after so many, and the count of all.
+    /// The rows that follow a number of others, together with the number of all rows.
     Skip {
-        /// Entries before the page.
-        offset: usize,
-        /// The most entries the page has.
-        limit: usize,
+        /// Rows before the page.
+        offset: u64,
+        /// The most rows the page holds.
+        count: u64,
     },
 }
+
+/// The rows of a [`Slice`], and the number of all rows for [`Slice::Skip`].
+pub type Found<T> = (Vec<T>, u64);
 
 impl PageQuery {
     /// Reads the undecoded query of a request to `path`, which becomes part of every link. A
@@ -124,38 +129,40 @@ impl PageQuery {
         filters.find_map(|(known, value)| (*known == name).then_some(value.as_str()))
     }
 
-    /// Which entries to fetch.
-    pub fn window(&self) -> Window<'_> {
+    /// Which rows to fetch.
+    pub fn slice(&self) -> Slice {
         match &self.form {
-            Form::Cursor { limit, after } => Window::Seek {
-                after: after.as_ref(),
-                limit: *limit,
+            Form::Cursor { limit, after } => Slice::Seek {
+                after: after
+                    .as_ref()
+                    .and_then(Position::as_text)
+                    .map(str::to_owned),
+                count: *limit as u64 + 1,
             },
-            Form::Page { page, per_page } => Window::Skip {
-                offset: (page - 1).saturating_mul(*per_page),
-                limit: *per_page,
+            Form::Page { page, per_page } => Slice::Skip {
+                offset: (page - 1).saturating_mul(*per_page) as u64,
+                count: *per_page as u64,
             },
-            Form::Offset { offset, limit } => Window::Skip {
-                offset: *offset,
-                limit: *limit,
+            Form::Offset { offset, limit } => Slice::Skip {
+                offset: *offset as u64,
+                count: *limit as u64,
             },
         }
     }
 
-    /// The page made of the entries found in the [`Window`], in the order of the list. `total` is
-    /// the count of all entries; [`Window::Seek`] needs none. `id` tells where an entry stands.
+    /// The page made of the rows found for the [`Slice`], in the order of the list. `position`
+    /// gives the position of a row in the list.
     pub fn page<T>(
         &self,
-        mut entries: Vec<T>,
-        total: u64,
-        id: impl Fn(&T) -> Position,
+        (mut entries, total): Found<T>,
+        position: impl Fn(&T) -> Position,
     ) -> (Vec<T>, Pagination) {
         let total = usize::try_from(total).unwrap_or(usize::MAX);
         let pagination = match &self.form {
             Form::Cursor { limit, after } => {
                 let is_last = entries.len() <= *limit;
                 entries.truncate(*limit);
-                let next = entries.last().filter(|_| !is_last).map(id);
+                let next = entries.last().filter(|_| !is_last).map(position);
                 Pagination::Cursor(self.by_cursor(*limit, after.as_ref(), next))
             }
             &Form::Page { page, per_page } => Pagination::Page(self.by_page(page, per_page, total)),
@@ -168,16 +175,17 @@ impl PageQuery {
 
     /// The page of a list that is kept whole, sorted by `id`.
     pub fn cut<'a, T>(&self, all: &'a [T], id: impl Fn(&T) -> &str) -> (Vec<&'a T>, Pagination) {
-        let (begin, count) = match self.window() {
-            Window::Seek { after, limit } => {
-                let after = after.and_then(Position::as_text);
-                let begin = |after| all.partition_point(|entry| id(entry) <= after);
-                (after.map_or(0, begin), limit + 1)
+        let (begin, count) = match self.slice() {
+            Slice::Seek { after, count } => {
+                let begin =
+                    |after: String| all.partition_point(|entry| id(entry) <= after.as_str());
+                (after.map_or(0, begin), count)
             }
-            Window::Skip { offset, limit } => (offset, limit),
+            Slice::Skip { offset, count } => (usize::try_from(offset).unwrap_or(usize::MAX), count),
         };
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
         let entries = all.iter().skip(begin).take(count).collect();
-        self.page(entries, all.len() as u64, |entry| id(entry).into())
+        self.page((entries, all.len() as u64), |entry| id(entry).into())
     }
 
     fn by_cursor(

@@ -2,3 +2,4 @@
 
 pub(crate) mod idempotency;
 pub(crate) mod secrets;
+mod slice;

@@ -23,7 +23,6 @@ use super::users::Id;
 use super::{Handle, list};
 use crate::api_key::{ApiKey, KeyId, NewKey};
 use crate::error::IdentityError;
-use crate::store::keys::place;
 
 const TAG: &str = "api-keys";
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -201,11 +200,11 @@ async fn list_api_keys(
     let owner = query.filter("owner_id");
     // What cannot be an id is nobody's.
     let owner = owner.map(|text| id::parse_id(text).unwrap_or_default());
-    let slice = list::slice(&query);
+    let slice = query.slice();
     let found = identity.page_of_keys(&by.actor, owner, slice).await?;
     let now = identity.clock.now();
     let view = |key| ApiKeyView::new(key, now);
-    let (data, pagination) = list::page(&query, found, place, view);
+    let (data, pagination) = list::page(&query, found, ApiKey::position, view);
     let links = pagination.link_header();
     Ok(list::answer(
         &headers,

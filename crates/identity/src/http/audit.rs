@@ -100,7 +100,7 @@ async fn list_audit(
     let filters = ["actor", "action", "target", "outcome"];
     let query = PageQuery::parse(&cursors, "/v1/audit", query.as_deref(), &filters)?;
     let filter = read_filter(&query)?;
-    let found = identity.page_of_audit(filter, list::slice(&query)).await?;
+    let found = identity.page_of_audit(filter, query.slice()).await?;
     let (data, pagination) = list::page(&query, found, |line| line.id.clone(), AuditView::from);
     let links = pagination.link_header();
     Ok(list::answer(

@@ -85,7 +85,7 @@ async fn list_users(
     let filters = ["email", "username", "role", "disabled"];
     let query = PageQuery::parse(&cursors, uri.path(), query.as_deref(), &filters)?;
     let filter = read_filter(&query)?;
-    let found = identity.page_of_users(filter, list::slice(&query)).await?;
+    let found = identity.page_of_users(filter, query.slice()).await?;
     let (data, pagination) = list::page(&query, found, |user| user.id.clone(), UserView::from);
     let links = pagination.link_header();
     Ok(list::answer(
@@ -228,7 +228,7 @@ pub(super) async fn logins(
     query: &PageQuery,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let found = identity.page_of_logins(user_id, list::slice(query)).await?;
+    let found = identity.page_of_logins(user_id, query.slice()).await?;
     let (data, pagination) = list::page(query, found, |login| login.id.clone(), LoginView::from);
     let links = pagination.link_header();
     Ok(list::answer(

@@ -1,13 +1,14 @@
 //! The audit record.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::page::{Found, Slice};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
     QueryFilter, Set,
 };
 
 use super::entity::audit;
-use super::{Found, Slice, new_id};
+use super::new_id;
 use crate::audit::{Actor, AuditFilter, AuditLine, Event, address_prefix};
 
 /// Adds a line.

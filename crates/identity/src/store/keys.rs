@@ -1,15 +1,14 @@
 //! API keys.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::page::{Found, Slice};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr,
-    DerivePartialModel, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    SelectExt, Set,
+    DerivePartialModel, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SelectExt, Set,
 };
 
 use super::entity::api_keys;
-use super::{Found, Slice};
 use crate::api_key::{ApiKey, Digest, KeyId, read_scopes};
 
 /// A row without its hash.
@@ -146,12 +145,7 @@ pub(crate) enum Whose {
     Own(Option<KeyId>),
 }
 
-/// Where a key stands in the list: ids are drawn by chance, so they alone say nothing of its order.
-pub(crate) fn place(key: &ApiKey) -> String {
-    format!("{}.{}", key.created_at.0, key.id)
-}
-
-/// Keys that meet every condition, newest first.
+/// Keys that meet every condition, newest first; see [`ApiKey::position`].
 pub(crate) async fn page(
     connection: &impl ConnectionTrait,
     whose: Vec<Whose>,
@@ -165,32 +159,19 @@ pub(crate) async fn page(
             Whose::Own(own) => id.is_in(own.map(|own| own.as_str().to_owned())),
         });
     }
-    let mut total = 0;
-    let count = match slice {
-        Slice::Seek { after, count } => {
-            let after = after.as_deref().and_then(|place| place.split_once('.'));
-            if let Some((time, after)) = after {
-                let time: i64 = time
-                    .parse()
-                    .map_err(|_| DbErr::Custom("a place in the list of keys".into()))?;
-                let last = Expr::tuple([Expr::value(time), Expr::value(after)]);
-                query = query.filter(Expr::tuple([Expr::col(created_at), Expr::col(id)]).lt(last));
-            }
-            count
-        }
-        Slice::Skip { offset, count } => {
-            total = query.clone().count(connection).await?;
-            query = query.offset(offset);
-            count
-        }
-    };
-    let rows = query
-        .order_by_desc(created_at)
-        .order_by_desc(id)
-        .limit(count)
-        .into_partial_model::<KeyRow>()
-        .all(connection)
+    let query = query.order_by_desc(created_at).order_by_desc(id);
+    let (query, total) = slice
+        .limit(connection, query, |query, position| {
+            let last = position
+                .split_once('.')
+                .and_then(|(time, id)| Some((time.parse::<i64>().ok()?, id)));
+            let (time, last_id) =
+                last.ok_or_else(|| DbErr::Custom("a position in the list of keys".into()))?;
+            let last = Expr::tuple([Expr::value(time), Expr::value(last_id)]);
+            Ok(query.filter(Expr::tuple([Expr::col(created_at), Expr::col(id)]).lt(last)))
+        })
         .await?;
+    let rows = query.into_partial_model::<KeyRow>().all(connection).await?;
     Ok((rows.into_iter().map(ApiKey::from).collect(), total))
 }
 

@@ -1,9 +1,9 @@
 //! The history of logins.
 
+use auspex_kernel::page::{Found, Slice};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter};
 
 use super::entity::logins;
-use super::{Found, Slice};
 use crate::user::Login;
 
 /// The logins of a user, newest first.

@@ -13,14 +13,12 @@ pub(crate) mod keys;
 pub(crate) mod logins;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
-mod slice;
 pub(crate) mod tokens;
 pub(crate) mod user_rows;
 pub(crate) mod users;
 
 pub(crate) use changes::{Kind, lock, record_change};
 pub(crate) use keys::LiveKey;
-pub(crate) use slice::{Found, Slice};
 
 use auspex_kernel::{Timestamp, id};
 use sea_orm::DbErr;

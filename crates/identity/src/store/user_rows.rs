@@ -1,13 +1,14 @@
 //! Users as they are added, changed, removed and listed.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::page::{Found, Slice};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
     QueryFilter, SelectExt as _, Set,
 };
 
 use super::entity::{api_keys, logins, users};
-use super::{Found, Kind, Slice, codes, consents, keys, record_change, sessions};
+use super::{Kind, codes, consents, keys, record_change, sessions};
 use crate::role::Role;
 use crate::user::{User, UserFilter};
 

@@ -42,14 +42,6 @@ impl Position {
             Self::Number(_) => None,
         }
     }
-
-    /// The number, if it is one.
-    pub fn as_number(&self) -> Option<i64> {
-        match self {
-            Self::Number(number) => Some(*number),
-            Self::Text(_) => None,
-        }
-    }
 }
 
 impl From<&str> for Position {

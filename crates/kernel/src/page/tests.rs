@@ -70,14 +70,14 @@ fn pages_and_offsets_say_where_they_stand() {
 fn the_third_page_of_a_hundred_entries_points_where_it_should() {
     let query = PageQuery::parse(&KEY, "/items", Some("page=3&per_page=3"), &[]).expect("good");
     assert_eq!(
-        query.window(),
-        Window::Skip {
+        query.slice(),
+        Slice::Skip {
             offset: 6,
-            limit: 3
+            count: 3
         }
     );
     let found = vec![7, 8, 9];
-    let (entries, pagination) = query.page(found.clone(), 100, |id: &i64| (*id).into());
+    let (entries, pagination) = query.page((found.clone(), 100), |id: &i64| (*id).into());
     assert_eq!(entries, found);
     let link = |page| format!("/items?page={page}&per_page=3");
     assert_eq!(
@@ -96,29 +96,29 @@ fn the_third_page_of_a_hundred_entries_points_where_it_should() {
 }
 
 #[test]
-fn windows_say_what_to_fetch() {
-    let window = |text| {
+fn slices_say_which_rows_to_fetch() {
+    let slice = |text| {
         let query = query(text).expect("good");
-        format!("{:?}", query.window())
+        format!("{:?}", query.slice())
     };
-    assert_eq!(window(""), "Seek { after: None, limit: 100 }");
+    assert_eq!(slice(""), "Seek { after: None, count: 101 }");
     assert_eq!(
-        window("offset=40&limit=20"),
-        "Skip { offset: 40, limit: 20 }"
+        slice("offset=40&limit=20"),
+        "Skip { offset: 40, count: 20 }"
     );
     assert_eq!(
-        window("page=3&per_page=20"),
-        "Skip { offset: 40, limit: 20 }"
+        slice("page=3&per_page=20"),
+        "Skip { offset: 40, count: 20 }"
     );
     let query = query("limit=2").expect("good");
     // One more than asked for: there is another page, and this one does not show it.
-    let (entries, pagination) = query.page(vec![5i64, 7, 9], 0, |id| (*id).into());
-    assert_eq!(entries, [5, 7]);
+    let (entries, pagination) = query.page((vec!["5", "7", "9"], 0), |id| (*id).into());
+    assert_eq!(entries, ["5", "7"]);
     let pagination = serde_json::to_value(&pagination).expect("JSON");
     let next = pagination["links"]["next"].as_str().expect("a next page");
     let next = PageQuery::parse(&KEY, "/x", next.strip_prefix("/x?"), &FILTERS).expect("ours");
-    let after = Some(&Position::Number(7));
-    assert_eq!(next.window(), Window::Seek { after, limit: 2 });
+    let after = Some("7".to_owned());
+    assert_eq!(next.slice(), Slice::Seek { after, count: 3 });
 }
 
 #[test]
