@@ -91,17 +91,10 @@ pub(crate) fn docs(document: Document) -> axum::Router {
 }
 
 async fn get_openapi(Extension(document): Extension<Document>, headers: HeaderMap) -> Response {
-    let mut response = if etag::is_known(&headers, &document.tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let json = HeaderValue::from_static("application/json");
-        ([(header::CONTENT_TYPE, json)], document.bytes).into_response()
-    };
-    response.headers_mut().insert(header::ETAG, document.tag);
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    let fixed = HeaderValue::from_static;
+    let kind = [(header::CONTENT_TYPE, fixed("application/json"))];
+    let full = (kind, document.bytes);
+    etag::answer(&headers, document.tag, fixed("no-cache"), full)
 }
 
 /// How the server and its parts are

@@ -24,7 +24,6 @@ use crate::error::IdentityError;
 use crate::user::{Expected, User, UserChange};
 
 const TAG: &str = "users";
-const REVALIDATE: HeaderValue = HeaderValue::from_static("private, max-age=0, must-revalidate");
 
 /// An id that cannot be decoded is nobody's.
 pub(super) type Id = Result<Path<String>, PathRejection>;
@@ -109,14 +108,8 @@ async fn get_user(
 ) -> Result<Response, ApiError> {
     let user = identity.get_user(&text(id)?).await?;
     let tag = tag(&user);
-    if etag::is_known(&headers, &tag) {
-        let caching = [(header::ETAG, tag), (header::CACHE_CONTROL, REVALIDATE)];
-        return Ok((StatusCode::NOT_MODIFIED, caching).into_response());
-    }
-    let mut response = shown(user);
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, REVALIDATE);
-    Ok(response)
+    let view = Json(UserView::from(user));
+    Ok(etag::answer(&headers, tag, etag::REVALIDATE, view))
 }
 
 /// Replace a user

@@ -3,8 +3,8 @@
 use auspex_kernel::error::Envelope;
 use auspex_kernel::etag;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -64,19 +64,11 @@ async fn get_jwks(State(identity): State<Handle>, headers: HeaderMap) -> Respons
     cacheable(&headers, &identity.jwks())
 }
 
-/// Shared caches may keep it for less time than a new key waits before it signs.
+/// Shared caches keep it for less time than a new key waits before it signs.
 fn cacheable(headers: &HeaderMap, document: &Value) -> Response {
+    let fixed = HeaderValue::from_static;
     let body = document.to_string();
     let tag = etag::of(body.as_bytes());
-    let known = etag::is_known(headers, &tag);
-    let fixed = HeaderValue::from_static;
-    let caching = [
-        (header::ETAG, tag),
-        (header::CACHE_CONTROL, fixed("public, max-age=300")),
-    ];
-    let kind = [(header::CONTENT_TYPE, fixed("application/json"))];
-    match known {
-        true => (StatusCode::NOT_MODIFIED, caching).into_response(),
-        false => (caching, kind, body).into_response(),
-    }
+    let full = ([(header::CONTENT_TYPE, fixed("application/json"))], body);
+    etag::answer(headers, tag, fixed("public, max-age=300"), full)
 }

@@ -5,7 +5,7 @@ use auspex_kernel::{ApiError, Peer, RequestId, etag};
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -380,18 +380,10 @@ async fn submit_logout(
     )
 )]
 async fn get_login_style(headers: HeaderMap) -> Response {
-    let tag = etag::of(STYLE.as_bytes());
-    let known = etag::is_known(&headers, &tag);
     let fixed = HeaderValue::from_static;
-    let caching = [
-        (header::ETAG, tag),
-        (header::CACHE_CONTROL, fixed("public, max-age=300")),
-    ];
+    let tag = etag::of(STYLE.as_bytes());
     let kind = [(header::CONTENT_TYPE, fixed("text/css; charset=utf-8"))];
-    match known {
-        true => (StatusCode::NOT_MODIFIED, caching).into_response(),
-        false => (caching, kind, STYLE).into_response(),
-    }
+    etag::answer(&headers, tag, fixed("public, max-age=300"), (kind, STYLE))
 }
 
 fn open(identity: &Identity, purpose: Purpose, fields: &Parameters) -> Option<Sealed> {
