@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use auspex_kernel::etag::cacheable;
+use auspex_kernel::http::{ListErrors, ReadErrors, add_error_schemas};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, RequestId, body};
 use axum::Extension;
@@ -14,8 +15,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use crate::openapi::{
-    PredictBody, PredictErrors, Prediction, PredictionNumbers, ReadErrors, RecordSchema,
-    record_document,
+    PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, record_document,
 };
 use crate::view::{ModelList, ModelView, VersionView};
 use crate::{Answer, Inference, Model, PredictError, Refusal, Target, Version};
@@ -41,7 +41,7 @@ impl Inference {
             .routes(routes!(get_model_schema))
             .routes(routes!(get_version_schema))
             .with_state(self);
-        crate::openapi::add_error_schemas(router.get_openapi_mut());
+        add_error_schemas(router.get_openapi_mut());
         router
     }
 }
@@ -147,7 +147,7 @@ async fn predict_version(
 #[utoipa::path(
     get, path = "/v1/models", tag = MODELS,
     params(PageParams),
-    responses((status = 200, description = "One page of models, by name", body = ModelList), ReadErrors),
+    responses((status = 200, description = "One page of models, by name", body = ModelList), ListErrors),
     security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
 )]
 async fn list_models(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use auspex_kernel::error::Envelope;
+use auspex_kernel::http::error_responses;
 use serde_json::{Value, json};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::request_body::RequestBody;
@@ -118,75 +118,10 @@ fn body_schema(record: &Value, row: &Value, versions: Option<&[&str]>, rows_max:
 /// The error answers of predictions.
 pub(crate) struct PredictErrors;
 
-/// The error answers of the routes that show models.
-pub(crate) struct ReadErrors;
-
 impl IntoResponses for PredictErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&[400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503])
+        error_responses(&[400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503])
     }
-}
-
-impl IntoResponses for ReadErrors {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let mut all = errors(&[400, 401, 403, 404, 422, 429, 500]);
-        all.insert(
-            "304".into(),
-            Response::new("The copy named by If-None-Match is still right").into(),
-        );
-        all
-    }
-}
-
-fn errors(statuses: &[u16]) -> BTreeMap<String, RefOr<Response>> {
-    statuses
-        .iter()
-        .map(|status| (status.to_string(), error(*status)))
-        .collect()
-}
-
-fn error(status: u16) -> RefOr<Response> {
-    let (code, description) = match status {
-        400 => ("MALFORMED_REQUEST", "The request cannot be read"),
-        401 => ("UNAUTHENTICATED", "No valid credential"),
-        403 => ("FORBIDDEN", "The credential lacks the scope"),
-        404 => ("NOT_FOUND", "There is no such model or version"),
-        408 => ("REQUEST_TIMEOUT", "The body did not arrive in time"),
-        413 => ("PAYLOAD_TOO_LARGE", "The body is too long"),
-        415 => ("UNSUPPORTED_MEDIA_TYPE", "The body is not plain JSON"),
-        422 => (
-            "VALIDATION_ERROR",
-            "Some fields are wrong; each one is named",
-        ),
-        429 => ("RATE_LIMITED", "Too many requests"),
-        500 => ("INTERNAL", "Something failed inside the server"),
-        _ => ("UNAVAILABLE", "Too much long work waits already"),
-    };
-    let details = match status {
-        422 => json!([{"field": "age", "message": "must be an integer between 0 and 130"}]),
-        _ => json!([]),
-    };
-    let message = if status == 422 {
-        "1 field is invalid"
-    } else {
-        description
-    };
-    let response = json!({
-        "description": description,
-        "content": {"application/json": {
-            "schema": {"$ref": "#/components/schemas/ErrorEnvelope"},
-            "example": {"error": {"code": code, "message": message, "details": details, "request_id": "req_01JD3V9K2Q4W"}},
-        }},
-    });
-    serde_json::from_value(response).expect("a response object")
-}
-
-/// Adds the schemas that the error answers refer to.
-pub(crate) fn add_error_schemas(document: &mut OpenApi) {
-    let components = document.components.get_or_insert_default();
-    let mut found = vec![(Envelope::name().into_owned(), Envelope::schema())];
-    Envelope::schemas(&mut found);
-    components.schemas.extend(found);
 }
 
 /// The JSON Schema of a package's records, as a document of its own.

@@ -11,6 +11,7 @@ pub mod db;
 pub mod error;
 pub mod etag;
 pub mod fields;
+pub mod http;
 pub mod id;
 pub mod idempotency;
 mod migration;

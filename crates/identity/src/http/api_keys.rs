@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use auspex_kernel::fields::{self, Fields};
+use auspex_kernel::http::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
 use auspex_kernel::idempotency::{Answer, IdempotencyParams};
 use auspex_kernel::page::{PageParams, PageQuery, Pagination};
 use auspex_kernel::{ApiError, CursorKey, Scope, Timestamp, body, id};
@@ -18,7 +19,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::{By, Creation};
-use super::errors::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
 use super::users::Id;
 use super::{Handle, list};
 use crate::api_key::{ApiKey, KeyId, NewKey};

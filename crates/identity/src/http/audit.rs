@@ -1,5 +1,6 @@
 //! The audit record.
 
+use auspex_kernel::http::ListErrors;
 use auspex_kernel::page::{PageParams, PageQuery, Pagination};
 use auspex_kernel::{ApiError, CursorKey, FieldError};
 use axum::extract::{Extension, RawQuery, State};
@@ -10,7 +11,6 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::errors::ListErrors;
 use super::{Handle, list};
 use crate::audit::{Action, AuditFilter, AuditLine, Outcome};
 

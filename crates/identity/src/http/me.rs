@@ -2,6 +2,7 @@
 
 use auspex_kernel::etag::cacheable;
 use auspex_kernel::fields::Fields;
+use auspex_kernel::http::{ChangeErrors, ListErrors, ReadErrors};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, Caller, CursorKey, Scope, Timestamp, body};
 use axum::body::Body;
@@ -14,7 +15,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::By;
-use super::errors::{ChangeErrors, ListErrors, ReadErrors};
 use super::list::JSON;
 use super::user_body::LoginList;
 use super::{Handle, users};

@@ -4,7 +4,6 @@ mod api_keys;
 mod audit;
 mod auth;
 mod caller;
-mod errors;
 mod list;
 mod me;
 mod oauth;
@@ -14,6 +13,7 @@ mod users;
 use std::sync::Arc;
 
 use auspex_kernel::CursorKey;
+use auspex_kernel::http::add_error_schemas;
 use auspex_kernel::idempotency::Idempotency;
 use axum::extract::Extension;
 use utoipa::openapi::OpenApi;
@@ -36,7 +36,7 @@ fn routes() -> OpenApiRouter<Handle> {
         .merge(oauth::routes())
         .nest("/v1", versioned)
         .merge(unversioned);
-    errors::add_schemas(router.get_openapi_mut());
+    add_error_schemas(router.get_openapi_mut());
     router
 }
 

@@ -1,6 +1,7 @@
 //! Users and their logins.
 
 use auspex_kernel::fields::{self, Fields};
+use auspex_kernel::http::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
 use auspex_kernel::idempotency::{Answer, IdempotencyParams};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, body, etag};
@@ -14,7 +15,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::{By, Creation};
-use super::errors::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
 use super::user_body::{
     CreateBody, FilterParams, LoginList, LoginView, PatchBody, ReplaceBody, UserList, UserView,
     read_change, read_filter, read_new,

@@ -1,6 +1,7 @@
 //! Clients: register, see, remove.
 
 use auspex_kernel::fields::{self, Fields, Wrong};
+use auspex_kernel::http::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
 use auspex_kernel::idempotency::{Answer, Idempotency, IdempotencyParams, Keyed};
 use auspex_kernel::page::{PageParams, PageQuery, Pagination};
 use auspex_kernel::{ApiError, CursorKey, body, etag};
@@ -18,7 +19,6 @@ use utoipa_axum::routes;
 use super::TAG;
 use crate::error::IdentityError;
 use crate::http::caller::By;
-use crate::http::errors::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
 use crate::http::users::Id;
 use crate::http::{Handle, list};
 use crate::oauth::{Client, ClientDraft, ClientScopes, GrantType};
