@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use auspex_kernel::etag::cacheable;
-use auspex_kernel::http::{ListErrors, ReadErrors, add_error_schemas};
+use auspex_kernel::http::{JSON, ListErrors, ReadErrors, add_error_schemas};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, RequestId, body};
 use axum::Extension;
@@ -20,7 +20,6 @@ use crate::openapi::{
 use crate::view::{ModelList, ModelView, VersionView};
 use crate::{Answer, Inference, Model, PredictError, Refusal, Target, Version};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const SCHEMA_JSON: HeaderValue = HeaderValue::from_static("application/schema+json");
 const PREDICTIONS: &str = "predictions";
 const MODELS: &str = "models";
@@ -157,15 +156,9 @@ async fn list_models(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let query = PageQuery::parse(&cursors, "/v1/models", query.as_deref(), &[])?;
-    let (page, pagination) = query.cut(inference.models(), Model::name);
-    let links = pagination.link_header();
-    let data = page
-        .into_iter()
-        .map(|model| ModelView::new(&inference, model))
-        .collect();
-    let mut response = cacheable(&headers, JSON, &ModelList { data, pagination });
-    response.headers_mut().insert(header::LINK, links);
-    Ok(response)
+    let view = |model| ModelView::new(&inference, model);
+    let list = ModelList::cut(&query, inference.models(), Model::name, view);
+    Ok(list.answer(&headers))
 }
 
 /// Show a model

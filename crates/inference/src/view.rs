@@ -5,18 +5,13 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use auspex_engine::{Output, Precision};
-use auspex_kernel::page::Pagination;
+use auspex_kernel::http::List;
 
 use crate::answer::Label;
 use crate::schema::{Field, Kind};
 use crate::{Inference, Model, Version};
 
-/// One page of models.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ModelList {
-    pub(crate) data: Vec<ModelView>,
-    pub(crate) pagination: Pagination,
-}
+pub(crate) type ModelList = List<ModelView>;
 
 /// A model.
 #[derive(Serialize, ToSchema)]

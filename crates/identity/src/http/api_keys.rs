@@ -3,29 +3,28 @@
 use std::time::Duration;
 
 use auspex_kernel::fields::{self, Fields};
-use auspex_kernel::http::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
+use auspex_kernel::http::{
+    ChangeErrors, CreateErrors, Creation, JSON, List, ListErrors, ReadErrors, Requester, created,
+};
 use auspex_kernel::idempotency::{Answer, IdempotencyParams};
-use auspex_kernel::page::{PageParams, PageQuery, Pagination};
+use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, Scope, Timestamp, body, id};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{By, Creation};
 use super::users::Id;
-use super::{Handle, list};
+use super::{Handle, actor};
 use crate::api_key::{ApiKey, KeyId, NewKey};
 use crate::error::IdentityError;
 
 const TAG: &str = "api-keys";
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NAME_CHARS_MAX: usize = 100;
 const OVERLAP_S_MAX: i64 = 604_800;
 const OVERLAP_S_USUAL: i64 = 86_400;
@@ -88,12 +87,7 @@ struct NewApiKeyView {
     about: ApiKeyView,
 }
 
-/// One page of keys.
-#[derive(Serialize, ToSchema)]
-struct ApiKeyList {
-    data: Vec<ApiKeyView>,
-    pagination: Pagination,
-}
+type ApiKeyList = List<ApiKeyView>;
 
 /// A key to be made.
 #[derive(Deserialize, ToSchema)]
@@ -171,7 +165,7 @@ async fn create_api_key(
     }
     fields.finish()?;
     let (name, scopes) = (name.unwrap_or_default(), scopes.unwrap_or_default());
-    let actor = creation.by.actor.clone();
+    let actor = actor(&creation.requester);
     let work = async move {
         let new = identity.create_key(&actor, &name, scopes, expires_at);
         Ok(made(new.await?, identity.clock.now()))
@@ -192,7 +186,7 @@ async fn create_api_key(
 async fn list_api_keys(
     State(identity): State<Handle>,
     Extension(cursors): Extension<CursorKey>,
-    by: By,
+    requester: Requester,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -201,16 +195,13 @@ async fn list_api_keys(
     // What cannot be an id is nobody's.
     let owner = owner.map(|text| id::parse_id(text).unwrap_or_default());
     let slice = query.slice();
-    let found = identity.page_of_keys(&by.actor, owner, slice).await?;
+    let found = identity
+        .page_of_keys(&actor(&requester), owner, slice)
+        .await?;
     let now = identity.clock.now();
     let view = |key| ApiKeyView::new(key, now);
-    let (data, pagination) = list::page(&query, found, ApiKey::position, view);
-    let links = pagination.link_header();
-    Ok(list::answer(
-        &headers,
-        links,
-        &ApiKeyList { data, pagination },
-    ))
+    let list = ApiKeyList::new(&query, found, ApiKey::position, view);
+    Ok(list.answer(&headers))
 }
 
 /// Show an API key
@@ -222,13 +213,13 @@ async fn list_api_keys(
 )]
 async fn get_api_key(
     State(identity): State<Handle>,
-    by: By,
+    requester: Requester,
     id: Id,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let key = identity.get_key(&by.actor, &key_id(id)?).await?;
+    let key = identity.get_key(&actor(&requester), &key_id(id)?).await?;
     let view = ApiKeyView::new(key, identity.clock.now());
-    Ok(auspex_kernel::etag::cacheable(&headers, list::JSON, &view))
+    Ok(auspex_kernel::etag::cacheable(&headers, JSON, &view))
 }
 
 /// Revoke an API key
@@ -243,12 +234,14 @@ async fn get_api_key(
 )]
 async fn revoke_api_key(
     State(identity): State<Handle>,
-    by: By,
+    requester: Requester,
     id: Id,
 ) -> Result<StatusCode, ApiError> {
     // By its id alone: a name that looks like one is not meant.
-    let key = identity.get_key(&by.actor, &key_id(id)?).await?;
-    identity.revoke_key(&by.actor, key.id.as_str()).await?;
+    let key = identity.get_key(&actor(&requester), &key_id(id)?).await?;
+    identity
+        .revoke_key(&actor(&requester), key.id.as_str())
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -281,7 +274,7 @@ async fn rotate_api_key(
     };
     let overlap = Duration::from_secs(overlap_s.unwrap_or(OVERLAP_S_USUAL).unsigned_abs());
     let id = key_id(id)?;
-    let actor = creation.by.actor.clone();
+    let actor = actor(&creation.requester);
     let work = async move {
         let key = identity.get_key(&actor, &id).await?;
         let new = identity.rotate_key(&actor, key.id.as_str(), overlap);
@@ -301,10 +294,5 @@ fn made(new: NewKey, now: Timestamp) -> Response {
         key: new.secret.expose().to_owned(),
         about: ApiKeyView::new(new.key, now),
     };
-    let location = HeaderValue::try_from(location).expect("ASCII");
-    let headers = [
-        (header::LOCATION, location),
-        (header::CACHE_CONTROL, NO_STORE),
-    ];
-    (StatusCode::CREATED, headers, Json(view)).into_response()
+    created(location, &view)
 }

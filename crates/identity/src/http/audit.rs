@@ -1,7 +1,7 @@
 //! The audit record.
 
-use auspex_kernel::http::ListErrors;
-use auspex_kernel::page::{PageParams, PageQuery, Pagination};
+use auspex_kernel::http::{List, ListErrors};
+use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, FieldError};
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::HeaderMap;
@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Handle, list};
+use super::Handle;
 use crate::audit::{Action, AuditFilter, AuditLine, Outcome};
 
 pub(super) fn routes() -> OpenApiRouter<Handle> {
@@ -56,12 +56,7 @@ impl From<AuditLine> for AuditView {
     }
 }
 
-/// One page of the record.
-#[derive(Serialize, ToSchema)]
-struct AuditList {
-    data: Vec<AuditView>,
-    pagination: Pagination,
-}
+type AuditList = List<AuditView>;
 
 /// Which lines to list: those that meet every condition.
 #[derive(IntoParams)]
@@ -101,13 +96,8 @@ async fn list_audit(
     let query = PageQuery::parse(&cursors, "/v1/audit", query.as_deref(), &filters)?;
     let filter = read_filter(&query)?;
     let found = identity.page_of_audit(filter, query.slice()).await?;
-    let (data, pagination) = list::page(&query, found, |line| line.id.clone(), AuditView::from);
-    let links = pagination.link_header();
-    Ok(list::answer(
-        &headers,
-        links,
-        &AuditList { data, pagination },
-    ))
+    let list = AuditList::new(&query, found, |line| line.id.clone(), AuditView::from);
+    Ok(list.answer(&headers))
 }
 
 fn read_filter(query: &PageQuery) -> Result<AuditFilter, ApiError> {

@@ -2,7 +2,7 @@
 
 use auspex_kernel::etag::cacheable;
 use auspex_kernel::fields::Fields;
-use auspex_kernel::http::{ChangeErrors, ListErrors, ReadErrors};
+use auspex_kernel::http::{ChangeErrors, JSON, ListErrors, ReadErrors, Requester};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, Caller, CursorKey, Scope, Timestamp, body};
 use axum::body::Body;
@@ -14,10 +14,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::By;
-use super::list::JSON;
 use super::user_body::LoginList;
-use super::{Handle, users};
+use super::{Handle, actor, users};
 use crate::error::IdentityError;
 use crate::role::Role;
 use crate::user;
@@ -99,20 +97,20 @@ fn no_client(caller: &Caller) -> Result<(), ApiError> {
 )]
 async fn get_me(
     State(identity): State<Handle>,
-    by: By,
+    requester: Requester,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let user = match &by.caller.user_id {
+    let user = match &requester.caller.user_id {
         Some(id) => Some(identity.get_user(id).await?),
         None => None,
     };
     let of = user.as_ref();
     // To let an application predict is not to let it see who one is.
-    let to_himself = of.filter(|_| by.caller.client_id.is_none());
+    let to_himself = of.filter(|_| requester.caller.client_id.is_none());
     let view = MeView {
-        subject: by.caller.subject.clone(),
-        scopes: by.caller.scopes.iter().map(Scope::as_str).collect(),
-        expires_at: by.caller.expires_at.map(Timestamp::to_rfc3339),
+        subject: requester.caller.subject.clone(),
+        scopes: requester.caller.scopes.iter().map(Scope::as_str).collect(),
+        expires_at: requester.caller.expires_at.map(Timestamp::to_rfc3339),
         id: of.map(|user| user.id.clone()),
         name: to_himself.map(|user| user.name.clone()),
         email: to_himself.map(|user| user.email.clone()),
@@ -140,11 +138,11 @@ async fn get_me(
 )]
 async fn replace_my_password(
     State(identity): State<Handle>,
-    by: By,
+    requester: Requester,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    no_client(&by.caller)?;
+    no_client(&requester.caller)?;
     let mut body = Fields::parse(&body::read_json(&headers, body).await?)?;
     let current = body.required("current_password", user::read_password);
     let new = body.required("new_password", user::read_password);
@@ -154,8 +152,9 @@ async fn replace_my_password(
     }
     body.finish()?;
     let (current, new) = (current.unwrap_or_default(), new.unwrap_or_default());
-    let session = by.caller.session_id.clone();
-    let changed = identity.change_own_password(&by.actor, session, &current, new);
+    let session = requester.caller.session_id.clone();
+    let actor = actor(&requester);
+    let changed = identity.change_own_password(&actor, session, &current, new);
     changed.await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -172,12 +171,16 @@ async fn replace_my_password(
 async fn list_my_logins(
     State(identity): State<Handle>,
     Extension(cursors): Extension<CursorKey>,
-    by: By,
+    requester: Requester,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    no_client(&by.caller)?;
-    let id = by.caller.user_id.as_deref().ok_or(IdentityError::NoUser)?;
+    no_client(&requester.caller)?;
+    let id = requester
+        .caller
+        .user_id
+        .as_deref()
+        .ok_or(IdentityError::NoUser)?;
     let query = PageQuery::parse(&cursors, "/v1/me/logins", query.as_deref(), &[])?;
     users::logins(&identity, id, &query, &headers).await
 }

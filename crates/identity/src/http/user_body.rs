@@ -1,7 +1,8 @@
 //! Users as requests describe them and answers show them.
 
 use auspex_kernel::fields::{self, Fields};
-use auspex_kernel::page::{PageQuery, Pagination};
+use auspex_kernel::http::List;
+use auspex_kernel::page::PageQuery;
 use auspex_kernel::{ApiError, FieldError, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -56,12 +57,7 @@ impl From<User> for UserView {
     }
 }
 
-/// One page of users.
-#[derive(Serialize, ToSchema)]
-pub(super) struct UserList {
-    pub(super) data: Vec<UserView>,
-    pub(super) pagination: Pagination,
-}
+pub(super) type UserList = List<UserView>;
 
 /// A successful login.
 #[derive(Serialize, ToSchema)]
@@ -88,12 +84,7 @@ impl From<Login> for LoginView {
     }
 }
 
-/// One page of logins.
-#[derive(Serialize, ToSchema)]
-pub(super) struct LoginList {
-    pub(super) data: Vec<LoginView>,
-    pub(super) pagination: Pagination,
-}
+pub(super) type LoginList = List<LoginView>;
 
 /// A user to be added.
 #[derive(Deserialize, ToSchema)]

@@ -1,7 +1,9 @@
 //! Users and their logins.
 
 use auspex_kernel::fields::{self, Fields};
-use auspex_kernel::http::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
+use auspex_kernel::http::{
+    ChangeErrors, CreateErrors, Creation, ListErrors, ReadErrors, Requester, created,
+};
 use auspex_kernel::idempotency::{Answer, IdempotencyParams};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, body, etag};
@@ -14,12 +16,11 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{By, Creation};
 use super::user_body::{
     CreateBody, FilterParams, LoginList, LoginView, PatchBody, ReplaceBody, UserList, UserView,
     read_change, read_filter, read_new,
 };
-use super::{Handle, list};
+use super::{Handle, actor};
 use crate::error::IdentityError;
 use crate::user::{Expected, User, UserChange};
 
@@ -57,12 +58,12 @@ async fn create_user(
     let body = body::read_json(&creation.headers, body).await?;
     let new = read_new(Fields::parse(&body)?)?;
     let path = creation.path.clone();
-    let actor = creation.by.actor.clone();
+    let actor = actor(&creation.requester);
     let work = async move {
         let user = identity.create_user(&actor, new).await?;
         let location = format!("{path}/{}", user.id);
-        let headers = [(header::LOCATION, location)];
-        Ok((StatusCode::CREATED, headers, shown(user)).into_response())
+        let tag = [(header::ETAG, tag(&user))];
+        Ok((tag, created(location, &UserView::from(user))).into_response())
     };
     creation.once(&body, Answer::Stored, work).await
 }
@@ -85,13 +86,8 @@ async fn list_users(
     let query = PageQuery::parse(&cursors, uri.path(), query.as_deref(), &filters)?;
     let filter = read_filter(&query)?;
     let found = identity.page_of_users(filter, query.slice()).await?;
-    let (data, pagination) = list::page(&query, found, |user| user.id.clone(), UserView::from);
-    let links = pagination.link_header();
-    Ok(list::answer(
-        &headers,
-        links,
-        &UserList { data, pagination },
-    ))
+    let list = UserList::new(&query, found, |user| user.id.clone(), UserView::from);
+    Ok(list.answer(&headers))
 }
 
 /// Show a user
@@ -125,7 +121,7 @@ async fn get_user(
 )]
 async fn replace_user(
     State(identity): State<Handle>,
-    by: By,
+    requester: Requester,
     id: Id,
     headers: HeaderMap,
     body: Body,
@@ -143,8 +139,8 @@ async fn replace_user(
         disabled: Some(disabled),
         password: new.password.map(Some),
     };
-    let expected = expected(&headers);
-    let user = identity.update_user(&by.actor, &id, change, expected);
+    let (actor, expected) = (actor(&requester), expected(&headers));
+    let user = identity.update_user(&actor, &id, change, expected);
     Ok(shown(user.await?))
 }
 
@@ -161,15 +157,15 @@ async fn replace_user(
 )]
 async fn update_user(
     State(identity): State<Handle>,
-    by: By,
+    requester: Requester,
     id: Id,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let id = text(id)?;
     let change = read_change(Fields::parse(&body::read_json(&headers, body).await?)?)?;
-    let expected = expected(&headers);
-    let user = identity.update_user(&by.actor, &id, change, expected);
+    let (actor, expected) = (actor(&requester), expected(&headers));
+    let user = identity.update_user(&actor, &id, change, expected);
     Ok(shown(user.await?))
 }
 
@@ -184,13 +180,13 @@ async fn update_user(
 )]
 async fn delete_user(
     State(identity): State<Handle>,
-    by: By,
+    requester: Requester,
     id: Id,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let expected = expected(&headers);
     identity
-        .delete_user(&by.actor, &text(id)?, expected)
+        .delete_user(&actor(&requester), &text(id)?, expected)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -222,13 +218,8 @@ pub(super) async fn logins(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let found = identity.page_of_logins(user_id, query.slice()).await?;
-    let (data, pagination) = list::page(query, found, |login| login.id.clone(), LoginView::from);
-    let links = pagination.link_header();
-    Ok(list::answer(
-        headers,
-        links,
-        &LoginList { data, pagination },
-    ))
+    let list = LoginList::new(query, found, |login| login.id.clone(), LoginView::from);
+    Ok(list.answer(headers))
 }
 
 pub(super) fn text(id: Id) -> Result<String, IdentityError> {

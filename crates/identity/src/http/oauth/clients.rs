@@ -1,15 +1,16 @@
 //! Clients: register, see, remove.
 
 use auspex_kernel::fields::{self, Fields, Wrong};
-use auspex_kernel::http::{ChangeErrors, CreateErrors, ListErrors, ReadErrors};
-use auspex_kernel::idempotency::{Answer, Idempotency, IdempotencyParams, Keyed};
-use auspex_kernel::page::{PageParams, PageQuery, Pagination};
+use auspex_kernel::http::{
+    ChangeErrors, CreateErrors, Creation, JSON, List, ListErrors, ReadErrors, Requester, created,
+};
+use auspex_kernel::idempotency::{Answer, IdempotencyParams};
+use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, body, etag};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -18,9 +19,8 @@ use utoipa_axum::routes;
 
 use super::TAG;
 use crate::error::IdentityError;
-use crate::http::caller::By;
 use crate::http::users::Id;
-use crate::http::{Handle, list};
+use crate::http::{Handle, actor};
 use crate::oauth::{Client, ClientDraft, ClientScopes, GrantType};
 
 const PATH: &str = "/v1/oauth-clients";
@@ -97,12 +97,7 @@ struct NewClientView {
     client: ClientView,
 }
 
-#[derive(Serialize, ToSchema)]
-#[schema(as = OAuthClientList)]
-struct ClientList {
-    data: Vec<ClientView>,
-    pagination: Pagination,
-}
+type ClientList = List<ClientView>;
 
 /// Register a client
 ///
@@ -117,32 +112,21 @@ struct ClientList {
 )]
 async fn create_oauth_client(
     State(identity): State<Handle>,
-    Extension(idempotency): Extension<Idempotency>,
-    by: By,
-    headers: HeaderMap,
+    creation: Creation,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = body::read_json(&headers, body).await?;
+    let body = body::read_json(&creation.headers, body).await?;
     let draft = read(&body)?;
-    let request = Keyed {
-        caller: &by.caller.subject,
-        method: &Method::POST,
-        path: PATH,
-        headers: &headers,
-        body: &body,
-    };
-    let actor = by.actor;
+    let actor = actor(&creation.requester);
     let work = async move {
         let new = identity.create_client(&actor, draft).await?;
-        let location = HeaderValue::try_from(format!("{PATH}/{}", new.client.id));
-        let location = [(header::LOCATION, location.map_err(ApiError::internal)?)];
         let view = NewClientView {
             client_secret: new.secret.map(|secret| secret.expose().to_owned()),
             client: ClientView::from(&new.client),
         };
-        Ok((StatusCode::CREATED, location, Json(view)).into_response())
+        Ok(created(format!("{PATH}/{}", new.client.id), &view))
     };
-    idempotency.once(request, Answer::Secret, work).await
+    creation.once(&body, Answer::Secret, work).await
 }
 
 /// List clients
@@ -160,14 +144,8 @@ async fn list_oauth_clients(
 ) -> Result<Response, ApiError> {
     let query = PageQuery::parse(&cursors, PATH, query.as_deref(), &[])?;
     let clients = identity.list_clients().await?;
-    let (page, pagination) = query.cut(&clients, |client| &client.id);
-    let data = page.into_iter().map(ClientView::from).collect();
-    let links = pagination.link_header();
-    Ok(list::answer(
-        &headers,
-        links,
-        &ClientList { data, pagination },
-    ))
+    let list = ClientList::cut(&query, &clients, |client| &client.id, ClientView::from);
+    Ok(list.answer(&headers))
 }
 
 /// Show a client
@@ -184,11 +162,7 @@ async fn get_oauth_client(
 ) -> Result<Response, ApiError> {
     let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
     let client = identity.get_client(&id).await?;
-    Ok(etag::cacheable(
-        &headers,
-        list::JSON,
-        &ClientView::from(&client),
-    ))
+    Ok(etag::cacheable(&headers, JSON, &ClientView::from(&client)))
 }
 
 /// Remove a client
@@ -202,11 +176,11 @@ async fn get_oauth_client(
 )]
 async fn delete_oauth_client(
     State(identity): State<Handle>,
-    by: By,
+    requester: Requester,
     id: Id,
 ) -> Result<StatusCode, ApiError> {
     let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
-    identity.delete_client(&by.actor, &id).await?;
+    identity.delete_client(&actor(&requester), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,0 +1,77 @@
+//! Requests that create something.
+
+use std::future::Future;
+
+use axum::Json;
+use axum::extract::{Extension, FromRequestParts, OriginalUri};
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, header};
+use serde::Serialize;
+
+use super::Requester;
+use crate::ApiError;
+use crate::idempotency::{Answer, Idempotency, Keyed};
+
+/// A request that creates something, and is carried out once however often it is sent. The router
+/// must have [`Idempotency`] as an extension.
+#[derive(Debug)]
+pub struct Creation {
+    /// Who sent it.
+    pub requester: Requester,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its path as it was sent, with the version.
+    pub path: String,
+    method: Method,
+    idempotency: Idempotency,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Creation {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let requester = Requester::from_request_parts(parts, state).await?;
+        let idempotency = Extension::from_request_parts(parts, state).await;
+        let Extension(idempotency) = idempotency.map_err(ApiError::internal)?;
+        let OriginalUri(uri) = match OriginalUri::from_request_parts(parts, state).await {
+            Ok(uri) => uri,
+            Err(never) => match never {},
+        };
+        Ok(Self {
+            requester,
+            headers: parts.headers.clone(),
+            path: uri.path().to_owned(),
+            method: parts.method.clone(),
+            idempotency,
+        })
+    }
+}
+
+impl Creation {
+    /// Carries out `work`, unless it was carried out for the request's `Idempotency-Key` before.
+    ///
+    /// # Errors
+    /// As for [`Idempotency::once`].
+    pub async fn once(
+        &self,
+        body: &[u8],
+        answer: Answer,
+        work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
+    ) -> Result<Response, ApiError> {
+        let request = Keyed {
+            caller: &self.requester.caller.subject,
+            method: &self.method,
+            path: &self.path,
+            headers: &self.headers,
+            body,
+        };
+        self.idempotency.once(request, answer, work).await
+    }
+}
+
+/// The answer 201 with the created thing and where it is.
+pub fn created<T: Serialize>(location: String, view: &T) -> Response {
+    let headers = [(header::LOCATION, location)];
+    (StatusCode::CREATED, headers, Json(view)).into_response()
+}
