@@ -1,7 +1,8 @@
-//! The settings of this service; `auspex.default.toml` explains them.
+//! The settings of this service; `defaults.toml` explains them.
 
 use std::time::Duration;
 
+use auspex_kernel::config::ConfigError;
 use serde::Deserialize;
 
 use crate::issuer::IssuerConfig;
@@ -9,6 +10,9 @@ use crate::jwt::Algorithm;
 use crate::password::Parameters;
 use crate::role::Role;
 use crate::throttle;
+
+/// Every setting with its default and its meaning.
+pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 
 /// `[identity]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -68,13 +72,14 @@ impl Config {
     /// What types alone cannot say.
     ///
     /// # Errors
-    /// The setting and what it must be.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    /// [`ConfigError::Value`].
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let range = |key, value: u32, low: u32, high: u32| {
             if (low..=high).contains(&value) {
                 return Ok(());
             }
-            Err((key, format!("must be between {low} and {high}")))
+            let reason = format!("must be between {low} and {high}");
+            Err(ConfigError::wrong(key, reason))
         };
         let tokens = &self.tokens;
         range("identity.basic_cache_s", self.basic_cache_s, 1, 300)?;
@@ -142,23 +147,23 @@ impl Config {
         passwords
             .parameters()
             .check()
-            .map_err(|reason| ("identity.passwords", reason))?;
+            .map_err(|reason| ConfigError::wrong("identity.passwords", reason))?;
         for (key, value, max) in [
             ("identity.passwords.threads", passwords.threads, 64),
             ("identity.passwords.queue_max", passwords.queue_max, 100_000),
             ("identity.verified_max", self.verified_max, 10_000_000),
         ] {
             if !(1..=max).contains(&value) {
-                return Err((key, format!("must be between 1 and {max}")));
+                let reason = format!("must be between 1 and {max}");
+                return Err(ConfigError::wrong(key, reason));
             }
         }
+        let wrong_issuer = |reason| ConfigError::wrong("identity.issuers", reason);
         for issuer in &self.issuers {
-            issuer
-                .check()
-                .map_err(|reason| ("identity.issuers", reason))?;
+            issuer.check().map_err(wrong_issuer)?;
             for role in issuer.roles.values() {
                 let known = role.parse::<Role>();
-                known.map_err(|error| ("identity.issuers", format!("roles: {error}")))?;
+                known.map_err(|error| wrong_issuer(format!("roles: {error}")))?;
             }
         }
         Ok(())

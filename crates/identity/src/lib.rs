@@ -24,6 +24,7 @@ mod password;
 mod remembered;
 mod revocation;
 mod role;
+mod service;
 mod shards;
 mod signing;
 mod store;
@@ -47,12 +48,12 @@ pub use api_key::{ApiKey, InvalidKeyId, KeyId, KeyState, NewKey, Secret};
 pub use audit::{Action, Actor, Outcome};
 pub use config::Config;
 pub use error::IdentityError;
-pub use http::document;
 pub use login::LoginMethod;
 pub use oauth::{
     Client, ClientDraft, ClientScopes, ClientSecret, GrantType, NewClient, UnknownClientScope,
 };
 pub use role::{Role, RoleSet, UnknownRole};
+pub use service::IdentityService;
 pub use user::{Expected, Login, NewUser, User, UserChange, UserFilter};
 
 use api_key::Digest;

@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use auspex_kernel::config::ConfigError;
+use serde::Deserialize;
 
-/// How predictions are served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Every setting with its default and its meaning.
+pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
+
+/// `[inference]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// Folder with `<model>/<version>/`, or one package, or one model file.
     pub models: PathBuf,
@@ -15,18 +19,30 @@ pub struct Config {
     pub default_model: String,
     /// The most instances one request may hold.
     pub instances_max: usize,
-    /// Requests of up to so many rows are computed on the thread that read them; longer ones go to
-    /// a pool of as many threads as there are cores.
+    /// Requests of up to this many rows are computed on the thread that read them; longer ones go
+    /// to a pool of as many threads as there are cores.
     pub inline_rows_max: usize,
 }
 
+impl Config {
+    /// What types alone cannot say.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.instances_max == 0 {
+            let key = "inference.instances_max";
+            return Err(ConfigError::wrong(key, "must be at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// The embedded defaults.
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            models: PathBuf::from("./models"),
-            default_model: String::new(),
-            instances_max: 1000,
-            inline_rows_max: 64,
+        #[derive(Deserialize)]
+        struct Defaults {
+            inference: Config,
         }
+        let defaults: Defaults = toml::from_str(DEFAULTS).expect("checked by every test");
+        defaults.inference
     }
 }

@@ -17,6 +17,7 @@ mod package;
 mod plan;
 mod registry;
 mod schema;
+mod service;
 mod validate;
 mod view;
 
@@ -34,6 +35,7 @@ pub use config::Config;
 pub use package::{BenchReport, Package, PackageError};
 pub use registry::InferenceError;
 pub use schema::{Categories, Field, Kind, Schema, Unused};
+pub use service::InferenceService;
 pub use validate::Refusal;
 
 use compute::{Busy, Compute};

@@ -57,6 +57,17 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// A value that its type takes and the program cannot use.
+    pub fn wrong(key: &str, reason: impl Into<String>) -> Self {
+        Self::Value {
+            origin: "configuration".into(),
+            key: key.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
 /// Settings collected layer by layer.
 #[derive(Clone, Debug)]
 pub struct Layers {

@@ -19,6 +19,7 @@ pub mod page;
 pub mod quota;
 pub mod request_id;
 pub mod secrets;
+pub mod service;
 mod store;
 
 pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict};

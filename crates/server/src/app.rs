@@ -1,25 +1,23 @@
-//! Puts the parts together: the only place that knows them all.
+//! Puts the server and its services together.
 
 use std::sync::Arc;
 
-use auspex_identity::Identity;
-use auspex_inference::Inference;
+use arc_swap::ArcSwap;
+use auspex_kernel::Clock;
 use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
-use auspex_kernel::quota::SlidingWindow;
-use auspex_kernel::{Clock, CursorKey};
-use utoipa::openapi::OpenApi as Document;
+use auspex_kernel::service::{Documented, OpenError, Routes};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, Tag};
 use utoipa::{Modify, OpenApi};
 
-use crate::config::{Config, RateLimit};
+use crate::config::{self, Config};
 use crate::edge::{Cors, Edge, Limits, Observers, RouteTable};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::reports::Reports;
+use crate::services::{self, Services};
 use crate::system;
-use crate::traces::Traces;
 
 /// The frame of the document; the parts fill it.
 #[derive(OpenApi)]
@@ -32,15 +30,6 @@ use crate::traces::Traces;
     ),
     components(schemas(Envelope)),
     modifiers(&Security),
-    tags(
-        (name = "predictions", description = "Ask a model"),
-        (name = "models", description = "What is loaded"),
-        (name = "authentication", description = "From a name and a password to tokens"),
-        (name = "users", description = "Who there is, and who one is oneself"),
-        (name = "api-keys", description = "Credentials of programs"),
-        (name = "audit", description = "Who did what"),
-        (name = "system", description = "How the server is"),
-    )
 )]
 struct Frame;
 
@@ -58,123 +47,142 @@ impl Modify for Security {
 
 /// Everything that answers requests.
 pub(crate) struct App {
-    pub(crate) edge: Edge,
+    pub(crate) edge: Arc<Edge>,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
+    config: Config,
+    services: Services,
 }
 
 /// The parts an [`App`] is made of.
 pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) services: Services,
     pub(crate) db: Db,
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) inference: Arc<Inference>,
-    pub(crate) cursors: CursorKey,
     pub(crate) clock: Clock,
 }
 
 impl App {
     /// # Errors
     /// A message for the operator.
-    pub(crate) fn new(config: &Config, parts: Parts) -> Result<Self, String> {
+    pub(crate) fn new(parts: Parts) -> Result<Self, OpenError> {
         let Parts {
+            config,
+            services,
             db,
-            identity,
-            inference,
-            cursors,
             clock,
         } = parts;
         let mut metrics = Metrics::new();
-        inference.register_metrics(metrics.registry());
+        for service in services.iter() {
+            service.register_metrics(metrics.registry());
+        }
         let metrics = Arc::new(metrics);
-        let health = Arc::new(Health::new(db, inference.clone(), clock.clone()));
-        let mut document = operations(config, &inference);
-        // The typed operation of one model is an instance of the general one, not a route of its own.
-        let ruled = to_value(&document)?;
-        inference.add_model_operations(&mut document);
-        let public = config.server.metrics.public;
-        let router = axum::Router::from(inference.router(cursors.clone()))
-            .merge(identity.clone().router(cursors))
-            .merge(axum::Router::from(
-                system::health_routes().with_state(health.clone()),
-            ))
-            .merge(axum::Router::from(
-                system::metrics_routes(public).with_state(metrics.clone()),
-            ));
-
-        let pages: &[&str] = if config.server.docs {
-            &system::PAGES
-        } else {
-            &[]
-        };
-        let routes = RouteTable::new(&ruled, pages, |path, method| {
-            metrics.route(path, method.as_str())
-        })
-        .map_err(|error| format!("routes: {error}"))?;
-        let document = system::Document::new(to_value(&document)?.to_string());
-        let handlers = if config.server.docs {
-            router.merge(system::docs(document))
-        } else {
-            router
-        };
-
-        let telemetry = &config.telemetry;
-        let traces = match telemetry.otlp_endpoint.as_str() {
-            "" => None,
-            endpoint => Some(Traces::new(endpoint, telemetry.otlp_sample_ratio)?),
-        };
-        let reports = match telemetry.sentry_dsn.as_str() {
-            "" => None,
-            dsn => Some(Reports::new(dsn, &telemetry.sentry_environment)?),
-        };
-        let window =
-            |limit: &RateLimit| SlidingWindow::new(limit.max, limit.window_s, limit.callers_max);
+        let health = Arc::new(Health::new(db, services.clone(), clock.clone()));
+        let table = build_routes(&config, &services, &health, &metrics)?;
         let edge = Edge {
-            routes,
-            handlers,
-            identity,
-            callers: window(&config.server.rate_limit),
-            addresses: window(&config.server.address_limit),
+            routes: ArcSwap::from_pointee(table),
+            identity: services.authenticator()?,
+            callers: config.server.rate_limit.window(),
+            addresses: config.server.address_limit.window(),
             clock,
             observers: Observers {
-                access_log: telemetry.access_log,
+                access_log: config.telemetry.access_log,
                 unmatched: metrics.route("(none)", "(any)"),
-                traces,
-                reports,
+                traces: config.telemetry.traces()?,
+                reports: config.telemetry.reports()?,
             },
             headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
             cors: Cors::new(&config.server.cors),
-            limits: Limits::new(config),
+            limits: Limits {
+                body_bytes_max: config.server.body_bytes_max,
+                body_timeout: config::ms(config.server.body_timeout_ms),
+                request_timeout: config::ms(config.server.request_timeout_ms),
+                public_authority: config.public_authority(),
+            },
             bodies: Arc::new(Budget::new(config.server.bodies_bytes_max)),
         };
         Ok(Self {
-            edge,
+            edge: Arc::new(edge),
             health,
             metrics,
+            config,
+            services,
         })
     }
+
+    /// Asks every service for its routes again and serves them. If that fails, those from before
+    /// stay and the reason is logged.
+    pub(crate) fn rebuild_routes(&self) -> bool {
+        match build_routes(&self.config, &self.services, &self.health, &self.metrics) {
+            Ok(table) => {
+                self.edge.routes.store(Arc::new(table));
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "changed routes cannot be served; those from before are");
+                false
+            }
+        }
+    }
 }
 
-/// What the parts and the loaded models document of themselves.
-pub(crate) fn document(config: &Config, inference: &Arc<Inference>) -> Document {
-    let mut document = operations(config, inference);
-    inference.add_model_operations(&mut document);
-    document
+/// The table of all routes as the services have them now, with the document that shows them.
+fn build_routes(
+    config: &Config,
+    services: &Services,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+) -> Result<RouteTable, String> {
+    let routes: Vec<Routes> = services.iter().map(|s| s.clone().routes()).collect();
+    let documents = |part: fn(&Documented) -> &Document| {
+        let parts = routes.iter().map(|routes| part(&routes.documented).clone());
+        to_value(&merge(config, parts.collect()))
+    };
+    let operations = documents(|documented| &documented.operations)?;
+    let shown = documents(|documented| &documented.shown)?;
+    let mut handlers = axum::Router::from(system::health_routes().with_state(health.clone()));
+    let public = config.server.metrics.public;
+    handlers = handlers.merge(axum::Router::from(
+        system::metrics_routes(public).with_state(metrics.clone()),
+    ));
+    for routes in routes {
+        handlers = handlers.merge(routes.router);
+    }
+    let mut pages: &[&str] = &[];
+    if config.server.docs {
+        pages = &system::PAGES;
+        handlers = handlers.merge(system::docs(system::Document::new(shown.to_string())));
+    }
+    RouteTable::new(&operations, pages, handlers, |path, method| {
+        metrics.route(path, method.as_str())
+    })
+    .map_err(|error| format!("routes: {error}"))
 }
 
-/// The operations of all parts, whatever models are loaded.
-fn operations(config: &Config, inference: &Arc<Inference>) -> Document {
+/// What `/openapi.json` would show, without opening anything.
+pub(crate) fn document(config: &Config) -> Result<Document, OpenError> {
+    let parts: Result<Vec<_>, _> = services::ALL
+        .iter()
+        .map(|service| Ok::<_, OpenError>(service.document(config)?.shown))
+        .collect();
+    Ok(merge(config, parts?))
+}
+
+/// The parts of the services in the frame of the whole.
+fn merge(config: &Config, parts: Vec<Document>) -> Document {
     let mut document = Frame::openapi();
-    for part in [
-        // The document does not depend on the key.
-        inference.clone().router(CursorKey([0; 32])).into_openapi(),
-        auspex_identity::document(),
+    let own = [
         system::health_routes().into_openapi(),
         system::metrics_routes(config.server.metrics.public).into_openapi(),
-    ] {
+    ];
+    for part in parts.into_iter().chain(own) {
         document.merge(part);
     }
+    let mut own = Tag::new("system");
+    own.description = Some("How the server is".into());
+    document.tags.get_or_insert_default().push(own);
     document.info.version = env!("CARGO_PKG_VERSION").into();
-    // Without a public URL the document holds for whatever address it was fetched from.
+    // Without a public URL the document holds for any address it is fetched from.
     let server = match config.server.public_url.as_str() {
         "" => "/".to_owned(),
         _ => config.public_url(),
@@ -192,12 +200,40 @@ fn to_value(document: &Document) -> Result<serde_json::Value, String> {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
+    use auspex_kernel::CursorKey;
+    use auspex_kernel::service::{Context, Publisher};
     use axum::body::Body;
     use axum::routing::get;
 
     use super::*;
-    use crate::config::{self, Overrides};
+    use crate::config::Overrides;
     use crate::edge::tests::receive_report;
+    use crate::metrics::RouteMetrics;
+
+    /// The whole program behind its sockets, with its files in `folder`.
+    async fn open(config: Config, folder: &std::path::Path) -> App {
+        let url = format!("sqlite:{}", folder.join("auspex.db").display());
+        let db = Db::open(&url).await.expect("opens");
+        services::migrate(&db).await.expect("migrates");
+        let context = Context {
+            db: db.clone(),
+            clock: Clock::system(),
+            cursors: CursorKey([0; 32]),
+            public_url: "http://x".into(),
+            data_dir: folder.into(),
+            control: tokio::runtime::Handle::current(),
+            publisher: Publisher::new().0,
+        };
+        let services = Services::open(&config, &context).await.expect("opens");
+        let clock = context.clock;
+        App::new(Parts {
+            config,
+            services,
+            db,
+            clock,
+        })
+        .expect("fits together")
+    }
 
     /// No handler of the program fails by itself, so one that does is put in its place.
     #[tokio::test]
@@ -216,28 +252,15 @@ mod tests {
         let config = loaded.expect("valid settings").config;
 
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite:{}", folder.path().join("auspex.db").display());
-        let (db, clock) = (Db::open(&url).await.expect("opens"), Clock::system());
-        Identity::migrate(&db).await.expect("migrates");
-        auspex_kernel::migrate(&db).await.expect("migrates");
-        let settings = config.identity.clone();
-        let identity = Identity::open(db.clone(), clock.clone(), settings, "http://x")
-            .await
-            .expect("opens");
-        let inference =
-            Inference::load(&config.inference.models, &config.inference).expect("loads");
-        let parts = Parts {
-            db,
-            identity,
-            inference,
-            cursors: CursorKey([0; 32]),
-            clock,
-        };
-        let mut edge = App::new(&config, parts).expect("fits together").edge;
-        edge.handlers = axum::Router::new().route(
+        let edge = open(config, folder.path()).await.edge;
+        let broken = axum::Router::new().route(
             "/health",
             get(async || -> &'static str { panic!("broken") }),
         );
+        let document = serde_json::json!({"paths": {"/health": {"get": {"security": []}}}});
+        let metrics = |_: &str, _: &http::Method| RouteMetrics::default();
+        let table = RouteTable::new(&document, &[], broken, metrics).expect("valid");
+        edge.routes.store(Arc::new(table));
 
         let request = http::Request::get("/health").header("host", "x");
         let request = request.body(Body::empty()).expect("valid");

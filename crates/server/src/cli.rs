@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use auspex_identity::{GrantType, Role};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{LogFormat, Overrides};
+use crate::config::Overrides;
+use crate::telemetry::LogFormat;
 
 /// Trained models behind a production API: one binary, one command.
 #[derive(Debug, Parser)]
@@ -296,6 +297,8 @@ pub(crate) enum ClientsCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
+    /// Print every setting with its default and what it means
+    Defaults,
     /// Print everything in force, secrets left out
     Show,
     /// Check and exit

@@ -1,4 +1,4 @@
-//! The settings of the whole program, composed from those of its parts.
+//! The settings of the whole program: those of the server, and one field for each service.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,11 @@ use std::time::Duration;
 use auspex_kernel::config::{ConfigError, Layers};
 use serde::Deserialize;
 
-use crate::edge;
+use crate::edge::{CorsConfig, RateLimit};
+use crate::{services, telemetry};
 
-/// The commented reference of every setting.
-pub(crate) const DEFAULTS: &str = include_str!("../auspex.default.toml");
+/// The server's own settings with their defaults and comments.
+const DEFAULTS: &str = include_str!("../defaults.toml");
 
 /// Read when no `--config` is given and it is there.
 const DEFAULT_FILE: &str = "auspex.toml";
@@ -27,9 +28,9 @@ const ALIASES: [(&str, &str); 3] = [
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
+    pub(crate) telemetry: telemetry::Config,
     pub(crate) inference: auspex_inference::Config,
     pub(crate) identity: auspex_identity::Config,
-    pub(crate) telemetry: Telemetry,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -54,22 +55,7 @@ pub(crate) struct Server {
     pub(crate) rate_limit: RateLimit,
     pub(crate) address_limit: RateLimit,
     pub(crate) metrics: Metrics,
-    pub(crate) cors: Cors,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RateLimit {
-    pub(crate) max: u32,
-    pub(crate) window_s: u32,
-    pub(crate) callers_max: usize,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Cors {
-    pub(crate) origins: Vec<String>,
-    pub(crate) max_age_s: u32,
+    pub(crate) cors: CorsConfig,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -82,39 +68,6 @@ pub(crate) struct Metrics {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Storage {
     pub(crate) url: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Telemetry {
-    pub(crate) log_format: LogFormat,
-    pub(crate) log_level: String,
-    pub(crate) access_log: AccessLog,
-    pub(crate) otlp_endpoint: String,
-    pub(crate) otlp_sample_ratio: f64,
-    pub(crate) sentry_dsn: String,
-    pub(crate) sentry_environment: String,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// Pretty on a terminal, JSON elsewhere.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Pretty,
-}
-
-/// Which requests get a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum AccessLog {
-    All,
-    Errors,
-    Off,
 }
 
 /// What the command line says, over everything else.
@@ -130,12 +83,19 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
 }
 
+/// The commented reference of every setting: the server's own and those of each service.
+pub(crate) fn defaults() -> String {
+    let services = services::ALL.iter().map(|service| service.defaults());
+    let parts: Vec<&str> = std::iter::once(DEFAULTS).chain(services).collect();
+    parts.join("\n")
+}
+
 /// Defaults < file < environment < flags.
 pub(crate) fn load(
     overrides: &Overrides,
     env: impl Fn() -> Vec<(String, String)>,
 ) -> Result<Loaded, ConfigError> {
-    let mut layers = Layers::new(DEFAULTS);
+    let mut layers = Layers::new(&defaults());
     match &overrides.file {
         Some(file) => layers.file(file)?,
         None if Path::new(DEFAULT_FILE).exists() => layers.file(Path::new(DEFAULT_FILE))?,
@@ -160,88 +120,12 @@ pub(crate) fn load(
 impl Config {
     /// What types alone cannot say.
     fn check(&self) -> Result<(), ConfigError> {
-        let server = &self.server;
-        let wrong = |key: &str, reason: &str| {
-            Err(ConfigError::Value {
-                origin: "configuration".into(),
-                key: key.into(),
-                reason: reason.into(),
-            })
-        };
-        let url = &server.public_url;
-        if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
-            return wrong("server.public_url", "must begin with http:// or https://");
-        }
-        if server.head_bytes_max < 8192 {
-            return wrong("server.head_bytes_max", "must be at least 8192");
-        }
-        for (key, value) in [
-            ("server.connections_max", server.connections_max as u64),
-            ("server.bodies_bytes_max", server.bodies_bytes_max as u64),
-            ("server.body_bytes_max", server.body_bytes_max as u64),
-            ("server.head_timeout_ms", server.head_timeout_ms),
-            ("server.idle_timeout_ms", server.idle_timeout_ms),
-            ("server.body_timeout_ms", server.body_timeout_ms),
-            ("server.request_timeout_ms", server.request_timeout_ms),
-            (
-                "server.http2_streams_max",
-                u64::from(server.http2_streams_max),
-            ),
-            ("server.rate_limit.max", u64::from(server.rate_limit.max)),
-            (
-                "server.rate_limit.window_s",
-                u64::from(server.rate_limit.window_s),
-            ),
-            (
-                "server.address_limit.max",
-                u64::from(server.address_limit.max),
-            ),
-            (
-                "server.address_limit.window_s",
-                u64::from(server.address_limit.window_s),
-            ),
-            (
-                "inference.instances_max",
-                self.inference.instances_max as u64,
-            ),
-        ] {
-            if value == 0 {
-                return wrong(key, "must be at least 1");
-            }
-        }
-        let mut origins = server.cors.origins.iter();
-        if let Some(reason) = origins.find_map(|origin| edge::check_origin(origin).err()) {
-            return wrong("server.cors.origins", reason);
-        }
-        if server.data_dir.as_os_str().is_empty() {
-            return wrong("server.data_dir", "must name a folder");
-        }
-        if let Err(reason) = crate::logs::filter(&self.telemetry.log_level) {
-            return wrong("telemetry.log_level", &reason);
-        }
-        if !(0.0..=1.0).contains(&self.telemetry.otlp_sample_ratio) {
-            return wrong("telemetry.otlp_sample_ratio", "must be between 0 and 1");
-        }
-        if let Err((key, reason)) = self.identity.check() {
-            return wrong(key, &reason);
-        }
-        let url = &self.storage.url;
-        if !["", "sqlite:", "postgres://", "postgresql://"]
+        self.server.check()?;
+        self.storage.check()?;
+        self.telemetry.check()?;
+        services::ALL
             .iter()
-            .any(|scheme| {
-                if scheme.is_empty() {
-                    url.is_empty()
-                } else {
-                    url.starts_with(scheme)
-                }
-            })
-        {
-            return wrong(
-                "storage.url",
-                "must be empty, sqlite:PATH or postgres://USER@HOST/DATABASE",
-            );
-        }
-        Ok(())
+            .try_for_each(|service| service.check(self))
     }
 
     /// The database of every part that has none of its own.
@@ -261,6 +145,61 @@ impl Config {
             "" => format!("http://{}", self.server.listen),
             url => url.trim_end_matches('/').to_owned(),
         }
+    }
+
+    /// `host[:port]` of the public URL, as a `Host` header names it.
+    pub(crate) fn public_authority(&self) -> String {
+        let url = self.public_url();
+        let authority = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        authority.split('/').next().unwrap_or_default().to_owned()
+    }
+}
+
+impl Server {
+    fn check(&self) -> Result<(), ConfigError> {
+        let url = &self.public_url;
+        if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
+            let reason = "must begin with http:// or https://";
+            return Err(ConfigError::wrong("server.public_url", reason));
+        }
+        if self.head_bytes_max < 8192 {
+            let reason = "must be at least 8192";
+            return Err(ConfigError::wrong("server.head_bytes_max", reason));
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            let reason = "must name a folder";
+            return Err(ConfigError::wrong("server.data_dir", reason));
+        }
+        for (key, value) in [
+            ("server.connections_max", self.connections_max as u64),
+            ("server.bodies_bytes_max", self.bodies_bytes_max as u64),
+            ("server.body_bytes_max", self.body_bytes_max as u64),
+            ("server.head_timeout_ms", self.head_timeout_ms),
+            ("server.idle_timeout_ms", self.idle_timeout_ms),
+            ("server.body_timeout_ms", self.body_timeout_ms),
+            ("server.request_timeout_ms", self.request_timeout_ms),
+            ("server.http2_streams_max", self.http2_streams_max.into()),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::wrong(key, "must be at least 1"));
+            }
+        }
+        self.rate_limit.check("server.rate_limit")?;
+        self.address_limit.check("server.address_limit")?;
+        self.cors.check("server.cors")
+    }
+}
+
+impl Storage {
+    fn check(&self) -> Result<(), ConfigError> {
+        let is_known = ["sqlite:", "postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| self.url.starts_with(scheme));
+        if self.url.is_empty() || is_known {
+            return Ok(());
+        }
+        let reason = "must be empty, sqlite:PATH or postgres://USER@HOST/DATABASE";
+        Err(ConfigError::wrong("storage.url", reason))
     }
 }
 
@@ -286,6 +225,16 @@ mod tests {
         let config = load_with(&[]).expect("the embedded defaults");
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.storage_url(), "sqlite:./data/auspex.db");
+    }
+
+    /// Each section belongs to one part, so that a service cannot change what another means.
+    #[test]
+    fn services_set_only_their_own_section() {
+        for service in services::ALL {
+            let defaults: toml::Table = service.defaults().parse().expect("valid TOML");
+            let sections: Vec<&str> = defaults.keys().map(String::as_str).collect();
+            assert_eq!(sections, [service.name()]);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use auspex_kernel::service::StopSignal;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
@@ -23,7 +24,6 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config;
@@ -58,7 +58,7 @@ impl Bounds {
     }
 }
 
-/// Serves one connection until it ends, breaks a bound, or `stop` turns true and its requests are
+/// Serves one connection until it ends, breaks a bound, or a stop is requested and its requests are
 /// done.
 ///
 /// HTTP/2 tells its peer up to which request the connection goes. HTTP/1.1 cannot: closing at once
@@ -69,7 +69,7 @@ pub(crate) async fn serve(
     peer: IpAddr,
     edge: Arc<Edge>,
     bounds: Bounds,
-    mut stop: watch::Receiver<bool>,
+    mut stop: StopSignal,
 ) {
     let activity = Arc::new(Activity::default());
     let io = Watched {
@@ -94,7 +94,7 @@ pub(crate) async fn serve(
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut watch = pin!(Watch::new(activity.clone(), bounds).run());
     let mut goodbye = pin!(async {
-        told(&mut stop).await;
+        stop.stop_requested().await;
         activity.stopping.store(true, Ordering::Relaxed);
         if !activity.http2.load(Ordering::Relaxed) {
             tokio::time::sleep(linger_timeout).await;
@@ -118,15 +118,6 @@ pub(crate) async fn serve(
                 said_goodbye = true;
                 connection.as_mut().graceful_shutdown();
             }
-        }
-    }
-}
-
-/// Ends when `stop` turns true.
-pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
-    while !*stop.borrow_and_update() {
-        if stop.changed().await.is_err() {
-            return;
         }
     }
 }

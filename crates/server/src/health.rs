@@ -1,20 +1,22 @@
-//! Whether the parts work: each check has a timeout and a short memory, so that asking often costs
-//! nothing and a hanging part is unhealthy and not a hang.
+//! Whether the database and the services work. Each check has a timeout and its result is kept for a
+//! second, so that asking often costs nothing and a check that hangs counts as unhealthy.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use auspex_inference::Inference;
 use auspex_kernel::db::Db;
+use auspex_kernel::service::HealthCheck;
 use auspex_kernel::{Clock, Timestamp};
+use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
+use crate::services::Services;
+
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-const MEMORY_US: i64 = 1_000_000;
+const REPORT_KEPT_US: i64 = 1_000_000;
 
 /// The state of one part, or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -33,24 +35,24 @@ pub(crate) struct Report {
     pub(crate) status: Status,
     /// Each part by name.
     #[schema(example = json!({"database": "healthy", "models": "healthy"}))]
-    services: BTreeMap<&'static str, Status>,
+    services: BTreeMap<String, Status>,
 }
 
-/// Knows the parts and asks them.
+/// Asks the database and the services.
 pub(crate) struct Health {
     db: Db,
-    inference: Arc<Inference>,
+    services: Services,
     clock: Clock,
     stopping: AtomicBool,
     last: Mutex<Option<(Timestamp, Report)>>,
 }
 
 impl Health {
-    pub(crate) fn new(db: Db, inference: Arc<Inference>, clock: Clock) -> Self {
+    pub(crate) fn new(db: Db, services: Services, clock: Clock) -> Self {
         let stopping = AtomicBool::new(false);
         Self {
             db,
-            inference,
+            services,
             clock,
             stopping,
             last: Mutex::new(None),
@@ -68,30 +70,31 @@ impl Health {
 
     /// At most a second old.
     pub(crate) async fn report(&self) -> Report {
-        // One asks, the others wait for what it learns: bounded by its timeout.
+        // One request asks, the others wait for its result: bounded by its timeout.
         let mut last = self.last.lock().await;
         let now = self.clock.now();
         if let Some((at, report)) = &*last
-            && now.0 - at.0 < MEMORY_US
+            && now.0 - at.0 < REPORT_KEPT_US
         {
             return report.clone();
         }
-        let database = tokio::time::timeout(CHECK_TIMEOUT, self.db.ping()).await;
-        let database = matches!(database, Ok(Ok(())));
-        let models = !self.inference.models().is_empty();
-        let report = summarise([("database", database), ("models", models)]);
+        let database = HealthCheck::new("database", async { self.db.ping().await.is_ok() });
+        let others = self.services.iter().flat_map(|s| s.health_checks());
+        let report = summarise(join_all(std::iter::once(database).chain(others).map(run)).await);
         *last = Some((now, report.clone()));
         report
     }
 }
 
-fn summarise(checks: impl IntoIterator<Item = (&'static str, bool)>) -> Report {
-    let status = |ok: bool| {
-        if ok {
-            Status::Healthy
-        } else {
-            Status::Unhealthy
-        }
+async fn run(check: HealthCheck<'_>) -> (String, bool) {
+    let in_time = tokio::time::timeout(CHECK_TIMEOUT, check.is_healthy).await;
+    (check.name.into_owned(), in_time.unwrap_or(false))
+}
+
+fn summarise(checks: impl IntoIterator<Item = (String, bool)>) -> Report {
+    let status = |ok: bool| match ok {
+        true => Status::Healthy,
+        false => Status::Unhealthy,
     };
     let services: BTreeMap<_, _> = checks
         .into_iter()
@@ -110,11 +113,20 @@ mod tests {
 
     #[test]
     fn one_unhealthy_part_makes_the_whole_unhealthy() {
-        let text = |checks| serde_json::to_string(&summarise(checks)).expect("serialisable");
+        let text = |redis| {
+            let checks = [("database".to_owned(), true), ("redis".to_owned(), redis)];
+            serde_json::to_string(&summarise(checks)).expect("serialisable")
+        };
         assert_eq!(
-            text([("database", true), ("redis", false)]),
+            text(false),
             r#"{"status":"unhealthy","services":{"database":"healthy","redis":"unhealthy"}}"#
         );
-        assert!(text([("database", true), ("redis", true)]).starts_with(r#"{"status":"healthy""#));
+        assert!(text(true).starts_with(r#"{"status":"healthy""#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_hangs_is_unhealthy() {
+        let hanging = HealthCheck::new("redis", std::future::pending());
+        assert_eq!(run(hanging).await, ("redis".to_owned(), false));
     }
 }

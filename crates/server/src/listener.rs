@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use auspex_kernel::service::StopSignal;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
@@ -97,7 +98,7 @@ impl Workers {
     /// # Errors
     /// When the operating system gives no thread.
     pub(crate) fn start(count: usize, shared: &Shared) -> io::Result<Self> {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = StopSignal::new();
         let workers = (0..count)
             .map(|index| Worker::start(index, shared.clone(), stopped.clone()))
             .collect::<io::Result<Vec<_>>>()?;
@@ -175,7 +176,7 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(index: usize, shared: Shared, stop: watch::Receiver<bool>) -> io::Result<Self> {
+    fn start(index: usize, shared: Shared, stop: StopSignal) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -223,13 +224,7 @@ impl Drop for Done {
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    shared: Shared,
-    stop: watch::Receiver<bool>,
-    _done: Done,
-) {
+async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared, stop: StopSignal, _done: Done) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
         return;
     };

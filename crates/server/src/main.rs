@@ -8,11 +8,10 @@ mod connection;
 mod edge;
 mod health;
 mod listener;
-mod logs;
 mod metrics;
-mod reports;
+mod services;
 mod system;
-mod traces;
+mod telemetry;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -69,7 +69,7 @@ fn renamed(mut router: OpenApiRouter<Handle>) -> OpenApiRouter<Handle> {
 }
 
 /// What the routes document of themselves.
-pub fn document() -> OpenApi {
+pub(crate) fn document() -> OpenApi {
     routes().into_openapi()
 }
 

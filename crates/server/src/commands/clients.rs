@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use auspex_identity::{Actor, Client, ClientDraft, ClientScopes, GrantType};
-use auspex_kernel::Clock;
 use serde_json::json;
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
@@ -12,7 +11,7 @@ use crate::config::Config;
 
 pub(super) fn run(config: &Config, command: ClientsCommand) -> Outcome {
     control_runtime()?.block_on(async {
-        let (_, identity) = open_identity(config, &Clock::system(), true).await?;
+        let identity = open_identity(config).await?;
         match command {
             ClientsCommand::Create {
                 name,

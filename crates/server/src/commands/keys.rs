@@ -13,7 +13,7 @@ use crate::config::Config;
 
 pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
     control_runtime()?.block_on(async {
-        let (_, identity) = open_identity(config, &Clock::system(), true).await?;
+        let identity = open_identity(config).await?;
         match command {
             KeysCommand::Create {
                 name,

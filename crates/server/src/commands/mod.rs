@@ -14,7 +14,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use auspex_identity::Identity;
-use auspex_inference::Inference;
 use auspex_kernel::Clock;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::Db;
@@ -23,6 +22,7 @@ pub(crate) use clients::read_grant_type;
 
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Loaded};
+use crate::services;
 
 /// Why a command ended badly.
 #[derive(Debug)]
@@ -60,7 +60,12 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Users(command) => users::run(&load()?.config, command),
         Command::Tokens(command) => tokens::run(&load()?.config, command),
         Command::Clients(command) => clients::run(&load()?.config, command),
-        Command::Config(command) => configuration(&load()?, &command),
+        Command::Config(ConfigCommand::Defaults) => print(&config::defaults()),
+        Command::Config(ConfigCommand::Show) => print(&load()?.layers.show()),
+        Command::Config(ConfigCommand::Check) => {
+            load()?;
+            print("the configuration is valid\n")
+        }
         Command::Openapi => openapi(&load()?.config),
         Command::Health { ready, .. } => health::run(&load()?.config, ready),
     }
@@ -79,51 +84,25 @@ fn load(overrides: &config::Overrides) -> Result<Loaded, Failure> {
     })
 }
 
-fn configuration(loaded: &Loaded, command: &ConfigCommand) -> Outcome {
-    match command {
-        ConfigCommand::Show => print(&loaded.layers.show()),
-        ConfigCommand::Check => print("the configuration is valid\n"),
-    }
-}
-
 fn openapi(config: &Config) -> Outcome {
-    let inference = Inference::load(&config.inference.models, &config.inference)?;
-    let document = crate::app::document(config, &inference);
+    let document = crate::app::document(config)?;
     print(&format!("{}\n", serde_json::to_string_pretty(&document)?))
 }
 
 fn migrate(config: &Config) -> Outcome {
     control_runtime()?.block_on(async {
         let db = Db::open(&config.storage_url()).await?;
-        migrate_all(&db).await?;
+        services::migrate(&db).await?;
         print("the database is up to date\n")
     })
 }
 
-/// Opens the database, up to date, and who is known in it.
-async fn open_identity(
-    config: &Config,
-    clock: &Clock,
-    migrate: bool,
-) -> Result<(Db, Arc<Identity>), Failure> {
+/// Opens the database, up to date, and the users and keys in it.
+async fn open_identity(config: &Config) -> Result<Arc<Identity>, Failure> {
     let db = Db::open(&config.storage_url()).await?;
-    if migrate {
-        migrate_all(&db).await?;
-    }
+    services::migrate(&db).await?;
     let (settings, issuer) = (config.identity.clone(), config.public_url());
-    let identity = Identity::open(db.clone(), clock.clone(), settings, &issuer)
-        .await
-        .map_err(|error| {
-            let hint = "; bring the database up to date with `auspex migrate`";
-            format!("{error}{}", if migrate { "" } else { hint })
-        })?;
-    Ok((db, identity))
-}
-
-/// Brings the tables of every part up to date.
-async fn migrate_all(db: &Db) -> Result<(), Failure> {
-    auspex_kernel::migrate(db).await?;
-    Ok(Identity::migrate(db).await?)
+    Ok(Identity::open(db, Clock::system(), settings, &issuer).await?)
 }
 
 /// The runtime of everything that is not a request: database, probes, signals.

@@ -1,58 +1,54 @@
 //! `auspex serve`: from the settings to a running server, and from SIGTERM to a clean end.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_identity::{Identity, Secret};
-use auspex_inference::Inference;
 use auspex_kernel::db::{Db, make_private_folder};
+use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, secrets};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use super::{Failure, Outcome, control_runtime, open_identity, print};
+use super::{Failure, Outcome, control_runtime, print};
 use crate::app::{App, Parts};
 use crate::config::{self, Config};
-use crate::connection::{Bounds, told};
+use crate::connection::Bounds;
 use crate::listener::{self, Shared, Workers};
-use crate::logs;
+use crate::services::{self, Background, Services};
+use crate::telemetry;
 
-const KEY_FILE: &str = "admin.key";
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Descriptors beside those of connections: database, log, listener, runtime.
 const SPARE_DESCRIPTORS: u64 = 256;
 
 pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
-    logs::start(&config.telemetry)?;
+    telemetry::start(&config.telemetry)?;
     raise_descriptor_limit(config.server.connections_max);
     let _lock = lock(&config.server.data_dir)?;
     let control = control_runtime()?;
-    let (app, listener, storage) = control.block_on(start(config, migrate))?;
-    let App {
-        edge,
-        health,
-        metrics,
-    } = app;
-    let edge = Arc::new(edge);
+    let Started {
+        app,
+        listener,
+        background,
+        db,
+    } = control.block_on(start(config, migrate))?;
     let shared = Shared {
-        edge: edge.clone(),
+        edge: app.edge.clone(),
         bounds: Bounds::new(&config.server),
         connections_max: config.server.connections_max,
-        open: metrics.connections(),
+        open: app.metrics.connections(),
     };
     let workers = Workers::start(worker_count(config.server.workers), &shared)?;
     control.block_on(async {
         let mut stop = signals()?;
         let until = async {
-            told(&mut stop).await;
-            health.stop();
+            stop.stop_requested().await;
+            app.health.stop();
         };
         workers.accept(listener, &shared, until).await;
         Ok::<(), Failure>(())
@@ -66,69 +62,70 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
             "not done in time; raise server.drain_timeout_ms"
         );
     }
-    edge.observers.flush();
-    control.block_on(storage.close());
+    app.edge.observers.flush();
+    control.block_on(close(background, &db));
     control.shutdown_timeout(Duration::from_secs(2));
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The database and the task that follows it.
-struct Storage {
+/// What runs before the first connection is accepted.
+struct Started {
+    app: Arc<App>,
+    listener: TcpListener,
+    background: Background,
     db: Db,
-    stop: watch::Sender<bool>,
-    following: JoinHandle<()>,
 }
 
-impl Storage {
-    fn follow(db: &Db, identity: Arc<Identity>) -> Self {
-        let (stop, mut stopped) = watch::channel(false);
-        let following = tokio::spawn(identity.watch(async move { told(&mut stopped).await }));
-        Self {
-            db: db.clone(),
-            stop,
-            following,
-        }
-    }
-
-    /// Leaves one file behind: SQLite moves its log into the database when the last connection goes.
-    async fn close(self) {
-        let _ = self.stop.send(true);
-        let closing = async {
-            let _ = self.following.await;
-            self.db.close().await
-        };
-        if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-            tracing::warn!("the database did not close in time; what it confirmed is safe");
-        }
-    }
-}
-
-/// Everything that can fail, before the first connection is taken.
-async fn start(config: &Config, migrate: bool) -> Result<(App, TcpListener, Storage), Failure> {
+/// Everything that can fail, before the first connection is accepted.
+async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     let listener = listener::bind(config.server.listen)?;
-    let address = listener.local_addr()?;
     let mut config = config.clone();
-    config.server.listen = address;
-    let clock = Clock::system();
-    let inference = Inference::load(&config.inference.models, &config.inference)?;
-    let (db, identity) = open_identity(&config, &clock, migrate).await?;
-    let data_dir = config.server.data_dir.clone();
-    let keep = move |secret: &Secret| write_key(&data_dir, secret);
-    let first_key = identity.bootstrap(keep).await?.map(|new| new.secret);
-    let cursors = CursorKey(secrets::load_or_create(&db, "cursors").await?);
-    identity.tend_signing_keys().await?;
-    let storage = Storage::follow(&db, identity.clone());
-    let parts = Parts {
-        db,
-        identity,
-        inference: inference.clone(),
-        cursors,
-        clock,
+    config.server.listen = listener.local_addr()?;
+    let db = Db::open(&config.storage_url()).await?;
+    if migrate {
+        services::migrate(&db).await?;
+    }
+    let (publisher, queue) = Publisher::new();
+    let context = Context {
+        db: db.clone(),
+        clock: Clock::system(),
+        cursors: CursorKey(secrets::load_or_create(&db, "cursors").await?),
+        public_url: config.public_url(),
+        data_dir: config.server.data_dir.clone(),
+        control: Handle::current(),
+        publisher,
     };
-    let app = App::new(&config, parts)?;
-    greet(&config, &inference, first_key.as_ref())?;
-    Ok((app, listener, storage))
+    let services = Services::open(&config, &context).await.map_err(|error| {
+        let hint = "; if its tables are old, bring them up to date with `auspex migrate`";
+        format!("{error}{}", if migrate { "" } else { hint })
+    })?;
+    let app = Arc::new(App::new(Parts {
+        config: config.clone(),
+        services: services.clone(),
+        db: db.clone(),
+        clock: context.clock,
+    })?);
+    let rebuilt = app.clone();
+    let background = services.start(queue, move || rebuilt.rebuild_routes());
+    greet(&config, &services)?;
+    Ok(Started {
+        app,
+        listener,
+        background,
+        db,
+    })
+}
+
+/// SQLite moves its log into the database when the last connection closes: one file is left behind.
+async fn close(background: Background, db: &Db) {
+    background.stop(CLOSE_TIMEOUT).await;
+    if tokio::time::timeout(CLOSE_TIMEOUT, db.close())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the database did not close in time; what it confirmed is safe");
+    }
 }
 
 fn worker_count(configured: usize) -> usize {
@@ -152,7 +149,7 @@ fn raise_descriptor_limit(connections_max: usize) {
     }
 }
 
-/// One server a data folder: two would both believe to be the only writer.
+/// One server per data folder: two would both believe that they are the only writer.
 fn lock(data_dir: &Path) -> Result<File, Failure> {
     let shown = data_dir.display();
     make_private_folder(data_dir).map_err(|e| {
@@ -175,66 +172,31 @@ fn lock(data_dir: &Path) -> Result<File, Failure> {
     }
 }
 
-fn write_key(data_dir: &Path, secret: &Secret) -> std::io::Result<()> {
-    let path = data_dir.join(KEY_FILE);
-    let write = || {
-        // A key file of an earlier database opens nothing any more, and its mode may be anything.
-        let _ = std::fs::remove_file(&path);
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)?;
-        writeln!(file, "{}", secret.expose())?;
-        file.sync_all()
-    };
-    write().map_err(|error| {
-        let text = format!("cannot write the first key to {}: {error}", path.display());
-        std::io::Error::new(error.kind(), text)
-    })
-}
-
-/// Tells where everything is. The first key itself is shown to a terminal only.
-fn greet(
-    config: &Config,
-    inference: &Inference,
-    first_key: Option<&Secret>,
-) -> Result<(), Failure> {
+/// Prints where everything is.
+fn greet(config: &Config, services: &Services) -> Result<(), Failure> {
     let url = config.public_url();
-    let names: Vec<String> = inference
-        .models()
-        .iter()
-        .map(|model| model.name().to_owned())
-        .collect();
-    let key_file = config.server.data_dir.join(KEY_FILE);
-    let mut text = format!(
-        "Auspex {} serves {}\n  API   POST {url}/predict   and {url}/v1/models/{{model}}/predict\n",
-        env!("CARGO_PKG_VERSION"),
-        names.join(", "),
-    );
+    let mut greeting = Greeting {
+        is_terminal: std::io::stdout().is_terminal(),
+        ..Greeting::default()
+    };
+    services.iter().for_each(|s| s.greet(&mut greeting));
     if config.server.docs {
-        text.push_str(&format!("  Docs  {url}/docs\n"));
+        greeting.lines.push(("Docs", format!("{url}/docs")));
     }
-    let shown = key_file.display();
-    match first_key {
-        Some(secret) if std::io::stdout().is_terminal() => {
-            text.push_str(&format!(
-                "  Key   {}   (kept in {shown})\n",
-                secret.expose()
-            ));
-        }
-        _ if key_file.is_file() => text.push_str(&format!("  Key   in {shown}\n")),
-        _ => text.push_str("  Key   auspex keys create --name NAME --scope predict\n"),
+    let serves = greeting.serves.join(", ");
+    let mut text = format!("Auspex {} serves {serves}\n", env!("CARGO_PKG_VERSION"));
+    for (label, line) in greeting.lines {
+        text.push_str(&format!("  {label:<5} {line}\n"));
     }
-    tracing::info!(%url, models = names.join(","), "serving");
+    tracing::info!(%url, models = serves, "serving");
     print(&text).map(|_| ())
 }
 
-/// Turns true at SIGTERM or SIGINT. A second signal ends the process at once.
-fn signals() -> std::io::Result<watch::Receiver<bool>> {
+/// Requests a stop at SIGTERM or SIGINT. A second signal ends the process at once.
+fn signals() -> std::io::Result<StopSignal> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = StopSignal::new();
     tokio::spawn(async move {
         for _ in 0..2 {
             let signalled = tokio::select! {

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use auspex_identity::{Actor, Identity};
-use auspex_kernel::Clock;
 
 use super::{Failure, Outcome, control_runtime, open_identity};
 use crate::cli::{Revoked, TokensCommand};
@@ -11,7 +10,7 @@ use crate::config::Config;
 
 pub(super) fn run(config: &Config, command: TokensCommand) -> Outcome {
     control_runtime()?.block_on(async {
-        let (_, identity) = open_identity(config, &Clock::system(), true).await?;
+        let identity = open_identity(config).await?;
         let done = match command {
             TokensCommand::Revoke(which) => revoke(&identity, which).await?,
             TokensCommand::RotateKey { drop_others } => rotate(&identity, drop_others).await?,

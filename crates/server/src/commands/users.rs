@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 
 use auspex_identity::{Actor, Expected, Identity, NewUser, Role, User, UserChange, UserFilter};
-use auspex_kernel::{Clock, Timestamp};
+use auspex_kernel::Timestamp;
 use serde_json::json;
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
@@ -13,7 +13,7 @@ use crate::config::Config;
 
 pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
     control_runtime()?.block_on(async {
-        let (_, identity) = open_identity(config, &Clock::system(), true).await?;
+        let identity = open_identity(config).await?;
         match command {
             UsersCommand::Add {
                 name,

@@ -7,10 +7,8 @@ use auspex_kernel::{ApiError, Caller, RequestId};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::Route;
-use crate::config::AccessLog;
 use crate::metrics::RouteMetrics;
-use crate::reports::Reports;
-use crate::traces::{Trace, Traces};
+use crate::telemetry::{AccessLog, Reports, Trace, Traces};
 
 /// A success slower than this gets a log line too.
 const SLOW: Duration = Duration::from_secs(1);

@@ -5,11 +5,11 @@
 //! sets itself, and cookies are not for other origins.
 
 use auspex_kernel::Credential;
+use auspex_kernel::config::ConfigError;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-
-use crate::config;
+use serde::Deserialize;
 
 const ANY: &str = "*";
 /// Request headers that a page may set.
@@ -22,6 +22,25 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
      location, link, etag",
 );
 
+/// `[server.cors]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CorsConfig {
+    pub(crate) origins: Vec<String>,
+    pub(crate) max_age_s: u32,
+}
+
+impl CorsConfig {
+    /// What types alone cannot say; `section` is where these settings are.
+    pub(crate) fn check(&self, section: &str) -> Result<(), ConfigError> {
+        let mut origins = self.origins.iter();
+        match origins.find_map(|origin| check_origin(origin).err()) {
+            Some(reason) => Err(ConfigError::wrong(&format!("{section}.origins"), reason)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The origins that are let in.
 #[derive(Debug)]
 pub(crate) struct Cors {
@@ -32,7 +51,7 @@ pub(crate) struct Cors {
 
 impl Cors {
     /// From checked settings. Without origins it lets none in.
-    pub(crate) fn new(config: &config::Cors) -> Self {
+    pub(crate) fn new(config: &CorsConfig) -> Self {
         let values = config.origins.iter().map(HeaderValue::try_from);
         Self {
             origins: values.filter_map(Result::ok).collect(),
@@ -98,7 +117,7 @@ impl Cors {
 }
 
 /// What an origin in the settings must be, if this is none.
-pub(crate) fn check_origin(origin: &str) -> Result<(), &'static str> {
+fn check_origin(origin: &str) -> Result<(), &'static str> {
     let wrong = "must hold \"*\", or origins as browsers write them: http:// or https://, a host \
                  in lower case, a port if it is not the usual one, and no path";
     if origin == ANY {
@@ -132,7 +151,7 @@ mod tests {
     const PAGE: &str = "https://page.example.org";
 
     fn edge_for(origins: &[&str]) -> Edge {
-        let config = config::Cors {
+        let config = CorsConfig {
             origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
             max_age_s: 600,
         };

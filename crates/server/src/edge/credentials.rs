@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn credentials_of_foreign_pages_are_refused() {
-        let cors = Cors::new(&crate::config::Cors {
+        let cors = Cors::new(&crate::edge::CorsConfig {
             origins: Vec::new(),
             max_age_s: 600,
         });

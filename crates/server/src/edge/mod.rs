@@ -17,7 +17,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use auspex_kernel::body::{self, Bounded, Budget};
+use auspex_kernel::config::ConfigError;
 use auspex_kernel::quota::{Decision, SlidingWindow};
 use auspex_kernel::{ApiError, Authenticate, Caller, Clock, Peer, RequestId, Timestamp, Verdict};
 use axum::body::Body;
@@ -26,21 +28,20 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use http_body::Body as _;
+use serde::Deserialize;
 use tower_service::Service;
 
 pub(crate) use access::Observers;
-pub(crate) use cors::{Cors, check_origin};
+pub(crate) use cors::{Cors, CorsConfig};
 pub(crate) use headers::Fixed as FixedHeaders;
 pub(crate) use routes::{Access, Route, RouteTable};
-
-use crate::config;
 
 const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
 /// Everything a request needs that does not change between requests.
 pub(crate) struct Edge {
-    pub(crate) routes: RouteTable,
-    pub(crate) handlers: axum::Router,
+    /// Replaced as a whole when routes change. A request keeps the table that it began with.
+    pub(crate) routes: ArcSwap<RouteTable>,
     pub(crate) identity: Arc<dyn Authenticate>,
     pub(crate) callers: SlidingWindow,
     pub(crate) addresses: SlidingWindow,
@@ -63,24 +64,35 @@ pub(crate) struct Limits {
     pub(crate) public_authority: String,
 }
 
-impl Limits {
-    pub(crate) fn new(config: &config::Config) -> Self {
-        let public = config.public_url();
-        let authority = public
-            .split_once("://")
-            .map_or(public.as_str(), |(_, rest)| rest);
-        Self {
-            body_bytes_max: config.server.body_bytes_max,
-            body_timeout: config::ms(config.server.body_timeout_ms),
-            request_timeout: config::ms(config.server.request_timeout_ms),
-            public_authority: authority.split('/').next().unwrap_or_default().to_owned(),
+/// How many requests are let through: `[server.rate_limit]`, `[server.address_limit]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateLimit {
+    max: u32,
+    window_s: u32,
+    callers_max: usize,
+}
+
+impl RateLimit {
+    /// What types alone cannot say; `section` is where these settings are.
+    pub(crate) fn check(&self, section: &str) -> Result<(), ConfigError> {
+        for (key, value) in [("max", self.max), ("window_s", self.window_s)] {
+            if value == 0 {
+                let key = format!("{section}.{key}");
+                return Err(ConfigError::wrong(&key, "must be at least 1"));
+            }
         }
+        Ok(())
+    }
+
+    pub(crate) fn window(&self) -> SlidingWindow {
+        SlidingWindow::new(self.max, self.window_s, self.callers_max)
     }
 }
 
 /// What is known of a request when its answer leaves.
-struct Passage<'e> {
-    route: Option<&'e Route>,
+struct Passage<'t> {
+    route: Option<&'t Route>,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
 }
@@ -101,12 +113,14 @@ impl Edge {
         let ambiguous_length = parts.headers.contains_key(header::TRANSFER_ENCODING)
             && parts.headers.contains_key(header::CONTENT_LENGTH);
 
+        let table = self.routes.load();
         let mut passage = Passage {
             route: None,
             caller: None,
             quota: None,
         };
-        let passing = self.pass(Request::from_parts(parts, body), peer, &id, &mut passage);
+        let request = Request::from_parts(parts, body);
+        let passing = self.pass(&table, request, peer, &id, &mut passage);
         let mut response = match AssertUnwindSafe(passing).catch_unwind().await {
             Ok(response) => response,
             Err(panic) => ApiError::internal(panic_message(&*panic)).into_response(),
@@ -152,18 +166,19 @@ impl Edge {
         ))
     }
 
-    async fn pass<'e>(
-        &'e self,
+    async fn pass<'t>(
+        &self,
+        table: &'t RouteTable,
         request: Request<Body>,
         peer: IpAddr,
         id: &RequestId,
-        passage: &mut Passage<'e>,
+        passage: &mut Passage<'t>,
     ) -> Response {
         let (mut parts, body) = request.into_parts();
-        if let Some(answer) = self.preflight(&parts, peer, passage) {
+        if let Some(answer) = self.preflight(table, &parts, peer, passage) {
             return answer;
         }
-        if let Err(error) = self.admit(&parts, peer, passage).await {
+        if let Err(error) = self.admit(table, &parts, peer, passage).await {
             // A sender still writing would see a reset connection instead of this answer.
             if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
                 body::drain(self.bounded(body)).await;
@@ -175,13 +190,14 @@ impl Edge {
         if let Some(caller) = &passage.caller {
             parts.extensions.insert(caller.clone());
         }
-        self.run(Request::from_parts(parts, self.bounded(body)))
-            .await
+        let request = Request::from_parts(parts, self.bounded(body));
+        self.run(table, request).await
     }
 
     /// The answer to a browser that asks whether a page may send a request to a path there is.
     fn preflight(
         &self,
+        table: &RouteTable,
         parts: &Parts,
         peer: IpAddr,
         passage: &mut Passage<'_>,
@@ -189,7 +205,7 @@ impl Edge {
         if !self.cors.is_preflight(parts) || check_host(parts).is_err() {
             return None;
         }
-        let methods = self.routes.methods(parts.uri.path())?;
+        let methods = table.methods(parts.uri.path())?;
         let charged = self.charge_address(address_key(peer), self.clock.now(), passage);
         Some(match charged {
             Ok(()) => self.cors.preflight(methods),
@@ -198,15 +214,16 @@ impl Edge {
     }
 
     /// Decides whether the request may reach its handler.
-    async fn admit<'e>(
-        &'e self,
+    async fn admit<'t>(
+        &self,
+        table: &'t RouteTable,
         parts: &Parts,
         peer: IpAddr,
-        passage: &mut Passage<'e>,
+        passage: &mut Passage<'t>,
     ) -> Result<(), ApiError> {
         let now = self.clock.now();
         let address = address_key(peer);
-        let route = match self.find(parts) {
+        let route = match self.find(table, parts) {
             Ok(route) => route,
             Err(error) => {
                 // The same answer for everybody, over the limit or not; but counted.
@@ -249,9 +266,9 @@ impl Edge {
     }
 
     /// The operation of a request that is well-formed enough to have one.
-    fn find(&self, parts: &Parts) -> Result<&Route, ApiError> {
+    fn find<'t>(&self, table: &'t RouteTable, parts: &Parts) -> Result<&'t Route, ApiError> {
         check_host(parts)?;
-        let route = self.routes.find(&parts.method, parts.uri.path())?;
+        let route = table.find(&parts.method, parts.uri.path())?;
         self.check_length(parts)?;
         Ok(route)
     }
@@ -307,9 +324,9 @@ impl Edge {
         }
     }
 
-    async fn run(&self, request: Request<Body>) -> Response {
+    async fn run(&self, table: &RouteTable, request: Request<Body>) -> Response {
         // An axum router is always ready.
-        let handler = self.handlers.clone().call(request);
+        let handler = table.handlers.clone().call(request);
         match timeout::Lazy::new(handler, self.limits.request_timeout).await {
             Some(Ok(response)) => response,
             Some(Err(never)) => match never {},

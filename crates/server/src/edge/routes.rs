@@ -49,10 +49,12 @@ pub(crate) enum RouteError {
     Clash(#[from] matchit::InsertError),
 }
 
-/// All operations by path and method.
+/// All operations by path and method, and the handlers behind them. It never changes: a table that
+/// is different takes its place.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
     paths: matchit::Router<Methods>,
+    pub(crate) handlers: axum::Router,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl RouteTable {
     pub(crate) fn new(
         document: &Value,
         pages: &[&str],
+        handlers: axum::Router,
         metrics: impl Fn(&str, &Method) -> RouteMetrics,
     ) -> Result<Self, RouteError> {
         let mut paths = matchit::Router::new();
@@ -98,7 +101,7 @@ impl RouteTable {
             };
             paths.insert(*page, Methods::new(vec![route]))?;
         }
-        Ok(Self { paths })
+        Ok(Self { paths, handlers })
     }
 
     /// The methods that a path takes, as `Allow` lists them.
@@ -189,7 +192,8 @@ mod tests {
     use serde_json::json;
 
     fn table(document: &Value) -> Result<RouteTable, RouteError> {
-        RouteTable::new(document, &["/docs/{*rest}"], |_, _| RouteMetrics::default())
+        let metrics = |_: &str, _: &Method| RouteMetrics::default();
+        RouteTable::new(document, &["/docs/{*rest}"], axum::Router::new(), metrics)
     }
 
     #[test]

@@ -10,9 +10,8 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::AccessLog;
 use crate::metrics::RouteMetrics;
-use crate::reports::Reports;
+use crate::telemetry::{AccessLog, Reports};
 
 /// Knows one key, `good`.
 struct OneKey;
@@ -64,9 +63,10 @@ pub(super) fn edge(reports: Option<Reports>) -> Edge {
         "/forbidden": {"get": {"security": [{"bearer": ["audit:read"]}]}},
         "/anyone": {"get": {"security": [{"bearer": []}]}},
     }});
+    let metrics = |_: &str, _: &http::Method| RouteMetrics::default();
+    let table = RouteTable::new(&document, &[], handlers, metrics).expect("valid");
     Edge {
-        routes: RouteTable::new(&document, &[], |_, _| RouteMetrics::default()).expect("valid"),
-        handlers,
+        routes: ArcSwap::from_pointee(table),
         identity: Arc::new(OneKey),
         callers: SlidingWindow::new(3, 10, 100),
         addresses: SlidingWindow::new(5, 10, 100),
@@ -78,7 +78,7 @@ pub(super) fn edge(reports: Option<Reports>) -> Edge {
             reports,
         },
         headers: headers::Fixed::new(true),
-        cors: Cors::new(&config::Cors {
+        cors: Cors::new(&CorsConfig {
             origins: Vec::new(),
             max_age_s: 600,
         }),

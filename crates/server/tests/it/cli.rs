@@ -38,6 +38,19 @@ fn a_wrong_setting_is_named_with_the_nearest_right_one() {
     assert!(error.contains("/nowhere/x.toml"), "{error}");
 }
 
+/// What the README links to is what the program has in it.
+#[test]
+fn the_reference_of_all_settings_is_the_one_in_the_program() {
+    let (code, printed, error) = run(&["config", "defaults"]);
+    assert_eq!(code, Some(0), "{error}");
+    let file = repository().join("crates/server/auspex.default.toml");
+    let kept = std::fs::read_to_string(file).expect("read");
+    assert!(
+        printed == kept,
+        "renew it: cargo run -- config defaults > crates/server/auspex.default.toml"
+    );
+}
+
 #[test]
 fn settings_in_force_are_shown_and_flags_win_wherever_they_stand() {
     let (code, out, _) = run(&["config", "show", "--data-dir", "/tmp/x"]);

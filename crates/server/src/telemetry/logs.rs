@@ -3,20 +3,40 @@
 
 use std::io::{IsTerminal as _, Write};
 
+use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-use crate::config::{LogFormat, Telemetry};
-
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Which requests get a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AccessLog {
+    All,
+    Errors,
+    Off,
+}
 
 /// Starts logging for the process.
 ///
 /// # Errors
 /// A message naming the setting.
-pub(crate) fn start(telemetry: &Telemetry) -> Result<(), String> {
-    let filter = filter(&telemetry.log_level)?;
-    let json = match telemetry.log_format {
+pub(crate) fn start(config: &super::Config) -> Result<(), String> {
+    let filter = filter(&config.log_level)?;
+    let json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Pretty => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
@@ -45,7 +65,7 @@ pub(crate) fn start(telemetry: &Telemetry) -> Result<(), String> {
 /// # Errors
 /// What is wrong with it. A bare word that is no level would be taken for a target, and silence
 /// everything else.
-pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
+pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
     let text = text.trim().to_lowercase();
     let level = match text.as_str() {
         "warning" => "warn",

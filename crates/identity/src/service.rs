@@ -1,0 +1,119 @@
+//! How this service meets the composition root.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use auspex_kernel::Authenticate;
+use auspex_kernel::config::ConfigError;
+use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::service::{
+    Boxed, Context, Documented, Greeting, OpenError, Routes, Running, Service, StopSignal,
+};
+use parking_lot::Mutex;
+
+use crate::{Config, Identity, Secret, migration};
+
+/// The first key, in the data folder.
+const KEY_FILE: &str = "admin.key";
+
+const TAGS: [(&str, &str); 4] = [
+    ("authentication", "From a name and a password to tokens"),
+    ("users", "Who there is, and who one is oneself"),
+    ("api-keys", "Credentials of programs"),
+    ("audit", "Who did what"),
+];
+
+/// The identity service, open.
+pub struct IdentityService {
+    identity: Arc<Identity>,
+    context: Context,
+    /// If this start made it; until it is shown.
+    first_key: Mutex<Option<Secret>>,
+}
+
+impl Service for IdentityService {
+    const NAME: &'static str = "identity";
+    const DEFAULTS: &'static str = crate::config::DEFAULTS;
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<(), ConfigError> {
+        config.check()
+    }
+
+    async fn migrate(db: &Db) -> Result<(), DbError> {
+        db.migrate::<migration::Migrator>().await
+    }
+
+    fn document(_: &Config) -> Result<Documented, OpenError> {
+        Ok(documented())
+    }
+
+    async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
+        let Context { db, clock, .. } = context.clone();
+        let identity = Identity::open(db, clock, config, &context.public_url).await?;
+        let file = key_file(&context);
+        let first_key = identity.bootstrap(move |key| write_key(&file, key)).await?;
+        identity.tend_signing_keys().await?;
+        Ok(Arc::new(Self {
+            identity,
+            context,
+            first_key: Mutex::new(first_key.map(|new| new.secret)),
+        }))
+    }
+}
+
+impl Running for IdentityService {
+    fn routes(self: Arc<Self>) -> Routes {
+        let router = self.identity.clone().router(self.context.cursors.clone());
+        Routes::new(router, documented())
+    }
+
+    fn background(self: Arc<Self>, mut stop: StopSignal) -> Boxed<'static, ()> {
+        let identity = self.identity.clone();
+        Box::pin(identity.watch(async move { stop.stop_requested().await }))
+    }
+
+    fn greet(&self, greeting: &mut Greeting) {
+        let file = key_file(&self.context);
+        let shown = file.display();
+        let first_key = self.first_key.lock().take();
+        let key = match first_key.filter(|_| greeting.is_terminal) {
+            Some(key) => format!("{}   (kept in {shown})", key.expose()),
+            None if file.is_file() => format!("in {shown}"),
+            None => "auspex keys create --name NAME --scope predict".to_owned(),
+        };
+        greeting.lines.push(("Key", key));
+    }
+
+    fn authenticator(self: Arc<Self>) -> Option<Arc<dyn Authenticate>> {
+        Some(self.identity.clone())
+    }
+}
+
+fn documented() -> Documented {
+    Documented::new(crate::http::document()).with_tags(&TAGS)
+}
+
+fn key_file(context: &Context) -> PathBuf {
+    context.data_dir.join(KEY_FILE)
+}
+
+fn write_key(path: &Path, key: &Secret) -> std::io::Result<()> {
+    let write = || {
+        // A key file of an earlier database opens nothing any more, and its mode may be anything.
+        let _ = std::fs::remove_file(path);
+        let mut file = std::fs::OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)?;
+        writeln!(file, "{}", key.expose())?;
+        file.sync_all()
+    };
+    write().map_err(|error| {
+        let text = format!("cannot write the first key to {}: {error}", path.display());
+        std::io::Error::new(error.kind(), text)
+    })
+}

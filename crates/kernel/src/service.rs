@@ -1,0 +1,345 @@
+//! The seam between a service and the composition root.
+//!
+//! A service implements two traits: [`Service`] says what it is before anything runs (its name, the
+//! defaults of its settings, its tables, its part of the OpenAPI document), [`Running`] what it
+//! offers once it is open (routes, health checks, metrics, background work). The root keeps one list
+//! of services and loops over it; it knows nothing else about them. A service gets everything it may
+//! use from [`Context`] and never reaches for the root.
+
+use std::borrow::Cow;
+use std::future::{self, Future};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use utoipa::openapi::{OpenApi, Tag};
+
+use crate::caller::Authenticate;
+use crate::clock::Clock;
+use crate::config::ConfigError;
+use crate::db::{Db, DbError};
+use crate::error::ApiError;
+use crate::page::CursorKey;
+
+/// How long [`Publisher::publish`] waits for the root.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests to publish that may wait at once; one rebuild answers all of them.
+const PUBLISH_QUEUE_MAX: usize = 64;
+
+/// A boxed future, for the methods of [`Running`].
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why a service cannot be opened or described: a message for the operator, which says what to do.
+pub type OpenError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a service is, before anything runs.
+pub trait Service: Running + Sized {
+    /// Its section in the settings, and its name in logs and in `GET /v1/server`.
+    const NAME: &'static str;
+
+    /// Its settings with their defaults and comments: a TOML text with every key there is, all of
+    /// them under `[NAME]`. It becomes a part of the reference of all settings.
+    const DEFAULTS: &'static str;
+
+    /// The same settings, typed. The root deserializes them from all layers.
+    type Config: Clone + Send + Sync + 'static;
+
+    /// Checks what types alone cannot say.
+    ///
+    /// # Errors
+    /// [`ConfigError::wrong`], with the full key such as `inference.instances_max`.
+    fn check(config: &Self::Config) -> Result<(), ConfigError> {
+        let _ = config;
+        Ok(())
+    }
+
+    /// Brings its tables up to date. Several processes may run this at once.
+    ///
+    /// # Errors
+    /// [`DbError::Database`].
+    fn migrate(db: &Db) -> impl Future<Output = Result<(), DbError>> + Send {
+        let _ = db;
+        future::ready(Ok(()))
+    }
+
+    /// Its part of the OpenAPI document, for `auspex openapi`, which opens no database.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    fn document(config: &Self::Config) -> Result<Documented, OpenError>;
+
+    /// Opens it. Its tables are up to date and no request is served yet. Runs on the control
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the program does not start.
+    fn open(
+        config: Self::Config,
+        context: Context,
+    ) -> impl Future<Output = Result<Arc<Self>, OpenError>> + Send;
+}
+
+/// A service that is open.
+pub trait Running: Send + Sync + 'static {
+    /// Its routes as they are now. Called at start, and again after every [`Publisher::publish`].
+    fn routes(self: Arc<Self>) -> Routes;
+
+    /// What has to work for the service to be healthy. Called for each report, so that the list may
+    /// change over time. The root runs the checks side by side, each under a timeout.
+    fn health_checks(&self) -> Vec<HealthCheck<'_>> {
+        Vec::new()
+    }
+
+    /// Registers its metrics, once, at start. They get the prefix `auspex_`.
+    fn register_metrics(&self, registry: &mut Registry) {
+        let _ = registry;
+    }
+
+    /// Work that goes on beside requests, on the control runtime. It begins when the service is open
+    /// and goes on until `stop` is requested, which happens after the last request was answered. It
+    /// then closes what the service has opened and ends within seconds; the database closes after
+    /// it.
+    fn background(self: Arc<Self>, stop: StopSignal) -> Boxed<'static, ()> {
+        drop(stop);
+        Box::pin(future::ready(()))
+    }
+
+    /// Adds to what `auspex serve` prints when it is ready.
+    fn greet(&self, greeting: &mut Greeting) {
+        let _ = greeting;
+    }
+
+    /// The seam of the service that knows callers. The root needs exactly one of them.
+    fn authenticator(self: Arc<Self>) -> Option<Arc<dyn Authenticate>> {
+        None
+    }
+}
+
+/// What a service may use. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The database of all services that have none of their own.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// Signs the cursors of lists.
+    pub cursors: CursorKey,
+    /// The absolute URL under which clients reach the server, without a slash at the end.
+    pub public_url: String,
+    /// The folder for files of the program. It exists and only its owner may enter it.
+    pub data_dir: PathBuf,
+    /// The runtime of everything that is not a prediction: database, probes, timers.
+    pub control: Handle,
+    /// Tells the root that routes have changed.
+    pub publisher: Publisher,
+}
+
+/// Handlers with what they document.
+pub struct Routes {
+    /// The handlers.
+    pub router: axum::Router,
+    /// The operations they answer. An operation that is not listed here cannot be reached.
+    pub documented: Documented,
+}
+
+impl Routes {
+    /// Handlers and their operations.
+    pub fn new(router: axum::Router, documented: Documented) -> Self {
+        Self { router, documented }
+    }
+}
+
+/// A service's part of the OpenAPI document.
+#[derive(Clone)]
+pub struct Documented {
+    /// Every operation there is. Each declares by `security` who may call it.
+    pub operations: OpenApi,
+    /// What `/openapi.json` shows: the same, and perhaps instances of these operations, such as one
+    /// for each loaded model with its own types.
+    pub shown: OpenApi,
+}
+
+impl Documented {
+    /// Operations that are shown as they are.
+    pub fn new(operations: OpenApi) -> Self {
+        let shown = operations.clone();
+        Self { operations, shown }
+    }
+
+    /// Says what the tags of its operations stand for.
+    #[must_use]
+    pub fn with_tags(mut self, tags: &[(&str, &str)]) -> Self {
+        let tag = |(name, description): &(&str, &str)| {
+            let mut tag = Tag::new(*name);
+            tag.description = Some((*description).to_owned());
+            tag
+        };
+        let tags: Vec<Tag> = tags.iter().map(tag).collect();
+        self.operations.tags = Some(tags.clone());
+        self.shown.tags = Some(tags);
+        self
+    }
+}
+
+/// One thing that has to work.
+pub struct HealthCheck<'a> {
+    /// Its name in `GET /health`.
+    pub name: Cow<'static, str>,
+    /// Whether it works. Not answering in time counts as no.
+    pub is_healthy: Boxed<'a, bool>,
+}
+
+impl<'a> HealthCheck<'a> {
+    /// A check with its name.
+    pub fn new(
+        name: impl Into<Cow<'static, str>>,
+        is_healthy: impl Future<Output = bool> + Send + 'a,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            is_healthy: Box::pin(is_healthy),
+        }
+    }
+}
+
+/// What `auspex serve` prints when it is ready.
+#[derive(Debug, Default)]
+pub struct Greeting {
+    /// What is served, such as the names of models; part of the first line.
+    pub serves: Vec<String>,
+    /// Further lines: a label of up to five letters and a text.
+    pub lines: Vec<(&'static str, String)>,
+    /// Whether a person reads it. Secrets are shown only then.
+    pub is_terminal: bool,
+}
+
+/// Turns true once: whoever holds it ends its work.
+#[derive(Clone, Debug)]
+pub struct StopSignal(watch::Receiver<bool>);
+
+impl StopSignal {
+    /// A signal and the sender that gives it. Dropping the sender gives it too.
+    pub fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Ends when a stop is requested, at once if that was before.
+    pub async fn stop_requested(&mut self) {
+        // An error means that the sender is gone.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}
+
+/// Asks the root to read [`Running::routes`] of every service again and to serve what they say now:
+/// for models that come and go, and for routes from configuration that is reloaded.
+#[derive(Clone, Debug)]
+pub struct Publisher(mpsc::Sender<oneshot::Sender<bool>>);
+
+/// The new routes are not served; those from before still are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the changed routes could not be put in place; those from before are served, and the log says why"
+)]
+pub struct NotPublished;
+
+impl From<NotPublished> for ApiError {
+    fn from(error: NotPublished) -> Self {
+        ApiError::internal(error)
+    }
+}
+
+impl Publisher {
+    /// A publisher and the queue that the root answers.
+    pub fn new() -> (Self, PublishQueue) {
+        let (sender, receiver) = mpsc::channel(PUBLISH_QUEUE_MAX);
+        (Self(sender), PublishQueue(receiver))
+    }
+
+    /// Returns when the routes and the document of every service, as they are now or later, are
+    /// served. Of several requests at once one rebuild answers all. Not to be awaited in
+    /// [`Service::open`], for the root reads the routes after that anyway.
+    ///
+    /// # Errors
+    /// [`NotPublished`]: the root logged the reason and serves the routes from before. So it is when
+    /// the server is stopping.
+    pub async fn publish(&self) -> Result<(), NotPublished> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.0.send(answer).await.map_err(|_| NotPublished)?;
+            answered.await.map_err(|_| NotPublished)
+        };
+        match tokio::time::timeout(PUBLISH_TIMEOUT, asked).await {
+            Ok(Ok(true)) => Ok(()),
+            _ => Err(NotPublished),
+        }
+    }
+}
+
+/// The root's end of [`Publisher`].
+#[derive(Debug)]
+pub struct PublishQueue(mpsc::Receiver<oneshot::Sender<bool>>);
+
+impl PublishQueue {
+    /// Waits for requests, rebuilds once for all that wait, and tells them whether it worked. Ends
+    /// when no publisher is left.
+    pub async fn answer_all(mut self, mut rebuild: impl FnMut() -> bool) {
+        let mut waiting = Vec::new();
+        while self.0.recv_many(&mut waiting, PUBLISH_QUEUE_MAX).await > 0 {
+            let is_published = rebuild();
+            for answer in waiting.drain(..) {
+                // A requester that has gone needs no answer.
+                let _ = answer.send(is_published);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_that_wait_are_answered_by_one_rebuild() {
+        let (publisher, queue) = Publisher::new();
+        let (one, two) = (publisher.clone(), publisher);
+        let mut rebuilds = 0;
+        let asked = async { tokio::join!(one.publish(), two.publish()) };
+        let (answers, ()) = tokio::join!(asked, async {
+            // Both are in the queue before the root looks.
+            tokio::task::yield_now().await;
+            let answering = queue.answer_all(|| {
+                rebuilds += 1;
+                true
+            });
+            let _ = tokio::time::timeout(Duration::from_millis(50), answering).await;
+        });
+        assert_eq!(answers, (Ok(()), Ok(())));
+        assert_eq!(rebuilds, 1);
+    }
+
+    #[tokio::test]
+    async fn a_failed_rebuild_and_a_root_that_has_gone_are_errors() {
+        let (publisher, queue) = Publisher::new();
+        let serving = tokio::spawn(queue.answer_all(|| false));
+        assert_eq!(publisher.publish().await, Err(NotPublished));
+        serving.abort();
+        let _ = serving.await;
+        assert_eq!(publisher.publish().await, Err(NotPublished));
+    }
+
+    #[tokio::test]
+    async fn a_stop_is_seen_by_those_who_ask_later_and_when_its_sender_is_gone() {
+        let (stop, signal) = StopSignal::new();
+        stop.send_replace(true);
+        signal.clone().stop_requested().await;
+        drop(stop);
+        let (stop, mut signal) = StopSignal::new();
+        drop(stop);
+        signal.stop_requested().await;
+    }
+}

@@ -1,0 +1,158 @@
+//! The one list of services, and what the root does with each of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_identity::IdentityService;
+use auspex_inference::InferenceService;
+use auspex_kernel::Authenticate;
+use auspex_kernel::config::ConfigError;
+use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::service::{
+    Boxed, Context, Documented, OpenError, PublishQueue, Running, Service, StopSignal,
+};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config::Config;
+
+/// Every service with its field in the settings, in the order in which they are opened and
+/// documented.
+pub(crate) const ALL: &[&dyn Listed] = &[
+    &Entry::<InferenceService>(|config| &config.inference),
+    &Entry::<IdentityService>(|config| &config.identity),
+];
+
+/// A service and where its settings are.
+struct Entry<S: Service>(fn(&Config) -> &S::Config);
+
+/// [`Service`] for a list of services of different types.
+pub(crate) trait Listed: Sync {
+    fn name(&self) -> &'static str;
+    fn defaults(&self) -> &'static str;
+    fn check(&self, config: &Config) -> Result<(), ConfigError>;
+    fn migrate<'a>(&self, db: &'a Db) -> Boxed<'a, Result<(), DbError>>;
+    fn document(&self, config: &Config) -> Result<Documented, OpenError>;
+    fn open(
+        &self,
+        config: &Config,
+        context: Context,
+    ) -> Boxed<'static, Result<Arc<dyn Running>, OpenError>>;
+}
+
+impl<S: Service> Listed for Entry<S> {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn defaults(&self) -> &'static str {
+        S::DEFAULTS
+    }
+
+    fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        S::check((self.0)(config))
+    }
+
+    fn migrate<'a>(&self, db: &'a Db) -> Boxed<'a, Result<(), DbError>> {
+        Box::pin(S::migrate(db))
+    }
+
+    fn document(&self, config: &Config) -> Result<Documented, OpenError> {
+        S::document((self.0)(config))
+    }
+
+    fn open(
+        &self,
+        config: &Config,
+        context: Context,
+    ) -> Boxed<'static, Result<Arc<dyn Running>, OpenError>> {
+        let config = (self.0)(config).clone();
+        Box::pin(async { Ok(S::open(config, context).await? as Arc<dyn Running>) })
+    }
+}
+
+/// Brings the tables of the kernel and of every service up to date.
+pub(crate) async fn migrate(db: &Db) -> Result<(), DbError> {
+    auspex_kernel::migrate(db).await?;
+    for service in ALL {
+        service.migrate(db).await?;
+    }
+    Ok(())
+}
+
+/// Every service, open, in the order of [`ALL`].
+#[derive(Clone)]
+pub(crate) struct Services(Vec<(&'static str, Arc<dyn Running>)>);
+
+impl Services {
+    /// Opens all of them.
+    ///
+    /// # Errors
+    /// That of the first one that cannot be opened.
+    pub(crate) async fn open(config: &Config, context: &Context) -> Result<Self, OpenError> {
+        let mut open = Vec::new();
+        for service in ALL {
+            let running = service.open(config, context.clone()).await?;
+            open.push((service.name(), running));
+        }
+        Ok(Self(open))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Running>> {
+        self.0.iter().map(|(_, running)| running)
+    }
+
+    /// The seam of the service that knows callers.
+    pub(crate) fn authenticator(&self) -> Result<Arc<dyn Authenticate>, OpenError> {
+        let mut known = self.iter().filter_map(|s| s.clone().authenticator());
+        match (known.next(), known.next()) {
+            (Some(one), None) => Ok(one),
+            _ => Err("exactly one service must authenticate callers".into()),
+        }
+    }
+
+    /// Starts their background work, and answers requests to publish by `rebuild`. Call it on the
+    /// control runtime.
+    pub(crate) fn start(
+        &self,
+        queue: PublishQueue,
+        rebuild: impl FnMut() -> bool + Send + 'static,
+    ) -> Background {
+        let (stop, mut signal) = StopSignal::new();
+        let spawn = |(name, running): &(&'static str, Arc<dyn Running>)| {
+            let work = running.clone().background(signal.clone());
+            (*name, tokio::spawn(work))
+        };
+        let mut tasks: Vec<_> = self.0.iter().map(spawn).collect();
+        let publishing = async move {
+            tokio::select! {
+                () = queue.answer_all(rebuild) => {}
+                () = signal.stop_requested() => {}
+            }
+        };
+        tasks.push(("routes", tokio::spawn(publishing)));
+        Background { stop, tasks }
+    }
+}
+
+/// The running background work of all services.
+pub(crate) struct Background {
+    stop: watch::Sender<bool>,
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+impl Background {
+    /// Asks all of it to stop and gives it `limit` to do so.
+    pub(crate) async fn stop(self, limit: Duration) {
+        self.stop.send_replace(true);
+        let deadline = Instant::now() + limit;
+        for (service, task) in self.tasks {
+            match tokio::time::timeout_at(deadline, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(service, %error, "background work failed"),
+                Err(_) => tracing::warn!(service, "background work did not end in time"),
+            }
+        }
+    }
+}
