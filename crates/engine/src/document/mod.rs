@@ -13,6 +13,7 @@ pub(crate) use json::parse as parse_json;
 pub(crate) use numbers::Numbers;
 pub(crate) use ubjson::parse as parse_ubjson;
 
+use crate::forest::TooLarge;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -35,6 +36,12 @@ impl Fault {
     #[must_use]
     pub(crate) fn inside(self, place: impl fmt::Display) -> Self {
         Self(format!("{place}: {}", self.0))
+    }
+}
+
+impl From<TooLarge> for Fault {
+    fn from(error: TooLarge) -> Self {
+        Self(error.to_string())
     }
 }
 

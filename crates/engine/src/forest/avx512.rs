@@ -34,7 +34,7 @@ impl Avx512 {
     }
 }
 
-impl Walk<Narrow> for Avx512 {
+impl Walk<Narrow, f32> for Avx512 {
     fn name(&self) -> &'static str {
         "avx-512"
     }

@@ -1,16 +1,17 @@
 //! From trees as loaders give them to blocks of packed nodes.
 
-use super::kernel::{Block, LANES, NodeWord, TOP, Trees, VALUE_OFFSET};
+use super::kernel::{Block, LANES, NodeWord, Sum, TOP, Trees, VALUE_OFFSET, ValueWord};
 use super::rank::Ranker;
-use super::{Node, Tree};
-use crate::document::Fault;
+use super::{Node, TooLarge, Tree};
 use std::collections::VecDeque;
 
 /// Whether the fields of a node word are wide enough for these trees.
-pub(super) fn fits<N: NodeWord>(ranker: &Ranker, trees: &[Tree]) -> bool {
+pub(super) fn fits<S, N: ValueWord<S>>(ranker: &Ranker, trees: &[Tree]) -> bool {
     ranker.rank_max() <= N::RANK_MAX
         && ranker.slots() <= N::SLOTS_MAX
-        && trees.iter().all(|tree| words(tree) <= N::WORDS_MAX)
+        && trees
+            .iter()
+            .all(|tree| words(tree, N::VALUE_WORDS) <= N::WORDS_MAX)
 }
 
 /// Length of a cache line on every machine that matters here.
@@ -20,16 +21,17 @@ const LINE_BYTES: usize = 64;
 const TOP_LEVELS: u32 = TOP.ilog2() + 1;
 
 /// Packs trees that fit.
-pub(super) fn compile<N: NodeWord>(ranker: &Ranker, trees: &[Tree]) -> Result<Trees<N>, Fault> {
+pub(super) fn compile<S: Sum, N: ValueWord<S>>(
+    ranker: &Ranker,
+    trees: &[Tree],
+) -> Result<Trees<N>, TooLarge> {
     let per_line = LINE_BYTES / N::BYTES;
     let total: usize = trees
         .iter()
-        .map(|tree| words(tree).next_multiple_of(per_line))
+        .map(|tree| words(tree, N::VALUE_WORDS).next_multiple_of(per_line))
         .sum();
     if i32::try_from(total).is_err() {
-        return Err(Fault::new(
-            "the model is too large: more than 2 billion nodes",
-        ));
+        return Err(TooLarge("more than 2 billion nodes"));
     }
     let mut compiled: Trees<N> = Trees {
         words: Vec::with_capacity(per_line + total),
@@ -53,7 +55,7 @@ pub(super) fn compile<N: NodeWord>(ranker: &Ranker, trees: &[Tree]) -> Result<Tr
         for (lane, tree) in chunk.iter().enumerate() {
             let filled = (compiled.words.len() - first).next_multiple_of(per_line);
             compiled.words.resize(first + filled, N::leaf(0));
-            let (root, depth) = append(&mut compiled.words, ranker, tree);
+            let (root, depth) = append::<S, N>(&mut compiled.words, ranker, tree);
             block.roots[lane..].fill(root);
             block.outputs[lane..].fill(tree.output);
             block.count = lane + 1;
@@ -93,15 +95,16 @@ fn children(tree: &Tree, source: u32) -> Option<[u32; 2]> {
 }
 
 /// Words that a pair of siblings takes: two nodes, and two values if one of them is a leaf.
-fn pair_words(tree: &Tree, pair: [u32; 2]) -> usize {
+fn pair_words(tree: &Tree, pair: [u32; 2], value_words: usize) -> usize {
     let has_leaf = pair.iter().any(|&node| children(tree, node).is_none());
-    if has_leaf { 2 + VALUE_OFFSET } else { 2 }
+    if has_leaf { 2 + 2 * value_words } else { 2 }
 }
 
 /// Words that a tree takes, or somewhat more where it has nodes that cannot be reached.
-fn words(tree: &Tree) -> usize {
+fn words(tree: &Tree, value_words: usize) -> usize {
     let pairs = (0..tree.nodes.len() as u32).filter_map(|node| children(tree, node));
-    1 + VALUE_OFFSET + pairs.map(|pair| pair_words(tree, pair)).sum::<usize>()
+    let in_pairs = pairs.map(|pair| pair_words(tree, pair, value_words));
+    1 + VALUE_OFFSET * value_words + in_pairs.sum::<usize>()
 }
 
 /// Appends a tree, siblings side by side; returns the place of its root and its depth. Nodes that
@@ -110,11 +113,16 @@ fn words(tree: &Tree) -> usize {
 /// A walk costs as much as the cache lines it touches. The root starts a line, and nodes are
 /// placed in clusters of a line's size: a pair of siblings, then its descendants level by level
 /// until the line is full; the pairs left over begin clusters of their own.
-fn append<N: NodeWord>(words: &mut Vec<N>, ranker: &Ranker, tree: &Tree) -> (u32, u32) {
+fn append<S: Sum, N: ValueWord<S>>(words: &mut Vec<N>, ranker: &Ranker, tree: &Tree) -> (u32, u32) {
     let per_line = LINE_BYTES / N::BYTES;
     let root = words.len();
     let alone = children(tree, 0).is_none();
-    words.resize(root + if alone { 1 + VALUE_OFFSET } else { 1 }, N::leaf(0));
+    let value = if alone {
+        VALUE_OFFSET * N::VALUE_WORDS
+    } else {
+        0
+    };
+    words.resize(root + 1 + value, N::leaf(0));
     let mut layout = Layout {
         words,
         ranker,
@@ -132,12 +140,13 @@ fn append<N: NodeWord>(words: &mut Vec<N>, ranker: &Ranker, tree: &Tree) -> (u32
         let mut queue = VecDeque::from([start]);
         while let Some(placed) = queue.pop_front() {
             deepest = deepest.max(placed.depth);
-            let needed = children(tree, placed.source).map_or(0, |pair| pair_words(tree, pair));
+            let needed = children(tree, placed.source)
+                .map_or(0, |pair| pair_words(tree, pair, N::VALUE_WORDS));
             if needed > room {
                 starts.push_back(placed);
             } else {
                 room -= needed;
-                queue.extend(layout.write(placed).into_iter().flatten());
+                queue.extend(layout.write::<S>(placed).into_iter().flatten());
             }
         }
         room = per_line;
@@ -162,12 +171,15 @@ struct Layout<'a, N> {
 
 impl<N: NodeWord> Layout<'_, N> {
     /// Writes a node to its place; the children of a split get theirs at the end.
-    fn write(&mut self, node: Placed) -> Option<[Placed; 2]> {
+    fn write<S: Sum>(&mut self, node: Placed) -> Option<[Placed; 2]>
+    where
+        N: ValueWord<S>,
+    {
         let at = self.root + node.place as usize;
         match self.tree.nodes[node.source as usize] {
             Node::Leaf(value) => {
                 self.words[at] = N::leaf(node.place);
-                self.words[at + VALUE_OFFSET] = N::from_value(value);
+                N::write_value(self.words, at, S::nearest(value));
                 None
             }
             Node::Split {
@@ -180,7 +192,7 @@ impl<N: NodeWord> Layout<'_, N> {
                 let child = (self.words.len() - self.root) as u32;
                 let (slot, rank) = self.ranker.locate(feature, threshold, default_left);
                 self.words[at] = N::split(rank, slot, child);
-                let added = pair_words(self.tree, [left, right]);
+                let added = pair_words(self.tree, [left, right], N::VALUE_WORDS);
                 self.words.resize(self.words.len() + added, N::leaf(child));
                 let depth = node.depth + 1;
                 Some([

@@ -7,13 +7,13 @@
 //! its rank field is all ones, which no rank exceeds: a walk that has reached it stays.
 
 use std::fmt::Debug;
-use std::ops::Range;
+use std::ops::{Add, AddAssign, Range};
 
 /// Trees that are walked together.
 pub(super) const LANES: usize = 16;
 
 /// A packed node.
-pub(super) trait NodeWord: Copy + Debug + Send + Sync + 'static {
+pub(crate) trait NodeWord: Copy + Debug + Send + Sync + 'static {
     /// A rank, shifted to where a node has its own.
     type Rank: Copy + Default + Debug + Ord;
 
@@ -29,9 +29,6 @@ pub(super) trait NodeWord: Copy + Debug + Send + Sync + 'static {
 
     fn split(rank: u32, slot: u32, child: u32) -> Self;
     fn leaf(own: u32) -> Self;
-    /// A word that is no node but what a leaf adds.
-    fn from_value(value: f32) -> Self;
-    fn to_value(self) -> f32;
     fn rank(rank: u32) -> Self::Rank;
     /// The ranks a node may ask for; where that is a fixed number, `next` needs no bounds check.
     fn view(ranks: &[Self::Rank]) -> &[Self::Rank];
@@ -48,7 +45,7 @@ pub(super) trait NodeWord: Copy + Debug + Send + Sync + 'static {
 
 /// Four bytes: rank 12 bits, slot 8, child 12.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Narrow(pub(super) u32);
+pub(crate) struct Narrow(pub(super) u32);
 
 impl NodeWord for Narrow {
     type Rank = u32;
@@ -65,15 +62,6 @@ impl NodeWord for Narrow {
     fn leaf(own: u32) -> Self {
         debug_assert!(own < 1 << 12);
         Self(Self::RANK_MAX << 20 | own)
-    }
-
-    fn from_value(value: f32) -> Self {
-        Self(value.to_bits())
-    }
-
-    #[inline]
-    fn to_value(self) -> f32 {
-        f32::from_bits(self.0)
     }
 
     fn rank(rank: u32) -> u32 {
@@ -98,7 +86,7 @@ impl NodeWord for Narrow {
 
 /// Eight bytes: rank 24 bits, slot 16, child 24.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wide(u64);
+pub(crate) struct Wide(u64);
 
 impl NodeWord for Wide {
     type Rank = u64;
@@ -115,15 +103,6 @@ impl NodeWord for Wide {
     fn leaf(own: u32) -> Self {
         debug_assert!(own < 1 << 24);
         Self(u64::from(Self::RANK_MAX) << 40 | u64::from(own))
-    }
-
-    fn from_value(value: f32) -> Self {
-        Self(u64::from(value.to_bits()))
-    }
-
-    #[inline]
-    fn to_value(self) -> f32 {
-        f32::from_bits(self.0 as u32)
     }
 
     fn rank(rank: u32) -> u64 {
@@ -147,8 +126,113 @@ impl NodeWord for Wide {
 }
 
 /// How far behind a leaf its value is: a pair of siblings of which one is a leaf is followed by
-/// their two values, so that these are in the cache by the time a walk has come to the leaf.
+/// their two values, so that these are in the cache by the time a walk has come to the leaf. A
+/// value that takes two words has its second one as far behind its first.
 pub(super) const VALUE_OFFSET: usize = 2;
+
+/// The type of leaves and of their sums.
+pub(crate) trait Sum:
+    Copy + Default + Debug + Add<Output = Self> + AddAssign + Send + Sync + 'static
+{
+    /// The nearest number of this type.
+    fn nearest(value: f64) -> Self;
+    /// The fastest kernel for four-byte nodes on this machine.
+    fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow, Self>;
+}
+
+impl Sum for f32 {
+    fn nearest(value: f64) -> Self {
+        value as Self
+    }
+
+    fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow, Self> {
+        #[cfg(target_arch = "x86_64")]
+        if slots <= super::avx512::SLOTS_MAX
+            && let Some(kernel) = super::avx512::Avx512::detect()
+        {
+            return kernel;
+        }
+        let _ = slots;
+        &super::scalar::Scalar
+    }
+}
+
+impl Sum for f64 {
+    fn nearest(value: f64) -> Self {
+        value
+    }
+
+    fn narrow_kernel(_: usize) -> &'static dyn Walk<Narrow, Self> {
+        &super::scalar::Scalar
+    }
+}
+
+/// Words that also hold the values of leaves, of type `S`.
+pub(crate) trait ValueWord<S>: NodeWord {
+    /// Words a value takes.
+    const VALUE_WORDS: usize;
+
+    /// Writes the value of the leaf at `leaf`.
+    fn write_value(words: &mut [Self], leaf: usize, value: S);
+    /// Reads the value of the leaf at `leaf`.
+    fn read_value(words: &[Self], leaf: usize) -> S;
+}
+
+impl ValueWord<f32> for Narrow {
+    const VALUE_WORDS: usize = 1;
+
+    fn write_value(words: &mut [Self], leaf: usize, value: f32) {
+        words[leaf + VALUE_OFFSET] = Self(value.to_bits());
+    }
+
+    #[inline]
+    fn read_value(words: &[Self], leaf: usize) -> f32 {
+        f32::from_bits(words[leaf + VALUE_OFFSET].0)
+    }
+}
+
+impl ValueWord<f64> for Narrow {
+    const VALUE_WORDS: usize = 2;
+
+    fn write_value(words: &mut [Self], leaf: usize, value: f64) {
+        let bits = value.to_bits();
+        words[leaf + VALUE_OFFSET] = Self(bits as u32);
+        words[leaf + 2 * VALUE_OFFSET] = Self((bits >> 32) as u32);
+    }
+
+    #[inline]
+    fn read_value(words: &[Self], leaf: usize) -> f64 {
+        let low = u64::from(words[leaf + VALUE_OFFSET].0);
+        let high = u64::from(words[leaf + 2 * VALUE_OFFSET].0);
+        f64::from_bits(high << 32 | low)
+    }
+}
+
+impl ValueWord<f32> for Wide {
+    const VALUE_WORDS: usize = 1;
+
+    fn write_value(words: &mut [Self], leaf: usize, value: f32) {
+        words[leaf + VALUE_OFFSET] = Self(u64::from(value.to_bits()));
+    }
+
+    #[inline]
+    fn read_value(words: &[Self], leaf: usize) -> f32 {
+        f32::from_bits(words[leaf + VALUE_OFFSET].0 as u32)
+    }
+}
+
+impl ValueWord<f64> for Wide {
+    const VALUE_WORDS: usize = 1;
+
+    fn write_value(words: &mut [Self], leaf: usize, value: f64) {
+        words[leaf + VALUE_OFFSET] = Self(value.to_bits());
+    }
+
+    #[inline]
+    fn read_value(words: &[Self], leaf: usize) -> f64 {
+        f64::from_bits(words[leaf + VALUE_OFFSET].0)
+    }
+}
 
 /// Compiled trees.
 ///
@@ -156,7 +240,7 @@ pub(super) const VALUE_OFFSET: usize = 2;
 /// [`NodeWord::RANK_MAX`] ends at a node inside `words`, and after a block's steps at a leaf whose
 /// value is inside too. Kernels rely on it; only `compile` makes this type.
 #[derive(Debug)]
-pub(super) struct Trees<N> {
+pub(crate) struct Trees<N> {
     /// Nodes and values of leaves.
     pub(super) words: Vec<N>,
     pub(super) blocks: Vec<Block<N>>,
@@ -167,7 +251,7 @@ pub(super) const TOP: usize = 7;
 
 /// Up to [`LANES`] consecutive trees.
 #[derive(Debug)]
-pub(super) struct Block<N> {
+pub(crate) struct Block<N> {
     /// Copies of the first three levels, node by node: the children of `top[i]` are `top[2 i + 1]`
     /// and `top[2 i + 2]`, a leaf being its own. These levels are read for every row, and here the
     /// trees have them side by side.
@@ -189,39 +273,27 @@ impl<N> Trees<N> {
     }
 }
 
-/// A way to walk trees.
-pub(super) trait Walk<N: NodeWord>: Debug + Send + Sync {
+/// A way to walk trees whose leaves are of type `S`.
+pub(crate) trait Walk<N: NodeWord, S>: Debug + Send + Sync {
     /// Name for people.
     fn name(&self) -> &'static str;
 
     /// Adds the leaves that one row reaches in some blocks of trees to its sums, in the order of
     /// the trees. `ranks` begins with the row's ranks and has at least [`NodeWord::RANKS_MIN`]
     /// elements more than its slots need.
-    fn add(&self, trees: &Trees<N>, blocks: Range<usize>, ranks: &[N::Rank], sums: &mut [f32]);
-}
-
-/// The fastest kernel for four-byte nodes on this machine.
-pub(super) fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow> {
-    #[cfg(target_arch = "x86_64")]
-    if slots <= super::avx512::SLOTS_MAX
-        && let Some(kernel) = super::avx512::Avx512::detect()
-    {
-        return kernel;
-    }
-    let _ = slots;
-    &super::scalar::Scalar
+    fn add(&self, trees: &Trees<N>, blocks: Range<usize>, ranks: &[N::Rank], sums: &mut [S]);
 }
 
 /// Adds the leaves of a block's trees, in the order of the trees.
 #[inline]
-pub(super) fn add_leaves<N>(block: &Block<N>, leaves: &[f32; LANES], sums: &mut [f32]) {
+pub(super) fn add_leaves<N, S: Sum>(block: &Block<N>, leaves: &[S; LANES], sums: &mut [S]) {
     let leaves = leaves.iter().take(block.count);
     if let [sum] = sums {
         // A sum in a register need not wait for its last store.
-        *sum = leaves.fold(*sum, |sum, leaf| sum + leaf);
+        *sum = leaves.fold(*sum, |sum, leaf| sum + *leaf);
     } else {
         for (output, leaf) in block.outputs.iter().zip(leaves) {
-            sums[*output as usize] += leaf;
+            sums[*output as usize] += *leaf;
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Sums of decision trees, evaluated exactly as the training library does and as fast as memory
 //! allows.
 //!
-//! A tree asks `x < threshold` again and again, of few features. All thresholds of a feature are
-//! sorted once; the **rank** of a value is `#{t ≤ x}`, and `x < t_i ⇔ rank ≤ i`. So a row is
-//! ranked once, by one binary search a feature, and the trees compare small integers: a node fits
-//! into four bytes and the whole model into the second-level cache. Ranks lose nothing, so the
-//! leaves reached are those of the floating-point comparison, and they are added in the order of
-//! the trees, so sums are bit-identical too.
+//! A tree asks `x < threshold` again and again, about few features. All thresholds of a feature
+//! are sorted once; the **rank** of a value is `#{t ≤ x}`, and `x < t_i ⇔ rank ≤ i`. Where a
+//! library compares with `≤`, the rank is `#{t < x}`, and `x ≤ t_i ⇔ rank ≤ i`; nothing else
+//! differs. So a row is ranked once, by one binary search per feature, and the trees compare small
+//! integers: a node fits into four bytes and the whole model into the second-level cache. Ranks
+//! lose nothing, so the leaves reached are those of the floating-point comparison, and they are
+//! added in the order of the trees, in the library's precision, so sums are bit-identical too.
 //!
 //! A missing value follows each node's default direction. A feature whose nodes do not agree on
-//! it takes two **slots**, one a direction: a missing value has rank 0 in the one (below every
+//! it takes two **slots**, one per direction: a missing value has rank 0 in the one (below every
 //! threshold: left) and the highest rank in the other (right), a present value the same in both.
 //!
 //! This module knows no file format; loaders hand it [`Tree`]s.
@@ -24,8 +25,8 @@ mod scalar;
 mod tests;
 
 use crate::Rows;
-use crate::document::Fault;
-use kernel::{Narrow, NodeWord, Trees, Walk, Wide};
+use crate::signature::Precision;
+use kernel::{Narrow, NodeWord, Sum, Trees, ValueWord, Walk, Wide};
 use rank::Ranker;
 use std::cell::RefCell;
 
@@ -38,12 +39,13 @@ const BLOCKS_PER_PASS: usize = 4;
 /// A node of a binary decision tree.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Node {
-    /// Adds its value to the sum.
-    Leaf(f32),
-    /// `x < threshold` goes left, `NaN` to the default side.
+    /// Adds its value, which is exact in the precision of the sums.
+    Leaf(f64),
+    /// Values below the threshold go left, `NaN` to the default side. The threshold is exact in
+    /// the precision of the inputs.
     Split {
         feature: u32,
-        threshold: f32,
+        threshold: f64,
         default_left: bool,
         left: u32,
         right: u32,
@@ -59,34 +61,53 @@ pub(crate) struct Tree {
     pub(crate) output: u32,
 }
 
-/// Trees in the form they are evaluated in.
+/// How a library evaluates its trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// Features in a row.
+    pub(crate) width: usize,
+    /// What a value is rounded to before it is compared.
+    pub(crate) inputs: Precision,
+    /// Whether a value that equals the threshold goes left (`≤`) or right (`<`).
+    pub(crate) equal_goes_left: bool,
+}
+
+/// Why trees cannot be compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the model is too large: {0}")]
+pub(crate) struct TooLarge(&'static str);
+
+/// Trees in the form they are evaluated in; leaves and sums are of type `S`.
 #[derive(Debug)]
-pub(crate) struct Forest {
+pub(crate) struct Forest<S: Sum> {
     ranker: Ranker,
-    body: Body,
+    body: Body<S>,
     trees: usize,
 }
 
 #[derive(Debug)]
-enum Body {
-    Narrow(Trees<Narrow>, &'static dyn Walk<Narrow>),
-    Wide(Trees<Wide>, &'static dyn Walk<Wide>),
+enum Body<S: Sum> {
+    Narrow(Trees<Narrow>, &'static dyn Walk<Narrow, S>),
+    Wide(Trees<Wide>, &'static dyn Walk<Wide, S>),
 }
 
-impl Forest {
-    /// Compiles trees over rows of `width` features, choosing node size and kernel.
-    pub(crate) fn new(trees: &[Tree], width: usize) -> Result<Self, Fault> {
-        let ranker = Ranker::new(trees, width)?;
-        let body = if compile::fits::<Narrow>(&ranker, trees) {
+impl<S: Sum> Forest<S>
+where
+    Narrow: ValueWord<S>,
+    Wide: ValueWord<S>,
+{
+    /// Compiles trees, choosing node size and kernel.
+    pub(crate) fn new(trees: &[Tree], rules: Rules) -> Result<Self, TooLarge> {
+        let ranker = Ranker::new(trees, rules)?;
+        let body = if compile::fits::<S, Narrow>(&ranker, trees) {
             let compiled = compile::compile(&ranker, trees)?;
-            let kernel = kernel::narrow_kernel(ranker.slots());
-            Body::Narrow(compiled, kernel)
-        } else if compile::fits::<Wide>(&ranker, trees) {
+            Body::Narrow(compiled, S::narrow_kernel(ranker.slots()))
+        } else if compile::fits::<S, Wide>(&ranker, trees) {
             Body::Wide(compile::compile(&ranker, trees)?, &scalar::Scalar)
         } else {
-            return Err(Fault::new(
-                "the model is too large: more than 65,536 features, 16 million thresholds of a \
-                 feature, or 16 million nodes and leaves of a tree",
+            return Err(TooLarge(
+                "more than 65,536 features, 16 million thresholds of a feature, or 16 million \
+                 nodes and leaves of a tree",
             ));
         };
         Ok(Self {
@@ -118,12 +139,12 @@ impl Forest {
             }
     }
 
-    /// Adds the leaves every row reaches to `sums`, `outputs` values a row, in the order of the
+    /// Adds the leaves every row reaches to `sums`, `outputs` values per row, in the order of the
     /// trees.
     ///
     /// # Panics
     /// If `sums` is not `rows.len() × outputs` long, or a tree adds to an output beyond them.
-    pub(crate) fn add(&self, rows: Rows<'_>, sums: &mut [f32], outputs: usize) {
+    pub(crate) fn add(&self, rows: Rows<'_>, sums: &mut [S], outputs: usize) {
         thread_local! {
             static NARROW: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
             static WIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
@@ -145,12 +166,12 @@ impl Forest {
 }
 
 /// Passes blocks of rows through blocks of trees, so that the trees are read from the cache.
-fn add_blocks<N: NodeWord>(
+fn add_blocks<N: NodeWord, S>(
     ranker: &Ranker,
     trees: &Trees<N>,
-    kernel: &dyn Walk<N>,
+    kernel: &dyn Walk<N, S>,
     rows: Rows<'_>,
-    sums: &mut [f32],
+    sums: &mut [S],
     outputs: usize,
     ranks: &mut Vec<N::Rank>,
 ) {

@@ -1,15 +1,24 @@
 //! From feature values to ranks.
 
 use super::kernel::NodeWord;
-use super::{Node, Tree};
-use crate::document::Fault;
+use super::{Node, Rules, TooLarge, Tree};
+use crate::signature::Precision;
 
 /// The distinct thresholds of every feature that trees ask about, and where its rank goes.
 #[derive(Debug)]
 pub(super) struct Ranker {
     features: Vec<RankedFeature>,
-    thresholds: Vec<f32>,
+    thresholds: Thresholds,
+    /// Whether a value that equals a threshold goes left.
+    equal_goes_left: bool,
     slots: usize,
+}
+
+/// The thresholds of all features, one after the other, in the precision they are compared in.
+#[derive(Debug)]
+enum Thresholds {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
 }
 
 /// A feature some node asks about.
@@ -34,8 +43,8 @@ impl RankedFeature {
 }
 
 impl Ranker {
-    pub(super) fn new(trees: &[Tree], width: usize) -> Result<Self, Fault> {
-        let mut splits: Vec<(u32, f32, bool)> = Vec::new();
+    pub(super) fn new(trees: &[Tree], rules: Rules) -> Result<Self, TooLarge> {
+        let mut splits: Vec<(u32, f64, bool)> = Vec::new();
         for node in trees.iter().flat_map(|tree| &tree.nodes) {
             if let Node::Split {
                 feature,
@@ -44,41 +53,39 @@ impl Ranker {
                 ..
             } = *node
             {
-                debug_assert!((feature as usize) < width && !threshold.is_nan());
+                debug_assert!((feature as usize) < rules.width && !threshold.is_nan());
                 splits.push((feature, threshold, default_left));
             }
         }
         if u32::try_from(splits.len()).is_err() {
-            return Err(Fault::new(
-                "the model is too large: more than 4 billion splits",
-            ));
+            return Err(TooLarge("more than 4 billion splits"));
         }
         splits.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let mut ranker = Self {
             features: Vec::new(),
-            thresholds: Vec::new(),
+            thresholds: Thresholds::F32(Vec::new()),
+            equal_goes_left: rules.equal_goes_left,
             slots: 0,
         };
+        let mut thresholds = Vec::new();
         for group in splits.chunk_by(|a, b| a.0 == b.0) {
-            ranker.push(group);
+            ranker.push(group, &mut thresholds);
         }
+        ranker.thresholds = match rules.inputs {
+            Precision::F32 => Thresholds::F32(thresholds.iter().map(|t| *t as f32).collect()),
+            Precision::F64 => Thresholds::F64(thresholds),
+        };
         Ok(ranker)
     }
 
     /// Adds a feature from its splits, ascending by threshold.
-    fn push(&mut self, splits: &[(u32, f32, bool)]) {
-        let start = self.thresholds.len() as u32;
-        self.thresholds.extend(splits.iter().map(|split| split.1));
+    fn push(&mut self, splits: &[(u32, f64, bool)], thresholds: &mut Vec<f64>) {
+        let start = thresholds.len() as u32;
         // -0.0 and 0.0 stand side by side and are the same threshold.
-        let mut kept = start as usize;
-        for index in start as usize..self.thresholds.len() {
-            if index == start as usize || self.thresholds[index] != self.thresholds[kept - 1] {
-                self.thresholds[kept] = self.thresholds[index];
-                kept += 1;
-            }
+        for group in splits.chunk_by(|a, b| a.1 == b.1) {
+            thresholds.push(group[0].1);
         }
-        self.thresholds.truncate(kept);
-        let end = kept as u32;
+        let end = thresholds.len() as u32;
         let any_left = splits.iter().any(|split| split.2);
         let any_right = splits.iter().any(|split| !split.2);
         let left = self.slots as u32;
@@ -111,11 +118,15 @@ impl Ranker {
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&self.features[..]) + size_of_val(&self.thresholds[..])
+        let thresholds = match &self.thresholds {
+            Thresholds::F32(thresholds) => size_of_val(&thresholds[..]),
+            Thresholds::F64(thresholds) => size_of_val(&thresholds[..]),
+        };
+        size_of_val(&self.features[..]) + thresholds
     }
 
     /// Slot and rank of a split's threshold.
-    pub(super) fn locate(&self, feature: u32, threshold: f32, default_left: bool) -> (u32, u32) {
+    pub(super) fn locate(&self, feature: u32, threshold: f64, default_left: bool) -> (u32, u32) {
         let index = self
             .features
             .partition_point(|ranked| ranked.feature < feature);
@@ -125,19 +136,51 @@ impl Ranker {
         } else {
             ranked.right
         };
-        let thresholds = &self.thresholds[ranked.start as usize..ranked.end as usize];
-        (slot, count(thresholds, |t| t < threshold))
+        let own = ranked.start as usize..ranked.end as usize;
+        let rank = match &self.thresholds {
+            Thresholds::F32(thresholds) => count(&thresholds[own], |t| f64::from(t) < threshold),
+            Thresholds::F64(thresholds) => count(&thresholds[own], |t| t < threshold),
+        };
+        (slot, rank)
     }
 
-    /// Writes the ranks of a row's values, one a slot.
+    /// Writes the ranks of a row's values, one per slot.
     pub(super) fn rank<N: NodeWord>(&self, row: &[f64], ranks: &mut [N::Rank]) {
+        match (&self.thresholds, self.equal_goes_left) {
+            (Thresholds::F32(thresholds), false) => {
+                self.rank_with::<N, f32>(thresholds, row, ranks, |x| x as f32, |t, x| t <= x);
+            }
+            (Thresholds::F32(thresholds), true) => {
+                self.rank_with::<N, f32>(thresholds, row, ranks, |x| x as f32, |t, x| t < x);
+            }
+            (Thresholds::F64(thresholds), false) => {
+                self.rank_with::<N, f64>(thresholds, row, ranks, |x| x, |t, x| t <= x);
+            }
+            (Thresholds::F64(thresholds), true) => {
+                self.rank_with::<N, f64>(thresholds, row, ranks, |x| x, |t, x| t < x);
+            }
+        }
+    }
+
+    /// [`Ranker::rank`] in one precision; `is_passed` says whether a value goes right at a
+    /// threshold.
+    #[inline(always)]
+    fn rank_with<N: NodeWord, T: Copy>(
+        &self,
+        thresholds: &[T],
+        row: &[f64],
+        ranks: &mut [N::Rank],
+        round: impl Fn(f64) -> T,
+        is_passed: impl Fn(T, T) -> bool,
+    ) {
         for ranked in &self.features {
-            let value = row[ranked.feature as usize] as f32;
+            let value = row[ranked.feature as usize];
             let (left, right) = if value.is_nan() {
                 (ranked.missing, ranked.thresholds())
             } else {
-                let thresholds = &self.thresholds[ranked.start as usize..ranked.end as usize];
-                let rank = count(thresholds, |t| t <= value);
+                let value = round(value);
+                let own = &thresholds[ranked.start as usize..ranked.end as usize];
+                let rank = count(own, |t| is_passed(t, value));
                 (rank, rank)
             };
             // In this order, for `left` decides where the two are one slot.
@@ -148,6 +191,6 @@ impl Ranker {
 }
 
 /// How many of the ascending thresholds satisfy a condition that the first ones do.
-fn count(thresholds: &[f32], condition: impl Fn(f32) -> bool) -> u32 {
+fn count<T: Copy>(thresholds: &[T], condition: impl Fn(T) -> bool) -> u32 {
     thresholds.partition_point(|t| condition(*t)) as u32
 }

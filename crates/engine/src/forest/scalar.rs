@@ -1,18 +1,18 @@
 //! The kernel that runs everywhere: sixteen trees in turn, so that their cache misses overlap.
 
-use super::kernel::{Block, LANES, NodeWord, Trees, VALUE_OFFSET, Walk, add_leaves};
+use super::kernel::{Block, LANES, NodeWord, Sum, Trees, ValueWord, Walk, add_leaves};
 use std::ops::Range;
 
 /// Walks in plain Rust.
 #[derive(Debug)]
 pub(super) struct Scalar;
 
-impl<N: NodeWord> Walk<N> for Scalar {
+impl<S: Sum, N: ValueWord<S>> Walk<N, S> for Scalar {
     fn name(&self) -> &'static str {
         "scalar"
     }
 
-    fn add(&self, trees: &Trees<N>, blocks: Range<usize>, ranks: &[N::Rank], sums: &mut [f32]) {
+    fn add(&self, trees: &Trees<N>, blocks: Range<usize>, ranks: &[N::Rank], sums: &mut [S]) {
         let ranks = N::view(ranks);
         let words = trees.words.as_slice();
         for block in &trees.blocks[blocks] {
@@ -25,11 +25,7 @@ impl<N: NodeWord> Walk<N> for Scalar {
                     at[lane] = block.roots[lane] + words[at[lane] as usize].next(ranks);
                 }
             }
-            add_leaves(
-                block,
-                &at.map(|at| words[at as usize + VALUE_OFFSET].to_value()),
-                sums,
-            );
+            add_leaves(block, &at.map(|at| N::read_value(words, at as usize)), sums);
         }
     }
 }

@@ -1,8 +1,66 @@
-//! Every node size and kernel against a walk that follows the definition.
+//! Every node size, kernel and arithmetic against a walk that follows the definition.
 
 use super::kernel::{Narrow, Wide};
 use super::*;
 use proptest::prelude::*;
+
+/// How a library compares and adds.
+#[derive(Debug, Clone, Copy)]
+struct Arithmetic {
+    inputs: Precision,
+    equal_goes_left: bool,
+    sums: Precision,
+}
+
+const XGBOOST: Arithmetic = Arithmetic {
+    inputs: Precision::F32,
+    equal_goes_left: false,
+    sums: Precision::F32,
+};
+
+const LIGHTGBM: Arithmetic = Arithmetic {
+    inputs: Precision::F64,
+    equal_goes_left: true,
+    sums: Precision::F64,
+};
+
+/// CatBoost's trees.
+const CATBOOST: Arithmetic = Arithmetic {
+    inputs: Precision::F32,
+    equal_goes_left: true,
+    sums: Precision::F64,
+};
+
+/// Tree ensembles in ONNX files.
+const ONNX: Arithmetic = Arithmetic {
+    inputs: Precision::F32,
+    equal_goes_left: true,
+    sums: Precision::F32,
+};
+
+/// No library that we know of.
+const DOUBLES_BELOW: Arithmetic = Arithmetic {
+    inputs: Precision::F64,
+    equal_goes_left: false,
+    sums: Precision::F32,
+};
+
+impl Arithmetic {
+    fn rules(self, width: usize) -> Rules {
+        Rules {
+            width,
+            inputs: self.inputs,
+            equal_goes_left: self.equal_goes_left,
+        }
+    }
+}
+
+fn rounded(value: f64, precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => f64::from(value as f32),
+        Precision::F64 => value,
+    }
+}
 
 /// A generator for forests, so that a failing case is one number.
 struct Random(u64);
@@ -39,8 +97,22 @@ impl Random {
         }
     }
 
-    fn tree(&mut self, width: usize, depth: usize, outputs: usize) -> Tree {
-        let mut nodes = vec![Node::Leaf(self.below(1000) as f32 / 7.0 - 70.0)];
+    /// A number of that precision; one of 64 bits is often next to one of 32.
+    fn threshold(&mut self, precision: Precision) -> f64 {
+        let number = f64::from(self.number());
+        match (precision, self.below(3)) {
+            (Precision::F64, 0) => number.next_up(),
+            (Precision::F64, 1) => number.next_down(),
+            _ => number,
+        }
+    }
+
+    fn leaf(&mut self, sums: Precision) -> Node {
+        Node::Leaf(rounded(self.below(1000) as f64 / 7.0 - 70.0, sums))
+    }
+
+    fn tree(&mut self, of: Arithmetic, width: usize, depth: usize, outputs: usize) -> Tree {
+        let mut nodes = vec![self.leaf(of.sums)];
         let mut open = vec![(0, 0)];
         while let Some((place, level)) = open.pop() {
             if level == depth || self.below(5) == 0 {
@@ -49,13 +121,13 @@ impl Random {
             let left = nodes.len();
             nodes[place] = Node::Split {
                 feature: self.below(width) as u32,
-                threshold: self.number(),
+                threshold: self.threshold(of.inputs),
                 default_left: self.below(2) == 0,
                 left: left as u32,
                 right: left as u32 + 1,
             };
             for child in [left, left + 1] {
-                nodes.push(Node::Leaf(self.below(1000) as f32 / 7.0 - 70.0));
+                nodes.push(self.leaf(of.sums));
                 open.push((child, level + 1));
             }
         }
@@ -69,14 +141,15 @@ impl Random {
         let values = (0..width).map(|_| match self.below(6) {
             0 => f64::NAN,
             1 => f64::from(self.number()) * (1.0 + f64::EPSILON),
+            2 => self.threshold(Precision::F64),
             _ => f64::from(self.number()),
         });
         values.collect()
     }
 }
 
-fn naive(trees: &[Tree], row: &[f64], outputs: usize) -> Vec<f32> {
-    let mut sums = vec![0.5f32; outputs];
+fn naive<S: Sum>(trees: &[Tree], of: Arithmetic, row: &[f64], outputs: usize) -> Vec<S> {
+    let mut sums = vec![S::nearest(0.5); outputs];
     for tree in trees {
         let mut at = 0;
         let value = loop {
@@ -89,69 +162,88 @@ fn naive(trees: &[Tree], row: &[f64], outputs: usize) -> Vec<f32> {
                     left,
                     right,
                 } => {
-                    let value = row[feature as usize] as f32;
+                    let value = rounded(row[feature as usize], of.inputs);
                     let goes_left = if value.is_nan() {
                         default_left
                     } else {
-                        value < threshold
+                        value < threshold || of.equal_goes_left && value == threshold
                     };
                     at = if goes_left { left } else { right };
                 }
             }
         };
-        sums[tree.output as usize] += value;
+        sums[tree.output as usize] += S::nearest(value);
     }
     sums
 }
 
 /// The same trees for every node size they fit and every kernel this machine has.
-fn bodies(trees: &[Tree], width: usize) -> Vec<Forest> {
+fn bodies<S: Sum>(trees: &[Tree], rules: Rules) -> Vec<Forest<S>>
+where
+    Narrow: ValueWord<S>,
+    Wide: ValueWord<S>,
+{
     let with = |body| Forest {
-        ranker: Ranker::new(trees, width).unwrap(),
+        ranker: Ranker::new(trees, rules).unwrap(),
         body,
         trees: trees.len(),
     };
-    let ranker = Ranker::new(trees, width).unwrap();
-    let narrow = || compile::compile::<Narrow>(&ranker, trees).unwrap();
+    let ranker = Ranker::new(trees, rules).unwrap();
+    let narrow = || compile::compile::<S, Narrow>(&ranker, trees).unwrap();
     let mut bodies = vec![
-        Forest::new(trees, width).unwrap(),
+        Forest::new(trees, rules).unwrap(),
         with(Body::Wide(
-            compile::compile::<Wide>(&ranker, trees).unwrap(),
+            compile::compile::<S, Wide>(&ranker, trees).unwrap(),
             &scalar::Scalar,
         )),
     ];
-    if compile::fits::<Narrow>(&ranker, trees) {
+    if compile::fits::<S, Narrow>(&ranker, trees) {
         bodies.push(with(Body::Narrow(narrow(), &scalar::Scalar)));
-        #[cfg(target_arch = "x86_64")]
-        if ranker.slots() <= avx512::SLOTS_MAX
-            && let Some(kernel) = avx512::Avx512::detect()
-        {
-            bodies.push(with(Body::Narrow(narrow(), kernel)));
-        }
+        let fastest = S::narrow_kernel(ranker.slots());
+        bodies.push(with(Body::Narrow(narrow(), fastest)));
     }
     bodies
 }
 
-fn assert_sums(trees: &[Tree], rows: &[Vec<f64>], outputs: usize) {
+fn assert_sums(of: Arithmetic, trees: &[Tree], rows: &[Vec<f64>], outputs: usize) {
+    match of.sums {
+        Precision::F32 => assert_sums_of(of, trees, rows, outputs, |sum: f32| f64::from(sum)),
+        Precision::F64 => assert_sums_of(of, trees, rows, outputs, |sum: f64| sum),
+    }
+}
+
+fn assert_sums_of<S: Sum>(
+    of: Arithmetic,
+    trees: &[Tree],
+    rows: &[Vec<f64>],
+    outputs: usize,
+    widen: impl Fn(S) -> f64 + Copy,
+) where
+    Narrow: ValueWord<S>,
+    Wide: ValueWord<S>,
+{
     let width = rows[0].len();
-    let expected: Vec<u32> = rows
-        .iter()
-        .flat_map(|row| naive(trees, row, outputs))
-        .map(f32::to_bits)
-        .collect();
+    let bits = |sums: Vec<S>| -> Vec<u64> {
+        let widened = sums.into_iter().map(widen);
+        widened.map(f64::to_bits).collect()
+    };
+    let expected = rows.iter().flat_map(|row| naive(trees, of, row, outputs));
+    let expected = bits(expected.collect());
     let flat = rows.concat();
-    for forest in bodies(trees, width) {
-        let mut sums = vec![0.5f32; rows.len() * outputs];
+    for forest in bodies::<S>(trees, of.rules(width)) {
+        let mut sums = vec![S::nearest(0.5); rows.len() * outputs];
         forest.add(Rows::new(&flat, width), &mut sums, outputs);
-        let sums: Vec<u32> = sums.into_iter().map(f32::to_bits).collect();
-        assert_eq!(sums, expected, "{}", forest.description());
+        assert_eq!(bits(sums), expected, "{of:?}: {}", forest.description());
     }
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
     #[test]
     fn sums_are_those_of_the_naive_walk(
         seed in any::<u64>(),
+        of in prop::sample::select(vec![XGBOOST, LIGHTGBM, CATBOOST, ONNX, DOUBLES_BELOW]),
         trees in 0..150usize,
         depth in 0..9usize,
         width in 1..40usize,
@@ -159,10 +251,61 @@ proptest! {
         rows in prop::sample::select(vec![1, 2, 63, 64, 65, 130]),
     ) {
         let mut random = Random(seed);
-        let trees: Vec<Tree> = (0..trees).map(|_| random.tree(width, depth, outputs)).collect();
+        let trees: Vec<Tree> =
+            (0..trees).map(|_| random.tree(of, width, depth, outputs)).collect();
         let rows: Vec<Vec<f64>> = (0..rows).map(|_| random.row(width)).collect();
-        assert_sums(&trees, &rows, outputs);
+        assert_sums(of, &trees, &rows, outputs);
     }
+}
+
+fn compiled(trees: &[Tree], width: usize) -> Forest<f32> {
+    Forest::new(trees, XGBOOST.rules(width)).unwrap()
+}
+
+fn stump(threshold: f64) -> Tree {
+    Tree {
+        nodes: vec![
+            Node::Split {
+                feature: 0,
+                threshold,
+                default_left: true,
+                left: 1,
+                right: 2,
+            },
+            Node::Leaf(1.0),
+            Node::Leaf(-1.0),
+        ],
+        output: 0,
+    }
+}
+
+#[test]
+fn a_value_that_equals_the_threshold_goes_where_the_library_sends_it() {
+    let value = 0.1f64;
+    for (of, sum) in [
+        (XGBOOST, -1.0),
+        (ONNX, 1.0),
+        (LIGHTGBM, 1.0),
+        (DOUBLES_BELOW, -1.0),
+    ] {
+        let trees = [stump(rounded(value, of.inputs))];
+        let naive = naive::<f64>(&trees, of, &[value], 1);
+        assert_eq!(naive, [0.5 + sum], "{of:?}");
+        assert_sums(of, &trees, &[vec![value]], 1);
+    }
+}
+
+#[test]
+fn sums_of_doubles_keep_what_single_precision_would_lose() {
+    let leaf = |value: f64| Tree {
+        nodes: vec![Node::Leaf(value)],
+        output: 0,
+    };
+    let trees = [leaf(1.0), leaf(1e-12)];
+    let forest: Forest<f64> = Forest::new(&trees, LIGHTGBM.rules(1)).unwrap();
+    let mut sums = [0.0];
+    forest.add(Rows::new(&[0.0], 1), &mut sums, 1);
+    assert_eq!(sums, [1.0 + 1e-12]);
 }
 
 /// A tree that asks about one feature again and again: right until the last threshold.
@@ -171,12 +314,12 @@ fn ladder(thresholds: usize) -> Tree {
     for index in 0..thresholds as u32 {
         nodes.push(Node::Split {
             feature: 0,
-            threshold: index as f32,
+            threshold: f64::from(index),
             default_left: index % 2 == 0,
             left: 2 * index + 1,
             right: 2 * index + 2,
         });
-        nodes.push(Node::Leaf(index as f32));
+        nodes.push(Node::Leaf(f64::from(index)));
     }
     nodes.push(Node::Leaf(-1.0));
     Tree { nodes, output: 0 }
@@ -200,41 +343,18 @@ fn models_at_and_beyond_the_limits_of_a_narrow_node_are_exact() {
     // Two nodes and two values a threshold fit into 4,096 words, and no more of them.
     for (thresholds, bytes) in [(1023, "4-byte"), (1024, "8-byte")] {
         let trees = [ladder(thresholds)];
-        assert!(
-            Forest::new(&trees, 1)
-                .unwrap()
-                .description()
-                .contains(bytes)
-        );
-        assert_sums(&trees, &rows_around(thresholds), 1);
+        assert!(compiled(&trees, 1).description().contains(bytes));
+        assert_sums(XGBOOST, &trees, &rows_around(thresholds), 1);
+        assert_sums(LIGHTGBM, &trees, &rows_around(thresholds), 1);
     }
 }
 
 #[test]
 fn a_feature_may_have_as_many_thresholds_as_a_narrow_rank_can_count() {
-    let stump = |index: u32| Tree {
-        nodes: vec![
-            Node::Split {
-                feature: 0,
-                threshold: index as f32,
-                default_left: true,
-                left: 1,
-                right: 2,
-            },
-            Node::Leaf(1.0),
-            Node::Leaf(-1.0),
-        ],
-        output: 0,
-    };
     for (thresholds, bytes) in [(4095, "4-byte"), (4096, "8-byte")] {
-        let trees: Vec<Tree> = (0..thresholds).map(stump).collect();
-        assert!(
-            Forest::new(&trees, 1)
-                .unwrap()
-                .description()
-                .contains(bytes)
-        );
-        assert_sums(&trees, &rows_around(thresholds as usize), 1);
+        let trees: Vec<Tree> = (0..thresholds).map(f64::from).map(stump).collect();
+        assert!(compiled(&trees, 1).description().contains(bytes));
+        assert_sums(XGBOOST, &trees, &rows_around(thresholds as usize), 1);
     }
 }
 
@@ -242,28 +362,25 @@ fn a_feature_may_have_as_many_thresholds_as_a_narrow_rank_can_count() {
 fn models_with_more_slots_than_a_register_or_a_narrow_node_has_are_exact() {
     for (width, bytes) in [(40, "4-byte"), (120, "4-byte"), (400, "8-byte")] {
         let mut random = Random(width as u64);
-        let trees: Vec<Tree> = (0..200).map(|_| random.tree(width, 6, 2)).collect();
-        assert!(
-            Forest::new(&trees, width)
-                .unwrap()
-                .description()
-                .contains(bytes)
-        );
+        let trees: Vec<Tree> = (0..200)
+            .map(|_| random.tree(XGBOOST, width, 6, 2))
+            .collect();
+        assert!(compiled(&trees, width).description().contains(bytes));
         let rows: Vec<Vec<f64>> = (0..70).map(|_| random.row(width)).collect();
-        assert_sums(&trees, &rows, 2);
+        assert_sums(XGBOOST, &trees, &rows, 2);
     }
 }
 
 #[test]
 fn a_forest_without_trees_adds_nothing() {
-    assert_sums(&[], &[vec![1.0], vec![2.0]], 2);
+    assert_sums(XGBOOST, &[], &[vec![1.0], vec![2.0]], 2);
 }
 
 #[test]
 fn a_compiled_node_takes_about_eight_bytes() {
     let mut random = Random(1);
-    let trees: Vec<Tree> = (0..100).map(|_| random.tree(10, 8, 1)).collect();
+    let trees: Vec<Tree> = (0..100).map(|_| random.tree(XGBOOST, 10, 8, 1)).collect();
     let nodes: usize = trees.iter().map(|tree| tree.nodes.len()).sum();
-    let bytes = Forest::new(&trees, 10).unwrap().bytes();
+    let bytes = compiled(&trees, 10).bytes();
     assert!(bytes < nodes * 12, "{bytes} bytes for {nodes} nodes");
 }

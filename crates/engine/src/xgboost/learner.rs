@@ -5,7 +5,7 @@ use super::objective::Objective;
 use super::{Booster, Model, tree};
 use crate::LoadOptions;
 use crate::document::{Fault, Object, Value, named};
-use crate::forest::{Forest, Tree};
+use crate::forest::{Forest, Rules, Tree};
 use crate::signature::{Feature, FeatureKind, Precision, Signature};
 
 /// How many features a model may have.
@@ -272,9 +272,14 @@ fn read_trees(
             read.push(tree);
         }
     }
+    let rules = Rules {
+        width: shape.features,
+        inputs: Precision::F32,
+        equal_goes_left: false,
+    };
     Ok(Booster::Trees {
         name,
-        forest: Forest::new(&read, shape.features)?,
+        forest: Forest::new(&read, rules)?,
     })
 }
 

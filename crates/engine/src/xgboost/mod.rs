@@ -31,7 +31,10 @@ struct Model {
 
 #[derive(Debug)]
 enum Booster {
-    Trees { name: &'static str, forest: Forest },
+    Trees {
+        name: &'static str,
+        forest: Forest<f32>,
+    },
     Linear(Linear),
 }
 

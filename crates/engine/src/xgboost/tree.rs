@@ -107,7 +107,7 @@ impl Columns {
         if self.left[node] == -1 {
             let value = condition * weight;
             return match value.is_finite() {
-                true => Ok(Node::Leaf(value)),
+                true => Ok(Node::Leaf(f64::from(value))),
                 false => Err(Fault(format!("the leaf's value is {condition}"))),
             };
         }
@@ -123,7 +123,7 @@ impl Columns {
         };
         Ok(Node::Split {
             feature,
-            threshold: condition,
+            threshold: f64::from(condition),
             default_left: self.default_left[node] != 0,
             left: self.child("left", self.left[node])?,
             right: self.child("right", self.right[node])?,
