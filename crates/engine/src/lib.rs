@@ -6,6 +6,7 @@
 mod document;
 mod error;
 mod forest;
+mod format;
 mod signature;
 mod xgboost;
 
@@ -135,15 +136,7 @@ pub fn load_bytes(
     bytes: &[u8],
     options: &LoadOptions,
 ) -> Result<Box<dyn Engine>, LoadError> {
-    // Formats are told apart by how their files begin.
-    let engine = match bytes.trim_ascii_start().first() {
-        Some(b'{') => xgboost::load(bytes, options),
-        Some(_) => Err(document::Fault::new(
-            "not a model file of a known format; XGBoost's UBJSON and JSON are read",
-        )),
-        None => Err(document::Fault::new("the file is empty")),
-    };
-    engine.map_err(|fault| LoadError {
+    format::load(bytes, options).map_err(|fault| LoadError {
         file: file.to_owned(),
         message: fault.0,
     })
