@@ -23,6 +23,6 @@ pub fn load_and_predict(bytes: &[u8]) {
         *value = index as f64 - 1.0;
     }
     let mut out = vec![0.0; 2 * outputs];
-    model.predict(Rows::new(&rows, width), &mut out);
+    let _ = model.predict(Rows::new(&rows, width), &mut out);
     assert!(!model.description().is_empty());
 }

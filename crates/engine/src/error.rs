@@ -1,4 +1,4 @@
-//! Why a model file was refused.
+//! Why a model file, or a row, was refused.
 
 /// Names the file and the place in it, and what to do where something can be done.
 #[derive(Debug, thiserror::Error)]
@@ -8,4 +8,15 @@ pub struct LoadError {
     pub file: String,
     /// Place and reason.
     pub message: String,
+}
+
+/// A row for which the model has no prediction although its values are of the right types, such
+/// as a text that the model's own tables do not know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("row {row}: {reason}")]
+pub struct RowRefusal {
+    /// Which of the rows given, counted from 0.
+    pub row: usize,
+    /// What is wrong with it, as the end of "the instance …". It must not repeat a value.
+    pub reason: String,
 }

@@ -1,79 +1,28 @@
 //! Trained models as pure functions from rows of numbers to rows of numbers.
 //!
 //! Nothing here knows a runtime, HTTP, JSON records or SQL. A loader turns an untrusted file into a
-//! checked [`Engine`]; after that prediction cannot fail.
+//! checked [`Engine`]; after that a prediction fails only where an engine refuses a row.
 
 mod document;
 mod error;
 mod forest;
 mod format;
+mod row;
 mod signature;
 mod xgboost;
 
-pub use error::LoadError;
-pub use signature::{Feature, FeatureKind, Output, Precision, Signature};
+pub use error::{LoadError, RowRefusal};
+pub use row::{RowBuffer, Rows, Texts};
+pub use signature::{Feature, FeatureKind, NamedOutput, Output, Precision, Signature};
 
 use std::fs::File;
 use std::io::Read;
-use std::ops::Range;
 use std::path::Path;
 
 /// The largest model file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 2 << 30;
 
-/// A view of `n × width` input values, row-major. `NaN` means "missing".
-#[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
-    values: &'a [f64],
-    width: usize,
-}
-
-impl<'a> Rows<'a> {
-    /// # Panics
-    /// If `values` is not a whole number of rows of `width` (at least one feature).
-    pub fn new(values: &'a [f64], width: usize) -> Self {
-        assert!(
-            width > 0 && values.len().is_multiple_of(width),
-            "ragged rows"
-        );
-        Self { values, width }
-    }
-
-    /// Values in a row.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.values.len() / self.width
-    }
-
-    /// Whether there is no row at all.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
-    /// The rows of a range.
-    ///
-    /// # Panics
-    /// If there are not so many.
-    #[must_use]
-    pub fn slice(&self, rows: Range<usize>) -> Self {
-        let values = &self.values[rows.start * self.width..rows.end * self.width];
-        Self {
-            values,
-            width: self.width,
-        }
-    }
-
-    /// Row `index`, one value a feature in the signature's order.
-    pub fn row(&self, index: usize) -> &'a [f64] {
-        &self.values[index * self.width..][..self.width]
-    }
-}
-
-/// A loaded model. Cheap to share between threads, never blocks, never fails.
+/// A loaded model. Cheap to share between threads, never blocks.
 pub trait Engine: Send + Sync + std::fmt::Debug {
     /// What goes in and what comes out.
     fn signature(&self) -> &Signature;
@@ -84,9 +33,13 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Writes `rows.len() × signature().outputs()` values to `out`, row-major.
     ///
+    /// # Errors
+    /// If the model has no prediction for a row of valid values; what is in `out` then means
+    /// nothing.
+    ///
     /// # Panics
     /// If the widths do not match the signature: a caller's bug.
-    fn predict(&self, rows: Rows<'_>, out: &mut [f64]);
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal>;
 }
 
 /// What a loader may be told about a model.

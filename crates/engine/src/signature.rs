@@ -20,6 +20,8 @@ pub enum FeatureKind {
     Boolean,
     /// One of these strings, coded by its position.
     Category(Vec<String>),
+    /// Any text; the row's value is its number among [`crate::Texts`].
+    Text,
 }
 
 /// How the numbers of one output row are to be read.
@@ -27,7 +29,7 @@ pub enum FeatureKind {
 pub enum Output {
     /// One probability, that of the second of two classes.
     Binary,
-    /// One probability a class, summing to 1.
+    /// One probability per class, summing to 1.
     Multiclass {
         /// Number of classes, at least 2.
         classes: usize,
@@ -39,9 +41,29 @@ pub enum Output {
     },
     /// Plain numbers: regression targets, margins, ranking scores.
     Numbers {
-        /// How many a row.
+        /// How many per row.
         count: usize,
     },
+}
+
+impl Output {
+    /// Values it takes in an output row.
+    pub fn width(self) -> usize {
+        match self {
+            Self::Binary | Self::Class { .. } => 1,
+            Self::Multiclass { classes } => classes,
+            Self::Numbers { count } => count,
+        }
+    }
+}
+
+/// An output beside the first one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedOutput {
+    /// The name in the file, unlike that of any other output.
+    pub name: String,
+    /// Meaning of its numbers.
+    pub output: Output,
 }
 
 /// In what precision the model computes; output values are exact members of that type.
@@ -60,8 +82,10 @@ pub struct Signature {
     pub features: Vec<Feature>,
     /// Whether the feature names were in the file.
     pub named: bool,
-    /// Meaning of an output row.
+    /// Meaning of an output row's first numbers: what the model is for.
     pub output: Output,
+    /// What follows in an output row, where the model gives more than one thing.
+    pub more_outputs: Vec<NamedOutput>,
     /// Precision of the output values.
     pub precision: Precision,
 }
@@ -69,10 +93,7 @@ pub struct Signature {
 impl Signature {
     /// Values in an output row.
     pub fn outputs(&self) -> usize {
-        match self.output {
-            Output::Binary | Output::Class { .. } => 1,
-            Output::Multiclass { classes } => classes,
-            Output::Numbers { count } => count,
-        }
+        let more = self.more_outputs.iter().map(|more| more.output.width());
+        self.output.width() + more.sum::<usize>()
     }
 }

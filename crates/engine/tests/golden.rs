@@ -32,7 +32,9 @@ fn predict(model: &dyn Engine, rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let outputs = model.signature().outputs();
     let flat = rows.concat();
     let mut out = vec![f64::NAN; rows.len() * outputs];
-    model.predict(Rows::new(&flat, rows[0].len()), &mut out);
+    model
+        .predict(Rows::new(&flat, rows[0].len()), &mut out)
+        .unwrap();
     out.chunks(outputs).map(<[f64]>::to_vec).collect()
 }
 

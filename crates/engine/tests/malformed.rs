@@ -348,7 +348,7 @@ fn load_and_predict(bytes: &[u8]) {
         .map(|i| if i % 3 == 0 { f64::NAN } else { i as f64 })
         .collect();
     let mut out = vec![0.0; 2 * model.signature().outputs()];
-    model.predict(Rows::new(&rows, width), &mut out);
+    model.predict(Rows::new(&rows, width), &mut out).unwrap();
 }
 
 proptest! {

@@ -61,7 +61,7 @@ fn every_record_gets_the_probabilities_that_xgboost_gives() {
     let mut worst = 0.0f64;
     for (row, expected) in rows.iter().zip(&expected) {
         let mut out = [0.0; 22];
-        model.predict(Rows::new(row, row.len()), &mut out);
+        model.predict(Rows::new(row, row.len()), &mut out).unwrap();
         for (out, expected) in out.iter().zip(expected.as_array().unwrap()) {
             worst = worst.max((out - expected.as_f64().unwrap()).abs());
         }
@@ -77,10 +77,14 @@ fn a_batch_gets_what_its_rows_get_alone() {
     let rows = rows();
     let flat: Vec<f64> = rows.iter().flatten().copied().collect();
     let mut batch = vec![0.0; rows.len() * 22];
-    model.predict(Rows::new(&flat, rows[0].len()), &mut batch);
+    model
+        .predict(Rows::new(&flat, rows[0].len()), &mut batch)
+        .unwrap();
     for (row, batch) in rows.iter().zip(batch.chunks(22)) {
         let mut alone = [0.0; 22];
-        model.predict(Rows::new(row, row.len()), &mut alone);
+        model
+            .predict(Rows::new(row, row.len()), &mut alone)
+            .unwrap();
         assert_eq!(alone, *batch);
     }
 }

@@ -18,19 +18,38 @@ pub enum Label {
 /// Writes the answers of one model version.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    output: Output,
+    /// Numbers in an output row.
+    width: usize,
+    main: Part,
+    /// Key and part of each other output: `"size":`.
+    more: Vec<(Vec<u8>, Part)>,
     precision: Precision,
-    outputs: usize,
     /// `{"model":"m","model_version":"1"`
     head: Vec<u8>,
+}
+
+/// One output of a model.
+#[derive(Debug)]
+struct Part {
+    output: Output,
     /// The list of labels, or `null`.
     labels_json: Vec<u8>,
     /// Each label.
     label_json: Vec<Vec<u8>>,
 }
 
+impl Part {
+    fn new(output: Output, labels: Option<&[Label]>) -> Self {
+        Self {
+            output,
+            labels_json: labels.map_or_else(|| b"null".to_vec(), json),
+            label_json: labels.into_iter().flatten().map(json).collect(),
+        }
+    }
+}
+
 impl Writer {
-    /// `labels` has one entry a class, or is `None` for plain numbers.
+    /// `labels` has one entry per class of the first output, or is `None` for plain numbers.
     pub(crate) fn new(
         model: &str,
         version: &str,
@@ -41,13 +60,18 @@ impl Writer {
         head.extend(json(model));
         head.extend(b",\"model_version\":");
         head.extend(json(version));
+        let more = signature.more_outputs.iter().map(|more| {
+            let mut key = json(&more.name);
+            key.push(b':');
+            let labels = class_numbers(more.output);
+            (key, Part::new(more.output, labels.as_deref()))
+        });
         Self {
-            output: signature.output,
+            width: signature.outputs(),
+            main: Part::new(signature.output, labels),
+            more: more.collect(),
             precision: signature.precision,
-            outputs: signature.outputs(),
             head,
-            labels_json: labels.map_or_else(|| b"null".to_vec(), json),
-            label_json: labels.into_iter().flatten().map(json).collect(),
         }
     }
 
@@ -55,43 +79,58 @@ impl Writer {
     pub(crate) fn all_numbers(&self, values: &[f64], out: &mut Vec<u8>) {
         out.reserve(20 + values.len() * 14);
         out.extend(b"{\"predictions\":[");
-        for (index, row) in values.chunks_exact(self.outputs).enumerate() {
+        for (index, row) in values.chunks_exact(self.width).enumerate() {
             out.extend(if index == 0 { "[" } else { ",[" }.as_bytes());
-            if self.output == Output::Binary {
-                self.number(self.complement(row[0]), out);
+            let mut rest = self.part_numbers(&self.main, row, out);
+            for (_, part) in &self.more {
                 out.push(b',');
-            }
-            for (index, value) in row.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                self.class_or_number(*value, out);
+                rest = self.part_numbers(part, rest, out);
             }
             out.push(b']');
         }
         out.extend(b"]}");
     }
 
+    /// The numbers of one output; gives those that follow.
+    fn part_numbers<'r>(&self, part: &Part, row: &'r [f64], out: &mut Vec<u8>) -> &'r [f64] {
+        let (own, rest) = row.split_at(part.output.width());
+        if part.output == Output::Binary {
+            self.number(self.complement(own[0]), out);
+            out.push(b',');
+        }
+        for (index, value) in own.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            match part.output {
+                Output::Class { .. } => out.extend((*value as i64).to_string().as_bytes()),
+                _ => self.number(*value, out),
+            }
+        }
+        rest
+    }
+
     /// The answer for a single instance.
     pub(crate) fn single(&self, values: &[f64], request_id: &str, out: &mut Vec<u8>) {
-        out.reserve(self.head.len() + self.labels_json.len() + values.len() * 14 + 160);
+        out.reserve(self.head.len() + self.main.labels_json.len() + values.len() * 14 + 160);
         out.extend(&self.head);
         out.push(b',');
         self.prediction(values, out);
         out.extend(b",\"labels\":");
-        out.extend(&self.labels_json);
+        out.extend(&self.main.labels_json);
         self.tail(request_id, out);
     }
 
     /// The answer for a list of instances.
     pub(crate) fn list(&self, values: &[f64], request_id: &str, out: &mut Vec<u8>) {
-        let rows = values.len() / self.outputs;
-        out.reserve(self.head.len() + self.labels_json.len() + values.len() * 14 + rows * 80 + 80);
+        let rows = values.len() / self.width;
+        let labels = &self.main.labels_json;
+        out.reserve(self.head.len() + labels.len() + values.len() * 14 + rows * 80 + 80);
         out.extend(&self.head);
         out.extend(b",\"labels\":");
-        out.extend(&self.labels_json);
+        out.extend(labels);
         out.extend(b",\"predictions\":[");
-        for (index, row) in values.chunks_exact(self.outputs).enumerate() {
+        for (index, row) in values.chunks_exact(self.width).enumerate() {
             out.extend(if index == 0 { "{" } else { ",{" }.as_bytes());
             self.prediction(row, out);
             out.push(b'}');
@@ -108,30 +147,60 @@ impl Writer {
     }
 
     /// The row as `/predict` answers it.
-    pub(crate) fn answer_row(&self, values: &[f64]) -> Vec<f64> {
-        match self.output {
-            Output::Binary => vec![self.complement(values[0]), values[0]],
-            _ => values.to_vec(),
+    pub(crate) fn answer_row(&self, mut row: &[f64]) -> Vec<f64> {
+        let mut answer = Vec::new();
+        for part in std::iter::once(&self.main).chain(self.more.iter().map(|(_, part)| part)) {
+            let (own, rest) = row.split_at(part.output.width());
+            if part.output == Output::Binary {
+                answer.push(self.complement(own[0]));
+            }
+            answer.extend(own);
+            row = rest;
         }
+        answer
     }
 
-    /// `"prediction":…,"probability":…,"probabilities":…`
+    /// `"prediction":…,"probability":…,"probabilities":…`, and `"outputs":{…}` of a model that
+    /// gives more than one.
     fn prediction(&self, row: &[f64], out: &mut Vec<u8>) {
+        let mut rest = self.part(&self.main, row, out);
+        if self.more.is_empty() {
+            return;
+        }
+        out.extend(b",\"outputs\":{");
+        for (index, (key, part)) in self.more.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend(key);
+            out.push(b'{');
+            rest = self.part(part, rest, out);
+            out.extend(b",\"labels\":");
+            out.extend(&part.labels_json);
+            out.push(b'}');
+        }
+        out.push(b'}');
+    }
+
+    /// What one output says of a row; gives the numbers that follow its own.
+    fn part<'r>(&self, part: &Part, row: &'r [f64], out: &mut Vec<u8>) -> &'r [f64] {
+        let (row, rest) = row.split_at(part.output.width());
         out.extend(b"\"prediction\":");
-        match self.output {
+        match part.output {
             Output::Binary => {
-                let rest = self.complement(row[0]);
+                let complement = self.complement(row[0]);
                 let second = row[0] > 0.5;
-                self.label(usize::from(second), out);
-                self.probabilities(if second { row[0] } else { rest }, &[rest, row[0]], out);
+                part.label(usize::from(second), out);
+                let probability = if second { row[0] } else { complement };
+                self.probabilities(probability, &[complement, row[0]], out);
             }
             Output::Multiclass { .. } => {
                 let best = first_largest(row);
-                self.label(best, out);
+                part.label(best, out);
                 self.probabilities(row[best], row, out);
             }
             Output::Class { .. } => {
-                self.label(row[0] as usize, out);
+                part.label(row[0] as usize, out);
                 out.extend(b",\"probability\":null,\"probabilities\":null");
             }
             Output::Numbers { count } => {
@@ -143,6 +212,7 @@ impl Writer {
                 out.extend(b",\"probability\":null,\"probabilities\":null");
             }
         }
+        rest
     }
 
     fn probabilities(&self, probability: f64, all: &[f64], out: &mut Vec<u8>) {
@@ -158,20 +228,6 @@ impl Writer {
             self.number(*value, out);
         }
         out.push(b']');
-    }
-
-    fn class_or_number(&self, value: f64, out: &mut Vec<u8>) {
-        match self.output {
-            Output::Class { .. } => out.extend((value as i64).to_string().as_bytes()),
-            _ => self.number(value, out),
-        }
-    }
-
-    fn label(&self, index: usize, out: &mut Vec<u8>) {
-        match self.label_json.get(index) {
-            Some(label) => out.extend(label),
-            None => out.extend(b"null"),
-        }
     }
 
     /// JSON has no number for what is not finite: that is `null`.
@@ -197,6 +253,15 @@ impl Writer {
         out.extend(b",\"request_id\":\"");
         out.extend(request_id.as_bytes());
         out.extend(b"\"}");
+    }
+}
+
+impl Part {
+    fn label(&self, index: usize, out: &mut Vec<u8>) {
+        match self.label_json.get(index) {
+            Some(label) => out.extend(label),
+            None => out.extend(b"null"),
+        }
     }
 }
 
@@ -228,6 +293,8 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use auspex_engine::NamedOutput;
+
     use super::*;
 
     fn writer(output: Output, precision: Precision, labels: Option<&[Label]>) -> Writer {
@@ -235,6 +302,7 @@ mod tests {
             features: Vec::new(),
             named: false,
             output,
+            more_outputs: Vec::new(),
             precision,
         };
         Writer::new("m", "1", &signature, labels)
@@ -288,6 +356,38 @@ mod tests {
         let mut out = Vec::new();
         writer.all_numbers(&[1.0], &mut out);
         assert_eq!(out, b"{\"predictions\":[[1]]}");
+    }
+
+    #[test]
+    fn outputs_beside_the_first_are_named() {
+        let named = |name: &str, output| NamedOutput {
+            name: name.into(),
+            output,
+        };
+        let signature = Signature {
+            features: Vec::new(),
+            named: true,
+            output: Output::Numbers { count: 1 },
+            more_outputs: vec![
+                named("risk", Output::Binary),
+                named("class", Output::Class { classes: 3 }),
+            ],
+            precision: Precision::F64,
+        };
+        let writer = Writer::new("m", "1", &signature, None);
+        let row = [1.5, 0.75, 2.0];
+        assert_eq!(
+            line(&writer, &row),
+            "{\"prediction\":1.5,\"probability\":null,\"probabilities\":null,\"outputs\":{\
+             \"risk\":{\"prediction\":1,\"probability\":0.75,\"probabilities\":[0.25,0.75],\
+             \"labels\":[0,1]},\
+             \"class\":{\"prediction\":2,\"probability\":null,\"probabilities\":null,\
+             \"labels\":[0,1,2]}}}\n"
+        );
+        let mut out = Vec::new();
+        writer.all_numbers(&row, &mut out);
+        assert_eq!(out, b"{\"predictions\":[[1.5,0.25,0.75,2]]}");
+        assert_eq!(writer.answer_row(&row), [1.5, 0.25, 0.75, 2.0]);
     }
 
     #[test]

@@ -2,11 +2,19 @@
 
 use std::path::Path;
 
-use auspex_engine::{Engine, Feature, FeatureKind, Output, Precision, Rows, Signature};
+use auspex_engine::{
+    Engine, Feature, FeatureKind, NamedOutput, Output, Precision, RowRefusal, Rows, Signature,
+};
 
 use crate::package::{Package, PackageError};
 
-/// An engine whose outputs are easy to tell: the first is the mean of what is not missing.
+/// What [`Mean`] says of a text that is [`REFUSED`].
+pub(crate) const REASON: &str = "has a text that the model does not know";
+/// The text that [`Mean`] refuses.
+pub(crate) const REFUSED: &str = "nowhere";
+
+/// An engine whose outputs are easy to tell: the first is the mean of what is not missing, a text
+/// counting as its length.
 #[derive(Debug)]
 pub(crate) struct Mean(pub(crate) Signature);
 
@@ -19,28 +27,40 @@ impl Engine for Mean {
         "mean of the inputs".into()
     }
 
-    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) {
-        let outputs = self.0.outputs();
-        for (index, out) in out.chunks_exact_mut(outputs).enumerate() {
-            let known: Vec<f64> = rows
-                .row(index)
-                .iter()
-                .copied()
-                .filter(|value| !value.is_nan())
-                .collect();
-            let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-            for (place, value) in out.iter_mut().enumerate() {
-                let exact = match self.0.output {
-                    Output::Binary => 1.0 / (1.0 + (-mean).exp()),
-                    Output::Multiclass { classes } => {
-                        (place + 1) as f64 / (classes * (classes + 1) / 2) as f64
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        for (row, out) in out.chunks_exact_mut(self.0.outputs()).enumerate() {
+            let mut known = Vec::new();
+            for (value, feature) in rows.row(row).iter().zip(&self.0.features) {
+                if feature.kind != FeatureKind::Text {
+                    known.push(*value);
+                } else if let Some(text) = rows.text(*value) {
+                    if text == REFUSED {
+                        let reason = REASON.into();
+                        return Err(RowRefusal { row, reason });
                     }
-                    Output::Class { .. } => 1.0,
-                    Output::Numbers { .. } => mean + place as f64,
-                };
-                *value = f64::from(exact as f32);
+                    known.push(text.len() as f64);
+                }
+            }
+            known.retain(|value| !value.is_nan());
+            let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+            let more = self.0.more_outputs.iter().map(|more| more.output);
+            let mut out = out.iter_mut();
+            for output in std::iter::once(self.0.output).chain(more) {
+                for (place, value) in out.by_ref().take(output.width()).enumerate() {
+                    *value = f64::from(one_output(output, place, mean) as f32);
+                }
             }
         }
+        Ok(())
+    }
+}
+
+fn one_output(output: Output, place: usize, mean: f64) -> f64 {
+    match output {
+        Output::Binary => 1.0 / (1.0 + (-mean).exp()),
+        Output::Multiclass { classes } => (place + 1) as f64 / (classes * (classes + 1) / 2) as f64,
+        Output::Class { .. } => 1.0,
+        Output::Numbers { .. } => mean + place as f64,
     }
 }
 
@@ -54,6 +74,7 @@ pub(crate) fn signature(features: usize, output: Output) -> Signature {
         features: (0..features).map(feature).collect(),
         named: false,
         output,
+        more_outputs: Vec::new(),
         precision: Precision::F32,
     }
 }
@@ -116,4 +137,29 @@ tolerance = 1
 /// The package of [`KITCHEN`].
 pub(crate) fn kitchen() -> Package {
     try_package("kitchen", "1", signature(6, Output::Binary), KITCHEN).expect("a good package")
+}
+
+/// A package that takes a number and a text and gives a number and a risk; both inputs may be
+/// missing.
+pub(crate) fn town() -> Package {
+    let feature = |name: &str, kind| Feature {
+        name: name.into(),
+        kind,
+    };
+    let signature = Signature {
+        features: vec![
+            feature("age", FeatureKind::Number),
+            feature("town", FeatureKind::Text),
+        ],
+        named: true,
+        more_outputs: vec![NamedOutput {
+            name: "risk".into(),
+            output: Output::Binary,
+        }],
+        ..signature(2, Output::Numbers { count: 1 })
+    };
+    let manifest = "[[features]]\nname = \"age\"\nnullable = true\n\
+                    [[features]]\nname = \"town\"\ntype = \"string\"\nnullable = true\n\
+                    [[examples]]\ninput = { age = 2, town = \"Lugo\" }\noutput = [3, 0.95257413]";
+    try_package("town", "1", signature, manifest).expect("a good package")
 }

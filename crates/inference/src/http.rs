@@ -14,11 +14,14 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use crate::model::{Model, Target, Version};
 use crate::openapi::{
     PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, record_document,
 };
+use crate::protocol::Protocol;
+use crate::protocol::records::Records;
 use crate::view::{ModelList, ModelView, VersionView};
-use crate::{Answer, Inference, Model, PredictError, Refusal, Target, Version};
+use crate::{Inference, PredictError, Refusal};
 
 const SCHEMA_JSON: HeaderValue = HeaderValue::from_static("application/schema+json");
 const PREDICTIONS: &str = "predictions";
@@ -70,7 +73,7 @@ impl From<Refusal> for ApiError {
 #[utoipa::path(
     post, path = "/predict", tag = PREDICTIONS,
     request_body(content = PredictBody),
-    responses((status = 200, description = "One list of numbers an instance", body = PredictionNumbers), PredictErrors),
+    responses((status = 200, description = "One list of numbers per instance", body = PredictionNumbers), PredictErrors),
     security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
 )]
 async fn predict_default(
@@ -78,12 +81,8 @@ async fn predict_default(
     request: Request,
 ) -> Result<Response, ApiError> {
     let model = inference.default_model().ok_or(Missing::Default)?;
-    let target = Target {
-        model,
-        version: model.latest(),
-        pinned: false,
-    };
-    answer(&inference, target, Answer::Numbers, request).await
+    let target = Target::latest(Arc::clone(model));
+    answer(&inference, target, Records::Numbers, request).await
 }
 
 /// Predict with a model
@@ -102,13 +101,8 @@ async fn predict_model(
     request: Request,
 ) -> Result<Response, ApiError> {
     let Path(name) = names.map_err(no_model)?;
-    let model = find_model(&inference, &name)?;
-    let target = Target {
-        model,
-        version: model.latest(),
-        pinned: false,
-    };
-    answer(&inference, target, Answer::Full, request).await
+    let target = Target::latest(Arc::clone(find_model(&inference, &name)?));
+    answer(&inference, target, Records::Full, request).await
 }
 
 /// Predict with one version of a model
@@ -128,18 +122,10 @@ async fn predict_version(
     request: Request,
 ) -> Result<Response, ApiError> {
     let Path((model, version)) = names.map_err(no_model)?;
-    let (model, version) = find_version(&inference, &model, &version)?;
-    answer(
-        &inference,
-        Target {
-            model,
-            version,
-            pinned: true,
-        },
-        Answer::Full,
-        request,
-    )
-    .await
+    let model = find_model(&inference, &model)?;
+    let target = Target::pinned(Arc::clone(model), &version);
+    let target = target.ok_or_else(|| Missing::version(model))?;
+    answer(&inference, target, Records::Full, request).await
 }
 
 /// List the models
@@ -156,8 +142,8 @@ async fn list_models(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let query = PageQuery::parse(&cursors, "/v1/models", query.as_deref(), &[])?;
-    let view = |model| ModelView::new(&inference, model);
-    let list = ModelList::cut(&query, inference.models(), Model::name, view);
+    let view = |model: &Arc<Model>| ModelView::new(&inference, model);
+    let list = ModelList::cut(&query, inference.models(), |model| model.name(), view);
     Ok(list.answer(&headers))
 }
 
@@ -243,9 +229,9 @@ async fn get_version_schema(
 
 /// The hot path.
 async fn answer(
-    inference: &Handle,
-    target: Target<'_>,
-    form: Answer,
+    inference: &Inference,
+    target: Target,
+    protocol: impl Protocol,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -259,7 +245,7 @@ async fn answer(
         }
     };
     let out = inference
-        .predict(target, body, form, request_id.as_str())
+        .predict(target, body, protocol, request_id.as_str())
         .await?;
     Ok(([(header::CONTENT_TYPE, JSON)], out).into_response())
 }
@@ -271,6 +257,12 @@ enum Missing {
     Model,
     /// Of this model.
     Version(String),
+}
+
+impl Missing {
+    fn version(model: &Model) -> Self {
+        Self::Version(model.name().to_owned())
+    }
 }
 
 impl From<Missing> for ApiError {
@@ -295,7 +287,7 @@ fn no_model(_: PathRejection) -> ApiError {
     Missing::Model.into()
 }
 
-fn find_model<'a>(inference: &'a Inference, name: &str) -> Result<&'a Model, Missing> {
+fn find_model<'a>(inference: &'a Inference, name: &str) -> Result<&'a Arc<Model>, Missing> {
     inference.model(name).ok_or(Missing::Model)
 }
 
@@ -303,10 +295,10 @@ fn find_version<'a>(
     inference: &'a Inference,
     model: &str,
     version: &str,
-) -> Result<(&'a Model, &'a Arc<Version>), Missing> {
+) -> Result<(&'a Arc<Model>, &'a Arc<Version>), Missing> {
     let model = find_model(inference, model)?;
     let found = model.version(version);
     found
         .map(|version| (model, version))
-        .ok_or_else(|| Missing::Version(model.name().to_owned()))
+        .ok_or_else(|| Missing::version(model))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use auspex_engine::{Feature, FeatureKind, Output, Precision, Signature};
+use auspex_engine::{Feature, FeatureKind, Output, Precision, Signature, Texts};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -258,16 +258,19 @@ impl FeatureSection {
                 None => Ok(from_file),
             };
         };
-        let is_category = matches!(theirs.kind, FeatureKind::Category(_));
         if stated != FeatureType::Category {
             if self.values.is_some() {
                 return Err("values are for type = \"category\"".into());
             }
-            if is_category {
+            if matches!(theirs.kind, FeatureKind::Category(_)) {
                 return Err("the model has it as a category".into());
             }
         }
+        if stated != FeatureType::String && theirs.kind == FeatureKind::Text {
+            return Err("the model has it as a string".into());
+        }
         match stated {
+            FeatureType::String if theirs.kind == FeatureKind::Text => Ok(Kind::Text),
             FeatureType::Number => Ok(Kind::Number),
             FeatureType::Integer => Ok(Kind::Integer),
             FeatureType::Boolean => Ok(Kind::Boolean),
@@ -281,6 +284,7 @@ impl FeatureSection {
 
     fn categories(&self, theirs: &FeatureKind) -> Result<Kind, String> {
         let values = match (&self.values, theirs) {
+            (_, FeatureKind::Text) => return Err("values are for categories".into()),
             (Some(mine), FeatureKind::Category(theirs)) if mine != theirs => {
                 return Err("values differ from the model's; leave them out to use those".into());
             }
@@ -304,16 +308,20 @@ fn from_file(feature: &Feature) -> Field {
         FeatureKind::Integer => Kind::Integer,
         FeatureKind::Boolean => Kind::Boolean,
         FeatureKind::Category(values) => Kind::Category(Categories::new(values.clone())),
+        FeatureKind::Text => Kind::Text,
     };
     Field::new(&feature.name, kind)
 }
 
 fn default(field: &Field, value: &toml::Value) -> Result<f64, String> {
+    if matches!(field.kind, Kind::Text) {
+        return Err("a string has no default; make it nullable, or leave it required".into());
+    }
     let coded = match value {
         toml::Value::Integer(value) => field.number(*value as f64),
         toml::Value::Float(value) => field.number(*value),
         toml::Value::Boolean(value) => field.boolean(*value),
-        toml::Value::String(text) => field.text(text),
+        toml::Value::String(text) => field.text(text, &mut Texts::default()),
         _ => None,
     };
     coded.ok_or_else(|| format!("default must be {}", field.expectation()))

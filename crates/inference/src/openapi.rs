@@ -76,8 +76,15 @@ components! {
             "probability": {"type": ["number", "null"], "description": "Of the predicted class; null for plain numbers"},
             "probabilities": {"type": ["array", "null"], "items": {"type": ["number", "null"]}},
         });
-        let list = json!({"predictions": {"type": "array", "items": closed(&[&row])}});
-        json!({"oneOf": [closed(&[&meta, &row]), closed(&[&meta, &list])]})
+        let outputs = json!({
+            "outputs": {
+                "type": "object",
+                "additionalProperties": {"type": "object"},
+                "description": "What the model gives beside the first output, by name; only of models that give more than one",
+            },
+        });
+        let list = json!({"predictions": {"type": "array", "items": closed(&[&row], &outputs)}});
+        json!({"oneOf": [closed(&[&meta, &row], &outputs), closed(&[&meta, &list], &json!({}))]})
     };
     /// A JSON Schema.
     RecordSchema = json!({"type": "object", "additionalProperties": true});
@@ -87,15 +94,15 @@ fn numbers() -> Value {
     json!({"type": "array", "items": {"type": ["number", "null"]}})
 }
 
-/// An object that has all of these properties and no other.
-fn closed(properties: &[&Value]) -> Value {
-    let all: serde_json::Map<String, Value> = properties
-        .iter()
-        .filter_map(|part| part.as_object())
-        .flatten()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
-    let required: Vec<&String> = all.keys().collect();
+/// An object that has all of these properties, perhaps some more, and no other.
+fn closed(properties: &[&Value], optional: &Value) -> Value {
+    let of = |parts: &[&Value]| -> serde_json::Map<String, Value> {
+        let parts = parts.iter().filter_map(|part| part.as_object()).flatten();
+        parts.map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    let mut all = of(properties);
+    let required: Vec<String> = all.keys().cloned().collect();
+    all.extend(of(&[optional]));
     json!({"type": "object", "required": required, "properties": all, "additionalProperties": false})
 }
 
@@ -253,19 +260,21 @@ fn typed(
     if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200")
         && let Some(RefOr::T(content)) = response.content.get_mut("application/json")
     {
-        content.example = Some(example_answer(package));
+        content.example = example_answer(package);
     }
     operation
 }
 
-/// What the model answers to its example.
-fn example_answer(package: &Package) -> Value {
+/// What the model answers to its example, unless it refuses it, being made up from the schema.
+fn example_answer(package: &Package) -> Option<Value> {
     let (mut values, mut answer) = (Vec::new(), Vec::new());
-    package.predict(&package.sample_rows()[0], &mut values);
+    package
+        .predict(&package.sample_rows()[0], &mut values)
+        .ok()?;
     package
         .writer
         .single(&values, "req_01JD3V9K2Q4W", &mut answer);
-    serde_json::from_slice(&answer).expect("answers are JSON")
+    Some(serde_json::from_slice(&answer).expect("answers are JSON"))
 }
 
 fn request_body(body: &str, model: Option<&Model>) -> RefOr<RequestBody> {

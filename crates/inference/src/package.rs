@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use auspex_engine::{Engine, LoadOptions, Rows};
+use auspex_engine::{Engine, LoadOptions, RowBuffer, RowRefusal};
 use auspex_kernel::{FieldError, FieldErrors};
 use serde_json::{Map, Value};
 
@@ -164,20 +164,23 @@ impl Package {
 
     /// Predicts rows laid one after the other.
     ///
+    /// # Errors
+    /// If the model refuses one of them.
+    ///
     /// # Panics
     /// If `rows` is not a whole number of rows.
-    pub fn predict(&self, rows: &[f64], out: &mut Vec<f64>) {
-        let rows = Rows::new(rows, self.plan.width());
+    pub fn predict(&self, rows: &RowBuffer, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
+        let rows = rows.rows(self.plan.width());
         out.clear();
         out.resize(rows.len() * self.outputs(), 0.0);
-        self.engine.predict(rows, out);
+        self.engine.predict(rows, out)
     }
 
     /// Reads one line of input: a record, or a list of values by position.
     ///
     /// # Errors
     /// Every field that is wrong; a line that is not JSON at all is one error of field `(line)`.
-    pub fn parse_line(&self, line: &str) -> Result<Vec<f64>, Vec<FieldError>> {
+    pub fn parse_line(&self, line: &str) -> Result<RowBuffer, Vec<FieldError>> {
         let unreadable = |message: String| {
             let message = message.replacen("the body", "the line", 1);
             vec![FieldError {
@@ -190,7 +193,7 @@ impl Package {
             rows_max: 1,
             versions: &[],
         };
-        let (mut rows, mut errors) = (Vec::new(), FieldErrors::default());
+        let (mut rows, mut errors) = (RowBuffer::default(), FieldErrors::default());
         let mut read = || {
             check_syntax(line)?;
             match line.trim_ascii_start().as_bytes()[0] {
@@ -242,7 +245,8 @@ impl Package {
     fn check_example(&self, example: &Example) -> Result<(), String> {
         let row = self.example_row(example)?;
         let mut values = Vec::new();
-        self.predict(&row, &mut values);
+        self.predict(&row, &mut values)
+            .map_err(|refusal| format!("input: {}", refusal.reason))?;
         let expected = example.output.as_slice();
         if expected.len() != values.len() {
             values = self.writer.answer_row(&values);
@@ -268,7 +272,7 @@ impl Package {
         }
     }
 
-    fn example_row(&self, example: &Example) -> Result<Vec<f64>, String> {
+    fn example_row(&self, example: &Example) -> Result<RowBuffer, String> {
         self.parse_line(&example.input().to_string())
             .map_err(|errors| {
                 let list: Vec<String> = errors
@@ -280,19 +284,13 @@ impl Package {
     }
 
     /// The rows of the examples, or one made up from the schema where there are none.
-    pub(crate) fn sample_rows(&self) -> Vec<Vec<f64>> {
+    pub(crate) fn sample_rows(&self) -> Vec<RowBuffer> {
         let examples = self.manifest.examples.iter();
-        let mut rows: Vec<Vec<f64>> = examples
+        let mut rows: Vec<RowBuffer> = examples
             .filter_map(|example| self.example_row(example).ok())
             .collect();
         if rows.is_empty() {
-            rows.push(
-                self.schema
-                    .features
-                    .iter()
-                    .map(|field| field.sample())
-                    .collect(),
-            );
+            rows.push(self.schema.sample());
         }
         rows
     }
@@ -306,7 +304,8 @@ impl Package {
             .map(Example::input)
             .find(Value::is_object);
         let Some(Value::Object(mut given)) = by_name else {
-            return self.schema.record_of(&self.sample_rows()[0]);
+            let sample = &self.sample_rows()[0];
+            return self.schema.record_of(sample.rows(self.plan.width()));
         };
         let features = self.schema.features.iter().map(|field| &field.name);
         let names = features.chain(self.schema.unused.iter().map(|unused| &unused.name));
@@ -319,26 +318,27 @@ impl Package {
     /// Times this model on this machine, on one thread, for about a second.
     pub fn bench(&self) -> BenchReport {
         let samples = self.sample_rows();
-        let batch: Vec<f64> = samples
-            .iter()
-            .cycle()
-            .take(BATCH_ROWS)
-            .flatten()
-            .copied()
-            .collect();
+        let mut batch = RowBuffer::default();
+        for sample in samples.iter().cycle().take(BATCH_ROWS) {
+            self.schema
+                .append(&mut batch, sample.rows(self.plan.width()));
+        }
         let text = self.example_record().to_string();
         let mut out = Vec::new();
-        let one_row_us = best_us(|| self.predict(&samples[0], &mut out));
-        let batch_us = best_us(|| self.predict(&batch, &mut out));
+        let mut predict = |rows: &RowBuffer| {
+            let _ = self.predict(rows, &mut out);
+        };
+        let one_row_us = median_us(|| predict(&samples[0]));
+        let batch_us = median_us(|| predict(&batch));
         let (mut scratch, mut body) = (Scratch::default(), Vec::new());
-        let request_us = best_us(|| {
+        let request_us = median_us(|| {
             let shape = self.plan.read(&text, 1, &|_| false, &mut scratch);
             assert!(shape.is_some(), "an example is valid");
-            self.predict(&scratch.rows, &mut out);
+            let _ = self.predict(&scratch.rows, &mut out);
             body.clear();
             self.writer.all_numbers(&out, &mut body);
         });
-        let json_us = best_us(|| {
+        let json_us = median_us(|| {
             self.plan.read(&text, 1, &|_| false, &mut scratch);
         });
         BenchReport {
@@ -369,7 +369,7 @@ pub struct BenchReport {
 }
 
 /// The median over several timed runs, each of them long against the clock's resolution.
-fn best_us(mut work: impl FnMut()) -> f64 {
+fn median_us(mut work: impl FnMut()) -> f64 {
     const RUN: Duration = Duration::from_millis(25);
     let mut runs: Vec<f64> = Vec::new();
     for _ in 0..7 {
@@ -394,10 +394,20 @@ pub(crate) fn is_package(path: &Path) -> bool {
 /// The one model file in a folder: `model.*`, or else the only file that may be one.
 fn model_file(folder: &Path) -> Result<PathBuf, String> {
     let entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.is_file() && has_model_extension(path))
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let all: Vec<PathBuf> = paths.filter(|path| path.is_file()).collect();
+    let mut files: Vec<PathBuf> = all
+        .iter()
+        .filter(|path| has_model_extension(path))
+        .cloned()
         .collect();
+    if files.is_empty() {
+        // Its content may tell what it is.
+        files = all
+            .into_iter()
+            .filter(|path| is_other_model(path))
+            .collect();
+    }
     files.sort();
     let is_called_model = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == "model");
     if files.iter().any(|path| is_called_model(&path)) {
@@ -421,6 +431,11 @@ fn has_model_extension(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let is_hidden = file_name(path).starts_with('.');
     !is_hidden && extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+}
+
+/// Whether a file is called as a model is and ends otherwise, such as `model.onnx`.
+fn is_other_model(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem == "model") && file_name(path) != MANIFEST
 }
 
 fn file_name(path: &Path) -> String {

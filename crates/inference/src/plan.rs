@@ -1,7 +1,7 @@
 //! The fast reader: JSON text straight into a row of numbers.
 //!
-//! It guesses that fields come in the order in which they came the last time, allocates nothing a
-//! field, and gives up at the first thing it did not expect, without saying why: the slow reader in
+//! It guesses that fields come in the order in which they came the last time, allocates nothing
+//! per field, and gives up at the first thing it did not expect, without saying why: the slow reader in
 //! `validate` does that. It must accept what that one accepts, with the same numbers. Records in
 //! their plainest form never see the JSON library: `scan` takes those.
 
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use auspex_engine::{RowBuffer, Texts};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::schema::{Field, Schema};
@@ -26,17 +27,20 @@ pub(crate) const MODEL_VERSION: &str = "model_version";
 /// What a body held, beside its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// One record, or one list of values.
-    Single,
-    /// A list of records, or of lists, even of one.
-    List,
+    /// One record.
+    Record,
+    /// A list of records, even of one.
+    Records,
+    /// One list of values by position.
+    Values,
+    /// A list of such lists, even of one.
+    ValueLists,
 }
 
 /// Memory that is used again from request to request.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Rows, one after the other.
-    pub(crate) rows: Vec<f64>,
+    pub(crate) rows: RowBuffer,
     seen: Vec<u64>,
 }
 
@@ -140,9 +144,10 @@ impl Plan {
         mut map: A,
         scratch: &mut Scratch,
     ) -> Result<(), A::Error> {
-        let begin = scratch.rows.len();
-        scratch.rows.extend_from_slice(&self.template);
-        let row = &mut scratch.rows[begin..];
+        let RowBuffer { values, texts } = &mut scratch.rows;
+        let begin = values.len();
+        values.extend_from_slice(&self.template);
+        let row = &mut values[begin..];
         let seen = &mut scratch.seen[..self.required.len()];
         seen.fill(0);
         let mut at = first;
@@ -153,7 +158,7 @@ impl Plan {
             }
             seen[index / 64] |= bit;
             match self.fields.get(index) {
-                Some(field) => row[index] = map.next_value_seed(Cell(field))?,
+                Some(field) => row[index] = map.next_value_seed(Cell { field, texts })?,
                 None => map.next_value_seed(Scalar)?,
             }
             at = map.next_key_seed(Key {
@@ -173,11 +178,13 @@ impl Plan {
         &self,
         first: Option<f64>,
         mut seq: A,
-        rows: &mut Vec<f64>,
+        rows: &mut RowBuffer,
     ) -> Result<(), A::Error> {
-        rows.extend(first);
+        let RowBuffer { values, texts } = rows;
+        values.extend(first);
         for field in &self.fields[usize::from(first.is_some())..] {
-            rows.push(seq.next_element_seed(Cell(field))?.ok_or_else(abandon)?);
+            let value = seq.next_element_seed(Cell { field, texts })?;
+            values.push(value.ok_or_else(abandon)?);
         }
         match seq.next_element::<IgnoredAny>()? {
             None => Ok(()),
@@ -216,14 +223,14 @@ impl<'de> Visitor<'de> for Body<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
         let Some(mut key) = map.next_key_seed(TopKey { plan: self.plan })? else {
             self.plan.record(None, map, self.scratch)?;
-            return Ok(Shape::Single);
+            return Ok(Shape::Record);
         };
         let (mut shape, mut versions) = (None, 0);
         loop {
             match key {
                 Top::Field(index) if shape.is_none() && versions == 0 => {
                     self.plan.record(Some(index), map, self.scratch)?;
-                    return Ok(Shape::Single);
+                    return Ok(Shape::Record);
                 }
                 Top::Features if shape.is_none() => {
                     let list = Features {
@@ -260,7 +267,7 @@ impl<'de> Visitor<'de> for Body<'_> {
                 return Err(abandon());
             }
         }
-        (count > 0).then_some(Shape::List).ok_or_else(abandon)
+        (count > 0).then_some(Shape::Records).ok_or_else(abandon)
     }
 }
 
@@ -357,7 +364,11 @@ impl<'de> Visitor<'de> for Record<'_> {
 }
 
 /// One value of a row.
-struct Cell<'p>(&'p Field);
+struct Cell<'p> {
+    field: &'p Field,
+    /// Where texts go.
+    texts: &'p mut Texts,
+}
 
 impl<'de> DeserializeSeed<'de> for Cell<'_> {
     type Value = f64;
@@ -377,30 +388,30 @@ impl Visitor<'_> for Cell<'_> {
 
     #[inline]
     fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
-        self.0.number(value as f64).ok_or_else(abandon)
+        self.field.number(value as f64).ok_or_else(abandon)
     }
 
     #[inline]
     fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
-        self.0.number(value as f64).ok_or_else(abandon)
+        self.field.number(value as f64).ok_or_else(abandon)
     }
 
     #[inline]
     fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
-        self.0.number(value).ok_or_else(abandon)
+        self.field.number(value).ok_or_else(abandon)
     }
 
     #[inline]
     fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
-        self.0.text(text).ok_or_else(abandon)
+        self.field.text(text, self.texts).ok_or_else(abandon)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<f64, E> {
-        self.0.boolean(value).ok_or_else(abandon)
+        self.field.boolean(value).ok_or_else(abandon)
     }
 
     fn visit_unit<E: Error>(self) -> Result<f64, E> {
-        self.0.null().ok_or_else(abandon)
+        self.field.null().ok_or_else(abandon)
     }
 }
 

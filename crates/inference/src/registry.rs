@@ -97,6 +97,18 @@ pub(crate) fn load_all(folder: &Path) -> Result<Vec<Package>, InferenceError> {
     Ok(packages)
 }
 
+/// Packages that stand together by their model, as groups.
+pub(crate) fn by_model(packages: Vec<Package>) -> Vec<Vec<Package>> {
+    let mut groups: Vec<Vec<Package>> = Vec::new();
+    for package in packages {
+        match groups.last_mut() {
+            Some(group) if group[0].model() == package.model() => group.push(package),
+            _ => groups.push(vec![package]),
+        }
+    }
+    groups
+}
+
 /// The folders in a folder, sorted by name; hidden ones do not count.
 fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, InferenceError> {
     let unreadable = |error| InferenceError::Unreadable(folder.display().to_string(), error);

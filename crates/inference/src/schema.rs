@@ -3,6 +3,7 @@
 //! The fast and the slow reader both ask [`Field`] what a value is worth, so that they cannot
 //! disagree.
 
+use auspex_engine::{RowBuffer, Rows, Texts};
 use serde_json::{Map, Value, json};
 
 /// The largest magnitude that is finite as an IEEE 754 binary32.
@@ -55,6 +56,8 @@ pub enum Kind {
     Boolean,
     /// One of some strings, coded by position.
     Category(Categories),
+    /// Any string.
+    Text,
 }
 
 /// A field that is accepted and ignored.
@@ -99,15 +102,17 @@ impl Field {
             Kind::Number => in_range,
             Kind::Integer => in_range && value.trunc() == value,
             Kind::Boolean => value == 0.0 || value == 1.0,
-            Kind::Category(_) => false,
+            Kind::Category(_) | Kind::Text => false,
         };
         fits.then_some(value)
     }
 
-    /// What a text is worth, if it is allowed here.
+    /// What a text is worth, if it is allowed here; one that the model itself reads is added to
+    /// `texts`.
     #[inline]
-    pub(crate) fn text(&self, text: &str) -> Option<f64> {
+    pub(crate) fn text(&self, text: &str, texts: &mut Texts) -> Option<f64> {
         match &self.kind {
+            Kind::Text => Some(texts.push(text)),
             Kind::Category(categories) => match categories.code(text) {
                 Some(code) => Some(code),
                 None => self.unknown_is_missing.then_some(f64::NAN),
@@ -139,6 +144,7 @@ impl Field {
             Kind::Number => ranged("a number", self.min, self.max),
             Kind::Integer => ranged("an integer", self.min, self.max),
             Kind::Boolean => "true or false".to_owned(),
+            Kind::Text => "a string".to_owned(),
             Kind::Category(_) if self.unknown_is_missing => "a string".to_owned(),
             Kind::Category(categories) => categories.listed(),
         };
@@ -155,7 +161,7 @@ impl Field {
             Kind::Number => json!("number"),
             Kind::Integer => json!("integer"),
             Kind::Boolean => json!(["boolean", "integer"]),
-            Kind::Category(_) => json!("string"),
+            Kind::Category(_) | Kind::Text => json!("string"),
         };
         schema.insert(
             "type".into(),
@@ -180,6 +186,7 @@ impl Field {
                 allowed.extend(self.nullable.then_some(Value::Null));
                 schema.insert("enum".into(), json!(allowed));
             }
+            Kind::Text => {}
             Kind::Category(_) if self.unknown_is_missing => {}
             Kind::Category(categories) => {
                 let mut allowed: Vec<Value> =
@@ -194,10 +201,12 @@ impl Field {
         Value::Object(schema)
     }
 
-    /// A number of the model's row as a record would have it.
+    /// A number of the model's row as a record would have it; `Null` for a text, which is not in
+    /// the number.
     pub(crate) fn decode(&self, value: f64) -> Value {
         match &self.kind {
             _ if value.is_nan() => Value::Null,
+            Kind::Text => Value::Null,
             Kind::Number | Kind::Integer => tidy(value),
             Kind::Boolean => json!(value != 0.0),
             Kind::Category(categories) => categories
@@ -208,12 +217,13 @@ impl Field {
     }
 
     /// A value that is allowed, for examples nobody wrote.
-    pub(crate) fn sample(&self) -> f64 {
+    fn sample(&self, texts: &mut Texts) -> f64 {
         if let Some(default) = self.default {
             return default;
         }
         match &self.kind {
             Kind::Boolean | Kind::Category(_) => 0.0,
+            Kind::Text => texts.push("text"),
             Kind::Number | Kind::Integer => match (self.min, self.max) {
                 (Some(min), Some(max)) => ((min + max) / 2.0).trunc().clamp(min, max),
                 (Some(min), None) => min,
@@ -259,11 +269,40 @@ impl Schema {
         schema
     }
 
-    /// A row as the record it would come from.
-    pub(crate) fn record_of(&self, row: &[f64]) -> Value {
-        let used = self.features.iter().zip(row);
+    /// A row that is allowed, for examples nobody wrote.
+    pub(crate) fn sample(&self) -> RowBuffer {
+        let mut row = RowBuffer::default();
+        for field in &self.features {
+            let value = field.sample(&mut row.texts);
+            row.values.push(value);
+        }
+        row
+    }
+
+    /// Copies the first of some rows.
+    pub(crate) fn append(&self, to: &mut RowBuffer, rows: Rows<'_>) {
+        for (field, value) in self.features.iter().zip(rows.row(0)) {
+            let value = match field.kind {
+                Kind::Text => rows
+                    .text(*value)
+                    .map_or(f64::NAN, |text| to.texts.push(text)),
+                _ => *value,
+            };
+            to.values.push(value);
+        }
+    }
+
+    /// The first of some rows as the record it would come from.
+    pub(crate) fn record_of(&self, rows: Rows<'_>) -> Value {
+        let used = self.features.iter().zip(rows.row(0));
         let mut record: Map<String, Value> = used
-            .map(|(field, value)| (field.name.clone(), field.decode(*value)))
+            .map(|(field, value)| {
+                let value = match field.kind {
+                    Kind::Text => json!(rows.text(*value)),
+                    _ => field.decode(*value),
+                };
+                (field.name.clone(), value)
+            })
             .collect();
         for unused in &self.unused {
             if let Some(example) = &unused.example {
@@ -415,7 +454,11 @@ mod tests {
             (flag.boolean(true), flag.number(1.0)),
             (Some(1.0), Some(1.0))
         );
-        assert_eq!((flag.number(2.0), flag.text("true")), (None, None));
+        let mut texts = Texts::default();
+        assert_eq!(
+            (flag.number(2.0), flag.text("true", &mut texts)),
+            (None, None)
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use auspex_kernel::service::{
 };
 use prometheus_client::registry::Registry;
 
-use crate::{Config, Inference, Model};
+use crate::{Config, Inference};
 
 const TAGS: [(&str, &str); 2] = [("predictions", "Ask a model"), ("models", "What is loaded")];
 
@@ -55,7 +55,7 @@ impl Running for InferenceService {
     }
 
     fn greet(&self, greeting: &mut Greeting) {
-        let names = self.inference.models().iter().map(Model::name);
+        let names = self.inference.models().iter().map(|model| model.name());
         greeting.serves.extend(names.map(str::to_owned));
         let url = &self.context.public_url;
         let api = format!("POST {url}/predict   and {url}/v1/models/{{model}}/predict");

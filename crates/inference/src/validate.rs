@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Display};
 
+use auspex_engine::{RowBuffer, Texts};
 use auspex_kernel::error::shown;
 use auspex_kernel::{FieldError, FieldErrors};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -40,7 +41,7 @@ pub(crate) struct Reader<'s> {
 
 impl Reader<'_> {
     /// Reads a whole body into `rows`.
-    pub(crate) fn read(&self, text: &str, rows: &mut Vec<f64>) -> Result<Shape, Refusal> {
+    pub(crate) fn read(&self, text: &str, rows: &mut RowBuffer) -> Result<Shape, Refusal> {
         rows.clear();
         check_syntax(text)?;
         let mut errors = FieldErrors::default();
@@ -49,7 +50,7 @@ impl Reader<'_> {
             b'{' => self.object(&pairs(body)?, rows, &mut errors),
             b'[' => {
                 self.list(&items(body)?, rows, &mut errors);
-                Shape::List
+                Shape::Records
             }
             _ => {
                 return Err(Refusal::Malformed(
@@ -60,14 +61,14 @@ impl Reader<'_> {
         refuse(errors).map(|()| shape)
     }
 
-    fn object(&self, pairs: &Pairs<'_>, rows: &mut Vec<f64>, errors: &mut FieldErrors) -> Shape {
+    fn object(&self, pairs: &Pairs<'_>, rows: &mut RowBuffer, errors: &mut FieldErrors) -> Shape {
         let is_field = |name| is_known(self.schema, name);
         let positional = pairs.iter().any(|(key, value)| {
             key == FEATURES && (!is_field(FEATURES) || value.get().starts_with('['))
         });
         if !positional {
             self.record("", pairs, rows, errors);
-            return Shape::Single;
+            return Shape::Record;
         }
         let (mut shape, mut versions) = (None, 0);
         for (key, value) in pairs {
@@ -88,11 +89,11 @@ impl Reader<'_> {
                 other => errors.add(shown(other), "does not go together with features"),
             }
         }
-        shape.unwrap_or(Shape::Single)
+        shape.unwrap_or(Shape::Values)
     }
 
     /// A list of records.
-    fn list(&self, items: &[&RawValue], rows: &mut Vec<f64>, errors: &mut FieldErrors) {
+    fn list(&self, items: &[&RawValue], rows: &mut RowBuffer, errors: &mut FieldErrors) {
         if !self.count_fits(WHOLE_BODY, items.len(), errors) {
             return;
         }
@@ -123,21 +124,21 @@ impl Reader<'_> {
     }
 
     /// The value of `features`: a list of values or a list of such lists.
-    fn features(&self, value: &RawValue, rows: &mut Vec<f64>, errors: &mut FieldErrors) -> Shape {
+    fn features(&self, value: &RawValue, rows: &mut RowBuffer, errors: &mut FieldErrors) -> Shape {
         let list = value.get().starts_with('[').then(|| items(value.get()));
         let Some(Ok(list)) = list else {
             errors.add(
                 FEATURES,
                 "must be a list of values, or a list of such lists",
             );
-            return Shape::Single;
+            return Shape::Values;
         };
         if !list
             .first()
             .is_some_and(|first| first.get().starts_with('['))
         {
             self.positional(FEATURES, &list, rows, errors);
-            return Shape::Single;
+            return Shape::Values;
         }
         if self.count_fits(FEATURES, list.len(), errors) {
             for (index, row) in list.iter().enumerate() {
@@ -148,7 +149,7 @@ impl Reader<'_> {
                 }
             }
         }
-        Shape::List
+        Shape::ValueLists
     }
 
     /// One row by position.
@@ -156,7 +157,7 @@ impl Reader<'_> {
         &self,
         path: &str,
         values: &[&RawValue],
-        rows: &mut Vec<f64>,
+        rows: &mut RowBuffer,
         errors: &mut FieldErrors,
     ) {
         let width = self.schema.features.len();
@@ -174,8 +175,8 @@ impl Reader<'_> {
             return;
         }
         for (index, (field, value)) in self.schema.features.iter().zip(values).enumerate() {
-            match code(field, value.get()) {
-                Ok(number) => rows.push(number),
+            match code(field, value.get(), &mut rows.texts) {
+                Ok(number) => rows.values.push(number),
                 Err(wrong) => errors.add(format_args!("{path}[{index}]"), wrong),
             }
         }
@@ -186,7 +187,7 @@ impl Reader<'_> {
         &self,
         prefix: &str,
         pairs: &Pairs<'_>,
-        rows: &mut Vec<f64>,
+        rows: &mut RowBuffer,
         errors: &mut FieldErrors,
     ) {
         let features = &self.schema.features;
@@ -203,7 +204,7 @@ impl Reader<'_> {
                 continue;
             }
             let coded = match features.get(index) {
-                Some(field) => code(field, value.get()),
+                Some(field) => code(field, value.get(), &mut rows.texts),
                 None => scalar(value.get()).map(|_| 0.0),
             };
             match (coded, row.get_mut(index)) {
@@ -220,7 +221,8 @@ impl Reader<'_> {
                 }
             }
         }
-        rows.extend(row.iter().map(|value| value.unwrap_or(f64::NAN)));
+        let row = row.iter().map(|value| value.unwrap_or(f64::NAN));
+        rows.values.extend(row);
     }
 }
 
@@ -371,7 +373,7 @@ impl Display for Wrong<'_> {
 }
 
 /// What a value is worth to the model, or what it must be.
-fn code<'f>(field: &'f Field, raw: &str) -> Result<f64, Wrong<'f>> {
+fn code<'f>(field: &'f Field, raw: &str, texts: &mut Texts) -> Result<f64, Wrong<'f>> {
     if raw.starts_with(['[', '{']) {
         return Err(Wrong::Not(field));
     }
@@ -380,7 +382,7 @@ fn code<'f>(field: &'f Field, raw: &str) -> Result<f64, Wrong<'f>> {
         Scalar::Null => field.null(),
         Scalar::Boolean(value) => field.boolean(*value),
         Scalar::Number(value) => field.number(*value),
-        Scalar::Text(text) => field.text(text),
+        Scalar::Text(text) => field.text(text, texts),
     };
     coded.ok_or(match (&value, &field.kind) {
         (Scalar::Number(value), Kind::Number | Kind::Integer) if value.abs() > field.bound => {

@@ -1,5 +1,7 @@
 //! Models as the API shows them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -7,7 +9,7 @@ use utoipa::ToSchema;
 use auspex_engine::{Output, Precision};
 use auspex_kernel::http::List;
 
-use crate::answer::Label;
+use crate::answer::{Label, class_numbers};
 use crate::schema::{Field, Kind};
 use crate::{Inference, Model, Version};
 
@@ -40,6 +42,8 @@ pub(crate) struct VersionView {
     /// What was chosen to compute it on this machine.
     engine: String,
     output: OutputView,
+    /// What it gives beside that, by name; answers have it under `outputs`.
+    outputs: BTreeMap<String, OutputView>,
     /// Inputs in the model's order.
     features: Vec<FeatureView>,
     /// Inputs that are accepted and not used.
@@ -52,7 +56,7 @@ struct OutputView {
     /// `binary`, `multiclass`, `class` (labels without probabilities) or `numbers`.
     #[schema(pattern = "^(binary|multiclass|class|numbers)$")]
     kind: &'static str,
-    /// Classes, or numbers a row.
+    /// Classes, or numbers per row.
     count: usize,
     /// Names of the classes, null for plain numbers.
     labels: Option<Vec<Label>>,
@@ -65,9 +69,9 @@ struct OutputView {
 #[derive(Serialize, ToSchema)]
 struct FeatureView {
     name: String,
-    /// `number`, `integer`, `boolean` or `category`.
+    /// `number`, `integer`, `boolean`, `category` or `string`.
     #[serde(rename = "type")]
-    #[schema(pattern = "^(number|integer|boolean|category)$")]
+    #[schema(pattern = "^(number|integer|boolean|category|string)$")]
     kind: &'static str,
     /// Of a category, in the order of their codes.
     values: Option<Vec<String>>,
@@ -119,17 +123,12 @@ impl VersionView {
     pub(crate) fn new(model: &Model, version: &Version) -> Self {
         let package = version.package();
         let signature = package.engine().signature();
-        let (kind, count) = match signature.output {
-            Output::Binary => ("binary", 2),
-            Output::Multiclass { classes } => ("multiclass", classes),
-            Output::Class { classes } => ("class", classes),
-            Output::Numbers { count } => ("numbers", count),
-        };
-        let precision = match signature.precision {
-            Precision::F32 => "f32",
-            Precision::F64 => "f64",
-        };
         let labels = package.labels().map(<[Label]>::to_vec);
+        let more = signature.more_outputs.iter().map(|more| {
+            let view =
+                OutputView::new(more.output, signature.precision, class_numbers(more.output));
+            (more.name.clone(), view)
+        });
         Self {
             model: model.name().to_owned(),
             version: package.version().to_owned(),
@@ -137,12 +136,8 @@ impl VersionView {
             description: package.description().map(str::to_owned),
             latest: model.latest().package().version() == package.version(),
             engine: package.engine().description(),
-            output: OutputView {
-                kind,
-                count,
-                labels,
-                precision,
-            },
+            output: OutputView::new(signature.output, signature.precision, labels),
+            outputs: more.collect(),
             features: package
                 .schema()
                 .features
@@ -159,6 +154,27 @@ impl VersionView {
     }
 }
 
+impl OutputView {
+    fn new(output: Output, precision: Precision, labels: Option<Vec<Label>>) -> Self {
+        let (kind, count) = match output {
+            Output::Binary => ("binary", 2),
+            Output::Multiclass { classes } => ("multiclass", classes),
+            Output::Class { classes } => ("class", classes),
+            Output::Numbers { count } => ("numbers", count),
+        };
+        let precision = match precision {
+            Precision::F32 => "f32",
+            Precision::F64 => "f64",
+        };
+        Self {
+            kind,
+            count,
+            labels,
+            precision,
+        }
+    }
+}
+
 impl FeatureView {
     fn new(field: &Field) -> Self {
         let (kind, values) = match &field.kind {
@@ -166,6 +182,7 @@ impl FeatureView {
             Kind::Integer => ("integer", None),
             Kind::Boolean => ("boolean", None),
             Kind::Category(categories) => ("category", Some(categories.values().to_vec())),
+            Kind::Text => ("string", None),
         };
         Self {
             name: field.name.clone(),

@@ -28,7 +28,7 @@ fn a_line_becomes_a_labelled_prediction() {
         .parse_line(&package.example_record().to_string())
         .expect("its own example");
     let (mut values, mut line) = (Vec::new(), Vec::new());
-    package.predict(&row, &mut values);
+    package.predict(&row, &mut values).expect("predicted");
     package.write_prediction_line(&mut line, &values);
     let line: serde_json::Value = serde_json::from_slice(&line).expect("a line of JSON");
     assert_eq!(line["prediction"], "ind_recibo_ult1");

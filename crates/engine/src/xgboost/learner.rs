@@ -78,6 +78,7 @@ fn read_learner(
         features,
         named,
         output,
+        more_outputs: Vec::new(),
         precision: Precision::F32,
     };
     Ok(Model {

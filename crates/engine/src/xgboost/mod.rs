@@ -11,7 +11,7 @@ mod tree;
 
 use crate::document::{self, Fault};
 use crate::forest::Forest;
-use crate::{Engine, LoadOptions, Rows, Signature};
+use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
 use linear::Linear;
 use objective::Objective;
 use std::cell::RefCell;
@@ -62,7 +62,7 @@ impl Engine for Model {
         }
     }
 
-    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) {
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
         thread_local! {
             static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
@@ -84,6 +84,7 @@ impl Engine for Model {
                 self.predict_pass(rows.slice(first..first + out.len() / outputs), sums, out);
             }
         });
+        Ok(())
     }
 }
 

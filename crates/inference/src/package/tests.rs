@@ -5,7 +5,7 @@ use std::fs;
 use auspex_engine::{Feature, FeatureKind, Output, Signature};
 
 use super::*;
-use crate::fixture::{kitchen, signature, try_package};
+use crate::fixture::{REASON, REFUSED, kitchen, signature, town, try_package};
 
 fn refusal(signature: Signature, manifest: &str) -> String {
     try_package("m", "1", signature, manifest)
@@ -98,7 +98,9 @@ fn features_that_make_no_sense_are_refused() {
 fn categories_come_from_the_file_and_cannot_be_contradicted() {
     let package = try_package("m", "1", named(), "").expect("everything is in the file");
     assert_eq!(
-        package.parse_line(r#"{"age": 3, "colour": "green"}"#),
+        package
+            .parse_line(r#"{"age": 3, "colour": "green"}"#)
+            .map(|row| row.values),
         Ok(vec![3.0, 1.0])
     );
     let other = "[[features]]\nname = \"age\"\n[[features]]\nname = \"colour\"\nvalues = [\"green\", \"red\"]";
@@ -117,7 +119,7 @@ fn unknown_categories_are_missing_only_where_the_package_says_so() {
     let row = lenient
         .parse_line(r#"{"age": 3, "colour": "blue"}"#)
         .expect("missing");
-    assert!(row[1].is_nan());
+    assert!(row.values[1].is_nan());
 }
 
 #[test]
@@ -135,6 +137,58 @@ fn a_model_that_does_not_reproduce_its_examples_is_refused() {
     assert!(refusal(two(), invalid).contains("example 1: input: f1 is required"));
     let nan = "[[examples]]\ninput = [1, nan]\noutput = 0.6";
     assert!(refusal(two(), nan).contains("[1] must be a number"));
+}
+
+#[test]
+fn a_model_that_reads_texts_says_so_and_gets_them() {
+    let package = town();
+    let row = package
+        .parse_line(r#"{"town": "A Coru\u00f1a", "age": null}"#)
+        .expect("valid");
+    let rows = row.rows(2);
+    assert_eq!(rows.text(rows.row(0)[1]), Some("A Coruña"));
+    let schema = package.schema().json_schema(&package.example_record());
+    assert_eq!(
+        schema["properties"]["town"]["type"],
+        serde_json::json!(["string", "null"])
+    );
+    assert_eq!(
+        package.example_record(),
+        serde_json::json!({"age": 2, "town": "Lugo"})
+    );
+    let errors = package
+        .parse_line(r#"{"town": 3}"#)
+        .expect_err("a number is no text");
+    assert_eq!(errors[0].message, "must be a string, or null");
+    for (line, words) in [
+        ("type = \"number\"", "the model has it as a string"),
+        ("values = [\"Lugo\"]", "values are for categories"),
+        ("default = \"Lugo\"", "a string has no default"),
+    ] {
+        let signature = package.engine().signature().clone();
+        let manifest =
+            format!("[[features]]\nname = \"age\"\n[[features]]\nname = \"town\"\n{line}");
+        let message = refusal(signature, &manifest);
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_package_without_examples_makes_up_a_text() {
+    let signature = town().engine().signature().clone();
+    let package = try_package("m", "1", signature, "").expect("a package");
+    assert_eq!(
+        package.example_record(),
+        serde_json::json!({"age": 0, "town": "text"})
+    );
+    assert!(package.bench().one_row_us > 0.0);
+}
+
+#[test]
+fn an_example_that_the_model_refuses_is_named() {
+    let signature = town().engine().signature().clone();
+    let manifest = format!("[[examples]]\ninput = [1, \"{REFUSED}\"]\noutput = 1");
+    assert!(refusal(signature, &manifest).contains(&format!("example 1: input: {REASON}")));
 }
 
 #[test]
@@ -158,6 +212,18 @@ fn a_folder_has_exactly_one_model_file() {
     let message = Package::load(folder.path()).expect_err("none").to_string();
     assert!(
         message.contains("there is no model file in it; put one there as model.ubj"),
+        "{message}"
+    );
+    fs::write(
+        folder.path().join("model.onnx"),
+        b"\x08\x09\x12\x08skl2onnx",
+    )
+    .expect("written");
+    let message = Package::load(folder.path())
+        .expect_err("not a model that is read")
+        .to_string();
+    assert!(
+        message.contains("model.onnx: this is an ONNX model"),
         "{message}"
     );
     for name in ["model.json", "model.ubj", "README.txt"] {

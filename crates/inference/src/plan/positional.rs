@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use auspex_engine::RowBuffer;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use super::{Cell, Plan, Shape, abandon};
@@ -10,7 +11,7 @@ use super::{Cell, Plan, Shape, abandon};
 pub(super) struct Features<'p> {
     pub(super) plan: &'p Plan,
     pub(super) rows_max: usize,
-    pub(super) rows: &'p mut Vec<f64>,
+    pub(super) rows: &'p mut RowBuffer,
 }
 
 impl<'de> DeserializeSeed<'de> for Features<'_> {
@@ -36,7 +37,7 @@ impl<'de> Visitor<'de> for Features<'_> {
         match first.ok_or_else(abandon)? {
             Element::Value(value) => {
                 self.plan.positional(Some(value), seq, self.rows)?;
-                Ok(Shape::Single)
+                Ok(Shape::Values)
             }
             Element::Row => {
                 let mut count = 1;
@@ -52,7 +53,7 @@ impl<'de> Visitor<'de> for Features<'_> {
                         return Err(abandon());
                     }
                 }
-                Ok(Shape::List)
+                Ok(Shape::ValueLists)
             }
         }
     }
@@ -66,7 +67,16 @@ enum Element {
 
 struct First<'p> {
     plan: &'p Plan,
-    rows: &'p mut Vec<f64>,
+    rows: &'p mut RowBuffer,
+}
+
+impl First<'_> {
+    fn cell(&mut self) -> Cell<'_> {
+        Cell {
+            field: &self.plan.fields[0],
+            texts: &mut self.rows.texts,
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for First<'_> {
@@ -84,38 +94,28 @@ impl<'de> Visitor<'de> for First<'_> {
         f.write_str("a value or a list of values")
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_u64(value)
-            .map(Element::Value)
+    fn visit_u64<E: Error>(mut self, value: u64) -> Result<Element, E> {
+        self.cell().visit_u64(value).map(Element::Value)
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_i64(value)
-            .map(Element::Value)
+    fn visit_i64<E: Error>(mut self, value: i64) -> Result<Element, E> {
+        self.cell().visit_i64(value).map(Element::Value)
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_f64(value)
-            .map(Element::Value)
+    fn visit_f64<E: Error>(mut self, value: f64) -> Result<Element, E> {
+        self.cell().visit_f64(value).map(Element::Value)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_str(text)
-            .map(Element::Value)
+    fn visit_str<E: Error>(mut self, text: &str) -> Result<Element, E> {
+        self.cell().visit_str(text).map(Element::Value)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Element, E> {
-        Cell(&self.plan.fields[0])
-            .visit_bool(value)
-            .map(Element::Value)
+    fn visit_bool<E: Error>(mut self, value: bool) -> Result<Element, E> {
+        self.cell().visit_bool(value).map(Element::Value)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Element, E> {
-        Cell(&self.plan.fields[0]).visit_unit().map(Element::Value)
+    fn visit_unit<E: Error>(mut self) -> Result<Element, E> {
+        self.cell().visit_unit().map(Element::Value)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Element, A::Error> {
@@ -126,7 +126,7 @@ impl<'de> Visitor<'de> for First<'_> {
 
 struct Row<'p> {
     plan: &'p Plan,
-    rows: &'p mut Vec<f64>,
+    rows: &'p mut RowBuffer,
 }
 
 impl<'de> DeserializeSeed<'de> for Row<'_> {

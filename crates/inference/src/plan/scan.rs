@@ -7,6 +7,8 @@
 
 use std::sync::atomic::Ordering;
 
+use auspex_engine::{RowBuffer, Texts};
+
 use super::{Plan, Scratch, Shape};
 use crate::schema::Field;
 
@@ -31,10 +33,10 @@ pub(super) fn scan(
     text.skip_space();
     let shape = if text.take(b'[') {
         list(plan, &mut text, rows_max, scratch)?;
-        Shape::List
+        Shape::Records
     } else {
         record(plan, &mut text, scratch)?;
-        Shape::Single
+        Shape::Record
     };
     text.skip_space();
     (text.at == text.text.len()).then_some(shape)
@@ -55,9 +57,10 @@ fn list(plan: &Plan, text: &mut Cursor<'_>, rows_max: usize, scratch: &mut Scrat
 }
 
 fn record(plan: &Plan, text: &mut Cursor<'_>, scratch: &mut Scratch) -> Option<()> {
-    let begin = scratch.rows.len();
-    scratch.rows.extend_from_slice(&plan.template);
-    let row = &mut scratch.rows[begin..];
+    let RowBuffer { values, texts } = &mut scratch.rows;
+    let begin = values.len();
+    values.extend_from_slice(&plan.template);
+    let row = &mut values[begin..];
     let seen = &mut scratch.seen[..plan.required.len()];
     seen.fill(0);
     let mut at = plan.names.len();
@@ -74,7 +77,7 @@ fn record(plan: &Plan, text: &mut Cursor<'_>, scratch: &mut Scratch) -> Option<(
         text.take(b':').then_some(())?;
         text.skip_space();
         let field = plan.fields.get(at);
-        let coded = value(field, text)?;
+        let coded = value(field, text, texts)?;
         if field.is_some() {
             row[at] = coded;
         }
@@ -106,12 +109,12 @@ fn key(plan: &Plan, text: &mut Cursor<'_>, at: usize) -> Option<usize> {
 
 /// What a value is worth; that of an unused field is only read over.
 #[inline]
-fn value(field: Option<&Field>, text: &mut Cursor<'_>) -> Option<f64> {
+fn value(field: Option<&Field>, text: &mut Cursor<'_>, texts: &mut Texts) -> Option<f64> {
     match text.peek()? {
         b'"' => {
             text.at += 1;
             let string = text.string()?;
-            field.map_or(Some(0.0), |field| field.text(string))
+            field.map_or(Some(0.0), |field| field.text(string, texts))
         }
         b'0'..=b'9' | b'-' => {
             let number = text.number()?;

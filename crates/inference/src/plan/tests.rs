@@ -3,15 +3,49 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fixture::kitchen;
+use crate::fixture::{KITCHEN, kitchen, signature, try_package};
+use crate::package::Package;
+use crate::schema::Kind;
 use crate::validate::{Reader, Refusal};
+use auspex_engine::{FeatureKind, Output};
 
 const VALID: &str = r#"{"id": 7, "age": 56, "sexo": "H", "income": 1.5e3, "active": true,
     "province": "CORUÑA, B", "weight": 2, "noted": "x"}"#;
 
-/// Reads a text both ways; the row as the fast reader has it, if it takes it.
+/// A package like [`kitchen`] whose model also takes a text, which may be missing.
+fn kitchen_with_town() -> Package {
+    let mut signature = signature(7, Output::Binary);
+    signature.features[6].kind = FeatureKind::Text;
+    let (head, examples) = KITCHEN.split_once("[[examples]]").expect("it has examples");
+    let town = "[[features]]\nname = \"town\"\nnullable = true\n";
+    let manifest = format!("{head}{town}[[examples]]{examples}");
+    try_package("kitchen", "1", signature, &manifest).expect("a good package")
+}
+
+/// A row's numbers as bits, and its texts.
+type Row = (Vec<u64>, Vec<Option<String>>);
+
+/// Rows as they are to the model, wherever their texts lie.
+fn content(package: &Package, rows: &RowBuffer) -> Row {
+    let fields = package.schema().features.iter().cycle();
+    let (mut bits, mut texts) = (Vec::new(), Vec::new());
+    for (field, value) in fields.zip(&rows.values) {
+        match field.kind {
+            Kind::Text => texts.push(rows.texts.get(*value).map(str::to_owned)),
+            _ => bits.push(value.to_bits()),
+        }
+    }
+    (bits, texts)
+}
+
+/// Reads a text both ways, for a model with a text and for one without; the numbers as the fast
+/// reader of the latter has them, if it takes it.
 fn both(text: &str) -> Option<(Shape, Vec<u64>)> {
-    let package = kitchen();
+    both_for(&kitchen_with_town(), text);
+    both_for(&kitchen(), text).map(|(shape, (bits, _))| (shape, bits))
+}
+
+fn both_for(package: &Package, text: &str) -> Option<(Shape, Row)> {
     let versions = ["1", "latest"];
     let mut scratch = Scratch::default();
     let is_version = |asked: &str| versions.contains(&asked);
@@ -21,14 +55,14 @@ fn both(text: &str) -> Option<(Shape, Vec<u64>)> {
         rows_max: 3,
         versions: &versions,
     };
-    let mut rows = Vec::new();
+    let mut rows = RowBuffer::default();
     let slow = reader.read(text, &mut rows);
-    let bits = |rows: &[f64]| rows.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     match fast {
         Some(shape) => {
+            let row = content(package, &rows);
             assert_eq!(slow, Ok(shape), "{text}");
-            assert_eq!(bits(&scratch.rows), bits(&rows), "{text}");
-            Some((shape, bits(&rows)))
+            assert_eq!(content(package, &scratch.rows), row, "{text}");
+            Some((shape, row))
         }
         None => {
             match slow.expect_err(text) {
@@ -41,11 +75,36 @@ fn both(text: &str) -> Option<(Shape, Vec<u64>)> {
 }
 
 #[test]
+fn texts_reach_the_model_as_they_were_written() {
+    let package = kitchen_with_town();
+    let town = |value: &str| {
+        let text = VALID.replace("\"noted\"", &format!("\"town\": {value}, \"noted\""));
+        both_for(&package, &text).map(|(_, (_, texts))| texts[0].clone())
+    };
+    for (written, meant) in [
+        ("\"Lugo\"", Some("Lugo")),
+        ("\"\"", Some("")),
+        ("\"A Coru\\u00f1a \\\"x\\\"\"", Some("A Coruña \"x\"")),
+        ("null", None),
+    ] {
+        assert_eq!(town(written), Some(meant.map(str::to_owned)), "{written}");
+    }
+    for wrong in ["3", "true", "[\"Lugo\"]", "\"\\ud800\""] {
+        assert_eq!(town(wrong), None, "{wrong}");
+    }
+    let rows =
+        r#"{"features":[[56,"H",null,true,"MADRID",1,"Lugo"],[5,"V",1,true,null,1,"Vigo"]]}"#;
+    let (shape, (_, texts)) = both_for(&package, rows).expect("by position");
+    assert_eq!(shape, Shape::ValueLists);
+    assert_eq!(texts, [Some("Lugo".into()), Some("Vigo".into())]);
+}
+
+#[test]
 fn a_record_becomes_its_row_in_any_order() {
     let expected = [56.0, 0.0, 1500.0, 1.0, 1.0, 2.0].map(f64::to_bits);
-    assert_eq!(both(VALID), Some((Shape::Single, expected.to_vec())));
+    assert_eq!(both(VALID), Some((Shape::Record, expected.to_vec())));
     let turned = r#"{"weight":2.0,"province":"CORU\u00d1A, B","active":1,"income":1500,"sexo":"H","age":56.0}"#;
-    assert_eq!(both(turned), Some((Shape::Single, expected.to_vec())));
+    assert_eq!(both(turned), Some((Shape::Record, expected.to_vec())));
 }
 
 #[test]
@@ -61,16 +120,19 @@ fn all_forms_of_a_body_are_read() {
     let values = r#"[56,"H",null,true,"MADRID",1]"#;
     assert_eq!(
         both(&format!("[{VALID},{VALID}]")).map(|r| r.0),
-        Some(Shape::List)
+        Some(Shape::Records)
     );
-    assert_eq!(both(&format!("[{VALID}]")).map(|r| r.0), Some(Shape::List));
+    assert_eq!(
+        both(&format!("[{VALID}]")).map(|r| r.0),
+        Some(Shape::Records)
+    );
     assert_eq!(
         both(&format!("{{\"features\":{values}}}")).map(|r| r.0),
-        Some(Shape::Single)
+        Some(Shape::Values)
     );
     let rows = format!("{{\"model_version\":\"latest\",\"features\":[{values},{values}]}}");
     let (shape, bits) = both(&rows).expect("a list by position");
-    assert_eq!((shape, bits.len()), (Shape::List, 12));
+    assert_eq!((shape, bits.len()), (Shape::ValueLists, 12));
 }
 
 #[test]
@@ -148,13 +210,13 @@ fn plain_records_do_not_need_the_json_library() {
     };
     assert_eq!(
         scan::scan(&package.plan, &plain, 1, &mut scratch),
-        Some(Shape::Single)
+        Some(Shape::Record)
     );
-    assert_eq!(scratch.rows[2], 1500.25);
+    assert_eq!(scratch.rows.values[2], 1500.25);
     let list = format!("[ {plain} , {plain} ]");
     assert_eq!(
         scan::scan(&package.plan, &list, 2, &mut scratch),
-        Some(Shape::List)
+        Some(Shape::Records)
     );
     assert_eq!(scan::scan(&package.plan, &list, 1, &mut scratch), None);
 }
@@ -173,10 +235,10 @@ proptest! {
         let body = format!("{{\"weight\":{text}}}");
         let exact: f64 = text.parse().expect("a number");
         if scan::scan(&plan, &body, 1, &mut scratch).is_some() {
-            prop_assert_eq!(scratch.rows[0].to_bits(), exact.to_bits());
+            prop_assert_eq!(scratch.rows.values[0].to_bits(), exact.to_bits());
         }
         plan.read(&body, 1, &|_| false, &mut scratch).expect("a number");
-        prop_assert_eq!(scratch.rows[0].to_bits(), exact.to_bits());
+        prop_assert_eq!(scratch.rows.values[0].to_bits(), exact.to_bits());
     }
 }
 
@@ -195,7 +257,7 @@ fn the_order_of_fields_is_learned() {
 
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
-        8 => prop::sample::select(vec!["id", "age", "sexo", "income", "active", "province", "weight", "noted"]),
+        8 => prop::sample::select(vec!["id", "age", "sexo", "income", "active", "province", "weight", "noted", "town"]),
         1 => prop::sample::select(vec!["features", "model_version", "stranger", "", "ag", "\\u0061ge", "\\ud800"]),
     ]
     .prop_map(str::to_owned)
@@ -285,7 +347,13 @@ fn body() -> impl Strategy<Value = String> {
         prop::collection::vec(of, 0..5).prop_map(|items| format!("[{}]", items.join(",")))
     };
     let cells = || list(value().boxed());
-    let fitting = || Just("[56,\"H\",null,true,\"MADRID\",1]".to_owned());
+    let fitting = || {
+        let rows = [
+            "[56,\"H\",null,true,\"MADRID\",1]",
+            "[56,\"H\",null,true,\"MADRID\",1,\"Lugo\"]",
+        ];
+        prop::sample::select(rows.to_vec()).prop_map(str::to_owned)
+    };
     let row = prop_oneof![fitting(), cells()].boxed();
     let features = prop_oneof![row.clone(), list(row)];
     let version = prop_oneof![

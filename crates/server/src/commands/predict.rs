@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use auspex_engine::Rows;
 use auspex_inference::Package;
 
 use super::{Failure, Outcome};
@@ -37,7 +36,7 @@ fn predict(
     mut output: impl Write,
     progress: &mut Progress,
 ) -> io::Result<u64> {
-    let mut values = vec![0.0; package.engine().signature().outputs()];
+    let mut values = Vec::new();
     let mut line = Vec::new();
     let mut answer = Vec::new();
     let (mut number, mut bad) = (0u64, 0u64);
@@ -65,14 +64,17 @@ fn predict(
             continue;
         }
         match package.parse_line(text) {
-            Ok(row) => {
-                package
-                    .engine()
-                    .predict(Rows::new(&row, row.len()), &mut values);
-                answer.clear();
-                package.write_prediction_line(&mut answer, &values);
-                output.write_all(&answer)?;
-            }
+            Ok(row) => match package.predict(&row, &mut values) {
+                Ok(()) => {
+                    answer.clear();
+                    package.write_prediction_line(&mut answer, &values);
+                    output.write_all(&answer)?;
+                }
+                Err(refusal) => {
+                    bad += 1;
+                    eprintln!("line {number}: {}", refusal.reason);
+                }
+            },
             Err(errors) => {
                 bad += 1;
                 for error in errors {

@@ -1,0 +1,163 @@
+//! Rows of input values, some of which may be texts.
+//!
+//! A row is numbers. Where a feature is a text, its number is the place of that text in a table
+//! beside the rows, so that models without texts pay nothing for those that have them.
+
+use std::ops::Range;
+
+/// Texts that rows refer to by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    buffer: String,
+    /// Where each text ends in the buffer.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    const NONE: &'static Self = &Self {
+        buffer: String::new(),
+        ends: Vec::new(),
+    };
+
+    /// Adds a text; gives the number that stands for it in a row.
+    pub fn push(&mut self, text: &str) -> f64 {
+        self.buffer.push_str(text);
+        self.ends.push(self.buffer.len());
+        (self.ends.len() - 1) as f64
+    }
+
+    /// Forgets all texts and keeps the memory.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.ends.clear();
+    }
+
+    /// The text that a row's number stands for, `None` for a missing one.
+    ///
+    /// # Panics
+    /// If the number is that of no text: a caller's bug.
+    pub fn get(&self, number: f64) -> Option<&str> {
+        if number.is_nan() {
+            return None;
+        }
+        let index = number as usize;
+        let begin = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(&self.buffer[begin..self.ends[index]])
+    }
+}
+
+/// Rows that own their values, to be filled again and again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowBuffer {
+    /// One row after the other.
+    pub values: Vec<f64>,
+    /// What the values of text features refer to.
+    pub texts: Texts,
+}
+
+impl RowBuffer {
+    /// Forgets all rows and keeps the memory.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.texts.clear();
+    }
+
+    /// A view of the rows.
+    ///
+    /// # Panics
+    /// As [`Rows::new`].
+    pub fn rows(&self, width: usize) -> Rows<'_> {
+        Rows {
+            texts: &self.texts,
+            ..Rows::new(&self.values, width)
+        }
+    }
+}
+
+/// A view of `n × width` input values, row-major. `NaN` means "missing".
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    values: &'a [f64],
+    width: usize,
+    texts: &'a Texts,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows without texts.
+    ///
+    /// # Panics
+    /// If `values` is not a whole number of rows of `width` (at least one feature).
+    pub fn new(values: &'a [f64], width: usize) -> Self {
+        assert!(
+            width > 0 && values.len().is_multiple_of(width),
+            "ragged rows"
+        );
+        Self {
+            values,
+            width,
+            texts: Texts::NONE,
+        }
+    }
+
+    /// Values in a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// Whether there is no row at all.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The rows of a range.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let values = &self.values[rows.start * self.width..rows.end * self.width];
+        Self { values, ..*self }
+    }
+
+    /// Row `index`, one value per feature in the signature's order.
+    pub fn row(&self, index: usize) -> &'a [f64] {
+        &self.values[index * self.width..][..self.width]
+    }
+
+    /// The text that one of the row's values stands for, `None` for a missing one.
+    ///
+    /// # Panics
+    /// If it stands for none: the feature is no text.
+    pub fn text(&self, value: f64) -> Option<&'a str> {
+        self.texts.get(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_find_their_texts_in_every_slice() {
+        let mut buffer = RowBuffer::default();
+        for (number, text) in [(1.0, "one"), (2.0, ""), (3.0, "drei \u{fc}")] {
+            let code = buffer.texts.push(text);
+            buffer.values.extend([number, code]);
+        }
+        buffer.values.extend([4.0, f64::NAN]);
+        let rows = buffer.rows(2);
+        let text = |rows: Rows<'_>, index: usize| rows.text(rows.row(index)[1]).map(str::to_owned);
+        assert_eq!(text(rows, 0).as_deref(), Some("one"));
+        assert_eq!(text(rows, 1).as_deref(), Some(""));
+        assert_eq!(text(rows.slice(2..4), 0).as_deref(), Some("drei \u{fc}"));
+        assert_eq!(text(rows.slice(2..4), 1), None);
+        buffer.clear();
+        assert_eq!(buffer.texts.push("again"), 0.0);
+        assert_eq!(buffer.texts.get(0.0), Some("again"));
+    }
+}

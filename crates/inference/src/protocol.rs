@@ -1,0 +1,37 @@
+//! How a body is read and an answer written. A protocol is a file below this one; models do not
+//! know which one asks them.
+
+use crate::model::{Target, Version};
+use crate::plan::Scratch;
+use crate::validate::Refusal;
+
+pub(crate) mod records;
+
+/// A way of asking for predictions.
+pub(crate) trait Protocol: Copy + Send + 'static {
+    /// What the answer depends on beside the numbers.
+    type Shape: Copy + Send + 'static;
+
+    /// Reads a body into `scratch.rows`, at most `rows_max` of them. It may turn the target to
+    /// another version, where the body names one.
+    fn read(
+        self,
+        target: &mut Target,
+        text: &str,
+        rows_max: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Self::Shape, Refusal>;
+
+    /// Where the body has that row, for a message about it.
+    fn place(self, shape: Self::Shape, row: usize) -> String;
+
+    /// Writes the answer for the numbers that the model gave.
+    fn write(
+        self,
+        version: &Version,
+        shape: Self::Shape,
+        outputs: &[f64],
+        request_id: &str,
+        out: &mut Vec<u8>,
+    );
+}
