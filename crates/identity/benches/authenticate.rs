@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use auspex_identity::{Actor, Identity, NewUser, Role};
-use auspex_kernel::db::Db;
+use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::{
     Authenticate as _, Clock, Credential, CursorKey, Peer, RequestId, ScopeSet, Timestamp, Verdict,
 };
@@ -153,7 +153,7 @@ impl World {
         for shown in credentials.iter().flat_map(|(_, credentials)| credentials) {
             let credential = shown.credential();
             if let Verdict::Unverified = self.identity.authenticate(credential, self.clock.now()) {
-                let verified = self.identity.verify(credential, ADDRESS);
+                let verified = self.identity.clone().verify(credential, ADDRESS);
                 assert!(runtime.block_on(verified).is_ok());
             }
         }
@@ -209,8 +209,8 @@ async fn crowd(db: &Db, count: usize) {
     );
     for sql in [users, keys] {
         if count > 0 {
-            let run = db.write(|transaction| {
-                Box::pin(async move { transaction.execute_unprepared(&sql).await.map(|_| ()) })
+            let run = db.write(async |transaction| -> Result<_, DbError> {
+                Ok(transaction.execute_unprepared(&sql).await?)
             });
             run.await.unwrap();
         }

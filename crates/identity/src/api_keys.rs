@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
+use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope, ScopeSet, Timestamp};
-use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::api_key::{self, ApiKey, Digest, KeyId, KeyState, NewKey, Secret};
 use crate::audit::{Action, Actor, Event};
@@ -35,11 +35,11 @@ impl Identity {
     /// [`IdentityError::Database`], also with the error of `keep`, [`IdentityError::Randomness`].
     pub async fn bootstrap(
         &self,
-        keep: impl FnOnce(&Secret) -> std::io::Result<()> + Send + 'static,
+        keep: impl FnOnce(&Secret) -> std::io::Result<()>,
     ) -> Result<Option<NewKey>, IdentityError> {
         let has_keys = self
             .db
-            .read(|connection| Box::pin(store::keys::has_keys(connection)));
+            .read(async |connection| store::keys::has_keys(connection).await);
         if has_keys.await? {
             // Another process may have made it since this one was opened.
             self.catch_up().await?;
@@ -49,18 +49,16 @@ impl Identity {
         let now = self.clock.now();
         let made = self
             .db
-            .write(move |transaction| {
-                Box::pin(async move {
-                    store::lock(transaction).await?;
-                    if store::keys::has_keys(transaction).await? {
-                        return Ok(None);
-                    }
-                    add(transaction, &new.key, &new.secret.digest(), now).await?;
-                    let made = Event::new(Action::KeyCreate, target(&new.key.id));
-                    store::audit::record(transaction, &Actor::operator(), made, now).await?;
-                    keep(&new.secret).map_err(|error| DbErr::Custom(error.to_string()))?;
-                    Ok(Some(new))
-                })
+            .write(async |transaction| -> Result<_, IdentityError> {
+                store::lock(transaction).await?;
+                if store::keys::has_keys(transaction).await? {
+                    return Ok(None);
+                }
+                add(transaction, &new.key, &new.secret.digest(), now).await?;
+                let made = Event::new(Action::KeyCreate, target(&new.key.id));
+                store::audit::record(transaction, &Actor::operator(), made, now).await?;
+                keep(&new.secret).map_err(IdentityError::KeyNotKept)?;
+                Ok(Some(new))
             })
             .await?;
         self.put_in_force().await;
@@ -92,7 +90,7 @@ impl Identity {
         let (digest, actor) = (secret.digest(), actor.clone());
         let key = self
             .db
-            .write(move |transaction| Box::pin(create(transaction, actor, key, digest, now)))
+            .write(async |transaction| create(transaction, actor, key, digest, now).await)
             .await??;
         self.put_in_force().await;
         Ok(NewKey { key, secret })
@@ -105,7 +103,7 @@ impl Identity {
     pub async fn list_keys(&self) -> Result<Vec<ApiKey>, IdentityError> {
         let list = self
             .db
-            .read(|connection| Box::pin(store::keys::list_keys(connection)));
+            .read(async |connection| store::keys::list_keys(connection).await);
         Ok(self.with_last_uses(list.await?))
     }
 
@@ -125,7 +123,7 @@ impl Identity {
         }
         let page = self
             .db
-            .read(move |connection| Box::pin(store::keys::page(connection, whose, slice)));
+            .read(async |connection| store::keys::page(connection, whose, slice).await);
         let (keys, total) = page.await?;
         Ok((self.with_last_uses(keys), total))
     }
@@ -133,9 +131,9 @@ impl Identity {
     /// A key that `actor` deals with.
     pub(crate) async fn get_key(&self, actor: &Actor, id: &KeyId) -> Result<ApiKey, IdentityError> {
         let id = id.clone();
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::keys::key_by_id(connection, &id).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::keys::key_by_id(connection, &id).await);
         let key = found.await?.filter(|key| deals_with(actor, key));
         let mut keys = self.with_last_uses(Vec::from_iter(key));
         keys.pop().ok_or(IdentityError::KeyNotFound)
@@ -166,7 +164,7 @@ impl Identity {
         let (actor, now) = (actor.clone(), self.clock.now());
         let revoked = self
             .db
-            .write(move |transaction| Box::pin(revoke(transaction, actor, id_or_name, now)))
+            .write(async |transaction| revoke(transaction, actor, id_or_name, now).await)
             .await??;
         self.catch_up().await?;
         Ok(revoked)
@@ -198,7 +196,7 @@ impl Identity {
         };
         let key = self
             .db
-            .write(move |transaction| Box::pin(rotate(transaction, actor, id_or_name, rotation)))
+            .write(async |transaction| rotate(transaction, actor, id_or_name, rotation).await)
             .await??;
         self.put_in_force().await;
         Ok(NewKey {
@@ -254,20 +252,20 @@ fn deals_with(actor: &Actor, key: &ApiKey) -> bool {
 
 /// What the transaction of a change ends with. A refusal is no error of the database: what it
 /// recorded is kept.
-type Decided<T> = Result<Result<T, IdentityError>, DbErr>;
+type Decided<T> = Result<Result<T, IdentityError>, DbError>;
 
 async fn add(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     key: &ApiKey,
     digest: &Digest,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     store::keys::insert_key(transaction, key, digest).await?;
     store::record_change(transaction, Kind::Key, key.id.as_str(), now).await
 }
 
 async fn create(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: Actor,
     mut key: ApiKey,
     digest: Digest,
@@ -309,9 +307,9 @@ fn may_make_keys(actor: &Actor) -> bool {
 
 /// When the key by which somebody acts ends, if it does.
 async fn end_of_maker(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: &Actor,
-) -> Result<Option<Timestamp>, DbErr> {
+) -> Result<Option<Timestamp>, DbError> {
     let Some(id) = actor.key_id() else {
         return Ok(None);
     };
@@ -327,7 +325,7 @@ fn outlives_maker() -> IdentityError {
 }
 
 async fn revoke(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: Actor,
     id_or_name: String,
     now: Timestamp,
@@ -371,7 +369,7 @@ struct Rotation {
 }
 
 async fn rotate(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: Actor,
     id_or_name: String,
     rotation: Rotation,
@@ -424,11 +422,7 @@ async fn rotate(
 
 /// The key that `id_or_name` means, if `actor` deals with it. An id goes before a name; of names,
 /// keys not yet revoked go before revoked ones.
-async fn find_key(
-    transaction: &DatabaseTransaction,
-    actor: &Actor,
-    id_or_name: &str,
-) -> Decided<ApiKey> {
+async fn find_key(transaction: &Transaction, actor: &Actor, id_or_name: &str) -> Decided<ApiKey> {
     if let Ok(id) = id_or_name.parse::<KeyId>()
         && let Some(key) = store::keys::key_by_id(transaction, &id).await?
     {

@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
+use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{Caller, Peer, RequestId, Scope, ScopeSet, Timestamp};
-use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::Identity;
 use crate::api_key::{KeyId, KeyState};
@@ -89,10 +89,10 @@ impl Actor {
     /// [`store::lock`], so that they cannot change before the transaction ends.
     pub(crate) async fn renewed(
         mut self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         needed: Option<Scope>,
         now: Timestamp,
-    ) -> Result<Result<Self, IdentityError>, DbErr> {
+    ) -> Result<Result<Self, IdentityError>, DbError> {
         if self.subject == "operator" || self.is_external() {
             return Ok(Ok(self));
         }
@@ -110,9 +110,9 @@ impl Actor {
     /// What he may still do; `None` if anything behind his credential is gone.
     async fn scopes_left(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         now: Timestamp,
-    ) -> Result<Option<ScopeSet>, DbErr> {
+    ) -> Result<Option<ScopeSet>, DbError> {
         let mut scopes = self.scopes;
         let (mut known, mut ended) = (false, false);
         if self.subject.starts_with("key:") {
@@ -287,7 +287,7 @@ impl Identity {
     ) -> Result<Found<AuditLine>, IdentityError> {
         let page = self
             .db
-            .read(move |connection| Box::pin(store::audit::page(connection, filter, slice)));
+            .read(async |connection| store::audit::page(connection, filter, slice).await);
         Ok(page.await?)
     }
 }

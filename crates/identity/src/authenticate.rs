@@ -13,6 +13,7 @@ use auspex_kernel::{ApiError, Authenticate, Caller, Credential, Peer, Timestamp,
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 use crate::api_key::Digest;
 use crate::audit::Actor;
@@ -67,13 +68,21 @@ impl Authenticate for Identity {
         caller.map_or(Verdict::Unverified, Verdict::Known)
     }
 
-    fn verify<'a>(&'a self, credential: Credential<'a>, peer: IpAddr) -> Verification<'a> {
-        Box::pin(async move {
-            match credential {
-                Credential::Basic(text) => self.verify_basic(text, peer).await,
-                Credential::Token(token) => self.verify_foreign(token).await,
+    fn verify(self: Arc<Self>, credential: Credential<'_>, peer: IpAddr) -> Verification {
+        let control = self.db.control().clone();
+        // Taken along, because the work goes on where nobody waits for it any more.
+        let (is_basic, text) = match credential {
+            Credential::Basic(text) => (true, text),
+            Credential::Token(text) => (false, text),
+        };
+        let text = Zeroizing::new(text.to_vec());
+        let verified = async move {
+            match is_basic {
+                true => self.verify_basic(&text, peer).await,
+                false => self.verify_foreign(&text).await,
             }
-        })
+        };
+        Box::pin(async move { control.run(verified).await? })
     }
 }
 

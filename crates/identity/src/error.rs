@@ -87,6 +87,9 @@ pub enum IdentityError {
     /// A revoked, expired or replaced key cannot be replaced.
     #[error("this key is revoked, expired or replaced already; make a new one")]
     KeyEnded,
+    /// The secret of the first key could not be put where its owner finds it.
+    #[error("the first API key was not made, because it could not be kept: {0}")]
+    KeyNotKept(std::io::Error),
     /// No key has this id or name.
     #[error("no API key has this id or name; list the keys to see what there is")]
     KeyNotFound,
@@ -117,6 +120,7 @@ impl From<IdentityError> for ApiError {
             .with_header(header::RETRY_AFTER, HeaderValue::from(retry.seconds())),
             IdentityError::Busy(_) => ApiError::unavailable(error.to_string(), 1),
             IdentityError::Hasher(_)
+            | IdentityError::KeyNotKept(_)
             | IdentityError::Issuers(_)
             | IdentityError::NoSigningKey
             | IdentityError::Signing(_) => ApiError::internal(error),

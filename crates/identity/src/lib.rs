@@ -181,9 +181,9 @@ impl Identity {
     async fn catch_up(&self) -> Result<(), IdentityError> {
         let mut known = self.known.lock().await;
         let generation = known.generation;
-        let changes = self.db.read(move |connection| {
-            Box::pin(store::changes::changes_after(connection, generation))
-        });
+        let changes = self
+            .db
+            .read(async |connection| store::changes::changes_after(connection, generation).await);
         let Some(changes) = changes.await? else {
             return self.load(&mut known).await;
         };
@@ -220,7 +220,7 @@ impl Identity {
         if !of(Kind::SigningKey).is_empty() {
             let stored = self
                 .db
-                .read(|connection| Box::pin(store::signing_keys::all(connection)));
+                .read(async |connection| store::signing_keys::all(connection).await);
             let ring = KeyRing::new(stored.await?);
             self.directory.set_signing_keys(ring);
         }
@@ -234,7 +234,7 @@ impl Identity {
         let wanted = Some(ids.clone());
         let found = self
             .db
-            .read(move |connection| Box::pin(store::changes::active_users(connection, wanted)));
+            .read(async |connection| store::changes::active_users(connection, wanted).await);
         let mut found: HashMap<_, _> = found.await?.into_iter().collect();
         for id in ids {
             let user = found.remove(&id);
@@ -250,7 +250,7 @@ impl Identity {
         let wanted = Some(ids.clone());
         let found = self
             .db
-            .read(move |connection| Box::pin(store::changes::client_ids(connection, wanted)));
+            .read(async |connection| store::changes::client_ids(connection, wanted).await);
         let found: BTreeSet<String> = found.await?.into_iter().collect();
         for id in ids {
             let exists = found.contains(&id);
@@ -266,20 +266,16 @@ impl Identity {
     ) -> Result<(), IdentityError> {
         if !grants.is_empty() {
             let since = earlier(self.clock.now(), REVOCATION_KEPT);
-            let found = self.db.read(move |connection| {
-                Box::pin(store::changes::revoked_grants(
-                    connection,
-                    Some(grants),
-                    since,
-                ))
+            let found = self.db.read(async |connection| {
+                store::changes::revoked_grants(connection, Some(grants), since).await
             });
             for (id, at) in found.await? {
                 self.directory.revoke_grant(id, later(at, REVOCATION_KEPT));
             }
         }
         if !tokens.is_empty() {
-            let found = self.db.read(move |connection| {
-                Box::pin(store::changes::revoked_tokens(connection, Some(tokens)))
+            let found = self.db.read(async |connection| {
+                store::changes::revoked_tokens(connection, Some(tokens)).await
             });
             for (jti, until) in found.await? {
                 self.directory.revoke_token(jti, until);
@@ -300,17 +296,15 @@ impl Identity {
         let now = self.clock.now();
         let (ids, found) = self
             .db
-            .read(move |connection| {
-                Box::pin(async move {
-                    if !owners.is_empty() {
-                        ids.extend(store::keys::ids_of_owners(connection, owners.clone()).await?);
-                    }
-                    let which = Which::Changed {
-                        ids: ids.clone(),
-                        owners,
-                    };
-                    Ok((ids, store::keys::live_keys(connection, which, now).await?))
-                })
+            .read(async |connection| -> Result<_, IdentityError> {
+                if !owners.is_empty() {
+                    ids.extend(store::keys::ids_of_owners(connection, owners.clone()).await?);
+                }
+                let which = Which::Changed {
+                    ids: ids.clone(),
+                    owners,
+                };
+                Ok((ids, store::keys::live_keys(connection, which, now).await?))
             })
             .await?;
         let mut found: HashMap<_, _> = found.into_iter().map(|key| (key.id.clone(), key)).collect();
@@ -328,20 +322,18 @@ impl Identity {
         let since = earlier(now, REVOCATION_KEPT);
         let (generation, users, clients, grants, tokens, keys, signing_keys) = self
             .db
-            .read(move |connection| {
-                Box::pin(async move {
-                    // The counter first: a change in between makes the rows newer than it says,
-                    // and they are loaded once more for nothing, rather than once too seldom.
-                    Ok((
-                        store::changes::generation(connection).await?,
-                        store::changes::active_users(connection, None).await?,
-                        store::changes::client_ids(connection, None).await?,
-                        store::changes::revoked_grants(connection, None, since).await?,
-                        store::changes::revoked_tokens(connection, None).await?,
-                        store::keys::live_keys(connection, Which::All, now).await?,
-                        store::signing_keys::all(connection).await?,
-                    ))
-                })
+            .read(async |connection| -> Result<_, IdentityError> {
+                // The counter first: a change in between makes the rows newer than it says,
+                // and they are loaded once more for nothing, rather than once too seldom.
+                Ok((
+                    store::changes::generation(connection).await?,
+                    store::changes::active_users(connection, None).await?,
+                    store::changes::client_ids(connection, None).await?,
+                    store::changes::revoked_grants(connection, None, since).await?,
+                    store::changes::revoked_tokens(connection, None).await?,
+                    store::keys::live_keys(connection, Which::All, now).await?,
+                    store::signing_keys::all(connection).await?,
+                ))
             })
             .await?;
         let until = |(id, at)| (id, later(at, REVOCATION_KEPT));

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use sea_orm::DatabaseTransaction;
+use auspex_kernel::db::Transaction;
 
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
@@ -127,9 +127,9 @@ impl Identity {
             tokio::time::sleep(admission.delay).await;
         }
         let name = username.to_owned();
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::users::by_username(connection, &name).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::users::by_username(connection, &name).await);
         let (user, stored) = match found.await? {
             Some((user, stored)) if user.disabled_at.is_none() => (Some(user), stored),
             Some(_) | None => (None, None),
@@ -156,8 +156,8 @@ impl Identity {
 
     async fn record_denied(&self, actor: &Actor, denied: Event) -> Result<(), IdentityError> {
         let (actor, now) = (actor.clone(), self.clock.now());
-        let record = self.db.write(move |transaction| {
-            Box::pin(async move { store::audit::record(transaction, &actor, denied, now).await })
+        let record = self.db.write(async |transaction| {
+            store::audit::record(transaction, &actor, denied, now).await
         });
         Ok(record.await?)
     }
@@ -179,23 +179,20 @@ impl Identity {
         let changes_hash = rehashed.is_some();
         let recorded = self
             .db
-            .write(move |transaction| {
-                Box::pin(async move {
-                    let transaction: &DatabaseTransaction = transaction;
-                    if changes_hash {
-                        store::lock(transaction).await?;
-                    }
-                    let counted =
-                        store::users::count_login(transaction, &user.id, had, rehashed, now);
-                    let Some(user) = counted.await? else {
-                        return Ok(None);
-                    };
-                    store::users::insert_login(transaction, &user.id, method, &actor, now).await?;
-                    let done = Event::new(Action::Login, format!("user:{}", user.id));
-                    let done = done.with(method.as_str());
-                    store::audit::record(transaction, &actor, done, now).await?;
-                    Ok(Some(user))
-                })
+            .write(async |transaction| -> Result<_, IdentityError> {
+                let transaction: &Transaction = transaction;
+                if changes_hash {
+                    store::lock(transaction).await?;
+                }
+                let counted = store::users::count_login(transaction, &user.id, had, rehashed, now);
+                let Some(user) = counted.await? else {
+                    return Ok(None);
+                };
+                store::users::insert_login(transaction, &user.id, method, &actor, now).await?;
+                let done = Event::new(Action::Login, format!("user:{}", user.id));
+                let done = done.with(method.as_str());
+                store::audit::record(transaction, &actor, done, now).await?;
+                Ok(Some(user))
             })
             .await?;
         if changes_hash {

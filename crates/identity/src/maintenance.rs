@@ -66,14 +66,14 @@ impl Identity {
         let used = self.directory.keys_used_since(uses_since);
         for some in used.chunks(USES_MAX) {
             let some = some.to_vec();
-            let stored = self.db.write(move |transaction| {
-                Box::pin(async move {
+            let stored = self
+                .db
+                .write(async |transaction| -> Result<_, IdentityError> {
                     for (id, at) in &some {
                         store::keys::set_last_used_at(transaction, id, *at).await?;
                     }
                     Ok(())
-                })
-            });
+                });
             stored.await?;
         }
         let days = |count: u32| earlier(now, Duration::from_hours(24) * count);
@@ -84,9 +84,9 @@ impl Identity {
             audit_before: days(self.config.retention.audit_days),
         };
         for _ in 0..REMOVALS_MAX {
-            let removed = self.db.write(move |transaction| {
-                Box::pin(async move { store::ended::remove(transaction, ended).await })
-            });
+            let removed = self
+                .db
+                .write(async |transaction| store::ended::remove(transaction, ended).await);
             if !removed.await? {
                 break;
             }

@@ -21,8 +21,9 @@ impl Identity {
     ) -> Result<(String, usize), IdentityError> {
         let user_id = self.find_user(id_or_username).await?.id;
         let (actor, id, now) = (actor.clone(), user_id.clone(), self.clock.now());
-        let revoked = self.db.write(move |transaction| {
-            Box::pin(async move {
+        let revoked = self
+            .db
+            .write(async |transaction| -> Result<_, IdentityError> {
                 store::lock(transaction).await?;
                 let count = store::grants::revoke_of_user(transaction, &id, now).await?;
                 store::user_rows::end_sessions(transaction, &id).await?;
@@ -30,8 +31,7 @@ impl Identity {
                 let done = done.with(format!("{count} sessions"));
                 store::audit::record(transaction, &actor, done, now).await?;
                 Ok(count)
-            })
-        });
+            });
         let count = revoked.await?;
         self.catch_up().await?;
         Ok((user_id, count))
@@ -44,9 +44,9 @@ impl Identity {
     pub async fn revoke_session(&self, actor: &Actor, id: &str) -> Result<bool, IdentityError> {
         let id = id::parse_id(id).ok_or(IdentityError::SessionNotFound)?;
         let wanted = id.clone();
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::grants::by_id(connection, &wanted).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::grants::by_id(connection, &wanted).await);
         if found.await?.is_none() {
             return Err(IdentityError::SessionNotFound);
         }

@@ -114,26 +114,24 @@ impl Identity {
         };
         let newest = ring.0.last().map(|key| key.signing.kid().to_owned());
         self.db
-            .write(move |transaction| {
-                Box::pin(async move {
-                    store::lock(transaction).await?;
-                    store::signing_keys::remove(transaction, ended, now).await?;
-                    let stored = store::signing_keys::all(transaction).await?;
-                    // Another process may have been first.
-                    let is_last = stored.last().map(|key| &key.kid) == newest.as_ref();
-                    match next.filter(|_| is_last) {
-                        Some(key) => {
-                            let made = Event::new(
-                                Action::SigningKeyRotate,
-                                format!("signing_key:{}", key.kid),
-                            );
-                            let actor = Actor::operator();
-                            store::audit::record(transaction, &actor, made, now).await?;
-                            store::signing_keys::insert(transaction, key, now).await
-                        }
-                        None => Ok(()),
+            .write(async |transaction| {
+                store::lock(transaction).await?;
+                store::signing_keys::remove(transaction, ended, now).await?;
+                let stored = store::signing_keys::all(transaction).await?;
+                // Another process may have been first.
+                let is_last = stored.last().map(|key| &key.kid) == newest.as_ref();
+                match next.filter(|_| is_last) {
+                    Some(key) => {
+                        let made = Event::new(
+                            Action::SigningKeyRotate,
+                            format!("signing_key:{}", key.kid),
+                        );
+                        let actor = Actor::operator();
+                        store::audit::record(transaction, &actor, made, now).await?;
+                        store::signing_keys::insert(transaction, key, now).await
                     }
-                })
+                    None => Ok(()),
+                }
             })
             .await?;
         self.catch_up().await
@@ -158,23 +156,21 @@ impl Identity {
         let key = self.draw_signing_key(later(now, lead)).await?;
         let (kid, actor) = (key.kid.clone(), actor.clone());
         self.db
-            .write(move |transaction| {
-                Box::pin(async move {
-                    store::lock(transaction).await?;
-                    if drop_others {
-                        let old = store::signing_keys::all(transaction).await?;
-                        let old = old.into_iter().map(|key| key.kid).collect();
-                        store::signing_keys::remove(transaction, old, now).await?;
-                    }
-                    let target = format!("signing_key:{}", key.kid);
-                    let made = Event::new(Action::SigningKeyRotate, target).with(if drop_others {
-                        "others removed"
-                    } else {
-                        "others kept"
-                    });
-                    store::audit::record(transaction, &actor, made, now).await?;
-                    store::signing_keys::insert(transaction, key, now).await
-                })
+            .write(async |transaction| {
+                store::lock(transaction).await?;
+                if drop_others {
+                    let old = store::signing_keys::all(transaction).await?;
+                    let old = old.into_iter().map(|key| key.kid).collect();
+                    store::signing_keys::remove(transaction, old, now).await?;
+                }
+                let target = format!("signing_key:{}", key.kid);
+                let made = Event::new(Action::SigningKeyRotate, target).with(if drop_others {
+                    "others removed"
+                } else {
+                    "others kept"
+                });
+                store::audit::record(transaction, &actor, made, now).await?;
+                store::signing_keys::insert(transaction, key, now).await
             })
             .await?;
         self.catch_up().await?;

@@ -9,11 +9,11 @@
 
 use std::time::Duration;
 
+use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::{Scope, ScopeSet, Timestamp, id};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sea_orm::DatabaseTransaction;
 use serde::Serialize;
 
 use crate::audit::{Action, Actor, Event};
@@ -136,8 +136,9 @@ impl Identity {
         let scope = user.roles.scopes().to_string();
         let grant = self.new_grant(&user, None, &scope, self.clock.now())?;
         let stored = grant.clone();
-        let begun = self.db.write(move |transaction| {
-            Box::pin(async move {
+        let begun = self
+            .db
+            .write(async |transaction| -> Result<_, IdentityError> {
                 // Who gives a user another password ends his sessions. One that begins by the old
                 // password must not come after that.
                 let hash = store::users::lock_password(transaction, &stored.user_id).await?;
@@ -146,8 +147,7 @@ impl Identity {
                     store::grants::insert(transaction, stored).await?;
                 }
                 Ok(unchanged)
-            })
-        });
+            });
         if !begun.await? {
             return Err(IdentityError::InvalidCredentials);
         }
@@ -310,23 +310,21 @@ impl Identity {
             narrower.map(str::to_owned),
         );
         let (now, grace) = (self.clock.now(), self.config.tokens.refresh_grace());
-        let exchange = self.db.write(move |transaction| {
-            Box::pin(async move {
-                let Some(grant) = store::grants::lock_by_id(transaction, &grant_id).await? else {
-                    return Ok(Ok(Exchange::Refused));
-                };
-                let granted = asked.is_none_or(|asked| is_within(&asked, &grant.scopes));
-                if grant.client_id == client && !granted {
-                    return Ok(Err(IdentityError::ScopeNotGranted));
-                }
-                let is_theirs = grant.client_id == client;
-                if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= now {
-                    return Ok(Ok(Exchange::Refused));
-                }
-                exchange(transaction, &who, grant, sequence, now, grace)
-                    .await
-                    .map(Ok)
-            })
+        let exchange = self.db.write(async |transaction| {
+            let Some(grant) = store::grants::lock_by_id(transaction, &grant_id).await? else {
+                return Ok(Ok(Exchange::Refused));
+            };
+            let granted = asked.is_none_or(|asked| is_within(&asked, &grant.scopes));
+            if grant.client_id == client && !granted {
+                return Ok(Err(IdentityError::ScopeNotGranted));
+            }
+            let is_theirs = grant.client_id == client;
+            if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= now {
+                return Ok(Ok(Exchange::Refused));
+            }
+            exchange(transaction, &who, grant, sequence, now, grace)
+                .await
+                .map(Ok)
         });
         let (user, grant) = match exchange.await?? {
             Exchange::Done(user, grant) => (user, grant),
@@ -374,17 +372,15 @@ impl Identity {
         let now = self.clock.now();
         let revoked = self
             .db
-            .write(move |transaction| {
-                Box::pin(async move {
-                    // Before the grant, as whoever ends all grants of a user takes it: in another
-                    // order the two could wait for each other.
-                    store::lock(transaction).await?;
-                    let revoked = store::grants::revoke(transaction, &grant_id, now).await?;
-                    if revoked {
-                        store::audit::record(transaction, &actor, event, now).await?;
-                    }
-                    Ok(revoked)
-                })
+            .write(async |transaction| -> Result<_, IdentityError> {
+                // Before the grant, as whoever ends all grants of a user takes it: in another
+                // order the two could wait for each other.
+                store::lock(transaction).await?;
+                let revoked = store::grants::revoke(transaction, &grant_id, now).await?;
+                if revoked {
+                    store::audit::record(transaction, &actor, event, now).await?;
+                }
+                Ok(revoked)
             })
             .await?;
         self.catch_up().await?;
@@ -393,13 +389,13 @@ impl Identity {
 }
 
 async fn exchange(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: &Actor,
     mut grant: Grant,
     sequence: i64,
     now: Timestamp,
     grace: Duration,
-) -> Result<Exchange, sea_orm::DbErr> {
+) -> Result<Exchange, DbError> {
     let user = store::users::by_id(transaction, &grant.user_id).await?;
     let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
         return Ok(Exchange::Refused);

@@ -4,10 +4,9 @@
 //! all changes take: of two administrators who remove each other, one is told no. Refusals for want
 //! of rights enter the audit record.
 
-use auspex_kernel::db::DbError;
+use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope, Timestamp, id};
-use sea_orm::{DatabaseTransaction, DbErr, SqlErr};
 
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
@@ -68,7 +67,7 @@ impl Identity {
         let actor = actor.clone();
         let made = self
             .db
-            .write(move |transaction| Box::pin(insert(transaction, actor, user, hash, now)));
+            .write(async |transaction| insert(transaction, actor, user, hash, now).await);
         let user = told_apart(made.await)?;
         self.catch_up().await?;
         Ok(user)
@@ -80,9 +79,9 @@ impl Identity {
     /// [`IdentityError::UserNotFound`], [`IdentityError::Database`].
     pub async fn get_user(&self, id: &str) -> Result<User, IdentityError> {
         let id = id::parse_id(id).ok_or(IdentityError::UserNotFound)?;
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::users::by_id(connection, &id).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::users::by_id(connection, &id).await);
         found.await?.ok_or(IdentityError::UserNotFound)
     }
 
@@ -100,9 +99,9 @@ impl Identity {
         if read_username(&username.as_str().into()).is_err() {
             return Err(IdentityError::UserNotFound);
         }
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::users::by_username(connection, &username).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::users::by_username(connection, &username).await);
         let found = found.await?.map(|(user, _)| user);
         found.ok_or(IdentityError::UserNotFound)
     }
@@ -126,7 +125,7 @@ impl Identity {
     ) -> Result<Found<User>, IdentityError> {
         let found = self
             .db
-            .read(move |connection| Box::pin(store::user_rows::list(connection, filter, slice)));
+            .read(async |connection| store::user_rows::list(connection, filter, slice).await);
         Ok(found.await?)
     }
 
@@ -138,7 +137,7 @@ impl Identity {
         let id = self.get_user(user_id).await?.id;
         let found = self
             .db
-            .read(move |connection| Box::pin(store::logins::list(connection, id, slice)));
+            .read(async |connection| store::logins::list(connection, id, slice).await);
         Ok(found.await?)
     }
 
@@ -228,7 +227,7 @@ impl Identity {
         let (actor, now) = (actor.clone(), self.clock.now());
         let changed = self
             .db
-            .write(move |transaction| Box::pin(apply(transaction, actor, edit, now)));
+            .write(async |transaction| apply(transaction, actor, edit, now).await);
         let user = told_apart(changed.await)?;
         self.catch_up().await?;
         Ok(user)
@@ -251,7 +250,7 @@ impl Identity {
         let (actor, now) = (actor.clone(), self.clock.now());
         let removed = self
             .db
-            .write(move |transaction| Box::pin(remove(transaction, actor, id, expected, now)));
+            .write(async |transaction| remove(transaction, actor, id, expected, now).await);
         removed.await??;
         self.catch_up().await
     }
@@ -259,16 +258,12 @@ impl Identity {
 
 /// What the transaction of a change ends with. A refusal is no error of the database: what it
 /// recorded is kept.
-type Decided<T> = Result<Result<T, IdentityError>, DbErr>;
+type Decided<T> = Result<Result<T, IdentityError>, DbError>;
 
 /// Two may add the same name at once; the unique index lets one of them.
 fn told_apart<T>(outcome: Result<Result<T, IdentityError>, DbError>) -> Result<T, IdentityError> {
     match outcome {
-        Err(DbError::Database(error))
-            if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) =>
-        {
-            Err(IdentityError::UserTaken)
-        }
+        Err(error) if error.is_unique_violation() => Err(IdentityError::UserTaken),
         outcome => outcome?,
     }
 }
@@ -281,7 +276,7 @@ fn wrong_current_password() -> IdentityError {
 }
 
 async fn insert(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: Actor,
     user: User,
     password_hash: Option<String>,
@@ -311,7 +306,7 @@ async fn insert(
 }
 
 async fn apply(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: Actor,
     edit: Edit,
     now: Timestamp,
@@ -371,11 +366,11 @@ async fn apply(
 
 /// Ends what a user is logged in by, but for one grant.
 async fn log_out(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     id: &str,
     kept_grant: Option<&str>,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     match kept_grant {
         Some(kept) => store::grants::revoke_others_of_user(transaction, id, kept, now).await?,
         None => store::grants::revoke_of_user(transaction, id, now).await?,
@@ -384,7 +379,7 @@ async fn log_out(
 }
 
 async fn remove(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: Actor,
     id: String,
     expected: Expected,

@@ -190,17 +190,17 @@ pub enum Verdict {
 }
 
 /// The future of [`Authenticate::verify`].
-pub type Verification<'a> =
-    Pin<Box<dyn Future<Output = Result<Arc<Caller>, ApiError>> + Send + 'a>>;
+pub type Verification = Pin<Box<dyn Future<Output = Result<Arc<Caller>, ApiError>> + Send>>;
 
 /// Tells who calls.
 pub trait Authenticate: Send + Sync {
     /// Answers from memory: it is asked on every request.
     fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Verdict;
 
-    /// Answers what memory cannot: hashes a password, fetches another issuer's keys. Bounded in
-    /// time; the error is what the client is told.
-    fn verify<'a>(&'a self, credential: Credential<'a>, peer: IpAddr) -> Verification<'a>;
+    /// Answers what memory cannot: hashes a password, fetches another issuer's keys. It works on the
+    /// control runtime, whichever runtime asks, and is bounded in time; the error is what the client
+    /// is told.
+    fn verify(self: Arc<Self>, credential: Credential<'_>, peer: IpAddr) -> Verification;
 }
 
 /// The address that a request came from, for handlers.

@@ -1,14 +1,12 @@
 //! The database handle every service shares: SQLite with nothing to install, PostgreSQL by URL.
 //!
-//! Calls run on the control runtime, not on the runtime of the core that met the request: a pooled
-//! socket belongs to the runtime that opened it, and a client's disconnect must not cancel a
-//! transaction. Reads and writes have pools apart; SQLite has one writer, and every write
-//! transaction begins IMMEDIATE, for a deferred one that reads first fails under contention.
+//! It is used on the control runtime alone (see [`Control`]), which is handed the work of a whole
+//! request at once: nothing here spawns, boxes or clones for a call. Reads and writes have separate
+//! pools; SQLite has one writer, and every write transaction begins IMMEDIATE, because a deferred one
+//! that reads first fails under contention.
 
-use std::future::Future;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,12 +14,17 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{self, ConnectOptions as _, PgPool, SqlitePool, pool::PoolOptions};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqlErr,
     SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+
+use crate::control::Control;
+
+/// What [`Db::read`] reads with.
+pub use sea_orm::DatabaseConnection as Connection;
+/// What [`Db::write`] writes with.
+pub use sea_orm::DatabaseTransaction as Transaction;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCKED_PAUSE: Duration = Duration::from_millis(10);
@@ -64,9 +67,22 @@ pub enum DbError {
     /// The database said no.
     #[error(transparent)]
     Database(#[from] DbErr),
-    /// The call panicked, or the program is stopping.
-    #[error("the database call did not finish")]
+    /// The operating system gave no random bytes for an id.
+    #[error("the operating system gave no random bytes")]
+    Randomness(#[from] getrandom::Error),
+    /// The call took longer than its caller waits.
+    #[error("the database call did not finish in time")]
     Interrupted,
+}
+
+impl DbError {
+    /// Whether a unique index refused a row, because there is one like it.
+    pub fn is_unique_violation(&self) -> bool {
+        let DbError::Database(error) = self else {
+            return false;
+        };
+        matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
+    }
 }
 
 impl From<DbError> for crate::ApiError {
@@ -75,15 +91,12 @@ impl From<DbError> for crate::ApiError {
     }
 }
 
-/// The future of one database call.
-pub type Call<'c, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 'c>>;
-
 /// A database, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Db {
     read: DatabaseConnection,
     write: DatabaseConnection,
-    control: Handle,
+    control: Control,
     file: Option<Arc<SqliteFile>>,
 }
 
@@ -113,7 +126,7 @@ impl Db {
         Ok(Self {
             read,
             write,
-            control: Handle::current(),
+            control: Control::current(),
             file,
         })
     }
@@ -123,77 +136,62 @@ impl Db {
     /// # Errors
     /// [`DbError::Database`].
     pub async fn migrate<M: MigratorTrait>(&self) -> Result<(), DbError> {
-        self.write(|transaction| {
-            Box::pin(async move {
-                if transaction.get_database_backend() == DbBackend::Postgres {
-                    let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
-                    transaction.execute_unprepared(&lock).await?;
-                }
-                M::up(transaction, None).await
-            })
+        self.write(async |transaction| {
+            if transaction.get_database_backend() == DbBackend::Postgres {
+                let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+                transaction.execute_unprepared(&lock).await?;
+            }
+            Ok(M::up(transaction, None).await?)
         })
         .await
     }
 
-    /// Runs a query on a reader.
+    /// Runs `query` on a reader.
     ///
     /// # Errors
-    /// [`DbError::Database`], [`DbError::Replaced`].
-    pub async fn read<T, F>(&self, query: F) -> Result<T, DbError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c DatabaseConnection) -> Call<'c, T> + Send + 'static,
-    {
-        let connection = self.read.clone();
-        self.call(async move { query(&connection).await }).await
+    /// What `query` says; [`DbError::Replaced`].
+    pub async fn read<T, E: From<DbError>>(
+        &self,
+        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.check()?;
+        query(&self.read).await
     }
 
-    /// Runs `work` in one write transaction and commits it; an error rolls it back.
+    /// Runs `work` in one write transaction: `Ok` commits it, an error rolls it back. Whoever drops
+    /// this future rolls it back as well.
     ///
     /// # Errors
-    /// [`DbError::Database`], [`DbError::Replaced`].
-    pub async fn write<T, F>(&self, work: F) -> Result<T, DbError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c DatabaseTransaction) -> Call<'c, T> + Send + 'static,
-    {
-        let connection = self.write.clone();
-        self.call(async move {
-            let options = TransactionOptions {
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                ..TransactionOptions::default()
-            };
-            let transaction = connection.begin_with_options(options).await?;
-            let result = work(&transaction).await?;
-            transaction.commit().await?;
-            Ok(result)
-        })
-        .await
+    /// What `work` says; [`DbError::Database`], [`DbError::Replaced`].
+    pub async fn write<T, E: From<DbError>>(
+        &self,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.check()?;
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let begun = self.write.begin_with_options(options).await;
+        let transaction = begun.map_err(DbError::from)?;
+        let result = work(&transaction).await?;
+        transaction.commit().await.map_err(DbError::from)?;
+        Ok(result)
     }
 
     /// What is written to a file that was replaced is lost, and what is read there is out of date:
     /// neither may look like success.
-    async fn call<T: Send + 'static>(
-        &self,
-        call: impl Future<Output = Result<T, DbErr>> + Send + 'static,
-    ) -> Result<T, DbError> {
-        let file = self.file.clone();
-        let checked = async move {
-            if let Some(file) = file {
-                file.check()?;
-            }
-            Ok(call.await?)
-        };
-        let ended = self.control.spawn(checked).await;
-        ended.unwrap_or(Err(DbError::Interrupted))
+    fn check(&self) -> Result<(), DbError> {
+        debug_assert!(
+            self.control.is_current(),
+            "the database is used on the control runtime alone; hand the work to Db::control"
+        );
+        self.file.as_ref().map_or(Ok(()), |file| file.check())
     }
 
-    /// Runs `work` to its end on the control runtime, even if nobody waits for it any more.
-    pub(crate) fn spawn<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<T> {
-        self.control.spawn(work)
+    /// The runtime that the database was opened on.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Whether the database answers, and is still the one that was opened.
@@ -201,7 +199,7 @@ impl Db {
     /// # Errors
     /// [`DbError::Database`], [`DbError::Replaced`].
     pub async fn ping(&self) -> Result<(), DbError> {
-        self.read(|connection| Box::pin(async move { connection.ping().await }))
+        self.read(async |connection| Ok(connection.ping().await?))
             .await
     }
 
@@ -224,14 +222,8 @@ impl Db {
     /// Waits for the calls under way and closes every connection; later calls fail. SQLite moves
     /// its log into the file when the last connection closes, so close each [`Watch`] before.
     pub async fn close(&self) {
-        let (read, write) = (self.read.clone(), self.write.clone());
-        let call = async move {
-            close(&read).await;
-            close(&write).await;
-        };
-        if self.control.spawn(call).await.is_err() {
-            tracing::warn!("the database was not closed");
-        }
+        close(&self.read).await;
+        close(&self.write).await;
     }
 }
 
@@ -423,8 +415,9 @@ mod tests {
     }
 
     async fn execute(db: &Db, sql: &'static str) -> Result<(), DbError> {
-        db.write(move |transaction| {
-            Box::pin(async move { transaction.execute_unprepared(sql).await.map(|_| ()) })
+        db.write(async |transaction| {
+            transaction.execute_unprepared(sql).await?;
+            Ok(())
         })
         .await
     }
@@ -521,6 +514,44 @@ mod tests {
         db.ping().await.unwrap();
         execute(&db, "CREATE TABLE t (a)").await.unwrap();
         assert!(watch.changed().await.unwrap());
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "on the control runtime alone")]
+    fn use_on_another_runtime_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = url(&folder.path().join("x.db"));
+        let [control, other] = [(); 2].map(|()| tokio::runtime::Runtime::new().unwrap());
+        let db = control.block_on(Db::open(&url)).unwrap();
+        let _ = other.block_on(db.ping());
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_work_rolls_back_and_ok_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&url(&folder.path().join("x.db"))).await.unwrap();
+        execute(&db, "CREATE TABLE t (a)").await.unwrap();
+        for is_refused in [true, false] {
+            let written = db.write(async |transaction| -> Result<(), DbError> {
+                transaction
+                    .execute_unprepared("INSERT INTO t VALUES (1)")
+                    .await?;
+                if is_refused {
+                    Err(DbError::NoFile)
+                } else {
+                    Ok(())
+                }
+            });
+            assert_eq!(written.await.is_err(), is_refused);
+        }
+        let rows = db.read(async |connection| -> Result<i64, DbError> {
+            let count =
+                sea_orm::Statement::from_string(DbBackend::Sqlite, "SELECT COUNT(*) FROM t");
+            let row = connection.query_one_raw(count).await?.unwrap();
+            Ok(row.try_get_by_index(0)?)
+        });
+        assert_eq!(rows.await.unwrap(), 1);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! so that whoever reads the database cannot try out what a body may have held.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -15,10 +16,10 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
 use sha2::{Digest, Sha256};
-use tokio::task::JoinError;
 use utoipa::IntoParams;
 
 use crate::clock::{Clock, Timestamp};
+use crate::control::passed_on;
 use crate::db::{Db, DbError};
 use crate::error::{ApiError, FieldError};
 use crate::store::idempotency::{self as store, Claim, Found, StoredAnswer};
@@ -41,6 +42,8 @@ const PRUNE_PAUSE: Duration = Duration::from_secs(60);
 const PRUNED_AT_ONCE: u64 = 500;
 const PRUNES_MAX: usize = 10;
 const RETRY_AFTER_S: u64 = 1;
+
+type Work = Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send>>;
 
 /// Remembers which requests were carried out. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -112,11 +115,22 @@ impl Idempotency {
     ///
     /// # Panics
     /// If `work` does.
-    pub async fn once(
+    pub fn once<'a>(
+        &'a self,
+        request: Keyed<'a>,
+        answer: Answer,
+        work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
+    ) -> impl Future<Output = Result<Response, ApiError>> + Send + 'a {
+        // Work on the database is a large future, and it is handed on twice from here.
+        let work: Work = Box::pin(work);
+        self.once_boxed(request, answer, work)
+    }
+
+    async fn once_boxed(
         &self,
         request: Keyed<'_>,
         answer: Answer,
-        work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
+        work: Work,
     ) -> Result<Response, ApiError> {
         let Some(key) = read_key(request.headers)? else {
             return work.await;
@@ -125,7 +139,7 @@ impl Idempotency {
         let claim = claim(&request, key, now).map_err(ApiError::internal)?;
         let this = self.clone();
         // From the claim to the answer in one piece, whoever leaves meanwhile.
-        let running = self.db.spawn(async move {
+        let running = self.db.control().run(async move {
             this.prune(now).await;
             match this.claim(&claim, now).await? {
                 Found::Free => this.run(claim, answer, work).await,
@@ -136,15 +150,10 @@ impl Idempotency {
                 Found::Taken { .. } => Err(wrong_key("was used with another body before")),
             }
         });
-        running.await.unwrap_or_else(|ended| Err(passed_on(ended)))
+        running.await?
     }
 
-    async fn run(
-        &self,
-        claim: Claim,
-        answer: Answer,
-        work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
-    ) -> Result<Response, ApiError> {
+    async fn run(&self, claim: Claim, answer: Answer, work: Work) -> Result<Response, ApiError> {
         let working = tokio::time::timeout(WORK_TIMEOUT, tokio::spawn(work));
         let response = match working.await {
             Ok(Ok(Ok(response))) if response.status().is_success() => response,
@@ -169,9 +178,7 @@ impl Idempotency {
     async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<Found, DbError> {
         let claim = claim.clone();
         self.db
-            .write(move |transaction| {
-                Box::pin(async move { store::claim(transaction, &claim, now).await })
-            })
+            .write(async |transaction| store::claim(transaction, &claim, now).await)
             .await
     }
 
@@ -179,18 +186,18 @@ impl Idempotency {
     /// itself has succeeded.
     async fn keep(&self, claim: Claim, answer: StoredAnswer) {
         let expires_at = after(self.clock.now(), KEPT);
-        let kept = self.db.write(move |transaction| {
-            Box::pin(async move { store::keep(transaction, &claim, answer, expires_at).await })
-        });
+        let kept = self
+            .db
+            .write(async |transaction| store::keep(transaction, &claim, answer, expires_at).await);
         if let Err(error) = kept.await {
             tracing::warn!(%error, "the answer to an Idempotency-Key was not kept");
         }
     }
 
     async fn release(&self, claim: Claim) {
-        let released = self.db.write(move |transaction| {
-            Box::pin(async move { store::release(transaction, &claim).await })
-        });
+        let released = self
+            .db
+            .write(async |transaction| store::release(transaction, &claim).await);
         if let Err(error) = released.await {
             tracing::warn!(%error, "an Idempotency-Key stays taken for a minute");
         }
@@ -212,7 +219,7 @@ impl Idempotency {
         for _ in 0..PRUNES_MAX {
             let pruned = self
                 .db
-                .write(move |transaction| Box::pin(store::prune(transaction, now, PRUNED_AT_ONCE)));
+                .write(async |transaction| store::prune(transaction, now, PRUNED_AT_ONCE).await);
             match pruned.await {
                 Ok(PRUNED_AT_ONCE) => {}
                 Ok(_) => return,
@@ -335,12 +342,4 @@ fn replay(answer: Option<StoredAnswer>) -> Result<Response, ApiError> {
         .headers_mut()
         .insert(IDEMPOTENCY_REPLAYED, replayed);
     Ok(response)
-}
-
-/// A panic goes on where the answer is waited for; otherwise the program is stopping.
-fn passed_on(ended: JoinError) -> ApiError {
-    match ended.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => ApiError::unavailable("the server is stopping; ask again", RETRY_AFTER_S),
-    }
 }

@@ -7,6 +7,7 @@ pub mod body;
 pub mod caller;
 pub mod clock;
 pub mod config;
+mod control;
 pub mod db;
 pub mod error;
 pub mod etag;
@@ -24,6 +25,7 @@ mod store;
 
 pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict};
 pub use clock::{Clock, Timestamp};
+pub use control::Control;
 pub use error::{ApiError, FieldError, FieldErrors};
 pub use fields::Fields;
 pub use migration::migrate;

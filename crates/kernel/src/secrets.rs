@@ -14,7 +14,7 @@ use crate::store::secrets as store;
 /// # Errors
 /// [`DbError::Database`], also where the operating system gives no random bytes.
 pub async fn load_or_create(db: &Db, name: &'static str) -> Result<[u8; 32], DbError> {
-    let find = db.read(move |connection| Box::pin(store::find(connection, name)));
+    let find = db.read(async |connection| store::find(connection, name).await);
     let value = match find.await? {
         Some(value) => value,
         None => create(db, name).await?,
@@ -26,14 +26,12 @@ pub async fn load_or_create(db: &Db, name: &'static str) -> Result<[u8; 32], DbE
 /// Of several processes at once one makes it, and all get that one.
 async fn create(db: &Db, name: &'static str) -> Result<Vec<u8>, DbError> {
     let mut drawn = [0; 32];
-    getrandom::fill(&mut drawn).map_err(|error| DbErr::Custom(error.to_string()))?;
+    getrandom::fill(&mut drawn)?;
     let now = Clock::system().now();
-    db.write(move |transaction| {
-        Box::pin(async move {
-            store::insert_if_absent(transaction, name, &drawn, now).await?;
-            let kept = store::find(transaction, name).await?;
-            kept.ok_or_else(|| DbErr::RecordNotFound(format!("the secret {name}")))
-        })
+    db.write(async |transaction| {
+        store::insert_if_absent(transaction, name, &drawn, now).await?;
+        let kept = store::find(transaction, name).await?;
+        Ok(kept.ok_or_else(|| DbErr::RecordNotFound(format!("the secret {name}")))?)
     })
     .await
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use auspex_kernel::Clock;
 use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
 use auspex_kernel::service::{Documented, OpenError, Routes};
+use auspex_kernel::{Clock, Control};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, Tag};
 use utoipa::{Modify, OpenApi};
@@ -85,6 +85,7 @@ impl App {
             callers: config.server.rate_limit.window(),
             addresses: config.server.address_limit.window(),
             clock,
+            control: Control::current(),
             observers: Observers {
                 access_log: config.telemetry.access_log,
                 unmatched: metrics.route("(none)", "(any)"),

@@ -154,8 +154,8 @@ impl Identity {
         // Anybody can say to be a public client (RFC 8252 §8.6), so a person is always asked.
         let remembered = !request.client.public && !request.prompt.consent;
         let (user_id, client_id) = (session.user.id.clone(), request.client.id.clone());
-        let agreed = self.db.read(move |connection| {
-            Box::pin(async move { store::consents::scopes(connection, &user_id, &client_id).await })
+        let agreed = self.db.read(async |connection| {
+            store::consents::scopes(connection, &user_id, &client_id).await
         });
         if remembered
             && agreed
@@ -220,8 +220,9 @@ impl Identity {
         let actor = actor.as_user(&user.id, user.roles.scopes());
         let now = self.clock.now();
         let remember = asked && !request.client.public;
-        let written = self.db.write(move |transaction| {
-            Box::pin(async move {
+        let written = self
+            .db
+            .write(async |transaction| -> Result<_, IdentityError> {
                 let (user, client) = (row.user_id.clone(), row.client_id.clone());
                 // What ends a session removes its codes as well; a code must not come after that.
                 store::lock(transaction).await?;
@@ -241,9 +242,8 @@ impl Identity {
                 }
                 store::codes::insert(transaction, row).await?;
                 Ok(true)
-            })
-        });
-        if !written.await.map_err(IdentityError::from)? {
+            });
+        if !written.await? {
             return Err(AuthorizationError::Shown(CHANGED));
         }
         let mut parameters = vec![("code", code.as_str())];
@@ -257,9 +257,9 @@ impl Identity {
 
     pub(super) async fn record(&self, actor: Actor, event: Event) -> Result<(), IdentityError> {
         let now = self.clock.now();
-        let written = self.db.write(move |transaction| {
-            Box::pin(async move { store::audit::record(transaction, &actor, event, now).await })
-        });
+        let written = self
+            .db
+            .write(async |transaction| store::audit::record(transaction, &actor, event, now).await);
         Ok(written.await?)
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use auspex_kernel::db::{DbError, Transaction};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sea_orm::{DatabaseTransaction, DbErr};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -74,15 +74,15 @@ impl Identity {
         verifier: &str,
     ) -> Result<Redeemed, IdentityError> {
         let digest = digest(code.as_bytes());
-        let found = self.db.read(move |connection| {
-            Box::pin(async move {
+        let found = self
+            .db
+            .read(async |connection| -> Result<_, IdentityError> {
                 let Some(code) = store::codes::by_digest(connection, digest).await? else {
                     return Ok(None);
                 };
                 let user = store::users::by_id(connection, &code.user_id).await?;
                 Ok(user.map(|user| (code, user)))
-            })
-        });
+            });
         let found = found.await?.filter(|(code, _)| code.client_id == client.id);
         let (code, user) = found.ok_or(IdentityError::InvalidGrant)?;
         let fits = code.expires_at > self.clock.now()
@@ -95,12 +95,12 @@ impl Identity {
         let grant = self.new_grant(&user, Some(&client.id), &code.scopes, since)?;
         let (given, actor, now) = (grant.clone(), actor.clone(), self.clock.now());
         let nonce = code.nonce.clone();
-        let redeemed = self.db.write(move |transaction| {
-            Box::pin(async move {
+        let redeemed = self
+            .db
+            .write(async |transaction| -> Result<_, IdentityError> {
                 let redemption = take(transaction, &actor, code, given, now).await?;
                 Ok(redemption)
-            })
-        });
+            });
         match redeemed.await? {
             Redemption::Done(user) => Ok(Redeemed { user, grant, nonce }),
             Redemption::Refused => Err(IdentityError::InvalidGrant),
@@ -113,12 +113,12 @@ impl Identity {
 }
 
 async fn take(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: &Actor,
     code: Code,
     grant: Grant,
     now: auspex_kernel::Timestamp,
-) -> Result<Redemption, DbErr> {
+) -> Result<Redemption, DbError> {
     // Whoever removes the client or the user has this too, and so comes before or after.
     store::lock(transaction).await?;
     let user = store::users::by_id(transaction, &code.user_id).await?;

@@ -103,9 +103,9 @@ impl Identity {
         let id = id.filter(|id| *id == presented.client_id);
         let found = match id {
             Some(id) => {
-                let found = self.db.read(move |connection| {
-                    Box::pin(async move { store::clients::with_secret(connection, &id).await })
-                });
+                let found = self
+                    .db
+                    .read(async |connection| store::clients::with_secret(connection, &id).await);
                 found.await.map_err(IdentityError::from)?
             }
             None => None,

@@ -1,7 +1,7 @@
 //! Registering and removing clients.
 
+use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::{Scope, Timestamp, id};
-use sea_orm::{DatabaseTransaction, DbErr};
 
 use super::client::{Client, ClientDraft, ClientSecret, NewClient};
 use crate::audit::{Action, Actor, Event};
@@ -47,7 +47,7 @@ impl Identity {
         let (stored, actor) = (client.clone(), actor.clone());
         let written = self
             .db
-            .write(move |transaction| Box::pin(insert(transaction, actor, stored, digest, now)));
+            .write(async |transaction| insert(transaction, actor, stored, digest, now).await);
         written.await??;
         self.put_in_force().await;
         Ok(NewClient { client, secret })
@@ -60,7 +60,7 @@ impl Identity {
     pub async fn list_clients(&self) -> Result<Vec<Client>, IdentityError> {
         let list = self
             .db
-            .read(|connection| Box::pin(store::clients::list(connection)));
+            .read(async |connection| store::clients::list(connection).await);
         Ok(list.await?)
     }
 
@@ -71,9 +71,9 @@ impl Identity {
     pub async fn get_client(&self, id: &str) -> Result<Client, IdentityError> {
         // Keeps text from the database that it cannot take, such as a NUL.
         let id = id::parse_id(id).ok_or(IdentityError::ClientNotFound)?;
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::clients::by_id(connection, &id).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::clients::by_id(connection, &id).await);
         found.await?.ok_or(IdentityError::ClientNotFound)
     }
 
@@ -87,17 +87,17 @@ impl Identity {
         let (actor, now) = (actor.clone(), self.clock.now());
         let deleted = self
             .db
-            .write(move |transaction| Box::pin(remove(transaction, actor, id, now)));
+            .write(async |transaction| remove(transaction, actor, id, now).await);
         deleted.await??;
         self.catch_up().await
     }
 }
 
 /// A refusal is no error of the database.
-type Decided<T> = Result<Result<T, IdentityError>, DbErr>;
+type Decided<T> = Result<Result<T, IdentityError>, DbError>;
 
 async fn insert(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: Actor,
     client: Client,
     secret_digest: Option<Vec<u8>>,
@@ -123,7 +123,7 @@ async fn insert(
 }
 
 async fn remove(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     actor: Actor,
     id: String,
     now: Timestamp,

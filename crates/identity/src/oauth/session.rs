@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
-use sea_orm::{DatabaseTransaction, DbErr};
+use auspex_kernel::db::{DbError, Transaction};
 
 use super::client::{digest, random_text};
 use crate::audit::{Action, Actor, Event};
@@ -32,15 +32,15 @@ impl LoginSession {
     /// hold the lock: whoever ends sessions or changes users has it too, and comes before or after.
     pub(super) async fn holds(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         now: Timestamp,
-    ) -> Result<bool, DbErr> {
+    ) -> Result<bool, DbError> {
         let session = store::sessions::by_digest(transaction, self.digest.clone(), now).await?;
         Ok(session.is_some() && is_unchanged(transaction, &self.user).await?)
     }
 }
 
-async fn is_unchanged(transaction: &DatabaseTransaction, user: &User) -> Result<bool, DbErr> {
+async fn is_unchanged(transaction: &Transaction, user: &User) -> Result<bool, DbError> {
     let now = store::users::by_id(transaction, &user.id).await?;
     Ok(now.is_some_and(|now| now.disabled_at.is_none() && now.version == user.version))
 }
@@ -69,8 +69,9 @@ impl Identity {
             expires_at: later(now, SESSION_TTL),
         };
         let replaced = replaced.map(|cookie| digest(cookie.as_bytes()));
-        let written = self.db.write(move |transaction| {
-            Box::pin(async move {
+        let written = self
+            .db
+            .write(async |transaction| -> Result<_, IdentityError> {
                 // First, as in all that ends sessions: another order could end in a deadlock.
                 store::lock(transaction).await?;
                 if let Some(replaced) = replaced {
@@ -82,8 +83,7 @@ impl Identity {
                     store::sessions::insert(transaction, session).await?;
                 }
                 Ok(same)
-            })
-        });
+            });
         if !written.await? {
             return Err(IdentityError::InvalidCredentials);
         }
@@ -99,8 +99,9 @@ impl Identity {
         cookie: &str,
     ) -> Result<Option<LoginSession>, IdentityError> {
         let (digest, now) = (digest(cookie.as_bytes()), self.clock.now());
-        let found = self.db.read(move |connection| {
-            Box::pin(async move {
+        let found = self
+            .db
+            .read(async |connection| -> Result<_, IdentityError> {
                 let session = store::sessions::by_digest(connection, digest, now).await?;
                 let Some(session) = session else {
                     return Ok(None);
@@ -112,9 +113,8 @@ impl Identity {
                     authenticated_at: session.authenticated_at,
                     digest: session.digest,
                 }))
-            })
-        });
-        Ok(found.await?)
+            });
+        found.await
     }
 
     /// Ends the session of a cookie.
@@ -132,13 +132,11 @@ impl Identity {
         let user = session.user;
         let actor = actor.as_user(&user.id, user.roles.scopes());
         let (digest, now) = (digest(cookie.as_bytes()), self.clock.now());
-        let written = self.db.write(move |transaction| {
-            Box::pin(async move {
-                store::sessions::delete(transaction, digest).await?;
-                let target = format!("user:{}", user.id);
-                let done = Event::new(Action::Logout, target).with(LoginMethod::Page.as_str());
-                store::audit::record(transaction, &actor, done, now).await
-            })
+        let written = self.db.write(async |transaction| {
+            store::sessions::delete(transaction, digest).await?;
+            let target = format!("user:{}", user.id);
+            let done = Event::new(Action::Logout, target).with(LoginMethod::Page.as_str());
+            store::audit::record(transaction, &actor, done, now).await
         });
         Ok(written.await?)
     }

@@ -98,9 +98,9 @@ impl Identity {
         let Some((id, sequence)) = self.refresh_token_grant(token) else {
             return Ok(Introspection::default());
         };
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::grants::by_id(connection, &id).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::grants::by_id(connection, &id).await);
         let now = self.clock.now();
         let in_force = found.await?.filter(|grant| {
             grant.client_id.as_ref() == Some(&client.id)
@@ -154,9 +154,9 @@ impl Identity {
             return Ok(());
         };
         let grant_id = id.clone();
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::grants::by_id(connection, &grant_id).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::grants::by_id(connection, &grant_id).await);
         let grant = found.await?;
         if grant.is_some_and(|grant| grant.client_id.as_ref() == Some(&client.id)) {
             self.revoke_grant(&actor, &id, Action::TokenRevoke).await?;
@@ -173,13 +173,11 @@ impl Identity {
         until: Timestamp,
     ) -> Result<(), IdentityError> {
         let now = self.clock.now();
-        let written = self.db.write(move |transaction| {
-            Box::pin(async move {
-                store::lock(transaction).await?;
-                store::tokens::revoke(transaction, &jti, until, now).await?;
-                let done = Event::new(Action::TokenRevoke, format!("token:{jti}"));
-                store::audit::record(transaction, &actor, done, now).await
-            })
+        let written = self.db.write(async |transaction| {
+            store::lock(transaction).await?;
+            store::tokens::revoke(transaction, &jti, until, now).await?;
+            let done = Event::new(Action::TokenRevoke, format!("token:{jti}"));
+            store::audit::record(transaction, &actor, done, now).await
         });
         written.await?;
         self.catch_up().await
@@ -199,9 +197,9 @@ impl Identity {
         if !scopes.has(OidcScope::OpenId) {
             return Ok(None);
         }
-        let found = self.db.read(move |connection| {
-            Box::pin(async move { store::users::by_id(connection, &claims.sub).await })
-        });
+        let found = self
+            .db
+            .read(async |connection| store::users::by_id(connection, &claims.sub).await);
         let profile = scopes.has(OidcScope::Profile);
         let email = scopes.has(OidcScope::Email);
         Ok(found.await?.map(|user| UserInfo {

@@ -1,10 +1,11 @@
 //! The audit record.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
-    QueryFilter, Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
+    Set,
 };
 
 use super::entity::audit;
@@ -17,7 +18,7 @@ pub(crate) async fn record(
     actor: &Actor,
     event: Event,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = audit::ActiveModel {
         id: Set(new_id(now)?),
         at: Set(now),
@@ -31,8 +32,8 @@ pub(crate) async fn record(
     };
     audit::Entity::insert(row)
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// Lines, newest first.
@@ -40,7 +41,7 @@ pub(crate) async fn page(
     connection: &impl ConnectionTrait,
     filter: AuditFilter,
     slice: Slice,
-) -> Result<Found<AuditLine>, DbErr> {
+) -> Result<Found<AuditLine>, DbError> {
     let action = filter.action.map(|action| action.as_str().to_owned());
     let outcome = filter.outcome.map(|outcome| outcome.as_str().to_owned());
     let mut wanted = Condition::all();

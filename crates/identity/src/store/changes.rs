@@ -5,6 +5,7 @@
 //! and a process that knows the state of number `n` needs only the lines after `n`.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
@@ -64,7 +65,7 @@ pub(crate) struct Change {
 }
 
 /// How often anything has changed. Equal numbers mean equal rows.
-pub(crate) async fn generation(connection: &impl ConnectionTrait) -> Result<i64, DbErr> {
+pub(crate) async fn generation(connection: &impl ConnectionTrait) -> Result<i64, DbError> {
     key_sets::Entity::find_by_id(THE_KEY_SET)
         .one(connection)
         .await?
@@ -75,7 +76,7 @@ pub(crate) async fn generation(connection: &impl ConnectionTrait) -> Result<i64,
 /// Makes every other change wait until this transaction ends. SQLite has one writer as it is;
 /// PostgreSQL needs the row lock, or two could each find no key and both make the first, or each
 /// remove the last but one administrator.
-pub(crate) async fn lock(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+pub(crate) async fn lock(transaction: &DatabaseTransaction) -> Result<(), DbError> {
     key_sets::Entity::find_by_id(THE_KEY_SET)
         .lock_exclusive()
         .one(transaction)
@@ -91,7 +92,7 @@ pub(crate) async fn record_change(
     kind: Kind,
     subject: &str,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let generation = key_sets::Column::Generation;
     key_sets::Entity::update_many()
         .col_expr(generation, Expr::col(generation).add(1))
@@ -106,15 +107,15 @@ pub(crate) async fn record_change(
     };
     changes::Entity::insert(row)
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// The changes after a generation, in order; `None` where they are too many or no longer all there.
 pub(crate) async fn changes_after(
     connection: &impl ConnectionTrait,
     known: i64,
-) -> Result<Option<Vec<Change>>, DbErr> {
+) -> Result<Option<Vec<Change>>, DbError> {
     let rows = changes::Entity::find()
         .filter(changes::Column::Generation.gt(known))
         .order_by_asc(changes::Column::Generation)
@@ -137,8 +138,8 @@ pub(crate) async fn changes_after(
     Ok(Some(rows.into_iter().map(change).collect()))
 }
 
-fn no_key_set() -> DbErr {
-    DbErr::RecordNotFound("the row of identity_key_sets".into())
+fn no_key_set() -> DbError {
+    DbErr::RecordNotFound("the row of identity_key_sets".into()).into()
 }
 
 /// Rows with these ids, or all.
@@ -153,7 +154,7 @@ fn among<C: ColumnTrait>(column: C, ids: Option<Vec<String>>) -> Condition {
 pub(crate) async fn active_users(
     connection: &impl ConnectionTrait,
     ids: Option<Vec<String>>,
-) -> Result<Vec<(String, ActiveUser)>, DbErr> {
+) -> Result<Vec<(String, ActiveUser)>, DbError> {
     let rows: Vec<(String, String, Option<String>)> = users::Entity::find()
         .select_only()
         .columns([
@@ -184,14 +185,14 @@ pub(crate) async fn active_users(
 pub(crate) async fn client_ids(
     connection: &impl ConnectionTrait,
     ids: Option<Vec<String>>,
-) -> Result<Vec<String>, DbErr> {
-    clients::Entity::find()
+) -> Result<Vec<String>, DbError> {
+    Ok(clients::Entity::find()
         .select_only()
         .column(clients::Column::Id)
         .filter(among(clients::Column::Id, ids))
         .into_tuple()
         .all(connection)
-        .await
+        .await?)
 }
 
 /// Grants revoked at or after `since`: all, or those with these ids; with the time of it.
@@ -199,23 +200,23 @@ pub(crate) async fn revoked_grants(
     connection: &impl ConnectionTrait,
     ids: Option<Vec<String>>,
     since: Timestamp,
-) -> Result<Vec<(String, Timestamp)>, DbErr> {
-    grants::Entity::find()
+) -> Result<Vec<(String, Timestamp)>, DbError> {
+    Ok(grants::Entity::find()
         .select_only()
         .columns([grants::Column::Id, grants::Column::RevokedAt])
         .filter(grants::Column::RevokedAt.gte(since))
         .filter(among(grants::Column::Id, ids))
         .into_tuple()
         .all(connection)
-        .await
+        .await?)
 }
 
 /// Tokens revoked by their `jti`: all, or those with these; with the time they end.
 pub(crate) async fn revoked_tokens(
     connection: &impl ConnectionTrait,
     jtis: Option<Vec<String>>,
-) -> Result<Vec<(String, Timestamp)>, DbErr> {
-    revoked_tokens::Entity::find()
+) -> Result<Vec<(String, Timestamp)>, DbError> {
+    Ok(revoked_tokens::Entity::find()
         .select_only()
         .columns([
             revoked_tokens::Column::Jti,
@@ -224,5 +225,5 @@ pub(crate) async fn revoked_tokens(
         .filter(among(revoked_tokens::Column::Jti, jtis))
         .into_tuple()
         .all(connection)
-        .await
+        .await?)
 }

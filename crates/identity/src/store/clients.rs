@@ -1,8 +1,8 @@
 //! OAuth clients.
 
+use auspex_kernel::db::DbError;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set,
 };
 
 use super::entity::{clients, codes, consents};
@@ -36,7 +36,7 @@ pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
     client: &Client,
     secret_digest: Option<Vec<u8>>,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let grant_types: Vec<&str> = client
         .grant_types
         .iter()
@@ -54,15 +54,15 @@ pub(crate) async fn insert(
     };
     clients::Entity::insert(row)
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// The client with this id.
 pub(crate) async fn by_id(
     connection: &impl ConnectionTrait,
     id: &str,
-) -> Result<Option<Client>, DbErr> {
+) -> Result<Option<Client>, DbError> {
     let found = with_secret(connection, id).await?;
     Ok(found.map(|(client, _)| client))
 }
@@ -71,7 +71,7 @@ pub(crate) async fn by_id(
 pub(crate) async fn with_secret(
     connection: &impl ConnectionTrait,
     id: &str,
-) -> Result<Option<(Client, Option<Vec<u8>>)>, DbErr> {
+) -> Result<Option<(Client, Option<Vec<u8>>)>, DbError> {
     let row = clients::Entity::find_by_id(id).one(connection).await?;
     Ok(row.map(|mut row| {
         let digest = row.secret_digest.clone();
@@ -82,7 +82,7 @@ pub(crate) async fn with_secret(
 }
 
 /// Every client, oldest first.
-pub(crate) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Client>, DbErr> {
+pub(crate) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Client>, DbError> {
     let rows = clients::Entity::find()
         .order_by_asc(clients::Column::Id)
         .all(connection)
@@ -91,7 +91,7 @@ pub(crate) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Client
 }
 
 /// Removes a client, its codes and what users agreed to. Whether it was there.
-pub(crate) async fn delete(transaction: &DatabaseTransaction, id: &str) -> Result<bool, DbErr> {
+pub(crate) async fn delete(transaction: &DatabaseTransaction, id: &str) -> Result<bool, DbError> {
     codes::Entity::delete_many()
         .filter(codes::Column::ClientId.eq(id))
         .exec(transaction)

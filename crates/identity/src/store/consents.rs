@@ -1,10 +1,9 @@
 //! What users agreed to.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, Set,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
 
 use super::entity::consents;
 use crate::oauth::ClientScopes;
@@ -14,7 +13,7 @@ pub(crate) async fn scopes(
     connection: &impl ConnectionTrait,
     user_id: &str,
     client_id: &str,
-) -> Result<ClientScopes, DbErr> {
+) -> Result<ClientScopes, DbError> {
     let id = (user_id.to_owned(), client_id.to_owned());
     let row = consents::Entity::find_by_id(id).one(connection).await?;
     Ok(row.map_or_else(ClientScopes::default, |row| {
@@ -29,7 +28,7 @@ pub(crate) async fn set(
     client_id: &str,
     scopes: ClientScopes,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = consents::ActiveModel {
         user_id: Set(user_id.to_owned()),
         client_id: Set(client_id.to_owned()),
@@ -42,18 +41,18 @@ pub(crate) async fn set(
     consents::Entity::insert(row)
         .on_conflict(again)
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// Forgets what a user agreed to.
 pub(crate) async fn delete_of_user(
     transaction: &DatabaseTransaction,
     user_id: &str,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     consents::Entity::delete_many()
         .filter(consents::Column::UserId.eq(user_id))
         .exec(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! Removes what has ended.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityName as _};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityName as _};
 
 use super::entity::{audit, changes, codes, grants, logins, revoked_tokens, sessions};
 use crate::maintenance::ROWS_MAX;
@@ -17,7 +18,10 @@ pub(crate) struct Ended {
 }
 
 /// Removes up to [`ROWS_MAX`] rows of each kind. Whether there may be more.
-pub(crate) async fn remove(transaction: &DatabaseTransaction, ended: Ended) -> Result<bool, DbErr> {
+pub(crate) async fn remove(
+    transaction: &DatabaseTransaction,
+    ended: Ended,
+) -> Result<bool, DbError> {
     let mut may_be_more = false;
     for (table, key, time, before) in [
         (

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel as _,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel as _,
     QueryFilter, QuerySelect,
 };
 
@@ -15,30 +16,30 @@ pub(crate) use super::entity::grants::Model as Grant;
 use crate::earlier;
 
 /// Adds a grant.
-pub(crate) async fn insert(transaction: &DatabaseTransaction, grant: Grant) -> Result<(), DbErr> {
+pub(crate) async fn insert(transaction: &DatabaseTransaction, grant: Grant) -> Result<(), DbError> {
     grants::Entity::insert(grant.into_active_model())
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// The grant with this id.
 pub(crate) async fn by_id(
     connection: &impl ConnectionTrait,
     id: &str,
-) -> Result<Option<Grant>, DbErr> {
-    grants::Entity::find_by_id(id).one(connection).await
+) -> Result<Option<Grant>, DbError> {
+    Ok(grants::Entity::find_by_id(id).one(connection).await?)
 }
 
 /// The same, and nobody else can change it until this transaction ends.
 pub(crate) async fn lock_by_id(
     transaction: &DatabaseTransaction,
     id: &str,
-) -> Result<Option<Grant>, DbErr> {
-    grants::Entity::find_by_id(id)
+) -> Result<Option<Grant>, DbError> {
+    Ok(grants::Entity::find_by_id(id)
         .lock_exclusive()
         .one(transaction)
-        .await
+        .await?)
 }
 
 /// Makes the next refresh token the current one.
@@ -47,14 +48,14 @@ pub(crate) async fn advance(
     id: &str,
     sequence: i64,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     grants::Entity::update_many()
         .col_expr(grants::Column::Sequence, Expr::value(sequence))
         .col_expr(grants::Column::RefreshedAt, Expr::value(now))
         .filter(grants::Column::Id.eq(id))
         .exec(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// Ends a grant and every token that came of it. Whether it was in force.
@@ -62,7 +63,7 @@ pub(crate) async fn revoke(
     transaction: &DatabaseTransaction,
     id: &str,
     now: Timestamp,
-) -> Result<bool, DbErr> {
+) -> Result<bool, DbError> {
     let done = grants::Entity::update_many()
         .col_expr(grants::Column::RevokedAt, Expr::value(now))
         .filter(grants::Column::Id.eq(id))
@@ -80,7 +81,7 @@ pub(crate) async fn revoke_of_user(
     transaction: &DatabaseTransaction,
     user_id: &str,
     now: Timestamp,
-) -> Result<usize, DbErr> {
+) -> Result<usize, DbError> {
     revoke_those(transaction, grants::Column::UserId, user_id, None, now).await
 }
 
@@ -90,7 +91,7 @@ pub(crate) async fn revoke_others_of_user(
     user_id: &str,
     kept: &str,
     now: Timestamp,
-) -> Result<usize, DbErr> {
+) -> Result<usize, DbError> {
     let of_user = grants::Column::UserId;
     revoke_those(transaction, of_user, user_id, Some(kept), now).await
 }
@@ -100,7 +101,7 @@ pub(crate) async fn revoke_of_client(
     transaction: &DatabaseTransaction,
     client_id: &str,
     now: Timestamp,
-) -> Result<usize, DbErr> {
+) -> Result<usize, DbError> {
     revoke_those(transaction, grants::Column::ClientId, client_id, None, now).await
 }
 
@@ -110,7 +111,7 @@ async fn revoke_those(
     value: &str,
     kept: Option<&str>,
     now: Timestamp,
-) -> Result<usize, DbErr> {
+) -> Result<usize, DbError> {
     let mut ids: Vec<String> = grants::Entity::find()
         .select_only()
         .column(grants::Column::Id)

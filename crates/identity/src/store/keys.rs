@@ -1,6 +1,7 @@
 //! API keys.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
@@ -62,8 +63,8 @@ pub(crate) struct LiveKey {
 }
 
 /// Whether there is a key, in force or not.
-pub(crate) async fn has_keys(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
-    api_keys::Entity::find().exists(connection).await
+pub(crate) async fn has_keys(connection: &impl ConnectionTrait) -> Result<bool, DbError> {
+    Ok(api_keys::Entity::find().exists(connection).await?)
 }
 
 /// Adds a key.
@@ -71,7 +72,7 @@ pub(crate) async fn insert_key(
     transaction: &DatabaseTransaction,
     key: &ApiKey,
     digest: &Digest,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = api_keys::ActiveModel {
         id: Set(key.id.as_str().to_owned()),
         name: Set(key.name.clone()),
@@ -86,12 +87,12 @@ pub(crate) async fn insert_key(
     };
     api_keys::Entity::insert(row)
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// Every key, newest first.
-pub(crate) async fn list_keys(connection: &impl ConnectionTrait) -> Result<Vec<ApiKey>, DbErr> {
+pub(crate) async fn list_keys(connection: &impl ConnectionTrait) -> Result<Vec<ApiKey>, DbError> {
     find(connection, Condition::all(), None).await
 }
 
@@ -99,7 +100,7 @@ pub(crate) async fn list_keys(connection: &impl ConnectionTrait) -> Result<Vec<A
 pub(crate) async fn key_by_id(
     connection: &impl ConnectionTrait,
     id: &KeyId,
-) -> Result<Option<ApiKey>, DbErr> {
+) -> Result<Option<ApiKey>, DbError> {
     let has_id = Condition::all().add(api_keys::Column::Id.eq(id.as_str()));
     Ok(find(connection, has_id, Some(1)).await?.pop())
 }
@@ -110,7 +111,7 @@ pub(crate) async fn keys_by_name(
     name: &str,
     revoked: bool,
     limit: u64,
-) -> Result<Vec<ApiKey>, DbErr> {
+) -> Result<Vec<ApiKey>, DbError> {
     let revoked_at = api_keys::Column::RevokedAt;
     let has_name = Condition::all()
         .add(api_keys::Column::Name.eq(name))
@@ -126,7 +127,7 @@ async fn find(
     connection: &impl ConnectionTrait,
     condition: Condition,
     limit: Option<u64>,
-) -> Result<Vec<ApiKey>, DbErr> {
+) -> Result<Vec<ApiKey>, DbError> {
     let rows = api_keys::Entity::find()
         .filter(condition)
         .order_by_desc(api_keys::Column::CreatedAt)
@@ -150,7 +151,7 @@ pub(crate) async fn page(
     connection: &impl ConnectionTrait,
     whose: Vec<Whose>,
     slice: Slice,
-) -> Result<Found<ApiKey>, DbErr> {
+) -> Result<Found<ApiKey>, DbError> {
     let (created_at, id) = (api_keys::Column::CreatedAt, api_keys::Column::Id);
     let mut query = api_keys::Entity::find();
     for whose in whose {
@@ -181,14 +182,15 @@ pub(crate) async fn set_replaced(
     id: &KeyId,
     successor: &KeyId,
     until: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = api_keys::ActiveModel {
         id: Set(id.as_str().to_owned()),
         replaced_by: Set(Some(successor.as_str().to_owned())),
         expires_at: Set(Some(until)),
         ..Default::default()
     };
-    row.update_without_returning(transaction).await.map(|_| ())
+    row.update_without_returning(transaction).await?;
+    Ok(())
 }
 
 /// Marks a key as revoked.
@@ -196,13 +198,14 @@ pub(crate) async fn set_revoked_at(
     transaction: &DatabaseTransaction,
     id: &KeyId,
     revoked_at: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = api_keys::ActiveModel {
         id: Set(id.as_str().to_owned()),
         revoked_at: Set(Some(revoked_at)),
         ..Default::default()
     };
-    row.update_without_returning(transaction).await.map(|_| ())
+    row.update_without_returning(transaction).await?;
+    Ok(())
 }
 
 /// Which keys to load.
@@ -220,7 +223,7 @@ pub(crate) async fn live_keys(
     connection: &impl ConnectionTrait,
     which: Which,
     now: Timestamp,
-) -> Result<Vec<LiveKey>, DbErr> {
+) -> Result<Vec<LiveKey>, DbError> {
     let unexpired = Condition::any()
         .add(api_keys::Column::ExpiresAt.is_null())
         .add(api_keys::Column::ExpiresAt.gt(now));
@@ -251,14 +254,14 @@ pub(crate) async fn live_keys(
 pub(crate) async fn ids_of_owners(
     connection: &impl ConnectionTrait,
     owners: Vec<String>,
-) -> Result<Vec<String>, DbErr> {
-    api_keys::Entity::find()
+) -> Result<Vec<String>, DbError> {
+    Ok(api_keys::Entity::find()
         .select_only()
         .column(api_keys::Column::Id)
         .filter(api_keys::Column::OwnerId.is_in(owners))
         .into_tuple()
         .all(connection)
-        .await
+        .await?)
 }
 
 /// Notes when a key was last used.
@@ -266,7 +269,7 @@ pub(crate) async fn set_last_used_at(
     transaction: &DatabaseTransaction,
     id: &KeyId,
     at: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let last = api_keys::Column::LastUsedAt;
     api_keys::Entity::update_many()
         .col_expr(last, Expr::value(at))
@@ -277,6 +280,6 @@ pub(crate) async fn set_last_used_at(
                 .add(Expr::col(last).lt(at)),
         )
         .exec(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }

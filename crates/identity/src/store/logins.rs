@@ -1,7 +1,8 @@
 //! The history of logins.
 
+use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter};
 
 use super::entity::logins;
 use crate::user::Login;
@@ -11,7 +12,7 @@ pub(crate) async fn list(
     connection: &impl ConnectionTrait,
     user_id: String,
     slice: Slice,
-) -> Result<Found<Login>, DbErr> {
+) -> Result<Found<Login>, DbError> {
     let of_user = logins::Entity::find().filter(logins::Column::UserId.eq(user_id));
     let by_id = slice.by_id(connection, of_user, logins::Column::Id, Order::Desc);
     let (rows, total) = by_id.await?;

@@ -20,10 +20,10 @@ pub(crate) mod users;
 pub(crate) use changes::{Kind, lock, record_change};
 pub(crate) use keys::LiveKey;
 
+use auspex_kernel::db::DbError;
 use auspex_kernel::{Timestamp, id};
-use sea_orm::DbErr;
 
 /// A new id, as an error of the database where there is no chance to be had.
-pub(crate) fn new_id(now: Timestamp) -> Result<String, DbErr> {
-    id::new_id(now).map_err(|error| DbErr::Custom(error.to_string()))
+pub(crate) fn new_id(now: Timestamp) -> Result<String, DbError> {
+    Ok(id::new_id(now)?)
 }

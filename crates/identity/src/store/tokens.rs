@@ -1,8 +1,9 @@
 //! Access tokens that were revoked one by one.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, Set};
+use sea_orm::{DatabaseTransaction, EntityTrait, Set};
 
 use super::changes::{Kind, record_change};
 use super::entity::revoked_tokens;
@@ -13,7 +14,7 @@ pub(crate) async fn revoke(
     jti: &str,
     expires_at: Timestamp,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = revoked_tokens::ActiveModel {
         jti: Set(jti.to_owned()),
         expires_at: Set(expires_at),

@@ -1,10 +1,11 @@
 //! Users as they are added, changed, removed and listed.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
-    QueryFilter, SelectExt as _, Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
+    SelectExt as _, Set,
 };
 
 use super::entity::{api_keys, logins, users};
@@ -17,7 +18,7 @@ pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
     user: &User,
     password_hash: Option<String>,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = users::ActiveModel {
         id: Set(user.id.clone()),
         created_at: Set(user.created_at),
@@ -28,8 +29,8 @@ pub(crate) async fn insert(
     };
     users::Entity::insert(row)
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// Stores a user's new state, his password too where it is given. Violations as in [`insert`].
@@ -37,7 +38,7 @@ pub(crate) async fn update(
     transaction: &DatabaseTransaction,
     user: &User,
     password_hash: Option<Option<String>>,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let mut row = changeable(user);
     if let Some(hash) = password_hash {
         row.password_hash = Set(hash);
@@ -46,8 +47,8 @@ pub(crate) async fn update(
         .set(row)
         .filter(users::Column::Id.eq(&user.id))
         .exec(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// What a change may touch: not the logins, which are counted meanwhile.
@@ -72,13 +73,13 @@ fn changeable(user: &User) -> users::ActiveModel {
 pub(crate) async fn has_other_admin(
     transaction: &DatabaseTransaction,
     id: &str,
-) -> Result<bool, DbErr> {
-    users::Entity::find()
+) -> Result<bool, DbError> {
+    Ok(users::Entity::find()
         .filter(users::Column::Id.ne(id))
         .filter(users::Column::DisabledAt.is_null())
         .filter(has_role(Role::Admin))
         .exists(transaction)
-        .await
+        .await?)
 }
 
 /// Removes a user with all that is his but his grants, which must be revoked before: their tokens
@@ -87,7 +88,7 @@ pub(crate) async fn delete(
     transaction: &DatabaseTransaction,
     id: &str,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     for key in keys::ids_of_owners(transaction, vec![id.to_owned()]).await? {
         record_change(transaction, Kind::Key, &key, now).await?;
     }
@@ -109,7 +110,7 @@ pub(crate) async fn delete(
 pub(crate) async fn end_sessions(
     transaction: &DatabaseTransaction,
     user_id: &str,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     sessions::delete_of_user(transaction, user_id).await?;
     codes::delete_of_user(transaction, user_id).await
 }
@@ -119,7 +120,7 @@ pub(crate) async fn list(
     connection: &impl ConnectionTrait,
     filter: UserFilter,
     slice: Slice,
-) -> Result<Found<User>, DbErr> {
+) -> Result<Found<User>, DbError> {
     let mut wanted = Condition::all();
     if let Some(email) = filter.email {
         wanted = wanted.add(users::Column::EmailKey.eq(email.to_lowercase()));

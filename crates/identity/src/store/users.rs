@@ -1,10 +1,10 @@
 //! Users.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    QuerySelect, Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
 };
 
 use super::entity::{logins, users};
@@ -38,7 +38,7 @@ impl From<users::Model> for User {
 pub(crate) async fn by_id(
     connection: &impl ConnectionTrait,
     id: &str,
-) -> Result<Option<User>, DbErr> {
+) -> Result<Option<User>, DbError> {
     let row = users::Entity::find_by_id(id).one(connection).await?;
     Ok(row.map(User::from))
 }
@@ -47,7 +47,7 @@ pub(crate) async fn by_id(
 pub(crate) async fn password_hash(
     connection: &impl ConnectionTrait,
     id: &str,
-) -> Result<Option<String>, DbErr> {
+) -> Result<Option<String>, DbError> {
     let hash = users::Entity::find_by_id(id)
         .select_only()
         .column(users::Column::PasswordHash)
@@ -61,7 +61,7 @@ pub(crate) async fn password_hash(
 pub(crate) async fn by_username(
     connection: &impl ConnectionTrait,
     username: &str,
-) -> Result<Option<(User, Option<String>)>, DbErr> {
+) -> Result<Option<(User, Option<String>)>, DbError> {
     // PostgreSQL takes no NUL, and nobody has one in his name.
     if username.contains('\0') {
         return Ok(None);
@@ -81,15 +81,15 @@ pub(crate) async fn by_username(
 pub(crate) async fn lock_password(
     transaction: &DatabaseTransaction,
     id: &str,
-) -> Result<Option<Option<String>>, DbErr> {
-    users::Entity::find_by_id(id)
+) -> Result<Option<Option<String>>, DbError> {
+    Ok(users::Entity::find_by_id(id)
         .select_only()
         .column(users::Column::PasswordHash)
         .filter(users::Column::DisabledAt.is_null())
         .lock_shared()
         .into_tuple()
         .one(transaction)
-        .await
+        .await?)
 }
 
 /// Counts a login of a user who is not disabled and whose password is still the one checked, and
@@ -100,7 +100,7 @@ pub(crate) async fn count_login(
     had: Option<String>,
     rehashed: Option<String>,
     now: Timestamp,
-) -> Result<Option<User>, DbErr> {
+) -> Result<Option<User>, DbError> {
     let count = users::Column::LoginCount;
     let mut update = users::Entity::update_many()
         .col_expr(count, Expr::col(count).add(1))
@@ -131,7 +131,7 @@ pub(crate) async fn insert_login(
     method: LoginMethod,
     actor: &Actor,
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = logins::ActiveModel {
         id: Set(new_id(now)?),
         user_id: Set(user_id.to_owned()),
@@ -141,6 +141,6 @@ pub(crate) async fn insert_login(
     };
     logins::Entity::insert(row)
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }

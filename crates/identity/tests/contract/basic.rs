@@ -20,7 +20,7 @@ contract! {
 }
 
 async fn by(
-    identity: &auspex_identity::Identity,
+    identity: &Arc<auspex_identity::Identity>,
     store: &Store,
     text: &[u8],
 ) -> Result<Arc<Caller>, ApiError> {

@@ -94,7 +94,11 @@ impl Issuer {
     }
 }
 
-async fn ask(identity: &Identity, store: &Store, token: &str) -> Result<Arc<Caller>, ApiError> {
+async fn ask(
+    identity: &Arc<Identity>,
+    store: &Store,
+    token: &str,
+) -> Result<Arc<Caller>, ApiError> {
     caller_by(identity, store, Credential::Token(token.as_bytes())).await
 }
 

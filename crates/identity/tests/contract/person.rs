@@ -94,14 +94,14 @@ fn known(verdict: Verdict) -> Option<Arc<Caller>> {
 
 /// Who calls, as the edge finds out.
 pub(crate) async fn caller_by(
-    identity: &Identity,
+    identity: &Arc<Identity>,
     store: &Store,
     credential: Credential<'_>,
 ) -> Result<Arc<Caller>, ApiError> {
     match identity.authenticate(credential, store.clock.now()) {
         Verdict::Known(caller) => Ok(caller),
         Verdict::Refused => Err(ApiError::unauthenticated("refused")),
-        Verdict::Unverified => identity.verify(credential, PEER.0).await,
+        Verdict::Unverified => identity.clone().verify(credential, PEER.0).await,
     }
 }
 

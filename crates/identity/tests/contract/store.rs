@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use auspex_identity::{Config, Identity};
 use auspex_kernel::Clock;
-use auspex_kernel::db::Db;
+use auspex_kernel::db::{Db, DbError};
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 
@@ -94,8 +94,8 @@ pub(crate) fn settings() -> Value {
 
 /// Runs `sql` as it is.
 pub(crate) async fn execute(db: &Db, sql: String) {
-    db.write(|transaction| {
-        Box::pin(async move { transaction.execute_unprepared(&sql).await.map(|_| ()) })
+    db.write(async |transaction| -> Result<_, DbError> {
+        Ok(transaction.execute_unprepared(&sql).await?)
     })
     .await
     .unwrap();
@@ -104,13 +104,12 @@ pub(crate) async fn execute(db: &Db, sql: String) {
 /// The rows of a query, each its first column as text.
 pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
     let sql = sql.to_owned();
-    db.read(|connection| {
-        Box::pin(async move {
-            let backend = connection.get_database_backend();
-            let rows = connection.query_all_raw(Statement::from_string(backend, sql));
-            let rows = rows.await?;
-            rows.iter().map(|row| row.try_get_by_index(0)).collect()
-        })
+    db.read(async |connection| -> Result<_, DbError> {
+        let backend = connection.get_database_backend();
+        let rows = connection.query_all_raw(Statement::from_string(backend, sql));
+        let rows = rows.await?;
+        let texts = rows.iter().map(|row| row.try_get_by_index(0));
+        Ok(texts.collect::<Result<_, _>>()?)
     })
     .await
     .unwrap()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use auspex_identity::{
     Actor, Expected, Identity, IdentityError, NewUser, Role, RoleSet, User, UserChange, UserFilter,
 };
+use auspex_kernel::db::DbError;
 use auspex_kernel::{ApiError, Caller};
 use serde_json::{Value, json};
 
@@ -547,12 +548,10 @@ async fn count(store: &Store, what: &str) -> i64 {
     use sea_orm::{ConnectionTrait as _, Statement};
     let sql = format!("SELECT COUNT(*) AS n FROM {what}");
     let db = store.db().await;
-    let count = db.read(move |connection| {
-        Box::pin(async move {
-            let statement = Statement::from_string(connection.get_database_backend(), sql);
-            let row = connection.query_one_raw(statement).await?.unwrap();
-            row.try_get::<i64>("", "n")
-        })
+    let count = db.read(async |connection| -> Result<i64, DbError> {
+        let statement = Statement::from_string(connection.get_database_backend(), sql);
+        let row = connection.query_one_raw(statement).await?.unwrap();
+        Ok(row.try_get("", "n")?)
     });
     count.await.unwrap()
 }

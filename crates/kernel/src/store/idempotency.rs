@@ -1,7 +1,8 @@
 //! Keys of requests that must not be carried out twice, and what was answered to them.
 
+use crate::db::DbError;
 use sea_orm::sea_query::{LockBehavior, LockType, OnConflict, Query};
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, Set};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
 
 use crate::clock::Timestamp;
 
@@ -75,7 +76,7 @@ pub(crate) async fn claim(
     transaction: &DatabaseTransaction,
     claim: &Claim,
     now: Timestamp,
-) -> Result<Found, DbErr> {
+) -> Result<Found, DbError> {
     rows::Entity::delete_many()
         .filter(rows::Column::Digest.eq(claim.digest.to_vec()))
         .filter(rows::Column::ExpiresAt.lte(now))
@@ -128,7 +129,7 @@ pub(crate) async fn keep(
     claim: &Claim,
     answer: StoredAnswer,
     expires_at: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let answered = rows::ActiveModel {
         expires_at: Set(expires_at),
         status: Set(Some(answer.status.into())),
@@ -143,18 +144,21 @@ pub(crate) async fn keep(
         .filter(rows::Column::Digest.eq(claim.digest.to_vec()))
         .filter(rows::Column::Claim.eq(claim.id.to_vec()))
         .exec(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// Frees the key, if the claim still stands.
-pub(crate) async fn release(transaction: &DatabaseTransaction, claim: &Claim) -> Result<(), DbErr> {
+pub(crate) async fn release(
+    transaction: &DatabaseTransaction,
+    claim: &Claim,
+) -> Result<(), DbError> {
     rows::Entity::delete_many()
         .filter(rows::Column::Digest.eq(claim.digest.to_vec()))
         .filter(rows::Column::Claim.eq(claim.id.to_vec()))
         .exec(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }
 
 /// Forgets at most so many expired keys; returns how many. Those that another process is just
@@ -163,7 +167,7 @@ pub(crate) async fn prune(
     transaction: &DatabaseTransaction,
     now: Timestamp,
     rows_max: u64,
-) -> Result<u64, DbErr> {
+) -> Result<u64, DbError> {
     let expired = Query::select()
         .column(rows::Column::Digest)
         .from(rows::Entity)

@@ -1,7 +1,8 @@
 //! Secrets by name.
 
+use crate::db::DbError;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Set};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, Set};
 
 use crate::clock::Timestamp;
 
@@ -29,7 +30,7 @@ mod rows {
 pub(crate) async fn find(
     connection: &impl ConnectionTrait,
     name: &str,
-) -> Result<Option<Vec<u8>>, DbErr> {
+) -> Result<Option<Vec<u8>>, DbError> {
     let row = rows::Entity::find_by_id(name).one(connection).await?;
     Ok(row.map(|row| row.value))
 }
@@ -40,7 +41,7 @@ pub(crate) async fn insert_if_absent(
     name: &str,
     value: &[u8],
     now: Timestamp,
-) -> Result<(), DbErr> {
+) -> Result<(), DbError> {
     let row = rows::ActiveModel {
         name: Set(name.to_owned()),
         value: Set(value.to_vec()),
@@ -52,6 +53,6 @@ pub(crate) async fn insert_if_absent(
     rows::Entity::insert(row)
         .on_conflict(keep_the_first)
         .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(())
 }

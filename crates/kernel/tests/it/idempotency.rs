@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::idempotency::{Answer, Idempotency, Keyed};
 use auspex_kernel::{ApiError, Clock, Timestamp};
 use axum::response::{IntoResponse, Response};
@@ -406,15 +407,13 @@ async fn expired_keys_are_forgotten(store: &Store) {
     assert_eq!(count(&db).await, 1);
 }
 
-async fn count(db: &auspex_kernel::db::Db) -> i64 {
+async fn count(db: &Db) -> i64 {
     use sea_orm::ConnectionTrait as _;
-    db.read(|connection| {
-        Box::pin(async move {
-            let sql = "SELECT COUNT(*) FROM kernel_idempotency_keys";
-            let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
-            let row = connection.query_one_raw(statement).await?;
-            row.unwrap().try_get_by_index::<i64>(0)
-        })
+    db.read(async |connection| -> Result<_, DbError> {
+        let sql = "SELECT COUNT(*) FROM kernel_idempotency_keys";
+        let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
+        let row = connection.query_one_raw(statement).await?;
+        Ok(row.unwrap().try_get_by_index::<i64>(0)?)
     })
     .await
     .unwrap()

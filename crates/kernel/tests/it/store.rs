@@ -1,6 +1,6 @@
 //! Databases, new and empty.
 
-use auspex_kernel::db::Db;
+use auspex_kernel::db::{Db, DbError};
 use sea_orm::ConnectionTrait;
 
 /// A database of a test's own. Each [`Store::db`] is what another process would open.
@@ -47,8 +47,8 @@ impl Store {
 
 /// Runs `sql` as it is.
 pub(crate) async fn execute(db: &Db, sql: String) {
-    db.write(|transaction| {
-        Box::pin(async move { transaction.execute_unprepared(&sql).await.map(|_| ()) })
+    db.write(async |transaction| -> Result<_, DbError> {
+        Ok(transaction.execute_unprepared(&sql).await?)
     })
     .await
     .unwrap();

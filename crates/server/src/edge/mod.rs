@@ -21,7 +21,9 @@ use arc_swap::ArcSwap;
 use auspex_kernel::body::{self, Bounded, Budget};
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::quota::{Decision, SlidingWindow};
-use auspex_kernel::{ApiError, Authenticate, Caller, Clock, Peer, RequestId, Timestamp, Verdict};
+use auspex_kernel::{
+    ApiError, Authenticate, Caller, Clock, Control, Peer, RequestId, Timestamp, Verdict,
+};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -46,6 +48,8 @@ pub(crate) struct Edge {
     pub(crate) callers: SlidingWindow,
     pub(crate) addresses: SlidingWindow,
     pub(crate) clock: Clock,
+    /// Where handlers run, except those that predict.
+    pub(crate) control: Control,
     pub(crate) observers: Observers,
     pub(crate) headers: headers::Fixed,
     pub(crate) cors: Cors,
@@ -190,8 +194,9 @@ impl Edge {
         if let Some(caller) = &passage.caller {
             parts.extensions.insert(caller.clone());
         }
+        let predicts = passage.route.is_some_and(Route::predicts);
         let request = Request::from_parts(parts, self.bounded(body));
-        self.run(table, request).await
+        self.run(table, request, predicts).await
     }
 
     /// The answer to a browser that asks whether a page may send a request to a path there is.
@@ -307,7 +312,7 @@ impl Edge {
             Verdict::Refused => Err(ApiError::unauthenticated(
                 "the key or token is unknown, revoked or expired",
             )),
-            Verdict::Unverified => self.identity.verify(credential, peer).await,
+            Verdict::Unverified => self.identity.clone().verify(credential, peer).await,
         }
     }
 
@@ -324,20 +329,25 @@ impl Edge {
         }
     }
 
-    async fn run(&self, table: &RouteTable, request: Request<Body>) -> Response {
+    /// A prediction stays on the thread of its connection. Everything else runs on the control
+    /// runtime and to its end: the deadline, or a client that leaves, ends only the waiting for it.
+    async fn run(&self, table: &RouteTable, request: Request<Body>, predicts: bool) -> Response {
+        let limit = self.limits.request_timeout;
         // An axum router is always ready.
         let handler = table.handlers.clone().call(request);
-        match timeout::Lazy::new(handler, self.limits.request_timeout).await {
+        let answered = if predicts {
+            timeout::Lazy::new(handler, limit).await
+        } else {
+            let running = timeout::Lazy::new(self.control.run(handler), limit);
+            running
+                .await
+                .map(|ended| ended.unwrap_or_else(|stopping| Ok(stopping.into_response())))
+        };
+        match answered {
             Some(Ok(response)) => response,
             Some(Err(never)) => match never {},
-            None => ApiError::unavailable(
-                format!(
-                    "no answer within {} ms",
-                    self.limits.request_timeout.as_millis()
-                ),
-                1,
-            )
-            .into_response(),
+            None => ApiError::unavailable(format!("no answer within {} ms", limit.as_millis()), 1)
+                .into_response(),
         }
     }
 }

@@ -34,6 +34,13 @@ pub(crate) struct Route {
     pub(crate) metrics: RouteMetrics,
 }
 
+impl Route {
+    /// Whether its handler answers from memory, on the thread that met the request.
+    pub(crate) fn predicts(&self) -> bool {
+        self.access == Access::Scope(Scope::Predict)
+    }
+}
+
 /// The document does not say what it must.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteError {

@@ -25,13 +25,12 @@ impl Authenticate for OneKey {
         }
     }
 
-    fn verify<'a>(&'a self, credential: Credential<'a>, _: IpAddr) -> Verification<'a> {
-        Box::pin(async move {
-            match credential {
-                Credential::Basic(b"good") => Ok(Arc::new(caller("user:1"))),
-                _ => Err(ApiError::unauthenticated("name or password is wrong")),
-            }
-        })
+    fn verify(self: Arc<Self>, credential: Credential<'_>, _: IpAddr) -> Verification {
+        let verified = match credential {
+            Credential::Basic(b"good") => Ok(Arc::new(caller("user:1"))),
+            _ => Err(ApiError::unauthenticated("name or password is wrong")),
+        };
+        Box::pin(std::future::ready(verified))
     }
 }
 
@@ -70,6 +69,7 @@ pub(super) fn edge(reports: Option<Reports>) -> Edge {
         identity: Arc::new(OneKey),
         callers: SlidingWindow::new(3, 10, 100),
         addresses: SlidingWindow::new(5, 10, 100),
+        control: Control::current(),
         clock: Clock::manual(Timestamp(1_769_335_200_000_000)),
         observers: Observers {
             access_log: AccessLog::Off,
@@ -128,6 +128,32 @@ async fn a_handler_that_never_answers_is_503() {
         (503, &json!("UNAVAILABLE"))
     );
     assert!(headers.contains_key("retry-after"));
+}
+
+/// Only predictions stay on the thread of their connection.
+#[test]
+fn handlers_run_on_the_control_runtime() {
+    let [control, worker] = [(); 2].map(|()| tokio::runtime::Runtime::new().expect("starts"));
+    let there = control.block_on(async { tokio::runtime::Handle::current().id() });
+    let here = worker.block_on(async { tokio::runtime::Handle::current().id() });
+    let answered = |scopes: &[&str]| {
+        let edge = control.block_on(async { edge(None) });
+        let (tell, told) = std::sync::mpsc::channel();
+        let handler = get(async move || {
+            tell.send(tokio::runtime::Handle::current().id())
+                .expect("open");
+        });
+        let document = json!({"paths": {"/x": {"get": {"security": [{"bearer": scopes}]}}}});
+        let handlers = axum::Router::new().route("/x", handler);
+        let metrics = |_: &str, _: &http::Method| RouteMetrics::default();
+        let table = RouteTable::new(&document, &[], handlers, metrics).expect("valid");
+        edge.routes.store(Arc::new(table));
+        let (status, ..) = worker.block_on(ask(&edge, "/x", Some("good")));
+        assert_eq!(status, 200);
+        told.recv().expect("called")
+    };
+    assert_eq!(answered(&[]), there);
+    assert_eq!(answered(&["predict"]), here);
 }
 
 #[tokio::test]
