@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use auspex_kernel::CursorKey;
 use auspex_kernel::config::ConfigError;
+use auspex_kernel::policy::{Policy, Runs};
 use auspex_kernel::service::{
     Context, Documented, Greeting, HealthCheck, OpenError, Routes, Running, Service,
 };
@@ -12,6 +13,9 @@ use prometheus_client::registry::Registry;
 use crate::{Config, Inference};
 
 const TAGS: [(&str, &str); 2] = [("predictions", "Ask a model"), ("models", "What is loaded")];
+
+/// They answer from memory, on the thread of the connection.
+const PREDICTIONS: [&str; 3] = ["predict_default", "predict_model", "predict_version"];
 
 /// The inference service, open.
 pub struct InferenceService {
@@ -67,5 +71,9 @@ fn routes(inference: &Arc<Inference>, cursors: CursorKey) -> Routes {
     let (router, operations) = inference.clone().router(cursors).split_for_parts();
     let mut documented = Documented::new(operations).with_tags(&TAGS);
     inference.add_model_operations(&mut documented.shown);
-    Routes::new(router, documented)
+    let inline = Policy {
+        runs: Runs::Inline,
+        ..Policy::default()
+    };
+    Routes::new(router, documented).with_policy(&PREDICTIONS, inline)
 }

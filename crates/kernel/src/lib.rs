@@ -17,6 +17,7 @@ pub mod id;
 pub mod idempotency;
 mod migration;
 pub mod page;
+pub mod policy;
 pub mod quota;
 pub mod request_id;
 pub mod secrets;

@@ -8,15 +8,50 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use parking_lot::Mutex;
+use serde::Deserialize;
 
 use crate::clock::Timestamp;
+use crate::config::ConfigError;
 
 /// Parts of the window. An interval of the window's length touches one slot more than this.
 const SLOTS: i64 = 64;
 const COUNTED: usize = SLOTS as usize + 1;
 const SHARDS: usize = 64;
 
-/// Counts requests a caller, in memory.
+/// How many requests are let through, as settings say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests per window.
+    pub max: u32,
+    /// Its length in seconds.
+    pub window_s: u32,
+    /// Callers that are told apart.
+    pub callers_max: usize,
+}
+
+impl RateLimit {
+    /// What types alone cannot say; `section` is where these settings are.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn check(&self, section: &str) -> Result<(), ConfigError> {
+        for (key, value) in [("max", self.max), ("window_s", self.window_s)] {
+            if value == 0 {
+                let key = format!("{section}.{key}");
+                return Err(ConfigError::wrong(&key, "must be at least 1"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A window that counts by it.
+    pub fn window(&self) -> SlidingWindow {
+        SlidingWindow::new(self.max, self.window_s, self.callers_max)
+    }
+}
+
+/// Counts requests per caller, in memory.
 #[derive(Debug)]
 pub struct SlidingWindow {
     shards: Box<[Mutex<Shard>]>,
@@ -30,7 +65,7 @@ pub struct SlidingWindow {
 pub struct Decision {
     /// Whether it may pass.
     pub allowed: bool,
-    /// Requests a window.
+    /// Requests per window.
     pub limit: u32,
     /// Requests left at this moment.
     pub remaining: u32,
@@ -109,7 +144,7 @@ impl Hasher for Spread {
 
 impl SlidingWindow {
     /// `max` requests in any `window_s` seconds; at most `callers_max` callers are told apart, of
-    /// 300 bytes each, and those beyond share one count a shard.
+    /// 300 bytes each, and those beyond share one count per shard.
     pub fn new(max: u32, window_s: u32, callers_max: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),

@@ -14,16 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use utoipa::openapi::{OpenApi, Tag};
 
 use crate::caller::Authenticate;
 use crate::clock::Clock;
 use crate::config::ConfigError;
+use crate::control::Control;
 use crate::db::{Db, DbError};
 use crate::error::ApiError;
 use crate::page::CursorKey;
+use crate::policy::Policy;
 
 /// How long [`Publisher::publish`] waits for the root.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -133,7 +134,7 @@ pub struct Context {
     /// The folder for files of the program. It exists and only its owner may enter it.
     pub data_dir: PathBuf,
     /// The runtime of everything that is not a prediction: database, probes, timers.
-    pub control: Handle,
+    pub control: Control,
     /// Tells the root that routes have changed.
     pub publisher: Publisher,
 }
@@ -142,14 +143,38 @@ pub struct Context {
 pub struct Routes {
     /// The handlers.
     pub router: axum::Router,
-    /// The operations they answer. An operation that is not listed here cannot be reached.
+    /// The operations they answer. What is listed neither here nor in `pages` cannot be reached.
     pub documented: Documented,
+    /// Policies of operations for which the usual one does not fit, by operation id.
+    pub policies: Vec<(&'static str, Policy)>,
+    /// Paths of public pages and files, which are no part of the API.
+    pub pages: Vec<&'static str>,
 }
 
 impl Routes {
-    /// Handlers and their operations.
+    /// Handlers and their operations, all with the usual policy.
     pub fn new(router: axum::Router, documented: Documented) -> Self {
-        Self { router, documented }
+        Self {
+            router,
+            documented,
+            policies: Vec::new(),
+            pages: Vec::new(),
+        }
+    }
+
+    /// Sets the policy of some operations.
+    #[must_use]
+    pub fn with_policy(mut self, operation_ids: &[&'static str], policy: Policy) -> Self {
+        let policies = operation_ids.iter().map(|id| (*id, policy));
+        self.policies.extend(policies);
+        self
+    }
+
+    /// Adds public pages, which are read by GET.
+    #[must_use]
+    pub fn with_pages(mut self, paths: &[&'static str]) -> Self {
+        self.pages.extend(paths);
+        self
     }
 }
 

@@ -6,14 +6,14 @@ use arc_swap::ArcSwap;
 use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
-use auspex_kernel::service::{Documented, OpenError, Routes};
+use auspex_kernel::service::{OpenError, Routes, StopSignal};
 use auspex_kernel::{Clock, Control};
+use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, Tag};
 use utoipa::{Modify, OpenApi};
 
 use crate::config::{self, Config};
-use crate::edge::{Cors, Edge, Limits, Observers, RouteTable};
+use crate::edge::{self, Cors, Edge, Limits, Observers, RouteTable};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::services::{self, Services};
@@ -50,8 +50,7 @@ pub(crate) struct App {
     pub(crate) edge: Arc<Edge>,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
-    config: Config,
-    services: Services,
+    sources: Sources,
 }
 
 /// The parts an [`App`] is made of.
@@ -60,6 +59,8 @@ pub(crate) struct Parts {
     pub(crate) services: Services,
     pub(crate) db: Db,
     pub(crate) clock: Clock,
+    /// Requested when the server stops.
+    pub(crate) stop: StopSignal,
 }
 
 impl App {
@@ -71,6 +72,7 @@ impl App {
             services,
             db,
             clock,
+            stop,
         } = parts;
         let mut metrics = Metrics::new();
         for service in services.iter() {
@@ -78,10 +80,17 @@ impl App {
         }
         let metrics = Arc::new(metrics);
         let health = Arc::new(Health::new(db, services.clone(), clock.clone()));
-        let table = build_routes(&config, &services, &health, &metrics)?;
+        let identity = services.authenticator()?;
+        let sources = Sources {
+            config,
+            services,
+            health: health.clone(),
+            metrics: metrics.clone(),
+        };
+        let config = &sources.config;
         let edge = Edge {
-            routes: ArcSwap::from_pointee(table),
-            identity: services.authenticator()?,
+            routes: ArcSwap::from_pointee(sources.table(None)?),
+            identity,
             callers: config.server.rate_limit.window(),
             addresses: config.server.address_limit.window(),
             clock,
@@ -94,29 +103,26 @@ impl App {
             },
             headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
             cors: Cors::new(&config.server.cors),
-            limits: Limits {
-                body_bytes_max: config.server.body_bytes_max,
-                body_timeout: config::ms(config.server.body_timeout_ms),
-                request_timeout: config::ms(config.server.request_timeout_ms),
-                public_authority: config.public_authority(),
-            },
+            limits: sources.limits(),
+            public_authority: config.public_authority(),
+            stop,
             bodies: Arc::new(Budget::new(config.server.bodies_bytes_max)),
         };
         Ok(Self {
             edge: Arc::new(edge),
             health,
             metrics,
-            config,
-            services,
+            sources,
         })
     }
 
     /// Asks every service for its routes again and serves them. If that fails, those from before
     /// stay and the reason is logged.
     pub(crate) fn rebuild_routes(&self) -> bool {
-        match build_routes(&self.config, &self.services, &self.health, &self.metrics) {
+        let routes = &self.edge.routes;
+        match self.sources.table(Some(&routes.load())) {
             Ok(table) => {
-                self.edge.routes.store(Arc::new(table));
+                routes.store(Arc::new(table));
                 true
             }
             Err(error) => {
@@ -127,61 +133,70 @@ impl App {
     }
 }
 
-/// The table of all routes as the services have them now, with the document that shows them.
-fn build_routes(
-    config: &Config,
-    services: &Services,
-    health: &Arc<Health>,
-    metrics: &Arc<Metrics>,
-) -> Result<RouteTable, String> {
-    let routes: Vec<Routes> = services.iter().map(|s| s.clone().routes()).collect();
-    let documents = |part: fn(&Documented) -> &Document| {
-        let parts = routes.iter().map(|routes| part(&routes.documented).clone());
-        to_value(&merge(config, parts.collect()))
-    };
-    let operations = documents(|documented| &documented.operations)?;
-    let shown = documents(|documented| &documented.shown)?;
-    let mut handlers = axum::Router::from(system::health_routes().with_state(health.clone()));
-    let public = config.server.metrics.public;
-    handlers = handlers.merge(axum::Router::from(
-        system::metrics_routes(public).with_state(metrics.clone()),
-    ));
-    for routes in routes {
-        handlers = handlers.merge(routes.router);
+/// What the table of routes is made of.
+struct Sources {
+    config: Config,
+    services: Services,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+impl Sources {
+    /// All routes as the services have them now, with the document that shows them.
+    fn table(&self, previous: Option<&RouteTable>) -> Result<RouteTable, OpenError> {
+        let mut sources: Vec<Routes> = self
+            .services
+            .iter()
+            .map(|service| service.clone().routes())
+            .collect();
+        let public = self.config.server.metrics.public;
+        sources.push(system::routes(
+            self.health.clone(),
+            self.metrics.clone(),
+            public,
+        ));
+        if self.config.server.docs {
+            let shown = sources.iter().map(|routes| routes.documented.shown.clone());
+            let document = serde_json::to_string(&merge(&self.config, shown))?;
+            sources.push(system::docs(system::Document::new(document)));
+        }
+        let mut declared = Vec::new();
+        for routes in &sources {
+            let operations = serde_json::to_value(&routes.documented.operations)?;
+            declared.extend(edge::declared(routes, &operations)?);
+        }
+        let metrics = |path: &str, method: &http::Method| self.metrics.route(path, method.as_str());
+        let table = RouteTable::new(declared, self.limits(), previous, metrics)?;
+        Ok(table)
     }
-    let mut pages: &[&str] = &[];
-    if config.server.docs {
-        pages = &system::PAGES;
-        handlers = handlers.merge(system::docs(system::Document::new(shown.to_string())));
+
+    /// What holds where a route's policy says nothing.
+    fn limits(&self) -> Limits {
+        let server = &self.config.server;
+        Limits {
+            body_bytes_max: server.body_bytes_max,
+            body_timeout: config::ms(server.body_timeout_ms),
+            request_timeout: config::ms(server.request_timeout_ms),
+        }
     }
-    RouteTable::new(&operations, pages, handlers, |path, method| {
-        metrics.route(path, method.as_str())
-    })
-    .map_err(|error| format!("routes: {error}"))
 }
 
 /// What `/openapi.json` would show, without opening anything.
 pub(crate) fn document(config: &Config) -> Result<Document, OpenError> {
-    let parts: Result<Vec<_>, _> = services::ALL
-        .iter()
-        .map(|service| Ok::<_, OpenError>(service.document(config)?.shown))
-        .collect();
-    Ok(merge(config, parts?))
+    let mut parts = Vec::new();
+    for service in services::ALL {
+        parts.push(service.document(config)?.shown);
+    }
+    parts.push(system::document(config.server.metrics.public).shown);
+    Ok(merge(config, parts))
 }
 
-/// The parts of the services in the frame of the whole.
-fn merge(config: &Config, parts: Vec<Document>) -> Document {
+/// The parts in the frame of the whole.
+fn merge(config: &Config, parts: impl IntoIterator<Item = Document>) -> Document {
     let mut document = Frame::openapi();
-    let own = [
-        system::health_routes().into_openapi(),
-        system::metrics_routes(config.server.metrics.public).into_openapi(),
-    ];
-    for part in parts.into_iter().chain(own) {
+    for part in parts {
         document.merge(part);
     }
-    let mut own = Tag::new("system");
-    own.description = Some("How the server is".into());
-    document.tags.get_or_insert_default().push(own);
     document.info.version = env!("CARGO_PKG_VERSION").into();
     // Without a public URL the document holds for any address it is fetched from.
     let server = match config.server.public_url.as_str() {
@@ -191,10 +206,6 @@ fn merge(config: &Config, parts: Vec<Document>) -> Document {
     document.servers = Some(vec![utoipa::openapi::Server::new(server)]);
     document.info.license = None;
     document
-}
-
-fn to_value(document: &Document) -> Result<serde_json::Value, String> {
-    serde_json::to_value(document).map_err(|error| format!("OpenAPI document: {error}"))
 }
 
 #[cfg(test)]
@@ -208,8 +219,7 @@ mod tests {
 
     use super::*;
     use crate::config::Overrides;
-    use crate::edge::tests::receive_report;
-    use crate::metrics::RouteMetrics;
+    use crate::edge::tests::{public_table, receive_report};
 
     /// The whole program behind its sockets, with its files in `folder`.
     async fn open(config: Config, folder: &std::path::Path) -> App {
@@ -222,7 +232,7 @@ mod tests {
             cursors: CursorKey([0; 32]),
             public_url: "http://x".into(),
             data_dir: folder.into(),
-            control: tokio::runtime::Handle::current(),
+            control: Control::current(),
             publisher: Publisher::new().0,
         };
         let services = Services::open(&config, &context).await.expect("opens");
@@ -232,6 +242,7 @@ mod tests {
             services,
             db,
             clock,
+            stop: StopSignal::new().1,
         })
         .expect("fits together")
     }
@@ -254,14 +265,12 @@ mod tests {
 
         let folder = tempfile::tempdir().expect("a folder");
         let edge = open(config, folder.path()).await.edge;
-        let broken = axum::Router::new().route(
+        let handlers = axum::Router::new().route(
             "/health",
             get(async || -> &'static str { panic!("broken") }),
         );
-        let document = serde_json::json!({"paths": {"/health": {"get": {"security": []}}}});
-        let metrics = |_: &str, _: &http::Method| RouteMetrics::default();
-        let table = RouteTable::new(&document, &[], broken, metrics).expect("valid");
-        edge.routes.store(Arc::new(table));
+        edge.routes
+            .store(Arc::new(public_table(handlers, "/health")));
 
         let request = http::Request::get("/health").header("host", "x");
         let request = request.body(Body::empty()).expect("valid");

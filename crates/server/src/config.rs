@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use auspex_kernel::config::{ConfigError, Layers};
+use auspex_kernel::quota::RateLimit;
 use serde::Deserialize;
 
-use crate::edge::{CorsConfig, RateLimit};
+use crate::edge::CorsConfig;
 use crate::{services, telemetry};
 
 /// The server's own settings with their defaults and comments.

@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use auspex_kernel::service::StopSignal;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::connection::{self, Bounds};
@@ -44,7 +43,6 @@ pub(crate) struct Shared {
 /// Running workers.
 pub(crate) struct Workers {
     workers: Vec<Worker>,
-    stop: watch::Sender<bool>,
 }
 
 struct Worker {
@@ -98,11 +96,10 @@ impl Workers {
     /// # Errors
     /// When the operating system gives no thread.
     pub(crate) fn start(count: usize, shared: &Shared) -> io::Result<Self> {
-        let (stop, stopped) = StopSignal::new();
         let workers = (0..count)
-            .map(|index| Worker::start(index, shared.clone(), stopped.clone()))
+            .map(|index| Worker::start(index, shared.clone()))
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { workers, stop })
+        Ok(Self { workers })
     }
 
     /// Deals out connections until `stop` is done; then takes what the kernel has queued already, so
@@ -159,9 +156,9 @@ impl Workers {
         });
     }
 
-    /// Lets work in flight end within `limit`. Returns how many connections were cut.
+    /// Lets work in flight end within `limit`, when the edge has been told to stop. Returns how many
+    /// connections were cut.
     pub(crate) fn drain(self, limit: Duration, open: &OpenConnections) -> i64 {
-        let _ = self.stop.send(true);
         let deadline = std::time::Instant::now() + limit;
         let mut threads = Vec::new();
         for Worker { queue, thread, .. } in self.workers {
@@ -176,7 +173,7 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(index: usize, shared: Shared, stop: StopSignal) -> io::Result<Self> {
+    fn start(index: usize, shared: Shared) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -190,7 +187,7 @@ impl Worker {
                     next = incoming.recv() => {
                         let Some(Accepted { stream, peer, open }) = next else { break };
                         let done = Done { connections: counted.clone(), _open: open };
-                        serving.spawn(serve(stream, peer, shared.clone(), stop.clone(), done));
+                        serving.spawn(serve(stream, peer, shared.clone(), done));
                     }
                     Some(_) = serving.join_next(), if !serving.is_empty() => {}
                 }
@@ -224,12 +221,13 @@ impl Drop for Done {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared, stop: StopSignal, _done: Done) {
+async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared, _done: Done) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
         return;
     };
     // Answers are written whole; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
+    let stop = shared.edge.stop.clone();
     connection::serve(stream, peer.ip(), shared.edge, shared.bounds, stop).await;
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use auspex_kernel::error::Envelope;
+use auspex_kernel::policy::Policy;
+use auspex_kernel::service::{Documented, Routes};
 use auspex_kernel::{ApiError, etag};
 use axum::Extension;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -23,8 +24,12 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
     img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
 
-/// Public pages beside the documented operations.
-pub(crate) const PAGES: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
+const DOCS_PAGES: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
+
+const TAGS: [(&str, &str); 1] = [("system", "How the server is")];
+
+/// An orchestrator would restart the program if these were refused.
+const PROBES: [&str; 2] = ["get_health_live", "get_health_ready"];
 
 /// The finished document, with its tag.
 #[derive(Clone)]
@@ -42,25 +47,38 @@ impl Document {
     }
 }
 
-/// Health, documented.
-pub(crate) fn health_routes() -> OpenApiRouter<Arc<Health>> {
-    OpenApiRouter::new()
-        .routes(routes!(get_health))
-        .routes(routes!(get_health_live))
-        .routes(routes!(get_health_ready))
+/// What the program answers about itself, but the documentation.
+pub(crate) fn routes(health: Arc<Health>, metrics: Arc<Metrics>, public_metrics: bool) -> Routes {
+    let (router, operations) = operations(public_metrics)
+        .layer(Extension(health))
+        .layer(Extension(metrics))
+        .split_for_parts();
+    let probe = Policy {
+        is_limited: false,
+        ..Policy::default()
+    };
+    Routes::new(router, Documented::new(operations).with_tags(&TAGS)).with_policy(&PROBES, probe)
 }
 
-/// Metrics, documented as what the settings make of them.
-pub(crate) fn metrics_routes(public: bool) -> OpenApiRouter<Arc<Metrics>> {
-    if public {
-        OpenApiRouter::new().routes(routes!(get_metrics_public))
+/// Their part of the document. Metrics are public or not, as the settings say.
+pub(crate) fn document(public_metrics: bool) -> Documented {
+    Documented::new(operations(public_metrics).into_openapi()).with_tags(&TAGS)
+}
+
+fn operations(public_metrics: bool) -> OpenApiRouter {
+    let router = OpenApiRouter::new()
+        .routes(routes!(get_health))
+        .routes(routes!(get_health_live))
+        .routes(routes!(get_health_ready));
+    if public_metrics {
+        router.routes(routes!(get_metrics_public))
     } else {
-        OpenApiRouter::new().routes(routes!(get_metrics))
+        router.routes(routes!(get_metrics))
     }
 }
 
 /// The document and Swagger UI, from inside the binary.
-pub(crate) fn docs(document: Document) -> axum::Router {
+pub(crate) fn docs(document: Document) -> Routes {
     let ui: axum::Router = SwaggerUi::new("/docs")
         .config(Config::from("/openapi.json").validator_url("none"))
         .into();
@@ -84,10 +102,12 @@ pub(crate) fn docs(document: Document) -> axum::Router {
             response
         },
     ));
-    axum::Router::new()
+    let router = axum::Router::new()
         .route("/openapi.json", axum::routing::get(get_openapi))
         .layer(Extension(document))
-        .merge(ui)
+        .merge(ui);
+    let undocumented = Documented::new(utoipa::openapi::OpenApi::default());
+    Routes::new(router, undocumented).with_pages(&DOCS_PAGES)
 }
 
 async fn get_openapi(Extension(document): Extension<Document>, headers: HeaderMap) -> Response {
@@ -106,7 +126,7 @@ async fn get_openapi(Extension(document): Extension<Document>, headers: HeaderMa
         (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
-async fn get_health(State(health): State<Arc<Health>>) -> Response {
+async fn get_health(Extension(health): Extension<Arc<Health>>) -> Response {
     let report = health.report().await;
     let status = match report.status {
         Status::Healthy => StatusCode::OK,
@@ -140,7 +160,7 @@ async fn get_health_live() -> axum::Json<Sign> {
         (status = 503, description = "It is stopping, or a part does not work", body = Sign),
     )
 )]
-async fn get_health_ready(State(health): State<Arc<Health>>) -> Response {
+async fn get_health_ready(Extension(health): Extension<Arc<Health>>) -> Response {
     let (status, word) = if health.stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping")
     } else if health.report().await.status == Status::Unhealthy {
@@ -162,7 +182,7 @@ async fn get_health_ready(State(health): State<Arc<Health>>) -> Response {
         (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
-async fn get_metrics(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn get_metrics(Extension(metrics): Extension<Arc<Metrics>>) -> Response {
     render(&metrics)
 }
 
@@ -174,7 +194,7 @@ async fn get_metrics(State(metrics): State<Arc<Metrics>>) -> Response {
         (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
-async fn get_metrics_public(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn get_metrics_public(Extension(metrics): Extension<Arc<Metrics>>) -> Response {
     render(&metrics)
 }
 
@@ -199,7 +219,7 @@ mod tests {
                 .headers_mut()
                 .insert(header::IF_NONE_MATCH, tag.clone());
         }
-        let mut router = docs(Document::new("{}".into()));
+        let mut router = docs(Document::new("{}".into())).router;
         router.call(request).await.expect("no transport to fail")
     }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use auspex_kernel::db::{Db, make_private_folder};
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
-use auspex_kernel::{Clock, CursorKey, secrets};
+use auspex_kernel::{Clock, Control, CursorKey, secrets};
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::{Failure, Outcome, control_runtime, print};
 use crate::app::{App, Parts};
@@ -36,6 +36,7 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
         listener,
         background,
         db,
+        stop: stop_edge,
     } = control.block_on(start(config, migrate))?;
     let shared = Shared {
         edge: app.edge.clone(),
@@ -55,6 +56,7 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
     })?;
 
     tracing::info!("stopping: no new connections, requests in flight go on");
+    stop_edge.send_replace(true);
     let cut = workers.drain(config::ms(config.server.drain_timeout_ms), &shared.open);
     if cut > 0 {
         tracing::warn!(
@@ -75,6 +77,8 @@ struct Started {
     listener: TcpListener,
     background: Background,
     db: Db,
+    /// Stops connections and streams.
+    stop: watch::Sender<bool>,
 }
 
 /// Everything that can fail, before the first connection is accepted.
@@ -93,18 +97,20 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         cursors: CursorKey(secrets::load_or_create(&db, "cursors").await?),
         public_url: config.public_url(),
         data_dir: config.server.data_dir.clone(),
-        control: Handle::current(),
+        control: Control::current(),
         publisher,
     };
     let services = Services::open(&config, &context).await.map_err(|error| {
         let hint = "; if its tables are old, bring them up to date with `auspex migrate`";
         format!("{error}{}", if migrate { "" } else { hint })
     })?;
+    let (stop, stopped) = StopSignal::new();
     let app = Arc::new(App::new(Parts {
         config: config.clone(),
         services: services.clone(),
         db: db.clone(),
         clock: context.clock,
+        stop: stopped,
     })?);
     let rebuilt = app.clone();
     let background = services.start(queue, move || rebuilt.rebuild_routes());
@@ -114,6 +120,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         listener,
         background,
         db,
+        stop,
     })
 }
 

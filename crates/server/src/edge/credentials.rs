@@ -4,9 +4,8 @@ use auspex_kernel::{ApiError, Credential};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::X_API_KEY;
 use super::cors::Cors;
-
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The credential of a request, if it has one.
 ///

@@ -10,17 +10,19 @@ mod cors;
 mod credentials;
 mod headers;
 mod routes;
+mod stream;
 mod timeout;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use auspex_kernel::body::{self, Bounded, Budget};
-use auspex_kernel::config::ConfigError;
+use auspex_kernel::policy::{Answer, RenderError, Runs};
 use auspex_kernel::quota::{Decision, SlidingWindow};
+use auspex_kernel::service::StopSignal;
 use auspex_kernel::{
     ApiError, Authenticate, Caller, Clock, Control, Peer, RequestId, Timestamp, Verdict,
 };
@@ -30,14 +32,17 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use http_body::Body as _;
-use serde::Deserialize;
 use tower_service::Service;
 
 pub(crate) use access::Observers;
 pub(crate) use cors::{Cors, CorsConfig};
 pub(crate) use headers::Fixed as FixedHeaders;
-pub(crate) use routes::{Access, Route, RouteTable};
+pub(crate) use routes::{Limits, Route, RouteTable, declared};
 
+use routes::Access;
+use stream::{Admission, Ending};
+
+const X_API_KEY: header::HeaderName = header::HeaderName::from_static("x-api-key");
 const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
 /// Everything a request needs that does not change between requests.
@@ -48,50 +53,19 @@ pub(crate) struct Edge {
     pub(crate) callers: SlidingWindow,
     pub(crate) addresses: SlidingWindow,
     pub(crate) clock: Clock,
-    /// Where handlers run, except those that predict.
+    /// Where handlers run that are not inline.
     pub(crate) control: Control,
     pub(crate) observers: Observers,
     pub(crate) headers: headers::Fixed,
     pub(crate) cors: Cors,
+    /// For requests that no route was found for.
     pub(crate) limits: Limits,
+    /// `host[:port]` of the public URL, as a `Host` header names it.
+    pub(crate) public_authority: String,
+    /// Ends streams when the server stops.
+    pub(crate) stop: StopSignal,
     /// Memory for bodies that are still coming.
     pub(crate) bodies: Arc<Budget>,
-}
-
-/// Bounds of one request.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    pub(crate) body_bytes_max: usize,
-    pub(crate) body_timeout: Duration,
-    pub(crate) request_timeout: Duration,
-    /// `host[:port]` of the public URL, as `Host` would say it.
-    pub(crate) public_authority: String,
-}
-
-/// How many requests are let through: `[server.rate_limit]`, `[server.address_limit]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RateLimit {
-    max: u32,
-    window_s: u32,
-    callers_max: usize,
-}
-
-impl RateLimit {
-    /// What types alone cannot say; `section` is where these settings are.
-    pub(crate) fn check(&self, section: &str) -> Result<(), ConfigError> {
-        for (key, value) in [("max", self.max), ("window_s", self.window_s)] {
-            if value == 0 {
-                let key = format!("{section}.{key}");
-                return Err(ConfigError::wrong(&key, "must be at least 1"));
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn window(&self) -> SlidingWindow {
-        SlidingWindow::new(self.max, self.window_s, self.callers_max)
-    }
 }
 
 /// What is known of a request when its answer leaves.
@@ -99,6 +73,8 @@ struct Passage<'t> {
     route: Option<&'t Route>,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
+    /// Of a stream, by which it goes on.
+    admission: Option<Admission>,
 }
 
 impl Edge {
@@ -122,6 +98,7 @@ impl Edge {
             route: None,
             caller: None,
             quota: None,
+            admission: None,
         };
         let request = Request::from_parts(parts, body);
         let passing = self.pass(&table, request, peer, &id, &mut passage);
@@ -132,7 +109,13 @@ impl Edge {
 
         let error = response.extensions_mut().remove::<ApiError>();
         if let Some(error) = &error {
-            response = error.render(&id);
+            let envelope: RenderError = ApiError::render;
+            let route = passage.route;
+            let render = route.map_or(envelope, |route| route.policy.render_error);
+            response = render(error, &id);
+        } else if let Some(admission) = passage.admission.take() {
+            let stop = self.stop.clone();
+            response = response.map(|body| Body::new(Ending::new(body, admission, stop)));
         }
         let elapsed = started.elapsed();
         self.headers
@@ -158,14 +141,15 @@ impl Edge {
         response
     }
 
-    fn bounded(&self, body: Body) -> Body {
+    fn bounded(&self, body: Body, route: Option<&Route>) -> Body {
         if body.is_end_stream() {
             return body;
         }
+        let limits = route.map_or(&self.limits, |route| &route.limits);
         Body::new(Bounded::new(
             body,
-            self.limits.body_bytes_max,
-            self.limits.body_timeout,
+            limits.body_bytes_max,
+            limits.body_timeout,
             self.bodies.clone(),
         ))
     }
@@ -182,21 +166,28 @@ impl Edge {
         if let Some(answer) = self.preflight(table, &parts, peer, passage) {
             return answer;
         }
-        if let Err(error) = self.admit(table, &parts, peer, passage).await {
-            // A sender still writing would see a reset connection instead of this answer.
-            if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
-                body::drain(self.bounded(body)).await;
+        let route = match self.admit(table, &parts, peer, passage).await {
+            Ok(route) => route,
+            Err(error) => {
+                // A sender still writing would see a reset connection instead of this answer.
+                if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
+                    body::drain(self.bounded(body, passage.route)).await;
+                }
+                return error.into_response();
             }
-            return error.into_response();
+        };
+        if route.policy.answer == Answer::Stream {
+            let (identity, clock) = (self.identity.clone(), self.clock.clone());
+            let admission = Admission::new(&parts.headers, peer, route.access, identity, clock);
+            passage.admission = Some(admission);
         }
         parts.extensions.insert(id.clone());
         parts.extensions.insert(Peer(peer));
         if let Some(caller) = &passage.caller {
             parts.extensions.insert(caller.clone());
         }
-        let predicts = passage.route.is_some_and(Route::predicts);
-        let request = Request::from_parts(parts, self.bounded(body));
-        self.run(table, request, predicts).await
+        let request = Request::from_parts(parts, self.bounded(body, Some(route)));
+        self.run(route, request).await
     }
 
     /// The answer to a browser that asks whether a page may send a request to a path there is.
@@ -225,28 +216,28 @@ impl Edge {
         parts: &Parts,
         peer: IpAddr,
         passage: &mut Passage<'t>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<&'t Route, ApiError> {
         let now = self.clock.now();
         let address = address_key(peer);
-        let route = match self.find(table, parts) {
+        let route = match self.find(table, parts, passage) {
             Ok(route) => route,
             Err(error) => {
                 // The same answer for everybody, over the limit or not; but counted.
-                passage.quota = Some(self.addresses.take(address, now));
+                passage.quota = Some(self.addresses(passage).take(address, now));
                 return Err(error);
             }
         };
-        passage.route = Some(route);
-        if route.is_probe {
-            return Ok(());
+        if !route.policy.is_limited {
+            return Ok(route);
         }
-        let left = self.addresses.peek(address, now);
+        let left = self.addresses(passage).peek(address, now);
         if !left.allowed {
             passage.quota = Some(left);
             return Err(rate_limited(&left, now, "this address"));
         }
         if route.access == Access::Public {
-            return self.charge_address(address, now, passage);
+            self.charge_address(address, now, passage)?;
+            return Ok(route);
         }
         let caller = match self.identify(parts, peer, now).await {
             Ok(caller) => caller,
@@ -255,7 +246,8 @@ impl Edge {
                 return Err(error);
             }
         };
-        let taken = self.callers.take(caller.quota_key, now);
+        let callers = route.callers.as_deref().unwrap_or(&self.callers);
+        let taken = callers.take(caller.quota_key, now);
         passage.quota = Some(taken);
         let scopes = caller.scopes;
         passage.caller = Some(caller);
@@ -266,16 +258,28 @@ impl Edge {
             Access::Scope(scope) if !scopes.contains(scope) => Err(ApiError::forbidden(format!(
                 "this needs the scope {scope}, which the caller does not have"
             ))),
-            Access::Scope(_) | Access::Caller | Access::Public => Ok(()),
+            Access::Scope(_) | Access::Caller | Access::Public => Ok(route),
         }
     }
 
-    /// The operation of a request that is well-formed enough to have one.
-    fn find<'t>(&self, table: &'t RouteTable, parts: &Parts) -> Result<&'t Route, ApiError> {
+    /// The route of a request that is well-formed enough to have one.
+    fn find<'t>(
+        &self,
+        table: &'t RouteTable,
+        parts: &Parts,
+        passage: &mut Passage<'t>,
+    ) -> Result<&'t Route, ApiError> {
         check_host(parts)?;
         let route = table.find(&parts.method, parts.uri.path())?;
-        self.check_length(parts)?;
+        passage.route = Some(route);
+        check_length(parts, route.limits.body_bytes_max)?;
         Ok(route)
+    }
+
+    /// What counts the requests of addresses: that of the route, or else that of the server.
+    fn addresses<'w>(&'w self, passage: &Passage<'w>) -> &'w SlidingWindow {
+        let own = passage.route.and_then(|route| route.addresses.as_deref());
+        own.unwrap_or(&self.addresses)
     }
 
     /// Counts an anonymous or refused request.
@@ -285,7 +289,7 @@ impl Edge {
         now: Timestamp,
         passage: &mut Passage<'_>,
     ) -> Result<(), ApiError> {
-        let taken = self.addresses.take(address, now);
+        let taken = self.addresses(passage).take(address, now);
         passage.quota = Some(taken);
         if taken.allowed {
             return Ok(());
@@ -304,7 +308,7 @@ impl Edge {
                 "send an API key as X-API-Key, or a key or token as Authorization: Bearer",
             )
         })?;
-        let public = &self.limits.public_authority;
+        let public = &self.public_authority;
         let authority = parts.uri.authority();
         credentials::check_origin(&parts.headers, authority, public, &self.cors, credential)?;
         match self.identity.authenticate(credential, now) {
@@ -316,32 +320,20 @@ impl Edge {
         }
     }
 
-    /// Refuses by `Content-Length` what would be refused anyway after reading it.
-    fn check_length(&self, parts: &Parts) -> Result<(), ApiError> {
-        let max = self.limits.body_bytes_max;
-        let stated = parts
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|v| v.to_str().ok());
-        match stated.and_then(|text| text.parse::<u64>().ok()) {
-            Some(length) if length > max as u64 => Err(body::BodyError::TooLarge(max).into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// A prediction stays on the thread of its connection. Everything else runs on the control
+    /// An inline handler stays on the thread of its connection. Any other runs on the control
     /// runtime and to its end: the deadline, or a client that leaves, ends only the waiting for it.
-    async fn run(&self, table: &RouteTable, request: Request<Body>, predicts: bool) -> Response {
-        let limit = self.limits.request_timeout;
+    async fn run(&self, route: &Route, request: Request<Body>) -> Response {
+        let limit = route.limits.request_timeout;
         // An axum router is always ready.
-        let handler = table.handlers.clone().call(request);
-        let answered = if predicts {
-            timeout::Lazy::new(handler, limit).await
-        } else {
-            let running = timeout::Lazy::new(self.control.run(handler), limit);
-            running
-                .await
-                .map(|ended| ended.unwrap_or_else(|stopping| Ok(stopping.into_response())))
+        let handler = route.handlers.clone().call(request);
+        let answered = match route.policy.runs {
+            Runs::Inline => timeout::Lazy::new(handler, limit).await,
+            Runs::OnControl => {
+                let running = timeout::Lazy::new(self.control.run(handler), limit);
+                running
+                    .await
+                    .map(|ended| ended.unwrap_or_else(|stopping| Ok(stopping.into_response())))
+            }
         };
         match answered {
             Some(Ok(response)) => response,
@@ -370,6 +362,18 @@ fn check_host(parts: &Parts) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+/// Refuses by `Content-Length` what would be refused anyway after reading it.
+fn check_length(parts: &Parts, max: usize) -> Result<(), ApiError> {
+    let stated = parts
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok());
+    match stated.and_then(|text| text.parse::<u64>().ok()) {
+        Some(length) if length > max as u64 => Err(body::BodyError::TooLarge(max).into()),
+        _ => Ok(()),
+    }
 }
 
 fn rate_limited(decision: &Decision, now: Timestamp, whose: &str) -> ApiError {

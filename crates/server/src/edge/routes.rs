@@ -1,47 +1,88 @@
-//! Which routes there are and who may use them, read from the OpenAPI document.
+//! The table of all routes: who may use each of them, how the edge treats it, what answers it.
 //!
-//! The document is the one list: an operation that is not in it does not exist, and one that does not
-//! say who may call it stops the program at start.
+//! Routes come from sources: the operations of each service's OpenAPI document, and its pages. An
+//! operation that is not in the document does not exist, and one that does not say who may call it
+//! stops the program at start. The table never changes; another one takes its place.
 
-use auspex_kernel::{ApiError, Scope};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_kernel::policy::Policy;
+use auspex_kernel::quota::{RateLimit, SlidingWindow};
+use auspex_kernel::service::Routes;
+use auspex_kernel::{ApiError, Scope, ScopeSet};
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 
 use crate::metrics::RouteMetrics;
 
-/// Cheap, and asked by who decides over life and death.
-const PROBES: [&str; 2] = ["/health/live", "/health/ready"];
-
-/// Who may call an operation.
+/// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Everybody.
     Public,
-    /// Whoever is logged in.
+    /// Everybody who is logged in.
     Caller,
-    /// Whoever has the scope.
+    /// Callers that have the scope.
     Scope(Scope),
 }
 
-/// One operation.
+impl Access {
+    /// Whether a caller with these scopes may call.
+    pub(super) fn allows(self, scopes: ScopeSet) -> bool {
+        match self {
+            Access::Public | Access::Caller => true,
+            Access::Scope(scope) => scopes.contains(scope),
+        }
+    }
+}
+
+/// Bounds of one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) body_bytes_max: usize,
+    pub(crate) body_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+}
+
+impl Limits {
+    /// With what a policy says otherwise.
+    fn with(self, policy: &Policy) -> Self {
+        Self {
+            body_bytes_max: policy.body_bytes_max.unwrap_or(self.body_bytes_max),
+            body_timeout: policy.body_timeout.unwrap_or(self.body_timeout),
+            request_timeout: policy.request_timeout.unwrap_or(self.request_timeout),
+        }
+    }
+}
+
+/// A route as its source declares it.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    template: String,
+    method: Method,
+    access: Access,
+    policy: Policy,
+    handlers: axum::Router,
+}
+
+/// A route in the table.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) template: String,
     pub(crate) method: Method,
     pub(crate) access: Access,
-    /// Asked by an orchestrator, which would restart the program over a refusal: never limited.
-    pub(crate) is_probe: bool,
+    pub(crate) policy: Policy,
+    pub(crate) limits: Limits,
+    /// Counts of its own, where its policy has them.
+    pub(crate) callers: Option<Arc<SlidingWindow>>,
+    pub(crate) addresses: Option<Arc<SlidingWindow>>,
+    pub(crate) handlers: axum::Router,
     pub(crate) metrics: RouteMetrics,
 }
 
-impl Route {
-    /// Whether its handler answers from memory, on the thread that met the request.
-    pub(crate) fn predicts(&self) -> bool {
-        self.access == Access::Scope(Scope::Predict)
-    }
-}
-
-/// The document does not say what it must.
+/// A source does not say what it must.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteError {
     #[error("{method} {path} does not declare who may call it")]
@@ -52,16 +93,19 @@ pub(crate) enum RouteError {
         path: String,
         requirement: String,
     },
+    #[error("there is a policy for {0}, but no operation of that id")]
+    NoOperation(&'static str),
+    #[error("{method} {path} is declared twice")]
+    Twice { method: String, path: String },
     #[error("two routes clash: {0}")]
     Clash(#[from] matchit::InsertError),
 }
 
-/// All operations by path and method, and the handlers behind them. It never changes: a table that
-/// is different takes its place.
+/// All routes by path and method.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
     paths: matchit::Router<Methods>,
-    pub(crate) handlers: axum::Router,
+    windows: Windows,
 }
 
 #[derive(Debug)]
@@ -70,45 +114,94 @@ struct Methods {
     allow: HeaderValue,
 }
 
+/// The routes of a service: its operations and its pages.
+///
+/// # Errors
+/// [`RouteError`] for an operation without a rule, and for a policy without an operation.
+pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declared>, RouteError> {
+    let mut policies: HashMap<&str, Policy> = routes.policies.iter().copied().collect();
+    let mut found = Vec::new();
+    for (path, item) in operations["paths"].as_object().into_iter().flatten() {
+        for (name, operation) in item.as_object().into_iter().flatten() {
+            let Some(method) = method_of(name) else {
+                continue;
+            };
+            let id = operation["operationId"].as_str().unwrap_or_default();
+            found.push(Declared {
+                template: path.clone(),
+                access: access_of(path, &method, operation)?,
+                method,
+                policy: policies.remove(id).unwrap_or_default(),
+                handlers: routes.router.clone(),
+            });
+        }
+    }
+    if let Some((id, _)) = routes
+        .policies
+        .iter()
+        .find(|(id, _)| policies.contains_key(id))
+    {
+        return Err(RouteError::NoOperation(id));
+    }
+    found.extend(routes.pages.iter().map(|page| Declared {
+        template: (*page).to_owned(),
+        method: Method::GET,
+        access: Access::Public,
+        policy: Policy::default(),
+        handlers: routes.router.clone(),
+    }));
+    Ok(found)
+}
+
 impl RouteTable {
-    /// Reads the operations of an OpenAPI document; `pages` are public GET templates beside it.
+    /// A table of what the sources declare. `limits` hold where a policy says nothing; `previous` is
+    /// the table that this one replaces, whose counts go on.
+    ///
+    /// # Errors
+    /// [`RouteError::Twice`], [`RouteError::Clash`].
     pub(crate) fn new(
-        document: &Value,
-        pages: &[&str],
-        handlers: axum::Router,
+        declared: Vec<Declared>,
+        limits: Limits,
+        previous: Option<&RouteTable>,
         metrics: impl Fn(&str, &Method) -> RouteMetrics,
     ) -> Result<Self, RouteError> {
+        let mut windows = Windows::default();
+        let mut by_path: Vec<(String, Vec<Route>)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for declared in declared {
+            let place = *places.entry(declared.template.clone()).or_insert_with(|| {
+                by_path.push((declared.template.clone(), Vec::new()));
+                by_path.len() - 1
+            });
+            let routes = &mut by_path[place].1;
+            if routes.iter().any(|route| route.method == declared.method) {
+                return Err(RouteError::Twice {
+                    method: declared.method.to_string(),
+                    path: declared.template,
+                });
+            }
+            let (policy, old) = (declared.policy, previous.map(|table| &table.windows));
+            let mut window = |counts, limit: Option<RateLimit>| {
+                let key = (declared.template.clone(), declared.method.clone(), counts);
+                limit.map(|limit| windows.get(key, limit, old))
+            };
+            routes.push(Route {
+                callers: window(Counts::Callers, policy.caller_limit),
+                addresses: window(Counts::Addresses, policy.address_limit),
+                limits: limits.with(&policy),
+                metrics: metrics(&declared.template, &declared.method),
+                template: declared.template,
+                method: declared.method,
+                access: declared.access,
+                policy,
+                handlers: declared.handlers,
+            });
+        }
         let mut paths = matchit::Router::new();
-        let documented = document["paths"].as_object().into_iter().flatten();
-        for (path, item) in documented {
-            let operations = item.as_object().into_iter().flatten();
-            let routes = operations
-                .filter_map(|(name, operation)| Some((method_of(name)?, operation)))
-                .map(|(method, operation)| {
-                    let access = access_of(path, &method, operation)?;
-                    let metrics = metrics(path, &method);
-                    Ok(Route {
-                        template: path.clone(),
-                        is_probe: PROBES.contains(&path.as_str()),
-                        method,
-                        access,
-                        metrics,
-                    })
-                })
-                .collect::<Result<Vec<_>, RouteError>>()?;
+        for (path, routes) in by_path {
             paths.insert(path, Methods::new(routes))?;
         }
-        for page in pages {
-            let route = Route {
-                template: (*page).to_owned(),
-                is_probe: false,
-                method: Method::GET,
-                access: Access::Public,
-                metrics: metrics(page, &Method::GET),
-            };
-            paths.insert(*page, Methods::new(vec![route]))?;
-        }
-        Ok(Self { paths, handlers })
+        Ok(Self { paths, windows })
     }
 
     /// The methods that a path takes, as `Allow` lists them.
@@ -117,7 +210,7 @@ impl RouteTable {
         Some(&found.value.allow)
     }
 
-    /// The operation for a request.
+    /// The route of a request.
     ///
     /// # Errors
     /// 404, or 405 with `Allow`; the same for everybody.
@@ -159,6 +252,38 @@ impl Methods {
     }
 }
 
+/// What a window of a route counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Counts {
+    Callers,
+    Addresses,
+}
+
+type WindowKey = (String, Method, Counts);
+
+/// The counts of routes that have limits of their own.
+#[derive(Debug, Default)]
+struct Windows(HashMap<WindowKey, (RateLimit, Arc<SlidingWindow>)>);
+
+impl Windows {
+    /// That of the previous table, if its limit is the same: replacing the table frees nobody from
+    /// a limit.
+    fn get(
+        &mut self,
+        key: WindowKey,
+        limit: RateLimit,
+        previous: Option<&Windows>,
+    ) -> Arc<SlidingWindow> {
+        let kept = previous
+            .and_then(|previous| previous.0.get(&key))
+            .filter(|(old, _)| *old == limit)
+            .map(|(_, window)| window.clone());
+        let window = kept.unwrap_or_else(|| Arc::new(limit.window()));
+        self.0.insert(key, (limit, window.clone()));
+        window
+    }
+}
+
 fn method_of(name: &str) -> Option<Method> {
     ["get", "put", "post", "delete", "patch"]
         .contains(&name)
@@ -195,24 +320,41 @@ fn access_of(path: &str, method: &Method, operation: &Value) -> Result<Access, R
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use auspex_kernel::service::Documented;
     use serde_json::json;
 
-    fn table(document: &Value) -> Result<RouteTable, RouteError> {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        body_bytes_max: 100,
+        body_timeout: Duration::from_secs(30),
+        request_timeout: Duration::from_secs(60),
+    };
+
+    fn routes() -> Routes {
+        let documented = Documented::new(utoipa::openapi::OpenApi::default());
+        Routes::new(axum::Router::new(), documented).with_pages(&["/docs/{*rest}"])
+    }
+
+    fn table(
+        routes: &Routes,
+        document: &Value,
+        previous: Option<&RouteTable>,
+    ) -> Result<RouteTable, RouteError> {
         let metrics = |_: &str, _: &Method| RouteMetrics::default();
-        RouteTable::new(document, &["/docs/{*rest}"], axum::Router::new(), metrics)
+        RouteTable::new(declared(routes, document)?, LIMITS, previous, metrics)
     }
 
     #[test]
     fn routes_come_from_the_document() {
-        let table = table(&json!({"paths": {
+        let document = json!({"paths": {
             "/health": {"get": {"security": [{}]}},
             "/v1/me": {"get": {"security": [{"api_key": []}, {"bearer": []}]}},
             "/v1/models/{model}": {
                 "get": {"security": [{"api_key": ["models:read"]}, {"bearer": ["models:read"]}]},
                 "delete": {"security": [{"api_key": ["models:write"]}]}},
-        }}))
-        .expect("valid");
+        }});
+        let table = table(&routes(), &document, None).expect("valid");
         let access = |method: Method, path| table.find(&method, path).map(|r| r.access).ok();
         assert_eq!(access(Method::GET, "/health"), Some(Access::Public));
         assert_eq!(access(Method::HEAD, "/health"), Some(Access::Public));
@@ -237,7 +379,64 @@ mod tests {
             json!({"security": [{"bearer": ["predict", "models:read"]}]}),
             json!({"security": [{"bearer": ["predict"]}, {"api_key": ["models:read"]}]}),
         ] {
-            assert!(table(&json!({"paths": {"/x": {"get": operation}}})).is_err());
+            let document = json!({"paths": {"/x": {"get": operation}}});
+            assert!(table(&routes(), &document, None).is_err());
         }
+    }
+
+    #[test]
+    fn a_policy_overrides_limits_and_must_name_an_operation() {
+        let document = json!({"paths": {"/x": {
+            "get": {"operationId": "get_x", "security": []},
+            "post": {"operationId": "post_x", "security": []},
+        }}});
+        let short = Policy {
+            body_bytes_max: Some(7),
+            ..Policy::default()
+        };
+        let table_with = |id| table(&routes().with_policy(&[id], short), &document, None);
+        let table = table_with("post_x").expect("valid");
+        let max = |method| table.find(&method, "/x").map(|r| r.limits.body_bytes_max);
+        assert_eq!(max(Method::POST).expect("found"), 7);
+        assert_eq!(max(Method::GET).expect("found"), 100);
+        let error = table_with("put_x").expect_err("no such operation");
+        assert!(error.to_string().contains("put_x"), "{error}");
+    }
+
+    #[test]
+    fn counts_of_a_route_go_on_in_the_next_table_while_its_limit_is_the_same() {
+        let document = json!({"paths": {"/x": {"get": {"operationId": "x", "security": []}}}});
+        let next = |max, previous: Option<&RouteTable>| {
+            let address_limit = Some(RateLimit {
+                max,
+                window_s: 60,
+                callers_max: 10,
+            });
+            let policy = Policy {
+                address_limit,
+                ..Policy::default()
+            };
+            let routes = routes().with_policy(&["x"], policy);
+            table(&routes, &document, previous).expect("valid")
+        };
+        let window = |table: &RouteTable| {
+            let route = table.find(&Method::GET, "/x").expect("found");
+            route.addresses.clone().expect("its own")
+        };
+        let (first, other) = (next(1, None), next(2, None));
+        assert!(Arc::ptr_eq(
+            &window(&first),
+            &window(&next(1, Some(&first)))
+        ));
+        assert!(!Arc::ptr_eq(
+            &window(&first),
+            &window(&next(1, Some(&other)))
+        ));
+    }
+
+    #[test]
+    fn a_route_that_is_declared_twice_is_an_error() {
+        let document = json!({"paths": {"/docs/{*rest}": {"get": {"security": []}}}});
+        assert!(table(&routes(), &document, None).is_err());
     }
 }

@@ -2,16 +2,24 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use auspex_kernel::caller::Verification;
+use auspex_kernel::policy::Policy;
+use auspex_kernel::quota::RateLimit;
+use auspex_kernel::service::{Documented, Routes};
 use auspex_kernel::{Credential, Scope, ScopeSet};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
+use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::metrics::RouteMetrics;
 use crate::telemetry::{AccessLog, Reports};
+
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Knows one key, `good`.
 struct OneKey;
@@ -34,6 +42,25 @@ impl Authenticate for OneKey {
     }
 }
 
+/// Knows `good` until it is revoked.
+#[derive(Default)]
+struct Revocable {
+    revoked: AtomicBool,
+}
+
+impl Authenticate for Revocable {
+    fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Verdict {
+        match self.revoked.load(Ordering::Relaxed) {
+            true => Verdict::Refused,
+            false => OneKey.authenticate(credential, now),
+        }
+    }
+
+    fn verify(self: Arc<Self>, credential: Credential<'_>, peer: IpAddr) -> Verification {
+        Arc::new(OneKey).verify(credential, peer)
+    }
+}
+
 fn caller(subject: &str) -> Caller {
     Caller {
         subject: subject.into(),
@@ -44,6 +71,46 @@ fn caller(subject: &str) -> Caller {
         session_id: None,
         client_id: None,
     }
+}
+
+const LIMITS: Limits = Limits {
+    body_bytes_max: 100,
+    body_timeout: Duration::from_secs(30),
+    request_timeout: Duration::from_secs(60),
+};
+
+/// A signal that is never given.
+fn running() -> StopSignal {
+    let (stop, signal) = StopSignal::new();
+    std::mem::forget(stop);
+    signal
+}
+
+/// Handlers as a service offers them; what they document is given apart.
+fn routes(handlers: axum::Router) -> Routes {
+    let documented = Documented::new(utoipa::openapi::OpenApi::default());
+    Routes::new(handlers, documented)
+}
+
+fn table(routes: Routes, document: &Value) -> RouteTable {
+    let declared = declared(&routes, document).expect("rules");
+    let metrics = |_: &str, _: &http::Method| RouteMetrics::default();
+    RouteTable::new(declared, LIMITS, None, metrics).expect("no clash")
+}
+
+/// A table of one route, `GET /x`, for callers with the scope `predict`.
+fn table_with(handler: MethodRouter, policy: Policy) -> RouteTable {
+    let document = json!({"paths": {"/x": {"get": {
+        "operationId": "get_x",
+        "security": [{"bearer": ["predict"]}],
+    }}}});
+    let handlers = axum::Router::new().route("/x", handler);
+    table(routes(handlers).with_policy(&["get_x"], policy), &document)
+}
+
+/// A table of one public route that is read by GET.
+pub(crate) fn public_table(handlers: axum::Router, path: &'static str) -> RouteTable {
+    table(routes(handlers).with_pages(&[path]), &Value::Null)
 }
 
 pub(super) fn edge(reports: Option<Reports>) -> Edge {
@@ -62,10 +129,8 @@ pub(super) fn edge(reports: Option<Reports>) -> Edge {
         "/forbidden": {"get": {"security": [{"bearer": ["audit:read"]}]}},
         "/anyone": {"get": {"security": [{"bearer": []}]}},
     }});
-    let metrics = |_: &str, _: &http::Method| RouteMetrics::default();
-    let table = RouteTable::new(&document, &[], handlers, metrics).expect("valid");
     Edge {
-        routes: ArcSwap::from_pointee(table),
+        routes: ArcSwap::from_pointee(table(routes(handlers), &document)),
         identity: Arc::new(OneKey),
         callers: SlidingWindow::new(3, 10, 100),
         addresses: SlidingWindow::new(5, 10, 100),
@@ -82,12 +147,9 @@ pub(super) fn edge(reports: Option<Reports>) -> Edge {
             origins: Vec::new(),
             max_age_s: 600,
         }),
-        limits: Limits {
-            body_bytes_max: 100,
-            body_timeout: Duration::from_secs(30),
-            request_timeout: Duration::from_secs(60),
-            public_authority: "models.example.org".into(),
-        },
+        limits: LIMITS,
+        public_authority: "models.example.org".into(),
+        stop: running(),
         bodies: Arc::new(Budget::new(1000)),
     }
 }
@@ -130,30 +192,141 @@ async fn a_handler_that_never_answers_is_503() {
     assert!(headers.contains_key("retry-after"));
 }
 
-/// Only predictions stay on the thread of their connection.
 #[test]
-fn handlers_run_on_the_control_runtime() {
+fn handlers_run_on_the_control_runtime_unless_they_are_inline() {
     let [control, worker] = [(); 2].map(|()| tokio::runtime::Runtime::new().expect("starts"));
     let there = control.block_on(async { tokio::runtime::Handle::current().id() });
     let here = worker.block_on(async { tokio::runtime::Handle::current().id() });
-    let answered = |scopes: &[&str]| {
+    let answered = |runs| {
         let edge = control.block_on(async { edge(None) });
         let (tell, told) = std::sync::mpsc::channel();
         let handler = get(async move || {
             tell.send(tokio::runtime::Handle::current().id())
                 .expect("open");
         });
-        let document = json!({"paths": {"/x": {"get": {"security": [{"bearer": scopes}]}}}});
-        let handlers = axum::Router::new().route("/x", handler);
-        let metrics = |_: &str, _: &http::Method| RouteMetrics::default();
-        let table = RouteTable::new(&document, &[], handlers, metrics).expect("valid");
-        edge.routes.store(Arc::new(table));
+        let policy = Policy {
+            runs,
+            ..Policy::default()
+        };
+        edge.routes.store(Arc::new(table_with(handler, policy)));
         let (status, ..) = worker.block_on(ask(&edge, "/x", Some("good")));
         assert_eq!(status, 200);
         told.recv().expect("called")
     };
-    assert_eq!(answered(&[]), there);
-    assert_eq!(answered(&["predict"]), here);
+    assert_eq!(answered(Runs::OnControl), there);
+    assert_eq!(answered(Runs::Inline), here);
+}
+
+#[tokio::test]
+async fn a_route_may_have_limits_and_a_form_of_errors_of_its_own() {
+    let edge = edge(None);
+    let policy = Policy {
+        caller_limit: Some(RateLimit {
+            max: 1,
+            window_s: 10,
+            callers_max: 10,
+        }),
+        body_bytes_max: Some(1),
+        render_error: |error, _| (error.status(), axum::Json(error.code())).into_response(),
+        ..Policy::default()
+    };
+    let table = table_with(get(async || "x"), policy);
+    edge.routes.store(Arc::new(table));
+    assert_eq!(ask(&edge, "/x", Some("good")).await.0, 200);
+    let (status, headers, body) = ask(&edge, "/x", Some("good")).await;
+    assert_eq!((status, body), (429, json!("RATE_LIMITED")));
+    assert_eq!(headers["x-ratelimit-limit"], "1");
+    let long = Request::get("/x")
+        .header("host", "x")
+        .header("content-length", "2");
+    let answer = edge
+        .handle(long.body(Body::from("xx")).expect("valid"), ADDRESS)
+        .await;
+    assert_eq!(answer.status(), 413);
+    // The count of the server is another one.
+    let other = table_with(get(async || "x"), Policy::default());
+    edge.routes.store(Arc::new(other));
+    assert_eq!(ask(&edge, "/x", Some("good")).await.0, 200);
+}
+
+/// Ends a request that is under way by the table it began with, while others get the new one.
+#[tokio::test]
+async fn a_table_is_replaced_under_requests() {
+    let edge = edge(None);
+    let (begin, began) = tokio::sync::oneshot::channel::<()>();
+    let began = Arc::new(std::sync::Mutex::new(Some(began)));
+    let slow = get(async move || {
+        let began = began.lock().expect("one user").take().expect("one request");
+        began.await.expect("begun");
+        "old"
+    });
+    edge.routes
+        .store(Arc::new(table_with(slow, Policy::default())));
+    let old = ask(&edge, "/x", Some("good"));
+    let new = async {
+        tokio::task::yield_now().await;
+        let handler = get(async || axum::Json("new"));
+        edge.routes
+            .store(Arc::new(table_with(handler, Policy::default())));
+        let answer = ask(&edge, "/x", Some("good")).await;
+        begin.send(()).expect("waiting");
+        answer
+    };
+    let (old, new) = tokio::join!(old, new);
+    assert_eq!((old.0, new.0, new.2), (200, 200, json!("new")));
+}
+
+/// A stream whose second piece never comes.
+fn stream_table() -> RouteTable {
+    let handler = get(async || {
+        let one = futures_util::stream::iter([Ok::<_, std::io::Error>("one")]);
+        Body::from_stream(one.chain(futures_util::stream::pending()))
+    });
+    let policy = Policy {
+        answer: Answer::Stream,
+        ..Policy::default()
+    };
+    table_with(handler, policy)
+}
+
+async fn open_stream(edge: &Edge) -> Body {
+    edge.routes.store(Arc::new(stream_table()));
+    let request = Request::get("/x")
+        .header("host", "x")
+        .header("x-api-key", "good");
+    let request = request.body(Body::empty()).expect("valid");
+    let mut body = edge.handle(request, ADDRESS).await.into_body();
+    let first = body.frame().await.expect("a frame").expect("no error");
+    assert_eq!(first.into_data().expect("data"), "one");
+    body
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_when_the_credential_is_no_longer_in_force() {
+    let identity = Arc::new(Revocable::default());
+    let edge = Edge {
+        identity: identity.clone(),
+        ..edge(None)
+    };
+    let mut body = open_stream(&edge).await;
+    let waiting = tokio::time::timeout(Duration::from_secs(300), body.frame()).await;
+    assert!(waiting.is_err(), "it goes on while the key is in force");
+    identity.revoked.store(true, Ordering::Relaxed);
+    let end = tokio::time::timeout(Duration::from_secs(2), body.frame()).await;
+    assert!(end.expect("soon").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_when_the_server_stops() {
+    let (stop, signal) = StopSignal::new();
+    let edge = Edge {
+        stop: signal,
+        ..edge(None)
+    };
+    let mut body = open_stream(&edge).await;
+    stop.send_replace(true);
+    let end = tokio::time::timeout(Duration::from_secs(2), body.frame()).await;
+    assert!(end.expect("at once").is_none());
 }
 
 #[tokio::test]

@@ -1,0 +1,78 @@
+//! How the edge treats the requests of a route, beside who may send them.
+//!
+//! A service declares a [`Policy`] next to its router where the usual one does not fit. It is code and
+//! not a part of the OpenAPI document, which clients read.
+
+use std::time::Duration;
+
+use axum::response::Response;
+
+use crate::error::ApiError;
+use crate::quota::RateLimit;
+use crate::request_id::RequestId;
+
+/// What is special about a route. The default is what nearly all routes have.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Where its handler runs.
+    pub runs: Runs,
+    /// What its answer is.
+    pub answer: Answer,
+    /// The longest body; `None`: `server.body_bytes_max`.
+    pub body_bytes_max: Option<usize>,
+    /// How long a body may take to arrive; `None`: `server.body_timeout_ms`.
+    pub body_timeout: Option<Duration>,
+    /// From the head of the request to that of the answer; `None`: `server.request_timeout_ms`.
+    pub request_timeout: Option<Duration>,
+    /// Its own count of each caller's requests in place of `server.rate_limit`.
+    pub caller_limit: Option<RateLimit>,
+    /// Its own count of anonymous and refused requests per address, in place of
+    /// `server.address_limit`.
+    pub address_limit: Option<RateLimit>,
+    /// Whether limits of callers and addresses apply. An orchestrator would restart the program if
+    /// its probes were refused.
+    pub is_limited: bool,
+    /// The form of its errors, those of the edge included.
+    pub render_error: RenderError,
+}
+
+/// Makes an answer of an error. [`ApiError::render`], the envelope, is one.
+pub type RenderError = fn(&ApiError, &RequestId) -> Response;
+
+/// Where a handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// As a task on the control runtime, to its end even if the client leaves. It may use the
+    /// database.
+    OnControl,
+    /// On the thread of the connection: for short work in memory. It must neither block nor use the
+    /// database, and is dropped when the client leaves.
+    Inline,
+}
+
+/// What an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It comes to an end by itself.
+    Whole,
+    /// It may go on without end. The edge ends it when the credential of the request is no longer
+    /// in force and when the server stops. A connection on which nothing moves is closed after a
+    /// while, so send something at least every half minute.
+    Stream,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            runs: Runs::OnControl,
+            answer: Answer::Whole,
+            body_bytes_max: None,
+            body_timeout: None,
+            request_timeout: None,
+            caller_limit: None,
+            address_limit: None,
+            is_limited: true,
+            render_error: ApiError::render,
+        }
+    }
+}

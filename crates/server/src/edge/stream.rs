@@ -1,0 +1,131 @@
+//! Answers without end: they end with the session of their caller, and when the server stops.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use auspex_kernel::service::StopSignal;
+use auspex_kernel::{Authenticate, Clock, Verdict};
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use http_body::Frame;
+
+use super::routes::Access;
+use super::{X_API_KEY, credentials};
+
+/// How often it is asked whether the credential of a stream is still in force.
+const REVIEW_PERIOD: Duration = Duration::from_secs(1);
+
+/// What a stream was admitted by.
+pub(super) struct Admission {
+    /// The headers that hold the credential.
+    shown: HeaderMap,
+    peer: IpAddr,
+    access: Access,
+    identity: Arc<dyn Authenticate>,
+    clock: Clock,
+}
+
+impl Admission {
+    pub(super) fn new(
+        headers: &HeaderMap,
+        peer: IpAddr,
+        access: Access,
+        identity: Arc<dyn Authenticate>,
+        clock: Clock,
+    ) -> Self {
+        let mut shown = HeaderMap::new();
+        for name in [X_API_KEY, header::AUTHORIZATION] {
+            if let Some(value) = headers.get(&name) {
+                shown.insert(name, value.clone());
+            }
+        }
+        Self {
+            shown,
+            peer,
+            access,
+            identity,
+            clock,
+        }
+    }
+
+    /// Ends when the credential is no longer in force, or may no longer do this.
+    async fn ended(self) {
+        if self.access == Access::Public {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(REVIEW_PERIOD).await;
+            if !self.holds().await {
+                return;
+            }
+        }
+    }
+
+    async fn holds(&self) -> bool {
+        let Ok(Some(credential)) = credentials::find(&self.shown) else {
+            return false;
+        };
+        let known = match self.identity.authenticate(credential, self.clock.now()) {
+            Verdict::Known(caller) => Ok(caller),
+            Verdict::Refused => return false,
+            Verdict::Unverified => {
+                let verifying = self.identity.clone().verify(credential, self.peer);
+                verifying.await
+            }
+        };
+        match known {
+            Ok(caller) => self.access.allows(caller.scopes),
+            // What cannot be verified now, as the server is busy, was valid before.
+            Err(error) => error.status() != StatusCode::UNAUTHORIZED,
+        }
+    }
+}
+
+/// A body that ends when it has to.
+pub(super) struct Ending {
+    body: Body,
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_over: bool,
+}
+
+impl Ending {
+    pub(super) fn new(body: Body, admission: Admission, mut stop: StopSignal) -> Self {
+        let end = async move {
+            tokio::select! {
+                () = admission.ended() => {}
+                () = stop.stop_requested() => {}
+            }
+        };
+        Self {
+            body,
+            end: Box::pin(end),
+            is_over: false,
+        }
+    }
+}
+
+impl http_body::Body for Ending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if !self.is_over && self.end.as_mut().poll(cx).is_ready() {
+            self.is_over = true;
+            // What makes the stream is told that nobody reads it any more.
+            self.body = Body::empty();
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
