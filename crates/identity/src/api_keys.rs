@@ -15,11 +15,13 @@ use auspex_kernel::{FieldError, Scope, ScopeSet, Timestamp};
 
 use crate::api_key::{self, ApiKey, Digest, KeyId, KeyState, NewKey, Secret};
 use crate::audit::{Action, Actor, Event};
+use crate::change::{Change, Needs, Refusal};
 use crate::error::IdentityError;
 use crate::store::keys::Whose;
 use crate::store::{self, Kind};
 use crate::{Identity, later};
 
+const KEYS_WRITE: Needs = Needs::Scope(Scope::KeysWrite);
 const BOOTSTRAP_NAME: &str = "admin";
 /// How many keys of one name an error lists.
 const AMBIGUOUS_SHOWN_MAX: u64 = 10;
@@ -46,23 +48,18 @@ impl Identity {
             return Ok(None);
         }
         let new = self.draw_key(BOOTSTRAP_NAME, ScopeSet::all(), None, None)?;
-        let now = self.clock.now();
-        let made = self
-            .db
-            .write(async |transaction| -> Result<_, IdentityError> {
-                store::lock(transaction).await?;
-                if store::keys::has_keys(transaction).await? {
-                    return Ok(None);
-                }
-                add(transaction, &new.key, &new.secret.digest(), now).await?;
-                let made = Event::new(Action::KeyCreate, target(&new.key.id));
-                store::audit::record(transaction, &Actor::operator(), made, now).await?;
-                keep(&new.secret).map_err(IdentityError::KeyNotKept)?;
-                Ok(Some(new))
-            })
-            .await?;
-        self.put_in_force().await;
-        Ok(made)
+        let operator = Actor::operator();
+        let made = self.change_for_secret(&operator, Needs::Nothing, async |change| {
+            if store::keys::has_keys(change.transaction).await? {
+                return Ok(None);
+            }
+            add(change, &new.key, &new.secret.digest()).await?;
+            let made = Event::new(Action::KeyCreate, target(&new.key.id));
+            change.record(made).await?;
+            keep(&new.secret).map_err(IdentityError::KeyNotKept)?;
+            Ok(Some(new))
+        });
+        made.await
     }
 
     /// Makes a key that belongs to the user who makes it. `name` is 1 to 100 printable characters, not
@@ -87,12 +84,10 @@ impl Identity {
         }
         let new = self.draw_key(name, scopes, expires_at, actor.user_id.clone())?;
         let NewKey { key, secret } = new;
-        let (digest, actor) = (secret.digest(), actor.clone());
-        let key = self
-            .db
-            .write(async |transaction| create(transaction, actor, key, digest, now).await)
-            .await??;
-        self.put_in_force().await;
+        let made = self.change_for_secret(actor, KEYS_WRITE, async |change| {
+            create(change, key, &secret.digest()).await
+        });
+        let key = made.await?;
         Ok(NewKey { key, secret })
     }
 
@@ -161,13 +156,10 @@ impl Identity {
         id_or_name: &str,
     ) -> Result<ApiKey, IdentityError> {
         let id_or_name = checked(id_or_name)?;
-        let (actor, now) = (actor.clone(), self.clock.now());
-        let revoked = self
-            .db
-            .write(async |transaction| revoke(transaction, actor, id_or_name, now).await)
-            .await??;
-        self.catch_up().await?;
-        Ok(revoked)
+        let revoked = self.change(actor, KEYS_WRITE, async |change| {
+            revoke(change, id_or_name).await
+        });
+        revoked.await
     }
 
     /// Makes a key that may do the same as the one given as in [`Self::revoke_key`], and ends at the
@@ -185,22 +177,18 @@ impl Identity {
         overlap: Duration,
     ) -> Result<NewKey, IdentityError> {
         let id_or_name = checked(id_or_name)?;
-        let actor = actor.clone();
         // Name and scopes are those of the old one, once it is found.
         let drawn = self.draw_key("", ScopeSet::default(), None, None)?;
         let rotation = Rotation {
             id: drawn.key.id,
             digest: drawn.secret.digest(),
-            now: drawn.key.created_at,
             old_until: later(drawn.key.created_at, overlap),
         };
-        let key = self
-            .db
-            .write(async |transaction| rotate(transaction, actor, id_or_name, rotation).await)
-            .await??;
-        self.put_in_force().await;
+        let rotated = self.change_for_secret(actor, KEYS_WRITE, async |change| {
+            rotate(change, id_or_name, rotation).await
+        });
         Ok(NewKey {
-            key,
+            key: rotated.await?,
             secret: drawn.secret,
         })
     }
@@ -231,9 +219,9 @@ impl Identity {
 }
 
 /// Text that may be an id or a name. Also keeps from the database what it cannot take, such as a NUL.
-fn checked(id_or_name: &str) -> Result<String, IdentityError> {
+fn checked(id_or_name: &str) -> Result<&str, IdentityError> {
     match api_key::is_name(id_or_name) {
-        true => Ok(id_or_name.to_owned()),
+        true => Ok(id_or_name),
         false => Err(IdentityError::KeyNotFound),
     }
 }
@@ -250,55 +238,33 @@ fn deals_with(actor: &Actor, key: &ApiKey) -> bool {
         }
 }
 
-/// What the transaction of a change ends with. A refusal is no error of the database: what it
-/// recorded is kept.
-type Decided<T> = Result<Result<T, IdentityError>, DbError>;
-
-async fn add(
-    transaction: &Transaction,
-    key: &ApiKey,
-    digest: &Digest,
-    now: Timestamp,
-) -> Result<(), DbError> {
-    store::keys::insert_key(transaction, key, digest).await?;
-    store::record_change(transaction, Kind::Key, key.id.as_str(), now).await
+async fn add(change: &Change<'_>, key: &ApiKey, digest: &Digest) -> Result<(), DbError> {
+    store::keys::insert_key(change.transaction, key, digest).await?;
+    change.publish(Kind::Key, key.id.as_str()).await
 }
 
-async fn create(
-    transaction: &Transaction,
-    actor: Actor,
-    mut key: ApiKey,
-    digest: Digest,
-    now: Timestamp,
-) -> Decided<ApiKey> {
-    store::lock(transaction).await?;
-    let actor = match actor
-        .renewed(transaction, Some(Scope::KeysWrite), now)
-        .await?
-    {
-        Ok(actor) => actor,
-        Err(ended) => return Ok(Err(ended)),
+async fn create(change: &Change<'_>, mut key: ApiKey, digest: &Digest) -> Result<ApiKey, Refusal> {
+    let refused = if !may_make_keys(&change.actor) {
+        Some(IdentityError::NoKeyMaker)
+    } else if !change.actor.scopes.contains_all(key.scopes) {
+        Some(IdentityError::Escalation)
+    } else {
+        None
     };
-    if !may_make_keys(&actor) {
+    if let Some(refused) = refused {
         let denied = Event::denied(Action::KeyCreate, None).with(key.scopes.to_string());
-        store::audit::record(transaction, &actor, denied, now).await?;
-        return Ok(Err(IdentityError::NoKeyMaker));
+        return Err(Refusal::recorded(refused, denied));
     }
-    if !actor.scopes.contains_all(key.scopes) {
-        let denied = Event::denied(Action::KeyCreate, None).with(key.scopes.to_string());
-        store::audit::record(transaction, &actor, denied, now).await?;
-        return Ok(Err(IdentityError::Escalation));
-    }
-    if let Some(end) = end_of_maker(transaction, &actor).await? {
+    if let Some(end) = end_of_maker(change).await? {
         if key.expires_at.is_some_and(|at| at > end) {
-            return Ok(Err(outlives_maker()));
+            return Err(outlives_maker().into());
         }
         key.expires_at = key.expires_at.or(Some(end));
     }
-    add(transaction, &key, &digest, now).await?;
+    add(change, &key, digest).await?;
     let made = Event::new(Action::KeyCreate, target(&key.id)).with(key.scopes.to_string());
-    store::audit::record(transaction, &actor, made, now).await?;
-    Ok(Ok(key))
+    change.record(made).await?;
+    Ok(key)
 }
 
 fn may_make_keys(actor: &Actor) -> bool {
@@ -306,14 +272,11 @@ fn may_make_keys(actor: &Actor) -> bool {
 }
 
 /// When the key by which somebody acts ends, if it does.
-async fn end_of_maker(
-    transaction: &Transaction,
-    actor: &Actor,
-) -> Result<Option<Timestamp>, DbError> {
-    let Some(id) = actor.key_id() else {
+async fn end_of_maker(change: &Change<'_>) -> Result<Option<Timestamp>, DbError> {
+    let Some(id) = change.actor.key_id() else {
         return Ok(None);
     };
-    let maker = store::keys::key_by_id(transaction, &id).await?;
+    let maker = store::keys::key_by_id(change.transaction, &id).await?;
     Ok(maker.and_then(|maker| maker.expires_at))
 }
 
@@ -324,90 +287,62 @@ fn outlives_maker() -> IdentityError {
     }])
 }
 
-async fn revoke(
-    transaction: &Transaction,
-    actor: Actor,
-    id_or_name: String,
-    now: Timestamp,
-) -> Decided<ApiKey> {
-    store::lock(transaction).await?;
-    let actor = match actor
-        .renewed(transaction, Some(Scope::KeysWrite), now)
-        .await?
-    {
-        Ok(actor) => actor,
-        Err(ended) => return Ok(Err(ended)),
-    };
-    let mut key = match find_key(transaction, &actor, &id_or_name).await? {
-        Ok(key) => key,
-        refused => return Ok(refused),
-    };
+async fn revoke(change: &Change<'_>, id_or_name: &str) -> Result<ApiKey, Refusal> {
+    let (transaction, actor) = (change.transaction, &change.actor);
+    let mut key = find_key(transaction, actor, id_or_name).await?;
     if key.revoked_at.is_some() {
-        return Ok(Ok(key));
+        return Ok(key);
     }
     let is_own = actor.user_id.is_some() && actor.user_id == key.owner_id;
     if !is_own && !actor.scopes.contains_all(key.scopes) {
         let denied = Event::denied(Action::KeyRevoke, Some(target(&key.id)));
-        store::audit::record(transaction, &actor, denied, now).await?;
-        return Ok(Err(IdentityError::Escalation));
+        return Err(Refusal::recorded(IdentityError::Escalation, denied));
     }
-    store::keys::set_revoked_at(transaction, &key.id, now).await?;
-    store::record_change(transaction, Kind::Key, key.id.as_str(), now).await?;
+    store::keys::set_revoked_at(transaction, &key.id, change.now).await?;
+    change.publish(Kind::Key, key.id.as_str()).await?;
     let revoked = Event::new(Action::KeyRevoke, target(&key.id));
-    store::audit::record(transaction, &actor, revoked, now).await?;
-    key.revoked_at = Some(now);
-    Ok(Ok(key))
+    change.record(revoked).await?;
+    key.revoked_at = Some(change.now);
+    Ok(key)
 }
 
 /// The key that takes another's place.
 struct Rotation {
     id: KeyId,
     digest: Digest,
-    now: Timestamp,
     /// When the old one ends at the latest.
     old_until: Timestamp,
 }
 
 async fn rotate(
-    transaction: &Transaction,
-    actor: Actor,
-    id_or_name: String,
+    change: &Change<'_>,
+    id_or_name: &str,
     rotation: Rotation,
-) -> Decided<ApiKey> {
-    let now = rotation.now;
-    store::lock(transaction).await?;
-    let actor = match actor
-        .renewed(transaction, Some(Scope::KeysWrite), now)
-        .await?
-    {
-        Ok(actor) => actor,
-        Err(ended) => return Ok(Err(ended)),
-    };
-    let old = match find_key(transaction, &actor, &id_or_name).await? {
-        Ok(key) => key,
-        refused => return Ok(refused),
-    };
-    let refused = match () {
-        () if !may_make_keys(&actor) => Some(IdentityError::NoKeyMaker),
-        () if !actor.scopes.contains_all(old.scopes) => Some(IdentityError::Escalation),
-        () => None,
+) -> Result<ApiKey, Refusal> {
+    let (transaction, actor, now) = (change.transaction, &change.actor, change.now);
+    let old = find_key(transaction, actor, id_or_name).await?;
+    let refused = if !may_make_keys(actor) {
+        Some(IdentityError::NoKeyMaker)
+    } else if !actor.scopes.contains_all(old.scopes) {
+        Some(IdentityError::Escalation)
+    } else {
+        None
     };
     if let Some(refused) = refused {
         let denied = Event::denied(Action::KeyRotate, Some(target(&old.id)));
-        store::audit::record(transaction, &actor, denied, now).await?;
-        return Ok(Err(refused));
+        return Err(Refusal::recorded(refused, denied));
     }
     if old.state(now) != KeyState::Active || old.replaced_by.is_some() {
-        return Ok(Err(IdentityError::KeyEnded));
+        return Err(IdentityError::KeyEnded.into());
     }
-    let maker = end_of_maker(transaction, &actor).await?;
+    let maker = end_of_maker(change).await?;
     let ends = [old.expires_at, maker].into_iter().flatten().min();
     let until = old.expires_at.unwrap_or(rotation.old_until);
     let until = until.min(rotation.old_until);
     store::keys::set_replaced(transaction, &old.id, &rotation.id, until).await?;
-    store::record_change(transaction, Kind::Key, old.id.as_str(), now).await?;
+    change.publish(Kind::Key, old.id.as_str()).await?;
     let rotated = Event::new(Action::KeyRotate, target(&old.id)).with(target(&rotation.id));
-    store::audit::record(transaction, &actor, rotated, now).await?;
+    change.record(rotated).await?;
     let new = ApiKey {
         id: rotation.id,
         created_at: now,
@@ -416,29 +351,33 @@ async fn rotate(
         last_used_at: None,
         ..old
     };
-    add(transaction, &new, &rotation.digest, now).await?;
-    Ok(Ok(new))
+    add(change, &new, &rotation.digest).await?;
+    Ok(new)
 }
 
 /// The key that `id_or_name` means, if `actor` deals with it. An id goes before a name; of names,
 /// keys not yet revoked go before revoked ones.
-async fn find_key(transaction: &Transaction, actor: &Actor, id_or_name: &str) -> Decided<ApiKey> {
+async fn find_key(
+    transaction: &Transaction,
+    actor: &Actor,
+    id_or_name: &str,
+) -> Result<ApiKey, IdentityError> {
     if let Ok(id) = id_or_name.parse::<KeyId>()
         && let Some(key) = store::keys::key_by_id(transaction, &id).await?
     {
         let allowed = Some(key).filter(|key| deals_with(actor, key));
-        return Ok(allowed.ok_or(IdentityError::KeyNotFound));
+        return allowed.ok_or(IdentityError::KeyNotFound);
     }
     let mut keys =
         store::keys::keys_by_name(transaction, id_or_name, false, AMBIGUOUS_SHOWN_MAX).await?;
     keys.retain(|key| deals_with(actor, key));
     if keys.len() > 1 {
         let ids = keys.into_iter().map(|key| key.id).collect();
-        return Ok(Err(IdentityError::KeyAmbiguous(ids)));
+        return Err(IdentityError::KeyAmbiguous(ids));
     }
     if keys.is_empty() {
         keys = store::keys::keys_by_name(transaction, id_or_name, true, 1).await?;
         keys.retain(|key| deals_with(actor, key));
     }
-    Ok(keys.pop().ok_or(IdentityError::KeyNotFound))
+    keys.pop().ok_or(IdentityError::KeyNotFound)
 }

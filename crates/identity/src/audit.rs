@@ -83,31 +83,35 @@ impl Actor {
         self.subject.starts_with("external:")
     }
 
-    /// The same with the rights he has by now, or [`IdentityError::CredentialEnded`] if his
-    /// credential ended, or lost the scope that is `needed`, since it was recognized. Whoever sends
-    /// his request slowly would otherwise act by rights that he was deprived of. To be called under
-    /// [`store::lock`], so that they cannot change before the transaction ends.
+    /// The same with the rights they have by now. Otherwise somebody could act by a right that they
+    /// lost while their request was on its way. The transaction must hold the lock, so that nothing
+    /// changes before it ends.
+    ///
+    /// # Errors
+    /// [`IdentityError::CredentialEnded`] if their credential ended, or lost the scope that is
+    /// `needed`, since it was recognized.
     pub(crate) async fn renewed(
-        mut self,
+        &self,
         transaction: &Transaction,
         needed: Option<Scope>,
         now: Timestamp,
-    ) -> Result<Result<Self, IdentityError>, DbError> {
+    ) -> Result<Self, IdentityError> {
         if self.subject == "operator" || self.is_external() {
-            return Ok(Ok(self));
+            return Ok(self.clone());
         }
-        let Some(scopes) = self.scopes_left(transaction, now).await? else {
-            return Ok(Err(IdentityError::CredentialEnded));
-        };
+        let scopes = self.scopes_left(transaction, now).await?;
+        let scopes = scopes.ok_or(IdentityError::CredentialEnded)?;
         let has_lost = |scope| self.scopes.contains(scope) && !scopes.contains(scope);
         if needed.is_some_and(has_lost) {
-            return Ok(Err(IdentityError::CredentialEnded));
+            return Err(IdentityError::CredentialEnded);
         }
-        self.scopes = scopes;
-        Ok(Ok(self))
+        Ok(Self {
+            scopes,
+            ..self.clone()
+        })
     }
 
-    /// What he may still do; `None` if anything behind his credential is gone.
+    /// What they may still do; `None` if anything behind their credential is gone.
     async fn scopes_left(
         &self,
         transaction: &Transaction,

@@ -10,6 +10,7 @@ mod api_key;
 mod api_keys;
 mod audit;
 mod authenticate;
+mod change;
 mod config;
 mod directory;
 mod error;
@@ -159,14 +160,6 @@ impl Identity {
         let started = started.map_err(|error| IdentityError::Hasher(Arc::new(error)))?;
         // Of two started at once the second ends when it is dropped.
         Ok(self.hasher.get_or_init(|| started))
-    }
-
-    /// Makes what was stored known here. An error now would lose a secret for good, so that a
-    /// database that fails at this very moment only delays it until [`Identity::watch`] succeeds.
-    async fn put_in_force(&self) {
-        if let Err(error) = self.catch_up().await {
-            tracing::warn!(%error, "a change is stored but not yet in force");
-        }
     }
 
     /// Loads everything anew. Only after an error need anybody but [`Identity::watch`] call it.

@@ -5,6 +5,7 @@
 use auspex_kernel::{FieldError, id};
 
 use crate::audit::{Action, Actor, Event};
+use crate::change::Needs;
 use crate::error::IdentityError;
 use crate::{Identity, REVOCATION_KEPT, later, store};
 
@@ -20,20 +21,18 @@ impl Identity {
         id_or_username: &str,
     ) -> Result<(String, usize), IdentityError> {
         let user_id = self.find_user(id_or_username).await?.id;
-        let (actor, id, now) = (actor.clone(), user_id.clone(), self.clock.now());
-        let revoked = self
-            .db
-            .write(async |transaction| -> Result<_, IdentityError> {
-                store::lock(transaction).await?;
-                let count = store::grants::revoke_of_user(transaction, &id, now).await?;
-                store::user_rows::end_sessions(transaction, &id).await?;
-                let done = Event::new(Action::TokenRevoke, format!("user:{id}"));
-                let done = done.with(format!("{count} sessions"));
-                store::audit::record(transaction, &actor, done, now).await?;
-                Ok(count)
-            });
+        let id = user_id.as_str();
+        let revoked = self.change(actor, Needs::Credential, async |change| {
+            let transaction = change.transaction;
+            let count = store::grants::revoke_of_user(transaction, id, change.now).await?;
+            store::user_rows::end_sessions(transaction, id).await?;
+            let done = Event::new(Action::TokenRevoke, format!("user:{id}"));
+            change
+                .record(done.with(format!("{count} sessions")))
+                .await?;
+            Ok(count)
+        });
         let count = revoked.await?;
-        self.catch_up().await?;
         Ok((user_id, count))
     }
 
@@ -67,6 +66,6 @@ impl Identity {
             }])
         })?;
         let until = later(self.clock.now(), REVOCATION_KEPT);
-        self.revoke_access_token(actor.clone(), jti, until).await
+        self.revoke_access_token(actor, jti, until).await
     }
 }

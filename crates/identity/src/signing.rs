@@ -9,6 +9,7 @@ use auspex_kernel::Timestamp;
 use serde_json::{Value, json};
 
 use crate::audit::{Action, Actor, Event};
+use crate::change::Needs;
 use crate::config::Tokens;
 use crate::error::IdentityError;
 use crate::jwt::{Algorithm, SigningError, SigningKey, VerifyingKey};
@@ -113,28 +114,20 @@ impl Identity {
             false => None,
         };
         let newest = ring.0.last().map(|key| key.signing.kid().to_owned());
-        self.db
-            .write(async |transaction| {
-                store::lock(transaction).await?;
-                store::signing_keys::remove(transaction, ended, now).await?;
-                let stored = store::signing_keys::all(transaction).await?;
-                // Another process may have been first.
-                let is_last = stored.last().map(|key| &key.kid) == newest.as_ref();
-                match next.filter(|_| is_last) {
-                    Some(key) => {
-                        let made = Event::new(
-                            Action::SigningKeyRotate,
-                            format!("signing_key:{}", key.kid),
-                        );
-                        let actor = Actor::operator();
-                        store::audit::record(transaction, &actor, made, now).await?;
-                        store::signing_keys::insert(transaction, key, now).await
-                    }
-                    None => Ok(()),
-                }
-            })
-            .await?;
-        self.catch_up().await
+        let operator = Actor::operator();
+        let tended = self.change(&operator, Needs::Nothing, async |change| {
+            let transaction = change.transaction;
+            store::signing_keys::remove(transaction, ended, now).await?;
+            let stored = store::signing_keys::all(transaction).await?;
+            // Another process may have been first.
+            let is_last = stored.last().map(|key| &key.kid) == newest.as_ref();
+            if let Some(key) = next.filter(|_| is_last) {
+                change.record(made(&key)).await?;
+                store::signing_keys::insert(transaction, key, now).await?;
+            }
+            Ok(())
+        });
+        tended.await
     }
 
     /// Makes a key that signs once it has been published for a while; its id. With `drop_others` it
@@ -154,26 +147,22 @@ impl Identity {
             false => self.config.tokens.signing_lead(),
         };
         let key = self.draw_signing_key(later(now, lead)).await?;
-        let (kid, actor) = (key.kid.clone(), actor.clone());
-        self.db
-            .write(async |transaction| {
-                store::lock(transaction).await?;
-                if drop_others {
-                    let old = store::signing_keys::all(transaction).await?;
-                    let old = old.into_iter().map(|key| key.kid).collect();
-                    store::signing_keys::remove(transaction, old, now).await?;
-                }
-                let target = format!("signing_key:{}", key.kid);
-                let made = Event::new(Action::SigningKeyRotate, target).with(if drop_others {
-                    "others removed"
-                } else {
-                    "others kept"
-                });
-                store::audit::record(transaction, &actor, made, now).await?;
-                store::signing_keys::insert(transaction, key, now).await
-            })
-            .await?;
-        self.catch_up().await?;
+        let kid = key.kid.clone();
+        let rotated = self.change(actor, Needs::Credential, async |change| {
+            let transaction = change.transaction;
+            if drop_others {
+                let old = store::signing_keys::all(transaction).await?;
+                let old = old.into_iter().map(|key| key.kid).collect();
+                store::signing_keys::remove(transaction, old, now).await?;
+            }
+            let others = match drop_others {
+                true => "others removed",
+                false => "others kept",
+            };
+            change.record(made(&key).with(others)).await?;
+            Ok(store::signing_keys::insert(transaction, key, now).await?)
+        });
+        rotated.await?;
         Ok(kid)
     }
 
@@ -190,4 +179,8 @@ impl Identity {
             signs_from,
         })
     }
+}
+
+fn made(key: &StoredKey) -> Event {
+    Event::new(Action::SigningKeyRotate, format!("signing_key:{}", key.kid))
 }

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use crate::audit::{Action, Actor, Event};
+use crate::change::Needs;
 use crate::directory::TokenFacts;
 use crate::error::IdentityError;
 use crate::jwt::{self, Claims, Expectations, Refusal, Unverified};
@@ -333,7 +334,7 @@ impl Identity {
                 let actor = actor.as_user(&grant.user_id, ScopeSet::default());
                 let target = Some(format!("grant:{}", grant.id));
                 let reused = Event::denied(Action::TokenReuse, target);
-                self.end_grant(actor, grant.id, reused).await?;
+                self.end_grant(&actor, &grant.id, reused).await?;
                 return Err(IdentityError::InvalidGrant);
             }
         };
@@ -359,32 +360,23 @@ impl Identity {
         action: Action,
     ) -> Result<bool, IdentityError> {
         let ended = Event::new(action, format!("grant:{grant_id}"));
-        self.end_grant(actor.clone(), grant_id.to_owned(), ended)
-            .await
+        self.end_grant(actor, grant_id, ended).await
     }
 
     async fn end_grant(
         &self,
-        actor: Actor,
-        grant_id: String,
+        actor: &Actor,
+        grant_id: &str,
         event: Event,
     ) -> Result<bool, IdentityError> {
-        let now = self.clock.now();
-        let revoked = self
-            .db
-            .write(async |transaction| -> Result<_, IdentityError> {
-                // Before the grant, as whoever ends all grants of a user takes it: in another
-                // order the two could wait for each other.
-                store::lock(transaction).await?;
-                let revoked = store::grants::revoke(transaction, &grant_id, now).await?;
-                if revoked {
-                    store::audit::record(transaction, &actor, event, now).await?;
-                }
-                Ok(revoked)
-            })
-            .await?;
-        self.catch_up().await?;
-        Ok(revoked)
+        let revoked = self.change(actor, Needs::Nothing, async |change| {
+            let revoked = store::grants::revoke(change.transaction, grant_id, change.now).await?;
+            if revoked {
+                change.record(event).await?;
+            }
+            Ok(revoked)
+        });
+        revoked.await
     }
 }
 

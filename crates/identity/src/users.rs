@@ -1,14 +1,14 @@
 //! Users are added, changed and removed here.
 //!
-//! Whether a change is allowed is decided inside the transaction that makes it, under the lock that
-//! all changes take: of two administrators who remove each other, one is told no. Refusals for want
-//! of rights enter the audit record.
+//! Whether a change is allowed is decided inside the transaction that makes it (see `change.rs`).
+//! Refusals for want of rights enter the audit record.
 
-use auspex_kernel::db::{DbError, Transaction};
+use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
-use auspex_kernel::{FieldError, Scope, Timestamp, id};
+use auspex_kernel::{FieldError, Scope, id};
 
 use crate::audit::{Action, Actor, Event};
+use crate::change::{Change, Needs, Refusal};
 use crate::error::IdentityError;
 use crate::role::Role;
 use crate::store::{self, Kind};
@@ -64,12 +64,11 @@ impl Identity {
             version: 1,
             has_password: hash.is_some(),
         };
-        let actor = actor.clone();
-        let made = self
-            .db
-            .write(async |transaction| insert(transaction, actor, user, hash, now).await);
-        let user = told_apart(made.await)?;
-        self.catch_up().await?;
+        let needs = Needs::Scope(Scope::UsersWrite);
+        let made = self.change(actor, needs, async |change| {
+            insert(change, &user, hash).await
+        });
+        made.await.map_err(taken)?;
         Ok(user)
     }
 
@@ -224,13 +223,13 @@ impl Identity {
     }
 
     async fn edit(&self, actor: &Actor, edit: Edit) -> Result<User, IdentityError> {
-        let (actor, now) = (actor.clone(), self.clock.now());
-        let changed = self
-            .db
-            .write(async |transaction| apply(transaction, actor, edit, now).await);
-        let user = told_apart(changed.await)?;
-        self.catch_up().await?;
-        Ok(user)
+        // Their own password anybody may change.
+        let needs = match edit.proven_by {
+            Some(_) => Needs::Credential,
+            None => Needs::Scope(Scope::UsersWrite),
+        };
+        let changed = self.change(actor, needs, async |change| apply(change, edit).await);
+        changed.await.map_err(taken)
     }
 
     /// Removes a user with his keys, sessions, consents and history. Only who has all of his rights
@@ -247,24 +246,19 @@ impl Identity {
         expected: Expected,
     ) -> Result<(), IdentityError> {
         let id = id::parse_id(id).ok_or(IdentityError::UserNotFound)?;
-        let (actor, now) = (actor.clone(), self.clock.now());
-        let removed = self
-            .db
-            .write(async |transaction| remove(transaction, actor, id, expected, now).await);
-        removed.await??;
-        self.catch_up().await
+        let needs = Needs::Scope(Scope::UsersWrite);
+        let removed = self.change(actor, needs, async |change| {
+            remove(change, &id, expected).await
+        });
+        removed.await
     }
 }
 
-/// What the transaction of a change ends with. A refusal is no error of the database: what it
-/// recorded is kept.
-type Decided<T> = Result<Result<T, IdentityError>, DbError>;
-
 /// Two may add the same name at once; the unique index lets one of them.
-fn told_apart<T>(outcome: Result<Result<T, IdentityError>, DbError>) -> Result<T, IdentityError> {
-    match outcome {
-        Err(error) if error.is_unique_violation() => Err(IdentityError::UserTaken),
-        outcome => outcome?,
+fn taken(error: IdentityError) -> IdentityError {
+    match error {
+        IdentityError::Database(error) if error.is_unique_violation() => IdentityError::UserTaken,
+        error => error,
     }
 }
 
@@ -276,101 +270,74 @@ fn wrong_current_password() -> IdentityError {
 }
 
 async fn insert(
-    transaction: &Transaction,
-    actor: Actor,
-    user: User,
+    change: &Change<'_>,
+    user: &User,
     password_hash: Option<String>,
-    now: Timestamp,
-) -> Decided<User> {
-    store::lock(transaction).await?;
-    let actor = match actor
-        .renewed(transaction, Some(Scope::UsersWrite), now)
-        .await?
-    {
-        Ok(actor) => actor,
-        Err(ended) => return Ok(Err(ended)),
-    };
-    if !actor.scopes.contains_all(user.roles.scopes()) {
+) -> Result<(), Refusal> {
+    if !change.actor.scopes.contains_all(user.roles.scopes()) {
         let denied = Event::denied(Action::UserCreate, None).with(user.roles.to_string());
-        store::audit::record(transaction, &actor, denied, now).await?;
-        return Ok(Err(IdentityError::Escalation));
+        return Err(Refusal::recorded(IdentityError::Escalation, denied));
     }
-    store::user_rows::insert(transaction, &user, password_hash).await?;
-    store::record_change(transaction, Kind::User, &user.id, now).await?;
+    store::user_rows::insert(change.transaction, user, password_hash).await?;
+    change.publish(Kind::User, &user.id).await?;
     let mut made = Event::new(Action::UserCreate, target(&user.id));
     if !user.roles.scopes().is_empty() {
         made = made.with(user.roles.to_string());
     }
-    store::audit::record(transaction, &actor, made, now).await?;
-    Ok(Ok(user))
+    Ok(change.record(made).await?)
 }
 
-async fn apply(
-    transaction: &Transaction,
-    actor: Actor,
-    edit: Edit,
-    now: Timestamp,
-) -> Decided<User> {
-    // His own password anybody may change.
-    let needed = edit.proven_by.is_none().then_some(Scope::UsersWrite);
-    store::lock(transaction).await?;
-    let actor = match actor.renewed(transaction, needed, now).await? {
-        Ok(actor) => actor,
-        Err(ended) => return Ok(Err(ended)),
-    };
-    let Some(before) = store::users::by_id(transaction, &edit.id).await? else {
-        return Ok(Err(IdentityError::UserNotFound));
-    };
+async fn apply(change: &Change<'_>, edit: Edit) -> Result<User, Refusal> {
+    let transaction = change.transaction;
+    let before = store::users::by_id(transaction, &edit.id).await?;
+    let before = before.ok_or(IdentityError::UserNotFound)?;
     if !edit.expected.allows(&before) {
-        return Ok(Err(IdentityError::VersionMismatch));
+        return Err(IdentityError::VersionMismatch.into());
     }
     if let Some(mark) = edit.proven_by {
         // Since it was checked an administrator may have set another, which must not be undone.
         let stored = store::users::password_hash(transaction, &edit.id).await?;
         if password_mark(stored.as_deref()) != mark {
-            return Ok(Err(wrong_current_password()));
+            return Err(wrong_current_password().into());
         }
     }
     let has_new_password = matches!(edit.password_hash, Some(Some(_)));
-    let after = edit.change.applied_to(&before, has_new_password, now);
+    let after = edit
+        .change
+        .applied_to(&before, has_new_password, change.now);
     let events = events(&before, &after, has_new_password);
     let Some(first) = events.first() else {
-        return Ok(Ok(before));
+        return Ok(before);
     };
     if edit.proven_by.is_none()
-        && let Err(refused) = check_rights(&actor, &before, &after, &events)
+        && let Err(refused) = check_rights(&change.actor, &before, &after, &events)
     {
         let denied = Event::denied(first.action, Some(target(&before.id)));
-        store::audit::record(transaction, &actor, denied, now).await?;
-        return Ok(Err(refused));
+        return Err(Refusal::recorded(refused, denied));
     }
     if is_active_admin(&before)
         && !is_active_admin(&after)
         && !store::user_rows::has_other_admin(transaction, &before.id).await?
     {
-        return Ok(Err(IdentityError::LastAdmin));
+        return Err(IdentityError::LastAdmin.into());
     }
     store::user_rows::update(transaction, &after, edit.password_hash).await?;
-    store::record_change(transaction, Kind::User, &after.id, now).await?;
+    change.publish(Kind::User, &after.id).await?;
     let is_logged_out = events
         .iter()
         .any(|event| matches!(event.action, Action::UserDisable | Action::UserPassword));
     if is_logged_out {
-        log_out(transaction, &after.id, edit.kept_grant.as_deref(), now).await?;
+        log_out(change, &after.id, edit.kept_grant.as_deref()).await?;
     }
     for event in events {
-        store::audit::record(transaction, &actor, event, now).await?;
+        change.record(event).await?;
     }
-    Ok(Ok(after))
+    Ok(after)
 }
 
-/// Ends what a user is logged in by, but for one grant.
-async fn log_out(
-    transaction: &Transaction,
-    id: &str,
-    kept_grant: Option<&str>,
-    now: Timestamp,
-) -> Result<(), DbError> {
+/// Ends what a user is logged in by, except for one grant.
+async fn log_out(change: &Change<'_>, id: &str, kept_grant: Option<&str>) -> Result<(), DbError> {
+    let (transaction, now) = (change.transaction, change.now);
     match kept_grant {
         Some(kept) => store::grants::revoke_others_of_user(transaction, id, kept, now).await?,
         None => store::grants::revoke_of_user(transaction, id, now).await?,
@@ -378,40 +345,24 @@ async fn log_out(
     store::user_rows::end_sessions(transaction, id).await
 }
 
-async fn remove(
-    transaction: &Transaction,
-    actor: Actor,
-    id: String,
-    expected: Expected,
-    now: Timestamp,
-) -> Decided<()> {
-    store::lock(transaction).await?;
-    let actor = match actor
-        .renewed(transaction, Some(Scope::UsersWrite), now)
-        .await?
-    {
-        Ok(actor) => actor,
-        Err(ended) => return Ok(Err(ended)),
-    };
-    let Some(user) = store::users::by_id(transaction, &id).await? else {
-        return Ok(Err(IdentityError::UserNotFound));
-    };
+async fn remove(change: &Change<'_>, id: &str, expected: Expected) -> Result<(), Refusal> {
+    let transaction = change.transaction;
+    let user = store::users::by_id(transaction, id).await?;
+    let user = user.ok_or(IdentityError::UserNotFound)?;
     if !expected.allows(&user) {
-        return Ok(Err(IdentityError::VersionMismatch));
+        return Err(IdentityError::VersionMismatch.into());
     }
-    if !actor.scopes.contains_all(user.roles.scopes()) {
-        let denied = Event::denied(Action::UserDelete, Some(target(&id)));
-        store::audit::record(transaction, &actor, denied, now).await?;
-        return Ok(Err(IdentityError::Escalation));
+    if !change.actor.scopes.contains_all(user.roles.scopes()) {
+        let denied = Event::denied(Action::UserDelete, Some(target(id)));
+        return Err(Refusal::recorded(IdentityError::Escalation, denied));
     }
-    if is_active_admin(&user) && !store::user_rows::has_other_admin(transaction, &id).await? {
-        return Ok(Err(IdentityError::LastAdmin));
+    if is_active_admin(&user) && !store::user_rows::has_other_admin(transaction, id).await? {
+        return Err(IdentityError::LastAdmin.into());
     }
-    store::grants::revoke_of_user(transaction, &id, now).await?;
-    store::user_rows::delete(transaction, &id, now).await?;
-    let removed = Event::new(Action::UserDelete, target(&id));
-    store::audit::record(transaction, &actor, removed, now).await?;
-    Ok(Ok(()))
+    store::grants::revoke_of_user(transaction, id, change.now).await?;
+    store::user_rows::delete(transaction, id, change.now).await?;
+    let removed = Event::new(Action::UserDelete, target(id));
+    Ok(change.record(removed).await?)
 }
 
 fn target(id: &str) -> String {

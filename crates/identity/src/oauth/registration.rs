@@ -1,13 +1,15 @@
 //! Registering and removing clients.
 
-use auspex_kernel::db::{DbError, Transaction};
-use auspex_kernel::{Scope, Timestamp, id};
+use auspex_kernel::{Scope, id};
 
 use super::client::{Client, ClientDraft, ClientSecret, NewClient};
 use crate::audit::{Action, Actor, Event};
+use crate::change::{Change, Needs, Refusal};
 use crate::error::IdentityError;
 use crate::store::Kind;
 use crate::{Identity, store};
+
+const CLIENTS_WRITE: Needs = Needs::Scope(Scope::ClientsWrite);
 
 impl Identity {
     /// Registers a client. Its secret, if it has one, is returned this once.
@@ -44,12 +46,10 @@ impl Identity {
             created_by: actor.subject.clone(),
         };
         let digest = secret.as_ref().map(ClientSecret::digest);
-        let (stored, actor) = (client.clone(), actor.clone());
-        let written = self
-            .db
-            .write(async |transaction| insert(transaction, actor, stored, digest, now).await);
-        written.await??;
-        self.put_in_force().await;
+        let added = self.change_for_secret(actor, CLIENTS_WRITE, async |change| {
+            insert(change, &client, digest).await
+        });
+        added.await?;
         Ok(NewClient { client, secret })
     }
 
@@ -84,65 +84,35 @@ impl Identity {
     /// [`IdentityError::Database`].
     pub async fn delete_client(&self, actor: &Actor, id: &str) -> Result<(), IdentityError> {
         let id = id::parse_id(id).ok_or(IdentityError::ClientNotFound)?;
-        let (actor, now) = (actor.clone(), self.clock.now());
-        let deleted = self
-            .db
-            .write(async |transaction| remove(transaction, actor, id, now).await);
-        deleted.await??;
-        self.catch_up().await
+        let removed = self.change(actor, CLIENTS_WRITE, async |change| {
+            remove(change, &id).await
+        });
+        removed.await
     }
 }
-
-/// A refusal is no error of the database.
-type Decided<T> = Result<Result<T, IdentityError>, DbError>;
 
 async fn insert(
-    transaction: &Transaction,
-    actor: Actor,
-    client: Client,
+    change: &Change<'_>,
+    client: &Client,
     secret_digest: Option<Vec<u8>>,
-    now: Timestamp,
-) -> Decided<()> {
-    store::lock(transaction).await?;
-    let actor = match actor
-        .renewed(transaction, Some(Scope::ClientsWrite), now)
-        .await?
-    {
-        Ok(actor) => actor,
-        Err(ended) => return Ok(Err(ended)),
-    };
-    if !actor.scopes.contains_all(client.scopes.api) {
-        return Ok(Err(IdentityError::Escalation));
+) -> Result<(), Refusal> {
+    if !change.actor.scopes.contains_all(client.scopes.api) {
+        return Err(IdentityError::Escalation.into());
     }
-    store::clients::insert(transaction, &client, secret_digest).await?;
-    store::record_change(transaction, Kind::Client, &client.id, now).await?;
+    store::clients::insert(change.transaction, client, secret_digest).await?;
+    change.publish(Kind::Client, &client.id).await?;
     let made = Event::new(Action::ClientCreate, format!("client:{}", client.id))
         .with(client.scopes.to_string());
-    store::audit::record(transaction, &actor, made, now).await?;
-    Ok(Ok(()))
+    Ok(change.record(made).await?)
 }
 
-async fn remove(
-    transaction: &Transaction,
-    actor: Actor,
-    id: String,
-    now: Timestamp,
-) -> Decided<()> {
-    store::lock(transaction).await?;
-    let actor = match actor
-        .renewed(transaction, Some(Scope::ClientsWrite), now)
-        .await?
-    {
-        Ok(actor) => actor,
-        Err(ended) => return Ok(Err(ended)),
-    };
-    if !store::clients::delete(transaction, &id).await? {
-        return Ok(Err(IdentityError::ClientNotFound));
+async fn remove(change: &Change<'_>, id: &str) -> Result<(), Refusal> {
+    if !store::clients::delete(change.transaction, id).await? {
+        return Err(IdentityError::ClientNotFound.into());
     }
-    let grants = store::grants::revoke_of_client(transaction, &id, now).await?;
-    store::record_change(transaction, Kind::Client, &id, now).await?;
+    let grants = store::grants::revoke_of_client(change.transaction, id, change.now).await?;
+    change.publish(Kind::Client, id).await?;
     let done =
         Event::new(Action::ClientDelete, format!("client:{id}")).with(format!("{grants} grants"));
-    store::audit::record(transaction, &actor, done, now).await?;
-    Ok(Ok(()))
+    Ok(change.record(done).await?)
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::client::Client;
 use super::scope::{ClientScopes, OidcScope};
 use crate::audit::{Action, Actor, Event};
+use crate::change::Needs;
 use crate::error::IdentityError;
 use crate::token::within_reach;
 use crate::{Identity, store};
@@ -145,7 +146,7 @@ impl Identity {
             return match claims.jti {
                 Some(jti) if claims.client_id.as_ref() == Some(&client.id) => {
                     let until = Timestamp(claims.exp.saturating_mul(1_000_000));
-                    self.revoke_access_token(actor, jti, until).await
+                    self.revoke_access_token(&actor, jti, until).await
                 }
                 _ => Ok(()),
             };
@@ -168,19 +169,16 @@ impl Identity {
     /// [`IdentityError::Database`].
     pub(crate) async fn revoke_access_token(
         &self,
-        actor: Actor,
+        actor: &Actor,
         jti: String,
         until: Timestamp,
     ) -> Result<(), IdentityError> {
-        let now = self.clock.now();
-        let written = self.db.write(async |transaction| {
-            store::lock(transaction).await?;
-            store::tokens::revoke(transaction, &jti, until, now).await?;
+        let revoked = self.change(actor, Needs::Nothing, async |change| {
+            store::tokens::revoke(change.transaction, &jti, until, change.now).await?;
             let done = Event::new(Action::TokenRevoke, format!("token:{jti}"));
-            store::audit::record(transaction, &actor, done, now).await
+            Ok(change.record(done).await?)
         });
-        written.await?;
-        self.catch_up().await
+        revoked.await
     }
 
     /// Who the user of an access token is, as far as it was granted to know. `None` for a token
