@@ -10,7 +10,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use auspex_kernel::{FieldError, ScopeSet, Timestamp};
+use auspex_kernel::{FieldError, ScopeSet, Timestamp, random};
 use sha2::{Digest as _, Sha256};
 
 const PREFIX: &[u8] = b"ax_";
@@ -31,8 +31,7 @@ pub struct KeyId(pub(crate) String);
 
 impl KeyId {
     pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; ID_LEN];
-        getrandom::fill(&mut bytes)?;
+        let bytes: [u8; ID_LEN] = random::bytes()?;
         let chars = bytes.iter().map(|byte| BASE32[usize::from(byte % 32)]);
         Ok(Self(chars.map(char::from).collect()))
     }
@@ -154,8 +153,7 @@ impl Secret {
         let mut key = Vec::with_capacity(KEY_LEN);
         key.extend_from_slice(PREFIX);
         while key.len() < CHECKED_LEN {
-            let mut bytes = [0; 2 * RANDOM_CHARS];
-            getrandom::fill(&mut bytes)?;
+            let bytes: [u8; 2 * RANDOM_CHARS] = random::bytes()?;
             // Of the 64 values of six bits two are thrown away: a remainder would favour some
             // characters.
             let chars = bytes

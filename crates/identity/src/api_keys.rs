@@ -13,13 +13,13 @@ use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope, ScopeSet, Timestamp};
 
+use crate::Identity;
 use crate::api_key::{self, ApiKey, Digest, KeyId, KeyState, NewKey, Secret};
 use crate::audit::{Action, Actor, Event};
 use crate::change::{Change, Needs, Refusal};
 use crate::error::IdentityError;
 use crate::store::keys::Whose;
 use crate::store::{self, Kind};
-use crate::{Identity, later};
 
 const KEYS_WRITE: Needs = Needs::Scope(Scope::KeysWrite);
 const BOOTSTRAP_NAME: &str = "admin";
@@ -182,7 +182,7 @@ impl Identity {
         let rotation = Rotation {
             id: drawn.key.id,
             digest: drawn.secret.digest(),
-            old_until: later(drawn.key.created_at, overlap),
+            old_until: drawn.key.created_at + overlap,
         };
         let rotated = self.change_for_secret(actor, KEYS_WRITE, async |change| {
             rotate(change, id_or_name, rotation).await

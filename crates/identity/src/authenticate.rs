@@ -15,6 +15,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use crate::Identity;
 use crate::api_key::Digest;
 use crate::audit::Actor;
 use crate::directory::{Proof, quota_key};
@@ -26,7 +27,6 @@ use crate::password::Busy;
 use crate::remembered::Mark;
 use crate::role::RoleSet;
 use crate::token::facts;
-use crate::{Identity, later};
 
 const REFUSED: &str = "the key or token is unknown, revoked or expired";
 /// RFC 7617 sets no limit. Beyond this it is no name with a password.
@@ -110,7 +110,7 @@ impl Identity {
                 IssuerVerdict::Accepted(accepted) => {
                     let caller = foreign_caller(&accepted);
                     let until = caller.expires_at.unwrap_or(now);
-                    let until = until.min(later(now, FOREIGN_REMEMBERED));
+                    let until = until.min(now + FOREIGN_REMEMBERED);
                     (Proof::Foreign(Arc::new(caller)), until)
                 }
                 // No fault of the token; `verify` says so.
@@ -173,7 +173,7 @@ impl Identity {
         let lasting = Duration::from_secs(self.config.basic_cache_s.into());
         let caller = self
             .remembered
-            .keep(mark, proof, later(now, lasting), &self.directory, now);
+            .keep(mark, proof, now + lasting, &self.directory, now);
         Ok(caller.ok_or_else(wrong)?)
     }
 }
@@ -232,7 +232,7 @@ fn foreign_caller(accepted: &Accepted) -> Caller {
         quota_key: quota_key(&subject),
         subject,
         scopes,
-        expires_at: Some(Timestamp(accepted.claims.exp.saturating_mul(1_000_000))),
+        expires_at: Some(Timestamp::from_unix_seconds(accepted.claims.exp)),
         user_id: None,
         session_id: None,
         client_id: None,

@@ -41,7 +41,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use auspex_kernel::db::Db;
-use auspex_kernel::{Clock, Timestamp, secrets};
+use auspex_kernel::{Clock, secrets};
 use aws_lc_rs::hmac;
 use tokio::sync::Mutex;
 
@@ -258,12 +258,12 @@ impl Identity {
         tokens: Vec<String>,
     ) -> Result<(), IdentityError> {
         if !grants.is_empty() {
-            let since = earlier(self.clock.now(), REVOCATION_KEPT);
+            let since = self.clock.now() - REVOCATION_KEPT;
             let found = self.db.read(async |connection| {
                 store::changes::revoked_grants(connection, Some(grants), since).await
             });
             for (id, at) in found.await? {
-                self.directory.revoke_grant(id, later(at, REVOCATION_KEPT));
+                self.directory.revoke_grant(id, at + REVOCATION_KEPT);
             }
         }
         if !tokens.is_empty() {
@@ -312,7 +312,7 @@ impl Identity {
 
     async fn load(&self, known: &mut Known) -> Result<(), IdentityError> {
         let now = self.clock.now();
-        let since = earlier(now, REVOCATION_KEPT);
+        let since = now - REVOCATION_KEPT;
         let (generation, users, clients, grants, tokens, keys, signing_keys) = self
             .db
             .read(async |connection| -> Result<_, IdentityError> {
@@ -329,7 +329,7 @@ impl Identity {
                 ))
             })
             .await?;
-        let until = |(id, at)| (id, later(at, REVOCATION_KEPT));
+        let until = |(id, at)| (id, at + REVOCATION_KEPT);
         let grants = grants.into_iter().map(until).collect();
         let mut ignored = Ignored::new();
         self.directory.fill(users, clients, grants, tokens);
@@ -352,14 +352,6 @@ impl Known {
             }
         }
     }
-}
-
-fn earlier(time: Timestamp, by: Duration) -> Timestamp {
-    Timestamp(time.0 - by.as_micros() as i64)
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    Timestamp(time.0 + by.as_micros() as i64)
 }
 
 /// Tells one stored password from another without telling what it is.

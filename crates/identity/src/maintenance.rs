@@ -9,7 +9,7 @@ use auspex_kernel::db::DbError;
 use tokio::time::Instant;
 
 use crate::error::IdentityError;
-use crate::{Identity, earlier, store};
+use crate::{Identity, store};
 
 const ROUND: Duration = Duration::from_secs(30);
 /// A query on a dead connection may never end by itself.
@@ -76,10 +76,10 @@ impl Identity {
                 });
             stored.await?;
         }
-        let days = |count: u32| earlier(now, Duration::from_hours(24) * count);
+        let days = |count: u32| now - Duration::from_hours(24) * count;
         let ended = store::ended::Ended {
             now,
-            changes_before: earlier(now, CHANGES_KEPT),
+            changes_before: now - CHANGES_KEPT,
             logins_before: days(self.config.retention.logins_days),
             audit_before: days(self.config.retention.audit_days),
         };

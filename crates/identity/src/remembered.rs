@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use auspex_kernel::{Caller, Credential, Timestamp};
+use auspex_kernel::{Caller, Credential, Timestamp, random};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
@@ -38,10 +38,8 @@ impl Remembered {
     /// # Errors
     /// Without random bytes.
     pub(crate) fn new(entries_max: usize) -> Result<Self, getrandom::Error> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
         Ok(Self {
-            key,
+            key: random::bytes()?,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shard_max: entries_max.div_ceil(SHARDS),
         })

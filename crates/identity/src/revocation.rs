@@ -7,7 +7,7 @@ use auspex_kernel::{FieldError, id};
 use crate::audit::{Action, Actor, Event};
 use crate::change::Needs;
 use crate::error::IdentityError;
-use crate::{Identity, REVOCATION_KEPT, later, store};
+use crate::{Identity, REVOCATION_KEPT, store};
 
 impl Identity {
     /// Ends every session of a user, given by his id or username: his tokens, whoever has them, and
@@ -65,7 +65,7 @@ impl Identity {
                 message: "must be the claim jti of an access token of this server".into(),
             }])
         })?;
-        let until = later(self.clock.now(), REVOCATION_KEPT);
+        let until = self.clock.now() + REVOCATION_KEPT;
         self.revoke_access_token(actor, jti, until).await
     }
 }

@@ -14,7 +14,7 @@ use crate::config::Tokens;
 use crate::error::IdentityError;
 use crate::jwt::{Algorithm, SigningError, SigningKey, VerifyingKey};
 use crate::store::signing_keys::StoredKey;
-use crate::{Identity, REVOCATION_KEPT, earlier, later, store};
+use crate::{Identity, REVOCATION_KEPT, store};
 
 /// The keys there are, in the order in which they sign.
 #[derive(Debug, Default)]
@@ -65,9 +65,8 @@ impl KeyRing {
                 // would want the last word.
                 return false;
             }
-            let end = later(last.signs_from, settings.signing_period());
-            earlier(end, settings.signing_lead()) <= now
-                || last.signing.algorithm() != settings.algorithm
+            let end = last.signs_from + settings.signing_period();
+            end - settings.signing_lead() <= now || last.signing.algorithm() != settings.algorithm
         })
     }
 
@@ -75,7 +74,7 @@ impl KeyRing {
     fn ended(&self, now: Timestamp) -> Vec<String> {
         let pairs = self.0.iter().zip(self.0.iter().skip(1));
         pairs
-            .filter(|(_, next)| later(next.signs_from, REVOCATION_KEPT) < now)
+            .filter(|(_, next)| next.signs_from + REVOCATION_KEPT < now)
             .map(|(key, _)| key.signing.kid().to_owned())
             .collect()
     }
@@ -110,7 +109,7 @@ impl Identity {
             false => self.config.tokens.signing_lead(),
         };
         let next = match is_due {
-            true => Some(self.draw_signing_key(later(now, lead)).await?),
+            true => Some(self.draw_signing_key(now + lead).await?),
             false => None,
         };
         let newest = ring.0.last().map(|key| key.signing.kid().to_owned());
@@ -146,7 +145,7 @@ impl Identity {
             true => Duration::ZERO,
             false => self.config.tokens.signing_lead(),
         };
-        let key = self.draw_signing_key(later(now, lead)).await?;
+        let key = self.draw_signing_key(now + lead).await?;
         let kid = key.kid.clone();
         let rotated = self.change(actor, Needs::Credential, async |change| {
             let transaction = change.transaction;

@@ -24,7 +24,7 @@ use crate::jwt::{self, Claims, Expectations, Refusal, Unverified};
 use crate::login::LoginMethod;
 use crate::store::grants::Grant;
 use crate::user::User;
-use crate::{Identity, later, password_mark, store};
+use crate::{Identity, password_mark, store};
 
 const ACCESS_TYPE: &str = "at+jwt";
 const ID_TYPE: &str = "JWT";
@@ -115,7 +115,7 @@ impl Identity {
             scopes: scopes.to_owned(),
             created_at: now,
             authenticated_at,
-            expires_at: later(now, self.config.tokens.refresh_ttl()),
+            expires_at: now + self.config.tokens.refresh_ttl(),
             sequence: 1,
             refreshed_at: None,
             revoked_at: None,
@@ -200,7 +200,7 @@ impl Identity {
 
     fn claims<'a>(&'a self, scope: &'a str) -> Result<AccessClaims<'a>, IdentityError> {
         let now = self.clock.now();
-        let now_s = now.0.div_euclid(1_000_000);
+        let now_s = now.unix_seconds();
         Ok(AccessClaims {
             iss: &self.issuer,
             sub: "",
@@ -394,9 +394,7 @@ async fn exchange(
     };
     let actor = actor.as_user(&user.id, user.roles.scopes());
     let mut done = Event::new(Action::TokenRefresh, format!("grant:{}", grant.id));
-    let lately = grant
-        .refreshed_at
-        .is_some_and(|at| now.0 - at.0 <= grace.as_micros() as i64);
+    let lately = grant.refreshed_at.is_some_and(|at| now.since(at) <= grace);
     if sequence == grant.sequence {
         grant.sequence += 1;
         grant.refreshed_at = Some(now);
@@ -446,6 +444,6 @@ pub(crate) fn facts(token: &Unverified<'_>, claims: &Claims) -> TokenFacts {
         scopes: words
             .filter_map(|word| word.parse().ok())
             .collect::<ScopeSet>(),
-        expires_at: Timestamp(claims.exp.saturating_mul(1_000_000)),
+        expires_at: Timestamp::from_unix_seconds(claims.exp),
     }
 }

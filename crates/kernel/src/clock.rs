@@ -1,11 +1,14 @@
 //! Time as a parameter, so that no test waits for it to pass.
 
+use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// A point in time, microseconds since the Unix epoch, UTC. Stored as `i64`: text times sort wrongly
 /// in SQLite, and PostgreSQL cuts to microseconds.
@@ -13,6 +16,22 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// The beginning of this second of Unix time, as tokens and cookies count it.
+    pub fn from_unix_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(MICROS_PER_SECOND))
+    }
+
+    /// Whole seconds of Unix time.
+    pub fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// How long ago `earlier` was; zero where it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+    }
+
     /// RFC 3339 in UTC, e.g. `2026-01-25T10:00:00.5Z`.
     pub fn to_rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
@@ -30,6 +49,28 @@ impl Timestamp {
     }
 }
 
+/// Saturating.
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+}
+
+/// Saturating.
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// Where the time comes from.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -43,12 +84,12 @@ enum Source {
 impl Clock {
     /// The machine's clock. Monotonic within the process: it starts from wall time and never jumps.
     pub fn system() -> Self {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        #[expect(clippy::disallowed_methods, reason = "this is the source")]
+        let wall = SystemTime::now();
+        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(Source::System {
             start: Instant::now(),
-            start_wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX),
+            start_wall_us: micros(wall),
         })
     }
 
@@ -63,7 +104,7 @@ impl Clock {
             Source::System {
                 start,
                 start_wall_us,
-            } => start_wall_us + i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX),
+            } => start_wall_us.saturating_add(micros(start.elapsed())),
             Source::Manual(now) => now.load(Ordering::Relaxed),
         })
     }
@@ -72,20 +113,31 @@ impl Clock {
     ///
     /// # Panics
     /// On the system clock.
-    pub fn advance(&self, by: std::time::Duration) {
+    pub fn advance(&self, by: Duration) {
         let Source::Manual(now) = &self.0 else {
             panic!("only a manual clock can be moved")
         };
-        now.fetch_add(
-            i64::try_from(by.as_micros()).unwrap_or(i64::MAX),
-            Ordering::Relaxed,
-        );
+        now.fetch_add(micros(by), Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arithmetic_saturates() {
+        let (early, second) = (Timestamp(5), Duration::from_secs(1));
+        assert_eq!(early + second, Timestamp(1_000_005));
+        assert_eq!(early - second, Timestamp(-999_995));
+        assert_eq!(Timestamp(i64::MAX) + second, Timestamp(i64::MAX));
+        assert_eq!(Timestamp(i64::MIN) - Duration::MAX, Timestamp(i64::MIN));
+        assert_eq!((early + second).since(early), second);
+        assert_eq!(early.since(early + second), Duration::ZERO);
+        assert_eq!((early - second).unix_seconds(), -1);
+        assert_eq!(Timestamp::from_unix_seconds(2).unix_seconds(), 2);
+        assert_eq!(Timestamp::from_unix_seconds(i64::MAX), Timestamp(i64::MAX));
+    }
 
     #[test]
     fn timestamps_survive_text() {

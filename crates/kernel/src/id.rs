@@ -4,6 +4,7 @@
 //! milliseconds, then 32 random bits. Not a secret.
 
 use crate::clock::Timestamp;
+use crate::random;
 
 /// In the order of its ASCII codes, so that texts sort as the numbers they write.
 pub(crate) const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -15,7 +16,7 @@ const LENGTH: usize = 16;
 /// The operating system gave no random bytes.
 pub fn new_id(now: Timestamp) -> Result<String, getrandom::Error> {
     let millis = u64::try_from(now.0.div_euclid(1_000)).unwrap_or_default() & 0xFFFF_FFFF_FFFF;
-    let bits = u128::from(millis) << 32 | u128::from(getrandom::u32()?);
+    let bits = u128::from(millis) << 32 | u128::from(u32::from_ne_bytes(random::bytes()?));
     let digit = |place| ALPHABET[(bits >> (5 * place) & 31) as usize];
     Ok((0..LENGTH)
         .rev()

@@ -22,6 +22,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::control::passed_on;
 use crate::db::{Db, DbError};
 use crate::error::{ApiError, FieldError};
+use crate::random;
 use crate::store::idempotency::{self as store, Claim, Found, StoredAnswer};
 
 /// The request header.
@@ -185,7 +186,7 @@ impl Idempotency {
     /// Without it a repetition would only be carried out again, as without a key; the request
     /// itself has succeeded.
     async fn keep(&self, claim: Claim, answer: StoredAnswer) {
-        let expires_at = after(self.clock.now(), KEPT);
+        let expires_at = self.clock.now() + KEPT;
         let kept = self
             .db
             .write(async |transaction| store::keep(transaction, &claim, answer, expires_at).await);
@@ -206,7 +207,7 @@ impl Idempotency {
     /// Forgets expired keys, now and then and within bounds.
     async fn prune(&self, now: Timestamp) {
         let due = self.prune_at.load(Ordering::Relaxed);
-        let next = after(now, PRUNE_PAUSE).0;
+        let next = (now + PRUNE_PAUSE).0;
         let order = Ordering::Relaxed;
         if now.0 < due
             || self
@@ -257,14 +258,13 @@ fn wrong_key(message: &str) -> ApiError {
 }
 
 fn claim(request: &Keyed<'_>, key: &[u8], now: Timestamp) -> Result<Claim, getrandom::Error> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id)?;
+    let id = random::bytes()?;
     let (caller, path) = (request.caller.as_bytes(), request.path.as_bytes());
     Ok(Claim {
         digest: digest(&[caller, request.method.as_str().as_bytes(), path, key]),
         fingerprint: digest(&[key, request.body]),
         id,
-        expires_at: after(now, CLAIMED),
+        expires_at: now + CLAIMED,
     })
 }
 
@@ -276,11 +276,6 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
         hash.update(part);
     }
     hash.finalize().into()
-}
-
-fn after(now: Timestamp, pause: Duration) -> Timestamp {
-    let pause_us = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
-    Timestamp(now.0.saturating_add(pause_us))
 }
 
 /// The response again, and its body if it is one to be kept.

@@ -19,6 +19,7 @@ mod migration;
 pub mod page;
 pub mod policy;
 pub mod quota;
+pub mod random;
 pub mod request_id;
 pub mod secrets;
 pub mod service;

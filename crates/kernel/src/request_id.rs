@@ -45,10 +45,14 @@ impl RequestId {
     }
 }
 
+fn seed() -> u64 {
+    u64::from_ne_bytes(crate::random::bytes().expect("the OS has randomness"))
+}
+
 /// SplitMix64 (Steele, Lea, Flood 2014), one stream a thread, seeded by the operating system.
 fn next_random() -> u64 {
     thread_local! {
-        static STATE: Cell<u64> = Cell::new(getrandom::u64().expect("the OS has randomness"));
+        static STATE: Cell<u64> = Cell::new(seed());
     }
     let state = STATE.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
     STATE.set(state);

@@ -7,6 +7,7 @@ use sea_orm::DbErr;
 
 use crate::clock::Clock;
 use crate::db::{Db, DbError};
+use crate::random;
 use crate::store::secrets as store;
 
 /// The secret of this name, drawn the first time that any process asks for it.
@@ -25,8 +26,7 @@ pub async fn load_or_create(db: &Db, name: &'static str) -> Result<[u8; 32], DbE
 
 /// Of several processes at once one makes it, and all get that one.
 async fn create(db: &Db, name: &'static str) -> Result<Vec<u8>, DbError> {
-    let mut drawn = [0; 32];
-    getrandom::fill(&mut drawn)?;
+    let drawn: [u8; 32] = random::bytes()?;
     let now = Clock::system().now();
     db.write(async |transaction| {
         store::insert_if_absent(transaction, name, &drawn, now).await?;

@@ -16,10 +16,9 @@ use super::download::{Download, DownloadError};
 use super::key_set::{Ignored, KeySet};
 use crate::jwt::{KeyRefusal, Unverified, VerifyingKey};
 
-const SECOND_US: i64 = 1_000_000;
-const FRESH_FOR_US: i64 = 300 * SECOND_US;
-const USABLE_FOR_US: i64 = 24 * 60 * 60 * SECOND_US;
-const COOL_DOWN_US: i64 = 30 * SECOND_US;
+const FRESH_FOR: Duration = Duration::from_mins(5);
+const USABLE_FOR: Duration = Duration::from_hours(24);
+const COOL_DOWN: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -44,8 +43,7 @@ struct State {
 impl State {
     /// Whether the pause after the last attempt is over.
     fn may_fetch(&self, now: Timestamp) -> bool {
-        self.attempted_at
-            .is_none_or(|at| now.0 >= at.0 + COOL_DOWN_US)
+        self.attempted_at.is_none_or(|at| now >= at + COOL_DOWN)
     }
 }
 
@@ -82,7 +80,7 @@ impl KeySource {
         let state = self.0.state.lock();
         let may_fetch = state.may_fetch(now);
         let under_way = self.0.fetching.try_lock().is_err();
-        let usable = |cached: &&Cached| now.0 < cached.fetched_at.0 + USABLE_FOR_US;
+        let usable = |cached: &&Cached| now < cached.fetched_at + USABLE_FOR;
         let Some(cached) = state.cached.as_ref().filter(usable) else {
             return if may_fetch || under_way {
                 Lookup::Fetch
@@ -90,7 +88,7 @@ impl KeySource {
                 Lookup::Unavailable
             };
         };
-        let fresh = now.0 < cached.fetched_at.0 + FRESH_FOR_US;
+        let fresh = now < cached.fetched_at + FRESH_FOR;
         if !fresh && may_fetch && !under_way {
             return Lookup::Fetch;
         }

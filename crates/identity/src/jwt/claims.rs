@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use super::{Refusal, Unverified};
 
 const SUBJECT_BYTES_MAX: usize = 256;
-const SECOND_US: i64 = 1_000_000;
 
 /// What a token must say to be taken.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +64,7 @@ pub(super) fn check(
         return Err(Refusal::Audience);
     }
     // Whole seconds: a token whose `exp` is this very second has expired.
-    let now_s = now.0.div_euclid(SECOND_US);
+    let now_s = now.unix_seconds();
     let latest_s = now_s.saturating_add(expected.leeway_s);
     if claims.exp <= now_s {
         return Err(Refusal::Expired);

@@ -33,7 +33,7 @@ pub(crate) struct AuthorizationRequest {
     challenge: String,
     nonce: Option<String>,
     prompt: Prompt,
-    max_age_s: Option<i64>,
+    max_age_s: Option<u64>,
 }
 
 /// What the client wants the person to be asked (OpenID Connect Core §3.1.2.1).
@@ -132,7 +132,7 @@ impl Identity {
     ) -> Result<Step, AuthorizationError> {
         let refuse = |error, description| Err(self.refuse(request, error, description));
         let is_fresh = |session: &&LoginSession| {
-            let age_s = (self.clock.now().0 - session.authenticated_at.0).div_euclid(1_000_000);
+            let age_s = self.clock.now().since(session.authenticated_at).as_secs();
             // Zero is the same as `prompt=login`, even in the second of the last login.
             let is_recent = |max| max > 0 && age_s <= max;
             !request.prompt.login && request.max_age_s.is_none_or(is_recent)
@@ -338,7 +338,7 @@ fn read(
     let prompt = Prompt::read(parameters.get("prompt").unwrap_or_default())?;
     let max_age_s = match parameters.get("max_age").map(str::parse::<u32>) {
         None => None,
-        Some(Ok(seconds)) => Some(i64::from(seconds)),
+        Some(Ok(seconds)) => Some(u64::from(seconds)),
         Some(Err(_)) => return Err(("invalid_request", "max_age must be a number of seconds")),
     };
     let scopes = match parameters.get("scope") {

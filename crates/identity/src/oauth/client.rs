@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use auspex_kernel::{FieldError, Timestamp};
+use auspex_kernel::{FieldError, Timestamp, random};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -180,9 +180,7 @@ pub struct NewClient {
 
 /// 256 random bits as text.
 pub(crate) fn random_text() -> Result<String, getrandom::Error> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    Ok(URL_SAFE_NO_PAD.encode(random::bytes::<32>()?))
 }
 
 /// What is stored of a secret with 256 bits of chance: nothing to guess that a slow hash would slow.

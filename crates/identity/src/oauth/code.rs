@@ -17,7 +17,7 @@ use crate::error::IdentityError;
 use crate::store::codes::Code;
 use crate::store::grants::Grant;
 use crate::user::User;
-use crate::{Identity, later, store};
+use crate::{Identity, store};
 
 const CODE_TTL: Duration = Duration::from_secs(60);
 
@@ -54,7 +54,7 @@ impl Identity {
             challenge: request.challenge().to_owned(),
             nonce: request.nonce().map(str::to_owned),
             authenticated_at: session.authenticated_at,
-            expires_at: later(self.clock.now(), CODE_TTL),
+            expires_at: self.clock.now() + CODE_TTL,
             grant_id: None,
         };
         Ok((code, row))

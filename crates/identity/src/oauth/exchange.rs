@@ -270,7 +270,7 @@ impl Identity {
         if !scopes.has(OidcScope::OpenId) {
             return Ok(None);
         }
-        let now_s = self.clock.now().0.div_euclid(1_000_000);
+        let now_s = self.clock.now().unix_seconds();
         let email = scopes.has(OidcScope::Email).then_some(user.email.as_str());
         let claims = IdClaims {
             iss: self.issuer(),
@@ -278,7 +278,7 @@ impl Identity {
             aud: &client.id,
             exp: now_s.saturating_add_unsigned(self.access_ttl_s()),
             iat: now_s,
-            auth_time: grant.authenticated_at.0.div_euclid(1_000_000),
+            auth_time: grant.authenticated_at.unix_seconds(),
             nonce,
             at_hash: at_hash(access_token),
             name: scopes.has(OidcScope::Profile).then_some(user.name.as_str()),

@@ -1,13 +1,15 @@
 //! What travels through a browser and must come back as it was: the request that a page is about, and
 //! the proof that a form is from a page that this browser was shown.
 
+use std::time::Duration;
+
 use auspex_kernel::Timestamp;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// How long somebody may take over one page.
-const PAGE_TTL_US: i64 = 30 * 60 * 1_000_000;
+const PAGE_TTL: Duration = Duration::from_mins(30);
 
 /// What a page asks for. What was sealed for one page does not open for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl OAuthKey {
 
     /// Seals a request for the hidden field of a page.
     pub(crate) fn seal(&self, purpose: Purpose, sealed: &Sealed, now: Timestamp) -> String {
-        let until = (now.0 + PAGE_TTL_US).to_string();
+        let until = (now + PAGE_TTL).0.to_string();
         let text = format!("{until}\n{}\n{}", sealed.scopes, sealed.query);
         let mac = self.mac(&["request", purpose.as_str(), &text]);
         let (text, mac) = (URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(mac));
@@ -114,11 +116,8 @@ mod tests {
     fn what_is_sealed_comes_back_for_its_purpose_and_in_time() {
         let text = key().seal(Purpose::Login, &sealed(), NOW);
         let open = |purpose, at| key().open(purpose, &text, Timestamp(at));
-        assert_eq!(
-            open(Purpose::Login, NOW.0 + PAGE_TTL_US - 1),
-            Some(sealed())
-        );
-        assert_eq!(open(Purpose::Login, NOW.0 + PAGE_TTL_US), None);
+        assert_eq!(open(Purpose::Login, (NOW + PAGE_TTL).0 - 1), Some(sealed()));
+        assert_eq!(open(Purpose::Login, (NOW + PAGE_TTL).0), None);
         assert_eq!(open(Purpose::Consent, NOW.0), None);
         let other = OAuthKey::new(&[8; 32]);
         assert_eq!(other.open(Purpose::Login, &text, NOW), None);

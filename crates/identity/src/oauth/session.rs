@@ -15,7 +15,7 @@ use crate::error::IdentityError;
 use crate::login::LoginMethod;
 use crate::store::sessions::Session;
 use crate::user::User;
-use crate::{Identity, later, store};
+use crate::{Identity, store};
 
 pub(crate) const SESSION_TTL: Duration = Duration::from_hours(12);
 
@@ -66,7 +66,7 @@ impl Identity {
             digest: digest(cookie.as_bytes()),
             user_id: user.id.clone(),
             authenticated_at: now,
-            expires_at: later(now, SESSION_TTL),
+            expires_at: now + SESSION_TTL,
         };
         let replaced = replaced.map(|cookie| digest(cookie.as_bytes()));
         let written = self

@@ -111,15 +111,19 @@ impl Identity {
         });
         let in_force =
             in_force.and_then(|grant| Some((self.directory.user(&grant.user_id)?, grant)));
-        let seconds = |time: Timestamp| time.0.div_euclid(1_000_000);
         Ok(
             in_force.map_or_else(Introspection::default, |(user, grant)| Introspection {
                 active: true,
                 scope: Some(within_reach(&grant.scopes, user.roles.scopes())),
                 client_id: grant.client_id,
                 token_type: Some("refresh_token"),
-                exp: Some(seconds(grant.expires_at)),
-                iat: Some(seconds(grant.refreshed_at.unwrap_or(grant.created_at))),
+                exp: Some(grant.expires_at.unix_seconds()),
+                iat: Some(
+                    grant
+                        .refreshed_at
+                        .unwrap_or(grant.created_at)
+                        .unix_seconds(),
+                ),
                 sub: Some(grant.user_id),
                 iss: Some(self.issuer().to_owned()),
                 ..Introspection::default()
@@ -145,7 +149,7 @@ impl Identity {
         if let Some(claims) = self.own_access_token(token.as_bytes()) {
             return match claims.jti {
                 Some(jti) if claims.client_id.as_ref() == Some(&client.id) => {
-                    let until = Timestamp(claims.exp.saturating_mul(1_000_000));
+                    let until = Timestamp::from_unix_seconds(claims.exp);
                     self.revoke_access_token(&actor, jti, until).await
                 }
                 _ => Ok(()),
@@ -203,7 +207,7 @@ impl Identity {
         Ok(found.await?.map(|user| UserInfo {
             sub: user.id,
             name: profile.then_some(user.name),
-            updated_at: profile.then(|| user.updated_at.0.div_euclid(1_000_000)),
+            updated_at: profile.then(|| user.updated_at.unix_seconds()),
             email: email.then_some(user.email),
             email_verified: email.then_some(false),
         }))

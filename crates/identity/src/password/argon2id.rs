@@ -86,8 +86,7 @@ impl Parameters {
 
     /// The result in the PHC string format; `None` if the machine gives no memory or no randomness.
     pub(super) fn hash(self, password: &Password) -> Option<String> {
-        let mut salt = [0; SALT_BYTES];
-        getrandom::fill(&mut salt).ok()?;
+        let salt: [u8; SALT_BYTES] = auspex_kernel::random::bytes().ok()?;
         let hash = self
             .argon2()?
             .hash_password_with_salt(password.bytes(), &salt);

@@ -13,7 +13,6 @@ use sea_orm::{
 use super::changes::{Kind, record_change};
 use super::entity::grants;
 pub(crate) use super::entity::grants::Model as Grant;
-use crate::earlier;
 
 /// Adds a grant.
 pub(crate) async fn insert(transaction: &DatabaseTransaction, grant: Grant) -> Result<(), DbError> {
@@ -118,7 +117,7 @@ async fn revoke_those(
         .filter(column.eq(value))
         .filter(grants::Column::RevokedAt.is_null())
         // An access token of the last moment lives on, for a day at most.
-        .filter(grants::Column::ExpiresAt.gt(earlier(now, Duration::from_hours(24))))
+        .filter(grants::Column::ExpiresAt.gt(now - Duration::from_hours(24)))
         .into_tuple()
         .all(transaction)
         .await?;
