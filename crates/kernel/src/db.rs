@@ -1,37 +1,30 @@
 //! The database handle every service shares: SQLite with nothing to install, PostgreSQL by URL.
 //!
 //! It is used on the control runtime alone (see [`Control`]), which is handed the work of a whole
-//! request at once: nothing here spawns, boxes or clones for a call. Reads and writes have separate
-//! pools; SQLite has one writer, and every write transaction begins IMMEDIATE, because a deferred one
-//! that reads first fails under contention.
+//! request at once: nothing here spawns, boxes or clones for a call. SQLite has readers and one
+//! [`Writer`], whose transactions share commits; PostgreSQL has one pool for both.
+
+mod connect;
+mod writer;
 
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sea_orm::sqlx::postgres::PgConnectOptions;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::sqlx::{self, ConnectOptions as _, PgPool, SqlitePool, pool::PoolOptions};
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqlErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, SqlErr, TransactionTrait as _};
 use sea_orm_migration::MigratorTrait;
 
 use crate::control::Control;
+use writer::Writer;
 
 /// What [`Db::read`] reads with.
 pub use sea_orm::DatabaseConnection as Connection;
 /// What [`Db::write`] writes with.
 pub use sea_orm::DatabaseTransaction as Transaction;
 
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const LOCKED_PAUSE: Duration = Duration::from_millis(10);
-const SQLITE_BUSY: &str = "5";
+/// The longest wait for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-const SQLITE_READERS: u32 = 4;
-const POSTGRES_CONNECTIONS: u32 = 10;
 /// Any constant known to every replica.
 const MIGRATION_LOCK: i64 = 0x6175_7370_6578;
 
@@ -73,6 +66,9 @@ pub enum DbError {
     /// The call took longer than its caller waits.
     #[error("the database call did not finish in time")]
     Interrupted,
+    /// Another transaction, which was to be committed together with this one, was abandoned.
+    #[error("the transaction was not committed; repeat it")]
+    NotCommitted,
 }
 
 impl DbError {
@@ -94,10 +90,16 @@ impl From<DbError> for crate::ApiError {
 /// A database, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Db {
-    read: DatabaseConnection,
-    write: DatabaseConnection,
+    read: Connection,
+    write: Write,
     control: Control,
     file: Option<Arc<SqliteFile>>,
+}
+
+#[derive(Clone, Debug)]
+enum Write {
+    Sqlite(Arc<Writer>),
+    Postgres(Connection),
 }
 
 impl Db {
@@ -111,16 +113,16 @@ impl Db {
     pub async fn open(url: &str) -> Result<Self, DbError> {
         let (read, write, file) = match url.strip_prefix("sqlite:") {
             Some(path) => {
-                let path = sqlite_path(path)?;
-                // The writer first: it makes the file and turns on WAL.
-                let write = connect_writer(&path).await?;
+                let path = connect::sqlite_path(path)?;
+                // The writer first: it creates the file and turns on WAL.
+                let writer = Writer::open(path.clone()).await?;
                 let file = SqliteFile::at(path)?;
-                let read = connect_sqlite(sqlite_options(&file.path), SQLITE_READERS).await?;
-                (read.into(), write.into(), Some(Arc::new(file)))
+                let read = connect::readers(&file.path).await?;
+                (read, Write::Sqlite(writer), Some(Arc::new(file)))
             }
             None => {
-                let pool = DatabaseConnection::from(connect_postgres(url).await?);
-                (pool.clone(), pool, None)
+                let pool = connect::postgres(url).await?;
+                (pool.clone(), Write::Postgres(pool), None)
             }
         };
         Ok(Self {
@@ -158,8 +160,8 @@ impl Db {
         query(&self.read).await
     }
 
-    /// Runs `work` in one write transaction: `Ok` commits it, an error rolls it back. Whoever drops
-    /// this future rolls it back as well.
+    /// Runs `work` in one write transaction: `Ok` commits it, an error rolls it back, and so does
+    /// dropping this future. When it returns the changes are durable.
     ///
     /// # Errors
     /// What `work` says; [`DbError::Database`], [`DbError::Replaced`].
@@ -168,15 +170,15 @@ impl Db {
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
         self.check()?;
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let begun = self.write.begin_with_options(options).await;
-        let transaction = begun.map_err(DbError::from)?;
-        let result = work(&transaction).await?;
-        transaction.commit().await.map_err(DbError::from)?;
-        Ok(result)
+        match &self.write {
+            Write::Sqlite(writer) => writer.write(work).await,
+            Write::Postgres(pool) => {
+                let transaction = pool.begin().await.map_err(DbError::from)?;
+                let result = work(&transaction).await?;
+                transaction.commit().await.map_err(DbError::from)?;
+                Ok(result)
+            }
+        }
     }
 
     /// What is written to a file that was replaced is lost, and what is read there is out of date:
@@ -211,8 +213,8 @@ impl Db {
         let sqlite = match &self.file {
             Some(file) => {
                 file.check()?;
-                let pool = connect_sqlite(sqlite_options(&file.path), 1).await?;
-                Some((Arc::clone(file), pool.into()))
+                let connection = connect::watcher(&file.path).await?;
+                Some((Arc::clone(file), connection))
             }
             None => None,
         };
@@ -223,11 +225,14 @@ impl Db {
     /// its log into the file when the last connection closes, so close each [`Watch`] before.
     pub async fn close(&self) {
         close(&self.read).await;
-        close(&self.write).await;
+        match &self.write {
+            Write::Sqlite(writer) => writer.close().await,
+            Write::Postgres(pool) => close(pool).await,
+        }
     }
 }
 
-async fn close(connection: &DatabaseConnection) {
+async fn close(connection: &Connection) {
     if let Err(error) = connection.close_by_ref().await {
         tracing::warn!(%error, "a database connection was not closed");
     }
@@ -248,7 +253,7 @@ pub fn make_private_folder(folder: &Path) -> std::io::Result<()> {
 /// per connection and so needs one of its own.
 #[derive(Debug)]
 pub struct Watch {
-    sqlite: Option<(Arc<SqliteFile>, DatabaseConnection)>,
+    sqlite: Option<(Arc<SqliteFile>, Connection)>,
     seen: Option<i64>,
 }
 
@@ -310,102 +315,6 @@ fn file_id(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// The file that a SQLite URL names, after `sqlite:`. Its folder is made where missing.
-fn sqlite_path(path: &str) -> Result<PathBuf, DbError> {
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path == ":memory:" {
-        return Err(DbError::NoFile);
-    }
-    let failed = |folder: &Path, cause| DbError::Folder {
-        folder: folder.into(),
-        cause,
-    };
-    // SQLite takes what begins with `file:` for a URI; nothing absolute does.
-    let path = std::path::absolute(path).map_err(|cause| failed(Path::new(path), cause))?;
-    let folder = path.parent().unwrap_or(&path);
-    make_private_folder(folder).map_err(|cause| failed(folder, cause))?;
-    Ok(path)
-}
-
-/// Several processes may start at once on a new file. One turns on WAL; SQLite does not let the
-/// others wait for it, whatever the busy timeout, but says at once that the file is locked.
-async fn connect_writer(path: &Path) -> Result<SqlitePool, DbErr> {
-    let end = Instant::now() + BUSY_TIMEOUT;
-    let options = sqlite_options(path);
-    loop {
-        match connect_sqlite(options.clone().create_if_missing(true), 1).await {
-            Err(error) if is_locked(&error) && Instant::now() < end => {
-                tokio::time::sleep(LOCKED_PAUSE).await;
-            }
-            result => {
-                let pool = result?;
-                // From now on a missing file is an error.
-                pool.set_connect_options(options);
-                return Ok(pool);
-            }
-        }
-    }
-}
-
-fn is_locked(error: &DbErr) -> bool {
-    let DbErr::Conn(RuntimeErr::SqlxError(error)) = error else {
-        return false;
-    };
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code == SQLITE_BUSY)
-}
-
-fn sqlite_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(true)
-        .pragma("secure_delete", "ON")
-        .disable_statement_logging()
-}
-
-async fn connect_sqlite(
-    options: SqliteConnectOptions,
-    connections_max: u32,
-) -> Result<SqlitePool, DbErr> {
-    // A file's connection does not go stale, and each counts `data_version` for itself: were the
-    // watching one replaced, a write at that moment could go unnoticed.
-    let pool = pool_options(connections_max)
-        .idle_timeout(None)
-        .max_lifetime(None);
-    pool.connect_with(options).await.map_err(not_connected)
-}
-
-async fn connect_postgres(url: &str) -> Result<PgPool, DbError> {
-    let options = postgres_options(url).ok_or(DbError::InvalidUrl)?;
-    let pool = pool_options(POSTGRES_CONNECTIONS);
-    Ok(pool.connect_with(options).await.map_err(not_connected)?)
-}
-
-fn postgres_options(url: &str) -> Option<PgConnectOptions> {
-    let (scheme, rest) = url.split_once("://")?;
-    let (_, after_host) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // A bare `@` there says that the password holds a bare `/`, `?` or `#`. Read otherwise, the
-    // password would be part of a name that is logged.
-    if !matches!(scheme, "postgres" | "postgresql") || after_host.contains('@') {
-        return None;
-    }
-    let options = url.parse::<PgConnectOptions>().ok()?;
-    Some(options.disable_statement_logging())
-}
-
-fn pool_options<D: sqlx::Database>(connections_max: u32) -> PoolOptions<D> {
-    PoolOptions::new()
-        .max_connections(connections_max)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-}
-
-fn not_connected(error: sqlx::Error) -> DbErr {
-    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,9 +353,13 @@ mod tests {
     fn relative_sqlite_paths_are_of_the_working_folder() {
         let here = std::env::current_dir().unwrap();
         for text in ["x.db", "//x.db", "./x.db"] {
-            assert_eq!(sqlite_path(text).unwrap(), here.join("x.db"), "{text}");
+            assert_eq!(
+                connect::sqlite_path(text).unwrap(),
+                here.join("x.db"),
+                "{text}"
+            );
         }
-        assert_eq!(sqlite_path("file:x").unwrap(), here.join("file:x"));
+        assert_eq!(connect::sqlite_path("file:x").unwrap(), here.join("file:x"));
     }
 
     #[tokio::test]

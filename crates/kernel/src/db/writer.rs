@@ -1,0 +1,251 @@
+//! SQLite's one writer. Transactions that wait for it together share one commit, so that together
+//! they pay for one `fsync`.
+//!
+//! The work of each transaction runs in the task that asked for it, inside a savepoint. Whoever
+//! finishes while others are waiting leaves the commit to them and waits for its outcome; the last
+//! one commits for the whole group. An error rolls back one member's savepoint and nothing else.
+//!
+//! A connection whose begin, commit, rollback or savepoint failed, or that was abandoned halfway,
+//! is never used again: nobody could say whether it is still inside a transaction.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sea_orm::{
+    ConnAcquireErr, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::time::{Instant, timeout};
+
+use super::{ACQUIRE_TIMEOUT, Connection, DbError, Transaction, close, connect};
+
+/// Members of one group.
+const MEMBERS_MAX: usize = 256;
+/// After this long a group commits even if others are waiting, so that its first member is not kept
+/// waiting by slow ones behind it.
+const GATHERING_MAX: Duration = Duration::from_millis(20);
+
+/// What became of a group; `None` while it is open.
+type Outcome = Option<Result<(), DbErr>>;
+
+/// Hands out turns at the only connection that writes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    control: Handle,
+    turn: Mutex<Turn>,
+    /// How many wait for their turn. Whoever leaves a group open relies on them to commit it.
+    waiting: AtomicUsize,
+}
+
+/// What is passed from turn to turn.
+#[derive(Debug)]
+enum Turn {
+    /// The last connection was discarded.
+    Disconnected,
+    /// No transaction is open.
+    Idle(Connection),
+    /// The group is still to be committed.
+    Open(Connection, Group),
+    Closed,
+}
+
+/// Transactions that share a commit.
+#[derive(Debug)]
+struct Group {
+    transaction: Transaction,
+    outcome: watch::Sender<Outcome>,
+    members: usize,
+    began: Instant,
+    /// Why it can no longer be committed.
+    lost: Option<DbErr>,
+}
+
+impl Writer {
+    pub(super) async fn open(path: PathBuf) -> Result<Arc<Self>, DbErr> {
+        let connection = connect::first_writer(&path).await?;
+        Ok(Arc::new(Self {
+            path,
+            control: Handle::current(),
+            turn: Mutex::new(Turn::Idle(connection)),
+            waiting: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Runs `work` in a transaction, and returns when that is durable. If `work` fails, it is rolled
+    /// back.
+    pub(super) async fn write<T, E: From<DbError>>(
+        self: &Arc<Self>,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut turn = self.wait_for_turn().await?;
+        // Until it is put back the turn holds no connection: if this future is dropped here or
+        // below, the connection is gone with it, and so is everything the group had written.
+        let (connection, mut group) = self.join(&mut turn).await?;
+        let result = group.run(work).await;
+        if self.waiting.load(Ordering::SeqCst) > 0 && group.takes_more() {
+            let outcome = group.outcome.subscribe();
+            *turn = Turn::Open(connection, group);
+            drop(turn);
+            // What was rolled back does not depend on the commit.
+            let value = result?;
+            told(outcome).await?;
+            return Ok(value);
+        }
+        let committed = group.commit().await;
+        if committed.is_ok() {
+            *turn = Turn::Idle(connection);
+        }
+        drop(turn);
+        let value = result?;
+        committed.map_err(DbError::from)?;
+        Ok(value)
+    }
+
+    /// Waits for the transactions under way and closes the connection. Later writes fail.
+    pub(super) async fn close(&self) {
+        let last = std::mem::replace(&mut *self.turn.lock().await, Turn::Closed);
+        match last {
+            Turn::Idle(connection) => close(&connection).await,
+            Turn::Open(connection, group) => {
+                // Its members hear of a failure from the group itself.
+                let _ = group.commit().await;
+                close(&connection).await;
+            }
+            Turn::Disconnected | Turn::Closed => {}
+        }
+    }
+
+    async fn wait_for_turn(self: &Arc<Self>) -> Result<MutexGuard<'_, Turn>, DbError> {
+        let mut waiting = Waiting::begin(self);
+        let turn = timeout(ACQUIRE_TIMEOUT, self.turn.lock()).await;
+        let turn = turn.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
+        waiting.has_turn = true;
+        Ok(turn)
+    }
+
+    /// The open group, or a new one.
+    async fn join(&self, turn: &mut Turn) -> Result<(Connection, Group), DbError> {
+        let connection = match std::mem::replace(turn, Turn::Disconnected) {
+            Turn::Open(connection, group) => return Ok((connection, group)),
+            Turn::Idle(connection) => connection,
+            Turn::Disconnected => connect::next_writer(&self.path).await?,
+            Turn::Closed => {
+                *turn = Turn::Closed;
+                return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into());
+            }
+        };
+        let group = Group::begin(&connection).await?;
+        Ok((connection, group))
+    }
+
+    /// Commits a group that was left open for somebody who gave up waiting.
+    async fn commit_abandoned(&self) {
+        let mut turn = self.turn.lock().await;
+        match std::mem::replace(&mut *turn, Turn::Disconnected) {
+            Turn::Open(connection, group) => {
+                if group.commit().await.is_ok() {
+                    *turn = Turn::Idle(connection);
+                }
+            }
+            other => *turn = other,
+        }
+    }
+}
+
+impl Group {
+    async fn begin(connection: &Connection) -> Result<Self, DbErr> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(Self {
+            transaction: connection.begin_with_options(options).await?,
+            outcome: watch::Sender::new(None),
+            members: 0,
+            began: Instant::now(),
+            lost: None,
+        })
+    }
+
+    /// Runs `work` in a savepoint. A savepoint that cannot be opened or closed loses the group.
+    async fn run<T, E: From<DbError>>(
+        &mut self,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.members += 1;
+        let begun = self.transaction.begin().await;
+        let part = begun.map_err(|error| self.lose(error))?;
+        let result = work(&part).await;
+        let ended = match result {
+            Ok(_) => part.commit().await,
+            Err(_) => part.rollback().await,
+        };
+        let ended = ended.map_err(|error| self.lose(error));
+        // Why the work failed says more than that it could not be rolled back either.
+        let value = result?;
+        ended?;
+        Ok(value)
+    }
+
+    fn lose(&mut self, error: DbErr) -> DbError {
+        self.lost = Some(error.clone());
+        error.into()
+    }
+
+    fn takes_more(&self) -> bool {
+        self.lost.is_none() && self.members < MEMBERS_MAX && self.began.elapsed() < GATHERING_MAX
+    }
+
+    /// Commits if it can, and tells the members.
+    async fn commit(self) -> Result<(), DbErr> {
+        let committed = match self.lost {
+            None => self.transaction.commit().await,
+            Some(error) => Err(error),
+        };
+        self.outcome.send_replace(Some(committed.clone()));
+        committed
+    }
+}
+
+/// Waits until the group is committed. A group that was dropped without an outcome was not.
+async fn told(mut outcome: watch::Receiver<Outcome>) -> Result<(), DbError> {
+    let told = outcome.wait_for(Option::is_some).await;
+    match told.as_deref() {
+        Ok(Some(committed)) => Ok(committed.clone()?),
+        _ => Err(DbError::NotCommitted),
+    }
+}
+
+/// Somebody who waits for their turn.
+struct Waiting<'w> {
+    writer: &'w Arc<Writer>,
+    has_turn: bool,
+}
+
+impl<'w> Waiting<'w> {
+    fn begin(writer: &'w Arc<Writer>) -> Self {
+        writer.waiting.fetch_add(1, Ordering::SeqCst);
+        Self {
+            writer,
+            has_turn: false,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let was_last = self.writer.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && !self.has_turn {
+            let writer = Arc::clone(self.writer);
+            let commit = async move { writer.commit_abandoned().await };
+            self.writer.control.spawn(commit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

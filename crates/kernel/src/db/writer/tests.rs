@@ -1,0 +1,200 @@
+//! Transactions that share a commit, and what happens to the others when one of them goes wrong.
+
+use sea_orm::ConnectionTrait as _;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+struct Database {
+    writer: Arc<Writer>,
+    _folder: tempfile::TempDir,
+}
+
+impl Database {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = Writer::open(folder.path().join("x.db")).await.unwrap();
+        let database = Self {
+            writer,
+            _folder: folder,
+        };
+        let tables = "CREATE TABLE things (id INTEGER PRIMARY KEY); \
+             CREATE TABLE blobs (content BLOB); \
+             CREATE TABLE parts (thing INTEGER REFERENCES things DEFERRABLE INITIALLY DEFERRED)";
+        database.execute(tables).await.unwrap();
+        database
+    }
+
+    async fn execute(&self, sql: &str) -> Result<(), DbError> {
+        execute(&self.writer, sql).await
+    }
+
+    /// Begins these transactions while the writer is busy, and waits for them. They are one group.
+    async fn execute_together(&self, statements: &[String]) -> Vec<Result<(), DbError>> {
+        let turn = self.writer.turn.lock().await;
+        let running: Vec<_> = statements.iter().map(|sql| self.begin(sql)).collect();
+        while self.writer.waiting.load(Ordering::SeqCst) < running.len() {
+            tokio::task::yield_now().await;
+        }
+        drop(turn);
+        let mut results = Vec::new();
+        for one in running {
+            results.push(one.await.unwrap());
+        }
+        results
+    }
+
+    fn begin(&self, sql: &str) -> JoinHandle<Result<(), DbError>> {
+        let (writer, sql) = (Arc::clone(&self.writer), sql.to_owned());
+        tokio::spawn(async move { execute(&writer, &sql).await })
+    }
+
+    /// What another connection sees, which is what is stored.
+    async fn ids(&self) -> Vec<i64> {
+        let reader = connect::readers(&self.writer.path).await.unwrap();
+        let rows = reader.query_all_raw(sea_orm::Statement::from_string(
+            sea_orm::DbBackend::Sqlite,
+            "SELECT id FROM things ORDER BY id",
+        ));
+        let ids = rows.await.unwrap();
+        ids.iter()
+            .map(|row| row.try_get_by_index(0).unwrap())
+            .collect()
+    }
+}
+
+async fn execute(writer: &Arc<Writer>, sql: &str) -> Result<(), DbError> {
+    let work = async |transaction: &Transaction| {
+        transaction.execute_unprepared(sql).await?;
+        Ok(())
+    };
+    writer.write(work).await
+}
+
+fn insert(id: usize) -> String {
+    format!("INSERT INTO things VALUES ({id})")
+}
+
+#[tokio::test]
+async fn each_member_of_a_group_keeps_its_own_success_or_failure() {
+    let database = Database::new().await;
+    // Twice the same id: the first wins, whichever it is.
+    let statements: Vec<String> = (0..20).map(|n| insert(n / 2)).collect();
+    let results = database.execute_together(&statements).await;
+    for pair in results.chunks(2) {
+        assert_eq!(pair.iter().filter(|result| result.is_ok()).count(), 1);
+    }
+    assert_eq!(database.ids().await, (0..10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_success_when_the_commit_fails() {
+    let database = Database::new().await;
+    // No statement of it fails; the commit does.
+    let orphan = "INSERT INTO parts VALUES (99)".to_owned();
+    let results = database
+        .execute_together(&[insert(1), orphan, insert(2)])
+        .await;
+    assert!(results.iter().all(Result::is_err), "{results:?}");
+    assert!(database.ids().await.is_empty());
+    for id in 3..6 {
+        database.execute(&insert(id)).await.unwrap();
+    }
+    assert_eq!(database.ids().await, [3, 4, 5]);
+}
+
+/// As SQLite does by itself after some errors, such as those of a disk.
+#[tokio::test]
+async fn a_transaction_that_sqlite_rolled_back_takes_its_group_with_it() {
+    let database = Database::new().await;
+    let rolled_back = "INSERT OR ROLLBACK INTO things VALUES (1)".to_owned();
+    let together = [insert(1), rolled_back, insert(2)];
+    let results = database.execute_together(&together).await;
+    // The last one finds the group lost and gets a connection of its own.
+    let succeeded: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(succeeded, [false, false, true]);
+    database.execute(&insert(3)).await.unwrap();
+    assert_eq!(database.ids().await, [2, 3]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_abandoned_halfway_leaves_nothing() {
+    let database = Database::new().await;
+    let never = database.writer.write(async |transaction: &Transaction| {
+        transaction.execute_unprepared(&insert(1)).await?;
+        std::future::pending::<Result<(), DbError>>().await
+    });
+    assert!(timeout(Duration::from_millis(50), never).await.is_err());
+    let writer = Arc::clone(&database.writer);
+    let panics = tokio::spawn(async move {
+        let work = async |transaction: &Transaction| -> Result<(), DbError> {
+            transaction.execute_unprepared(&insert(2)).await?;
+            panic!("a broken invariant")
+        };
+        writer.write(work).await
+    });
+    assert!(panics.await.unwrap_err().is_panic());
+    database.execute(&insert(3)).await.unwrap();
+    assert_eq!(database.ids().await, [3]);
+}
+
+#[tokio::test]
+async fn a_group_is_committed_when_the_one_it_waits_for_gives_up() {
+    let database = Database::new().await;
+    let waiting = Waiting::begin(&database.writer);
+    let left_open = database.begin(&insert(1));
+    while !matches!(&*database.writer.turn.lock().await, Turn::Open(..)) {
+        tokio::task::yield_now().await;
+    }
+    assert!(database.ids().await.is_empty());
+    drop(waiting);
+    let committed = timeout(Duration::from_secs(10), left_open).await;
+    committed.expect("bounded").unwrap().unwrap();
+    assert_eq!(database.ids().await, [1]);
+}
+
+#[tokio::test]
+async fn a_connection_whose_begin_fails_is_replaced() {
+    let database = Database::new().await;
+    match &*database.writer.turn.lock().await {
+        Turn::Idle(connection) => close(connection).await,
+        turn => panic!("{turn:?}"),
+    }
+    assert!(database.execute(&insert(1)).await.is_err());
+    database.execute(&insert(2)).await.unwrap();
+    assert_eq!(database.ids().await, [2]);
+}
+
+#[tokio::test]
+async fn a_closed_writer_takes_nothing() {
+    let database = Database::new().await;
+    database.writer.close().await;
+    database.writer.close().await;
+    assert!(database.execute(&insert(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_on_a_full_disk_is_stored() {
+    let database = Database::new().await;
+    let fill = |id: usize| format!("{}; INSERT INTO blobs VALUES (zeroblob(10000))", insert(id));
+    let mut acknowledged = Vec::new();
+    // SQLite answers "disk full" at its page limit too. A limit below the size of the file means that
+    // it must not grow; a new connection begins without one.
+    for id in 0..30 {
+        let limit = if id % 3 == 1 { 1 } else { 100_000 };
+        let together = [
+            format!("PRAGMA max_page_count = {limit}"),
+            fill(id),
+            insert(100 + id),
+        ];
+        let results = database.execute_together(&together).await;
+        for (id, result) in [id, 100 + id].into_iter().zip(&results[1..]) {
+            if result.is_ok() {
+                acknowledged.push(id as i64);
+            }
+        }
+    }
+    acknowledged.sort_unstable();
+    assert!((30..60).contains(&acknowledged.len()), "{acknowledged:?}");
+    assert_eq!(database.ids().await, acknowledged);
+}
