@@ -9,7 +9,8 @@ use auspex_kernel::Authenticate;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::service::{
-    Boxed, Context, Documented, Greeting, OpenError, Routes, Running, Service, StopSignal,
+    Boxed, Context, Documented, Greeting, Link, OpenError, Routes, Running, Service, StopSignal,
+    Warning,
 };
 use parking_lot::Mutex;
 
@@ -73,6 +74,31 @@ impl Running for IdentityService {
     fn background(self: Arc<Self>, mut stop: StopSignal) -> Boxed<'static, ()> {
         let identity = self.identity.clone();
         Box::pin(identity.watch(async move { stop.stop_requested().await }))
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let file = key_file(&self.context);
+        if !file.is_file() {
+            return Vec::new();
+        }
+        vec![Warning {
+            code: "ADMIN_KEY_FILE",
+            message: format!(
+                "the first key, which may do everything, is still in {}; make keys with fewer \
+                 scopes, then revoke it and remove the file",
+                file.display()
+            ),
+        }]
+    }
+
+    fn links(&self) -> Vec<Link> {
+        vec![Link {
+            name: "login",
+            path: "/.well-known/openid-configuration",
+            title: "Log in",
+            text: "Applications send people to the login page by OpenID Connect. This is what \
+                   they need to know.",
+        }]
     }
 
     fn greet(&self, greeting: &mut Greeting) {

@@ -109,6 +109,16 @@ pub trait Running: Send + Sync + 'static {
         Box::pin(future::ready(()))
     }
 
+    /// What an operator should look at, for `GET /v1/server`. Answered from memory, or nearly so.
+    fn warnings(&self) -> Vec<Warning> {
+        Vec::new()
+    }
+
+    /// Where a visitor of the front page may want to go.
+    fn links(&self) -> Vec<Link> {
+        Vec::new()
+    }
+
     /// Adds to what `auspex serve` prints when it is ready.
     fn greet(&self, greeting: &mut Greeting) {
         let _ = greeting;
@@ -229,6 +239,28 @@ impl<'a> HealthCheck<'a> {
             is_healthy: Box::pin(is_healthy),
         }
     }
+}
+
+/// Something an operator should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// For programs, such as `ADMIN_KEY_FILE`.
+    pub code: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// A link of the front page, in plain text: nothing in it is escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// Its name in the JSON form.
+    pub name: &'static str,
+    /// Where it leads.
+    pub path: &'static str,
+    /// Its text.
+    pub title: &'static str,
+    /// What is there.
+    pub text: &'static str,
 }
 
 /// What `auspex serve` prints when it is ready.

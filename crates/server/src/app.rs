@@ -14,8 +14,10 @@ use utoipa::{Modify, OpenApi};
 
 use crate::config::{self, Config};
 use crate::edge::{self, Cors, Edge, Limits, Observers, RouteTable};
+use crate::front::Front;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::overview::Overview;
 use crate::services::{self, Services};
 use crate::system;
 
@@ -81,11 +83,23 @@ impl App {
         let metrics = Arc::new(metrics);
         let health = Arc::new(Health::new(db, services.clone(), clock.clone()));
         let identity = services.authenticator()?;
+        let links = services.iter().flat_map(|service| service.links());
+        let system = system::Parts {
+            health: health.clone(),
+            metrics: metrics.clone(),
+            overview: Arc::new(Overview::new(
+                config.clone(),
+                services.clone(),
+                health.clone(),
+                metrics.clone(),
+                &clock,
+            )?),
+            front: Arc::new(Front::new(config.server.docs, links)),
+        };
         let sources = Sources {
             config,
             services,
-            health: health.clone(),
-            metrics: metrics.clone(),
+            system,
         };
         let config = &sources.config;
         let edge = Edge {
@@ -137,8 +151,7 @@ impl App {
 struct Sources {
     config: Config,
     services: Services,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
+    system: system::Parts,
 }
 
 impl Sources {
@@ -150,11 +163,7 @@ impl Sources {
             .map(|service| service.clone().routes())
             .collect();
         let public = self.config.server.metrics.public;
-        sources.push(system::routes(
-            self.health.clone(),
-            self.metrics.clone(),
-            public,
-        ));
+        sources.push(system::routes(&self.system, public));
         if self.config.server.docs {
             let shown = sources.iter().map(|routes| routes.documented.shown.clone());
             let document = serde_json::to_string(&merge(&self.config, shown))?;
@@ -165,7 +174,8 @@ impl Sources {
             let operations = serde_json::to_value(&routes.documented.operations)?;
             declared.extend(edge::declared(routes, &operations)?);
         }
-        let metrics = |path: &str, method: &http::Method| self.metrics.route(path, method.as_str());
+        let metrics = &self.system.metrics;
+        let metrics = |path: &str, method: &http::Method| metrics.route(path, method.as_str());
         let table = RouteTable::new(declared, self.limits(), previous, metrics)?;
         Ok(table)
     }

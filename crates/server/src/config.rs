@@ -17,6 +17,9 @@ const DEFAULTS: &str = include_str!("../defaults.toml");
 /// Read when no `--config` is given and it is there.
 const DEFAULT_FILE: &str = "auspex.toml";
 
+/// Descriptors beside those of connections: database, log, listener, runtime.
+const SPARE_DESCRIPTORS: u64 = 256;
+
 /// Variables that hand-made services of this kind read, and the settings they stand for.
 const ALIASES: [(&str, &str); 3] = [
     ("MODEL_PATH", "inference.models"),
@@ -157,6 +160,11 @@ impl Config {
 }
 
 impl Server {
+    /// The limit of open files that `connections_max` needs.
+    pub(crate) fn descriptors_wanted(&self) -> u64 {
+        self.connections_max as u64 + SPARE_DESCRIPTORS
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let url = &self.public_url;
         if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {

@@ -36,6 +36,17 @@ pub(crate) struct Report {
     /// Each part by name.
     #[schema(example = json!({"database": "healthy", "models": "healthy"}))]
     services: BTreeMap<String, Status>,
+    /// Services of which a check failed.
+    #[serde(skip)]
+    failed: Vec<&'static str>,
+}
+
+/// A check that was run.
+struct Checked {
+    /// Whose it is; that of the database is the server's own.
+    service: Option<&'static str>,
+    name: String,
+    works: bool,
 }
 
 /// Asks the database and the services.
@@ -79,31 +90,52 @@ impl Health {
             return report.clone();
         }
         let database = HealthCheck::new("database", async { self.db.ping().await.is_ok() });
-        let others = self.services.iter().flat_map(|s| s.health_checks());
-        let report = summarise(join_all(std::iter::once(database).chain(others).map(run)).await);
+        let others = self.services.named().flat_map(|(service, running)| {
+            let checks = running.health_checks().into_iter();
+            checks.map(move |check| run(Some(service), check))
+        });
+        let checks = std::iter::once(run(None, database)).chain(others);
+        let report = summarise(join_all(checks).await);
         *last = Some((now, report.clone()));
         report
     }
+
+    /// Each service with whether its checks pass; those without checks are healthy.
+    pub(crate) async fn of_services(&self) -> Vec<(&'static str, Status)> {
+        let report = self.report().await;
+        let status = |name| Status::of(!report.failed.contains(&name));
+        let names = self.services.named().map(|(name, _)| name);
+        names.map(|name| (name, status(name))).collect()
+    }
 }
 
-async fn run(check: HealthCheck<'_>) -> (String, bool) {
+impl Status {
+    fn of(works: bool) -> Self {
+        match works {
+            true => Status::Healthy,
+            false => Status::Unhealthy,
+        }
+    }
+}
+
+async fn run(service: Option<&'static str>, check: HealthCheck<'_>) -> Checked {
     let in_time = tokio::time::timeout(CHECK_TIMEOUT, check.is_healthy).await;
-    (check.name.into_owned(), in_time.unwrap_or(false))
+    Checked {
+        service,
+        name: check.name.into_owned(),
+        works: in_time.unwrap_or(false),
+    }
 }
 
-fn summarise(checks: impl IntoIterator<Item = (String, bool)>) -> Report {
-    let status = |ok: bool| match ok {
-        true => Status::Healthy,
-        false => Status::Unhealthy,
-    };
-    let services: BTreeMap<_, _> = checks
-        .into_iter()
-        .map(|(name, ok)| (name, status(ok)))
-        .collect();
-    let all = services.values().all(|status| *status == Status::Healthy);
+fn summarise(checks: Vec<Checked>) -> Report {
+    let failed = checks.iter().filter(|check| !check.works);
     Report {
-        status: status(all),
-        services,
+        status: Status::of(checks.iter().all(|check| check.works)),
+        failed: failed.filter_map(|check| check.service).collect(),
+        services: checks
+            .into_iter()
+            .map(|check| (check.name, Status::of(check.works)))
+            .collect(),
     }
 }
 
@@ -113,8 +145,16 @@ mod tests {
 
     #[test]
     fn one_unhealthy_part_makes_the_whole_unhealthy() {
+        let check = |service, name: &str, works| Checked {
+            service,
+            name: name.to_owned(),
+            works,
+        };
         let text = |redis| {
-            let checks = [("database".to_owned(), true), ("redis".to_owned(), redis)];
+            let checks = vec![
+                check(None, "database", true),
+                check(Some("x"), "redis", redis),
+            ];
             serde_json::to_string(&summarise(checks)).expect("serialisable")
         };
         assert_eq!(
@@ -127,6 +167,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_check_that_hangs_is_unhealthy() {
         let hanging = HealthCheck::new("redis", std::future::pending());
-        assert_eq!(run(hanging).await, ("redis".to_owned(), false));
+        let checked = run(Some("x"), hanging).await;
+        assert!(!checked.works);
+        assert_eq!(summarise(vec![checked]).failed, ["x"]);
     }
 }

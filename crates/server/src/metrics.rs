@@ -1,17 +1,25 @@
-//! Counters for Prometheus. Every handle is looked up once, at start; labels are bounded.
+//! Counters for Prometheus. Every handle is looked up once, at start; labels are bounded. What was
+//! counted can also be read in the process.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 type Labels = [(&'static str, String); 2];
 type ClassLabels = [(&'static str, String); 3];
+type RouteName = (String, String);
 
 /// Seconds: from a cached answer to a request that hits its deadline.
 const BUCKETS: [f64; 13] = [
@@ -22,37 +30,118 @@ const BUCKETS: [f64; 13] = [
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<ClassLabels, Counter>,
-    seconds: Family<Labels, Histogram, fn() -> Histogram>,
+    seconds: Family<Labels, Durations>,
     connections: Gauge,
+    /// Every route that was ever served, by template and method.
+    routes: Mutex<BTreeMap<RouteName, RouteMetrics>>,
 }
 
-/// The handles of one operation.
-#[derive(Debug, Clone)]
+/// The handles of one route. Clones count together.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RouteMetrics {
     /// 1xx to 5xx.
     classes: [Counter; 5],
-    seconds: Histogram,
-}
-
-impl Default for RouteMetrics {
-    fn default() -> Self {
-        Self {
-            classes: Default::default(),
-            seconds: histogram(),
-        }
-    }
+    seconds: Durations,
 }
 
 impl RouteMetrics {
     pub(crate) fn observe(&self, status: StatusCode, elapsed: Duration) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.classes[class].inc();
-        self.seconds.observe(elapsed.as_secs_f64());
+        self.seconds.observe(elapsed);
+    }
+
+    fn read(&self) -> Traffic {
+        Traffic {
+            classes: std::array::from_fn(|class| self.classes[class].get()),
+            buckets: self.seconds.counts(),
+        }
     }
 }
 
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
+/// What was counted of requests until now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    classes: [u64; 5],
+    buckets: [u64; BUCKETS.len() + 1],
+}
+
+impl Traffic {
+    /// Answered requests.
+    pub(crate) fn requests(&self) -> u64 {
+        self.classes.iter().sum()
+    }
+
+    /// Those with a status of this class, 1 to 5.
+    pub(crate) fn of_class(&self, class: usize) -> u64 {
+        self.classes[class - 1]
+    }
+
+    /// Seconds within which this share of the requests was answered; `None` without requests, or
+    /// where it took longer than the last bucket.
+    pub(crate) fn within_s(&self, share: f64) -> Option<f64> {
+        let total: u64 = self.buckets.iter().sum();
+        let wanted = ((total as f64 * share).ceil() as u64).max(1);
+        let mut passed = 0;
+        let mut buckets = self.buckets.iter().zip(BUCKETS);
+        let found = buckets.find(|(count, _)| {
+            passed += **count;
+            passed >= wanted
+        });
+        found.map(|(_, bound)| bound)
+    }
+
+    fn plus(mut self, other: Self) -> Self {
+        let add = |to: &mut [u64], from: &[u64]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        };
+        add(&mut self.classes, &other.classes);
+        add(&mut self.buckets, &other.buckets);
+        self
+    }
+}
+
+/// Counts durations in buckets. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Durations(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// The last one is for what is longer than all of [`BUCKETS`].
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+    nanos: AtomicU64,
+}
+
+impl Durations {
+    fn observe(&self, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64();
+        let bucket = BUCKETS.iter().take_while(|bound| seconds > **bound).count();
+        self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        self.0.nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> [u64; BUCKETS.len() + 1] {
+        std::array::from_fn(|bucket| self.0.buckets[bucket].load(Ordering::Relaxed))
+    }
+}
+
+impl TypedMetric for Durations {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for Durations {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let bounds = BUCKETS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.counts()).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = Duration::from_nanos(self.0.nanos.load(Ordering::Relaxed)).as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
 }
 
 impl Metrics {
@@ -60,7 +149,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("auspex");
         let requests = Family::default();
         registry.register("http_requests", "Answered requests", requests.clone());
-        let seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let seconds = Family::default();
         registry.register(
             "http_request_duration_seconds",
             "From head to answer",
@@ -78,6 +167,7 @@ impl Metrics {
             requests,
             seconds,
             connections,
+            routes: Mutex::default(),
         }
     }
 
@@ -86,8 +176,15 @@ impl Metrics {
         &mut self.registry
     }
 
-    /// The handles of one operation.
+    /// The handles of one route, always the same ones.
     pub(crate) fn route(&self, template: &str, method: &str) -> RouteMetrics {
+        let name = (template.to_owned(), method.to_owned());
+        let mut routes = self.routes.lock();
+        let handles = || self.new_route(template, method);
+        routes.entry(name).or_insert_with(handles).clone()
+    }
+
+    fn new_route(&self, template: &str, method: &str) -> RouteMetrics {
         let labels = [
             ("route", template.to_owned()),
             ("method", method.to_owned()),
@@ -102,6 +199,13 @@ impl Metrics {
             classes: std::array::from_fn(class),
             seconds: self.seconds.get_or_create_owned(&labels),
         }
+    }
+
+    /// What was counted of all routes together.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let routes = self.routes.lock();
+        let each = routes.values().map(RouteMetrics::read);
+        each.fold(Traffic::default(), Traffic::plus)
     }
 
     /// The gauge of open connections.
@@ -140,5 +244,40 @@ pub(crate) struct ConnectionGuard(Gauge);
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_can_be_read_and_is_rendered_alike() {
+        let metrics = Metrics::new();
+        let one = metrics.route("/x", "GET");
+        let again = metrics.route("/x", "GET");
+        let other = metrics.route("/y", "POST");
+        for _ in 0..98 {
+            one.observe(StatusCode::OK, Duration::from_micros(80));
+        }
+        again.observe(StatusCode::NOT_FOUND, Duration::from_millis(3));
+        other.observe(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60));
+        let traffic = metrics.traffic();
+        assert_eq!(traffic.requests(), 100);
+        assert_eq!([2, 4, 5].map(|class| traffic.of_class(class)), [98, 1, 1]);
+        assert_eq!(traffic.within_s(0.5), Some(1e-4));
+        assert_eq!(traffic.within_s(0.99), Some(5e-3));
+        assert_eq!(traffic.within_s(1.0), None);
+        assert_eq!(Metrics::new().traffic().within_s(0.5), None);
+        let text = metrics.render();
+        for line in [
+            r#"auspex_http_requests_total{route="/x",method="GET",status="2xx"} 98"#,
+            r#"auspex_http_request_duration_seconds_bucket{le="0.0001",route="/x",method="GET"} 98"#,
+            r#"auspex_http_request_duration_seconds_bucket{le="+Inf",route="/x",method="GET"} 99"#,
+            r#"auspex_http_request_duration_seconds_count{route="/x",method="GET"} 99"#,
+            r#"auspex_http_request_duration_seconds_sum{route="/y",method="POST"} 60.0"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
+        }
     }
 }

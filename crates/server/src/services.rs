@@ -99,6 +99,10 @@ impl Services {
         Ok(Self(open))
     }
 
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn Running>)> {
+        self.0.iter().map(|(name, running)| (*name, running))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Running>> {
         self.0.iter().map(|(_, running)| running)
     }

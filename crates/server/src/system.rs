@@ -16,8 +16,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::front::{self, Front};
 use crate::health::{Health, Report, Status};
 use crate::metrics::Metrics;
+use crate::overview::{self, Overview};
 
 /// The documentation page needs its own scripts and styles, and nothing from elsewhere.
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -47,11 +49,21 @@ impl Document {
     }
 }
 
+/// What the answers are made of.
+pub(crate) struct Parts {
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) overview: Arc<Overview>,
+    pub(crate) front: Arc<Front>,
+}
+
 /// What the program answers about itself, but the documentation.
-pub(crate) fn routes(health: Arc<Health>, metrics: Arc<Metrics>, public_metrics: bool) -> Routes {
+pub(crate) fn routes(parts: &Parts, public_metrics: bool) -> Routes {
     let (router, operations) = operations(public_metrics)
-        .layer(Extension(health))
-        .layer(Extension(metrics))
+        .layer(Extension(parts.health.clone()))
+        .layer(Extension(parts.metrics.clone()))
+        .layer(Extension(parts.overview.clone()))
+        .layer(Extension(parts.front.clone()))
         .split_for_parts();
     let probe = Policy {
         is_limited: false,
@@ -69,7 +81,9 @@ fn operations(public_metrics: bool) -> OpenApiRouter {
     let router = OpenApiRouter::new()
         .routes(routes!(get_health))
         .routes(routes!(get_health_live))
-        .routes(routes!(get_health_ready));
+        .routes(routes!(get_health_ready))
+        .merge(overview::operations())
+        .merge(front::operations());
     if public_metrics {
         router.routes(routes!(get_metrics_public))
     } else {

@@ -23,12 +23,10 @@ use crate::services::{self, Background, Services};
 use crate::telemetry;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Descriptors beside those of connections: database, log, listener, runtime.
-const SPARE_DESCRIPTORS: u64 = 256;
 
 pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
     telemetry::start(&config.telemetry)?;
-    raise_descriptor_limit(config.server.connections_max);
+    raise_descriptor_limit(config.server.descriptors_wanted());
     let _lock = lock(&config.server.data_dir)?;
     let control = control_runtime()?;
     let Started {
@@ -143,8 +141,7 @@ fn worker_count(configured: usize) -> usize {
 }
 
 /// The soft limit of open files is often 1,024, far below the cap on connections.
-fn raise_descriptor_limit(connections_max: usize) {
-    let wanted = connections_max as u64 + SPARE_DESCRIPTORS;
+fn raise_descriptor_limit(wanted: u64) {
     match rlimit::increase_nofile_limit(wanted) {
         Ok(limit) if limit >= wanted => {}
         Ok(limit) => tracing::warn!(

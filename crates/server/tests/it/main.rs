@@ -17,6 +17,7 @@ mod matrix;
 mod oauth;
 mod observe;
 mod openapi;
+mod overview;
 mod predict;
 mod tokens;
 mod users;

@@ -48,7 +48,8 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Operations open to everybody. Each was decided on; the edge serves no other.
-const PUBLIC: [&str; 18] = [
+const PUBLIC: [&str; 19] = [
+    "get /",
     "get /health",
     "get /health/live",
     "get /health/ready",
