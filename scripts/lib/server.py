@@ -59,12 +59,13 @@ def is_ready(port):
 class Server:
     """`with Server() as server:` a running one at `server.url`, with `server.key` for everything.
 
-    `config` is the text of a settings file, for what no environment variable can say. `exit_code` is
-    there after the end: 0 when it stopped as it should.
+    `config` is the text of a settings file, for what no environment variable can say; `models` the
+    folder it serves. `exit_code` is there after the end: 0 when it stopped as it should.
     """
 
-    def __init__(self, config="", **settings):
+    def __init__(self, config="", models=MODELS, **settings):
         self.config = config
+        self.models = models
         self.env = environment(**(NO_LIMITS | settings))
         self.exit_code = None
 
@@ -81,7 +82,7 @@ class Server:
                 self.child = subprocess.Popen(
                     [
                         *(BINARY, "serve", "--listen", f"127.0.0.1:{self.port}"),
-                        *("--data-dir", self.data, "--models", MODELS),
+                        *("--data-dir", self.data, "--models", self.models),
                     ],
                     env=self.env,
                     cwd=self.folder,
@@ -138,7 +139,7 @@ class Server:
     def command(self, *arguments, said=""):
         """Standard output of `auspex ARGUMENTS` beside this server, which reads `said`."""
         done = subprocess.run(
-            [BINARY, *arguments, "--data-dir", self.data, "--models", MODELS],
+            [BINARY, *arguments, "--data-dir", self.data, "--models", self.models],
             env=self.env,
             cwd=self.folder,
             input=said,

@@ -22,6 +22,8 @@ pub struct Config {
     /// Requests of up to this many rows are computed on the thread that read them; longer ones go
     /// to a pool of as many threads as there are cores.
     pub inline_rows_max: usize,
+    /// How often the models folder is looked at, in milliseconds; 0: never.
+    pub watch_interval_ms: u64,
 }
 
 impl Config {

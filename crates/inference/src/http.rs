@@ -5,39 +5,46 @@ use std::sync::Arc;
 use auspex_kernel::etag::cacheable;
 use auspex_kernel::http::{JSON, ListErrors, ReadErrors, add_error_schemas};
 use auspex_kernel::page::{PageParams, PageQuery};
+use auspex_kernel::service::Publisher;
 use auspex_kernel::{ApiError, CursorKey, RequestId, body};
-use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use crate::model::{Model, Target, Version};
 use crate::openapi::{
-    PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, record_document,
+    PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, ReloadErrors,
+    record_document,
 };
 use crate::protocol::Protocol;
 use crate::protocol::records::Records;
-use crate::view::{ModelList, ModelView, VersionView};
+use crate::reload::{Look, RefreshError};
+use crate::view::{ModelList, ModelView, ReloadView, VersionView};
 use crate::{Inference, PredictError, Refusal};
 
 const SCHEMA_JSON: HeaderValue = HeaderValue::from_static("application/schema+json");
 const PREDICTIONS: &str = "predictions";
 const MODELS: &str = "models";
+/// When a model that cannot be served may be asked again, in seconds.
+const NOT_READY_RETRY_S: u64 = 5;
 
 type Handle = Arc<Inference>;
 type Names<T> = Result<Path<T>, PathRejection>;
 
 impl Inference {
     /// Every route of this service. `cursors` signs the pages of its lists.
-    pub fn router(self: Arc<Self>, cursors: CursorKey) -> OpenApiRouter {
+    /// `publisher` is told when models have come or gone.
+    pub fn router(self: Arc<Self>, cursors: CursorKey, publisher: Publisher) -> OpenApiRouter {
         let mut router = OpenApiRouter::new()
             .routes(routes!(predict_default))
             .routes(routes!(predict_model))
             .routes(routes!(predict_version))
             .routes(routes!(list_models).layer(Extension(cursors)))
+            .routes(routes!(reload_models).layer(Extension(publisher)))
             .routes(routes!(get_model))
             .routes(routes!(get_version))
             .routes(routes!(get_model_schema))
@@ -80,8 +87,8 @@ async fn predict_default(
     State(inference): State<Handle>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let model = inference.default_model().ok_or(Missing::Default)?;
-    let target = Target::latest(Arc::clone(model));
+    let model = inference.models.load().default_model().cloned();
+    let target = model.and_then(Target::latest).ok_or(Missing::Default)?;
     answer(&inference, target, Records::Numbers, request).await
 }
 
@@ -101,7 +108,8 @@ async fn predict_model(
     request: Request,
 ) -> Result<Response, ApiError> {
     let Path(name) = names.map_err(no_model)?;
-    let target = Target::latest(Arc::clone(find_model(&inference, &name)?));
+    let model = find_model(&inference, &name)?;
+    let target = Target::latest(model).ok_or(Missing::Ready(name))?;
     answer(&inference, target, Records::Full, request).await
 }
 
@@ -123,8 +131,8 @@ async fn predict_version(
 ) -> Result<Response, ApiError> {
     let Path((model, version)) = names.map_err(no_model)?;
     let model = find_model(&inference, &model)?;
-    let target = Target::pinned(Arc::clone(model), &version);
-    let target = target.ok_or_else(|| Missing::version(model))?;
+    let missing = Missing::version(&model, &version);
+    let target = Target::pinned(model, &version).ok_or(missing)?;
     answer(&inference, target, Records::Full, request).await
 }
 
@@ -142,9 +150,42 @@ async fn list_models(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let query = PageQuery::parse(&cursors, "/v1/models", query.as_deref(), &[])?;
-    let view = |model: &Arc<Model>| ModelView::new(&inference, model);
-    let list = ModelList::cut(&query, inference.models(), |model| model.name(), view);
+    let models = inference.models();
+    let view = |model: &Arc<Model>| ModelView::new(&models, model);
+    let list = ModelList::cut(&query, models.all(), |model| model.name(), view);
     Ok(list.answer(&headers))
+}
+
+/// Look at the models folder now
+///
+/// Serves what is there, without waiting for it to stay unchanged as the server does when it
+/// notices a change by itself, and tries again what failed. The answer comes when the changes are
+/// in force. Without changes it does nothing; of several requests at once one looks for all.
+#[utoipa::path(
+    post, path = "/v1/models/reload", tag = MODELS,
+    responses((status = 200, description = "What has changed, and what is wrong", body = ReloadView), ReloadErrors),
+    security(("api_key" = ["models:write"]), ("bearer" = ["models:write"]))
+)]
+async fn reload_models(
+    State(inference): State<Handle>,
+    Extension(publisher): Extension<Publisher>,
+) -> Result<Json<ReloadView>, ApiError> {
+    let changes = inference.refresh(Look::Now, &publisher).await?;
+    Ok(Json(ReloadView::from(changes)))
+}
+
+impl From<RefreshError> for ApiError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Folder(error) => {
+                tracing::error!(%error, "what was loaded is served on");
+                let message = "the models folder cannot be read; what was loaded is served on, \
+                               and the log has the reason";
+                ApiError::unavailable(message, NOT_READY_RETRY_S)
+            }
+            RefreshError::Document(error) => error.into(),
+        }
+    }
 }
 
 /// Show a model
@@ -161,11 +202,8 @@ async fn get_model(
 ) -> Result<Response, ApiError> {
     let Path(name) = names.map_err(no_model)?;
     let model = find_model(&inference, &name)?;
-    Ok(cacheable(
-        &headers,
-        JSON,
-        &ModelView::new(&inference, model),
-    ))
+    let view = ModelView::new(&inference.models(), &model);
+    Ok(cacheable(&headers, JSON, &view))
 }
 
 /// Show one version of a model
@@ -185,7 +223,11 @@ async fn get_version(
 ) -> Result<Response, ApiError> {
     let Path((model, version)) = names.map_err(no_model)?;
     let (model, version) = find_version(&inference, &model, &version)?;
-    Ok(cacheable(&headers, JSON, &VersionView::new(model, version)))
+    Ok(cacheable(
+        &headers,
+        JSON,
+        &VersionView::new(&model, &version),
+    ))
 }
 
 /// The JSON Schema of a model's records
@@ -202,7 +244,10 @@ async fn get_model_schema(
 ) -> Result<Response, ApiError> {
     let Path(name) = names.map_err(no_model)?;
     let model = find_model(&inference, &name)?;
-    let schema = record_document(model.latest().package());
+    let latest = model
+        .latest()
+        .ok_or_else(|| Missing::Version(name.clone()))?;
+    let schema = record_document(latest.package());
     Ok(cacheable(&headers, SCHEMA_JSON, &schema))
 }
 
@@ -257,11 +302,17 @@ enum Missing {
     Model,
     /// Of this model.
     Version(String),
+    /// The model or a version of it is on disk and cannot be served.
+    Ready(String),
 }
 
 impl Missing {
-    fn version(model: &Model) -> Self {
-        Self::Version(model.name().to_owned())
+    fn version(model: &Model, version: &str) -> Self {
+        let name = model.name().to_owned();
+        match model.packages().iter().any(|p| p.version == version) {
+            true => Self::Ready(name),
+            false => Self::Version(name),
+        }
     }
 }
 
@@ -269,15 +320,22 @@ impl From<Missing> for ApiError {
     fn from(missing: Missing) -> Self {
         match missing {
             Missing::Default => ApiError::not_found(
-                "there are several models and none is the default; ask one by name at \
+                "no model is the default; ask one by name at \
                  /v1/models/{model}/predict, or set [inference] default_model",
             ),
             Missing::Model => ApiError::not_found(
                 "there is no model of that name; GET /v1/models lists those there are",
             ),
             Missing::Version(model) => ApiError::not_found(format!(
-                "{model} has no such version; GET /v1/models/{model} lists those it has"
+                "{model} has no such version that could be loaded; GET /v1/models/{model} lists \
+                 those it has"
             )),
+            Missing::Ready(model) => ApiError::unavailable(
+                format!(
+                    "the package of {model} could not be loaded; GET /v1/models/{model} says why"
+                ),
+                NOT_READY_RETRY_S,
+            ),
         }
     }
 }
@@ -287,18 +345,19 @@ fn no_model(_: PathRejection) -> ApiError {
     Missing::Model.into()
 }
 
-fn find_model<'a>(inference: &'a Inference, name: &str) -> Result<&'a Arc<Model>, Missing> {
-    inference.model(name).ok_or(Missing::Model)
+fn find_model(inference: &Inference, name: &str) -> Result<Arc<Model>, Missing> {
+    let models = inference.models.load();
+    models.model(name).cloned().ok_or(Missing::Model)
 }
 
-fn find_version<'a>(
-    inference: &'a Inference,
+fn find_version(
+    inference: &Inference,
     model: &str,
     version: &str,
-) -> Result<(&'a Arc<Model>, &'a Arc<Version>), Missing> {
+) -> Result<(Arc<Model>, Arc<Version>), Missing> {
     let model = find_model(inference, model)?;
-    let found = model.version(version);
-    found
-        .map(|version| (model, version))
-        .ok_or_else(|| Missing::version(model))
+    match model.version(version).cloned() {
+        Some(version) => Ok((model, version)),
+        None => Err(Missing::Version(model.name().to_owned())),
+    }
 }

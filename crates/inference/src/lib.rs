@@ -18,25 +18,29 @@ mod package;
 mod plan;
 mod protocol;
 mod registry;
+mod reload;
 mod schema;
 mod service;
 mod validate;
 mod view;
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use arc_swap::ArcSwap;
 use auspex_engine::RowBuffer;
-use auspex_kernel::FieldError;
+use auspex_kernel::{Clock, FieldError};
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::Mutex;
 
 pub use answer::Label;
 pub use config::Config;
-pub use model::{Model, Version};
+pub use model::{Model, Models, Version};
 pub use package::{BenchReport, Package, PackageError};
 pub use registry::InferenceError;
 pub use schema::{Categories, Field, Kind, Schema, Unused};
@@ -47,18 +51,44 @@ use compute::{Busy, Compute};
 use model::Target;
 use plan::Scratch;
 use protocol::Protocol;
+use registry::Layout;
+use reload::{Catalogue, Look};
 
 /// Bodies longer than this are read on the compute pool too, not only predicted there.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
-/// All loaded models.
+/// The models and everything that predicting with them needs.
 #[derive(Debug)]
 pub struct Inference {
-    models: Vec<Arc<Model>>,
-    default: Option<usize>,
+    models: ArcSwap<Models>,
+    /// What the models are made from. Whoever looks at the folder holds it.
+    catalogue: Arc<Mutex<Catalogue>>,
+    /// How many looks at the folder have begun.
+    looks: AtomicU64,
+    layout: Layout,
     config: Config,
+    clock: Clock,
     compute: Compute,
-    predictions: Family<Vec<(String, String)>, Counter>,
+    metrics: Metrics,
+}
+
+type Labels = Vec<(String, String)>;
+
+/// What is counted. Labels of models that are removed go with them.
+#[derive(Debug, Default)]
+struct Metrics {
+    predictions: Family<Labels, Counter>,
+    /// 1 for each package that cannot be loaded as it is on disk.
+    failed: Family<Labels, Gauge>,
+    loaded: Counter,
+    refused: Counter,
+}
+
+fn version_labels(model: &str, version: &str) -> Labels {
+    vec![
+        ("model".to_owned(), model.to_owned()),
+        ("version".to_owned(), version.to_owned()),
+    ]
 }
 
 /// Why there is no prediction.
@@ -93,62 +123,103 @@ enum Step<S> {
 }
 
 impl Inference {
-    /// Loads every package under `MODELS_DIR/<model>/<version>/`, or the one package or model file
-    /// that the path is itself.
+    /// Loads every package under `models/<model>/<version>/`, or the one package or model file that
+    /// the path is itself. A package that cannot be used is logged and listed, and the others are
+    /// served; an empty folder is served too, for models may come.
     ///
     /// # Errors
-    /// If there is no model, or one that cannot be used: nothing is served then.
-    pub fn load(models_dir: &Path, config: &Config) -> Result<Arc<Self>, InferenceError> {
-        Self::from_packages(registry::load_all(models_dir)?, config).map(Arc::new)
-    }
-
-    pub(crate) fn from_packages(
-        packages: Vec<Package>,
-        config: &Config,
-    ) -> Result<Self, InferenceError> {
-        let default = registry::default_model(&packages, &config.default_model)?;
-        let predictions = Family::<Vec<(String, String)>, Counter>::default();
-        let mut models: Vec<Arc<Model>> = Vec::new();
-        for group in registry::by_model(packages) {
-            let name = group[0].model().to_owned();
-            let versions = group.into_iter().map(|package| {
-                let labels = vec![
-                    ("model".to_owned(), name.clone()),
-                    ("version".to_owned(), package.version().to_owned()),
-                ];
-                let counter = predictions.get_or_create_owned(&labels);
-                Arc::new(Version::new(package, counter))
-            });
-            let versions = versions.collect();
-            models.push(Arc::new(Model::new(name, versions)));
+    /// If the folder is missing, if there are packages and none can be used, or if it is not clear
+    /// which model is the default.
+    pub fn load(config: &Config, clock: Clock) -> Result<Arc<Self>, InferenceError> {
+        let inference = Self::empty(config, clock);
+        let mut catalogue = Catalogue::default();
+        let changes = inference.look(&mut catalogue, Look::Now)?;
+        if let Some(conflict) = catalogue.conflict.take() {
+            return Err(conflict);
         }
-        Ok(Self {
-            default: default.and_then(|name| models.iter().position(|model| model.name() == name)),
-            models,
+        let models = inference.models();
+        if models.ready().next().is_none() && !changes.failed.is_empty() {
+            let reason = |((model, version), reason)| format!("{model} {version}: {reason}");
+            let reasons = changes.failed.into_iter().map(reason);
+            return Err(InferenceError::NothingGood(reasons.collect()));
+        }
+        if models.all().is_empty() {
+            let folder = config.models.display().to_string();
+            tracing::warn!(
+                folder,
+                "there is no model yet; put one there as <model>/<version>/model.ubj"
+            );
+        }
+        let configured = &config.default_model;
+        let names: Vec<&str> = models.all().iter().map(|model| model.name()).collect();
+        if !configured.is_empty() && !names.is_empty() && models.model(configured).is_none() {
+            let known = names.join(", ");
+            return Err(InferenceError::UnknownDefault(configured.clone(), known));
+        }
+        Ok(inference.with(catalogue))
+    }
+
+    /// Packages that are not on disk, for tests.
+    #[cfg(test)]
+    pub(crate) fn from_packages(packages: Vec<Package>, config: &Config) -> Arc<Self> {
+        let clock = Clock::manual(auspex_kernel::Timestamp(0));
+        let inference = Self::empty(config, clock);
+        let served = |package: Package| {
+            let place = registry::Place {
+                model: package.model().to_owned(),
+                version: package.version().to_owned(),
+                path: std::path::PathBuf::new(),
+                problem: None,
+            };
+            let labels = version_labels(&place.model, &place.version);
+            let counter = inference.metrics.predictions.get_or_create_owned(&labels);
+            let version = Version::new(package, counter, inference.clock.now());
+            reload::Entry::served(place, Arc::new(version))
+        };
+        let entries: Vec<_> = packages.into_iter().map(served).collect();
+        inference.publish(&entries);
+        inference.with(Catalogue::default())
+    }
+
+    /// Without any model.
+    fn empty(config: &Config, clock: Clock) -> Self {
+        Self {
+            models: ArcSwap::default(),
+            catalogue: Arc::default(),
+            looks: AtomicU64::new(0),
+            layout: Layout::of(&config.models),
             config: config.clone(),
+            clock,
             compute: Compute::new(),
-            predictions,
-        })
+            metrics: Metrics::default(),
+        }
     }
 
-    /// The loaded models, by name.
-    pub fn models(&self) -> &[Arc<Model>] {
-        &self.models
+    fn with(mut self, catalogue: Catalogue) -> Arc<Self> {
+        self.catalogue = Arc::new(Mutex::new(catalogue));
+        Arc::new(self)
     }
 
-    /// The model of that name.
-    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
-        self.models.iter().find(|model| model.name() == name)
+    /// The models as they are now.
+    pub fn models(&self) -> Arc<Models> {
+        self.models.load_full()
     }
 
-    /// The model behind `POST /predict`.
-    pub fn default_model(&self) -> Option<&Arc<Model>> {
-        self.default.map(|index| &self.models[index])
-    }
-
-    /// Adds `predictions_total{model,version}`, under the registry's prefix.
+    /// Adds the metrics of models and predictions, under the registry's prefix.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        registry.register("predictions", "Rows predicted", self.predictions.clone());
+        let metrics = &self.metrics;
+        registry.register("predictions", "Rows predicted", metrics.predictions.clone());
+        registry.register(
+            "model_failed",
+            "Packages that cannot be loaded as they are on disk",
+            metrics.failed.clone(),
+        );
+        registry.register("model_loads", "Packages loaded", metrics.loaded.clone());
+        registry.register(
+            "model_refusals",
+            "Attempts to load a package that failed",
+            metrics.refused.clone(),
+        );
     }
 
     /// Reads a body, predicts, and writes the answer.

@@ -2,16 +2,86 @@
 
 use std::sync::Arc;
 
+use auspex_kernel::clock::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::package::Package;
 use crate::registry::LATEST;
+use crate::reload::Entry;
+
+/// All models as they were at one moment. It never changes: another one takes its place.
+#[derive(Debug, Default)]
+pub struct Models {
+    all: Vec<Arc<Model>>,
+    default: Option<usize>,
+}
+
+impl Models {
+    /// Models sorted by name, and which of them is the default.
+    pub(crate) fn new(all: Vec<Arc<Model>>, default: Option<usize>) -> Self {
+        Self { all, default }
+    }
+
+    /// All of them by name, also those of which no version could be loaded.
+    pub fn all(&self) -> &[Arc<Model>] {
+        &self.all
+    }
+
+    /// Those that answer.
+    pub fn ready(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.all.iter().filter(|model| model.latest().is_some())
+    }
+
+    /// The model of that name.
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        let index = self.all.binary_search_by(|model| model.name().cmp(name));
+        index.ok().map(|index| &self.all[index])
+    }
+
+    /// The model behind `POST /predict`.
+    pub fn default_model(&self) -> Option<&Arc<Model>> {
+        self.default.map(|index| &self.all[index])
+    }
+}
 
 /// A model with its versions.
 #[derive(Debug)]
 pub struct Model {
     name: String,
     versions: Vec<Arc<Version>>,
+    packages: Vec<PackageStatus>,
+}
+
+/// What became of one of a model's packages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PackageStatus {
+    pub(crate) version: String,
+    pub(crate) state: State,
+    /// Why it failed.
+    pub(crate) reason: Option<String>,
+    /// When what is served of it was loaded; `None` where nothing is.
+    pub(crate) loaded_at: Option<Timestamp>,
+}
+
+/// How far a package on disk has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is served as it is on disk.
+    Ready,
+    /// It is new or has changed and is not loaded yet.
+    Loading,
+    /// It could not be loaded as it is on disk.
+    Failed,
+}
+
+impl State {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Loading => "loading",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// One version of a model, ready to predict.
@@ -20,12 +90,42 @@ pub struct Version {
     package: Package,
     /// Rows predicted.
     pub(crate) predictions: Counter,
+    loaded_at: Timestamp,
 }
 
 impl Model {
-    /// A model from its versions, of which there is at least one, the latest last.
-    pub(crate) fn new(name: String, versions: Vec<Arc<Version>>) -> Self {
-        Self { name, versions }
+    /// A model from its packages, of which there is at least one, the latest last.
+    pub(crate) fn new(entries: &[Entry]) -> Self {
+        let status = |entry: &Entry| PackageStatus {
+            version: entry.place.version.clone(),
+            state: match &entry.failure {
+                _ if entry.is_pending() => State::Loading,
+                Some(_) => State::Failed,
+                None => State::Ready,
+            },
+            reason: entry.failure.clone(),
+            loaded_at: entry.served.as_ref().map(|version| version.loaded_at),
+        };
+        Self {
+            name: entries[0].place.model.clone(),
+            versions: entries.iter().filter_map(|e| e.served.clone()).collect(),
+            packages: entries.iter().map(status).collect(),
+        }
+    }
+
+    /// What became of each of its packages, the latest version last.
+    pub(crate) fn packages(&self) -> &[PackageStatus] {
+        &self.packages
+    }
+
+    /// `Ready` if it answers.
+    pub(crate) fn state(&self) -> State {
+        let is_loading = |package: &PackageStatus| package.state == State::Loading;
+        match self.latest() {
+            Some(_) => State::Ready,
+            None if self.packages.iter().any(is_loading) => State::Loading,
+            None => State::Failed,
+        }
     }
 
     /// Its name in paths.
@@ -33,16 +133,14 @@ impl Model {
         &self.name
     }
 
-    /// Its versions, the latest last.
+    /// The versions that answer, the latest last.
     pub fn versions(&self) -> &[Arc<Version>] {
         &self.versions
     }
 
-    /// The version that `latest` means.
-    pub fn latest(&self) -> &Arc<Version> {
-        self.versions
-            .last()
-            .expect("a model is made from its first version")
+    /// The version that `latest` means, if any could be loaded.
+    pub fn latest(&self) -> Option<&Arc<Version>> {
+        self.versions.last()
     }
 
     /// The version of that name; `latest` is one too.
@@ -62,10 +160,11 @@ impl Model {
 }
 
 impl Version {
-    pub(crate) fn new(package: Package, predictions: Counter) -> Self {
+    pub(crate) fn new(package: Package, predictions: Counter, loaded_at: Timestamp) -> Self {
         Self {
             package,
             predictions,
+            loaded_at,
         }
     }
 
@@ -87,13 +186,13 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The latest version, unless the body names another.
-    pub(crate) fn latest(model: Arc<Model>) -> Self {
-        Self {
-            version: model.versions.len() - 1,
+    /// The latest version, unless the body names another; `None` if no version answers.
+    pub(crate) fn latest(model: Arc<Model>) -> Option<Self> {
+        Some(Self {
+            version: model.versions.len().checked_sub(1)?,
             model,
             pinned: false,
-        }
+        })
     }
 
     /// The version of that name and no other, if there is one.

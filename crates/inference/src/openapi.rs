@@ -131,6 +131,15 @@ impl IntoResponses for PredictErrors {
     }
 }
 
+/// The error answers of a reload.
+pub(crate) struct ReloadErrors;
+
+impl IntoResponses for ReloadErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        error_responses(&[401, 403, 429, 500, 503])
+    }
+}
+
 /// The JSON Schema of a package's records, as a document of its own.
 pub(crate) fn record_document(package: &Package) -> Value {
     let model = package.model();
@@ -156,25 +165,32 @@ impl Inference {
         let template = operation(document, "/v1/models/{model}/predict").map(|found| found.clone());
         let mut bodies = Vec::new();
         let mut ids = BTreeSet::new();
-        for model in self.models() {
-            let body = self.add_components(document, model);
+        let models = self.models();
+        for model in models.ready() {
+            let Some(latest) = model.latest() else {
+                continue;
+            };
+            let package = latest.package();
+            let body = self.add_components(document, model, package);
             if let Some(operation) = &template {
-                let operation = typed(operation.clone(), model, &body, &mut ids);
+                let operation = typed(operation.clone(), package, &body, &mut ids);
                 let mut item = PathItem::default();
                 item.post = Some(operation);
                 let path = format!("/v1/models/{}/predict", model.name());
                 document.paths.paths.insert(path, item);
             }
-            if self
+            if models
                 .default_model()
                 .is_some_and(|default| default.name() == model.name())
                 && let Some(operation) = operation(document, "/predict")
             {
-                operation.request_body = Some(request_body(&body, Some(model)));
+                operation.request_body = Some(request_body(&body, package));
             }
             bodies.push(json!({"$ref": reference(&body)}));
         }
-        if let Some(components) = &mut document.components {
+        if let Some(components) = &mut document.components
+            && !bodies.is_empty()
+        {
             components
                 .schemas
                 .insert("PredictBody".into(), schema_of(json!({"anyOf": bodies})));
@@ -182,8 +198,7 @@ impl Inference {
     }
 
     /// The model's record and body; gives the body's name.
-    fn add_components(&self, document: &mut OpenApi, model: &Model) -> String {
-        let package = model.latest().package();
+    fn add_components(&self, document: &mut OpenApi, model: &Model, package: &Package) -> String {
         let (record, body) = (
             format!("{}_Record", model.name()),
             format!("{}_PredictBody", model.name()),
@@ -236,13 +251,12 @@ fn operation<'d>(document: &'d mut OpenApi, path: &str) -> Option<&'d mut Operat
 /// The operation of one model, made from that of all models.
 fn typed(
     mut operation: Operation,
-    model: &Model,
+    package: &Package,
     body: &str,
     ids: &mut BTreeSet<String>,
 ) -> Operation {
-    let package = model.latest().package();
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    let mut id: String = format!("predict_{}", model.name())
+    let mut id: String = format!("predict_{}", package.model())
         .chars()
         .map(plain)
         .collect();
@@ -252,11 +266,11 @@ fn typed(
     operation.operation_id = Some(id);
     operation.summary = Some(format!(
         "Predict with {}",
-        package.title().unwrap_or(model.name())
+        package.title().unwrap_or(package.model())
     ));
     operation.description = package.description().map(str::to_owned);
     operation.parameters = None;
-    operation.request_body = Some(request_body(body, Some(model)));
+    operation.request_body = Some(request_body(body, package));
     if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200")
         && let Some(RefOr::T(content)) = response.content.get_mut("application/json")
     {
@@ -277,11 +291,8 @@ fn example_answer(package: &Package) -> Option<Value> {
     Some(serde_json::from_slice(&answer).expect("answers are JSON"))
 }
 
-fn request_body(body: &str, model: Option<&Model>) -> RefOr<RequestBody> {
-    let mut content = json!({"schema": {"$ref": reference(body)}});
-    if let Some(model) = model {
-        content["example"] = model.latest().package().example_record();
-    }
+fn request_body(body: &str, package: &Package) -> RefOr<RequestBody> {
+    let content = json!({"schema": {"$ref": reference(body)}, "example": package.example_record()});
     let body = json!({"content": {"application/json": content}, "required": true});
     serde_json::from_value(body).expect("a request body")
 }

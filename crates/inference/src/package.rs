@@ -28,6 +28,11 @@ pub struct PackageError {
 }
 
 impl PackageError {
+    /// What is wrong, without the folder: it names files of the package only.
+    pub(crate) fn reason(&self) -> &str {
+        &self.message
+    }
+
     fn new(path: &Path, message: impl Into<String>) -> Self {
         Self {
             path: path.display().to_string(),
@@ -78,7 +83,8 @@ impl Package {
             iteration_range: manifest.iteration_range,
         };
         let engine = auspex_engine::load_with(&file, &options);
-        let engine = engine.map_err(|error| refuse(error.to_string()))?;
+        let engine =
+            engine.map_err(|error| refuse(format!("{}: {}", file_name(&file), error.message)))?;
         let mut package = Self::assemble(path, model, version, manifest, engine)?;
         package.file = Some(file);
         Ok(package)
@@ -295,6 +301,11 @@ impl Package {
         rows
     }
 
+    /// The examples it was checked with.
+    pub(crate) fn examples(&self) -> &[Example] {
+        &self.manifest.examples
+    }
+
     /// A record this model accepts, in the order of the schema.
     pub fn example_record(&self) -> Value {
         let by_name = self
@@ -445,7 +456,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// The model's name and version, by the folders a package lies in.
-fn names(path: &Path) -> (String, String) {
+pub(crate) fn names(path: &Path) -> (String, String) {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let usable = |name: String| crate::registry::is_name(&name).then_some(name);
     if path.is_file() {

@@ -3,11 +3,19 @@
 use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::package::{Package, PackageError, is_package};
+use crate::model::Model;
+use crate::package::{is_package, names};
 
 /// The name that means the highest version.
 pub(crate) const LATEST: &str = "latest";
+/// The name that no model may have, because `POST /v1/models/reload` is an operation.
+const RELOAD: &str = "reload";
+/// How many packages a folder may hold; each has metrics of its own.
+const PACKAGES_MAX: usize = 1000;
+const BAD_NAME: &str = "a model's or version's name is 1 to 64 letters, digits, '.', '_' and '-', does \
+                        not begin with '.', and is not \"latest\"; no model is called \"reload\"";
 
 /// Why the models could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -18,23 +26,15 @@ pub enum InferenceError {
          or name another with --models"
     )]
     NoFolder(String),
-    /// The folder holds no model.
-    #[error(
-        "the models folder {0} holds no model; put one there as {0}/<model>/<version>/model.ubj"
-    )]
-    Empty(String),
     /// The folder cannot be read.
     #[error("the models folder {0} cannot be read: {1}")]
     Unreadable(String, std::io::Error),
-    /// A folder has a name that cannot be part of a path.
-    #[error(
-        "{0}: a model's or version's name is 1 to 64 letters, digits, '.', '_' and '-', does not \
-         begin with '.', and is not \"latest\""
-    )]
-    BadName(String),
-    /// A package cannot be used.
-    #[error(transparent)]
-    Package(#[from] PackageError),
+    /// The folder holds more packages than are looked after.
+    #[error("the models folder {0} holds more than {PACKAGES_MAX} packages; remove old versions")]
+    TooMany(String),
+    /// None of the packages can be used.
+    #[error("no model can be served; {}", .0.join("; "))]
+    NothingGood(Vec<String>),
     /// Two packages claim the same place.
     #[error(
         "the models {0} and {1} both say default = true; remove one, or set [inference] \
@@ -73,40 +73,68 @@ pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Loads everything under a models folder; or the one package it is itself. Packages of one model
-/// stand together, oldest version first.
-pub(crate) fn load_all(folder: &Path) -> Result<Vec<Package>, InferenceError> {
-    let shown = || folder.display().to_string();
-    if !folder.exists() {
+/// What the models path is. It is decided at start, so that a file that happens to lie in a folder
+/// of models later does not turn it into a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// `<model>/<version>/`, as many as there are.
+    Folder,
+    /// One package, or one model file.
+    Package,
+}
+
+impl Layout {
+    pub(crate) fn of(path: &Path) -> Self {
+        match is_package(path) {
+            true => Self::Package,
+            false => Self::Folder,
+        }
+    }
+}
+
+/// A package on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) path: PathBuf,
+    /// What is wrong with its name.
+    pub(crate) problem: Option<String>,
+}
+
+/// The packages there are. Those of one model stand together, oldest version first.
+pub(crate) fn scan(path: &Path, layout: Layout) -> Result<Vec<Place>, InferenceError> {
+    let shown = || path.display().to_string();
+    if !path.exists() {
         return Err(InferenceError::NoFolder(shown()));
     }
-    if is_package(folder) {
-        return Ok(vec![Package::load(folder)?]);
+    if layout == Layout::Package {
+        let (model, version) = names(path);
+        return Ok(vec![Place {
+            model,
+            version,
+            path: path.to_owned(),
+            problem: None,
+        }]);
     }
-    let mut packages = Vec::new();
-    for (model, path) in subfolders(folder)? {
+    let mut places = Vec::new();
+    for (model, path) in subfolders(path)? {
         let mut versions = subfolders(&path)?;
         versions.sort_by(|(a, _), (b, _)| compare_versions(a, b));
         for (version, path) in versions {
-            packages.push(Package::load_as(&path, &model, &version)?);
+            let is_good = is_name(&model) && model != RELOAD && is_name(&version);
+            places.push(Place {
+                model: model.clone(),
+                version,
+                path,
+                problem: (!is_good).then(|| BAD_NAME.to_owned()),
+            });
         }
     }
-    if packages.is_empty() {
-        return Err(InferenceError::Empty(shown()));
+    if places.len() > PACKAGES_MAX {
+        return Err(InferenceError::TooMany(shown()));
     }
-    Ok(packages)
-}
-
-/// Packages that stand together by their model, as groups.
-pub(crate) fn by_model(packages: Vec<Package>) -> Vec<Vec<Package>> {
-    let mut groups: Vec<Vec<Package>> = Vec::new();
-    for package in packages {
-        match groups.last_mut() {
-            Some(group) if group[0].model() == package.model() => group.push(package),
-            _ => groups.push(vec![package]),
-        }
-    }
-    groups
+    Ok(places)
 }
 
 /// The folders in a folder, sorted by name; hidden ones do not count.
@@ -116,49 +144,39 @@ fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, InferenceError> {
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || !entry.path().is_dir() {
-            continue;
+        if !name.starts_with('.') && entry.path().is_dir() {
+            found.push((name, entry.path()));
         }
-        if !is_name(&name) {
-            return Err(InferenceError::BadName(entry.path().display().to_string()));
-        }
-        found.push((name, entry.path()));
     }
     found.sort();
     Ok(found)
 }
 
-/// Which model `POST /predict` asks: the configured one, else the one that wants it, else the only
-/// one, else none.
+/// Which model `POST /predict` asks: the configured one, else the one that wants it, else the one
+/// that was it before, else the only one, else none. Only models that answer can be it.
 pub(crate) fn default_model(
-    packages: &[Package],
+    models: &[Arc<Model>],
     configured: &str,
-) -> Result<Option<String>, InferenceError> {
-    let mut names: Vec<&str> = packages.iter().map(Package::model).collect();
-    names.dedup();
+    before: Option<&str>,
+) -> Option<usize> {
+    let ready = |name: &str| {
+        let is_it = |model: &Arc<Model>| model.name() == name && model.latest().is_some();
+        models.iter().position(is_it)
+    };
     if !configured.is_empty() {
-        return match names.contains(&configured) {
-            true => Ok(Some(configured.to_owned())),
-            false => Err(InferenceError::UnknownDefault(
-                configured.to_owned(),
-                names.join(", "),
-            )),
-        };
+        return ready(configured);
     }
-    let mut wanting: Vec<&str> = packages
-        .iter()
-        .filter(|package| package.wants_default())
-        .map(Package::model)
-        .collect();
-    wanting.dedup();
-    match (wanting.as_slice(), names.as_slice()) {
-        ([one], _) | ([], [one]) => Ok(Some((*one).to_owned())),
-        ([first, second, ..], _) => Err(InferenceError::TwoDefaults(
-            (*first).to_owned(),
-            (*second).to_owned(),
-        )),
-        ([], _) => Ok(None),
-    }
+    let wants = |model: &Arc<Model>| {
+        let mut versions = model.versions().iter();
+        versions.any(|version| version.package().wants_default())
+    };
+    let mut answering = models.iter().filter(|model| model.latest().is_some());
+    let only = match (answering.next(), answering.next()) {
+        (Some(only), None) => ready(only.name()),
+        _ => None,
+    };
+    let wanting = models.iter().position(wants);
+    wanting.or_else(|| before.and_then(ready)).or(only)
 }
 
 #[cfg(test)]
@@ -183,27 +201,35 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_empty_folders_say_what_to_do() {
+    fn a_missing_folder_says_what_to_do() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let error = load_all(folder.path())
-            .expect_err("nothing there")
-            .to_string();
-        assert!(error.contains("holds no model; put one there"), "{error}");
-        let error = load_all(&folder.path().join("gone"))
+        let empty = scan(folder.path(), Layout::Folder).expect("there");
+        assert!(empty.is_empty());
+        let error = scan(&folder.path().join("gone"), Layout::Folder)
             .expect_err("not there")
             .to_string();
         assert!(error.contains("make it"), "{error}");
     }
 
     #[test]
-    fn a_folder_with_a_bad_name_is_named() {
+    fn names_that_cannot_be_part_of_a_path_are_problems() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::create_dir_all(folder.path().join("m/latest")).expect("a folder");
-        fs::create_dir_all(folder.path().join(".git/objects")).expect("a folder");
-        let error = load_all(folder.path()).expect_err("a bad name").to_string();
-        assert!(
-            error.contains("latest: a model's or version's name"),
-            "{error}"
+        for path in ["m/latest", "m/2", "reload/1", "a b/1", ".git/objects"] {
+            fs::create_dir_all(folder.path().join(path)).expect("a folder");
+        }
+        let places = scan(folder.path(), Layout::Folder).expect("readable");
+        let found: Vec<(&str, &str, bool)> = places
+            .iter()
+            .map(|p| (&*p.model, &*p.version, p.problem.is_some()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("a b", "1", true),
+                ("m", "2", false),
+                ("m", "latest", true),
+                ("reload", "1", true),
+            ]
         );
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use auspex_kernel::CursorKey;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::{Policy, Runs};
 use auspex_kernel::service::{
-    Context, Documented, Greeting, HealthCheck, OpenError, Routes, Running, Service,
+    Boxed, Context, Documented, Greeting, HealthCheck, OpenError, Publisher, Routes, Running,
+    Service, StopSignal,
 };
+use auspex_kernel::{Clock, CursorKey};
 use prometheus_client::registry::Registry;
 
 use crate::{Config, Inference};
@@ -33,24 +34,28 @@ impl Service for InferenceService {
     }
 
     fn document(config: &Config) -> Result<Documented, OpenError> {
-        let inference = Inference::load(&config.models, config)?;
-        // The document does not depend on the key.
-        Ok(routes(&inference, CursorKey([0; 32])).documented)
+        let inference = Inference::load(config, Clock::system())?;
+        // The document depends neither on the key nor on who is told of changes.
+        let (publisher, _) = Publisher::new();
+        Ok(routes(&inference, CursorKey([0; 32]), publisher).documented)
     }
 
     async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
-        let inference = Inference::load(&config.models, &config)?;
+        let inference = Inference::load(&config, context.clock.clone())?;
         Ok(Arc::new(Self { inference, context }))
     }
 }
 
 impl Running for InferenceService {
     fn routes(self: Arc<Self>) -> Routes {
-        routes(&self.inference, self.context.cursors.clone())
+        let Context {
+            cursors, publisher, ..
+        } = self.context.clone();
+        routes(&self.inference, cursors, publisher)
     }
 
     fn health_checks(&self) -> Vec<HealthCheck<'_>> {
-        let has_models = !self.inference.models().is_empty();
+        let has_models = self.inference.models().ready().next().is_some();
         vec![HealthCheck::new("models", std::future::ready(has_models))]
     }
 
@@ -58,17 +63,27 @@ impl Running for InferenceService {
         self.inference.register_metrics(registry);
     }
 
+    fn background(self: Arc<Self>, stop: StopSignal) -> Boxed<'static, ()> {
+        let publisher = self.context.publisher.clone();
+        Box::pin(self.inference.clone().watch(publisher, stop))
+    }
+
     fn greet(&self, greeting: &mut Greeting) {
-        let names = self.inference.models().iter().map(|model| model.name());
-        greeting.serves.extend(names.map(str::to_owned));
+        let models = self.inference.models();
+        let names = models.ready().map(|model| model.name().to_owned());
+        greeting.serves.extend(names);
+        if greeting.serves.is_empty() {
+            greeting.serves.push("no model yet".into());
+        }
         let url = &self.context.public_url;
         let api = format!("POST {url}/predict   and {url}/v1/models/{{model}}/predict");
         greeting.lines.push(("API", api));
     }
 }
 
-fn routes(inference: &Arc<Inference>, cursors: CursorKey) -> Routes {
-    let (router, operations) = inference.clone().router(cursors).split_for_parts();
+fn routes(inference: &Arc<Inference>, cursors: CursorKey, publisher: Publisher) -> Routes {
+    let router = inference.clone().router(cursors, publisher);
+    let (router, operations) = router.split_for_parts();
     let mut documented = Documented::new(operations).with_tags(&TAGS);
     inference.add_model_operations(&mut documented.shown);
     let inline = Policy {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use auspex_engine::Output;
+use auspex_kernel::service::Publisher;
 use auspex_kernel::{ApiError, CursorKey, RequestId};
 
 use super::*;
@@ -17,6 +18,7 @@ mod document;
 mod models;
 mod predict;
 mod refusals;
+mod reload;
 
 const CURSORS: CursorKey = CursorKey([7; 32]);
 
@@ -44,11 +46,21 @@ fn config(default_model: &str) -> Config {
 }
 
 fn service(default_model: &str) -> Arc<Inference> {
-    Arc::new(Inference::from_packages(packages(), &config(default_model)).expect("models"))
+    Inference::from_packages(packages(), &config(default_model))
 }
 
 fn router(default_model: &str) -> Router {
-    service(default_model).router(CURSORS).split_for_parts().0
+    route(&service(default_model))
+}
+
+/// The routes of a service, whose changes of the document go nowhere.
+fn route(service: &Arc<Inference>) -> Router {
+    let (publisher, queue) = Publisher::new();
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(queue.answer_all(|| true));
+    }
+    let router = Arc::clone(service).router(CURSORS, publisher);
+    router.split_for_parts().0
 }
 
 struct Reply {

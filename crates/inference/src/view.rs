@@ -7,11 +7,15 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use auspex_engine::{Output, Precision};
+use auspex_kernel::Timestamp;
 use auspex_kernel::http::List;
 
 use crate::answer::{Label, class_numbers};
+use crate::manifest::Example;
+use crate::model::{Model, Models, PackageStatus, Version};
+use crate::package::Package;
+use crate::reload::{Changes, Name};
 use crate::schema::{Field, Kind};
-use crate::{Inference, Model, Version};
 
 pub(crate) type ModelList = List<ModelView>;
 
@@ -24,10 +28,70 @@ pub(crate) struct ModelView {
     description: Option<String>,
     /// Whether `POST /predict` asks it.
     default: bool,
-    /// The version that `latest` means.
-    latest: String,
-    /// All versions, the latest last.
+    /// `ready`: it answers. `loading`: its first version is being loaded. `failed`: none could be.
+    #[schema(pattern = "^(ready|loading|failed)$")]
+    state: &'static str,
+    /// The version that `latest` means; null where no version answers.
+    latest: Option<String>,
+    /// The versions that answer, the latest last.
     versions: Vec<String>,
+    /// Its packages on disk, the latest version last.
+    packages: Vec<PackageView>,
+}
+
+/// What became of a package on disk.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PackageView {
+    version: String,
+    /// `ready`: served as it is on disk. `loading`: new or changed and not loaded yet. `failed`: it
+    /// could not be loaded.
+    #[schema(pattern = "^(ready|loading|failed)$")]
+    state: &'static str,
+    /// Why it failed.
+    reason: Option<String>,
+    /// When what is served of it was loaded; null where nothing is. With `failed` or `loading`
+    /// this is the last good one.
+    #[schema(format = DateTime)]
+    loaded_at: Option<String>,
+}
+
+/// What a look at the models folder has changed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReloadView {
+    added: Vec<NameView>,
+    replaced: Vec<NameView>,
+    removed: Vec<NameView>,
+    /// Packages that are being written.
+    loading: Vec<NameView>,
+    /// Packages that could not be loaded. Where an earlier one was good, it is served on.
+    failed: Vec<FailureView>,
+}
+
+/// A version of a model.
+#[derive(Serialize, ToSchema)]
+struct NameView {
+    model: String,
+    version: String,
+}
+
+/// A package that could not be loaded.
+#[derive(Serialize, ToSchema)]
+struct FailureView {
+    model: String,
+    version: String,
+    reason: String,
+}
+
+/// An input and what the model answers to it.
+#[derive(Serialize, ToSchema)]
+struct ExampleView {
+    /// A record, or a list of values by position.
+    #[schema(value_type = AnyRecord)]
+    input: Value,
+    /// The numbers that are expected.
+    output: Vec<f64>,
+    /// How far from them the model may be.
+    tolerance: f64,
 }
 
 /// One version of a model.
@@ -39,6 +103,8 @@ pub(crate) struct VersionView {
     description: Option<String>,
     /// Whether `latest` means it.
     latest: bool,
+    /// Its package on disk.
+    package: PackageView,
     /// What was chosen to compute it on this machine.
     engine: String,
     output: OutputView,
@@ -48,6 +114,8 @@ pub(crate) struct VersionView {
     features: Vec<FeatureView>,
     /// Inputs that are accepted and not used.
     unused: Vec<String>,
+    /// The examples of its package, which it was checked with.
+    examples: Vec<ExampleView>,
 }
 
 /// What a model gives.
@@ -85,6 +153,17 @@ struct FeatureView {
     description: Option<String>,
 }
 
+/// A record, or a list of values.
+pub(crate) struct AnyRecord;
+
+impl utoipa::PartialSchema for AnyRecord {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        crate::openapi::schema_of(serde_json::json!({"type": ["object", "array"], "items": {}}))
+    }
+}
+
+impl ToSchema for AnyRecord {}
+
 /// A string, number, boolean or null.
 pub(crate) struct AnyScalar;
 
@@ -99,17 +178,20 @@ impl utoipa::PartialSchema for AnyScalar {
 impl ToSchema for AnyScalar {}
 
 impl ModelView {
-    pub(crate) fn new(inference: &Inference, model: &Model) -> Self {
-        let latest = model.latest().package();
-        let is_default = inference
+    pub(crate) fn new(models: &Models, model: &Model) -> Self {
+        let latest = model.latest().map(|version| version.package());
+        let is_default = models
             .default_model()
             .is_some_and(|default| default.name() == model.name());
+        let text = |of: fn(&Package) -> Option<&str>| latest.and_then(of).map(str::to_owned);
         Self {
             name: model.name().to_owned(),
-            title: latest.title().map(str::to_owned),
-            description: latest.description().map(str::to_owned),
+            title: text(Package::title),
+            description: text(Package::description),
             default: is_default,
-            latest: latest.version().to_owned(),
+            state: model.state().as_str(),
+            latest: latest.map(|package| package.version().to_owned()),
+            packages: model.packages().iter().map(PackageView::new).collect(),
             versions: model
                 .versions()
                 .iter()
@@ -122,6 +204,9 @@ impl ModelView {
 impl VersionView {
     pub(crate) fn new(model: &Model, version: &Version) -> Self {
         let package = version.package();
+        let mut packages = model.packages().iter();
+        let status = packages.find(|status| status.version == package.version());
+        let status = status.expect("a version comes from a package");
         let signature = package.engine().signature();
         let labels = package.labels().map(<[Label]>::to_vec);
         let more = signature.more_outputs.iter().map(|more| {
@@ -134,7 +219,10 @@ impl VersionView {
             version: package.version().to_owned(),
             title: package.title().map(str::to_owned),
             description: package.description().map(str::to_owned),
-            latest: model.latest().package().version() == package.version(),
+            latest: model
+                .latest()
+                .is_some_and(|latest| latest.package().version() == package.version()),
+            package: PackageView::new(status),
             engine: package.engine().description(),
             output: OutputView::new(signature.output, signature.precision, labels),
             outputs: more.collect(),
@@ -150,6 +238,49 @@ impl VersionView {
                 .iter()
                 .map(|unused| unused.name.clone())
                 .collect(),
+            examples: package.examples().iter().map(ExampleView::new).collect(),
+        }
+    }
+}
+
+impl PackageView {
+    fn new(status: &PackageStatus) -> Self {
+        Self {
+            version: status.version.clone(),
+            state: status.state.as_str(),
+            reason: status.reason.clone(),
+            loaded_at: status.loaded_at.map(Timestamp::to_rfc3339),
+        }
+    }
+}
+
+impl ExampleView {
+    fn new(example: &Example) -> Self {
+        Self {
+            input: example.input(),
+            output: example.output.as_slice().to_vec(),
+            tolerance: example.tolerance,
+        }
+    }
+}
+
+impl From<Changes> for ReloadView {
+    fn from(changes: Changes) -> Self {
+        let names = |names: Vec<Name>| {
+            let view = |(model, version)| NameView { model, version };
+            names.into_iter().map(view).collect()
+        };
+        let failure = |((model, version), reason)| FailureView {
+            model,
+            version,
+            reason,
+        };
+        Self {
+            added: names(changes.added),
+            replaced: names(changes.replaced),
+            removed: names(changes.removed),
+            loading: names(changes.loading),
+            failed: changes.failed.into_iter().map(failure).collect(),
         }
     }
 }

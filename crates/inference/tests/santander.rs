@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use auspex_inference::{Config, Inference, Package};
+use auspex_kernel::Clock;
 
 fn package() -> Package {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/santander/1");
@@ -37,16 +38,16 @@ fn a_line_becomes_a_labelled_prediction() {
 
 #[test]
 fn the_shipped_folder_is_served_with_santander_as_default() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    let inference = Inference::load(&folder, &Config::default()).expect("all models are good");
-    let names: Vec<&str> = inference
-        .models()
-        .iter()
-        .map(|model| model.name())
-        .collect();
+    let config = Config {
+        models: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models"),
+        ..Config::default()
+    };
+    let inference = Inference::load(&config, Clock::system()).expect("all models are good");
+    let models = inference.models();
+    let names: Vec<&str> = models.ready().map(|model| model.name()).collect();
     assert_eq!(names, ["mean-score", "santander"]);
     assert_eq!(
-        inference.default_model().map(|model| model.name()),
+        models.default_model().map(|model| model.name()),
         Some("santander")
     );
 }

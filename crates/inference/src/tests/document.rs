@@ -6,7 +6,9 @@ use crate::fixture::kitchen;
 #[test]
 fn each_model_has_its_own_operation_in_the_document() {
     let service = service("kitchen");
-    let (_, mut document) = Arc::clone(&service).router(CURSORS).split_for_parts();
+    let (publisher, _) = Publisher::new();
+    let router = Arc::clone(&service).router(CURSORS, publisher);
+    let (_, mut document) = router.split_for_parts();
     service.add_model_operations(&mut document);
     let document = serde_json::to_value(&document).expect("a document");
     let operation = &document["paths"]["/v1/models/kitchen/predict"]["post"];
@@ -56,7 +58,9 @@ fn every_reference_leads_somewhere_and_every_operation_has_a_scope() {
         }
     }
     let service = service("kitchen");
-    let (_, mut document) = Arc::clone(&service).router(CURSORS).split_for_parts();
+    let (publisher, _) = Publisher::new();
+    let router = Arc::clone(&service).router(CURSORS, publisher);
+    let (_, mut document) = router.split_for_parts();
     service.add_model_operations(&mut document);
     let document = serde_json::to_value(&document).expect("a document");
     let mut references = Vec::new();
@@ -66,7 +70,7 @@ fn every_reference_leads_somewhere_and_every_operation_has_a_scope() {
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 8 + 5);
+    assert_eq!(paths.len(), 9 + 5);
     for (path, item) in paths {
         for operation in item.as_object().expect("operations").values() {
             assert!(operation["security"][0]["api_key"][0].is_string(), "{path}");

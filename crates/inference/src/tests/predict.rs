@@ -109,7 +109,7 @@ async fn rows_are_counted() {
     let service = service("kitchen");
     let mut registry = Registry::default();
     service.register_metrics(&mut registry);
-    let router = Arc::clone(&service).router(CURSORS).split_for_parts().0;
+    let router = route(&service);
     let list = [RECORD; 7].join(",");
     send(&router, request("POST", "/predict", format!("[{list}]"))).await;
     let mut text = String::new();
@@ -198,7 +198,10 @@ impl Protocol for Csv {
 #[tokio::test]
 async fn another_protocol_reads_and_answers_in_its_own_way() {
     let service = service("kitchen");
-    let target = || Target::latest(Arc::clone(service.model("pair").expect("loaded")));
+    let target = || {
+        let model = service.models().model("pair").cloned();
+        model.and_then(Target::latest).expect("loaded")
+    };
     let ask = async |body: &str| {
         let body = Bytes::from(body.to_owned());
         let answer = service.predict(target(), body, Csv, "r").await;

@@ -19,5 +19,6 @@ mod observe;
 mod openapi;
 mod overview;
 mod predict;
+mod reload;
 mod tokens;
 mod users;

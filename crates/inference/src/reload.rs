@@ -1,0 +1,410 @@
+//! Models that come and go while the server runs.
+//!
+//! A look at the models folder compares every package with how it was at the look before. One that
+//! is new or changed, and stayed the same between two looks, is loaded beside what is served,
+//! checked with its examples, and swapped in. A package that cannot be loaded never goes live: its
+//! last good version serves on, and the reason is in the log, in the list of models and in a
+//! metric. Requests in flight keep the version they began with, which is dropped when the last of
+//! them ends.
+//!
+//! Looking is polling, because file events do not cross network mounts and say nothing about when
+//! a copy is complete. `POST /v1/models/reload` looks at once and does not wait for a second look.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use auspex_kernel::service::{NotPublished, Publisher, StopSignal};
+
+use crate::model::{Model, Models, Version};
+use crate::package::Package;
+use crate::registry::{self, InferenceError, Place, compare_versions};
+use crate::{Inference, version_labels};
+
+/// How much is asked of a package before it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It must look the same at two looks, so that a copy in progress is left alone.
+    Watching,
+    /// Nothing: somebody says that it is complete. What failed is tried again.
+    Now,
+}
+
+/// What a look changed, and what is wrong after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) added: Vec<Name>,
+    pub(crate) replaced: Vec<Name>,
+    pub(crate) removed: Vec<Name>,
+    /// Packages that look as if they were still being written.
+    pub(crate) loading: Vec<Name>,
+    /// Packages that could not be loaded, with the reason.
+    pub(crate) failed: Vec<(Name, String)>,
+}
+
+/// A model and a version.
+pub(crate) type Name = (String, String);
+
+impl Changes {
+    /// Whether what is served is the same as before.
+    fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.replaced.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// Why a look did not end with what is on disk being served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefreshError {
+    /// The folder cannot be looked at. What was served still is.
+    #[error(transparent)]
+    Folder(#[from] InferenceError),
+    /// The models are served, but the document does not show them yet.
+    #[error(transparent)]
+    Document(#[from] NotPublished),
+}
+
+/// What is known of each package on disk, in the order of models and versions.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogue {
+    pub(crate) entries: Vec<Entry>,
+    /// The last look that was asked for, by its number.
+    asked: Option<(u64, Changes)>,
+    /// Whether the document does not show yet what is served.
+    is_unpublished: bool,
+    /// What was wrong with the folder at the last look, so that it is logged once.
+    folder_error: Option<String>,
+    /// Two packages that both want to be the default model.
+    pub(crate) conflict: Option<InferenceError>,
+}
+
+/// A package on disk and what became of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) place: Place,
+    /// How it looked at the last look.
+    seen: Option<Fingerprint>,
+    /// How it looked when it was last loaded, with or without success.
+    tried: Option<Fingerprint>,
+    /// Its last good version.
+    pub(crate) served: Option<Arc<Version>>,
+    /// Why the last attempt to load it failed.
+    pub(crate) failure: Option<String>,
+    /// Whether it was not there at the last look.
+    is_absent: bool,
+}
+
+impl Entry {
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            seen: None,
+            tried: None,
+            served: None,
+            failure: None,
+            is_absent: false,
+        }
+    }
+
+    /// An entry that is served already.
+    #[cfg(test)]
+    pub(crate) fn served(place: Place, version: Arc<Version>) -> Self {
+        Self {
+            served: Some(version),
+            ..Self::new(place)
+        }
+    }
+
+    /// Notes how the package looks now; says whether it shall be loaded.
+    fn observe(&mut self, now: Fingerprint, look: Look) -> bool {
+        let is_settled = look == Look::Now || self.seen.as_ref() == Some(&now);
+        self.is_absent = false;
+        self.seen = Some(now);
+        let is_wanted = self.is_pending() || look == Look::Now && self.failure.is_some();
+        is_settled && is_wanted
+    }
+
+    /// Whether it has changed since it was last loaded.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.tried != self.seen
+    }
+
+    fn name(&self) -> Name {
+        (self.place.model.clone(), self.place.version.clone())
+    }
+}
+
+/// How a package's files look from outside: name, size, times and inode of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fingerprint(Vec<(String, [i64; 7])>);
+
+impl Fingerprint {
+    /// That of a folder's files or of one file. What cannot be looked at has an empty one; loading
+    /// it then tells why.
+    fn of(path: &Path) -> Self {
+        let of_file = |path: &Path| -> io::Result<(String, [i64; 7])> {
+            let meta = fs::metadata(path)?;
+            let name = path.file_name().unwrap_or_default();
+            let numbers = [
+                i64::try_from(meta.len()).unwrap_or(i64::MAX),
+                meta.mtime(),
+                meta.mtime_nsec(),
+                meta.ctime(),
+                meta.ctime_nsec(),
+                meta.ino().cast_signed(),
+                meta.dev().cast_signed(),
+            ];
+            Ok((name.to_string_lossy().into_owned(), numbers))
+        };
+        let files = || -> io::Result<Vec<_>> {
+            if path.is_file() {
+                return Ok(vec![of_file(path)?]);
+            }
+            let mut files = Vec::new();
+            for entry in fs::read_dir(path)? {
+                let path = entry?.path();
+                if path.is_file() {
+                    files.push(of_file(&path)?);
+                }
+            }
+            files.sort();
+            Ok(files)
+        };
+        Self(files().unwrap_or_default())
+    }
+}
+
+impl Inference {
+    /// Looks at the models folder and serves what is there now. Of several calls with
+    /// [`Look::Now`] that wait for each other, one looks for all.
+    pub(crate) async fn refresh(
+        self: &Arc<Self>,
+        look: Look,
+        publisher: &Publisher,
+    ) -> Result<Changes, RefreshError> {
+        let before = self.looks.load(Ordering::SeqCst);
+        let mut catalogue = Arc::clone(&self.catalogue).lock_owned().await;
+        if look == Look::Now
+            && let Some((number, changes)) = &catalogue.asked
+            && *number > before
+        {
+            return Ok(changes.clone());
+        }
+        let inference = Arc::clone(self);
+        let looking = tokio::task::spawn_blocking(move || {
+            let changes = inference.look(&mut catalogue, look);
+            (catalogue, changes)
+        });
+        let (mut catalogue, changes) = looking.await.expect("loaders that panic are caught");
+        let changes = changes?;
+        catalogue.is_unpublished |= !changes.is_empty();
+        if catalogue.is_unpublished {
+            publisher.publish().await?;
+            catalogue.is_unpublished = false;
+        }
+        if look == Look::Now {
+            catalogue.asked = Some((self.looks.load(Ordering::SeqCst), changes.clone()));
+        }
+        Ok(changes)
+    }
+
+    /// Looks again and again until a stop is requested.
+    pub(crate) async fn watch(self: Arc<Self>, publisher: Publisher, mut stop: StopSignal) {
+        let interval = Duration::from_millis(self.config.watch_interval_ms);
+        if interval.is_zero() {
+            return;
+        }
+        loop {
+            tokio::select! {
+                () = stop.stop_requested() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+            let error = self.refresh(Look::Watching, &publisher).await.err();
+            let error = error.map(|error| error.to_string());
+            let mut catalogue = self.catalogue.lock().await;
+            if error != catalogue.folder_error {
+                match &error {
+                    Some(error) => tracing::error!(%error, "what was loaded is served on"),
+                    None => tracing::info!("the models folder can be read again"),
+                }
+                catalogue.folder_error = error;
+            }
+        }
+    }
+
+    /// One look: loads what is due and publishes a snapshot after each package, so that none waits
+    /// for another. Blocks.
+    pub(crate) fn look(
+        &self,
+        catalogue: &mut Catalogue,
+        look: Look,
+    ) -> Result<Changes, InferenceError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        let places = registry::scan(&self.config.models, self.layout)?;
+        let mut changes = Changes::default();
+        let due = self.compare(catalogue, places, look, &mut changes);
+        // Shows what is about to be loaded, and withdraws what has gone.
+        self.publish(&catalogue.entries);
+        for index in 0..catalogue.entries.len() {
+            if due.contains(&catalogue.entries[index].name()) {
+                self.load_entry(catalogue, index, &mut changes);
+                self.publish(&catalogue.entries);
+            }
+        }
+        for entry in &catalogue.entries {
+            if entry.is_pending() {
+                changes.loading.push(entry.name());
+            } else if let Some(reason) = &entry.failure {
+                changes.failed.push((entry.name(), reason.clone()));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Brings the entries in line with the places on disk; gives those that shall be loaded.
+    fn compare(
+        &self,
+        catalogue: &mut Catalogue,
+        places: Vec<Place>,
+        look: Look,
+        changes: &mut Changes,
+    ) -> HashSet<Name> {
+        let known = std::mem::take(&mut catalogue.entries);
+        let mut known: HashMap<Name, Entry> = known
+            .into_iter()
+            .map(|entry| (entry.name(), entry))
+            .collect();
+        let mut due = HashSet::new();
+        for place in places {
+            let name = (place.model.clone(), place.version.clone());
+            let fingerprint = Fingerprint::of(&place.path);
+            let mut entry = match known.remove(&name) {
+                Some(entry) => Entry { place, ..entry },
+                None => Entry::new(place),
+            };
+            if entry.observe(fingerprint, look) {
+                due.insert(name);
+            }
+            catalogue.entries.push(entry);
+        }
+        for (name, mut entry) in known {
+            if look == Look::Watching && !entry.is_absent {
+                // It may be on its way back under the same name.
+                entry.is_absent = true;
+                catalogue.entries.push(entry);
+                continue;
+            }
+            self.forget_metrics(&name);
+            if entry.served.is_some() {
+                tracing::info!(model = name.0, version = name.1, "model removed");
+                changes.removed.push(name);
+            }
+        }
+        changes.removed.sort();
+        catalogue.entries.sort_by(|a, b| {
+            let by_model = a.place.model.cmp(&b.place.model);
+            by_model.then_with(|| compare_versions(&a.place.version, &b.place.version))
+        });
+        due
+    }
+
+    /// Loads one package beside what is served, and serves it if it is good.
+    fn load_entry(&self, catalogue: &mut Catalogue, index: usize, changes: &mut Changes) {
+        let entry = &catalogue.entries[index];
+        let loaded = load_place(&entry.place);
+        let after = Fingerprint::of(&entry.place.path);
+        let name = entry.name();
+        if entry.seen.as_ref() != Some(&after) {
+            // It was written to while it was read: whatever was read is not it.
+            catalogue.entries[index].seen = Some(after);
+            return;
+        }
+        let checked = loaded.and_then(|package| {
+            let Some(rival) = self.rival_default(&catalogue.entries, &package) else {
+                return Ok(package);
+            };
+            let conflict = InferenceError::TwoDefaults(rival, name.0.clone());
+            let reason = conflict.to_string();
+            catalogue.conflict.get_or_insert(conflict);
+            Err(reason)
+        });
+        let entry = &mut catalogue.entries[index];
+        entry.tried = Some(after);
+        let labels = version_labels(&name.0, &name.1);
+        match checked {
+            Ok(package) => {
+                let counter = self.metrics.predictions.get_or_create_owned(&labels);
+                let version = Version::new(package, counter, self.clock.now());
+                self.metrics.failed.remove(&labels);
+                self.metrics.loaded.inc();
+                entry.failure = None;
+                let list = match entry.served.replace(Arc::new(version)) {
+                    Some(_) => &mut changes.replaced,
+                    None => &mut changes.added,
+                };
+                tracing::info!(model = name.0, version = name.1, "model loaded");
+                list.push(name);
+            }
+            Err(reason) => {
+                self.metrics.failed.get_or_create(&labels).set(1);
+                self.metrics.refused.inc();
+                let is_served = entry.served.is_some();
+                tracing::error!(
+                    model = name.0,
+                    version = name.1,
+                    reason,
+                    is_served,
+                    "model package refused; mend it, or remove it"
+                );
+                entry.failure = Some(reason);
+            }
+        }
+    }
+
+    /// Another model that is the default by its own claim already.
+    fn rival_default(&self, entries: &[Entry], package: &Package) -> Option<String> {
+        if !self.config.default_model.is_empty() || !package.wants_default() {
+            return None;
+        }
+        let served = entries.iter().filter_map(|entry| entry.served.as_ref());
+        served
+            .map(|version| version.package())
+            .find(|other| other.wants_default() && other.model() != package.model())
+            .map(|other| other.model().to_owned())
+    }
+
+    fn forget_metrics(&self, (model, version): &Name) {
+        let labels = version_labels(model, version);
+        self.metrics.predictions.remove(&labels);
+        self.metrics.failed.remove(&labels);
+    }
+
+    /// Serves what the entries have.
+    pub(crate) fn publish(&self, entries: &[Entry]) {
+        let groups = entries.chunk_by(|a, b| a.place.model == b.place.model);
+        let models: Vec<Arc<Model>> = groups.map(Model::new).map(Arc::new).collect();
+        let before = self.models();
+        let kept = before.default_model().map(|model| model.name());
+        let default = registry::default_model(&models, &self.config.default_model, kept);
+        self.models.store(Arc::new(Models::new(models, default)));
+    }
+}
+
+/// Loads a package; a loader that panics refuses it.
+fn load_place(place: &Place) -> Result<Package, String> {
+    if let Some(problem) = &place.problem {
+        return Err(problem.clone());
+    }
+    let load = || Package::load_as(&place.path, &place.model, &place.version);
+    match catch_unwind(AssertUnwindSafe(load)) {
+        Ok(loaded) => loaded.map_err(|error| error.reason().to_owned()),
+        Err(_) => {
+            Err("loading it failed inside the program, which is a bug; please report it".into())
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Models that come and go under a running server.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::server::{Server, eventually, repository};
+
+/// Far more than the second or two that noticing a change takes.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn put(models: &Path, place: &str) {
+    let place = models.join(place);
+    fs::create_dir_all(&place).expect("a folder");
+    let golden = repository().join("crates/engine/tests/golden/3.2/binary-logistic.json");
+    fs::copy(golden, place.join("model.json")).expect("copied");
+}
+
+fn start(models: &Path, interval_ms: &str) -> Server {
+    let models = models.to_str().expect("UTF-8");
+    Server::start_with(&[
+        ("AUSPEX__INFERENCE__MODELS", models),
+        ("AUSPEX__INFERENCE__WATCH_INTERVAL_MS", interval_ms),
+    ])
+}
+
+#[test]
+fn a_model_that_is_added_answers_and_is_in_the_document_within_seconds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    put(folder.path(), "first/1");
+    let server = start(folder.path(), "200");
+    put(folder.path(), "second/1");
+    let body = r#"{"features": [1, 1, 1, 1, 1]}"#;
+    eventually(LIMIT, "the second model answers", || {
+        server.post("/v1/models/second/predict", body).status == 200
+    });
+    let document = "/openapi.json";
+    eventually(LIMIT, "the document shows it", || {
+        server.get(document).json()["paths"]["/v1/models/second/predict"].is_object()
+    });
+    fs::remove_dir_all(folder.path().join("second")).expect("removed");
+    eventually(LIMIT, "it is withdrawn", || {
+        server.post("/v1/models/second/predict", body).status == 404
+            && server.get(document).json()["paths"]["/v1/models/second/predict"].is_null()
+    });
+    let log = server.stop();
+    assert!(
+        log.contains("model loaded") && log.contains("model removed"),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_a_reload_confirms_is_in_force_when_it_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    put(folder.path(), "first/1");
+    put(folder.path(), "broken/1");
+    fs::write(folder.path().join("broken/1/model.json"), "tree\n").expect("written");
+    let server = start(folder.path(), "0");
+    put(folder.path(), "second/1");
+    let answer = server.post("/v1/models/reload", "").json();
+    assert_eq!(
+        answer["added"],
+        json!([{"model": "second", "version": "1"}])
+    );
+    assert_eq!(answer["failed"][0]["model"], json!("broken"));
+    let document = server.get("/openapi.json").json();
+    assert!(document["paths"]["/v1/models/second/predict"].is_object());
+    assert!(document["paths"]["/v1/models/broken/predict"].is_null());
+    let metrics = String::from_utf8(server.get("/metrics").body).expect("text");
+    assert!(
+        metrics.contains("auspex_model_failed{model=\"broken\",version=\"1\"} 1"),
+        "{metrics}"
+    );
+    let list = server.get("/v1/models").json();
+    assert_eq!(list["data"][0]["state"], json!("failed"));
+}
+
+#[test]
+fn a_server_without_models_says_that_it_is_unhealthy_until_one_comes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = start(folder.path(), "100");
+    let health = server.get("/health");
+    assert_eq!(
+        (health.status, &health.json()["services"]["models"]),
+        (503, &json!("unhealthy"))
+    );
+    put(folder.path(), "first/1");
+    eventually(LIMIT, "it is healthy", || {
+        server.get("/health").status == 200
+    });
+}
