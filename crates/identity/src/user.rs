@@ -1,11 +1,11 @@
 //! Users: people, and programs that log in like people.
 
-use auspex_kernel::fields::{self, Wrong};
+use auspex_kernel::fields::{self, Kind, Text, Wrong};
 use auspex_kernel::{FieldError, FieldErrors, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::IdentityError;
-use crate::password::Password;
+use crate::password::{self, Password};
 use crate::role::{Role, RoleSet};
 
 const NAME_CHARS_MAX: usize = 200;
@@ -69,14 +69,6 @@ pub struct UserFilter {
     pub disabled: Option<bool>,
 }
 
-/// Any text: [`wrong_password`] says what may be chosen.
-pub(crate) fn read_password(value: &Value) -> Result<String, Wrong> {
-    value
-        .as_str()
-        .map(str::to_owned)
-        .ok_or("must be text".into())
-}
-
 /// What keeps a text from being the password of the user of this name.
 pub(crate) fn wrong_password(password: &str, username: &str) -> Option<FieldError> {
     let password = Password::presented(password.to_owned());
@@ -138,55 +130,81 @@ impl Expected {
     }
 }
 
-/// What people call somebody.
-pub(crate) fn read_name(value: &Value) -> Result<String, Wrong> {
-    fields::text(1..=NAME_CHARS_MAX)(value)
-}
-
-/// An address with one `@` and a dot in what follows it.
-pub(crate) fn read_email(value: &Value) -> Result<String, Wrong> {
-    let email = fields::email(value)?;
-    let has_domain =
-        |host: &str| host.split('.').count() > 1 && host.split('.').all(|l| !l.is_empty());
-    match email.split_once('@') {
-        Some((_, host)) if !host.contains('@') && has_domain(host) => Ok(email),
-        _ => Err("must be an e-mail address, such as name@example.org".into()),
-    }
+/// What people call a user.
+pub(crate) fn name() -> Text {
+    fields::text(1..=NAME_CHARS_MAX)
 }
 
 /// Basic authentication ends a name at its first colon (RFC 7617 §2).
-pub(crate) fn read_username(value: &Value) -> Result<String, Wrong> {
-    let wrong = "must be text of 1 to 254 printable characters without a colon, not blank";
-    let name = fields::text(1..=USERNAME_CHARS_MAX)(value).ok();
-    name.filter(|name| !name.contains(':')).ok_or(wrong.into())
+pub(crate) fn username() -> Text {
+    fields::text(1..=USERNAME_CHARS_MAX).without_colon()
 }
 
-/// Years.
-pub(crate) fn read_age(value: &Value) -> Result<i32, Wrong> {
-    let age = value.as_i64().filter(|age| (1..=AGE_MAX).contains(age));
-    age.and_then(|age| i32::try_from(age).ok())
-        .ok_or_else(|| format!("must be a positive integer of at most {AGE_MAX}").into())
+/// Age in years.
+pub(crate) struct Age;
+
+impl Kind for Age {
+    type Value = i32;
+
+    fn read(&self, value: &Value) -> Result<i32, Wrong> {
+        let age = value.as_i64().filter(|age| (1..=AGE_MAX).contains(age));
+        age.and_then(|age| i32::try_from(age).ok())
+            .ok_or_else(|| format!("must be a positive integer of at most {AGE_MAX}").into())
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": AGE_MAX})
+    }
 }
 
 /// A list of roles without repetition.
-pub(crate) fn read_roles(value: &Value) -> Result<RoleSet, Wrong> {
-    let role = |value: &Value| value.as_str()?.parse::<Role>().ok();
-    let roles: Option<Vec<Role>> = value
-        .as_array()
-        .and_then(|roles| roles.iter().map(role).collect());
-    let set = roles
-        .as_ref()
-        .map(|roles| roles.iter().copied().collect::<RoleSet>());
-    match (roles, set) {
-        (Some(roles), Some(set)) if set.iter().count() == roles.len() => Ok(set),
-        _ => {
-            let known: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
-            Err(format!(
-                "must be a list of different roles; known roles: {}",
-                known.join(", ")
-            )
-            .into())
+pub(crate) struct Roles;
+
+impl Kind for Roles {
+    type Value = RoleSet;
+
+    fn read(&self, value: &Value) -> Result<RoleSet, Wrong> {
+        let role = |value: &Value| value.as_str()?.parse::<Role>().ok();
+        let roles: Option<Vec<Role>> = value
+            .as_array()
+            .and_then(|roles| roles.iter().map(role).collect());
+        let set = roles
+            .as_ref()
+            .map(|roles| roles.iter().copied().collect::<RoleSet>());
+        match (roles, set) {
+            (Some(roles), Some(set)) if set.iter().count() == roles.len() => Ok(set),
+            _ => {
+                let known: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
+                let known = known.join(", ");
+                Err(format!("must be a list of different roles; known roles: {known}").into())
+            }
         }
+    }
+
+    fn schema(&self) -> Value {
+        let role = fields::one_of(Role::ALL, Role::as_str).schema();
+        json!({"type": "array", "items": role, "uniqueItems": true})
+    }
+}
+
+/// A password to be chosen. That it differs from the username is for the body to check, by
+/// [`wrong_password`].
+pub(crate) struct ChosenPassword;
+
+impl Kind for ChosenPassword {
+    type Value = String;
+
+    fn read(&self, value: &Value) -> Result<String, Wrong> {
+        let text = value.as_str().ok_or("must be text")?;
+        match wrong_password(text, "") {
+            None => Ok(text.to_owned()),
+            Some(wrong) => Err(wrong.message.into()),
+        }
+    }
+
+    fn schema(&self) -> Value {
+        let (low, high) = (password::BYTES.start(), password::BYTES.end());
+        json!({"type": "string", "format": "password", "minLength": low, "maxLength": high})
     }
 }
 
@@ -194,16 +212,16 @@ impl UserChange {
     /// What is wrong with it, whoever asks for it.
     pub(crate) fn check(&self) -> Result<(), IdentityError> {
         let mut wrong = FieldErrors::default();
-        let mut text =
-            |field, value: &Option<String>, read: fn(&Value) -> Result<String, Wrong>| {
-                if let Some(Err(message)) = value.as_deref().map(|text| read(&text.into())) {
-                    wrong.add(field, message);
-                }
-            };
-        text("name", &self.name, read_name);
-        text("email", &self.email, read_email);
-        text("username", &self.username, read_username);
-        if let Some(Some(Err(message))) = self.age.map(|age| age.map(|age| read_age(&age.into()))) {
+        let mut text = |field, value: &Option<String>, kind: &dyn Kind<Value = String>| {
+            if let Some(Err(message)) = value.as_deref().map(|text| kind.read(&text.into())) {
+                wrong.add(field, message);
+            }
+        };
+        text("name", &self.name, &name());
+        text("email", &self.email, &fields::email());
+        text("username", &self.username, &username());
+        let age = self.age.flatten().map(|age| Age.read(&age.into()));
+        if let Some(Err(message)) = age {
             wrong.add("age", message);
         }
         match wrong.into_list("(body)") {

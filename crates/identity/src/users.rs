@@ -4,6 +4,7 @@
 //! Refusals for want of rights enter the audit record.
 
 use auspex_kernel::db::DbError;
+use auspex_kernel::fields::Kind as _;
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope, id};
 
@@ -12,7 +13,7 @@ use crate::change::{Change, Needs, Refusal};
 use crate::error::IdentityError;
 use crate::role::Role;
 use crate::store::{self, Kind};
-use crate::user::{Expected, Login, NewUser, User, UserChange, UserFilter, read_username};
+use crate::user::{self, Expected, Login, NewUser, User, UserChange, UserFilter};
 use crate::{Identity, password_mark};
 
 /// A change with all that decides about it.
@@ -95,7 +96,7 @@ impl Identity {
         }
         let username = id_or_username.to_owned();
         // Also keeps text from the database that it cannot take, such as a NUL.
-        if read_username(&username.as_str().into()).is_err() {
+        if user::username().read(&username.as_str().into()).is_err() {
             return Err(IdentityError::UserNotFound);
         }
         let found = self

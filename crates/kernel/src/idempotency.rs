@@ -15,13 +15,16 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use crate::clock::{Clock, Timestamp};
 use crate::control::passed_on;
 use crate::db::{Db, DbError};
 use crate::error::{ApiError, FieldError};
+use crate::fields::optional_parameter;
 use crate::random;
 use crate::store::idempotency::{self as store, Claim, Found, StoredAnswer};
 
@@ -80,20 +83,19 @@ pub enum Answer {
 }
 
 /// The header, for the document.
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only its description is used")]
-pub struct IdempotencyParams {
-    /// A name that the client gives to this request, so that it is carried out once however often
-    /// it is sent within 24 hours
-    #[param(
-        rename = "Idempotency-Key",
-        required = false,
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[!-~]+$"
-    )]
-    idempotency_key: String,
+#[derive(Debug)]
+pub struct IdempotencyParams;
+
+impl IntoParams for IdempotencyParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let about = "A name that the client gives to this request, so that it is carried out once \
+                     however often it is sent within 24 hours";
+        let schema = json!({
+            "type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[!-~]+$",
+        });
+        let key = optional_parameter(ParameterIn::Header, "Idempotency-Key", about, schema);
+        vec![key]
+    }
 }
 
 impl Idempotency {

@@ -31,6 +31,15 @@ const NUMBERS: [(&str, RangeInclusive<usize>); 4] = [
     ("per_page", LIMITS),
     ("offset", 0..=PLACE_MAX),
 ];
+/// What the document says of [`NUMBERS`].
+const NUMBERS_ABOUT: [&str; 4] = [
+    "Entries per page",
+    "Number of the page; not together with `limit`, `cursor` or `offset`",
+    "Entries per page; not together with `limit`, `cursor` or `offset`",
+    "Entries before the page; not together with `cursor`, `page` or `per_page`",
+];
+const CURSOR_ABOUT: &str =
+    "`next_cursor` of the previous page; not together with `page`, `per_page` or `offset`";
 
 /// What a query asks of a list.
 #[derive(Debug)]

@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
-use auspex_kernel::fields::{self, Fields};
+use auspex_kernel::fields::{
+    Body as _, Filters as _, Kind as _, integer, optional, required, scopes, text, timestamp,
+};
 use auspex_kernel::http::{
     ChangeErrors, CreateErrors, Creation, JSON, List, ListErrors, ReadErrors, Requester, created,
 };
 use auspex_kernel::idempotency::{Answer, IdempotencyParams};
-use auspex_kernel::page::{PageParams, PageQuery};
-use auspex_kernel::{ApiError, CursorKey, Scope, Timestamp, body, id};
+use auspex_kernel::page::PageParams;
+use auspex_kernel::{
+    ApiError, CursorKey, Scope, ScopeSet, Timestamp, body, id, query_filters, request_body,
+};
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -89,51 +92,32 @@ struct NewApiKeyView {
 
 type ApiKeyList = List<ApiKeyView>;
 
-/// A key to be made.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = ApiKeyCreate)]
-#[expect(dead_code, reason = "only its description is used")]
-struct CreateBody {
-    /// What it is for
-    #[schema(min_length = 1, max_length = 100, example = "nightly batch")]
-    name: String,
-    /// What it may do; no more than who makes it
-    #[schema(schema_with = scopes_schema)]
-    scopes: Vec<String>,
-    /// When it ends; where left out never, or with the key that makes it
-    #[schema(format = DateTime)]
-    expires_at: Option<String>,
+request_body! {
+    /// A key to create.
+    pub(super) struct CreateBody as "ApiKeyCreate" {
+        /// What it is for
+        name: String = required(text(1..=NAME_CHARS_MAX).example("nightly batch")),
+        /// What it may do; no more than the caller
+        scopes: ScopeSet = required(scopes()),
+        /// When it ends; where left out never, or with the key that creates it
+        expires_at: Option<Timestamp> = optional(timestamp()),
+    }
 }
 
-/// How a key is to be replaced.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = ApiKeyRotate)]
-#[expect(dead_code, reason = "only its description is used")]
-struct RotateBody {
-    /// Seconds for which the old key works on
-    #[schema(minimum = 0, maximum = 604800, default = 86400)]
-    overlap_s: Option<i64>,
+request_body! {
+    /// How a key is to be replaced.
+    pub(super) struct RotateBody as "ApiKeyRotate" {
+        /// Seconds for which the old key keeps working
+        overlap_s: Option<i64> = optional(integer(0..=OVERLAP_S_MAX).by_default(OVERLAP_S_USUAL)),
+    }
 }
 
-fn scopes_schema() -> Schema {
-    let names = Scope::ALL.iter().map(|scope| scope.as_str());
-    let scope = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .enum_values(Some(names));
-    let scopes = ArrayBuilder::new().items(scope).min_items(Some(1));
-    scopes.build().into()
-}
-
-/// Which keys to list.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only its description is used")]
-struct FilterParams {
-    /// Those of this user
-    #[param(required = false, min_length = 1, max_length = 256)]
-    owner_id: String,
+query_filters! {
+    /// Which keys to list.
+    pub(super) struct KeyFilters {
+        /// Those of this user
+        owner_id: String = text(1..=256),
+    }
 }
 
 /// Make an API key
@@ -153,22 +137,11 @@ async fn create_api_key(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body::read_json(&creation.headers, body).await?;
-    let mut fields = Fields::parse(&body)?;
-    let name = fields.required("name", fields::text(1..=NAME_CHARS_MAX));
-    let scopes = fields.required("scopes", fields::scopes);
-    let expires_at = fields.optional("expires_at", fields::timestamp);
-    if scopes.is_some_and(|scopes| scopes.is_empty()) {
-        fields.refuse("scopes", "must hold at least one");
-    }
-    if expires_at.is_some_and(|at| at <= identity.clock.now()) {
-        fields.refuse("expires_at", "must lie in the future");
-    }
-    fields.finish()?;
-    let (name, scopes) = (name.unwrap_or_default(), scopes.unwrap_or_default());
+    let new = read_new(&body, identity.clock.now())?;
     let actor = actor(&creation.requester);
     let work = async move {
-        let new = identity.create_key(&actor, &name, scopes, expires_at);
-        Ok(made(new.await?, identity.clock.now()))
+        let key = identity.create_key(&actor, &new.name, new.scopes, new.expires_at);
+        Ok(made(key.await?, identity.clock.now()))
     };
     creation.once(&body, Answer::Secret, work).await
 }
@@ -179,7 +152,7 @@ async fn create_api_key(
 /// sees itself alone.
 #[utoipa::path(
     get, path = "/api-keys", tag = TAG,
-    params(PageParams, FilterParams),
+    params(PageParams, KeyFilters),
     responses((status = 200, description = "One page of keys, newest first", body = ApiKeyList), ListErrors),
     security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
 )]
@@ -190,10 +163,10 @@ async fn list_api_keys(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let query = PageQuery::parse(&cursors, "/v1/api-keys", query.as_deref(), &["owner_id"])?;
-    let owner = query.filter("owner_id");
+    let (query, filters) = KeyFilters::parse(&cursors, "/v1/api-keys", query.as_deref())?;
     // What cannot be an id is nobody's.
-    let owner = owner.map(|text| id::parse_id(text).unwrap_or_default());
+    let owner = filters.owner_id;
+    let owner = owner.map(|text| id::parse_id(&text).unwrap_or_default());
     let slice = query.slice();
     let found = identity
         .page_of_keys(&actor(&requester), owner, slice)
@@ -265,12 +238,7 @@ async fn rotate_api_key(
     let body = body::read_json(&creation.headers, body).await?;
     let overlap_s = match body.trim_ascii() {
         b"" | b"null" => None,
-        given => {
-            let mut fields = Fields::parse(given)?;
-            let overlap_s = fields.optional("overlap_s", fields::integer(0..=OVERLAP_S_MAX));
-            fields.finish()?;
-            overlap_s
-        }
+        given => RotateBody::parse(given)?.overlap_s,
     };
     let overlap = Duration::from_secs(overlap_s.unwrap_or(OVERLAP_S_USUAL).unsigned_abs());
     let id = key_id(id)?;
@@ -281,6 +249,14 @@ async fn rotate_api_key(
         Ok(made(new.await?, identity.clock.now()))
     };
     creation.once(&body, Answer::Secret, work).await
+}
+
+pub(super) fn read_new(body: &[u8], now: Timestamp) -> Result<CreateBody, ApiError> {
+    CreateBody::parse_and_check(body, |body, fields| {
+        if body.expires_at.is_some_and(|at| at <= now) {
+            fields.refuse("expires_at", "must lie in the future");
+        }
+    })
 }
 
 fn key_id(id: Id) -> Result<KeyId, IdentityError> {

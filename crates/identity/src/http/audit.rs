@@ -1,13 +1,14 @@
 //! The audit record.
 
+use auspex_kernel::fields::{Filters as _, one_of, text};
 use auspex_kernel::http::{List, ListErrors};
-use auspex_kernel::page::{PageParams, PageQuery};
-use auspex_kernel::{ApiError, CursorKey, FieldError};
+use auspex_kernel::page::PageParams;
+use auspex_kernel::{ApiError, CursorKey, query_filters};
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -58,23 +59,29 @@ impl From<AuditLine> for AuditView {
 
 type AuditList = List<AuditView>;
 
-/// Which lines to list: those that meet every condition.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only its description is used")]
-struct FilterParams {
-    /// Who did it, e.g. `user:ID`
-    #[param(required = false, min_length = 1, max_length = 256)]
-    actor: String,
-    /// What was done, e.g. `user.create`
-    #[param(required = false, min_length = 1, max_length = 256)]
-    action: String,
-    /// What it was done to, e.g. `key:ID`
-    #[param(required = false, min_length = 1, max_length = 256)]
-    target: String,
-    /// `success` or `denied`
-    #[param(required = false, pattern = "^(success|denied)$")]
-    outcome: String,
+query_filters! {
+    /// Which lines to list: those that meet every condition.
+    pub(super) struct AuditFilters {
+        /// Who did it, e.g. `user:ID`
+        actor: String = text(1..=256),
+        /// What was done, e.g. `user.create`
+        action: Action = one_of(Action::ALL, Action::as_str),
+        /// What it was done to, e.g. `key:ID`
+        target: String = text(1..=256),
+        /// `success` or `denied`
+        outcome: Outcome = one_of(Outcome::ALL, Outcome::as_str),
+    }
+}
+
+impl From<AuditFilters> for AuditFilter {
+    fn from(filters: AuditFilters) -> Self {
+        Self {
+            actor: filters.actor,
+            action: filters.action,
+            target: filters.target,
+            outcome: filters.outcome,
+        }
+    }
 }
 
 /// List what was done
@@ -82,7 +89,7 @@ struct FilterParams {
 /// Logins, denials, and every change of users, roles, keys, clients and grants.
 #[utoipa::path(
     get, path = "/audit", tag = "audit",
-    params(PageParams, FilterParams),
+    params(PageParams, AuditFilters),
     responses((status = 200, description = "One page of the record, newest first", body = AuditList), ListErrors),
     security(("api_key" = ["audit:read"]), ("bearer" = ["audit:read"]))
 )]
@@ -92,45 +99,9 @@ async fn list_audit(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let filters = ["actor", "action", "target", "outcome"];
-    let query = PageQuery::parse(&cursors, "/v1/audit", query.as_deref(), &filters)?;
-    let filter = read_filter(&query)?;
-    let found = identity.page_of_audit(filter, query.slice()).await?;
+    let (query, filters) = AuditFilters::parse(&cursors, "/v1/audit", query.as_deref())?;
+    let found = identity.page_of_audit(filters.into(), query.slice());
+    let found = found.await?;
     let list = AuditList::new(&query, found, |line| line.id.clone(), AuditView::from);
     Ok(list.answer(&headers))
-}
-
-fn read_filter(query: &PageQuery) -> Result<AuditFilter, ApiError> {
-    let mut wrong = Vec::new();
-    let action = one_of(query, "action", Action::ALL, |a| a.as_str(), &mut wrong);
-    let outcome = one_of(query, "outcome", Outcome::ALL, |o| o.as_str(), &mut wrong);
-    if !wrong.is_empty() {
-        return Err(ApiError::validation(wrong));
-    }
-    Ok(AuditFilter {
-        actor: query.filter("actor").map(str::to_owned),
-        action,
-        target: query.filter("target").map(str::to_owned),
-        outcome,
-    })
-}
-
-/// The value whose text a filter gives.
-fn one_of<T: Copy>(
-    query: &PageQuery,
-    name: &str,
-    all: &[T],
-    text: impl Fn(T) -> &'static str,
-    wrong: &mut Vec<FieldError>,
-) -> Option<T> {
-    let given = query.filter(name)?;
-    let found = all.iter().copied().find(|value| text(*value) == given);
-    if found.is_none() {
-        let known: Vec<&str> = all.iter().map(|value| text(*value)).collect();
-        wrong.push(FieldError {
-            field: name.to_owned(),
-            message: format!("must be one of {}", known.join(", ")),
-        });
-    }
-    found
 }

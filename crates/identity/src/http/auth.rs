@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use auspex_kernel::error::Envelope;
-use auspex_kernel::fields::{self, Fields};
-use auspex_kernel::{ApiError, Caller, Peer, RequestId, body};
+use auspex_kernel::fields::{Body as _, Kind as _, opaque, required};
+use auspex_kernel::{ApiError, Caller, Peer, RequestId, body, request_body};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,8 +21,8 @@ use crate::error::IdentityError;
 use crate::token::Refreshed;
 
 const TAG: &str = "authentication";
-/// Longer than any name, password or token that could be right.
-const TEXT_CHARS_MAX: usize = 4_096;
+/// Longer than any username, password or token that could be right.
+pub(super) const SECRET_CHARS_MAX: usize = 4_096;
 
 pub(super) fn routes() -> OpenApiRouter<Handle> {
     OpenApiRouter::new()
@@ -31,27 +31,20 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
         .routes(routes!(log_out))
 }
 
-/// A name and its password.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = LoginRequest)]
-#[expect(dead_code, reason = "only its description is used")]
-struct LoginBody {
-    /// In either case
-    #[schema(example = "ann@example.org", max_length = 4096)]
-    username: String,
-    #[schema(format = Password, max_length = 4096)]
-    password: String,
+request_body! {
+    /// A username and its password.
+    pub(super) struct LoginBody as "LoginRequest" {
+        /// In either case
+        username: String = required(opaque(SECRET_CHARS_MAX).example("ann@example.org")),
+        password: String = required(opaque(SECRET_CHARS_MAX).password()),
+    }
 }
 
-/// A refresh token, which is worth one exchange.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = RefreshRequest)]
-#[expect(dead_code, reason = "only its description is used")]
-struct RefreshBody {
-    #[schema(max_length = 4096)]
-    refresh_token: String,
+request_body! {
+    /// A refresh token, which can be exchanged once.
+    pub(super) struct RefreshBody as "RefreshRequest" {
+        refresh_token: String = required(opaque(SECRET_CHARS_MAX)),
+    }
 }
 
 /// What to call with, and what to get the next one with.
@@ -90,14 +83,10 @@ async fn log_in(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<TokenPair>, ApiError> {
-    let mut body = Fields::parse(&body::read_json(&headers, body).await?)?;
-    let username = body.required("username", text);
-    let password = body.required("password", text);
-    body.finish()?;
-    let (username, password) = (username.unwrap_or_default(), password.unwrap_or_default());
+    let body = LoginBody::parse(&body::read_json(&headers, body).await?)?;
     let actor = Actor::anonymous(peer, Some(&request_id));
     let issued = identity
-        .log_in_for_tokens(&actor, &username, &password)
+        .log_in_for_tokens(&actor, &body.username, &body.password)
         .await?;
     Ok(Json(pair(&identity, issued)))
 }
@@ -135,12 +124,10 @@ async fn refresh_token(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<TokenPair>, ApiError> {
-    let mut body = Fields::parse(&body::read_json(&headers, body).await?)?;
-    let token = body.required("refresh_token", text);
-    body.finish()?;
+    let body = RefreshBody::parse(&body::read_json(&headers, body).await?)?;
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let token = token.unwrap_or_default();
-    let issued = identity.refresh(&actor, &token, None, None).await?;
+    let issued = identity.refresh(&actor, &body.refresh_token, None, None);
+    let issued = issued.await?;
     Ok(Json(pair(&identity, issued)))
 }
 
@@ -173,13 +160,4 @@ async fn log_out(
         .revoke_grant(&actor, session, Action::Logout)
         .await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Any text: of what could be right only the right one is, and of the rest nothing is to be learnt.
-fn text(value: &serde_json::Value) -> Result<String, fields::Wrong> {
-    match value.as_str() {
-        Some(text) if text.len() <= TEXT_CHARS_MAX => Ok(text.to_owned()),
-        Some(_) => Err("is too long".into()),
-        None => Err("must be a string".into()),
-    }
 }

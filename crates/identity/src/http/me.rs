@@ -1,24 +1,25 @@
 //! The caller himself.
 
 use auspex_kernel::etag::cacheable;
-use auspex_kernel::fields::Fields;
+use auspex_kernel::fields::{Body as _, opaque, required};
 use auspex_kernel::http::{ChangeErrors, JSON, ListErrors, ReadErrors, Requester};
 use auspex_kernel::page::{PageParams, PageQuery};
-use auspex_kernel::{ApiError, Caller, CursorKey, Scope, Timestamp, body};
+use auspex_kernel::{ApiError, Caller, CursorKey, Scope, Timestamp, body, request_body};
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::auth::SECRET_CHARS_MAX;
 use super::user_body::LoginList;
 use super::{Handle, actor, users};
 use crate::error::IdentityError;
 use crate::role::Role;
-use crate::user;
+use crate::user::ChosenPassword;
 
 const TAG: &str = "users";
 
@@ -66,17 +67,13 @@ struct MeView {
     login_count: Option<i64>,
 }
 
-/// The password that one has, and the one to have.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = PasswordChange)]
-#[expect(dead_code, reason = "only its description is used")]
-struct PasswordBody {
-    #[schema(format = Password, max_length = 1024)]
-    current_password: String,
-    /// 8 to 1024 bytes
-    #[schema(format = Password, min_length = 8, max_length = 1024)]
-    new_password: String,
+request_body! {
+    /// The current password, and the new one.
+    pub(super) struct PasswordBody as "PasswordChange" {
+        current_password: String = required(opaque(SECRET_CHARS_MAX).password()),
+        /// 8 to 1024 bytes
+        new_password: String = required(ChosenPassword),
+    }
 }
 
 /// Refuses an OAuth client, whatever scopes it was given.
@@ -143,18 +140,11 @@ async fn replace_my_password(
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     no_client(&requester.caller)?;
-    let mut body = Fields::parse(&body::read_json(&headers, body).await?)?;
-    let current = body.required("current_password", user::read_password);
-    let new = body.required("new_password", user::read_password);
-    let wrong = new.as_deref().and_then(|new| user::wrong_password(new, ""));
-    if let Some(wrong) = wrong {
-        body.refuse("new_password", wrong.message);
-    }
-    body.finish()?;
-    let (current, new) = (current.unwrap_or_default(), new.unwrap_or_default());
+    let body = PasswordBody::parse(&body::read_json(&headers, body).await?)?;
     let session = requester.caller.session_id.clone();
     let actor = actor(&requester);
-    let changed = identity.change_own_password(&actor, session, &current, new);
+    let changed =
+        identity.change_own_password(&actor, session, &body.current_password, body.new_password);
     changed.await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,6 +5,8 @@ mod audit;
 mod auth;
 mod me;
 mod oauth;
+#[cfg(test)]
+mod tests;
 mod user_body;
 mod users;
 

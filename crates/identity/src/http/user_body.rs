@@ -1,17 +1,16 @@
 //! Users as requests describe them and answers show them.
 
-use auspex_kernel::fields::{self, Fields};
-use auspex_kernel::http::List;
-use auspex_kernel::page::PageQuery;
-use auspex_kernel::{ApiError, FieldError, Timestamp};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
-
-use crate::role::Role;
-use crate::user::{
-    self, Login, NewUser, User, UserChange, UserFilter, read_age, read_email, read_name,
-    read_roles, read_username,
+use auspex_kernel::fields::{
+    Body as _, Fields, Kind as _, boolean, change, change_or_clear, email, one_of, optional,
+    required, text,
 };
+use auspex_kernel::http::List;
+use auspex_kernel::{ApiError, Timestamp, query_filters, request_body};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::role::{Role, RoleSet};
+use crate::user::{self, Age, ChosenPassword, Login, NewUser, Roles, User, UserChange, UserFilter};
 
 /// A user.
 #[derive(Serialize, ToSchema)]
@@ -86,190 +85,134 @@ impl From<Login> for LoginView {
 
 pub(super) type LoginList = List<LoginView>;
 
-/// A user to be added.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = UserCreate)]
-#[expect(dead_code, reason = "only its description is used")]
-pub(super) struct CreateBody {
-    #[schema(min_length = 1, max_length = 200, example = "Alice")]
-    name: String,
-    /// One user an address, whatever its case
-    #[schema(format = Email, max_length = 254, example = "alice@example.org")]
-    email: String,
-    /// What he logs in with, without a colon; the e-mail address where left out
-    #[schema(min_length = 1, max_length = 254, pattern = "^[^:]*$")]
-    username: Option<String>,
-    #[schema(minimum = 1, maximum = 150)]
-    age: Option<i32>,
-    /// What he is to this installation; nobody can give more than he has
-    roles: Option<Vec<Role>>,
-    /// 8 to 1024 bytes; without one he cannot log in by password
-    #[schema(format = Password, min_length = 8, max_length = 1024)]
-    password: Option<String>,
-}
-
-/// What a user is to be from now on. What is left out gets its usual value, but for the password,
-/// which stays.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = UserReplace)]
-#[expect(dead_code, reason = "only its description is used")]
-pub(super) struct ReplaceBody {
-    #[schema(min_length = 1, max_length = 200, example = "Alice")]
-    name: String,
-    #[schema(format = Email, max_length = 254, example = "alice@example.org")]
-    email: String,
-    /// The e-mail address where left out
-    #[schema(min_length = 1, max_length = 254, pattern = "^[^:]*$")]
-    username: Option<String>,
-    #[schema(minimum = 1, maximum = 150)]
-    age: Option<i32>,
-    /// None where left out
-    roles: Option<Vec<Role>>,
-    /// Not where left out
-    disabled: Option<bool>,
-    #[schema(format = Password, min_length = 8, max_length = 1024)]
-    password: Option<String>,
-}
-
-/// What is to change of a user.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = UserPatch)]
-#[expect(dead_code, reason = "only its description is used")]
-pub(super) struct PatchBody {
-    #[schema(min_length = 1, max_length = 200, nullable = false)]
-    name: Option<String>,
-    #[schema(format = Email, max_length = 254, nullable = false)]
-    email: Option<String>,
-    #[schema(
-        min_length = 1,
-        max_length = 254,
-        pattern = "^[^:]*$",
-        nullable = false
-    )]
-    username: Option<String>,
-    /// null: no longer told
-    #[schema(minimum = 1, maximum = 150)]
-    age: Option<i32>,
-    /// All of his roles
-    #[schema(nullable = false)]
-    roles: Option<Vec<Role>>,
-    /// Logs him out everywhere, and keeps him and his keys out until it is false again
-    #[schema(nullable = false)]
-    disabled: Option<bool>,
-    /// null: none
-    #[schema(format = Password, min_length = 8, max_length = 1024)]
-    password: Option<String>,
-}
-
-/// Which users to list: those that meet every condition.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only its description is used")]
-pub(super) struct FilterParams {
-    /// With this e-mail address, in either case
-    #[param(required = false, min_length = 1, max_length = 256)]
-    email: String,
-    /// With this name to log in, in either case
-    #[param(required = false, min_length = 1, max_length = 256)]
-    username: String,
-    /// With this role, and perhaps others
-    #[param(required = false)]
-    role: Role,
-    /// Disabled, or not
-    #[param(required = false)]
-    disabled: bool,
-}
-
-pub(super) fn read_filter(query: &PageQuery) -> Result<UserFilter, ApiError> {
-    let mut wrong = Vec::new();
-    let mut refuse = |field: &str, message: String| {
-        let field = field.to_owned();
-        wrong.push(FieldError { field, message });
-    };
-    let role = query.filter("role").map(str::parse::<Role>).transpose();
-    let role = role.unwrap_or_else(|unknown| {
-        refuse("role", unknown.to_string());
-        None
-    });
-    let disabled = match query.filter("disabled") {
-        None => None,
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(_) => {
-            refuse("disabled", "must be true or false".into());
-            None
-        }
-    };
-    if !wrong.is_empty() {
-        return Err(ApiError::validation(wrong));
+request_body! {
+    /// A user to add.
+    pub(super) struct CreateBody as "UserCreate" {
+        name: String = required(user::name().example("Alice")),
+        /// Unique among users, whatever its case
+        email: String = required(email().example("alice@example.org")),
+        /// The name to log in with, without a colon; the e-mail address where left out
+        username: Option<String> = optional(user::username()),
+        age: Option<i32> = optional(Age),
+        /// The user's roles; nobody can give rights that they do not have
+        roles: Option<RoleSet> = optional(Roles),
+        /// 8 to 1024 bytes; without one the user cannot log in by password
+        password: Option<String> = optional(ChosenPassword),
     }
-    Ok(UserFilter {
-        email: query.filter("email").map(str::to_owned),
-        username: query.filter("username").map(str::to_owned),
-        role,
-        disabled,
-    })
 }
 
-pub(super) fn read_new(mut body: Fields) -> Result<NewUser, ApiError> {
-    let name = body.required("name", read_name);
-    let email = body.required("email", read_email);
-    let username = body.optional("username", read_username);
-    let age = body.optional("age", read_age);
-    let roles = body.optional("roles", read_roles);
-    let password = body.optional("password", user::read_password);
-    let login = username.as_ref().or(email.as_ref());
-    check_choice(&mut body, password.as_deref(), login);
-    body.finish()?;
+request_body! {
+    /// What a user is to be from now on. What is left out gets its usual value, but for the
+    /// password, which stays.
+    pub(super) struct ReplaceBody as "UserReplace" {
+        name: String = required(user::name().example("Alice")),
+        email: String = required(email().example("alice@example.org")),
+        /// The e-mail address where left out
+        username: Option<String> = optional(user::username()),
+        age: Option<i32> = optional(Age),
+        /// None where left out
+        roles: Option<RoleSet> = optional(Roles),
+        /// `false` where left out
+        disabled: Option<bool> = optional(boolean()),
+        /// 8 to 1024 bytes
+        password: Option<String> = optional(ChosenPassword),
+    }
+}
+
+request_body! {
+    /// What is to change of a user.
+    pub(super) struct PatchBody as "UserPatch" {
+        name: Option<String> = change(user::name()),
+        email: Option<String> = change(email()),
+        username: Option<String> = change(user::username()),
+        /// null: no longer known
+        age: Option<Option<i32>> = change_or_clear(Age),
+        /// All of the user's roles
+        roles: Option<RoleSet> = change(Roles),
+        /// Logs the user out everywhere, and refuses them and their keys until it is false again
+        disabled: Option<bool> = change(boolean()),
+        /// 8 to 1024 bytes; null: none
+        password: Option<Option<String>> = change_or_clear(ChosenPassword),
+    }
+}
+
+query_filters! {
+    /// Which users to list: those that meet every condition.
+    pub(super) struct UserFilters {
+        /// With this e-mail address, in either case
+        email: String = text(1..=256),
+        /// With this name to log in, in either case
+        username: String = text(1..=256),
+        /// With this role, and perhaps others
+        role: Role = one_of(Role::ALL, Role::as_str),
+        /// Disabled, or not
+        disabled: bool = boolean(),
+    }
+}
+
+impl From<UserFilters> for UserFilter {
+    fn from(filters: UserFilters) -> Self {
+        Self {
+            email: filters.email,
+            username: filters.username,
+            role: filters.role,
+            disabled: filters.disabled,
+        }
+    }
+}
+
+pub(super) fn read_new(body: &[u8]) -> Result<NewUser, ApiError> {
+    let body = CreateBody::parse_and_check(body, |body, fields| {
+        let username = body.username.as_ref().unwrap_or(&body.email);
+        check_choice(fields, body.password.as_ref(), username);
+    })?;
     Ok(NewUser {
-        name: name.unwrap_or_default(),
-        email: email.unwrap_or_default(),
-        username,
-        age,
-        roles: roles.unwrap_or_default(),
-        password,
+        name: body.name,
+        email: body.email,
+        username: body.username,
+        age: body.age,
+        roles: body.roles.unwrap_or_default(),
+        password: body.password,
     })
 }
 
-pub(super) fn read_change(mut body: Fields) -> Result<UserChange, ApiError> {
-    let name = body.patch("name", read_name);
-    let email = body.patch("email", read_email);
-    let username = body.patch("username", read_username);
-    let age = body.patch("age", read_age);
-    let roles = body.patch("roles", read_roles);
-    let disabled = body.patch("disabled", fields::boolean);
-    let password = body.patch("password", user::read_password);
-    let chosen = password.as_ref().and_then(Option::as_deref);
-    let login = username.as_ref().and_then(Option::as_ref);
-    check_choice(&mut body, chosen, login);
-    let change = UserChange {
-        name: present(&mut body, "name", name),
-        email: present(&mut body, "email", email),
-        username: present(&mut body, "username", username),
-        age,
-        roles: present(&mut body, "roles", roles),
-        disabled: present(&mut body, "disabled", disabled),
-        password,
-    };
-    body.finish()?;
-    Ok(change)
+pub(super) fn read_replacement(body: &[u8]) -> Result<UserChange, ApiError> {
+    let body = ReplaceBody::parse_and_check(body, |body, fields| {
+        let username = body.username.as_ref().unwrap_or(&body.email);
+        check_choice(fields, body.password.as_ref(), username);
+    })?;
+    Ok(UserChange {
+        username: Some(body.username.unwrap_or_else(|| body.email.clone())),
+        name: Some(body.name),
+        email: Some(body.email),
+        age: Some(body.age),
+        roles: Some(body.roles.unwrap_or_default()),
+        disabled: Some(body.disabled.unwrap_or_default()),
+        password: body.password.map(Some),
+    })
 }
 
-/// So that it is told together with the other fields.
-fn check_choice(body: &mut Fields, password: Option<&str>, username: Option<&String>) {
-    let username = username.map(String::as_str).unwrap_or_default();
+pub(super) fn read_change(body: &[u8]) -> Result<UserChange, ApiError> {
+    let body = PatchBody::parse_and_check(body, |body, fields| {
+        let username = body.username.as_deref().unwrap_or_default();
+        let password = body.password.as_ref().and_then(Option::as_ref);
+        check_choice(fields, password, username);
+    })?;
+    Ok(UserChange {
+        name: body.name,
+        email: body.email,
+        username: body.username,
+        age: body.age,
+        roles: body.roles,
+        disabled: body.disabled,
+        password: body.password,
+    })
+}
+
+/// So that the client learns of it together with the other fields.
+fn check_choice(fields: &mut Fields, password: Option<&String>, username: &str) {
     let wrong = password.and_then(|password| user::wrong_password(password, username));
     if let Some(wrong) = wrong {
-        body.refuse(&wrong.field, wrong.message);
+        fields.refuse(&wrong.field, wrong.message);
     }
-}
-
-fn present<T>(body: &mut Fields, name: &str, value: Option<Option<T>>) -> Option<T> {
-    if let Some(None) = value {
-        body.refuse(name, "cannot be null; leave it out to keep it as it is");
-    }
-    value.flatten()
 }

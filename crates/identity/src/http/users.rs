@@ -1,6 +1,6 @@
 //! Users and their logins.
 
-use auspex_kernel::fields::{self, Fields};
+use auspex_kernel::fields::Filters as _;
 use auspex_kernel::http::{
     ChangeErrors, CreateErrors, Creation, ListErrors, ReadErrors, Requester, created,
 };
@@ -17,12 +17,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::user_body::{
-    CreateBody, FilterParams, LoginList, LoginView, PatchBody, ReplaceBody, UserList, UserView,
-    read_change, read_filter, read_new,
+    CreateBody, LoginList, LoginView, PatchBody, ReplaceBody, UserFilters, UserList, UserView,
+    read_change, read_new, read_replacement,
 };
 use super::{Handle, actor};
 use crate::error::IdentityError;
-use crate::user::{Expected, User, UserChange};
+use crate::user::{Expected, User};
 
 const TAG: &str = "users";
 
@@ -56,7 +56,7 @@ async fn create_user(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body::read_json(&creation.headers, body).await?;
-    let new = read_new(Fields::parse(&body)?)?;
+    let new = read_new(&body)?;
     let path = creation.path.clone();
     let actor = actor(&creation.requester);
     let work = async move {
@@ -71,7 +71,7 @@ async fn create_user(
 /// List the users
 #[utoipa::path(
     get, path = "/users", tag = TAG,
-    params(PageParams, FilterParams),
+    params(PageParams, UserFilters),
     responses((status = 200, description = "One page of users, in the order of their creation", body = UserList), ListErrors),
     security(("api_key" = ["users:read"]), ("bearer" = ["users:read"]))
 )]
@@ -82,10 +82,9 @@ async fn list_users(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let filters = ["email", "username", "role", "disabled"];
-    let query = PageQuery::parse(&cursors, uri.path(), query.as_deref(), &filters)?;
-    let filter = read_filter(&query)?;
-    let found = identity.page_of_users(filter, query.slice()).await?;
+    let (query, filters) = UserFilters::parse(&cursors, uri.path(), query.as_deref())?;
+    let found = identity.page_of_users(filters.into(), query.slice());
+    let found = found.await?;
     let list = UserList::new(&query, found, |user| user.id.clone(), UserView::from);
     Ok(list.answer(&headers))
 }
@@ -127,18 +126,7 @@ async fn replace_user(
     body: Body,
 ) -> Result<Response, ApiError> {
     let id = text(id)?;
-    let mut body = Fields::parse(&body::read_json(&headers, body).await?)?;
-    let disabled = body.optional("disabled", fields::boolean).unwrap_or(false);
-    let new = read_new(body)?;
-    let change = UserChange {
-        username: Some(new.username.unwrap_or_else(|| new.email.clone())),
-        name: Some(new.name),
-        email: Some(new.email),
-        age: Some(new.age),
-        roles: Some(new.roles),
-        disabled: Some(disabled),
-        password: new.password.map(Some),
-    };
+    let change = read_replacement(&body::read_json(&headers, body).await?)?;
     let (actor, expected) = (actor(&requester), expected(&headers));
     let user = identity.update_user(&actor, &id, change, expected);
     Ok(shown(user.await?))
@@ -163,7 +151,7 @@ async fn update_user(
     body: Body,
 ) -> Result<Response, ApiError> {
     let id = text(id)?;
-    let change = read_change(Fields::parse(&body::read_json(&headers, body).await?)?)?;
+    let change = read_change(&body::read_json(&headers, body).await?)?;
     let (actor, expected) = (actor(&requester), expected(&headers));
     let user = identity.update_user(&actor, &id, change, expected);
     Ok(shown(user.await?))

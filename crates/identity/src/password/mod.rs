@@ -10,6 +10,7 @@ mod argon2id;
 mod hasher;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use auspex_kernel::FieldError;
 use serde::Deserialize;
@@ -18,8 +19,8 @@ use zeroize::Zeroizing;
 pub(crate) use argon2id::{Parameters, Verified};
 pub(crate) use hasher::{Busy, Hasher, Lane};
 
-const BYTES_MIN: usize = 8;
-const BYTES_MAX: usize = 1024;
+/// How many bytes a password that is chosen may have.
+pub(crate) const BYTES: RangeInclusive<usize> = 8..=1024;
 
 /// A password as somebody typed it. Overwritten when dropped; Debug output hides it.
 #[derive(Clone, Deserialize)]
@@ -39,7 +40,7 @@ impl Password {
     /// # Errors
     /// What is wrong, for the field `password`.
     pub(crate) fn check_choice(&self, username: &str) -> Result<(), FieldError> {
-        let wrong = if !(BYTES_MIN..=BYTES_MAX).contains(&self.0.len()) {
+        let wrong = if !BYTES.contains(&self.0.len()) {
             "must be 8 to 1024 bytes long"
         } else if self.0.chars().any(char::is_control) {
             "must not contain control characters"

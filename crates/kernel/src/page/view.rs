@@ -1,32 +1,41 @@
-//! How a page tells where it stands.
+//! How a page says where it stands in its list.
+
+use std::ops::RangeInclusive;
 
 use http::HeaderValue;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::{IntoParams, ToSchema};
 
-/// The query of a list, in one of three forms: `limit` and `cursor`, `page` and `per_page`, or
-/// `offset` and `limit`. It is for the document: the text itself is read by [`PageQuery`].
-///
-/// [`PageQuery`]: super::PageQuery
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only its description is used")]
-pub struct PageParams {
-    /// Entries a page
-    #[param(required = false, minimum = 1, maximum = 1000, default = 100)]
-    limit: i32,
-    /// `next_cursor` of the page before; not together with `page`, `per_page` or `offset`
-    #[param(required = false)]
-    cursor: String,
-    /// Number of the page; not together with `limit`, `cursor` or `offset`
-    #[param(required = false, minimum = 1, maximum = 1000000000)]
-    page: i32,
-    /// Entries a page; not together with `limit`, `cursor` or `offset`
-    #[param(required = false, minimum = 1, maximum = 1000)]
-    per_page: i32,
-    /// Entries before the page; not together with `cursor`, `page` or `per_page`
-    #[param(required = false, minimum = 0, maximum = 1000000000)]
-    offset: i32,
+use super::{CURSOR, CURSOR_ABOUT, LIMIT_USUAL, LIMITS, NUMBERS, NUMBERS_ABOUT};
+use crate::fields::query_parameter;
+
+/// The query of a list, for the document: `limit` and `cursor`, `page` and `per_page`, or `offset`
+/// and `limit`. [`PageQuery`](super::PageQuery) reads the same names and bounds.
+#[derive(Debug)]
+pub struct PageParams;
+
+impl IntoParams for PageParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let number = |((name, range), about): (&(&str, RangeInclusive<usize>), &str)| {
+            let mut schema = json!({
+                "type": "integer", "format": "int32",
+                "minimum": range.start(), "maximum": range.end(),
+            });
+            if *range == LIMITS {
+                schema["default"] = json!(LIMIT_USUAL);
+            }
+            query_parameter(name, about, schema)
+        };
+        let mut parameters: Vec<_> = NUMBERS.iter().zip(NUMBERS_ABOUT).map(number).collect();
+        parameters.push(query_parameter(
+            CURSOR,
+            CURSOR_ABOUT,
+            json!({"type": "string"}),
+        ));
+        parameters
+    }
 }
 
 /// Where a page stands in its list, in the form in which it was asked for.

@@ -1,18 +1,20 @@
 //! Clients: register, see, remove.
 
-use auspex_kernel::fields::{self, Fields, Wrong};
+use auspex_kernel::fields::{
+    Body as _, Kind, Wrong, boolean, list, one_of, optional, required, text,
+};
 use auspex_kernel::http::{
     ChangeErrors, CreateErrors, Creation, JSON, List, ListErrors, ReadErrors, Requester, created,
 };
 use auspex_kernel::idempotency::{Answer, IdempotencyParams};
 use auspex_kernel::page::{PageParams, PageQuery};
-use auspex_kernel::{ApiError, CursorKey, body, etag};
+use auspex_kernel::{ApiError, CursorKey, body, etag, request_body};
 use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,28 +34,55 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
         .routes(routes!(get_oauth_client, delete_oauth_client))
 }
 
-/// What a client is to be.
-#[derive(ToSchema)]
-#[schema(as = OAuthClientRequest)]
-#[expect(dead_code, reason = "only its description is used")]
-struct ClientBody {
-    /// What people are shown
-    #[schema(example = "Dashboard", min_length = 1, max_length = 100)]
-    name: String,
-    /// Where browsers may be sent back to, exactly; https, or for public clients http on a loopback
-    /// address (any port) and schemes with a dot
-    #[schema(required = false, max_items = 10, example = json!(["https://app.example.org/callback"]))]
-    redirect_uris: Vec<String>,
-    /// Of `authorization_code`, `refresh_token`, `client_credentials`
-    #[schema(example = json!(["authorization_code", "refresh_token"]))]
-    grant_types: Vec<String>,
-    /// The most it may be given: scopes of the maker, and `openid`, `profile`, `email`,
-    /// `offline_access`
-    #[schema(example = json!(["openid", "profile", "predict"]))]
-    scopes: Vec<String>,
-    /// Whether it goes without a secret, for it could not keep one
-    #[schema(required = false, default = false)]
-    public: bool,
+request_body! {
+    /// A client to register.
+    pub(in crate::http) struct ClientBody as "OAuthClientRequest" {
+        /// What people are shown
+        name: String = required(text(1..=100).example("Dashboard")),
+        /// Where browsers may be sent back to, exactly; https, or for public clients http on a
+        /// loopback address (any port) and schemes with a dot
+        redirect_uris: Option<Vec<String>> = optional(
+            list(0..=10, text(1..=URI_CHARS_MAX)).example(["https://app.example.org/callback"].as_slice()),
+        ),
+        /// How it may get tokens
+        grant_types: Vec<GrantType> = required(
+            list(1..=3, one_of(GrantType::ALL, GrantType::as_str))
+                .example(["authorization_code", "refresh_token"].as_slice()),
+        ),
+        /// The most it may be given: scopes of the caller, and `openid`, `profile`, `email`,
+        /// `offline_access`
+        scopes: ClientScopes = required(
+            RegisteredScopes.example(["openid", "profile", "predict"].as_slice()),
+        ),
+        /// Whether it has no secret, because it could not keep one
+        public: Option<bool> = optional(boolean().by_default(false)),
+    }
+}
+
+/// A list of scopes of both kinds, with at least one.
+struct RegisteredScopes;
+
+impl Kind for RegisteredScopes {
+    type Value = ClientScopes;
+
+    fn read(&self, value: &Value) -> Result<ClientScopes, Wrong> {
+        let name = |value: &Value| ClientScopes::names().find(|name| *value == **name);
+        let names: Option<Vec<&str>> = value
+            .as_array()
+            .and_then(|scopes| scopes.iter().map(name).collect());
+        let scopes = names.and_then(|names| names.join(" ").parse::<ClientScopes>().ok());
+        scopes.filter(|scopes| !scopes.is_empty()).ok_or_else(|| {
+            let known: Vec<&str> = ClientScopes::names().collect();
+            let known = known.join(", ");
+            format!("must be a list of scopes; known scopes: {known}").into()
+        })
+    }
+
+    fn schema(&self) -> Value {
+        let known: Vec<&str> = ClientScopes::names().collect();
+        let scope = json!({"type": "string", "enum": known});
+        json!({"type": "array", "items": scope, "minItems": 1})
+    }
 }
 
 /// A client.
@@ -184,40 +213,14 @@ async fn delete_oauth_client(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What fields mean alone is read here; what they mean together, [`ClientDraft`] knows.
+/// What the fields mean together, [`ClientDraft`] knows.
 fn read(body: &[u8]) -> Result<ClientDraft, ApiError> {
-    let mut body = Fields::parse(body)?;
-    let kinds: Vec<_> = GrantType::ALL
-        .iter()
-        .map(|kind| (kind.as_str(), *kind))
-        .collect();
-    let name = body.required("name", fields::text(1..=100));
-    let uris = fields::list(0..=10, fields::text(1..=URI_CHARS_MAX));
-    let redirect_uris = body.optional("redirect_uris", uris);
-    let grant_types = body.required("grant_types", fields::list(1..=3, fields::one_of(&kinds)));
-    let scopes = body.required("scopes", scopes);
-    let public = body.optional("public", fields::boolean);
-    body.finish()?;
+    let body = ClientBody::parse(body)?;
     Ok(ClientDraft {
-        name: name.unwrap_or_default(),
-        redirect_uris: redirect_uris.unwrap_or_default(),
-        grant_types: grant_types.unwrap_or_default(),
-        scopes: scopes.unwrap_or_default(),
-        public: public.unwrap_or_default(),
-    })
-}
-
-fn scopes(value: &Value) -> Result<ClientScopes, Wrong> {
-    let names: Option<Vec<&str>> = value
-        .as_array()
-        .and_then(|scopes| scopes.iter().map(Value::as_str).collect());
-    let scopes = names.and_then(|names| names.join(" ").parse::<ClientScopes>().ok());
-    scopes.filter(|scopes| !scopes.is_empty()).ok_or_else(|| {
-        let known: Vec<&str> = ClientScopes::names().collect();
-        format!(
-            "must be a list of scopes; known scopes: {}",
-            known.join(", ")
-        )
-        .into()
+        name: body.name,
+        redirect_uris: body.redirect_uris.unwrap_or_default(),
+        grant_types: body.grant_types,
+        scopes: body.scopes,
+        public: body.public.unwrap_or_default(),
     })
 }

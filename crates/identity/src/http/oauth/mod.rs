@@ -12,6 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Handle;
 
+#[cfg(test)]
+pub(super) use clients::ClientBody;
+
 const TAG: &str = "oauth";
 
 pub(super) fn routes() -> OpenApiRouter<Handle> {

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -37,7 +37,8 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
 }
 
 /// The parameters of an authorization request.
-#[derive(ToSchema)]
+#[derive(IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its description is used")]
 struct AuthorizationForm {
     /// `code`
@@ -52,21 +53,27 @@ struct AuthorizationForm {
     code_challenge_method: String,
     /// Space-separated; all of the client's by default
     #[schema(required = false)]
+    #[param(required = false)]
     scope: String,
     /// Comes back as it is
     #[schema(required = false)]
+    #[param(required = false)]
     state: String,
     /// Comes back in the ID token
     #[schema(required = false)]
+    #[param(required = false)]
     nonce: String,
     /// `none`, or of `login`, `consent`, `select_account`
     #[schema(required = false)]
+    #[param(required = false)]
     prompt: String,
     /// Seconds since the login, at most
     #[schema(required = false)]
+    #[param(required = false)]
     max_age: u32,
     /// The username to begin with
     #[schema(required = false)]
+    #[param(required = false)]
     login_hint: String,
 }
 
@@ -111,19 +118,7 @@ struct LogoutForm {
 /// `error_description`. A request whose client or address is not registered is never redirected.
 #[utoipa::path(
     get, path = "/oauth2/authorize", tag = TAG, security(()),
-    params(
-        ("response_type" = String, Query, description = "`code`"),
-        ("client_id" = String, Query, description = "As registered"),
-        ("redirect_uri" = String, Query, description = "Exactly as registered"),
-        ("code_challenge" = String, Query, description = "RFC 7636; no request goes without it"),
-        ("code_challenge_method" = String, Query, description = "`S256`"),
-        ("scope" = Option<String>, Query, description = "Space-separated; all of the client's by default"),
-        ("state" = Option<String>, Query, description = "Comes back as it is"),
-        ("nonce" = Option<String>, Query, description = "Comes back in the ID token"),
-        ("prompt" = Option<String>, Query, description = "`none`, or of `login`, `consent`, `select_account`"),
-        ("max_age" = Option<u32>, Query, description = "Seconds since the login, at most"),
-        ("login_hint" = Option<String>, Query, description = "The username to begin with"),
-    ),
+    params(AuthorizationForm),
     responses(
         (status = 200, description = "A page: log in, or agree", body = String, content_type = "text/html"),
         (status = 303, description = "To the client"),
