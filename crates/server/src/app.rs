@@ -219,42 +219,61 @@ fn merge(config: &Config, parts: impl IntoIterator<Item = Document>) -> Document
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::{Ipv4Addr, TcpListener};
+    use std::path::{Path, PathBuf};
 
     use auspex_kernel::CursorKey;
     use auspex_kernel::service::{Context, Publisher};
     use axum::body::Body;
     use axum::routing::get;
+    use tokio::sync::watch;
 
     use super::*;
     use crate::config::Overrides;
     use crate::edge::tests::{public_table, receive_report};
+    use crate::services::Background;
 
-    /// The whole program behind its sockets, with its files in `folder`.
-    async fn open(config: Config, folder: &std::path::Path) -> App {
-        let url = format!("sqlite:{}", folder.join("auspex.db").display());
+    /// The whole program behind its sockets, with its files in `data_dir`.
+    pub(crate) struct Opened {
+        pub(crate) app: Arc<App>,
+        pub(crate) background: Background,
+        pub(crate) data_dir: PathBuf,
+        /// Keeps the signal from being given.
+        _stop: watch::Sender<bool>,
+    }
+
+    pub(crate) async fn open(config: Config, data_dir: &Path) -> Opened {
+        let url = format!("sqlite:{}", data_dir.join("auspex.db").display());
         let db = Db::open(&url).await.expect("opens");
         services::migrate(&db).await.expect("migrates");
+        let (publisher, queue) = Publisher::new();
         let context = Context {
             db: db.clone(),
             clock: Clock::system(),
             cursors: CursorKey([0; 32]),
             public_url: "http://x".into(),
-            data_dir: folder.into(),
+            data_dir: data_dir.into(),
             control: Control::current(),
-            publisher: Publisher::new().0,
+            publisher,
         };
         let services = Services::open(&config, &context).await.expect("opens");
-        let clock = context.clock;
-        App::new(Parts {
+        let (stop, stopped) = StopSignal::new();
+        let parts = Parts {
             config,
-            services,
+            services: services.clone(),
             db,
-            clock,
-            stop: StopSignal::new().1,
-        })
-        .expect("fits together")
+            clock: context.clock,
+            stop: stopped,
+        };
+        let app = Arc::new(App::new(parts).expect("fits together"));
+        let rebuilt = app.clone();
+        Opened {
+            app,
+            background: services.start(queue, move || rebuilt.rebuild_routes()),
+            data_dir: data_dir.into(),
+            _stop: stop,
+        }
     }
 
     /// No handler of the program fails by itself, so one that does is put in its place.
@@ -274,7 +293,8 @@ mod tests {
         let config = loaded.expect("valid settings").config;
 
         let folder = tempfile::tempdir().expect("a folder");
-        let edge = open(config, folder.path()).await.edge;
+        let opened = open(config, folder.path()).await;
+        let edge = opened.app.edge.clone();
         let handlers = axum::Router::new().route(
             "/health",
             get(async || -> &'static str { panic!("broken") }),

@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) telemetry: telemetry::Config,
     pub(crate) inference: auspex_inference::Config,
     pub(crate) identity: auspex_identity::Config,
+    #[cfg(test)]
+    pub(crate) sample: services::sample::Config,
 }
 
 #[derive(Debug, Clone, Deserialize)]

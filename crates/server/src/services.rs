@@ -1,5 +1,8 @@
 //! The one list of services, and what the root does with each of them.
 
+#[cfg(test)]
+pub(crate) mod sample;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ use crate::config::Config;
 pub(crate) const ALL: &[&dyn Listed] = &[
     &Entry::<InferenceService>(|config| &config.inference),
     &Entry::<IdentityService>(|config| &config.identity),
+    #[cfg(test)]
+    &Entry::<sample::SampleService>(|config| &config.sample),
 ];
 
 /// A service and where its settings are.
@@ -147,16 +152,19 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Asks all of it to stop and gives it `limit` to do so.
-    pub(crate) async fn stop(self, limit: Duration) {
+    /// Asks all of it to stop and gives it `limit` to do so. Returns whose work did not end well.
+    pub(crate) async fn stop(self, limit: Duration) -> Vec<&'static str> {
         self.stop.send_replace(true);
         let deadline = Instant::now() + limit;
+        let mut failed = Vec::new();
         for (service, task) in self.tasks {
             match tokio::time::timeout_at(deadline, task).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => continue,
                 Ok(Err(error)) => tracing::error!(service, %error, "background work failed"),
                 Err(_) => tracing::warn!(service, "background work did not end in time"),
             }
+            failed.push(service);
         }
+        failed
     }
 }
