@@ -177,7 +177,7 @@ impl Inference {
             reload::Entry::served(place, Arc::new(version))
         };
         let entries: Vec<_> = packages.into_iter().map(served).collect();
-        inference.publish(&entries);
+        inference.publish(&entries, None);
         inference.with(Catalogue::default())
     }
 

@@ -118,6 +118,12 @@ impl Model {
         &self.packages
     }
 
+    /// The versions whose packages cannot be loaded as they are on disk.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = &str> {
+        let failed = self.packages.iter().filter(|p| p.state == State::Failed);
+        failed.map(|package| package.version.as_str())
+    }
+
     /// `Ready` if it answers.
     pub(crate) fn state(&self) -> State {
         let is_loading = |package: &PackageStatus| package.state == State::Loading;

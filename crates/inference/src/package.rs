@@ -444,6 +444,12 @@ fn has_model_extension(path: &Path) -> bool {
     !is_hidden && extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
 }
 
+/// Whether a file belongs to the package in its folder; others may come, go and grow.
+pub(crate) fn is_part(path: &Path) -> bool {
+    let is_named_so = has_model_extension(path) || path.file_stem().is_some_and(|s| s == "model");
+    is_named_so && path.is_file()
+}
+
 /// Whether a file is called as a model is and ends otherwise, such as `model.onnx`.
 fn is_other_model(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem == "model") && file_name(path) != MANIFEST

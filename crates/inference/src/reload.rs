@@ -23,7 +23,7 @@ use std::time::Duration;
 use auspex_kernel::service::{NotPublished, Publisher, StopSignal};
 
 use crate::model::{Model, Models, Version};
-use crate::package::Package;
+use crate::package::{self, Package};
 use crate::registry::{self, InferenceError, Place, compare_versions};
 use crate::{Inference, version_labels};
 
@@ -144,8 +144,8 @@ impl Entry {
 struct Fingerprint(Vec<(String, [i64; 7])>);
 
 impl Fingerprint {
-    /// That of a folder's files or of one file. What cannot be looked at has an empty one; loading
-    /// it then tells why.
+    /// That of a package's files in a folder, or of one file. What cannot be looked at has an empty
+    /// one; loading it then tells why.
     fn of(path: &Path) -> Self {
         let of_file = |path: &Path| -> io::Result<(String, [i64; 7])> {
             let meta = fs::metadata(path)?;
@@ -168,7 +168,7 @@ impl Fingerprint {
             let mut files = Vec::new();
             for entry in fs::read_dir(path)? {
                 let path = entry?.path();
-                if path.is_file() {
+                if package::is_part(&path) {
                     files.push(of_file(&path)?);
                 }
             }
@@ -247,13 +247,15 @@ impl Inference {
         self.looks.fetch_add(1, Ordering::SeqCst);
         let places = registry::scan(&self.config.models, self.layout)?;
         let mut changes = Changes::default();
+        let before = self.models();
+        let default = before.default_model().map(|model| model.name());
         let due = self.compare(catalogue, places, look, &mut changes);
         // Shows what is about to be loaded, and withdraws what has gone.
-        self.publish(&catalogue.entries);
+        self.publish(&catalogue.entries, default);
         for index in 0..catalogue.entries.len() {
             if due.contains(&catalogue.entries[index].name()) {
                 self.load_entry(catalogue, index, &mut changes);
-                self.publish(&catalogue.entries);
+                self.publish(&catalogue.entries, default);
             }
         }
         for entry in &catalogue.entries {
@@ -384,13 +386,11 @@ impl Inference {
         self.metrics.failed.remove(&labels);
     }
 
-    /// Serves what the entries have.
-    pub(crate) fn publish(&self, entries: &[Entry]) {
+    /// Serves what the entries have. `default` is the model behind `POST /predict` so far.
+    pub(crate) fn publish(&self, entries: &[Entry], default: Option<&str>) {
         let groups = entries.chunk_by(|a, b| a.place.model == b.place.model);
         let models: Vec<Arc<Model>> = groups.map(Model::new).map(Arc::new).collect();
-        let before = self.models();
-        let kept = before.default_model().map(|model| model.name());
-        let default = registry::default_model(&models, &self.config.default_model, kept);
+        let default = registry::default_model(&models, &self.config.default_model, default);
         self.models.store(Arc::new(Models::new(models, default)));
     }
 }

@@ -6,7 +6,7 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::{Policy, Runs};
 use auspex_kernel::service::{
     Boxed, Context, Documented, Greeting, HealthCheck, OpenError, Publisher, Routes, Running,
-    Service, StopSignal,
+    Service, StopSignal, Warning,
 };
 use auspex_kernel::{Clock, CursorKey};
 use prometheus_client::registry::Registry;
@@ -66,6 +66,34 @@ impl Running for InferenceService {
     fn background(self: Arc<Self>, stop: StopSignal) -> Boxed<'static, ()> {
         let publisher = self.context.publisher.clone();
         Box::pin(self.inference.clone().watch(publisher, stop))
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let models = self.inference.models();
+        let failed: Vec<String> = models
+            .all()
+            .iter()
+            .flat_map(|model| model.failed().map(|package| (model.name(), package)))
+            .map(|(model, package)| format!("{model} {package}"))
+            .collect();
+        let mut warnings = Vec::new();
+        if !failed.is_empty() {
+            let failed = failed.join(", ");
+            warnings.push(Warning {
+                code: "MODEL_FAILED",
+                message: format!(
+                    "these packages cannot be loaded as they are on disk: {failed}; GET /v1/models \
+                     says why"
+                ),
+            });
+        }
+        if models.ready().next().is_none() {
+            warnings.push(Warning {
+                code: "NO_MODEL",
+                message: "no model is served; put one into the models folder".into(),
+            });
+        }
+        warnings
     }
 
     fn greet(&self, greeting: &mut Greeting) {

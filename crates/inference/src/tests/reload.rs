@@ -323,6 +323,25 @@ async fn a_folder_that_cannot_be_read_changes_nothing() {
 }
 
 #[tokio::test]
+async fn of_several_models_none_is_the_default_by_being_loaded_first() {
+    let served = Served::new(&[("a/1", MEAN), ("b/1", BINARY)]);
+    assert!(served.service.models().default_model().is_none());
+    served.put("c/1", BINARY);
+    served.look(Look::Now).await;
+    assert!(served.service.models().default_model().is_none());
+}
+
+#[tokio::test]
+async fn files_that_are_no_part_of_a_package_do_not_reload_it() {
+    let served = Served::new(&[("a/1", MEAN)]);
+    for name in ["README.md", ".model.ubj.swp", "training.log"] {
+        fs::write(served.folder.path().join("a/1").join(name), "x").expect("written");
+    }
+    assert_eq!(served.look(Look::Watching).await, Changes::default());
+    assert_eq!(served.look(Look::Now).await, Changes::default());
+}
+
+#[tokio::test]
 async fn the_default_model_stays_while_it_serves() {
     let served = Served::new(&[("z/1", MEAN)]);
     let ask = async || {

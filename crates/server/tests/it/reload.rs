@@ -74,6 +74,11 @@ fn what_a_reload_confirms_is_in_force_when_it_answers() {
         metrics.contains("auspex_model_failed{model=\"broken\",version=\"1\"} 1"),
         "{metrics}"
     );
+    let warnings = server.get("/v1/server").json()["warnings"].to_string();
+    assert!(
+        warnings.contains("MODEL_FAILED") && warnings.contains("broken 1"),
+        "{warnings}"
+    );
     let list = server.get("/v1/models").json();
     assert_eq!(list["data"][0]["state"], json!("failed"));
 }
