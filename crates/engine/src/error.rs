@@ -1,6 +1,6 @@
 //! Why a model file, or a row, was refused.
 
-/// Names the file and the place in it, and what to do where something can be done.
+/// Names the file and the place in it, and what to do if something can be done.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}: {message}")]
 pub struct LoadError {
@@ -17,6 +17,7 @@ pub struct LoadError {
 pub struct RowRefusal {
     /// Which of the rows given, counted from 0.
     pub row: usize,
-    /// What is wrong with it, as the end of "the instance …". It must not repeat a value.
+    /// What is wrong with it, such as "has a town that the model does not know". It must not
+    /// repeat a value.
     pub reason: String,
 }

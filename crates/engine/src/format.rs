@@ -1,15 +1,15 @@
-//! What kind of file this is, by its content.
+//! Which format a file has, judged by its content.
 //!
-//! Names of files do not count: a model may be called anything, and a file called `model.json` may
-//! be a pickle. What is recognised and cannot be read is refused by its name, with what to do.
+//! File names do not count: a model may be called anything, and a file called `model.json` may be a
+//! pickle. A format that is recognised but not supported is named in the error, with advice.
 
 use crate::document::Fault;
 use crate::{Engine, LoadOptions, xgboost};
 
-/// How much of a file is looked at, in bytes.
+/// How much of a file is examined, in bytes.
 const HEAD_BYTES: usize = 4096;
 
-/// A kind of file that may be met where a model is expected.
+/// A kind of file that may be found where a model is expected.
 struct Format {
     /// Whether a file that begins like this is one.
     recognizes: fn(head: &[u8]) -> bool,

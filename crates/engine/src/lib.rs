@@ -1,7 +1,7 @@
 //! Trained models as pure functions from rows of numbers to rows of numbers.
 //!
-//! Nothing here knows a runtime, HTTP, JSON records or SQL. A loader turns an untrusted file into a
-//! checked [`Engine`]; after that a prediction fails only where an engine refuses a row.
+//! Nothing here knows about runtimes, HTTP, JSON records or SQL. A loader turns an untrusted file
+//! into a checked [`Engine`]; after that a prediction fails only if an engine refuses a row.
 
 mod document;
 mod error;
@@ -27,36 +27,36 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// What goes in and what comes out.
     fn signature(&self) -> &Signature;
 
-    /// What was chosen for this model on this machine, for people, e.g. `xgboost gbtree, 1100
+    /// What was chosen for this model on this machine, for display, e.g. `xgboost gbtree, 1100
     /// trees, 4-byte rank nodes, scalar`.
     fn description(&self) -> String;
 
     /// Writes `rows.len() × signature().outputs()` values to `out`, row-major.
     ///
     /// # Errors
-    /// If the model has no prediction for a row of valid values; what is in `out` then means
-    /// nothing.
+    /// If the model has no prediction for a row of valid values. The content of `out` is then
+    /// unspecified.
     ///
     /// # Panics
-    /// If the widths do not match the signature: a caller's bug.
+    /// If the widths do not match the signature, which is a bug of the caller.
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal>;
 }
 
-/// What a loader may be told about a model.
+/// Options for loading a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
     /// The boosting iterations whose trees count: the first and the one after the last, where an
     /// end of 0 means "to the last", as in XGBoost's `iteration_range`. `None` takes the
-    /// iterations up to the best one where early stopping has noted it in the file, as XGBoost's
+    /// iterations up to the best one if early stopping has recorded it in the file, as XGBoost's
     /// scikit-learn interface does, else all. Models without iterations ignore it.
     pub iteration_range: Option<(u32, u32)>,
 }
 
-/// Loads a model file, the format being told by its content.
+/// Loads a model file; its content decides which format it has.
 ///
 /// # Errors
-/// If the file cannot be read, is no model, is damaged, or asks for something no engine has. The
-/// message names the place.
+/// If the file cannot be read, is not a model, is damaged, or needs something that no engine has.
+/// The message names the place.
 pub fn load(path: &Path) -> Result<Box<dyn Engine>, LoadError> {
     load_with(path, &LoadOptions::default())
 }
@@ -64,7 +64,7 @@ pub fn load(path: &Path) -> Result<Box<dyn Engine>, LoadError> {
 /// [`load`] with options.
 ///
 /// # Errors
-/// As [`load`], and if the file has not the iterations asked for.
+/// As [`load`], and if the file does not have the requested iterations.
 pub fn load_with(path: &Path, options: &LoadOptions) -> Result<Box<dyn Engine>, LoadError> {
     let file = path.display().to_string();
     let mut bytes = Vec::new();

@@ -1,7 +1,7 @@
 //! Rows of input values, some of which may be texts.
 //!
-//! A row is numbers. Where a feature is a text, its number is the place of that text in a table
-//! beside the rows, so that models without texts pay nothing for those that have them.
+//! A row consists of numbers. The number of a text feature is the index of its text in a table next
+//! to the rows, so that models without texts pay nothing for those that have them.
 
 use std::ops::Range;
 
@@ -35,7 +35,7 @@ impl Texts {
     /// The text that a row's number stands for, `None` for a missing one.
     ///
     /// # Panics
-    /// If the number is that of no text: a caller's bug.
+    /// If no text has that number, which is a bug of the caller.
     pub fn get(&self, number: f64) -> Option<&str> {
         if number.is_nan() {
             return None;
@@ -132,7 +132,7 @@ impl<'a> Rows<'a> {
     /// The text that one of the row's values stands for, `None` for a missing one.
     ///
     /// # Panics
-    /// If it stands for none: the feature is no text.
+    /// If it stands for none: the feature is not a text.
     pub fn text(&self, value: f64) -> Option<&'a str> {
         self.texts.get(value)
     }

@@ -1,11 +1,11 @@
-//! What a model takes and gives, as far as its file tells.
+//! Inputs and outputs of a model as stated in its file.
 
 /// One input of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Feature {
-    /// The name in the file, or `f0`, `f1`, … where the file has none (as XGBoost itself does).
+    /// The name in the file, or `f0`, `f1`, … if the file has none (as XGBoost itself does).
     pub name: String,
-    /// How the file types it.
+    /// Its type according to the file.
     pub kind: FeatureKind,
 }
 
@@ -24,7 +24,7 @@ pub enum FeatureKind {
     Text,
 }
 
-/// How the numbers of one output row are to be read.
+/// What the numbers of one output row mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// One probability, that of the second of two classes.
@@ -66,7 +66,7 @@ pub struct NamedOutput {
     pub output: Output,
 }
 
-/// In what precision the model computes; output values are exact members of that type.
+/// The precision the model computes in; output values are exact members of that type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// IEEE 754 binary32.

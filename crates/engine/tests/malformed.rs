@@ -246,7 +246,7 @@ fn boosters_that_do_not_fit_together_are_refused() {
     );
 }
 
-/// How files begin that are found where a model should be, and the words that help.
+/// The first bytes of files that are not models, and the words that help.
 const OTHER_FILES: [(&[u8], &str); 17] = [
     (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n",
@@ -340,7 +340,7 @@ fn truncated_models_are_refused() {
     }
 }
 
-/// What loads must predict: whatever the bytes, the caller gets numbers or an error.
+/// A file that loads must predict: for any bytes the caller gets numbers or an error.
 fn load_and_predict(bytes: &[u8]) {
     let Ok(model) = load_bytes(bytes) else { return };
     let width = model.signature().features.len();

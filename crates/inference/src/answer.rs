@@ -91,7 +91,7 @@ impl Writer {
         out.extend(b"]}");
     }
 
-    /// The numbers of one output; gives those that follow.
+    /// Writes the numbers of one output; returns those that follow.
     fn part_numbers<'r>(&self, part: &Part, row: &'r [f64], out: &mut Vec<u8>) -> &'r [f64] {
         let (own, rest) = row.split_at(part.output.width());
         if part.output == Output::Binary {
@@ -182,7 +182,7 @@ impl Writer {
         out.push(b'}');
     }
 
-    /// What one output says of a row; gives the numbers that follow its own.
+    /// Writes what one output says about a row; returns the numbers that follow its own.
     fn part<'r>(&self, part: &Part, row: &'r [f64], out: &mut Vec<u8>) -> &'r [f64] {
         let (row, rest) = row.split_at(part.output.width());
         out.extend(b"\"prediction\":");
@@ -230,7 +230,7 @@ impl Writer {
         out.push(b']');
     }
 
-    /// JSON has no number for what is not finite: that is `null`.
+    /// JSON has no numbers that are not finite: they become `null`.
     fn number(&self, value: f64, out: &mut Vec<u8>) {
         let mut buffer = zmij::Buffer::new();
         let text = match self.precision {
@@ -265,7 +265,7 @@ impl Part {
     }
 }
 
-/// The labels a model has when its package names none: the numbers of its classes.
+/// The labels of a model whose package names none: the numbers of its classes.
 pub(crate) fn class_numbers(output: Output) -> Option<Vec<Label>> {
     let classes = match output {
         Output::Binary => 2,

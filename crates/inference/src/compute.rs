@@ -1,14 +1,14 @@
-//! Long work off the threads that serve connections, and not more of it than there are cores.
+//! Long work away from the threads that serve connections, and no more of it than there are cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
-/// So many requests may wait for a core; the next ones are told to come back.
+/// How many requests may wait for a core; further ones are asked to come back.
 const WAITING_MAX: usize = 256;
 
-/// Too many requests wait already.
+/// Too many requests are waiting already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{WAITING_MAX} long predictions are waiting already")]
 pub(crate) struct Busy;
@@ -20,7 +20,7 @@ pub(crate) struct Compute {
     waiting: AtomicUsize,
 }
 
-/// Counts one waiting request for as long as it lives, also when its client leaves.
+/// Counts one waiting request until it is dropped, even if its client leaves.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_comes_to_a_full_queue_is_sent_away_and_the_queue_empties() {
+    async fn a_request_to_a_full_queue_is_refused_and_the_queue_empties() {
         let compute = Compute::new();
         let cores = compute.cores.available_permits() as u32;
         let all = Arc::clone(&compute.cores)

@@ -15,14 +15,14 @@ pub struct Config {
     /// Folder with `<model>/<version>/`, or one package, or one model file.
     pub models: PathBuf,
     /// The model behind `POST /predict`. Empty: the package that says `default = true`, else the
-    /// only one there is.
+    /// only one.
     pub default_model: String,
     /// The most instances one request may hold.
     pub instances_max: usize,
     /// Requests of up to this many rows are computed on the thread that read them; longer ones go
     /// to a pool of as many threads as there are cores.
     pub inline_rows_max: usize,
-    /// How often the models folder is looked at, in milliseconds; 0: never.
+    /// How often to look at the models folder, in milliseconds; 0: never.
     pub watch_interval_ms: u64,
 }
 

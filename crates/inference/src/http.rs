@@ -94,7 +94,7 @@ async fn predict_default(
 
 /// Predict with a model
 ///
-/// Asks the latest version, or the one that `model_version` names in the positional form.
+/// Uses the latest version, or the one that `model_version` names in the positional form.
 #[utoipa::path(
     post, path = "/v1/models/{model}/predict", tag = PREDICTIONS,
     params(("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")),
@@ -295,7 +295,7 @@ async fn answer(
     Ok(([(header::CONTENT_TYPE, JSON)], out).into_response())
 }
 
-/// What a request names and is not there.
+/// Something that a request names and that does not exist.
 #[derive(Debug, PartialEq, Eq)]
 enum Missing {
     Default,
@@ -340,7 +340,7 @@ impl From<Missing> for ApiError {
     }
 }
 
-/// A name that cannot be decoded is the name of nothing.
+/// No model has a name that cannot be decoded.
 fn no_model(_: PathRejection) -> ApiError {
     Missing::Model.into()
 }

@@ -61,7 +61,7 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Inference {
     models: ArcSwap<Models>,
-    /// What the models are made from. Whoever looks at the folder holds it.
+    /// What the models are made from. A look at the folder holds it.
     catalogue: Arc<Mutex<Catalogue>>,
     /// How many looks at the folder have begun.
     looks: AtomicU64,
@@ -116,7 +116,7 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
-/// Rows that go to the compute pool, or an answer that needs no more work.
+/// Rows for the compute pool, or an answer that needs no more work.
 enum Step<S> {
     Answered(Vec<u8>),
     Rows(RowBuffer, S),
@@ -125,7 +125,7 @@ enum Step<S> {
 impl Inference {
     /// Loads every package under `models/<model>/<version>/`, or the one package or model file that
     /// the path is itself. A package that cannot be used is logged and listed, and the others are
-    /// served; an empty folder is served too, for models may come.
+    /// served; an empty folder is served too, because models may come.
     ///
     /// # Errors
     /// If the folder is missing, if there are packages and none can be used, or if it is not clear

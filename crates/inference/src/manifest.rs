@@ -1,4 +1,4 @@
-//! `model.toml`: what the author of a model wants said beyond what its file tells.
+//! `model.toml`: what the author of a model adds to what its file says.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::answer::Label;
 use crate::schema::{Categories, F32_BOUND, Field, Kind, Schema, Unused};
 
-/// The file as written.
+/// The file as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Manifest {
@@ -127,7 +127,7 @@ impl Example {
 }
 
 impl Manifest {
-    /// Reads the file if it is there.
+    /// Reads the file if it exists.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         match std::fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).map_err(|error| error.to_string()),
@@ -136,7 +136,7 @@ impl Manifest {
         }
     }
 
-    /// The schema of the model, from this file where it says something and else from the model's.
+    /// The schema of the model: from this file if it says something, else from the model's.
     pub(crate) fn schema(&self, signature: &Signature) -> Result<Schema, String> {
         if signature.features.is_empty() {
             return Err("the model has no features".into());

@@ -180,8 +180,8 @@ impl Version {
     }
 }
 
-/// What a request asks. It keeps the model for as long as the request lasts, whatever is loaded
-/// or removed meanwhile.
+/// The model and version of a request. It keeps the model for as long as the request lasts, even if
+/// it is replaced or removed in the meantime.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     model: Arc<Model>,

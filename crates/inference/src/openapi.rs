@@ -13,10 +13,10 @@ use crate::package::Package;
 use crate::registry::LATEST;
 use crate::{Inference, Model};
 
-/// A JSON Schema as the document's types have it.
+/// A JSON Schema in the types of the document.
 ///
 /// # Panics
-/// If the document's types do not know such a schema: a fault of this crate, seen by its tests.
+/// If the types of the document do not know such a schema, which the tests of this crate would see.
 pub(crate) fn schema_of(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).expect("a schema of the kinds used here")
 }
@@ -38,7 +38,7 @@ macro_rules! components {
 }
 
 components! {
-    /// The body of a prediction, without knowing the model.
+    /// The body of a prediction for any model.
     PredictBody = {
         let value = json!({"type": ["string", "number", "boolean", "null"]});
         let record = json!({
@@ -197,7 +197,7 @@ impl Inference {
         }
     }
 
-    /// The model's record and body; gives the body's name.
+    /// Adds the model's record and body; returns the name of the body.
     fn add_components(&self, document: &mut OpenApi, model: &Model, package: &Package) -> String {
         let (record, body) = (
             format!("{}_Record", model.name()),
@@ -279,7 +279,7 @@ fn typed(
     operation
 }
 
-/// What the model answers to its example, unless it refuses it, being made up from the schema.
+/// What the model answers to its example; `None` if it refuses one that was made up.
 fn example_answer(package: &Package) -> Option<Value> {
     let (mut values, mut answer) = (Vec::new(), Vec::new());
     package

@@ -14,9 +14,9 @@ use crate::plan::{Plan, Scratch};
 use crate::schema::Schema;
 use crate::validate::{Reader, Refusal, WHOLE_BODY, check_syntax, items, pairs, refuse};
 
-/// The file beside the model.
+/// The file next to the model.
 const MANIFEST: &str = "model.toml";
-/// How a file that may be a model ends.
+/// Extensions of files that may be models.
 const EXTENSIONS: [&str; 2] = ["ubj", "json"];
 
 /// Names the package and what is wrong with it.
@@ -28,7 +28,7 @@ pub struct PackageError {
 }
 
 impl PackageError {
-    /// What is wrong, without the folder: it names files of the package only.
+    /// What is wrong, without the path of the package.
     pub(crate) fn reason(&self) -> &str {
         &self.message
     }
@@ -133,7 +133,7 @@ impl Package {
         self.file.as_deref()
     }
 
-    /// A name for people.
+    /// Its title for display.
     pub fn title(&self) -> Option<&str> {
         self.manifest.title.as_deref()
     }
@@ -143,7 +143,7 @@ impl Package {
         self.manifest.description.as_deref()
     }
 
-    /// Whether the package wants to be the one behind `POST /predict`.
+    /// Whether the package says that it is the model behind `POST /predict`.
     pub fn wants_default(&self) -> bool {
         self.manifest.default
     }
@@ -153,7 +153,7 @@ impl Package {
         &self.schema
     }
 
-    /// What comes out: one label a class, `None` for plain numbers.
+    /// What comes out: one label per class, `None` for plain numbers.
     pub fn labels(&self) -> Option<&[Label]> {
         self.labels.as_deref()
     }
@@ -168,7 +168,7 @@ impl Package {
         self.engine.signature().outputs()
     }
 
-    /// Predicts rows laid one after the other.
+    /// Predicts rows.
     ///
     /// # Errors
     /// If the model refuses one of them.
@@ -235,7 +235,7 @@ impl Package {
     /// Runs the package's examples and says how many there are.
     ///
     /// # Errors
-    /// If one is not valid input, or comes out otherwise than it says.
+    /// If one is not valid input, or its output differs from the expected one.
     pub fn check_examples(&self) -> Result<usize, PackageError> {
         for (index, example) in self.manifest.examples.iter().enumerate() {
             self.check_example(example).map_err(|message| {
@@ -289,7 +289,7 @@ impl Package {
             })
     }
 
-    /// The rows of the examples, or one made up from the schema where there are none.
+    /// The rows of the examples, or one made up from the schema if there are none.
     pub(crate) fn sample_rows(&self) -> Vec<RowBuffer> {
         let examples = self.manifest.examples.iter();
         let mut rows: Vec<RowBuffer> = examples
@@ -379,7 +379,7 @@ pub struct BenchReport {
     pub request_us: f64,
 }
 
-/// The median over several timed runs, each of them long against the clock's resolution.
+/// The median of several timed runs, each much longer than the resolution of the clock.
 fn median_us(mut work: impl FnMut()) -> f64 {
     const RUN: Duration = Duration::from_millis(25);
     let mut runs: Vec<f64> = Vec::new();
@@ -397,9 +397,11 @@ fn median_us(mut work: impl FnMut()) -> f64 {
     runs[runs.len() / 2]
 }
 
-/// Whether a folder is a package itself, and not a folder of packages.
+/// Whether a folder is a package itself rather than a folder of packages.
 pub(crate) fn is_package(path: &Path) -> bool {
-    path.is_file() || path.join(MANIFEST).is_file() || model_file(path).is_ok()
+    path.is_file()
+        || path.join(MANIFEST).is_file()
+        || model_file(path).is_ok_and(|file| has_model_extension(&file))
 }
 
 /// The one model file in a folder: `model.*`, or else the only file that may be one.
@@ -413,7 +415,7 @@ fn model_file(folder: &Path) -> Result<PathBuf, String> {
         .cloned()
         .collect();
     if files.is_empty() {
-        // Its content may tell what it is.
+        // Loading it says what it is.
         files = all
             .into_iter()
             .filter(|path| is_other_model(path))
@@ -450,7 +452,7 @@ pub(crate) fn is_part(path: &Path) -> bool {
     is_named_so && path.is_file()
 }
 
-/// Whether a file is called as a model is and ends otherwise, such as `model.onnx`.
+/// Whether a file is called `model` and has another extension, such as `model.onnx`.
 fn is_other_model(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem == "model") && file_name(path) != MANIFEST
 }
@@ -461,7 +463,7 @@ fn file_name(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// The model's name and version, by the folders a package lies in.
+/// The model's name and version, from the folders that the package is in.
 pub(crate) fn names(path: &Path) -> (String, String) {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let usable = |name: String| crate::registry::is_name(&name).then_some(name);

@@ -1,9 +1,9 @@
 //! The fast reader: JSON text straight into a row of numbers.
 //!
-//! It guesses that fields come in the order in which they came the last time, allocates nothing
-//! per field, and gives up at the first thing it did not expect, without saying why: the slow reader in
-//! `validate` does that. It must accept what that one accepts, with the same numbers. Records in
-//! their plainest form never see the JSON library: `scan` takes those.
+//! It guesses that fields come in the same order as the last time, allocates nothing per field, and
+//! gives up at the first thing it did not expect, without saying why: the slow reader in `validate`
+//! does that. It must accept what that one accepts, with the same numbers. Records in their plainest
+//! form never reach the JSON library: `scan` takes those.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,7 +24,7 @@ pub(crate) const FEATURES: &str = "features";
 /// The key that chooses a version in the positional form.
 pub(crate) const MODEL_VERSION: &str = "model_version";
 
-/// What a body held, beside its rows.
+/// What a body held, apart from its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// One record.
@@ -37,7 +37,7 @@ pub(crate) enum Shape {
     ValueLists,
 }
 
-/// Memory that is used again from request to request.
+/// Memory that is reused from request to request.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     pub(crate) rows: RowBuffer,
@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     by_name: HashMap<Box<str>, u32>,
     /// Bits of the fields a record must have.
     required: Box<[u64]>,
-    /// What a row is before any field was read.
+    /// A row before any field has been read.
     template: Box<[f64]>,
     /// Which field came after each one the last time; the last entry is for the first field.
     next: Box<[AtomicU32]>,
@@ -200,7 +200,7 @@ fn quoted(name: &str) -> Box<[u8]> {
         .into()
 }
 
-/// An error that says nothing: nobody will see it.
+/// An empty error: nobody will see it.
 #[cold]
 fn abandon<E: Error>() -> E {
     E::custom("")
@@ -415,7 +415,7 @@ impl Visitor<'_> for Cell<'_> {
     }
 }
 
-/// A value nobody uses, which must still be a single one.
+/// A value that is not used, but must still be a single one.
 struct Scalar;
 
 impl<'de> DeserializeSeed<'de> for Scalar {

@@ -1,5 +1,5 @@
-//! How a body is read and an answer written. A protocol is a file below this one; models do not
-//! know which one asks them.
+//! How a body is read and an answer is written. Each protocol is a file of its own below this one;
+//! models do not know which one is used.
 
 use crate::model::{Target, Version};
 use crate::plan::Scratch;
@@ -9,7 +9,7 @@ pub(crate) mod records;
 
 /// A way of asking for predictions.
 pub(crate) trait Protocol: Copy + Send + 'static {
-    /// What the answer depends on beside the numbers.
+    /// What the answer depends on apart from the numbers.
     type Shape: Copy + Send + 'static;
 
     /// Reads a body into `scratch.rows`, at most `rows_max` of them. It may turn the target to
@@ -22,7 +22,7 @@ pub(crate) trait Protocol: Copy + Send + 'static {
         scratch: &mut Scratch,
     ) -> Result<Self::Shape, Refusal>;
 
-    /// Where the body has that row, for a message about it.
+    /// The path of that row in the body, for a message about it.
     fn place(self, shape: Self::Shape, row: usize) -> String;
 
     /// Writes the answer for the numbers that the model gave.

@@ -1,4 +1,4 @@
-//! Which models there are: the folder `MODELS_DIR/<model>/<version>/` and the names in it.
+//! Which packages exist: the folder `<models>/<model>/<version>/` and the names in it.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -20,7 +20,7 @@ const BAD_NAME: &str = "a model's or version's name is 1 to 64 letters, digits, 
 /// Why the models could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
-    /// The folder is not there.
+    /// The folder does not exist.
     #[error(
         "there is no models folder at {0}; make it, with a model as {0}/<model>/<version>/model.ubj, \
          or name another with --models"
@@ -29,13 +29,13 @@ pub enum InferenceError {
     /// The folder cannot be read.
     #[error("the models folder {0} cannot be read: {1}")]
     Unreadable(String, std::io::Error),
-    /// The folder holds more packages than are looked after.
+    /// The folder holds more packages than are managed.
     #[error("the models folder {0} holds more than {PACKAGES_MAX} packages; remove old versions")]
     TooMany(String),
     /// None of the packages can be used.
     #[error("no model can be served; {}", .0.join("; "))]
     NothingGood(Vec<String>),
-    /// Two packages claim the same place.
+    /// Two packages claim to be the default.
     #[error(
         "the models {0} and {1} both say default = true; remove one, or set [inference] \
          default_model"
@@ -46,7 +46,7 @@ pub enum InferenceError {
     UnknownDefault(String, String),
 }
 
-/// Whether a text can be a model's or a version's name.
+/// Whether a text can be the name of a model or a version.
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with('.')
@@ -73,8 +73,8 @@ pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// What the models path is. It is decided at start, so that a file that happens to lie in a folder
-/// of models later does not turn it into a package.
+/// What the models path is. It is decided at start, so that a stray file in a folder of models does
+/// not turn it into a package later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// `<model>/<version>/`, as many as there are.

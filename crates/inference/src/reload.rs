@@ -7,8 +7,8 @@
 //! metric. Requests in flight keep the version they began with, which is dropped when the last of
 //! them ends.
 //!
-//! Looking is polling, because file events do not cross network mounts and say nothing about when
-//! a copy is complete. `POST /v1/models/reload` looks at once and does not wait for a second look.
+//! Looking means polling, because file events do not cross network mounts and do not say when a
+//! copy is complete. `POST /v1/models/reload` looks at once and does not wait for a second look.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -27,12 +27,12 @@ use crate::package::{self, Package};
 use crate::registry::{self, InferenceError, Place, compare_versions};
 use crate::{Inference, version_labels};
 
-/// How much is asked of a package before it is loaded.
+/// What is required of a package before it is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// It must look the same at two looks, so that a copy in progress is left alone.
     Watching,
-    /// Nothing: somebody says that it is complete. What failed is tried again.
+    /// Nothing: the caller says that it is complete. What failed is tried again.
     Now,
 }
 
@@ -120,7 +120,7 @@ impl Entry {
         }
     }
 
-    /// Notes how the package looks now; says whether it shall be loaded.
+    /// Records how the package looks now; returns whether to load it.
     fn observe(&mut self, now: Fingerprint, look: Look) -> bool {
         let is_settled = look == Look::Now || self.seen.as_ref() == Some(&now);
         self.is_absent = false;
@@ -268,7 +268,7 @@ impl Inference {
         Ok(changes)
     }
 
-    /// Brings the entries in line with the places on disk; gives those that shall be loaded.
+    /// Brings the entries in line with the packages on disk; returns those that are to be loaded.
     fn compare(
         &self,
         catalogue: &mut Catalogue,

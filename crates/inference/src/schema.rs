@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// The largest magnitude that is finite as an IEEE 754 binary32.
 pub(crate) const F32_BOUND: f64 = 3.402_823_5e38;
 
-/// How many categories a message or a look-up by scanning goes through.
+/// How many categories a message lists, and how many a look-up scans.
 const LISTED_MAX: usize = 20;
 const SCANNED_MAX: usize = 16;
 
@@ -35,9 +35,9 @@ pub struct Field {
     pub max: Option<f64>,
     /// Whether it may be null or left out, which the model sees as "missing".
     pub nullable: bool,
-    /// What stands in for it when it is left out, as the model sees it.
+    /// The value used when it is left out, as the model sees it.
     pub default: Option<f64>,
-    /// For people.
+    /// For display.
     pub description: Option<String>,
     /// Whether a category not in the list counts as missing instead of as an error.
     pub unknown_is_missing: bool,
@@ -67,12 +67,12 @@ pub struct Unused {
     pub name: String,
     /// A typical value.
     pub example: Option<Value>,
-    /// For people.
+    /// For display.
     pub description: Option<String>,
 }
 
 impl Field {
-    /// A field without any rule but its type.
+    /// A field with no rule but its type.
     pub(crate) fn new(name: impl Into<String>, kind: Kind) -> Self {
         Self {
             name: name.into(),
@@ -216,7 +216,7 @@ impl Field {
         }
     }
 
-    /// A value that is allowed, for examples nobody wrote.
+    /// A valid value, for made-up examples.
     fn sample(&self, texts: &mut Texts) -> f64 {
         if let Some(default) = self.default {
             return default;
@@ -269,7 +269,7 @@ impl Schema {
         schema
     }
 
-    /// A row that is allowed, for examples nobody wrote.
+    /// A valid row, for made-up examples.
     pub(crate) fn sample(&self) -> RowBuffer {
         let mut row = RowBuffer::default();
         for field in &self.features {

@@ -1,4 +1,4 @@
-//! The slow reader: says everything that is wrong with a body, at once and without repeating values.
+//! The slow reader: reports everything that is wrong with a body, at once and without repeating values.
 //!
 //! It runs only after the fast reader of `plan` gave up. It asks the same [`Field`]s, so it accepts
 //! what that one accepts.
@@ -14,11 +14,12 @@ use serde_json::value::RawValue;
 use crate::plan::{FEATURES, MODEL_VERSION, Shape};
 use crate::schema::{Field, Kind, Schema};
 
-/// Where an error belongs to no field.
+/// The place of an error that belongs to no field.
 pub(crate) const WHOLE_BODY: &str = "(body)";
-/// As deep as the JSON library itself goes.
+/// As deep as the JSON library itself reads.
 const DEPTH_MAX: usize = 128;
-/// More names than this are not compared to find the meant one: it costs more than all the rest.
+/// If there are more names than this, the intended one is not searched for: that would cost more than
+/// everything else.
 const COMPARISONS_MAX: usize = 1024;
 
 /// Why a body is refused.
@@ -234,7 +235,7 @@ pub(crate) fn refuse(errors: FieldErrors) -> Result<(), Refusal> {
     Err(Refusal::Invalid(errors.into_list(WHOLE_BODY)))
 }
 
-/// The version a body asks for, if it can be read so far.
+/// The version a body asks for, if that much can be read.
 pub(crate) fn version_asked(text: &str) -> Option<String> {
     let body = text.trim_ascii_start();
     let pairs = pairs(body.starts_with('{').then_some(body)?).ok()?;
@@ -262,7 +263,7 @@ pub(crate) fn check_syntax(text: &str) -> Result<(), Refusal> {
     malformed(format!("the body is not valid JSON: {error}{hint}"))
 }
 
-/// Whether a number that JSON does not have stands just before or at that place.
+/// Whether there is a number that JSON does not have just before or at that place.
 fn is_literal_at(text: &str, line: usize, column: usize) -> bool {
     let Some(line) = text.lines().nth(line.saturating_sub(1)) else {
         return false;
@@ -277,7 +278,7 @@ fn is_literal_at(text: &str, line: usize, column: usize) -> bool {
     })
 }
 
-/// How deep lists and objects go, strings left out.
+/// How deeply lists and objects nest, ignoring strings.
 fn depth(text: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
     for byte in text.bytes() {
@@ -327,7 +328,7 @@ pub(crate) fn items(text: &str) -> Result<Vec<&RawValue>, Refusal> {
     serde_json::from_str(text).map_err(not_json)
 }
 
-/// What the syntax check lets through and is still not text: a lone surrogate in a key.
+/// For what the syntax check accepts and is still not text: a lone surrogate in a key.
 fn not_json(error: serde_json::Error) -> Refusal {
     Refusal::Malformed(format!("the body is not valid JSON: {error}"))
 }
@@ -410,7 +411,7 @@ fn unknown(schema: &Schema, name: &str, hints: bool) -> impl Display {
         let features = if hints { &*schema.features } else { &[] };
         let near = features
             .iter()
-            // A name more than twice as long is no slip.
+            // A name more than twice as long is not a typing error.
             .filter(|field| name.len() <= 2 * field.name.len())
             .map(|field| (strsim::jaro_winkler(name, &field.name), field))
             .filter(|(likeness, _)| *likeness > 0.85)
@@ -422,7 +423,7 @@ fn unknown(schema: &Schema, name: &str, hints: bool) -> impl Display {
     })
 }
 
-/// Where a client's key stands.
+/// The path of a key in the body.
 fn path(prefix: &str, name: &str) -> impl Display {
     fmt::from_fn(move |f| write!(f, "{prefix}{}", shown(name)))
 }

@@ -1,4 +1,4 @@
-//! The package that the repository ships, from its folder to its rows.
+//! The package that ships with the repository, from its folder to its rows.
 
 use std::path::Path;
 

@@ -17,7 +17,7 @@ use crate::forest::TooLarge;
 use std::borrow::Cow;
 use std::fmt;
 
-/// How deep lists and objects may nest; model files need about ten.
+/// How deeply lists and objects may nest; model files need about ten levels.
 const DEPTH_MAX: usize = 64;
 
 /// How many values a file may hold, a run of numbers counting as one.

@@ -21,7 +21,7 @@ const IN_FLIGHT: usize = 4;
 /// Blocks whose leaves are collected before they are added, 1 KB of them.
 const COLLECTED: usize = 16;
 
-/// Walks with AVX-512. There is one only where the processor has it.
+/// Walks with AVX-512. It exists only if the processor has it.
 #[derive(Debug)]
 pub(super) struct Avx512(());
 
@@ -54,7 +54,7 @@ fn add(trees: &Trees<Narrow>, blocks: &[Block<Narrow>], ranks: &[u32], sums: &mu
         "too many words for a gather"
     );
     let ranks = pack(ranks);
-    // Leaves are collected first: sums, which wait for each other, would leave no room in the
+    // Leaves are collected first: sums wait for each other and would leave no room in the
     // processor's queue for the walks that follow.
     let mut leaves = [[0.0; LANES]; COLLECTED];
     for blocks in blocks.chunks(COLLECTED) {
@@ -82,7 +82,7 @@ fn add(trees: &Trees<Narrow>, blocks: &[Block<Narrow>], ranks: &[u32], sums: &mu
 #[target_feature(enable = "avx512f,avx512bw")]
 fn pack(ranks: &[u32]) -> [__m512i; 2] {
     let (chunks, _) = ranks[..SLOTS_MAX].as_chunks::<LANES>();
-    // Masked, for a rank beyond the highest would lead a walk out of its leaf.
+    // Masked, because a rank beyond the highest would lead a walk out of its leaf.
     let highest = _mm512_set1_epi32(0xFFF0);
     let half = |chunk: &[u32; LANES]| {
         _mm512_cvtepi32_epi16(_mm512_and_si512(

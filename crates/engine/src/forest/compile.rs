@@ -37,7 +37,7 @@ pub(super) fn compile<S: Sum, N: ValueWord<S>>(
         words: Vec::with_capacity(per_line + total),
         blocks: Vec::with_capacity(trees.len().div_ceil(LANES)),
     };
-    // Roots shall begin cache lines, which an allocation need not.
+    // Roots start cache lines; an allocation need not start at one.
     let first = compiled
         .words
         .as_ptr()
@@ -74,7 +74,7 @@ pub(super) fn compile<S: Sum, N: ValueWord<S>>(
     Ok(compiled)
 }
 
-/// The first levels of a tree that begins `nodes`, a leaf taking the places of its descendants.
+/// The first levels of a tree that begins `nodes`; a leaf takes the places of its descendants.
 fn copy_top<N: NodeWord>(nodes: &[N]) -> [N; TOP] {
     let mut places = [0; TOP];
     for index in 1..TOP {
@@ -100,7 +100,7 @@ fn pair_words(tree: &Tree, pair: [u32; 2], value_words: usize) -> usize {
     if has_leaf { 2 + 2 * value_words } else { 2 }
 }
 
-/// Words that a tree takes, or somewhat more where it has nodes that cannot be reached.
+/// Words that a tree takes, or somewhat more if it has nodes that cannot be reached.
 fn words(tree: &Tree, value_words: usize) -> usize {
     let pairs = (0..tree.nodes.len() as u32).filter_map(|node| children(tree, node));
     let in_pairs = pairs.map(|pair| pair_words(tree, pair, value_words));

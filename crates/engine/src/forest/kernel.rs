@@ -1,10 +1,10 @@
-//! What a kernel walks: node words, blocks of trees, and the trait a kernel implements.
+//! What a kernel walks: node words, blocks of trees, and the trait that kernels implement.
 //!
 //! A node word holds the rank of its threshold in its highest bits and, below, the slot of the
 //! feature and the place of its left child in the tree; the right child is next to it. With a
 //! value's rank in the same highest bits, `next = child + (rank > word)` is one comparison of
 //! whole words, because the lower bits can only make the word greater. A leaf is its own child and
-//! its rank field is all ones, which no rank exceeds: a walk that has reached it stays.
+//! its rank field is all ones, which no rank exceeds: a walk that has reached it stays there.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Range};
@@ -20,11 +20,11 @@ pub(crate) trait NodeWord: Copy + Debug + Send + Sync + 'static {
     const BYTES: usize = size_of::<Self>();
     /// The highest rank a value may have.
     const RANK_MAX: u32;
-    /// How many slots a node can tell apart.
+    /// How many slots a node can distinguish.
     const SLOTS_MAX: usize;
     /// How many words a tree may take.
     const WORDS_MAX: usize;
-    /// How many ranks a kernel may look at from a row's first one on.
+    /// How many ranks a kernel may read, starting with the first of a row.
     const RANKS_MIN: usize;
 
     fn split(rank: u32, slot: u32, child: u32) -> Self;
@@ -126,8 +126,8 @@ impl NodeWord for Wide {
 }
 
 /// How far behind a leaf its value is: a pair of siblings of which one is a leaf is followed by
-/// their two values, so that these are in the cache by the time a walk has come to the leaf. A
-/// value that takes two words has its second one as far behind its first.
+/// their two values, so that these are in the cache by the time a walk reaches the leaf. The second
+/// word of a value that takes two is the same distance behind its first.
 pub(super) const VALUE_OFFSET: usize = 2;
 
 /// The type of leaves and of their sums.
@@ -275,7 +275,7 @@ impl<N> Trees<N> {
 
 /// A way to walk trees whose leaves are of type `S`.
 pub(crate) trait Walk<N: NodeWord, S>: Debug + Send + Sync {
-    /// Name for people.
+    /// Name for display.
     fn name(&self) -> &'static str;
 
     /// Adds the leaves that one row reaches in some blocks of trees to its sums, in the order of
@@ -289,7 +289,7 @@ pub(crate) trait Walk<N: NodeWord, S>: Debug + Send + Sync {
 pub(super) fn add_leaves<N, S: Sum>(block: &Block<N>, leaves: &[S; LANES], sums: &mut [S]) {
     let leaves = leaves.iter().take(block.count);
     if let [sum] = sums {
-        // A sum in a register need not wait for its last store.
+        // A sum in a register does not have to wait for its last store.
         *sum = leaves.fold(*sum, |sum, leaf| sum + *leaf);
     } else {
         for (output, leaf) in block.outputs.iter().zip(leaves) {

@@ -13,7 +13,7 @@
 //! it takes two **slots**, one per direction: a missing value has rank 0 in the one (below every
 //! threshold: left) and the highest rank in the other (right), a present value the same in both.
 //!
-//! This module knows no file format; loaders hand it [`Tree`]s.
+//! This module knows no file format; loaders give it [`Tree`]s.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -33,7 +33,7 @@ use std::cell::RefCell;
 /// Rows that are ranked together; their ranks and sums stay in the first-level cache.
 const ROWS_PER_BLOCK: usize = 64;
 
-/// Blocks of trees that a block of rows passes before the next ones: about 32 KB of nodes.
+/// Blocks of trees that a block of rows goes through before the next ones: about 32 KB of nodes.
 const BLOCKS_PER_PASS: usize = 4;
 
 /// A node of a binary decision tree.
@@ -117,7 +117,7 @@ where
         })
     }
 
-    /// What was chosen, for people.
+    /// What was chosen, for display.
     pub(crate) fn description(&self) -> String {
         let (node_bytes, kernel) = match &self.body {
             Body::Narrow(_, kernel) => (Narrow::BYTES, kernel.name()),
@@ -187,7 +187,7 @@ fn add_blocks<N: NodeWord, S>(
                 &mut ranks[index * slots..][..slots],
             );
         }
-        // One row has nothing to share a pass with.
+        // A single row has nothing to share a pass with.
         let pass = if count == 1 {
             trees.blocks.len().max(1)
         } else {

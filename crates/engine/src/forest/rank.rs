@@ -28,7 +28,7 @@ struct RankedFeature {
     /// Its thresholds are `thresholds[start..end]`, ascending.
     start: u32,
     end: u32,
-    /// Slot of the nodes that send a missing value left; equal to `right` if all do or none does.
+    /// Slot of the nodes that send a missing value left; the same as `right` if all or none do.
     left: u32,
     /// Slot of the nodes that send a missing value right.
     right: u32,
@@ -183,7 +183,7 @@ impl Ranker {
                 let rank = count(own, |t| is_passed(t, value));
                 (rank, rank)
             };
-            // In this order, for `left` decides where the two are one slot.
+            // In this order, because `left` decides if the two are one slot.
             ranks[ranked.right as usize] = N::rank(right);
             ranks[ranked.left as usize] = N::rank(left);
         }

@@ -24,7 +24,7 @@ pub(super) fn read(document: &Value<'_>, options: &LoadOptions) -> Result<Model,
     read_learner(learner.as_object()?, version, options).map_err(named("learner"))
 }
 
-/// Major and minor version of the library that wrote the file; files before 1.0 had none.
+/// Major and minor version of the library that wrote the file; before 1.0 files had none.
 fn read_version(document: &Object<'_>) -> Result<(i64, i64), Fault> {
     let Some(version) = document.get("version") else {
         return Ok((1, 0));
@@ -92,9 +92,9 @@ fn read_learner(
 /// Numbers of inputs and outputs.
 struct Shape {
     features: usize,
-    /// As the file says it: 0 where the objective is no classification.
+    /// As stated in the file: 0 where the objective is not classification.
     classes: usize,
-    /// Margins a row: one a class or target.
+    /// Margins per row: one per class or target.
     groups: usize,
 }
 
@@ -119,7 +119,7 @@ impl Shape {
     }
 }
 
-/// Intercepts, one a group. Up to 3.0 the file has a number in a string, since then a list in it.
+/// Intercepts, one per group. Up to 3.0 the file has a number in a string, since then a list.
 fn read_base_scores(parameters: &Object<'_>, shape: &Shape) -> Result<Vec<f32>, Fault> {
     let text = parameters
         .text("base_score")
@@ -149,7 +149,7 @@ fn read_base_scores(parameters: &Object<'_>, shape: &Shape) -> Result<Vec<f32>, 
     }
 }
 
-/// Names and types, or `f0`, `f1`, … of numbers, as the library names them itself.
+/// Names and types; by default numbers called `f0`, `f1`, …, the library's own names.
 fn read_features(learner: &Object<'_>, width: usize) -> Result<(Vec<Feature>, bool), Fault> {
     let column = |name: &str| {
         let Some(values) = learner.get(name) else {
@@ -193,7 +193,7 @@ fn read_features(learner: &Object<'_>, width: usize) -> Result<(Vec<Feature>, bo
     Ok((features.collect::<Result<_, _>>()?, names.is_some()))
 }
 
-/// First iteration and the one after the last, 0 standing for all.
+/// First iteration and the one after the last; an end of 0 means all.
 fn read_range(learner: &Object<'_>, options: &LoadOptions) -> Result<(u32, u32), Fault> {
     if let Some(range) = options.iteration_range {
         return Ok(range);
@@ -223,7 +223,7 @@ fn read_trees(
     shape: &Shape,
     range: (u32, u32),
 ) -> Result<Booster, Fault> {
-    // Old files have a whole gbtree inside dart and the weights beside it; newer ones are a gbtree
+    // Old files have a whole gbtree inside dart and the weights next to it; newer ones are a gbtree
     // whose model has weights.
     let holder = if name == "dart" {
         booster.object("gbtree")?
@@ -265,7 +265,7 @@ fn read_trees(
     let range = select(&rounds, range)?;
     let mut read = Vec::with_capacity(range.len());
     for (index, (tree, &group)) in trees.iter().zip(&groups).enumerate() {
-        // All are read, so that a broken tree is found even where it is not used.
+        // All are read, so that a broken tree is found even if it is not used.
         let weight = weights.get(index).copied().unwrap_or(1.0);
         let tree = read_tree(tree, index, group, weight, shape)
             .map_err(|fault| fault.inside(format_args!("tree {index}")))?;

@@ -1,4 +1,4 @@
-//! The `gblinear` booster: one weight a feature and output, and a bias an output.
+//! The `gblinear` booster: one weight per feature and output, and one bias per output.
 
 use crate::Rows;
 use crate::document::{Fault, Object};
@@ -29,7 +29,7 @@ impl Linear {
         }
     }
 
-    /// How many numbers the model consists of.
+    /// Number of weights and biases.
     pub(super) fn weights(&self) -> usize {
         self.weights.len()
     }

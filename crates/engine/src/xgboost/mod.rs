@@ -25,7 +25,7 @@ struct Model {
     signature: Signature,
     booster: Booster,
     objective: Objective,
-    /// What a row's sums start from, one an output, behind the link.
+    /// What the sums of a row start from, one per output, on the scale of the margins.
     base_margins: Vec<f32>,
 }
 
@@ -38,7 +38,7 @@ enum Booster {
     Linear(Linear),
 }
 
-/// Loads a JSON or UBJSON model, told apart by the byte after the opening brace.
+/// Loads a JSON or UBJSON model; the byte after the opening brace tells which it is.
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
     // UBJSON continues with the length of a key, JSON with white space, a quote or the end.
     let packed = matches!(bytes, [b'{', b'i' | b'U' | b'I' | b'l' | b'L', ..]);
@@ -89,7 +89,7 @@ impl Engine for Model {
 }
 
 impl Model {
-    /// Predicts some rows with sums that are kept for the next ones.
+    /// Predicts some rows; the memory of the sums is used again for the next ones.
     fn predict_pass(&self, rows: Rows<'_>, sums: &mut Vec<f32>, out: &mut [f64]) {
         let groups = self.base_margins.len();
         sums.clear();

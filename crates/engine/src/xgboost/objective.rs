@@ -31,7 +31,7 @@ enum BaseLink {
     Log,
 }
 
-/// An objective as far as prediction needs it.
+/// The parts of an objective that prediction needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Objective {
     link: Link,
@@ -71,7 +71,7 @@ impl Objective {
         })
     }
 
-    /// What an output row means where a row has `groups` margins and the file tells `classes`.
+    /// Meaning of an output row, given the number of margins per row and the classes in the file.
     pub(super) fn output(self, groups: usize, classes: usize) -> Result<Output, Fault> {
         match self.link {
             Link::Softmax | Link::ArgMax if classes < 2 => Err(Fault(format!(
@@ -104,7 +104,7 @@ impl Objective {
         )))
     }
 
-    /// Writes the prediction for a row's margins, which are used up.
+    /// Writes the prediction for a row's margins, which it overwrites.
     pub(super) fn transform(self, margins: &mut [f32], out: &mut [f64]) {
         match self.link {
             Link::Identity => {}

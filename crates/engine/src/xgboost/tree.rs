@@ -54,7 +54,7 @@ fn refuse_unsupported(tree: &Object<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A tree as the file has it: a column a property, a place a node.
+/// A tree as stored in the file: one column per property, one entry per node.
 struct Columns {
     left: Vec<i64>,
     right: Vec<i64>,

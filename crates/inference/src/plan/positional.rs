@@ -59,7 +59,7 @@ impl<'de> Visitor<'de> for Features<'_> {
     }
 }
 
-/// What the first element of `features` turned out to be; a row is read already.
+/// What the first element of `features` turned out to be; a row has already been read.
 enum Element {
     Value(f64),
     Row,

@@ -16,10 +16,10 @@ use crate::schema::Field;
 const POWERS: [f64; 16] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
 ];
-/// So many digits always fit into 64 bits.
+/// An integer of this many digits always fits into 64 bits.
 const INTEGER_DIGITS_MAX: usize = 18;
-/// So many digits are always a float exactly; divided by one of [`POWERS`] they are the nearest
-/// float to the decimal (W. D. Clinger, How to Read Floating Point Numbers Accurately, 1990).
+/// An integer of this many digits is always exact as a float; divided by one of [`POWERS`] it is the
+/// nearest float to the decimal (W. D. Clinger, How to Read Floating Point Numbers Accurately, 1990).
 const DECIMAL_DIGITS_MAX: usize = 15;
 
 /// Reads a whole body, or gives up.
@@ -107,7 +107,7 @@ fn key(plan: &Plan, text: &mut Cursor<'_>, at: usize) -> Option<usize> {
     plan.find(text.string()?, at)
 }
 
-/// What a value is worth; that of an unused field is only read over.
+/// What a value is worth; that of an unused field is skipped.
 #[inline]
 fn value(field: Option<&Field>, text: &mut Cursor<'_>, texts: &mut Texts) -> Option<f64> {
     match text.peek()? {
@@ -189,7 +189,7 @@ impl<'t> Cursor<'t> {
         string
     }
 
-    /// A number that can be had without rounding twice.
+    /// A number that can be read without rounding twice.
     #[inline]
     fn number(&mut self) -> Option<f64> {
         let negative = self.take(b'-');
@@ -219,7 +219,7 @@ impl<'t> Cursor<'t> {
         Some(if negative { -size } else { size })
     }
 
-    /// Reads digits on to those before; what overflows is refused by whoever counts them.
+    /// Reads digits after those before; the caller counts them and refuses what overflows.
     #[inline]
     fn digits(&mut self, mut before: u64) -> u64 {
         while let Some(digit @ b'0'..=b'9') = self.peek() {
