@@ -3,7 +3,7 @@
 //! The first request with a key takes it, does its work and leaves its answer, which later ones get.
 //! The work runs to its end even if its client has gone, for that client will ask again. Keys are
 //! kept as digests, and bodies not at all: the digest that tells them apart is mixed with the key,
-//! so that whoever reads the database cannot try out what a body may have held.
+//! so that somebody who reads the database cannot check guesses at what a body was.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -58,10 +58,10 @@ pub struct Idempotency {
     prune_at: Arc<AtomicI64>,
 }
 
-/// What tells a request from others.
+/// What distinguishes a request from others.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyed<'r> {
-    /// Who sends it, such as [`crate::Caller::subject`]: keys of callers do not meet.
+    /// Who sent it, such as [`crate::Caller::subject`]: callers cannot use each other's keys.
     pub caller: &'r str,
     /// Its method.
     pub method: &'r Method,
@@ -76,9 +76,9 @@ pub struct Keyed<'r> {
 /// What is kept of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// All that a client needs of it; it is given again.
+    /// Everything a client needs; it is given again.
     Stored,
-    /// It holds a credential: no body is kept, and to ask again is a conflict.
+    /// The answer contains a credential: its body is not kept, and asking again is a conflict.
     Secret,
 }
 
@@ -141,7 +141,7 @@ impl Idempotency {
         let now = self.clock.now();
         let claim = claim(&request, key, now).map_err(ApiError::internal)?;
         let this = self.clone();
-        // From the claim to the answer in one piece, whoever leaves meanwhile.
+        // From the claim to the answer in one piece, even if the client disconnects.
         let running = self.db.control().run(async move {
             this.prune(now).await;
             match this.claim(&claim, now).await? {

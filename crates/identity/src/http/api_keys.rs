@@ -48,7 +48,7 @@ struct ApiKeyView {
     scopes: Vec<&'static str>,
     #[schema(pattern = "^(active|expired|revoked)$")]
     state: &'static str,
-    /// The user it belongs to, whose rights bound it.
+    /// The user it belongs to, whose rights limit it.
     owner_id: Option<String>,
     #[schema(format = DateTime)]
     created_at: String,
@@ -56,10 +56,10 @@ struct ApiKeyView {
     expires_at: Option<String>,
     #[schema(format = DateTime)]
     revoked_at: Option<String>,
-    /// Exact for this server, to about a minute for others.
+    /// Exact for this server, to about a minute for other servers.
     #[schema(format = DateTime)]
     last_used_at: Option<String>,
-    /// Id of the key that takes its place.
+    /// Id of the key that replaced it.
     replaced_by: Option<String>,
 }
 
@@ -80,10 +80,10 @@ impl ApiKeyView {
     }
 }
 
-/// A key just made.
+/// A key that was just created.
 #[derive(Serialize, ToSchema)]
 struct NewApiKeyView {
-    /// The key itself. It is shown this once and cannot be had again.
+    /// The key itself. It is shown only once.
     #[schema(pattern = "^ax_[0-9A-Za-z]{36}$")]
     key: String,
     #[serde(flatten)]
@@ -99,7 +99,7 @@ request_body! {
         name: String = required(text(1..=NAME_CHARS_MAX).example("nightly batch")),
         /// What it may do; no more than the caller
         scopes: ScopeSet = required(scopes()),
-        /// When it ends; where left out never, or with the key that creates it
+        /// When it expires; by default never, or with the key that creates it
         expires_at: Option<Timestamp> = optional(timestamp()),
     }
 }
@@ -120,15 +120,15 @@ query_filters! {
     }
 }
 
-/// Make an API key
+/// Create an API key
 ///
-/// The answer holds the key, which cannot be had again: a repetition with the same
-/// `Idempotency-Key` is 409. It belongs to the user who makes it, if it is one.
+/// The answer contains the key, which is not shown again: a repetition with the same
+/// `Idempotency-Key` is 409. A key created by a user belongs to that user.
 #[utoipa::path(
     post, path = "/api-keys", tag = TAG,
     params(IdempotencyParams),
     request_body(content = CreateBody),
-    responses((status = 201, description = "Made; `Location` says where it is", body = NewApiKeyView), CreateErrors),
+    responses((status = 201, description = "Created; `Location` says where it is", body = NewApiKeyView), CreateErrors),
     security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
 )]
 async fn create_api_key(
@@ -148,8 +148,8 @@ async fn create_api_key(
 
 /// List the API keys
 ///
-/// With `users:write` everybody's, otherwise those of the caller's user. A key with no user behind it
-/// sees itself alone.
+/// With `users:write` everybody's, otherwise those of the caller's user. A key that belongs to
+/// nobody sees only itself.
 #[utoipa::path(
     get, path = "/api-keys", tag = TAG,
     params(PageParams, KeyFilters),
@@ -164,7 +164,7 @@ async fn list_api_keys(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let (query, filters) = KeyFilters::parse(&cursors, "/v1/api-keys", query.as_deref())?;
-    // What cannot be an id is nobody's.
+    // A text that cannot be an id belongs to nobody.
     let owner = filters.owner_id;
     let owner = owner.map(|text| id::parse_id(&text).unwrap_or_default());
     let slice = query.slice();
@@ -197,8 +197,7 @@ async fn get_api_key(
 
 /// Revoke an API key
 ///
-/// It is refused at once by this server, and within a second by others. To revoke it again is no
-/// error.
+/// This server refuses it at once, others within a second. Revoking it again is not an error.
 #[utoipa::path(
     delete, path = "/api-keys/{id}", tag = TAG,
     params(("id" = String, Path, description = "Id of the key")),
@@ -210,7 +209,7 @@ async fn revoke_api_key(
     requester: Requester,
     id: Id,
 ) -> Result<StatusCode, ApiError> {
-    // By its id alone: a name that looks like one is not meant.
+    // Only by its id: a name that looks like an id is not meant.
     let key = identity.get_key(&actor(&requester), &key_id(id)?).await?;
     identity
         .revoke_key(&actor(&requester), key.id.as_str())
@@ -220,8 +219,8 @@ async fn revoke_api_key(
 
 /// Replace an API key
 ///
-/// The new key may do the same and ends at the same time; the answer holds it, and it cannot be had
-/// again. The old one works on for `overlap_s` seconds at most.
+/// The new key has the same scopes and expires at the same time; the answer contains it, and it is
+/// not shown again. The old key keeps working for at most `overlap_s` seconds.
 #[utoipa::path(
     post, path = "/api-keys/{id}/rotations", tag = TAG,
     params(("id" = String, Path, description = "Id of the key to be replaced"), IdempotencyParams),

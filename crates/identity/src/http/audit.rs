@@ -19,7 +19,7 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
     OpenApiRouter::new().routes(routes!(list_audit))
 }
 
-/// Something that was done, or was not allowed.
+/// Something that was done or refused.
 #[derive(Serialize, ToSchema)]
 struct AuditView {
     id: String,
@@ -33,11 +33,11 @@ struct AuditView {
     target: Option<String>,
     #[schema(pattern = "^(success|denied)$")]
     outcome: String,
-    /// E.g. the roles that were given.
+    /// E.g. the roles that were granted.
     detail: Option<String>,
-    /// Where from: the /24 of an IPv4 address, the /48 of an IPv6 one.
+    /// Where it came from: the /24 of an IPv4 address, the /48 of an IPv6 address.
     address: Option<String>,
-    /// Of the request by which it was done.
+    /// The request that did it.
     request_id: Option<String>,
 }
 

@@ -47,16 +47,16 @@ request_body! {
     }
 }
 
-/// What to call with, and what to get the next one with.
+/// A token to call with, and one to get the next pair with.
 #[derive(Serialize, ToSchema)]
 struct TokenPair {
     /// A JWT, to be sent as `Authorization: Bearer`.
     access_token: String,
     /// Always `Bearer`.
     token_type: &'static str,
-    /// Seconds until the access token ends.
+    /// Seconds until the access token expires.
     expires_in: u64,
-    /// For `POST /v1/auth/refresh`; each is worth one exchange.
+    /// For `POST /v1/auth/refresh`; each can be exchanged once.
     refresh_token: String,
     /// What the access token may do, space-separated.
     scope: String,
@@ -103,8 +103,8 @@ fn pair(identity: &Identity, issued: Refreshed) -> TokenPair {
 
 /// Exchange a refresh token
 ///
-/// The answer holds the next one. To lose a reply is no harm: for a few seconds the same exchange
-/// gives the same refresh token. An older one is taken for stolen and ends the session.
+/// The answer contains the next one. If the reply is lost, the same exchange gives the same refresh
+/// token for a few seconds. An older token is treated as stolen and ends the session.
 #[utoipa::path(
     post, path = "/v1/auth/refresh", tag = TAG, security(()),
     request_body(content = RefreshBody),
@@ -133,14 +133,14 @@ async fn refresh_token(
 
 /// Log out
 ///
-/// Ends the session of the access token that is shown: it and its refresh token are refused from
-/// now on.
+/// Ends the session of the access token that is sent: this token and its refresh token are refused
+/// from now on.
 #[utoipa::path(
     post, path = "/v1/auth/logout", tag = TAG,
     security(("api_key" = []), ("bearer" = [])),
     responses(
         (status = 204, description = "Logged out"),
-        (status = 401, description = "No or no valid credential", body = Envelope),
+        (status = 401, description = "No valid credential", body = Envelope),
         (status = 409, description = "The credential has no session", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
     )

@@ -1,4 +1,4 @@
-//! The caller himself.
+//! The caller's own account.
 
 use auspex_kernel::etag::cacheable;
 use auspex_kernel::fields::{Body as _, opaque, required};
@@ -34,9 +34,9 @@ pub(super) fn more_routes() -> OpenApiRouter<Handle> {
         .routes(routes!(list_my_logins))
 }
 
-/// Who calls, and what he may do. What is said of users is null for a key that belongs to none; an
-/// OAuth client is told the user's `id` and `roles` alone, and learns the rest at `/oauth2/userinfo`
-/// where he let it.
+/// Who calls, and what they may do. The fields of a user are null for a key that belongs to nobody. An
+/// OAuth client sees only the user's `id` and `roles`; what else the user has agreed to share is at
+/// `/oauth2/userinfo`.
 #[derive(Serialize, ToSchema)]
 struct MeView {
     /// As in the audit record: `user:ID`, `key:ID` or `client:ID`.
@@ -44,18 +44,18 @@ struct MeView {
     subject: String,
     /// What the credential allows.
     scopes: Vec<&'static str>,
-    /// When the credential ends.
+    /// When the credential expires.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// Of the user.
+    /// Id of the user.
     id: Option<String>,
     name: Option<String>,
     email: Option<String>,
-    /// What he logs in with, in either case.
+    /// The name to log in with, in either case.
     username: Option<String>,
     age: Option<i32>,
     roles: Option<Vec<Role>>,
-    /// Whether he can log in by password.
+    /// Whether the user can log in by password.
     has_password: Option<bool>,
     #[schema(format = DateTime)]
     created_at: Option<String>,
@@ -80,7 +80,7 @@ request_body! {
 fn no_client(caller: &Caller) -> Result<(), ApiError> {
     match caller.client_id {
         Some(_) => Err(ApiError::forbidden(
-            "an application cannot do this for its user; he must log in here himself",
+            "an application cannot do this for its user, who has to log in here",
         )),
         None => Ok(()),
     }
@@ -102,31 +102,31 @@ async fn get_me(
         None => None,
     };
     let of = user.as_ref();
-    // To let an application predict is not to let it see who one is.
-    let to_himself = of.filter(|_| requester.caller.client_id.is_none());
+    // Letting an application predict does not mean letting it see who the user is.
+    let to_themselves = of.filter(|_| requester.caller.client_id.is_none());
     let view = MeView {
         subject: requester.caller.subject.clone(),
         scopes: requester.caller.scopes.iter().map(Scope::as_str).collect(),
         expires_at: requester.caller.expires_at.map(Timestamp::to_rfc3339),
         id: of.map(|user| user.id.clone()),
-        name: to_himself.map(|user| user.name.clone()),
-        email: to_himself.map(|user| user.email.clone()),
-        username: to_himself.map(|user| user.username.clone()),
-        age: to_himself.and_then(|user| user.age),
+        name: to_themselves.map(|user| user.name.clone()),
+        email: to_themselves.map(|user| user.email.clone()),
+        username: to_themselves.map(|user| user.username.clone()),
+        age: to_themselves.and_then(|user| user.age),
         roles: of.map(|user| user.roles.iter().collect()),
-        has_password: to_himself.map(|user| user.has_password),
-        created_at: to_himself.map(|user| user.created_at.to_rfc3339()),
-        updated_at: to_himself.map(|user| user.updated_at.to_rfc3339()),
-        last_login_at: to_himself.and_then(|user| user.last_login_at.map(Timestamp::to_rfc3339)),
-        login_count: to_himself.map(|user| user.login_count),
+        has_password: to_themselves.map(|user| user.has_password),
+        created_at: to_themselves.map(|user| user.created_at.to_rfc3339()),
+        updated_at: to_themselves.map(|user| user.updated_at.to_rfc3339()),
+        last_login_at: to_themselves.and_then(|user| user.last_login_at.map(Timestamp::to_rfc3339)),
+        login_count: to_themselves.map(|user| user.login_count),
     };
     Ok(cacheable(&headers, JSON, &view))
 }
 
 /// Change one's password
 ///
-/// For users who have one, and not for OAuth clients. Every other session of the user ends; his API
-/// keys stay.
+/// For users who have a password, and not for OAuth clients. Every other session of the user ends;
+/// their API keys stay.
 #[utoipa::path(
     put, path = "/me/password", tag = TAG,
     request_body(content = PasswordBody),

@@ -24,7 +24,7 @@ use crate::audit::Actor;
 
 type Handle = Arc<Identity>;
 
-/// The requester as the operations know them.
+/// The requester, as operations and the audit record need them.
 fn actor(requester: &Requester) -> Actor {
     let Requester {
         caller,
@@ -51,7 +51,7 @@ fn routes() -> OpenApiRouter<Handle> {
     router
 }
 
-/// The same operations at another path need ids of their own.
+/// The same operations at other paths need ids of their own.
 fn renamed(mut router: OpenApiRouter<Handle>) -> OpenApiRouter<Handle> {
     for item in router.get_openapi_mut().paths.paths.values_mut() {
         let operations = [
@@ -70,7 +70,7 @@ fn renamed(mut router: OpenApiRouter<Handle>) -> OpenApiRouter<Handle> {
     router
 }
 
-/// What the routes document of themselves.
+/// The part of the OpenAPI document that describes these routes.
 pub(crate) fn document() -> OpenApi {
     routes().into_openapi()
 }

@@ -1,4 +1,4 @@
-//! Users as requests describe them and answers show them.
+//! Users, as requests describe them and answers show them.
 
 use auspex_kernel::fields::{
     Body as _, Fields, Kind as _, boolean, change, change_or_clear, email, one_of, optional,
@@ -19,13 +19,13 @@ pub(super) struct UserView {
     id: String,
     name: String,
     email: String,
-    /// What he logs in with, in either case.
+    /// The name to log in with, in either case.
     username: String,
     age: Option<i32>,
     roles: Vec<Role>,
-    /// Whether he is kept out.
+    /// A disabled user is refused with every credential.
     disabled: bool,
-    /// Whether he can log in by password.
+    /// Whether the user can log in by password.
     has_password: bool,
     #[schema(format = DateTime)]
     created_at: String,
@@ -67,7 +67,7 @@ pub(super) struct LoginView {
     /// `password`, `basic` (credentials with a request) or `page` (the login page).
     #[schema(pattern = "^(password|basic|page)$")]
     method: String,
-    /// Where from: the /24 of an IPv4 address, the /48 of an IPv6 one.
+    /// Where it came from: the /24 of an IPv4 address, the /48 of an IPv6 address.
     #[schema(example = "192.0.2.0/24")]
     address: Option<String>,
 }
@@ -91,7 +91,7 @@ request_body! {
         name: String = required(user::name().example("Alice")),
         /// Unique among users, whatever its case
         email: String = required(email().example("alice@example.org")),
-        /// The name to log in with, without a colon; the e-mail address where left out
+        /// The name to log in with, without a colon; by default the e-mail address
         username: Option<String> = optional(user::username()),
         age: Option<i32> = optional(Age),
         /// The user's roles; nobody can give rights that they do not have
@@ -102,17 +102,17 @@ request_body! {
 }
 
 request_body! {
-    /// What a user is to be from now on. What is left out gets its usual value, but for the
-    /// password, which stays.
+    /// The new state of a user. What is left out gets its default, except the password, which
+    /// stays.
     pub(super) struct ReplaceBody as "UserReplace" {
         name: String = required(user::name().example("Alice")),
         email: String = required(email().example("alice@example.org")),
-        /// The e-mail address where left out
+        /// By default the e-mail address
         username: Option<String> = optional(user::username()),
         age: Option<i32> = optional(Age),
-        /// None where left out
+        /// By default none
         roles: Option<RoleSet> = optional(Roles),
-        /// `false` where left out
+        /// By default `false`
         disabled: Option<bool> = optional(boolean()),
         /// 8 to 1024 bytes
         password: Option<String> = optional(ChosenPassword),
@@ -120,18 +120,18 @@ request_body! {
 }
 
 request_body! {
-    /// What is to change of a user.
+    /// What to change about a user.
     pub(super) struct PatchBody as "UserPatch" {
         name: Option<String> = change(user::name()),
         email: Option<String> = change(email()),
         username: Option<String> = change(user::username()),
-        /// null: no longer known
+        /// `null` clears it
         age: Option<Option<i32>> = change_or_clear(Age),
         /// All of the user's roles
         roles: Option<RoleSet> = change(Roles),
         /// Logs the user out everywhere, and refuses them and their keys until it is false again
         disabled: Option<bool> = change(boolean()),
-        /// 8 to 1024 bytes; null: none
+        /// 8 to 1024 bytes; `null` removes it
         password: Option<Option<String>> = change_or_clear(ChosenPassword),
     }
 }
@@ -141,11 +141,11 @@ query_filters! {
     pub(super) struct UserFilters {
         /// With this e-mail address, in either case
         email: String = text(1..=256),
-        /// With this name to log in, in either case
+        /// With this username, in either case
         username: String = text(1..=256),
-        /// With this role, and perhaps others
+        /// With this role, possibly among others
         role: Role = one_of(Role::ALL, Role::as_str),
-        /// Disabled, or not
+        /// Whether the user is disabled
         disabled: bool = boolean(),
     }
 }

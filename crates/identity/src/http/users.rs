@@ -26,7 +26,7 @@ use crate::user::{Expected, User};
 
 const TAG: &str = "users";
 
-/// An id that cannot be decoded is nobody's.
+/// An id that cannot be decoded belongs to nobody.
 pub(super) type Id = Result<Path<String>, PathRejection>;
 
 /// Operations that exist under `/v1` and without.
@@ -42,12 +42,12 @@ pub(super) fn history_routes() -> OpenApiRouter<Handle> {
 
 /// Add a user
 ///
-/// Nobody can give roles that reach further than his own rights.
+/// Nobody can grant roles that reach further than their own rights.
 #[utoipa::path(
     post, path = "/users", tag = TAG,
     params(IdempotencyParams),
     request_body(content = CreateBody),
-    responses((status = 201, description = "Added; `Location` says where he is", body = UserView), CreateErrors),
+    responses((status = 201, description = "Added; `Location` says where the user is", body = UserView), CreateErrors),
     security(("api_key" = ["users:write"]), ("bearer" = ["users:write"]))
 )]
 async fn create_user(
@@ -109,13 +109,14 @@ async fn get_user(
 
 /// Replace a user
 ///
-/// What is left out gets its usual value: no age, no roles, not disabled, the e-mail address as the
-/// username. The password stays. `If-Match` refuses the change if somebody else was faster.
+/// What is left out gets its default: no age, no roles, not disabled, the e-mail address as the
+/// username. The password stays. With `If-Match` the change is refused if somebody else has changed
+/// the user meanwhile.
 #[utoipa::path(
     put, path = "/users/{id}", tag = TAG,
     params(("id" = String, Path, description = "Id of the user")),
     request_body(content = ReplaceBody),
-    responses((status = 200, description = "The user as he is now", body = UserView), ChangeErrors),
+    responses((status = 200, description = "The user after the change", body = UserView), ChangeErrors),
     security(("api_key" = ["users:write"]), ("bearer" = ["users:write"]))
 )]
 async fn replace_user(
@@ -134,13 +135,14 @@ async fn replace_user(
 
 /// Change a user
 ///
-/// Who he is and what he may do can be changed only by who has all of his rights; his own roles
-/// nobody can change. `If-Match` refuses the change if somebody else was faster.
+/// The identity, roles and password of a user can be changed only by a caller who has all of the
+/// user's rights, and nobody can change their own roles. With `If-Match` the change is refused if
+/// somebody else has changed the user meanwhile.
 #[utoipa::path(
     patch, path = "/users/{id}", tag = TAG,
     params(("id" = String, Path, description = "Id of the user")),
     request_body(content = PatchBody),
-    responses((status = 200, description = "The user as he is now", body = UserView), ChangeErrors),
+    responses((status = 200, description = "The user after the change", body = UserView), ChangeErrors),
     security(("api_key" = ["users:write"]), ("bearer" = ["users:write"]))
 )]
 async fn update_user(
@@ -159,7 +161,7 @@ async fn update_user(
 
 /// Remove a user
 ///
-/// With his keys, sessions, consents and history. What he did stays in the audit record.
+/// With their keys, sessions, consents and history. What they did stays in the audit record.
 #[utoipa::path(
     delete, path = "/users/{id}", tag = TAG,
     params(("id" = String, Path, description = "Id of the user")),
@@ -217,20 +219,20 @@ pub(super) fn text(id: Id) -> Result<String, IdentityError> {
     }
 }
 
-/// The user with his `ETag`.
+/// The user with an `ETag`.
 fn shown(user: User) -> Response {
     let tag = tag(&user);
     ([(header::ETAG, tag)], Json(UserView::from(user))).into_response()
 }
 
-/// Moves with every change and every login.
+/// Changes with every edit and every login.
 fn tag(user: &User) -> HeaderValue {
     let tag = format!("\"{}-{}\"", user.version, user.login_count);
     HeaderValue::try_from(tag).expect("digits")
 }
 
-/// What `If-Match` asks for. A login meanwhile is no change that a client could overwrite, so only
-/// the first half of a tag counts; weak tags match nothing (RFC 9110 §13.1.1).
+/// The state that `If-Match` requires. A login is not a change that a client could overwrite, so only
+/// the first half of a tag counts. Weak tags match nothing (RFC 9110 §13.1.1).
 fn expected(headers: &HeaderMap) -> Expected {
     if !headers.contains_key(header::IF_MATCH) {
         return Expected::Any;

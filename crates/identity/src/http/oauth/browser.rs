@@ -1,7 +1,7 @@
-//! What a browser brings along: cookies, and signs of the page that a form is from.
+//! What a browser sends along: cookies, and evidence of the page that a form comes from.
 //!
-//! Two cookies, each 256 random bits. The one of a session is made by a login and no other way. The one
-//! from before it only ties the login form to this browser, and is never worth a login.
+//! There are two cookies of 256 random bits each. A session cookie is set only by a login. The cookie
+//! from before the login only ties the login form to this browser, and never counts as a login.
 
 use auspex_kernel::error::ApiError;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -13,7 +13,7 @@ use crate::oauth::{LoginSession, SESSION_TTL, random_text};
 /// 32 bytes in base64url.
 const VALUE_CHARS: usize = 43;
 
-/// A cookie of ours.
+/// One of our cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cookie {
     Session,
@@ -59,7 +59,7 @@ pub(super) fn read<'h>(
     })
 }
 
-/// The header that sets a cookie, or with no value removes it.
+/// The header that sets a cookie, or removes it if there is no value.
 pub(super) fn set(
     identity: &Identity,
     cookie: Cookie,
@@ -115,12 +115,12 @@ pub(super) fn before_login(
     Ok((cookie, Some(header)))
 }
 
-/// Whether a form comes from a page of ours: the browser does not say otherwise, and the form has the
-/// token that goes with the cookie.
+/// Whether a form comes from one of our pages: the browser does not say otherwise, and the form has
+/// the token that belongs to the cookie.
 ///
-/// Our pages send no referrer, and browsers then say `Origin: null` even of our own forms; what they
-/// say in `Sec-Fetch-Site` is exact, but left out towards addresses without https. So neither is
-/// proof, only the token is.
+/// Our pages send no referrer, and browsers then send `Origin: null` even with our own forms.
+/// `Sec-Fetch-Site` is exact, but browsers leave it out for addresses without https. So neither is
+/// proof; only the token is.
 pub(super) fn is_own_form(
     identity: &Identity,
     headers: &HeaderMap,

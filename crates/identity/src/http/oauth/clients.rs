@@ -1,4 +1,4 @@
-//! Clients: register, see, remove.
+//! OAuth clients: register, show, list, remove.
 
 use auspex_kernel::fields::{
     Body as _, Kind, Wrong, boolean, list, one_of, optional, required, text,
@@ -116,11 +116,11 @@ impl From<&Client> for ClientView {
     }
 }
 
-/// A client just registered.
+/// A client that was just registered.
 #[derive(Serialize, ToSchema)]
 #[schema(as = NewOAuthClient)]
 struct NewClientView {
-    /// Shown this once; null for public clients.
+    /// Shown only once; null for public clients.
     client_secret: Option<String>,
     #[serde(flatten)]
     client: ClientView,
@@ -130,7 +130,7 @@ type ClientList = List<ClientView>;
 
 /// Register a client
 ///
-/// The answer holds its secret, which cannot be had again: a repetition with the same
+/// The answer contains its secret, which is not shown again: a repetition with the same
 /// `Idempotency-Key` is 409.
 #[utoipa::path(
     post, path = "/v1/oauth-clients", tag = TAG,
@@ -196,7 +196,7 @@ async fn get_oauth_client(
 
 /// Remove a client
 ///
-/// Its tokens stop at once.
+/// Its tokens stop working at once.
 #[utoipa::path(
     delete, path = "/v1/oauth-clients/{client_id}", tag = TAG,
     params(("client_id" = String, Path, description = "Id of the client")),
@@ -213,7 +213,7 @@ async fn delete_oauth_client(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What the fields mean together, [`ClientDraft`] knows.
+/// [`ClientDraft`] checks what the fields mean together.
 fn read(body: &[u8]) -> Result<ClientDraft, ApiError> {
     let body = ClientBody::parse(body)?;
     Ok(ClientDraft {

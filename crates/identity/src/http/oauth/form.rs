@@ -1,4 +1,4 @@
-//! Bodies of forms.
+//! Form bodies.
 
 use auspex_kernel::{ApiError, body};
 use axum::body::Body;
@@ -8,10 +8,10 @@ use crate::oauth::{Malformed, Parameters};
 
 const BYTES_MAX: usize = 64 << 10;
 
-/// Reads a form; what is none, or holds a parameter twice, is [`Malformed`].
+/// Reads a form. A body that is not a form, or has a parameter twice, is [`Malformed`].
 ///
 /// # Errors
-/// 413, 408 for what is too long or too slow.
+/// 413 for a body that is too long, 408 for one that is too slow.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,

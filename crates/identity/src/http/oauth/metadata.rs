@@ -1,4 +1,4 @@
-//! What everybody may know: where the endpoints are, and the keys that signatures are checked with.
+//! Public metadata: where the endpoints are, and the keys that verify signatures.
 
 use auspex_kernel::error::Envelope;
 use auspex_kernel::etag;
@@ -51,7 +51,7 @@ async fn get_authorization_server(State(identity): State<Handle>, headers: Heade
 
 /// The keys that tokens are verified with
 ///
-/// RFC 7517 §5. A key is here before it signs, and until the last token it signed has ended.
+/// RFC 7517 §5. A key is listed before it signs, and until the last token it signed has expired.
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = TAG, security(()),
     responses(

@@ -1,4 +1,4 @@
-//! The routes of the OAuth 2.0 provider. What is decided, [`crate::oauth`] decides.
+//! The routes of the OAuth 2.0 provider. [`crate::oauth`] makes the decisions.
 
 mod browser;
 mod clients;

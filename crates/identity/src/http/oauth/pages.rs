@@ -10,7 +10,7 @@ use crate::oauth::{AuthorizationRequest, csp_source};
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Asks for name and password.
+/// Asks for username and password.
 #[derive(Template)]
 #[template(path = "login.html")]
 pub(super) struct LoginPage<'a> {
@@ -21,7 +21,7 @@ pub(super) struct LoginPage<'a> {
     pub(super) error: Option<&'a str>,
 }
 
-/// Asks whether a client may have what it wants.
+/// Asks whether a client may have the scopes it asks for.
 #[derive(Template)]
 #[template(path = "consent.html")]
 pub(super) struct ConsentPage<'a> {
@@ -29,13 +29,13 @@ pub(super) struct ConsentPage<'a> {
     pub(super) user: &'a str,
     pub(super) destination: &'a str,
     pub(super) scopes: Vec<&'static str>,
-    /// Nobody knows whether it is the program it says it is.
+    /// Whether the client is public and cannot prove what program it is.
     pub(super) public: bool,
     pub(super) csrf_token: &'a str,
     pub(super) request: &'a str,
 }
 
-/// Says something; there is nothing to be done here.
+/// Shows a message; there is nothing to do on the page.
 #[derive(Template)]
 #[template(path = "message.html")]
 pub(super) struct MessagePage<'a> {
@@ -44,17 +44,17 @@ pub(super) struct MessagePage<'a> {
     pub(super) is_error: bool,
 }
 
-/// A page of the way to the client of this request.
+/// A page that leads to the client of this request.
 ///
 /// # Errors
-/// 500 where the page cannot be made.
+/// 500 if the page cannot be rendered.
 pub(super) fn page(
     status: StatusCode,
     page: &impl Template,
     request: Option<&AuthorizationRequest>,
 ) -> Result<Response, ApiError> {
     let text = page.render().map_err(ApiError::internal)?;
-    // Browsers follow a form's redirects only where `form-action` lets them.
+    // Browsers follow a form's redirects only to places that `form-action` allows.
     let client = request.map(|request| csp_source(&request.redirect_uri));
     let policy = format!(
         "default-src 'none'; style-src 'self'; form-action 'self' {}; frame-ancestors 'none'; base-uri 'none'",
@@ -74,10 +74,10 @@ pub(super) fn page(
     Ok((status, headers, text).into_response())
 }
 
-/// Tells the person what is wrong.
+/// Shows the person what is wrong.
 ///
 /// # Errors
-/// 500 where the page cannot be made.
+/// 500 if the page cannot be rendered.
 pub(super) fn refusal(status: StatusCode, text: &str) -> Result<Response, ApiError> {
     let message = MessagePage {
         title: "This does not work",
@@ -87,10 +87,10 @@ pub(super) fn refusal(status: StatusCode, text: &str) -> Result<Response, ApiErr
     page(status, &message, None)
 }
 
-/// Sends the browser on, by GET whatever it came with.
+/// Redirects the browser, which continues by GET in any case.
 ///
 /// # Errors
-/// 500 for a place that is no header value, which none is.
+/// 500 for a location that is not a header value, which never happens.
 pub(super) fn redirect(location: &str) -> Result<Response, ApiError> {
     let location = HeaderValue::try_from(location).map_err(ApiError::internal)?;
     let headers = [

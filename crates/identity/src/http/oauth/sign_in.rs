@@ -1,4 +1,4 @@
-//! From a client's link to a code: the authorization endpoint, and the pages on the way.
+//! From a client's link to a code: the authorization endpoint, and the pages in between.
 
 use auspex_kernel::error::Envelope;
 use auspex_kernel::{ApiError, Peer, RequestId, etag};
@@ -47,7 +47,7 @@ struct AuthorizationForm {
     client_id: String,
     /// Exactly as registered
     redirect_uri: String,
-    /// RFC 7636; no request goes without it
+    /// RFC 7636; required
     code_challenge: String,
     /// `S256`
     code_challenge_method: String,
@@ -55,23 +55,23 @@ struct AuthorizationForm {
     #[schema(required = false)]
     #[param(required = false)]
     scope: String,
-    /// Comes back as it is
+    /// Is returned unchanged
     #[schema(required = false)]
     #[param(required = false)]
     state: String,
-    /// Comes back in the ID token
+    /// Is returned in the ID token
     #[schema(required = false)]
     #[param(required = false)]
     nonce: String,
-    /// `none`, or of `login`, `consent`, `select_account`
+    /// `none`, or some of `login`, `consent`, `select_account`
     #[schema(required = false)]
     #[param(required = false)]
     prompt: String,
-    /// Seconds since the login, at most
+    /// Most seconds since the login
     #[schema(required = false)]
     #[param(required = false)]
     max_age: u32,
-    /// The username to begin with
+    /// The username to fill in
     #[schema(required = false)]
     #[param(required = false)]
     login_hint: String,
@@ -156,13 +156,13 @@ async fn authorize(
 
 /// Begin a login for a client by a form
 ///
-/// The same with the parameters in the body. A request in order goes on by GET, for browsers send no
-/// cookies with the forms of other sites.
+/// The same with the parameters in the body. A valid request is redirected to GET, because browsers
+/// send no cookies with forms of other sites.
 #[utoipa::path(
     post, path = "/oauth2/authorize", tag = TAG, security(()),
     request_body(content = AuthorizationForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 303, description = "On with the request, or to the client, which is told of an error"),
+        (status = 303, description = "To the authorization endpoint, or to the client with an error"),
         (status = 400, description = "A page that says what is wrong with the form, client or address", body = String, content_type = "text/html"),
         (status = 413, description = "The form is too long", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
@@ -191,7 +191,7 @@ async fn post_authorize(
     params(("request" = String, Query, description = "From the page")),
     responses(
         (status = 200, description = "The page", body = String, content_type = "text/html"),
-        (status = 303, description = "To the client, which is told of an error"),
+        (status = 303, description = "To the client, with an error"),
         (status = 400, description = "A page: begin at the application", body = String, content_type = "text/html"),
         (status = 429, description = "Too many requests", body = Envelope),
     )
@@ -220,7 +220,7 @@ async fn show_login(
     post, path = "/oauth2/login", tag = TAG, security(()),
     request_body(content = LoginForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 303, description = "Logged in: on with the request"),
+        (status = 303, description = "Logged in; back to the request"),
         (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
         (status = 401, description = "The page again: name or password is wrong", body = String, content_type = "text/html"),
         (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
@@ -272,7 +272,7 @@ async fn submit_login(
     }
 }
 
-/// Agree, or not, by the consent page
+/// Allow or deny on the consent page
 #[utoipa::path(
     post, path = "/oauth2/consent", tag = TAG, security(()),
     request_body(content = ConsentForm, content_type = "application/x-www-form-urlencoded"),
@@ -320,13 +320,13 @@ async fn submit_consent(
 
 /// Log out of the login pages
 ///
-/// Ends the session of this browser; what clients were given stays.
+/// Ends the session of this browser; tokens that clients have got stay valid.
 #[utoipa::path(
     post, path = "/oauth2/logout", tag = TAG, security(()),
     request_body(content = LogoutForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "A page: logged out", body = String, content_type = "text/html"),
-        (status = 303, description = "Logged out: on with the request, as somebody else"),
+        (status = 303, description = "Logged out; back to the request, for another login"),
         (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
         (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
         (status = 429, description = "Too many requests", body = Envelope),
@@ -388,7 +388,7 @@ fn open(identity: &Identity, purpose: Purpose, fields: &Parameters) -> Option<Se
         .open(purpose, fields.get("request")?, now)
 }
 
-/// Who can be told is told.
+/// Answers the client where that is safe, and the person otherwise.
 fn refused(error: AuthorizationError) -> Result<Response, ApiError> {
     match error {
         AuthorizationError::Shown(text) => refusal(StatusCode::BAD_REQUEST, text),
@@ -430,7 +430,7 @@ fn login_page(
         username,
         error: error.as_deref(),
     };
-    // That of any other endpoint.
+    // The answer of any other endpoint.
     let status = failed.map_or(StatusCode::OK, |error| ApiError::from(error).status());
     let mut response = page(status, &shown, Some(request))?;
     let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));

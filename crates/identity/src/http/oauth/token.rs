@@ -1,4 +1,4 @@
-//! The endpoints that clients ask directly, with errors in the shape of RFC 6749 §5.2.
+//! The endpoints that clients call directly, with errors as in RFC 6749 §5.2.
 
 use auspex_kernel::error::Envelope;
 use auspex_kernel::{ApiError, Peer, RequestId};
@@ -29,13 +29,13 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
         .routes(routes!(get_userinfo, post_userinfo))
 }
 
-/// The parameters of a token request. A client says who it is by HTTP Basic or in the form.
+/// The parameters of a token request. A client authenticates by HTTP Basic or in the form.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its description is used")]
 struct TokenForm {
     /// `authorization_code`, `refresh_token` or `client_credentials`
     grant_type: String,
-    /// For `authorization_code`, like the next two
+    /// For `authorization_code`, like the next two parameters
     #[schema(required = false)]
     code: String,
     /// That of the authorization request
@@ -57,7 +57,7 @@ struct TokenForm {
     client_secret: String,
 }
 
-/// A token to be told of, or to be ended.
+/// A token to introspect or revoke.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its description is used")]
 struct TokenQuestionForm {
@@ -84,15 +84,15 @@ struct OAuthError {
 
 /// Get tokens
 ///
-/// The token endpoint (RFC 6749 §3.2). A code is worth one exchange within a minute; one that comes
-/// again ends what it gave.
+/// The token endpoint (RFC 6749 §3.2). A code can be exchanged once within a minute; if it is sent
+/// again, the tokens it gave are revoked.
 #[utoipa::path(
     post, path = "/oauth2/token", tag = TAG, security(()),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Tokens", body = TokenResponse),
         (status = 400, description = "Refused", body = OAuthError),
-        (status = 401, description = "The client did not prove who it is", body = OAuthError),
+        (status = 401, description = "The client did not authenticate", body = OAuthError),
         (status = 413, description = "The form is too long", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
     )
@@ -113,16 +113,16 @@ async fn exchange_token(
     answered(answer)
 }
 
-/// Ask what a token is worth
+/// Introspect a token
 ///
 /// RFC 7662. For confidential clients and their own tokens; every other token is `active: false`.
 #[utoipa::path(
     post, path = "/oauth2/introspect", tag = TAG, security(()),
     request_body(content = TokenQuestionForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "What it is worth", body = Introspection),
+        (status = 200, description = "Whether it is active, and for what", body = Introspection),
         (status = 400, description = "Refused", body = OAuthError),
-        (status = 401, description = "The client did not prove who it is", body = OAuthError),
+        (status = 401, description = "The client did not authenticate", body = OAuthError),
         (status = 413, description = "The form is too long", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
     )
@@ -136,7 +136,7 @@ async fn introspect_token(
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
     let (client, token) = match question(&identity, &actor, &headers, body).await? {
-        // Whoever says to be a public client could ask about tokens that he found.
+        // Anybody could claim to be a public client and ask about tokens that they found.
         Ok((client, _)) if client.public => return answered::<()>(Err(TokenError::InvalidClient)),
         Ok(asked) => asked,
         Err(error) => return answered::<()>(Err(error)),
@@ -145,18 +145,18 @@ async fn introspect_token(
     answered(worth.map_err(TokenError::from))
 }
 
-/// End a token
+/// Revoke a token
 ///
-/// RFC 7009, for a client's own tokens. A refresh token ends with all that came of the same login; an
-/// access token ends alone, and can be replaced by its refresh token. Of unknown and foreign tokens
-/// the answer is the same.
+/// RFC 7009, for a client's own tokens. Revoking a refresh token ends everything that came from the
+/// same login. Revoking an access token ends only that token; its refresh token still gives the next
+/// one. Unknown tokens and those of other clients get the same answer.
 #[utoipa::path(
     post, path = "/oauth2/revoke", tag = TAG, security(()),
     request_body(content = TokenQuestionForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "It is not valid, now if not before"),
+        (status = 200, description = "The token is not valid, or no longer"),
         (status = 400, description = "Refused", body = OAuthError),
-        (status = 401, description = "The client did not prove who it is", body = OAuthError),
+        (status = 401, description = "The client did not authenticate", body = OAuthError),
         (status = 413, description = "The form is too long", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
     )
@@ -177,15 +177,16 @@ async fn revoke_token(
     Ok(StatusCode::OK.into_response())
 }
 
-/// Tell who the user of an access token is
+/// Show the user of an access token
 ///
-/// OpenID Connect Core §5.3: `sub`, and by the scopes `profile` and `email` his name and address.
+/// OpenID Connect Core §5.3: `sub`, and with the scopes `profile` and `email` the name and e-mail
+/// address.
 #[utoipa::path(
     get, path = "/oauth2/userinfo", tag = TAG,
     security(("api_key" = []), ("bearer" = [])),
     responses(
         (status = 200, description = "Claims", body = UserInfo),
-        (status = 401, description = "No or no valid token", body = Envelope),
+        (status = 401, description = "No valid token", body = Envelope),
         (status = 403, description = "The token has no scope `openid`", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
     )
@@ -197,15 +198,15 @@ async fn get_userinfo(
     userinfo(&identity, &headers).await
 }
 
-/// Tell who the user of an access token is
+/// Show the user of an access token
 ///
-/// The same as by GET; the token is in `Authorization` here too.
+/// The same as GET; the token is in `Authorization` here too.
 #[utoipa::path(
     post, path = "/oauth2/userinfo", tag = TAG,
     security(("api_key" = []), ("bearer" = [])),
     responses(
         (status = 200, description = "Claims", body = UserInfo),
-        (status = 401, description = "No or no valid token", body = Envelope),
+        (status = 401, description = "No valid token", body = Envelope),
         (status = 403, description = "The token has no scope `openid`", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
     )
@@ -218,7 +219,7 @@ async fn post_userinfo(
 }
 
 async fn userinfo(identity: &Handle, headers: &HeaderMap) -> Result<Json<UserInfo>, ApiError> {
-    // The edge has checked the credential; that it is a token with `openid` is asked here.
+    // The edge has checked the credential; whether it is a token with `openid` is checked here.
     let authorization = headers
         .get(header::AUTHORIZATION)
         .map(HeaderValue::as_bytes);
@@ -237,7 +238,7 @@ async fn userinfo(identity: &Handle, headers: &HeaderMap) -> Result<Json<UserInf
     })
 }
 
-/// A client that proved who it is, and its parameters.
+/// A client that has authenticated, and its parameters.
 async fn read(
     identity: &Handle,
     actor: &Actor,
@@ -256,7 +257,7 @@ async fn read(
     Ok(client.map(|client| (client, parameters)))
 }
 
-/// The same, and the token that it asks about.
+/// The same, with the token that it asks about.
 async fn question(
     identity: &Handle,
     actor: &Actor,
@@ -271,7 +272,7 @@ async fn question(
     }))
 }
 
-/// Who the client says it is: by HTTP Basic, or in the form, not both (RFC 6749 §2.3).
+/// The credentials of the client: by HTTP Basic or in the form, not both (RFC 6749 §2.3).
 fn presented(headers: &HeaderMap, parameters: &Parameters) -> Result<Presented, TokenError> {
     let refused = |description| TokenError::Refused("invalid_request", description);
     let in_form = parameters.get("client_id").map(str::to_owned);
@@ -309,7 +310,7 @@ fn basic(line: &HeaderValue) -> Option<(String, String)> {
     Some((id.ok()?, secret.ok()?))
 }
 
-/// An answer that no cache keeps.
+/// An answer that no cache stores.
 fn answered<T: Serialize>(answer: Result<T, TokenError>) -> Result<Response, ApiError> {
     let mut response = match answer {
         Ok(answer) => Json(answer).into_response(),
