@@ -178,7 +178,7 @@ impl From<RefreshError> for ApiError {
     fn from(error: RefreshError) -> Self {
         match error {
             RefreshError::Folder(error) => {
-                tracing::error!(%error, "what was loaded is served on");
+                tracing::error!(%error, "models are not up to date; those loaded are served on");
                 let message = "the models folder cannot be read; what was loaded is served on, \
                                and the log has the reason";
                 ApiError::unavailable(message, NOT_READY_RETRY_S)

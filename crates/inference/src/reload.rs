@@ -77,8 +77,8 @@ pub(crate) struct Catalogue {
     asked: Option<(u64, Changes)>,
     /// Whether the document does not show yet what is served.
     is_unpublished: bool,
-    /// What was wrong with the folder at the last look, so that it is logged once.
-    folder_error: Option<String>,
+    /// What was wrong at the last look, so that it is logged once.
+    last_error: Option<String>,
     /// Two packages that both want to be the default model.
     pub(crate) conflict: Option<InferenceError>,
 }
@@ -227,12 +227,14 @@ impl Inference {
             let error = self.refresh(Look::Watching, &publisher).await.err();
             let error = error.map(|error| error.to_string());
             let mut catalogue = self.catalogue.lock().await;
-            if error != catalogue.folder_error {
+            if error != catalogue.last_error {
                 match &error {
-                    Some(error) => tracing::error!(%error, "what was loaded is served on"),
-                    None => tracing::info!("the models folder can be read again"),
+                    Some(error) => {
+                        tracing::error!(%error, "models are not up to date; those loaded are served on")
+                    }
+                    None => tracing::info!("models are up to date again"),
                 }
-                catalogue.folder_error = error;
+                catalogue.last_error = error;
             }
         }
     }
@@ -361,7 +363,7 @@ impl Inference {
                     version = name.1,
                     reason,
                     is_served,
-                    "model package refused; mend it, or remove it"
+                    "model package refused; fix or remove it"
                 );
                 entry.failure = Some(reason);
             }
