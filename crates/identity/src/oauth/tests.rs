@@ -130,7 +130,7 @@ async fn a_code_needs_the_session_the_user_and_the_client_as_they_were_read() {
         let ended = world.identity.end_session(&actor, &world.cookie);
         ended.await.unwrap();
     };
-    assert_eq!(world.gets_code_after(ended).await, [false, false]);
+    assert_eq!(world.gets_code_after(Box::pin(ended)).await, [false, false]);
 
     let world = World::start().await;
     let expired = async { world.clock.advance(Duration::from_hours(12)) };
@@ -164,5 +164,8 @@ async fn a_code_needs_the_session_the_user_and_the_client_as_they_were_read() {
         let removed = world.identity.delete_client(&actor, &world.client.id);
         removed.await.unwrap();
     };
-    assert_eq!(world.gets_code_after(removed).await, [false, false]);
+    assert_eq!(
+        world.gets_code_after(Box::pin(removed)).await,
+        [false, false]
+    );
 }

@@ -85,15 +85,18 @@ async fn another_password_ends_the_old_one_at_once(store: &Store) {
         by(process, store, &old).await.unwrap();
         assert!(remembers(process, store, &old));
     }
-    while_watching(&there, async {
-        let other = UserChange {
-            password: Some(Some("another password".into())),
-            ..UserChange::default()
-        };
-        change(&here, &id, other).await;
-        assert!(!remembers(&here, store, &old));
-        soon("the new password", || !remembers(&there, store, &old)).await;
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            let other = UserChange {
+                password: Some(Some("another password".into())),
+                ..UserChange::default()
+            };
+            change(&here, &id, other).await;
+            assert!(!remembers(&here, store, &old));
+            soon("the new password", || !remembers(&there, store, &old)).await;
+        }),
+    )
     .await;
     for process in [&here, &there] {
         assert_eq!(by(process, store, &old).await.unwrap_err().status(), 401);
@@ -118,11 +121,14 @@ async fn a_demoted_or_disabled_user_is_noticed_at_once(store: &Store) {
         by(&here, store, &text).await.unwrap().scopes,
         Role::Viewer.scopes()
     );
-    while_watching(&there, async {
-        disable(&here, &id).await;
-        assert!(!remembers(&here, store, &text));
-        soon("the end", || !remembers(&there, store, &text)).await;
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            disable(&here, &id).await;
+            assert!(!remembers(&here, store, &text));
+            soon("the end", || !remembers(&there, store, &text)).await;
+        }),
+    )
     .await;
     assert_eq!(by(&here, store, &text).await.unwrap_err().status(), 401);
     let enabled = UserChange {

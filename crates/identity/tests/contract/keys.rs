@@ -277,14 +277,17 @@ async fn watch_notices_other_processes(store: &Store) {
     let new = there.create_key(&OPERATOR, "a", scopes("predict"), None);
     let new = new.await.unwrap();
     assert!(!knows(&here, &new));
-    while_watching(&here, async {
-        soon("the new key", || knows(&here, &new)).await;
-        there
-            .revoke_key(&OPERATOR, new.key.id.as_str())
-            .await
-            .unwrap();
-        soon("its revocation", || !knows(&here, &new)).await;
-    })
+    while_watching(
+        &here,
+        Box::pin(async {
+            soon("the new key", || knows(&here, &new)).await;
+            there
+                .revoke_key(&OPERATOR, new.key.id.as_str())
+                .await
+                .unwrap();
+            soon("its revocation", || !knows(&here, &new)).await;
+        }),
+    )
     .await;
 }
 

@@ -32,22 +32,25 @@ async fn all_sessions_of_a_user_end_and_nothing_else(store: &Store) {
         hers.push(log_in(&here, "ann", PASSWORD).await);
     }
     let his = log_in(&here, "bob", PASSWORD).await;
-    while_watching(&there, async {
-        let ended = here
-            .revoke_sessions_of_user(&OPERATOR, "ANN")
-            .await
-            .unwrap();
-        assert_eq!(ended, (ann.clone(), 3));
-        for answer in &hers {
-            let token = answer.text("access_token");
-            assert!(bearer(&here, store, &token).is_none());
-            soon("her end", || bearer(&there, store, &token).is_none()).await;
-            assert_eq!(
-                refresh(&here, &answer.text("refresh_token")).await.status,
-                401
-            );
-        }
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            let ended = here
+                .revoke_sessions_of_user(&OPERATOR, "ANN")
+                .await
+                .unwrap();
+            assert_eq!(ended, (ann.clone(), 3));
+            for answer in &hers {
+                let token = answer.text("access_token");
+                assert!(bearer(&here, store, &token).is_none());
+                soon("her end", || bearer(&there, store, &token).is_none()).await;
+                assert_eq!(
+                    refresh(&here, &answer.text("refresh_token")).await.status,
+                    401
+                );
+            }
+        }),
+    )
     .await;
     for process in [&here, &there] {
         assert!(bearer(process, store, &his.text("access_token")).is_some());
@@ -81,15 +84,18 @@ async fn one_session_ends(store: &Store) {
     let token = one.text("access_token");
     let sid = part(&token, 1)["sid"].as_str().unwrap().to_owned();
     assert!(bearer(&there, store, &token).is_some());
-    while_watching(&there, async {
-        assert!(
-            here.revoke_session(&OPERATOR, &sid.to_lowercase())
-                .await
-                .unwrap()
-        );
-        assert!(bearer(&here, store, &token).is_none());
-        soon("its end", || bearer(&there, store, &token).is_none()).await;
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            assert!(
+                here.revoke_session(&OPERATOR, &sid.to_lowercase())
+                    .await
+                    .unwrap()
+            );
+            assert!(bearer(&here, store, &token).is_none());
+            soon("its end", || bearer(&there, store, &token).is_none()).await;
+        }),
+    )
     .await;
     assert_eq!(refresh(&here, &one.text("refresh_token")).await.status, 401);
     assert_eq!(
@@ -109,11 +115,14 @@ async fn one_token_ends(store: &Store) {
     let token = first.text("access_token");
     let jti = part(&token, 1)["jti"].as_str().unwrap().to_owned();
     assert!(bearer(&there, store, &token).is_some());
-    while_watching(&there, async {
-        here.revoke_jti(&OPERATOR, &jti).await.unwrap();
-        assert!(bearer(&here, store, &token).is_none());
-        soon("its end", || bearer(&there, store, &token).is_none()).await;
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            here.revoke_jti(&OPERATOR, &jti).await.unwrap();
+            assert!(bearer(&here, store, &token).is_none());
+            soon("its end", || bearer(&there, store, &token).is_none()).await;
+        }),
+    )
     .await;
     let restarted = store.identity().await;
     assert!(bearer(&restarted, store, &token).is_none());

@@ -114,15 +114,18 @@ async fn dropped_keys_are_refused_at_once(store: &Store) {
     for process in [&here, &there] {
         assert!(bearer(process, store, &old).is_some(), "and is remembered");
     }
-    while_watching(&there, async {
-        let kept = here.rotate_signing_key(&OPERATOR, true).await.unwrap();
-        assert!(bearer(&here, store, &old).is_none());
-        assert_eq!(keys(store).await, [kept]);
-        soon("the loss of the key", || {
-            bearer(&there, store, &old).is_none()
-        })
-        .await;
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            let kept = here.rotate_signing_key(&OPERATOR, true).await.unwrap();
+            assert!(bearer(&here, store, &old).is_none());
+            assert_eq!(keys(store).await, [kept]);
+            soon("the loss of the key", || {
+                bearer(&there, store, &old).is_none()
+            })
+            .await;
+        }),
+    )
     .await;
     for process in [&here, &there] {
         let new = token(process).await;

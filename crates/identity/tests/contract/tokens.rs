@@ -143,11 +143,14 @@ async fn logging_out_ends_the_session(store: &Store) {
     there.reload().await.unwrap();
     let token = mine.text("access_token");
     assert!(bearer(&there, store, &token).is_some());
-    while_watching(&there, async {
-        assert_eq!(log_out(&here, store, &token).await, 204);
-        assert!(bearer(&here, store, &token).is_none());
-        soon("the logout", || bearer(&there, store, &token).is_none()).await;
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            assert_eq!(log_out(&here, store, &token).await, 204);
+            assert!(bearer(&here, store, &token).is_none());
+            soon("the logout", || bearer(&there, store, &token).is_none()).await;
+        }),
+    )
     .await;
     assert_eq!(
         refresh(&here, &mine.text("refresh_token")).await.status,
@@ -290,16 +293,19 @@ async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
             .iter()
             .all(|token| bearer(&there, store, token).is_some())
     );
-    while_watching(&there, async {
-        disable(&here, &off).await;
-        here.delete_user(&OPERATOR, &gone, Expected::Any)
-            .await
-            .unwrap();
-        for token in &tokens {
-            assert!(bearer(&here, store, token).is_none(), "at once");
-            soon("his end", || bearer(&there, store, token).is_none()).await;
-        }
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            disable(&here, &off).await;
+            here.delete_user(&OPERATOR, &gone, Expected::Any)
+                .await
+                .unwrap();
+            for token in &tokens {
+                assert!(bearer(&here, store, token).is_none(), "at once");
+                soon("his end", || bearer(&there, store, token).is_none()).await;
+            }
+        }),
+    )
     .await;
     for answer in [of_off, of_gone] {
         assert_eq!(
@@ -318,16 +324,19 @@ async fn who_is_demoted_loses_scopes_at_once(store: &Store) {
     let token = first.text("access_token");
     assert_eq!(bearer_scopes(&there, store, &token), Some(ScopeSet::all()));
     let viewer = Role::Viewer.scopes();
-    while_watching(&there, async {
-        let demoted = UserChange {
-            roles: Some([Role::Viewer].into_iter().collect()),
-            ..UserChange::default()
-        };
-        change(&here, &id, demoted).await;
-        assert_eq!(bearer_scopes(&here, store, &token), Some(viewer));
-        let is_viewer = || bearer_scopes(&there, store, &token) == Some(viewer);
-        soon("the demotion", is_viewer).await;
-    })
+    while_watching(
+        &there,
+        Box::pin(async {
+            let demoted = UserChange {
+                roles: Some([Role::Viewer].into_iter().collect()),
+                ..UserChange::default()
+            };
+            change(&here, &id, demoted).await;
+            assert_eq!(bearer_scopes(&here, store, &token), Some(viewer));
+            let is_viewer = || bearer_scopes(&there, store, &token) == Some(viewer);
+            soon("the demotion", is_viewer).await;
+        }),
+    )
     .await;
     // Nor does a new token claim what others, who have only the token to go by, would believe.
     let second = refresh(&here, &first.text("refresh_token")).await;

@@ -810,24 +810,27 @@ async fn other_processes_hear_of_changes(store: &Store) {
         .await
         .unwrap();
     let now = store.clock.now();
-    crate::while_watching(&there, async {
-        let known = || caller(&there, key.secret.expose(), now).is_some();
-        crate::soon("the key", known).await;
-        let demote = UserChange {
-            roles: Some(RoleSet::default()),
-            ..UserChange::default()
-        };
-        here.update_user(&OPERATOR, &user.id, demote, Expected::Any)
-            .await
-            .unwrap();
-        let powerless =
-            || caller(&there, key.secret.expose(), now).is_some_and(|c| c.scopes.is_empty());
-        crate::soon("the demotion", powerless).await;
-        here.delete_user(&OPERATOR, &user.id, Expected::Any)
-            .await
-            .unwrap();
-        crate::soon("the removal", || !known()).await;
-    })
+    crate::while_watching(
+        &there,
+        Box::pin(async {
+            let known = || caller(&there, key.secret.expose(), now).is_some();
+            crate::soon("the key", known).await;
+            let demote = UserChange {
+                roles: Some(RoleSet::default()),
+                ..UserChange::default()
+            };
+            here.update_user(&OPERATOR, &user.id, demote, Expected::Any)
+                .await
+                .unwrap();
+            let powerless =
+                || caller(&there, key.secret.expose(), now).is_some_and(|c| c.scopes.is_empty());
+            crate::soon("the demotion", powerless).await;
+            here.delete_user(&OPERATOR, &user.id, Expected::Any)
+                .await
+                .unwrap();
+            crate::soon("the removal", || !known()).await;
+        }),
+    )
     .await;
 }
 
