@@ -274,7 +274,7 @@ pub struct Greeting {
     pub is_terminal: bool,
 }
 
-/// Turns true once: whoever holds it ends its work.
+/// Given once, when work has to end.
 #[derive(Clone, Debug)]
 pub struct StopSignal(watch::Receiver<bool>);
 

@@ -21,7 +21,7 @@ use crate::overview::Overview;
 use crate::services::{self, Services};
 use crate::system;
 
-/// The frame of the document; the parts fill it.
+/// The frame of the document; server and services fill it.
 #[derive(OpenApi)]
 #[openapi(
     info(

@@ -26,7 +26,7 @@ pub(crate) struct Global {
     /// Folder with MODEL/VERSION/model.{ubj,json}, or one model file [default: ./models]
     #[arg(long, global = true, value_name = "FOLDER")]
     models: Option<PathBuf>,
-    /// Settings file [default: ./auspex.toml if it is there]
+    /// Settings file [default: ./auspex.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How log lines look
@@ -80,10 +80,10 @@ pub(crate) enum Command {
         #[arg(value_name = "MODEL_PACKAGE")]
         package: PathBuf,
     },
-    /// Look at model packages
+    /// Inspect model packages
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Measure what a model costs on this machine
+    /// Measure the cost of a model on this machine
     Bench {
         /// A folder with a model file (and perhaps model.toml), or the model file itself
         #[arg(value_name = "MODEL_PACKAGE")]
@@ -109,9 +109,9 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print the OpenAPI document, loaded models included
     Openapi,
-    /// Ask a running server how it is; exit 0 when well
+    /// Ask a running server for its health; exit 0 if it is healthy
     Health {
-        /// Ask whether it takes requests, not only whether it lives
+        /// Ask whether it takes requests, not only whether it is alive
         #[arg(long)]
         ready: bool,
         /// Address and port of the server [default: the configured listen address]
@@ -132,15 +132,15 @@ pub(crate) enum ModelsCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Create a key and print it, alone, on standard output; it is never shown again
+    /// Create a key and print only the key on standard output; it is never shown again
     Create {
-        /// What it is for
+        /// What the key is for
         #[arg(long)]
         name: String,
-        /// What it may do; repeat for more
+        /// Scope of the key; repeat for more
         #[arg(long = "scope", value_name = "SCOPE", required = true)]
         scopes: Vec<String>,
-        /// When it ends, RFC 3339, e.g. 2027-01-31T00:00:00Z
+        /// When the key expires, RFC 3339, e.g. 2027-01-31T00:00:00Z
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
     },
@@ -150,18 +150,18 @@ pub(crate) enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make a key that takes another's place and print it, alone, on standard output
+    /// Create a key that replaces another and print only the new key on standard output
     Rotate {
-        /// Its id, or its name where only one has it
+        /// Id of the key, or its name if no other key has the same
         #[arg(value_name = "ID_OR_NAME")]
         key: String,
-        /// Seconds for which the old key works on
+        /// Seconds for which the old key keeps working
         #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(0..=604_800))]
         overlap_s: u64,
     },
-    /// Stop a key at once
+    /// Revoke a key; it stops working at once
     Revoke {
-        /// Its id, or its name where only one has it
+        /// Id of the key, or its name if no other key has the same
         #[arg(value_name = "ID_OR_NAME")]
         key: String,
     },
@@ -169,24 +169,24 @@ pub(crate) enum KeysCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UsersCommand {
-    /// Add a user and print his id, alone, on standard output
+    /// Add a user and print only their id on standard output
     Add {
-        /// What people call him
+        /// Name shown to people
         #[arg(long)]
         name: String,
-        /// Where he is reached; one user an address
+        /// E-mail address; no two users share one
         #[arg(long)]
         email: String,
-        /// What he logs in with [default: the e-mail address]
+        /// Name to log in with [default: the e-mail address]
         #[arg(long)]
         username: Option<String>,
-        /// In years
+        /// Age in years
         #[arg(long)]
         age: Option<i32>,
-        /// What he is to this installation; repeat for more
+        /// Role of the user; repeat for more
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<Role>,
-        /// Read his password from the first line of standard input
+        /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,
     },
@@ -196,7 +196,7 @@ pub(crate) enum UsersCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Keep a user out, and end his sessions
+    /// Keep a user out and end their sessions
     Disable {
         #[arg(value_name = "ID_OR_USERNAME")]
         user: String,
@@ -206,7 +206,7 @@ pub(crate) enum UsersCommand {
         #[arg(value_name = "ID_OR_USERNAME")]
         user: String,
     },
-    /// Give a user another password, and end his sessions
+    /// Set a new password for a user and end their sessions
     SetPassword {
         #[arg(value_name = "ID_OR_USERNAME")]
         user: String,
@@ -218,11 +218,11 @@ pub(crate) enum UsersCommand {
     Roles {
         #[arg(value_name = "ID_OR_USERNAME")]
         user: String,
-        /// All that he is to have from now on; repeat for more, leave out for none
+        /// Role that the user has from now on; repeat for more, leave out for none
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<Role>,
     },
-    /// Remove a user with his keys, sessions and history
+    /// Remove a user with their keys, sessions and history
     Delete {
         #[arg(value_name = "ID_OR_USERNAME")]
         user: String,
@@ -233,9 +233,9 @@ pub(crate) enum UsersCommand {
 pub(crate) enum TokensCommand {
     /// End tokens at once; passwords and API keys stay
     Revoke(Revoked),
-    /// Make another key to sign with; it takes over when others have had time to fetch it
+    /// Create a new signing key; it takes over once others have had time to fetch it
     RotateKey {
-        /// Use it at once, and refuse every token signed before: when a key has leaked
+        /// Use it at once and refuse every token signed before; for when a key has leaked
         #[arg(long)]
         drop_others: bool,
     },
@@ -260,7 +260,7 @@ pub(crate) struct Revoked {
 pub(crate) enum ClientsCommand {
     /// Register a client and print its id and its secret as JSON; the secret is never shown again
     Create {
-        /// What people are shown
+        /// Name shown to people
         #[arg(long)]
         name: String,
         /// Where browsers may be sent back to, exactly; repeat for more
@@ -274,10 +274,10 @@ pub(crate) enum ClientsCommand {
             value_parser = crate::commands::read_grant_type
         )]
         grant_types: Vec<GrantType>,
-        /// The most it may be given; repeat for more
+        /// Scope that the client may ask for; repeat for more
         #[arg(long = "scope", value_name = "SCOPE", required = true)]
         scopes: Vec<String>,
-        /// It has no secret, for it could not keep one: an app, a page, a command
+        /// The client has no secret because it could not keep one: an app, a web page, a command
         #[arg(long)]
         public: bool,
     },
@@ -289,7 +289,7 @@ pub(crate) enum ClientsCommand {
     },
     /// Remove a client; its tokens stop at once
     Delete {
-        /// Its id
+        /// Id of the client
         #[arg(value_name = "ID")]
         id: String,
     },

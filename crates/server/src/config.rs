@@ -14,13 +14,13 @@ use crate::{services, telemetry};
 /// The server's own settings with their defaults and comments.
 const DEFAULTS: &str = include_str!("../defaults.toml");
 
-/// Read when no `--config` is given and it is there.
+/// Read if it exists and no `--config` is given.
 const DEFAULT_FILE: &str = "auspex.toml";
 
 /// Descriptors beside those of connections: database, log, listener, runtime.
 const SPARE_DESCRIPTORS: u64 = 256;
 
-/// Variables that hand-made services of this kind read, and the settings they stand for.
+/// Variables that similar services usually read, and the settings they stand for.
 const ALIASES: [(&str, &str); 3] = [
     ("MODEL_PATH", "inference.models"),
     ("LOG_LEVEL", "telemetry.log_level"),
@@ -76,7 +76,7 @@ pub(crate) struct Storage {
     pub(crate) url: String,
 }
 
-/// What the command line says, over everything else.
+/// What the command line sets; it overrides everything else.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) file: Option<PathBuf>,
@@ -109,7 +109,7 @@ pub(crate) fn load(
     }
     for (name, value) in env() {
         let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
-        // Compose files pass on variables that are not set as empty ones.
+        // Compose files pass unset variables on as empty ones.
         if let Some((_, key)) = alias.filter(|_| !value.is_empty()) {
             layers.set(key, &value, &name)?;
         }
@@ -134,7 +134,7 @@ impl Config {
             .try_for_each(|service| service.check(self))
     }
 
-    /// The database of every part that has none of its own.
+    /// The database of all services that have none of their own.
     pub(crate) fn storage_url(&self) -> String {
         match self.storage.url.as_str() {
             "" => format!(
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_of_hand_made_services_work_and_our_own_names_win() {
+    fn usual_variable_names_work_and_our_own_names_win() {
         let config =
             load_with(&[("LOG_LEVEL", "debug"), ("DATABASE_URL", "sqlite:/x.db")]).expect("valid");
         assert_eq!(config.telemetry.log_level, "debug");

@@ -1,8 +1,8 @@
 //! One connection: HTTP/1.1 or HTTP/2 over a socket, with a bound on every wait.
 //!
 //! hyper's own timers cover neither a silent connection (its version sniffing has none) nor an idle
-//! HTTP/2 one, so a [`Watch`] beside the connection looks at it a few times per timeout. What it
-//! looks at are plain counters: a request pays no clock reading and no timer.
+//! HTTP/2 one, so a [`Watch`] beside the connection checks it a few times per timeout. It reads
+//! plain counters: a request costs no clock reading and no timer.
 
 use std::future::Future;
 use std::io;
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use crate::config;
 use crate::edge::Edge;
 
-/// For the peer's part in closing an idle connection.
+/// How long the peer may take to close an idle connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bounds of a connection.
@@ -61,9 +61,9 @@ impl Bounds {
 /// Serves one connection until it ends, breaks a bound, or a stop is requested and its requests are
 /// done.
 ///
-/// HTTP/2 tells its peer up to which request the connection goes. HTTP/1.1 cannot: closing at once
-/// would lose a request that is on its way. So after `stop` every answer carries `Connection: close`,
-/// and only who stays silent for a while is hung up on.
+/// HTTP/2 tells its peer which request is the last. HTTP/1.1 cannot: closing at once would lose a
+/// request that is on its way. So after `stop` every answer carries `Connection: close`, and the
+/// connection is closed only if the peer stays silent for a while.
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: IpAddr,
@@ -122,7 +122,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// What has happened on a connection, counted.
+/// Counts what happens on a connection.
 #[derive(Debug, Default)]
 struct Activity {
     begun: AtomicU32,
@@ -131,10 +131,10 @@ struct Activity {
     moves: AtomicU32,
     /// Pieces of answers that hyper took over.
     pieces: AtomicU32,
-    /// Bytes of a next request have come.
+    /// Bytes of another request have arrived.
     head_begun: AtomicBool,
     http2: AtomicBool,
-    /// The server is stopping: answers say that they are the last.
+    /// The server is stopping: each answer says that it is the last.
     stopping: AtomicBool,
 }
 
@@ -184,10 +184,10 @@ impl Watch {
         let ended = self.activity.ended.load(Ordering::Relaxed);
         let http2 = self.activity.http2.load(Ordering::Relaxed);
         let in_flight = begun != ended;
-        // HTTP/2 peers also send what begins no request (acknowledgements, pings).
+        // HTTP/2 peers also send frames that begin no request (acknowledgements, pings).
         let in_head = begun == 0 || (!http2 && self.activity.head_begun.load(Ordering::Relaxed));
-        // Trickled bytes keep an answer or a body alive, but not a head; and those of HTTP/2 may be
-        // pings of a peer that takes nothing.
+        // Trickled bytes keep an answer or a body alive, but not a head; on HTTP/2 they may be pings
+        // from a peer that reads nothing.
         let moves = match (in_flight, http2) {
             (true, true) => self.activity.pieces.load(Ordering::Relaxed),
             (true, false) => self.activity.moves.load(Ordering::Relaxed),
@@ -208,7 +208,7 @@ impl Watch {
     }
 }
 
-/// The socket, counting.
+/// The socket, which counts what moves.
 struct Watched {
     inner: TokioIo<TcpStream>,
     activity: Arc<Activity>,
@@ -293,7 +293,7 @@ impl Service<Request<Incoming>> for Door {
     }
 }
 
-/// A request until its answer's body is gone.
+/// A request, until the body of its answer has been sent.
 struct InFlight(Arc<Activity>);
 
 impl InFlight {
@@ -365,7 +365,7 @@ mod tests {
         (watch, activity, start)
     }
 
-    /// Looks every second while `each` happens; at which second the verdict falls.
+    /// Checks every second while `each` happens. Returns the verdict and the second it was given in.
     fn verdict_after(
         mut watch: Watch,
         start: Instant,

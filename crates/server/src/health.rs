@@ -18,13 +18,13 @@ use crate::services::Services;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const REPORT_KEPT_US: i64 = 1_000_000;
 
-/// The state of one part, or of all.
+/// The state of one part, or of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     /// Works.
     Healthy,
-    /// Does not, or did not say so in time.
+    /// Does not work, or did not answer in time.
     Unhealthy,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Report {
 
 /// A check that was run.
 struct Checked {
-    /// Whose it is; that of the database is the server's own.
+    /// The service it belongs to; the check of the database is the server's own.
     service: Option<&'static str>,
     name: String,
     works: bool,
@@ -79,7 +79,7 @@ impl Health {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// At most a second old.
+    /// A report that is at most a second old.
     pub(crate) async fn report(&self) -> Report {
         // One request asks, the others wait for its result: bounded by its timeout.
         let mut last = self.last.lock().await;

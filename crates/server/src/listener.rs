@@ -1,9 +1,9 @@
 //! Accepts connections and deals them out to the workers.
 //!
-//! One listener, one accepting task, and one single-threaded runtime a core: each new connection goes
-//! to the worker that has the fewest. (Sockets of their own with `SO_REUSEPORT` would spread by hash,
-//! and four connections may then all land on one core; and a second server could start on the same
-//! port unnoticed.)
+//! One listener, one accepting task, and one single-threaded runtime per core: each new connection
+//! goes to the worker that has the fewest. (With a socket per worker and `SO_REUSEPORT`, connections
+//! are spread by hash: four of them may all land on one core. A second server could also start on the
+//! same port unnoticed.)
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -21,12 +21,12 @@ use crate::connection::{self, Bounds};
 use crate::edge::Edge;
 use crate::metrics::{ConnectionGuard, OpenConnections};
 
-/// Connections that the kernel keeps until they are accepted; it has a limit of its own too.
+/// Connections that the operating system queues until they are accepted; it has its own limit too.
 const BACKLOG: u32 = 4096;
 /// When the process has no descriptor left, accepting again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// When stopping: the queue is empty when nothing came for so long.
+/// When stopping: the queue counts as empty when nothing arrived for this long.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 /// A flood of connections does not keep a stopping server open.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -54,7 +54,7 @@ struct Worker {
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    /// Counts the connection from here on, so that a burst cannot pass the cap while it is queued.
+    /// Counts the connection from now on, so that a burst cannot exceed the cap while it is queued.
     open: ConnectionGuard,
 }
 
@@ -65,15 +65,15 @@ struct Accepted {
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     listen(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "{address} is taken by another program; stop it, or choose another with --listen {}:{}",
+            "{address} is in use by another program; stop it, or choose another with --listen {}:{}",
             address.ip(),
             address.port().wrapping_add(1).max(1024),
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "{address} may not be opened by this user; choose a port from 1024 up with --listen"
+            "this user may not open {address}; choose a port of 1024 or above with --listen"
         ),
         io::ErrorKind::AddrNotAvailable => {
-            format!("{address} is no address of this machine; choose another with --listen")
+            format!("{address} is not an address of this machine; choose another with --listen")
         }
         _ => format!("cannot listen on {address}: {error}"),
     })
@@ -94,7 +94,7 @@ impl Workers {
     /// Starts `count` workers.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// The operating system could not start a thread.
     pub(crate) fn start(count: usize, shared: &Shared) -> io::Result<Self> {
         let workers = (0..count)
             .map(|index| Worker::start(index, shared.clone()))
@@ -156,8 +156,8 @@ impl Workers {
         });
     }
 
-    /// Lets work in flight end within `limit`, when the edge has been told to stop. Returns how many
-    /// connections were cut.
+    /// Waits up to `limit` for work in flight after a stop was requested. Returns how many connections
+    /// were cut.
     pub(crate) fn drain(self, limit: Duration, open: &OpenConnections) -> i64 {
         let deadline = std::time::Instant::now() + limit;
         let mut threads = Vec::new();
@@ -209,7 +209,7 @@ impl Worker {
     }
 }
 
-/// Takes the connection off the counts when it is over.
+/// Removes the connection from the counts when it ends.
 struct Done {
     connections: Arc<AtomicUsize>,
     _open: ConnectionGuard,
@@ -225,7 +225,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared, _done: Done)
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
         return;
     };
-    // Answers are written whole; waiting to fill a packet would only delay them.
+    // Answers are written in one piece; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let stop = shared.edge.stop.clone();
     connection::serve(stream, peer.ip(), shared.edge, shared.bounds, stop).await;
@@ -239,7 +239,7 @@ fn is_peers_fault(error: &io::Error) -> bool {
     )
 }
 
-/// Says why, instead of leaving the client to guess.
+/// Tells the client why it is refused.
 async fn refuse(stream: &mut tokio::net::TcpStream) {
     let body = r#"{"error":{"code":"UNAVAILABLE","message":"too many connections; try again soon","details":[],"request_id":""}}"#;
     let answer = format!(

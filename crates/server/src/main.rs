@@ -20,7 +20,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Gives memory back after a flood of connections; the C library's keeps what it had at the peak.
+/// Returns memory after a flood of connections; the C library's allocator keeps what it had at the
+/// peak.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            // Nobody may be listening; the exit code says it too.
+            // Standard error may be closed; the exit code tells the same.
             let _ = writeln!(std::io::stderr(), "auspex: {}", failure.message);
             ExitCode::from(failure.code)
         }

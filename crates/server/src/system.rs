@@ -1,4 +1,4 @@
-//! Routes of the program itself: health, metrics, the OpenAPI document and its page.
+//! The server's own routes: health, metrics, the OpenAPI document and its page.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::health::{Health, Report, Status};
 use crate::metrics::Metrics;
 use crate::overview::{self, Overview};
 
-/// The documentation page needs its own scripts and styles, and nothing from elsewhere.
+/// The documentation page needs its own scripts and styles and nothing from other sites.
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
@@ -49,7 +49,7 @@ impl Document {
     }
 }
 
-/// What the answers are made of.
+/// What the handlers need.
 pub(crate) struct Parts {
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
@@ -57,7 +57,7 @@ pub(crate) struct Parts {
     pub(crate) front: Arc<Front>,
 }
 
-/// What the program answers about itself, but the documentation.
+/// The server's own routes, without the documentation.
 pub(crate) fn routes(parts: &Parts, public_metrics: bool) -> Routes {
     let (router, operations) = operations(public_metrics)
         .layer(Extension(parts.health.clone()))
@@ -149,7 +149,7 @@ async fn get_health(Extension(health): Extension<Arc<Health>>) -> Response {
     (status, axum::Json(report)).into_response()
 }
 
-/// One word.
+/// A status in one word.
 #[derive(Serialize, ToSchema)]
 struct Sign {
     status: &'static str,

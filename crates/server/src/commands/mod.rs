@@ -24,7 +24,7 @@ use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Loaded};
 use crate::services;
 
-/// Why a command ended badly.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) message: String,
@@ -72,7 +72,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
 }
 
 fn load(overrides: &config::Overrides) -> Result<Loaded, Failure> {
-    // A variable that is not UTF-8 is none of ours.
+    // A variable that is not UTF-8 is not one of our settings.
     let env = || {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -97,7 +97,7 @@ fn migrate(config: &Config) -> Outcome {
     })
 }
 
-/// Opens the database, up to date, and the users and keys in it.
+/// Opens the database, brings it up to date and loads its users and keys.
 async fn open_identity(config: &Config) -> Result<Arc<Identity>, Failure> {
     let db = Db::open(&config.storage_url()).await?;
     services::migrate(&db).await?;
@@ -105,7 +105,7 @@ async fn open_identity(config: &Config) -> Result<Arc<Identity>, Failure> {
     Ok(Identity::open(db, Clock::system(), settings, &issuer).await?)
 }
 
-/// The runtime of everything that is not a request: database, probes, signals.
+/// The runtime of everything that is not a prediction: database, probes, signals.
 fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

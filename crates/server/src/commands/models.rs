@@ -1,4 +1,4 @@
-//! `auspex models check` and `auspex bench`: one package, looked at before it goes live.
+//! `auspex models check` and `auspex bench`: look at one package before it goes live.
 
 use std::path::Path;
 
@@ -29,12 +29,12 @@ fn check(path: &Path) -> Outcome {
     ))
 }
 
-/// What sockets, HTTP, authentication and limits add to a request. From `bench/run` on two cores: the
-/// server used 1.23 of them for 52,702 requests a second, 23 µs each, of which 5.5 µs are from JSON to
-/// JSON.
+/// What sockets, HTTP, authentication and limits add to a request. Measured by `bench/run` on two
+/// cores: the server used 1.23 of them for 52,702 requests per second, 23 µs each, of which 5.5 µs are
+/// from JSON to JSON.
 const HTTP_US: f64 = 18.0;
 
-/// Estimates requests a second from this machine's cost of a row.
+/// Estimates requests per second from the cost of a row on this machine.
 pub(super) fn bench(path: &Path, json: bool) -> Outcome {
     let package = Package::load(path)?;
     let report = package.bench();
@@ -55,8 +55,8 @@ pub(super) fn bench(path: &Path, json: bool) -> Outcome {
         return print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     }
     print(&format!(
-        "{}\none row: {:.2} µs\nbatches of {}: {:.2} µs a row\nfrom JSON to JSON: {:.2} µs a record\n\
-         estimate on {cores} cores: {requests:.0} requests a second\n",
+        "{}\none row: {:.2} µs\nbatches of {}: {:.2} µs per row\nfrom JSON to JSON: {:.2} µs per record\n\
+         estimate on {cores} cores: {requests:.0} requests per second\n",
         package.engine().description(),
         report.one_row_us,
         report.batch_rows,

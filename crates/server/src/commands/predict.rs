@@ -10,7 +10,7 @@ use auspex_inference::Package;
 use super::{Failure, Outcome};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-/// A longer line is no record.
+/// A longer line cannot be a record.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
 pub(super) fn run(path: &Path) -> Outcome {
@@ -23,7 +23,7 @@ pub(super) fn run(path: &Path) -> Outcome {
         Ok(bad) => Err(Failure::from(format!(
             "lines that could not be predicted: {bad}"
         ))),
-        // The reader of our output has seen enough.
+        // The reader of our output has closed it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::from(format!("cannot go on: {error}"))),
     }

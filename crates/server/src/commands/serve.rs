@@ -69,7 +69,7 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What runs before the first connection is accepted.
+/// What is running before the first connection is accepted.
 struct Started {
     app: Arc<App>,
     listener: TcpListener,

@@ -91,7 +91,7 @@ async fn change(identity: &Identity, user: &str, change: UserChange, done: &str)
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first line of standard input: arguments stand in the list of processes and in histories.
+/// The first line of standard input: arguments would show in process lists and shell histories.
 fn read_password() -> Result<String, Failure> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;

@@ -1,4 +1,4 @@
-//! What is noted of a finished request: metric, log line, trace, error report.
+//! What is recorded about a finished request: metric, log line, trace, error report.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::telemetry::{AccessLog, Reports, Trace, Traces};
 /// A success slower than this gets a log line too.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Who is told about finished requests.
+/// Where finished requests are recorded.
 pub(crate) struct Observers {
     pub(crate) access_log: AccessLog,
     pub(crate) unmatched: RouteMetrics,
@@ -21,7 +21,7 @@ pub(crate) struct Observers {
     pub(crate) reports: Option<Reports>,
 }
 
-/// A request with its answer decided.
+/// A request whose answer is decided.
 pub(super) struct Finished<'r> {
     pub(super) route: Option<&'r Route>,
     pub(super) method: &'r Method,
@@ -62,7 +62,7 @@ impl Observers {
         }
     }
 
-    /// Sends what has not been sent. Blocks for seconds at most.
+    /// Sends what is still waiting to be sent. Blocks for a few seconds at most.
     pub(crate) fn flush(&self) {
         if let Some(traces) = &self.traces {
             traces.flush();
@@ -80,7 +80,7 @@ impl Observers {
             elapsed,
             ..
         } = request;
-        // Who is over a limit could fill the log by it; the metrics count him all the same.
+        // Clients over a limit could flood the log; the metrics count them all the same.
         let over_limit = request.quota.is_some_and(|quota| !quota.allowed);
         let failed = (status.as_u16() >= 400 && !over_limit) || *elapsed >= SLOW;
         let method = method_name(method);

@@ -41,7 +41,7 @@ impl CorsConfig {
     }
 }
 
-/// The origins that are let in.
+/// The allowed origins.
 #[derive(Debug)]
 pub(crate) struct Cors {
     origins: Vec<HeaderValue>,
@@ -50,7 +50,7 @@ pub(crate) struct Cors {
 }
 
 impl Cors {
-    /// From checked settings. Without origins it lets none in.
+    /// From checked settings. Without origins none is allowed.
     pub(crate) fn new(config: &CorsConfig) -> Self {
         let values = config.origins.iter().map(HeaderValue::try_from);
         Self {
@@ -64,8 +64,8 @@ impl Cors {
         self.is_for_any || self.origins.contains(origin)
     }
 
-    /// Whether a page of this origin may send this credential. What follows `Basic` may be added by
-    /// the browser without the page knowing it, so that only origins let in by name may send it.
+    /// Whether a page of this origin may send this credential. A browser may add `Basic` credentials
+    /// without the page knowing them, so only origins allowed by name may send those.
     pub(super) fn allows_credential(
         &self,
         origin: &HeaderValue,
@@ -77,7 +77,7 @@ impl Cors {
         }
     }
 
-    /// Whether a browser asks if a page that is let in may send a request.
+    /// Whether this is a browser asking if a page of an allowed origin may send a request.
     pub(super) fn is_preflight(&self, parts: &Parts) -> bool {
         let headers = &parts.headers;
         let asks = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -85,7 +85,7 @@ impl Cors {
         parts.method == Method::OPTIONS && asks && origin.is_some_and(|origin| self.allows(origin))
     }
 
-    /// What a browser is answered that asks for a path with these methods.
+    /// The answer to such a request, for a path with these methods.
     pub(super) fn preflight(&self, methods: &HeaderValue) -> Response {
         let headers = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, methods.clone()),
@@ -95,7 +95,7 @@ impl Cors {
         (StatusCode::NO_CONTENT, headers).into_response()
     }
 
-    /// Lets the page read the answer, where it is let in.
+    /// Lets the page read the answer, if its origin is allowed.
     pub(super) fn add(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
         if self.origins.is_empty() {
             return;
@@ -116,7 +116,7 @@ impl Cors {
     }
 }
 
-/// What an origin in the settings must be, if this is none.
+/// Checks an origin in the settings; the error says what it must be.
 fn check_origin(origin: &str) -> Result<(), &'static str> {
     let wrong = "must hold \"*\", or origins as browsers write them: http:// or https://, a host \
                  in lower case, a port if it is not the usual one, and no path";

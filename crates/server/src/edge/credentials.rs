@@ -1,4 +1,4 @@
-//! What a request shows to prove who calls.
+//! The credential that a request carries.
 
 use auspex_kernel::{ApiError, Credential};
 use http::uri::Authority;
@@ -10,8 +10,8 @@ use super::cors::Cors;
 /// The credential of a request, if it has one.
 ///
 /// # Errors
-/// 401 for a scheme that is not offered, and for two credentials that differ: which one counts
-/// would be a guess.
+/// 401 for a scheme that is not supported, and for two credentials that differ: choosing one would
+/// be a guess.
 pub(super) fn find(headers: &HeaderMap) -> Result<Option<Credential<'_>>, ApiError> {
     let key = one(headers, &X_API_KEY)?.map(HeaderValue::as_bytes);
     let authorization = match one(headers, &header::AUTHORIZATION)? {
@@ -37,7 +37,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Heade
     let first = values.next();
     if values.next().is_some() {
         return Err(ApiError::unauthenticated(format!(
-            "{name} is there more than once"
+            "the header {name} is given more than once"
         )));
     }
     Ok(first)
@@ -56,8 +56,8 @@ fn read(value: &[u8]) -> Option<Credential<'_>> {
     }
 }
 
-/// Keeps foreign web pages from making a browser send credentials: an `Origin` must be ours, or let
-/// in by `cors`.
+/// Keeps web pages of other origins from making a browser send credentials: an `Origin` must be ours
+/// or allowed by `cors`.
 ///
 /// # Errors
 /// 403.
@@ -92,7 +92,7 @@ pub(super) fn check_origin(
     }
     Err(ApiError::forbidden(
         "credentials from a page of another origin are refused; set server.public_url if it is \
-         yours, or let it in by server.cors.origins",
+         yours, or allow it in server.cors.origins",
     ))
 }
 

@@ -11,7 +11,7 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// An API answer is no page: nothing may be loaded by it, and nobody may frame it.
+/// An API answer is not a page: it may load nothing and be framed by nobody.
 const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Headers that do not change between answers.

@@ -1,9 +1,9 @@
 //! What every request passes before its handler and every answer after it.
 //!
-//! One service of small steps instead of a stack of layers, for boxing a future per layer costs six
-//! times the work itself. The order, from outer to inner: request id → access log, trace, metrics →
-//! catch panic → CORS preflight → route (404, 405) → body limit → address limit → authentication → caller limit →
-//! scope → deadline → handler.
+//! One service of small steps instead of a stack of layers, because boxing a future per layer costs
+//! six times as much as the work itself. The order, from outer to inner: request id → access log,
+//! trace, metrics → catch panic → CORS preflight → route (404, 405) → body limit → address limit →
+//! authentication → caller limit → scope → deadline → handler.
 
 mod access;
 mod cors;
@@ -58,22 +58,22 @@ pub(crate) struct Edge {
     pub(crate) observers: Observers,
     pub(crate) headers: headers::Fixed,
     pub(crate) cors: Cors,
-    /// For requests that no route was found for.
+    /// Limits of requests for which no route was found.
     pub(crate) limits: Limits,
     /// `host[:port]` of the public URL, as a `Host` header names it.
     pub(crate) public_authority: String,
     /// Ends streams when the server stops.
     pub(crate) stop: StopSignal,
-    /// Memory for bodies that are still coming.
+    /// Memory for bodies that are still arriving.
     pub(crate) bodies: Arc<Budget>,
 }
 
-/// What is known of a request when its answer leaves.
+/// What is known about a request when its answer is sent.
 struct Passage<'t> {
     route: Option<&'t Route>,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
-    /// Of a stream, by which it goes on.
+    /// Of a stream: what keeps it open.
     admission: Option<Admission>,
 }
 
@@ -136,7 +136,7 @@ impl Edge {
             elapsed,
             trace,
         };
-        // Whatever goes wrong in telling of it, the answer leaves.
+        // The answer is sent even if logging or counting it fails.
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.observers.end(&finished)));
         response
     }
@@ -169,7 +169,7 @@ impl Edge {
         let route = match self.admit(table, &parts, peer, passage).await {
             Ok(route) => route,
             Err(error) => {
-                // A sender still writing would see a reset connection instead of this answer.
+                // A client that is still sending would see a reset connection instead of this answer.
                 if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
                     body::drain(self.bounded(body, passage.route)).await;
                 }
@@ -190,7 +190,7 @@ impl Edge {
         self.run(route, request).await
     }
 
-    /// The answer to a browser that asks whether a page may send a request to a path there is.
+    /// The answer to a browser that asks whether a page may send a request to an existing path.
     fn preflight(
         &self,
         table: &RouteTable,
@@ -222,7 +222,7 @@ impl Edge {
         let route = match self.find(table, parts, passage) {
             Ok(route) => route,
             Err(error) => {
-                // The same answer for everybody, over the limit or not; but counted.
+                // The answer is the same for everybody, over the limit or not, but it is counted.
                 passage.quota = Some(self.addresses(passage).take(address, now));
                 return Err(error);
             }
@@ -262,7 +262,7 @@ impl Edge {
         }
     }
 
-    /// The route of a request that is well-formed enough to have one.
+    /// The route of a request, if the request is well-formed enough to have one.
     fn find<'t>(
         &self,
         table: &'t RouteTable,
@@ -376,14 +376,14 @@ fn check_length(parts: &Parts, max: usize) -> Result<(), ApiError> {
     }
 }
 
-fn rate_limited(decision: &Decision, now: Timestamp, whose: &str) -> ApiError {
+fn rate_limited(decision: &Decision, now: Timestamp, counted: &str) -> ApiError {
     let wait_us = (decision.reset.0 - now.0).max(1);
     let seconds = wait_us.div_euclid(1_000_000) + i64::from(wait_us % 1_000_000 > 0);
     ApiError::new(
         StatusCode::TOO_MANY_REQUESTS,
         "RATE_LIMITED",
         format!(
-            "{whose} has used its {} requests; try again in {seconds} s",
+            "{counted} has used its {} requests; try again in {seconds} s",
             decision.limit
         ),
     )

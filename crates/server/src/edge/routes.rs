@@ -47,7 +47,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// With what a policy says otherwise.
+    /// These limits, except where the policy sets its own.
     fn with(self, policy: &Policy) -> Self {
         Self {
             body_bytes_max: policy.body_bytes_max.unwrap_or(self.body_bytes_max),
@@ -82,12 +82,12 @@ pub(crate) struct Route {
     pub(crate) metrics: RouteMetrics,
 }
 
-/// A source does not say what it must.
+/// A source does not declare what it must.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteError {
     #[error("{method} {path} does not declare who may call it")]
     NoAccess { method: String, path: String },
-    #[error("{method} {path} declares \"{requirement}\", which is no access rule")]
+    #[error("{method} {path} declares \"{requirement}\", which is not an access rule")]
     BadAccess {
         method: String,
         path: String,
@@ -154,8 +154,8 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
 }
 
 impl RouteTable {
-    /// A table of what the sources declare. `limits` hold where a policy says nothing; `previous` is
-    /// the table that this one replaces, whose counts go on.
+    /// A table of what the sources declare. `limits` apply where a policy says nothing; `previous`
+    /// is the table that this one replaces; its counts go on.
     ///
     /// # Errors
     /// [`RouteError::Twice`], [`RouteError::Clash`].
@@ -266,8 +266,8 @@ type WindowKey = (String, Method, Counts);
 struct Windows(HashMap<WindowKey, (RateLimit, Arc<SlidingWindow>)>);
 
 impl Windows {
-    /// That of the previous table, if its limit is the same: replacing the table frees nobody from
-    /// a limit.
+    /// The window of the previous table if its limit is the same, so that replacing the table resets
+    /// no count.
     fn get(
         &mut self,
         key: WindowKey,

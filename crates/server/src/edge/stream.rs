@@ -1,4 +1,5 @@
-//! Answers without end: they end with the session of their caller, and when the server stops.
+//! Answers without end: the edge ends them when their credential is no longer in force and when the
+//! server stops.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use super::{X_API_KEY, credentials};
 /// How often it is asked whether the credential of a stream is still in force.
 const REVIEW_PERIOD: Duration = Duration::from_secs(1);
 
-/// What a stream was admitted by.
+/// What a stream was admitted with.
 pub(super) struct Admission {
     /// The headers that hold the credential.
     shown: HeaderMap,
@@ -80,7 +81,7 @@ impl Admission {
         };
         match known {
             Ok(caller) => self.access.allows(caller.scopes),
-            // What cannot be verified now, as the server is busy, was valid before.
+            // It was valid before, and cannot be verified now because the server is busy.
             Err(error) => error.status() != StatusCode::UNAUTHORIZED,
         }
     }
@@ -119,7 +120,7 @@ impl http_body::Body for Ending {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if !self.is_over && self.end.as_mut().poll(cx).is_ready() {
             self.is_over = true;
-            // What makes the stream is told that nobody reads it any more.
+            // Dropping the body tells its producer that nobody reads it any more.
             self.body = Body::empty();
         }
         Pin::new(&mut self.body).poll_frame(cx)

@@ -249,7 +249,7 @@ async fn a_route_may_have_limits_and_a_form_of_errors_of_its_own() {
     assert_eq!(ask(&edge, "/x", Some("good")).await.0, 200);
 }
 
-/// Ends a request that is under way by the table it began with, while others get the new one.
+/// A request that is under way ends with the table it began with; others get the new one.
 #[tokio::test]
 async fn a_table_is_replaced_under_requests() {
     let edge = edge(None);
@@ -355,7 +355,7 @@ async fn limits_free_with_the_clock() {
     assert_eq!(ask(&edge, "/scoped", Some("good")).await.0, 200);
 }
 
-/// What stands earlier decides: an unknown path is 404 for a stranger over his limit too.
+/// The earlier step decides: an unknown path is 404 for an address over its limit too.
 #[tokio::test]
 async fn the_order_is_route_then_address_then_key_then_quota_then_scope() {
     let edge = edge(None);

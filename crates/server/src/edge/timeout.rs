@@ -1,4 +1,4 @@
-//! A deadline that costs nothing for what is ready soon.
+//! A deadline that costs nothing for futures that are ready at once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-/// `None` when `inner` is not done in time. The timer is armed only when the first poll leaves it
-/// pending.
+/// `None` if `inner` does not finish in time. The timer is started only if the first poll is pending.
 pub(crate) struct Lazy<F> {
     inner: Pin<Box<F>>,
     limit: Duration,

@@ -63,7 +63,7 @@ pub(crate) fn start(config: &super::Config) -> Result<(), String> {
 /// Reads a level, as this program or Python writes it, or a filter such as `warn,auspex=debug`.
 ///
 /// # Errors
-/// What is wrong with it. A bare word that is no level would be taken for a target, and silence
+/// What is wrong with it. A bare word that is not a level would be taken for a target and silence
 /// everything else.
 pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
     let text = text.trim().to_lowercase();
@@ -79,12 +79,13 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
             LEVELS.join(", ")
         ));
     }
-    // What a library tells of its own steps is of use only to who asks for it by a filter.
+    // What libraries log about their own steps is useful only to operators who ask for it.
     EnvFilter::try_new(format!("sea_orm_migration=warn,sqlx=warn,{level}"))
-        .map_err(|error| format!("is no tracing filter: {error}"))
+        .map_err(|error| format!("is not a tracing filter: {error}"))
 }
 
-/// A log that nobody can read any more, or that has no room, must not stop a request.
+/// A log that cannot be written, because its reader is gone or the disk is full, must not stop a
+/// request.
 struct Forgiving<W>(W);
 
 impl<W: Write> Write for Forgiving<W> {

@@ -1,4 +1,4 @@
-//! What the program tells others about itself while it runs: log lines, traces, reports of errors.
+//! What the program reports while it runs: log lines, traces, errors.
 
 mod logs;
 mod reports;

@@ -1,4 +1,4 @@
-//! Reports of internal errors to Sentry, without anything personal: route template, request id, cause.
+//! Reports of internal errors to Sentry, without personal data: route template, request id, cause.
 
 use std::time::Duration;
 

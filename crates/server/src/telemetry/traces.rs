@@ -1,4 +1,4 @@
-//! Traces by OTLP: one server span a request, child of the caller's `traceparent`.
+//! Traces by OTLP: one server span per request, a child of the caller's `traceparent`.
 
 use std::time::SystemTime;
 
@@ -13,13 +13,13 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
-/// Sends spans in batches from a thread of its own; a dead collector costs a log line, no request.
+/// Sends spans in batches from its own thread; a dead collector costs a log line but no request.
 pub(crate) struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
 
-/// When a request began, and whose child it is.
+/// When a request began, and the span of its caller.
 pub(crate) struct Trace {
     started: SystemTime,
     parent: Option<SpanContext>,
@@ -60,8 +60,8 @@ fn parse(text: &str) -> Option<SpanContext> {
 }
 
 impl Traces {
-    /// Spans go to `endpoint`, a full OTLP/HTTP URL; `ratio` of the requests that no caller decided
-    /// about is sampled.
+    /// Sends spans to `endpoint`, a full OTLP/HTTP URL. `ratio` is the share of requests sampled among
+    /// those whose caller did not decide.
     pub(crate) fn new(endpoint: &str, ratio: f64) -> Result<Self, String> {
         let exporter = SpanExporter::builder()
             .with_http()
@@ -114,7 +114,7 @@ impl Traces {
         span.end();
     }
 
-    /// Sends what is left. Blocks for seconds at most.
+    /// Sends what is left. Blocks for a few seconds at most.
     pub(crate) fn flush(&self) {
         if let Err(error) = self.provider.shutdown() {
             tracing::warn!(%error, "the last traces were not delivered");

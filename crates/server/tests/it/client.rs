@@ -73,7 +73,7 @@ impl Connection {
         Self::try_open(address).expect("connects")
     }
 
-    /// `None` when nobody listens.
+    /// `None` if nothing listens there.
     pub(crate) fn try_open(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
         Some(Self::over(stream, address))

@@ -103,7 +103,7 @@ fn a_key_makes_no_stronger_one() {
     };
     assert_eq!(make(json!(["models:read"])), 201);
     assert_eq!(make(json!(["models:read", "predict"])), 403);
-    // Of the others that belong to nobody it learns nothing.
+    // It learns nothing about the other keys, which have no owner.
     let seen = ask(&server, maker, "GET", "/v1/api-keys", &Value::Null).json();
     assert_eq!(seen["data"].as_array().map(Vec::len), Some(1));
     let keys = server.get("/v1/api-keys").json();

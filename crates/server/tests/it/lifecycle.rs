@@ -110,7 +110,7 @@ fn a_taken_port_is_an_error_that_says_what_to_do() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(
-        error.contains("is taken") && error.contains("--listen"),
+        error.contains("is in use") && error.contains("--listen"),
         "{error}"
     );
 }

@@ -1,5 +1,5 @@
 //! Every operation of the OpenAPI document, asked by everybody: anonymous, and one user of each
-//! role. An operation that nobody decided about fails here.
+//! role. An operation without a decision fails here.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ const PUBLIC: [&str; 19] = [
     "get /oauth2/assets/style.css",
 ];
 
-/// Operations for whoever is logged in, about himself.
+/// Operations for everybody who is logged in, about themselves.
 const ANYBODY: [&str; 7] = [
     "post /v1/auth/logout",
     "get /me",
@@ -199,8 +199,8 @@ fn everybody_gets_what_was_decided_and_nothing_else() {
     }
 }
 
-/// Operations on one thing, and who may reach whose: `Shared` things belong to nobody, and the
-/// scope alone decides; `Owned` ones are reached by their owner, and by who may change users.
+/// Who reaches one thing: `Shared` things have no owner and the scope alone decides; `Owned` ones are
+/// reached by their owner and by callers that may change users.
 enum Reach {
     Shared,
     Owned,
@@ -274,7 +274,7 @@ fn foreign_things_are_not_found_and_own_ones_are() {
                 "foreign" => assert_eq!(answer.status, 404, "{name}: {}", answer.text()),
                 _ => assert!(answer.status < 300, "{name}: {}", answer.text()),
             }
-            // Whoever manages users manages their keys.
+            // A caller that manages users manages their keys.
             assert_eq!(server.get(&format!("/v1/api-keys/{id}")).status, 200);
         }
     }

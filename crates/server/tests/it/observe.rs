@@ -1,4 +1,4 @@
-//! What the server tells of itself: health, metrics, logs, traces.
+//! What the server reports about itself: health, metrics, logs, traces.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -42,7 +42,7 @@ fn the_server_tells_what_runs_and_what_to_look_at() {
     assert_eq!(view["services"][0]["status"], "healthy");
     assert_eq!(view["traffic"]["requests"], 2);
     assert_eq!(view["traffic"]["client_errors"], 1);
-    assert_eq!(view["traffic"]["connections"], 1);
+    assert!(view["traffic"]["connections"].as_i64() >= Some(1), "{view}");
     assert!(view["traffic"]["latency_p99_ms"].is_number(), "{view}");
     let has_key_file = |view: &serde_json::Value| view.to_string().contains("ADMIN_KEY_FILE");
     assert!(has_key_file(&view), "{view}");

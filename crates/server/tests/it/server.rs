@@ -122,7 +122,7 @@ impl Server {
         assert!(sent.success());
     }
 
-    /// From the next line on nobody reads the log.
+    /// Stops reading the log after its next line.
     pub(crate) fn close_log(&self) {
         self.close_log.send(()).expect("the log is read");
         self.connect().send("GET", "/nowhere", &[], b"");

@@ -217,7 +217,7 @@ fn garbage_is_refused_and_not_repeated() {
         let shown = &body[..body.len().min(80)];
         assert_eq!(answer.status, *status, "{shown}: {}", answer.text());
         answer.error_code();
-        // The name of a field that is not one is told.
+        // An unknown field is named.
         let told = answer.text().replace("\"field\":\"canary\"", "");
         assert!(!told.contains("canary"), "{told}");
         assert!(!told.contains(PASSWORD), "{told}");

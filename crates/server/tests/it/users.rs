@@ -157,7 +157,7 @@ fn a_newcomer_adds_a_user_who_logs_in_and_looks_at_himself() {
         200
     );
 
-    // Disabled is out at once, by whatever he has.
+    // A disabled user is out at once, with every credential.
     let disabled = admin(&server, "PATCH", &path, &json!({"disabled": true}));
     assert_eq!(disabled.json()["disabled"], true);
     assert_eq!(

@@ -89,7 +89,7 @@ impl World {
     /// Logs in and agrees; the parameters that come back.
     fn authorize(&self, browser: &mut Browser, request: &str) -> Vec<(String, String)> {
         let page = self.log_in(browser, request);
-        // He is asked once.
+        // The user is asked once.
         let answer = match page.status {
             200 => submit_consent(browser, &page, "allow"),
             _ => page,

@@ -134,7 +134,7 @@ fn the_client_is_told_of_every_other_error_with_state_and_issuer() {
         (back["error"].as_str(), back["state"].as_str()),
         ("access_denied", STATE)
     );
-    // He did not agree, so nobody agreed for him.
+    // The user did not agree, so nothing was agreed to.
     let silent = location(&browser.get(&world.request(&[("prompt", "none")]))).1;
     assert_eq!(silent["error"], "consent_required");
 }

@@ -317,7 +317,7 @@ fn a_client_learns_of_its_user_what_he_let_it_know() {
         assert_eq!(error["code"], "FORBIDDEN", "{path}");
         assert!(text(&error["message"]).contains("application"), "{error}");
     }
-    // His password is as it was.
+    // The user's password is unchanged.
     world.code();
 }
 
