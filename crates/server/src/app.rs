@@ -230,9 +230,9 @@ pub(crate) mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::config::Overrides;
     use crate::edge::tests::{public_table, receive_report};
     use crate::services::Background;
+    use crate::settings::{self, Overrides};
 
     /// The whole program behind its sockets, with its files in `data_dir`.
     pub(crate) struct Opened {
@@ -289,7 +289,7 @@ pub(crate) mod tests {
             ("MODEL_PATH", models),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let loaded = config::load(&Overrides::default(), || variables.to_vec());
+        let loaded = settings::load(&Overrides::default(), || variables.to_vec());
         let config = loaded.expect("valid settings").config;
 
         let folder = tempfile::tempdir().expect("a folder");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use auspex_identity::{GrantType, Role};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Overrides;
+use crate::settings::Overrides;
 use crate::telemetry::LogFormat;
 
 /// Trained models behind a production API: one binary, one command.
@@ -271,7 +271,7 @@ pub(crate) enum ClientsCommand {
             long = "grant-type",
             value_name = "GRANT",
             required = true,
-            value_parser = crate::commands::read_grant_type
+            value_parser = read_grant_type
         )]
         grant_types: Vec<GrantType>,
         /// Scope that the client may ask for; repeat for more
@@ -303,4 +303,9 @@ pub(crate) enum ConfigCommand {
     Show,
     /// Check and exit
     Check,
+}
+
+fn read_grant_type(text: &str) -> Result<GrantType, String> {
+    let known: Vec<&str> = GrantType::ALL.iter().map(|kind| kind.as_str()).collect();
+    GrantType::parse(text).ok_or_else(|| format!("must be one of {}", known.join(", ")))
 }

@@ -1,31 +1,19 @@
-//! The settings of the whole program: those of the server, and one field for each service.
+//! The settings of the whole program, typed: those of the server, and one field for each service.
+//! `settings.rs` reads them.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use auspex_kernel::config::{ConfigError, Layers};
+use auspex_kernel::config::ConfigError;
 use auspex_kernel::quota::RateLimit;
 use serde::Deserialize;
 
 use crate::edge::CorsConfig;
-use crate::{services, telemetry};
-
-/// The server's own settings with their defaults and comments.
-const DEFAULTS: &str = include_str!("../defaults.toml");
-
-/// Read if it exists and no `--config` is given.
-const DEFAULT_FILE: &str = "auspex.toml";
+use crate::telemetry;
 
 /// Descriptors beside those of connections: database, log, listener, runtime.
 const SPARE_DESCRIPTORS: u64 = 256;
-
-/// Variables that similar services usually read, and the settings they stand for.
-const ALIASES: [(&str, &str); 3] = [
-    ("MODEL_PATH", "inference.models"),
-    ("LOG_LEVEL", "telemetry.log_level"),
-    ("DATABASE_URL", "storage.url"),
-];
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) inference: auspex_inference::Config,
     pub(crate) identity: auspex_identity::Config,
     #[cfg(test)]
-    pub(crate) sample: services::sample::Config,
+    pub(crate) sample: crate::services::sample::Config,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -76,62 +64,12 @@ pub(crate) struct Storage {
     pub(crate) url: String,
 }
 
-/// What the command line sets; it overrides everything else.
-#[derive(Debug, Default)]
-pub(crate) struct Overrides {
-    pub(crate) file: Option<PathBuf>,
-    pub(crate) settings: Vec<(&'static str, String)>,
-}
-
-/// All layers, merged and checked, with the typed result.
-pub(crate) struct Loaded {
-    pub(crate) layers: Layers,
-    pub(crate) config: Config,
-}
-
-/// The commented reference of every setting: the server's own and those of each service.
-pub(crate) fn defaults() -> String {
-    let services = services::ALL.iter().map(|service| service.defaults());
-    let parts: Vec<&str> = std::iter::once(DEFAULTS).chain(services).collect();
-    parts.join("\n")
-}
-
-/// Defaults < file < environment < flags.
-pub(crate) fn load(
-    overrides: &Overrides,
-    env: impl Fn() -> Vec<(String, String)>,
-) -> Result<Loaded, ConfigError> {
-    let mut layers = Layers::new(&defaults());
-    match &overrides.file {
-        Some(file) => layers.file(file)?,
-        None if Path::new(DEFAULT_FILE).exists() => layers.file(Path::new(DEFAULT_FILE))?,
-        None => {}
-    }
-    for (name, value) in env() {
-        let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
-        // Compose files pass unset variables on as empty ones.
-        if let Some((_, key)) = alias.filter(|_| !value.is_empty()) {
-            layers.set(key, &value, &name)?;
-        }
-    }
-    layers.env(env())?;
-    for (key, value) in &overrides.settings {
-        layers.set(key, value, "command line")?;
-    }
-    let config: Config = layers.build()?;
-    config.check()?;
-    Ok(Loaded { layers, config })
-}
-
 impl Config {
-    /// What types alone cannot say.
-    fn check(&self) -> Result<(), ConfigError> {
+    /// What types alone cannot say about the server's own settings.
+    pub(crate) fn check_own(&self) -> Result<(), ConfigError> {
         self.server.check()?;
         self.storage.check()?;
-        self.telemetry.check()?;
-        services::ALL
-            .iter()
-            .try_for_each(|service| service.check(self))
+        self.telemetry.check()
     }
 
     /// The database of all services that have none of their own.
@@ -217,84 +155,4 @@ impl Storage {
 /// A setting in milliseconds as a duration.
 pub(crate) fn ms(value: u64) -> Duration {
     Duration::from_millis(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load_with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let variables: Vec<_> = variables
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
-        load(&Overrides::default(), || variables.clone()).map(|loaded| loaded.config)
-    }
-
-    #[test]
-    fn the_defaults_are_complete_and_typed() {
-        let config = load_with(&[]).expect("the embedded defaults");
-        assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.storage_url(), "sqlite:./data/auspex.db");
-    }
-
-    /// Each section belongs to one part, so that a service cannot change what another means.
-    #[test]
-    fn services_set_only_their_own_section() {
-        for service in services::ALL {
-            let defaults: toml::Table = service.defaults().parse().expect("valid TOML");
-            let sections: Vec<&str> = defaults.keys().map(String::as_str).collect();
-            assert_eq!(sections, [service.name()]);
-        }
-    }
-
-    #[test]
-    fn usual_variable_names_work_and_our_own_names_win() {
-        let config =
-            load_with(&[("LOG_LEVEL", "debug"), ("DATABASE_URL", "sqlite:/x.db")]).expect("valid");
-        assert_eq!(config.telemetry.log_level, "debug");
-        assert_eq!(config.storage_url(), "sqlite:/x.db");
-        let config = load_with(&[
-            ("AUSPEX__TELEMETRY__LOG_LEVEL", "warn"),
-            ("LOG_LEVEL", "debug"),
-        ])
-        .expect("valid");
-        assert_eq!(config.telemetry.log_level, "warn");
-    }
-
-    #[test]
-    fn impossible_values_are_refused_by_name() {
-        for (variable, value, key) in [
-            (
-                "AUSPEX__SERVER__PUBLIC_URL",
-                "models.example.org",
-                "server.public_url",
-            ),
-            (
-                "AUSPEX__SERVER__RATE_LIMIT__MAX",
-                "0",
-                "server.rate_limit.max",
-            ),
-            (
-                "AUSPEX__SERVER__CORS__ORIGINS",
-                "https://a.example.org, b.example.org",
-                "server.cors.origins",
-            ),
-            ("AUSPEX__STORAGE__URL", "mysql://x", "storage.url"),
-            ("AUSPEX__SERVER__LISTEN", "localhost", "listen"),
-            ("AUSPEX__TELEMETRY__LOG_FORMAT", "xml", "log_format"),
-            ("LOG_LEVEL", "nonsense", "telemetry.log_level"),
-            ("AUSPEX__SERVER__DATA_DIR", "", "server.data_dir"),
-            (
-                "AUSPEX__SERVER__RATE_LIMIT__MAX",
-                "5\n[server]",
-                "server.rate_limit.max",
-            ),
-        ] {
-            let error = load_with(&[(variable, value)])
-                .expect_err(value)
-                .to_string();
-            assert!(error.contains(key), "{error}");
-        }
-    }
 }

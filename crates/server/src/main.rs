@@ -12,6 +12,7 @@ mod listener;
 mod metrics;
 mod overview;
 mod services;
+mod settings;
 mod system;
 mod telemetry;
 

@@ -259,7 +259,7 @@ async fn get_server(Extension(overview): Extension<Arc<Overview>>) -> Json<Serve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Overrides};
+    use crate::settings::{self, Overrides};
 
     #[test]
     fn a_public_url_that_misleads_or_exposes_is_warned_of() {
@@ -269,7 +269,7 @@ mod tests {
                 ("AUSPEX__SERVER__PUBLIC_URL", url),
             ];
             let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let loaded = config::load(&Overrides::default(), || variables.to_vec());
+            let loaded = settings::load(&Overrides::default(), || variables.to_vec());
             url_warning(&loaded.expect("valid").config).map(|warning| warning.code)
         };
         assert_eq!(code("127.0.0.1:80", ""), None);

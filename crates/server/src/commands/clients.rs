@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use auspex_identity::{Actor, Client, ClientDraft, ClientScopes, GrantType};
+use auspex_identity::{Actor, Client, ClientDraft, ClientScopes};
 use serde_json::json;
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
@@ -106,10 +106,4 @@ fn as_json(clients: &[Client]) -> Result<String, Failure> {
         })
         .collect();
     Ok(format!("{}\n", serde_json::to_string_pretty(&clients)?))
-}
-
-/// For the command line.
-pub(crate) fn read_grant_type(text: &str) -> Result<GrantType, String> {
-    let known: Vec<&str> = GrantType::ALL.iter().map(|kind| kind.as_str()).collect();
-    GrantType::parse(text).ok_or_else(|| format!("must be one of {}", known.join(", ")))
 }

@@ -18,11 +18,10 @@ use auspex_kernel::Clock;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::Db;
 
-pub(crate) use clients::read_grant_type;
-
 use crate::cli::{Cli, Command, ConfigCommand};
-use crate::config::{self, Config, Loaded};
+use crate::config::Config;
 use crate::services;
+use crate::settings::{self, Loaded};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -60,7 +59,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Users(command) => users::run(&load()?.config, command),
         Command::Tokens(command) => tokens::run(&load()?.config, command),
         Command::Clients(command) => clients::run(&load()?.config, command),
-        Command::Config(ConfigCommand::Defaults) => print(&config::defaults()),
+        Command::Config(ConfigCommand::Defaults) => print(&settings::defaults()),
         Command::Config(ConfigCommand::Show) => print(&load()?.layers.show()),
         Command::Config(ConfigCommand::Check) => {
             load()?;
@@ -71,14 +70,14 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     }
 }
 
-fn load(overrides: &config::Overrides) -> Result<Loaded, Failure> {
+fn load(overrides: &settings::Overrides) -> Result<Loaded, Failure> {
     // A variable that is not UTF-8 is not one of our settings.
     let env = || {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     };
-    config::load(overrides, env).map_err(|error: ConfigError| Failure {
+    settings::load(overrides, env).map_err(|error: ConfigError| Failure {
         message: error.to_string(),
         code: 2,
     })

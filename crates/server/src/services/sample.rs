@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::app::tests::{Opened, open};
-    use crate::config::{self, Overrides};
+    use crate::settings::{self, Overrides};
 
     type Setting = (&'static str, &'static str);
 
@@ -201,9 +201,9 @@ mod tests {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../models"),
     );
 
-    fn load(setting: Setting) -> Result<config::Config, ConfigError> {
+    fn load(setting: Setting) -> Result<crate::config::Config, ConfigError> {
         let variables = [MODELS, setting].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        config::load(&Overrides::default(), || variables.to_vec()).map(|loaded| loaded.config)
+        settings::load(&Overrides::default(), || variables.to_vec()).map(|loaded| loaded.config)
     }
 
     async fn ask(opened: &Opened, method: &str, path: &str) -> (u16, String) {

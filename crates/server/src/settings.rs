@@ -1,0 +1,151 @@
+//! Reads the settings: defaults, file, environment and flags, in this order, and checks them.
+
+use std::path::{Path, PathBuf};
+
+use auspex_kernel::config::{ConfigError, Layers};
+
+use crate::config::Config;
+use crate::services;
+
+/// The server's own settings with their defaults and comments.
+const DEFAULTS: &str = include_str!("../defaults.toml");
+
+/// Read if it exists and no `--config` is given.
+const DEFAULT_FILE: &str = "auspex.toml";
+
+/// Variables that similar services usually read, and the settings they stand for.
+const ALIASES: [(&str, &str); 3] = [
+    ("MODEL_PATH", "inference.models"),
+    ("LOG_LEVEL", "telemetry.log_level"),
+    ("DATABASE_URL", "storage.url"),
+];
+
+/// What the command line sets; it overrides everything else.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) settings: Vec<(&'static str, String)>,
+}
+
+/// All layers, merged and checked, with the typed result.
+pub(crate) struct Loaded {
+    pub(crate) layers: Layers,
+    pub(crate) config: Config,
+}
+
+/// The commented reference of every setting: the server's own and those of each service.
+pub(crate) fn defaults() -> String {
+    let services = services::ALL.iter().map(|service| service.defaults());
+    let parts: Vec<&str> = std::iter::once(DEFAULTS).chain(services).collect();
+    parts.join("\n")
+}
+
+/// Defaults < file < environment < flags.
+pub(crate) fn load(
+    overrides: &Overrides,
+    env: impl Fn() -> Vec<(String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let mut layers = Layers::new(&defaults());
+    match &overrides.file {
+        Some(file) => layers.file(file)?,
+        None if Path::new(DEFAULT_FILE).exists() => layers.file(Path::new(DEFAULT_FILE))?,
+        None => {}
+    }
+    for (name, value) in env() {
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+        // Compose files pass unset variables on as empty ones.
+        if let Some((_, key)) = alias.filter(|_| !value.is_empty()) {
+            layers.set(key, &value, &name)?;
+        }
+    }
+    layers.env(env())?;
+    for (key, value) in &overrides.settings {
+        layers.set(key, value, "command line")?;
+    }
+    let config: Config = layers.build()?;
+    config.check_own()?;
+    for service in services::ALL {
+        service.check(&config)?;
+    }
+    Ok(Loaded { layers, config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        load(&Overrides::default(), || variables.clone()).map(|loaded| loaded.config)
+    }
+
+    #[test]
+    fn the_defaults_are_complete_and_typed() {
+        let config = load_with(&[]).expect("the embedded defaults");
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.storage_url(), "sqlite:./data/auspex.db");
+    }
+
+    /// Each section belongs to one part, so that a service cannot change what another means.
+    #[test]
+    fn services_set_only_their_own_section() {
+        for service in services::ALL {
+            let defaults: toml::Table = service.defaults().parse().expect("valid TOML");
+            let sections: Vec<&str> = defaults.keys().map(String::as_str).collect();
+            assert_eq!(sections, [service.name()]);
+        }
+    }
+
+    #[test]
+    fn usual_variable_names_work_and_our_own_names_win() {
+        let config =
+            load_with(&[("LOG_LEVEL", "debug"), ("DATABASE_URL", "sqlite:/x.db")]).expect("valid");
+        assert_eq!(config.telemetry.log_level, "debug");
+        assert_eq!(config.storage_url(), "sqlite:/x.db");
+        let config = load_with(&[
+            ("AUSPEX__TELEMETRY__LOG_LEVEL", "warn"),
+            ("LOG_LEVEL", "debug"),
+        ])
+        .expect("valid");
+        assert_eq!(config.telemetry.log_level, "warn");
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for (variable, value, key) in [
+            (
+                "AUSPEX__SERVER__PUBLIC_URL",
+                "models.example.org",
+                "server.public_url",
+            ),
+            (
+                "AUSPEX__SERVER__RATE_LIMIT__MAX",
+                "0",
+                "server.rate_limit.max",
+            ),
+            (
+                "AUSPEX__SERVER__CORS__ORIGINS",
+                "https://a.example.org, b.example.org",
+                "server.cors.origins",
+            ),
+            ("AUSPEX__STORAGE__URL", "mysql://x", "storage.url"),
+            ("AUSPEX__SERVER__LISTEN", "localhost", "listen"),
+            ("AUSPEX__TELEMETRY__LOG_FORMAT", "xml", "log_format"),
+            ("LOG_LEVEL", "nonsense", "telemetry.log_level"),
+            ("AUSPEX__SERVER__DATA_DIR", "", "server.data_dir"),
+            (
+                "AUSPEX__SERVER__RATE_LIMIT__MAX",
+                "5\n[server]",
+                "server.rate_limit.max",
+            ),
+        ] {
+            let error = load_with(&[(variable, value)])
+                .expect_err(value)
+                .to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}
