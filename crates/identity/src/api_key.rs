@@ -8,8 +8,8 @@
 //! A key's text exists in [`Secret`] alone. Nothing here prints it.
 
 use std::fmt;
-use std::str::FromStr;
 
+use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::{FieldError, ScopeSet, Timestamp, random};
 use sha2::{Digest as _, Sha256};
 
@@ -19,58 +19,7 @@ const CHECKSUM_CHARS: usize = 6;
 const CHECKED_LEN: usize = PREFIX.len() + RANDOM_CHARS;
 const KEY_LEN: usize = CHECKED_LEN + CHECKSUM_CHARS;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Crockford's base32: no I, L, O or U, so that an id survives being read aloud.
-const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-const ID_LEN: usize = 16;
 const NAME_CHARS_MAX: usize = 100;
-
-/// Names a key in lists, logs and commands: 16 characters of Crockford's base32, chosen at random.
-/// Not a secret.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId(pub(crate) String);
-
-impl KeyId {
-    pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        let bytes: [u8; ID_LEN] = random::bytes()?;
-        let chars = bytes.iter().map(|byte| BASE32[usize::from(byte % 32)]);
-        Ok(Self(chars.map(char::from).collect()))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whose quota the key uses: the same in every process and on every start.
-    pub(crate) fn quota_key(&self) -> u64 {
-        crate::directory::quota_key(&format!("key:{}", self.0))
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The text is no [`KeyId`].
-#[derive(Debug, thiserror::Error)]
-#[error("a key id is 16 characters of 0-9 and A-Z without I, L, O and U")]
-pub struct InvalidKeyId;
-
-/// Reads either case.
-impl FromStr for KeyId {
-    type Err = InvalidKeyId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
-        let upper = text.to_ascii_uppercase();
-        if upper.len() == ID_LEN && upper.bytes().all(|byte| BASE32.contains(&byte)) {
-            Ok(Self(upper))
-        } else {
-            Err(InvalidKeyId)
-        }
-    }
-}
 
 /// What may be known of a key once it is made; neither the key nor its hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +37,7 @@ pub struct ApiKey {
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
     /// The user it belongs to; keys made by operators have none.
-    pub owner_id: Option<String>,
+    pub owner_id: Option<UserId>,
     /// The key that replaces it, if it was rotated.
     pub replaced_by: Option<KeyId>,
     /// When it was last used, to within about a minute in other processes.
@@ -305,22 +254,6 @@ mod tests {
         // CRC-32 of "123456789" is 0xcbf43926, the check value of every CRC catalogue.
         assert_eq!(&checksum(b"123456789"), b"3jZRME");
         assert_eq!(&checksum(b""), b"000000");
-    }
-
-    #[test]
-    fn key_ids_are_read_in_either_case() {
-        let id = KeyId::random().unwrap();
-        assert_eq!(id.as_str().len(), 16);
-        assert_eq!(id.as_str().to_lowercase().parse::<KeyId>().unwrap(), id);
-        assert!("0123456789ABCDEU".parse::<KeyId>().is_err());
-        assert!("0123".parse::<KeyId>().is_err());
-    }
-
-    #[test]
-    fn quota_key_is_the_same_for_ever() {
-        // The first 8 bytes of `printf key:0123456789ABCDEF | sha256sum`.
-        let id: KeyId = "0123456789ABCDEF".parse().unwrap();
-        assert_eq!(id.quota_key(), 0xad82_5a61_1236_d5f6);
     }
 
     #[test]

@@ -10,11 +10,12 @@
 use std::time::Duration;
 
 use auspex_kernel::db::{DbError, Transaction};
+use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::page::{Found, Slice};
-use auspex_kernel::{FieldError, Scope, ScopeSet, Timestamp};
+use auspex_kernel::{FieldError, Scope, ScopeSet, Subject, Timestamp};
 
 use crate::Identity;
-use crate::api_key::{self, ApiKey, Digest, KeyId, KeyState, NewKey, Secret};
+use crate::api_key::{self, ApiKey, Digest, KeyState, NewKey, Secret};
 use crate::audit::{Action, Actor, Event};
 use crate::change::{Change, Needs, Refusal};
 use crate::error::IdentityError;
@@ -106,14 +107,14 @@ impl Identity {
     pub(crate) async fn page_of_keys(
         &self,
         actor: &Actor,
-        owner_id: Option<String>,
+        owner_id: Option<UserId>,
         slice: Slice,
     ) -> Result<Found<ApiKey>, IdentityError> {
         let mut whose = Vec::from_iter(owner_id.map(Whose::User));
         if !actor.scopes.contains(Scope::UsersWrite) {
             whose.push(match &actor.user_id {
                 Some(id) => Whose::User(id.clone()),
-                None => Whose::Own(actor.key_id()),
+                None => Whose::Own(actor.key_id().cloned()),
             });
         }
         let page = self
@@ -198,7 +199,7 @@ impl Identity {
         name: &str,
         scopes: ScopeSet,
         expires_at: Option<Timestamp>,
-        owner_id: Option<String>,
+        owner_id: Option<UserId>,
     ) -> Result<NewKey, IdentityError> {
         let key = ApiKey {
             id: KeyId::random()?,
@@ -234,13 +235,13 @@ fn deals_with(actor: &Actor, key: &ApiKey) -> bool {
     actor.scopes.contains(Scope::UsersWrite)
         || match &actor.user_id {
             Some(_) => actor.user_id == key.owner_id,
-            None => actor.key_id().as_ref() == Some(&key.id),
+            None => actor.key_id() == Some(&key.id),
         }
 }
 
 async fn add(change: &Change<'_>, key: &ApiKey, digest: &Digest) -> Result<(), DbError> {
     store::keys::insert_key(change.transaction, key, digest).await?;
-    change.publish(Kind::Key, key.id.as_str()).await
+    change.publish(Kind::Key, &key.id).await
 }
 
 async fn create(change: &Change<'_>, mut key: ApiKey, digest: &Digest) -> Result<ApiKey, Refusal> {
@@ -268,7 +269,7 @@ async fn create(change: &Change<'_>, mut key: ApiKey, digest: &Digest) -> Result
 }
 
 fn may_make_keys(actor: &Actor) -> bool {
-    actor.client_id.is_none() && !actor.is_external()
+    actor.client_id.is_none() && !matches!(actor.subject, Subject::External(_))
 }
 
 /// When the key by which somebody acts ends, if it does.
@@ -276,7 +277,7 @@ async fn end_of_maker(change: &Change<'_>) -> Result<Option<Timestamp>, DbError>
     let Some(id) = change.actor.key_id() else {
         return Ok(None);
     };
-    let maker = store::keys::key_by_id(change.transaction, &id).await?;
+    let maker = store::keys::key_by_id(change.transaction, id).await?;
     Ok(maker.and_then(|maker| maker.expires_at))
 }
 
@@ -299,7 +300,7 @@ async fn revoke(change: &Change<'_>, id_or_name: &str) -> Result<ApiKey, Refusal
         return Err(Refusal::recorded(IdentityError::Escalation, denied));
     }
     store::keys::set_revoked_at(transaction, &key.id, change.now).await?;
-    change.publish(Kind::Key, key.id.as_str()).await?;
+    change.publish(Kind::Key, &key.id).await?;
     let revoked = Event::new(Action::KeyRevoke, target(&key.id));
     change.record(revoked).await?;
     key.revoked_at = Some(change.now);
@@ -340,7 +341,7 @@ async fn rotate(
     let until = old.expires_at.unwrap_or(rotation.old_until);
     let until = until.min(rotation.old_until);
     store::keys::set_replaced(transaction, &old.id, &rotation.id, until).await?;
-    change.publish(Kind::Key, old.id.as_str()).await?;
+    change.publish(Kind::Key, &old.id).await?;
     let rotated = Event::new(Action::KeyRotate, target(&old.id)).with(target(&rotation.id));
     change.record(rotated).await?;
     let new = ApiKey {
@@ -362,7 +363,7 @@ async fn find_key(
     actor: &Actor,
     id_or_name: &str,
 ) -> Result<ApiKey, IdentityError> {
-    if let Ok(id) = id_or_name.parse::<KeyId>()
+    if let Some(id) = KeyId::parse(id_or_name)
         && let Some(key) = store::keys::key_by_id(transaction, &id).await?
     {
         let allowed = Some(key).filter(|key| deals_with(actor, key));

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::caller::Verification;
-use auspex_kernel::{ApiError, Authenticate, Caller, Credential, Peer, Timestamp, Verdict};
+use auspex_kernel::{
+    ApiError, Authenticate, Caller, Credential, Peer, Subject, Timestamp, Verdict,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::Mutex;
@@ -227,7 +229,7 @@ fn foreign_caller(accepted: &Accepted) -> Caller {
     let Claims { iss, sub, .. } = &accepted.claims;
     let digest = Digest::of(format!("{iss}\0{sub}").as_bytes());
     let name = URL_SAFE_NO_PAD.encode(&digest.as_array()[..16]);
-    let subject = format!("external:{name}");
+    let subject = Subject::External(name);
     Caller {
         quota_key: quota_key(&subject),
         subject,

@@ -5,10 +5,12 @@
 //! So of two administrators who remove each other one is refused, and nobody acts by a right that
 //! they lost while their request was on its way.
 
+use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
-use auspex_kernel::{Scope, Timestamp};
+use auspex_kernel::{Scope, ScopeSet, Subject, Timestamp};
 
 use crate::Identity;
+use crate::api_key::KeyState;
 use crate::audit::{Actor, Event};
 use crate::error::IdentityError;
 use crate::store::{self, Kind};
@@ -65,11 +67,11 @@ impl From<DbError> for Refusal {
 impl Change<'_> {
     /// Adds a line to the audit record.
     pub(crate) async fn record(&self, event: Event) -> Result<(), DbError> {
-        store::audit::record(self.transaction, &self.actor, event, self.now).await
+        audit::record(self.transaction, &self.actor, event, self.now).await
     }
 
     /// Tells every process once the transaction commits.
-    pub(crate) async fn publish(&self, kind: Kind, id: &str) -> Result<(), DbError> {
+    pub(crate) async fn publish(&self, kind: Kind, id: impl AsRef<str>) -> Result<(), DbError> {
         store::record_change(self.transaction, kind, id, self.now).await
     }
 }
@@ -125,8 +127,8 @@ impl Identity {
             .write(async |transaction| -> Result<_, IdentityError> {
                 store::lock(transaction).await?;
                 let actor = match needs {
-                    Needs::Scope(scope) => actor.renewed(transaction, Some(scope), now).await?,
-                    Needs::Credential => actor.renewed(transaction, None, now).await?,
+                    Needs::Scope(scope) => renewed(actor, transaction, Some(scope), now).await?,
+                    Needs::Credential => renewed(actor, transaction, None, now).await?,
                     Needs::Nothing => actor.clone(),
                 };
                 let change = Change {
@@ -147,6 +149,63 @@ impl Identity {
                     Err(Refusal { error, event: None }) => Err(error),
                 }
             });
-        decided.await?
+        // Boxed, so that the futures of all that change something stay small.
+        Box::pin(decided).await?
     }
+}
+
+/// The actor with the rights they have by now. Otherwise somebody could act by a right that they
+/// lost while their request was on its way. The transaction must hold the lock, so that nothing
+/// changes before it ends.
+async fn renewed(
+    actor: &Actor,
+    transaction: &Transaction,
+    needed: Option<Scope>,
+    now: Timestamp,
+) -> Result<Actor, IdentityError> {
+    // The command line needs no credential, and nothing here can end one of another issuer.
+    if matches!(actor.subject, Subject::Operator | Subject::External(_)) {
+        return Ok(actor.clone());
+    }
+    let scopes = scopes_left(actor, transaction, now).await?;
+    let scopes = scopes.ok_or(IdentityError::CredentialEnded)?;
+    let has_lost = |scope| actor.scopes.contains(scope) && !scopes.contains(scope);
+    if needed.is_some_and(has_lost) {
+        return Err(IdentityError::CredentialEnded);
+    }
+    Ok(Actor {
+        scopes,
+        ..actor.clone()
+    })
+}
+
+/// What somebody may still do; `None` if anything behind their credential is gone.
+async fn scopes_left(
+    actor: &Actor,
+    transaction: &Transaction,
+    now: Timestamp,
+) -> Result<Option<ScopeSet>, DbError> {
+    let mut scopes = actor.scopes;
+    let (mut known, mut ended) = (false, false);
+    if let Some(id) = actor.key_id() {
+        let key = store::keys::key_by_id(transaction, id).await?;
+        known = true;
+        ended |= key.is_none_or(|key| key.state(now) != KeyState::Active);
+    }
+    if let Some(id) = &actor.user_id {
+        let user = store::users::by_id(transaction, id).await?;
+        let user = user.filter(|user| user.disabled_at.is_none());
+        known = true;
+        ended |= user.is_none();
+        scopes = scopes.intersection(user.map(|user| user.roles.scopes()).unwrap_or_default());
+    }
+    if let Some(id) = &actor.session_id {
+        let grant = store::grants::by_id(transaction, id).await?;
+        ended |= grant.is_none_or(|grant| grant.revoked_at.is_some());
+    }
+    if let Some(id) = &actor.client_id {
+        known = true;
+        ended |= store::clients::by_id(transaction, id).await?.is_none();
+    }
+    Ok((known && !ended).then_some(scopes))
 }

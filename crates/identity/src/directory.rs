@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
-use auspex_kernel::{Caller, ScopeSet, Timestamp};
+use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
+use auspex_kernel::{Caller, ScopeSet, Subject, Timestamp};
 
-use crate::api_key::{Digest, KeyId};
+use crate::api_key::Digest;
 use crate::role::RoleSet;
 use crate::shards::Shards;
 use crate::signing::KeyRing;
@@ -41,7 +42,7 @@ pub(crate) enum Proof {
     /// An access token of ours.
     Token(TokenFacts),
     /// A name with its password.
-    Password { user_id: String, mark: u64 },
+    Password { user_id: UserId, mark: u64 },
     /// A token of a trusted issuer: it holds until it ends.
     Foreign(Arc<Caller>),
 }
@@ -51,9 +52,9 @@ pub(crate) enum Proof {
 pub(crate) struct TokenFacts {
     /// The key that signed it.
     pub(crate) kid: String,
-    pub(crate) user_id: Option<String>,
-    pub(crate) client_id: Option<String>,
-    pub(crate) grant_id: Option<String>,
+    pub(crate) user_id: Option<UserId>,
+    pub(crate) client_id: Option<ClientId>,
+    pub(crate) grant_id: Option<SessionId>,
     pub(crate) jti: String,
     pub(crate) scopes: ScopeSet,
     pub(crate) expires_at: Timestamp,
@@ -64,10 +65,10 @@ pub(crate) struct TokenFacts {
 pub(crate) struct Directory {
     keys: Shards<[u8; 32], Arc<Key>>,
     digests: Shards<KeyId, [u8; 32]>,
-    users: Shards<String, ActiveUser>,
-    clients: Shards<String, ()>,
+    users: Shards<UserId, ActiveUser>,
+    clients: Shards<ClientId, ()>,
     /// With the time from when on no token of theirs can be valid any more.
-    revoked_grants: Shards<String, Timestamp>,
+    revoked_grants: Shards<SessionId, Timestamp>,
     revoked_tokens: Shards<String, Timestamp>,
     signing_keys: ArcSwap<KeyRing>,
     /// Moves whenever anything does.
@@ -89,12 +90,12 @@ impl Directory {
     }
 
     /// The user, if there is one and he is not disabled.
-    pub(crate) fn user(&self, id: &str) -> Option<ActiveUser> {
+    pub(crate) fn user(&self, id: &UserId) -> Option<ActiveUser> {
         self.users.with(id, ActiveUser::clone)
     }
 
     /// Whether the client exists.
-    pub(crate) fn has_client(&self, id: &str) -> bool {
+    pub(crate) fn has_client(&self, id: &ClientId) -> bool {
         self.clients.contains(id)
     }
 
@@ -149,7 +150,7 @@ impl Directory {
                 })
             }
             (None, Some(client_id)) => {
-                let subject = format!("client:{client_id}");
+                let subject = Subject::Client(client_id.clone());
                 Some(Caller {
                     quota_key: quota_key(&subject),
                     subject,
@@ -165,17 +166,17 @@ impl Directory {
     }
 
     /// A user who is active, or is no more.
-    pub(crate) fn set_user(&self, id: String, user: Option<ActiveUser>) {
+    pub(crate) fn set_user(&self, id: UserId, user: Option<ActiveUser>) {
         self.users.set(id, user);
     }
 
     /// A client that exists, or does no more.
-    pub(crate) fn set_client(&self, id: String, exists: bool) {
+    pub(crate) fn set_client(&self, id: ClientId, exists: bool) {
         self.clients.set(id, exists.then_some(()));
     }
 
     /// A grant whose tokens are refused. None of them is valid after `until` anyway.
-    pub(crate) fn revoke_grant(&self, id: String, until: Timestamp) {
+    pub(crate) fn revoke_grant(&self, id: SessionId, until: Timestamp) {
         self.revoked_grants.set(id, Some(until));
     }
 
@@ -231,9 +232,9 @@ impl Directory {
     /// Replaces everything but the keys.
     pub(crate) fn fill(
         &self,
-        users: Vec<(String, ActiveUser)>,
-        clients: Vec<String>,
-        revoked_grants: Vec<(String, Timestamp)>,
+        users: Vec<(UserId, ActiveUser)>,
+        clients: Vec<ClientId>,
+        revoked_grants: Vec<(SessionId, Timestamp)>,
         revoked_tokens: Vec<(String, Timestamp)>,
     ) {
         self.users.fill(users);
@@ -258,10 +259,11 @@ impl Directory {
         let used = self
             .keys
             .with(&digest, |key| key.used_at.load(Ordering::Relaxed));
+        let subject = Subject::Key(key.id.clone());
         let caller = Arc::new(Caller {
-            subject: format!("key:{}", key.id),
+            quota_key: quota_key(&subject),
+            subject,
             scopes,
-            quota_key: key.id.quota_key(),
             expires_at: key.expires_at,
             user_id: key.owner_id,
             session_id: None,
@@ -305,26 +307,26 @@ impl Directory {
 pub(crate) type Ignored = Vec<String>;
 
 fn user_caller(
-    id: &str,
+    id: &UserId,
     scopes: ScopeSet,
     expires_at: Option<Timestamp>,
-    session_id: Option<String>,
+    session_id: Option<SessionId>,
 ) -> Caller {
-    let subject = format!("user:{id}");
+    let subject = Subject::User(id.clone());
     Caller {
         quota_key: quota_key(&subject),
         subject,
         scopes,
         expires_at,
-        user_id: Some(id.to_owned()),
+        user_id: Some(id.clone()),
         session_id,
         client_id: None,
     }
 }
 
 /// Whose quota a subject uses: the same in every process and on every start.
-pub(crate) fn quota_key(subject: &str) -> u64 {
-    Digest::of(subject.as_bytes()).prefix()
+pub(crate) fn quota_key(subject: &Subject) -> u64 {
+    Digest::of(subject.to_string().as_bytes()).prefix()
 }
 
 #[cfg(test)]
@@ -346,11 +348,11 @@ mod tests {
 
     fn key(id: &str, n: u8, scopes: &str, owner: Option<&str>) -> LiveKey {
         LiveKey {
-            id: KeyId(id.into()),
+            id: KeyId::from_stored(id),
             digest: digest(n).as_array().to_vec(),
             scopes: scopes.into(),
             expires_at: None,
-            owner_id: owner.map(str::to_owned),
+            owner_id: owner.map(UserId::from_stored),
         }
     }
 
@@ -364,13 +366,20 @@ mod tests {
     fn token(kid: &str, user: Option<&str>, client: Option<&str>, scopes: &str) -> Proof {
         Proof::Token(TokenFacts {
             kid: kid.into(),
-            user_id: user.map(str::to_owned),
-            client_id: client.map(str::to_owned),
-            grant_id: Some("G".into()),
+            user_id: user.map(UserId::from_stored),
+            client_id: client.map(ClientId::from_stored),
+            grant_id: Some(SessionId::from_stored("G")),
             jti: "J".into(),
             scopes: scopes.parse().unwrap(),
             expires_at: Timestamp(NOW.0 + 1),
         })
+    }
+
+    #[test]
+    fn quota_keys_never_change() {
+        // The first 8 bytes of `printf key:0123456789ABCDEF | sha256sum`.
+        let subject = Subject::Key(KeyId::from_stored("0123456789ABCDEF"));
+        assert_eq!(quota_key(&subject), 0xad82_5a61_1236_d5f6);
     }
 
     #[test]
@@ -397,7 +406,7 @@ mod tests {
         let mut ignored = Ignored::new();
         let set = |ignored: &mut Ignored| {
             directory.set_key(
-                &KeyId("A".into()),
+                &KeyId::from_stored("A"),
                 Some(key("A", 1, "predict users:write", Some("U"))),
                 ignored,
             );
@@ -407,7 +416,7 @@ mod tests {
             directory.key_caller(&digest(1), NOW).is_none(),
             "nobody owns it"
         );
-        directory.set_user("U".into(), Some(user(Role::Admin)));
+        directory.set_user(UserId::from_stored("U"), Some(user(Role::Admin)));
         set(&mut ignored);
         assert_eq!(
             directory
@@ -417,7 +426,7 @@ mod tests {
                 .to_string(),
             "predict users:write"
         );
-        directory.set_user("U".into(), Some(user(Role::Service)));
+        directory.set_user(UserId::from_stored("U"), Some(user(Role::Service)));
         set(&mut ignored);
         assert_eq!(
             directory
@@ -427,7 +436,7 @@ mod tests {
                 .to_string(),
             "predict"
         );
-        directory.set_user("U".into(), None);
+        directory.set_user(UserId::from_stored("U"), None);
         set(&mut ignored);
         assert!(directory.key_caller(&digest(1), NOW).is_none());
     }
@@ -435,7 +444,7 @@ mod tests {
     #[test]
     fn a_rotated_digest_leaves_nothing_behind() {
         let directory = Directory::default();
-        let id = KeyId("A".into());
+        let id = KeyId::from_stored("A");
         directory.set_key(&id, Some(key("A", 1, "predict", None)), &mut Ignored::new());
         directory.set_key(&id, Some(key("A", 2, "predict", None)), &mut Ignored::new());
         assert!(directory.key_caller(&digest(1), NOW).is_none());
@@ -447,7 +456,7 @@ mod tests {
     #[test]
     fn uses_are_noted_and_survive_a_reload() {
         let directory = Directory::default();
-        let id = KeyId("A".into());
+        let id = KeyId::from_stored("A");
         directory.set_key(&id, Some(key("A", 1, "predict", None)), &mut Ignored::new());
         assert_eq!(directory.key_used_at(&id), None);
         directory.key_caller(&digest(1), NOW);
@@ -475,17 +484,17 @@ mod tests {
             directory.caller(&proof).is_none(),
             "neither user nor client is there"
         );
-        directory.set_user("U".into(), Some(user(Role::Admin)));
+        directory.set_user(UserId::from_stored("U"), Some(user(Role::Admin)));
         assert!(
             directory.caller(&proof).is_none(),
             "the client is not there"
         );
-        directory.set_client("C".into(), true);
+        directory.set_client(ClientId::from_stored("C"), true);
         assert_eq!(
             directory.caller(&proof).unwrap().scopes.to_string(),
             "predict users:write"
         );
-        directory.set_user("U".into(), Some(user(Role::Service)));
+        directory.set_user(UserId::from_stored("U"), Some(user(Role::Service)));
         assert_eq!(
             directory.caller(&proof).unwrap().scopes.to_string(),
             "predict"
@@ -498,7 +507,7 @@ mod tests {
         assert!(directory.caller(&proof).is_none(), "its key is gone");
         directory.set_signing_keys(KeyRing::new(vec![stored(&key)]));
         assert!(directory.caller(&proof).is_some());
-        directory.revoke_grant("G".into(), Timestamp(NOW.0 + 9));
+        directory.revoke_grant(SessionId::from_stored("G"), Timestamp(NOW.0 + 9));
         assert!(directory.caller(&proof).is_none());
         assert!(
             directory
@@ -512,9 +521,9 @@ mod tests {
     #[test]
     fn a_password_proof_ends_with_the_password() {
         let directory = Directory::default();
-        directory.set_user("U".into(), Some(user(Role::Viewer)));
+        directory.set_user(UserId::from_stored("U"), Some(user(Role::Viewer)));
         let proof = |mark| Proof::Password {
-            user_id: "U".into(),
+            user_id: UserId::from_stored("U"),
             mark,
         };
         assert!(directory.caller(&proof(1)).is_some());

@@ -3,12 +3,12 @@
 //! No message repeats what the caller sent: an id or name may be a key pasted into the wrong place.
 
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::KeyId;
 use auspex_kernel::{ApiError, FieldError};
 use http::{HeaderValue, StatusCode, header};
 
 use std::sync::Arc;
 
-use crate::api_key::KeyId;
 use crate::jwt;
 use crate::password::Busy;
 use crate::throttle::RetryAfter;

@@ -41,11 +41,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use auspex_kernel::db::Db;
+use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
 use auspex_kernel::{Clock, secrets};
 use aws_lc_rs::hmac;
 use tokio::sync::Mutex;
 
-pub use api_key::{ApiKey, InvalidKeyId, KeyId, KeyState, NewKey, Secret};
+pub use api_key::{ApiKey, KeyState, NewKey, Secret};
 pub use audit::{Action, Actor, Outcome};
 pub use config::Config;
 pub use error::IdentityError;
@@ -195,21 +196,27 @@ impl Identity {
 
     /// Loads what these changes are about.
     async fn apply(&self, changes: &[Change], ignored: &mut Ignored) -> Result<(), IdentityError> {
-        let of = |kind: Kind| -> Vec<String> {
-            let subjects: BTreeSet<_> = changes
-                .iter()
-                .filter(|change| change.kind == Some(kind))
-                .map(|change| &change.subject)
-                .collect();
-            subjects.into_iter().cloned().collect()
+        let of = |kind: Kind| -> BTreeSet<&str> {
+            let of_kind = changes.iter().filter(|change| change.kind == Some(kind));
+            of_kind.map(|change| change.subject.as_str()).collect()
         };
-        self.load_users(of(Kind::User)).await?;
-        self.load_clients(of(Kind::Client)).await?;
-        self.load_revocations(of(Kind::Grant), of(Kind::Token))
+        let users = || {
+            of(Kind::User)
+                .into_iter()
+                .map(UserId::from_stored)
+                .collect()
+        };
+        self.load_users(users()).await?;
+        let clients = of(Kind::Client).into_iter();
+        self.load_clients(clients.map(ClientId::from_stored).collect())
+            .await?;
+        let grants = of(Kind::Grant).into_iter().map(SessionId::from_stored);
+        let tokens = of(Kind::Token).into_iter().map(str::to_owned);
+        self.load_revocations(grants.collect(), tokens.collect())
             .await?;
         // They are laid out by what their owners may do, and so come after those.
-        self.load_keys(of(Kind::Key), of(Kind::User), ignored)
-            .await?;
+        let keys = of(Kind::Key).into_iter().map(KeyId::from_stored);
+        self.load_keys(keys.collect(), users(), ignored).await?;
         if !of(Kind::SigningKey).is_empty() {
             let stored = self
                 .db
@@ -220,7 +227,7 @@ impl Identity {
         Ok(())
     }
 
-    async fn load_users(&self, ids: Vec<String>) -> Result<(), IdentityError> {
+    async fn load_users(&self, ids: Vec<UserId>) -> Result<(), IdentityError> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -236,7 +243,7 @@ impl Identity {
         Ok(())
     }
 
-    async fn load_clients(&self, ids: Vec<String>) -> Result<(), IdentityError> {
+    async fn load_clients(&self, ids: Vec<ClientId>) -> Result<(), IdentityError> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -244,7 +251,7 @@ impl Identity {
         let found = self
             .db
             .read(async |connection| store::changes::client_ids(connection, wanted).await);
-        let found: BTreeSet<String> = found.await?.into_iter().collect();
+        let found: BTreeSet<ClientId> = found.await?.into_iter().collect();
         for id in ids {
             let exists = found.contains(&id);
             self.directory.set_client(id, exists);
@@ -254,7 +261,7 @@ impl Identity {
 
     async fn load_revocations(
         &self,
-        grants: Vec<String>,
+        grants: Vec<SessionId>,
         tokens: Vec<String>,
     ) -> Result<(), IdentityError> {
         if !grants.is_empty() {
@@ -279,8 +286,8 @@ impl Identity {
 
     async fn load_keys(
         &self,
-        mut ids: Vec<String>,
-        owners: Vec<String>,
+        mut ids: Vec<KeyId>,
+        owners: Vec<UserId>,
         ignored: &mut Ignored,
     ) -> Result<(), IdentityError> {
         if ids.is_empty() && owners.is_empty() {
@@ -302,8 +309,8 @@ impl Identity {
             .await?;
         let mut found: HashMap<_, _> = found.into_iter().map(|key| (key.id.clone(), key)).collect();
         // A key that changed together with its owner is there twice, and to be set once.
-        let ids: BTreeSet<String> = ids.into_iter().collect();
-        for id in ids.into_iter().map(KeyId) {
+        let ids: BTreeSet<KeyId> = ids.into_iter().collect();
+        for id in ids {
             let key = found.remove(&id);
             self.directory.set_key(&id, key, ignored);
         }

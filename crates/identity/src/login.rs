@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use auspex_kernel::audit;
 use auspex_kernel::db::Transaction;
 
 use crate::audit::{Action, Actor, Event};
@@ -156,9 +157,9 @@ impl Identity {
 
     async fn record_denied(&self, actor: &Actor, denied: Event) -> Result<(), IdentityError> {
         let (actor, now) = (actor.clone(), self.clock.now());
-        let record = self.db.write(async |transaction| {
-            store::audit::record(transaction, &actor, denied, now).await
-        });
+        let record = self
+            .db
+            .write(async |transaction| audit::record(transaction, &actor, denied, now).await);
         Ok(record.await?)
     }
 
@@ -191,7 +192,7 @@ impl Identity {
                 store::users::insert_login(transaction, &user.id, method, &actor, now).await?;
                 let done = Event::new(Action::Login, format!("user:{}", user.id));
                 let done = done.with(method.as_str());
-                store::audit::record(transaction, &actor, done, now).await?;
+                audit::record(transaction, &actor, done, now).await?;
                 Ok(Some(user))
             })
             .await?;

@@ -128,6 +128,8 @@ fn make_room(shard: &mut HashMap<Mark, Entry>, coming: &Mark, now: Timestamp) {
 
 #[cfg(test)]
 mod tests {
+    use auspex_kernel::id::UserId;
+
     use super::*;
     use crate::directory::ActiveUser;
     use crate::role::Role;
@@ -146,13 +148,13 @@ mod tests {
             roles: [role].into_iter().collect(),
             password_mark: 7,
         });
-        directory.set_user("U".into(), user);
+        directory.set_user(UserId::from_stored("U"), user);
         directory.changed();
     }
 
     fn proof() -> Proof {
         Proof::Password {
-            user_id: "U".into(),
+            user_id: UserId::from_stored("U"),
             mark: 7,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! A user keeps his password and his keys: those end elsewhere.
 
-use auspex_kernel::{FieldError, id};
+use auspex_kernel::FieldError;
+use auspex_kernel::id::{self, SessionId, UserId};
 
 use crate::audit::{Action, Actor, Event};
 use crate::change::Needs;
@@ -19,9 +20,9 @@ impl Identity {
         &self,
         actor: &Actor,
         id_or_username: &str,
-    ) -> Result<(String, usize), IdentityError> {
+    ) -> Result<(UserId, usize), IdentityError> {
         let user_id = self.find_user(id_or_username).await?.id;
-        let id = user_id.as_str();
+        let id = &user_id;
         let revoked = self.change(actor, Needs::Credential, async |change| {
             let transaction = change.transaction;
             let count = store::grants::revoke_of_user(transaction, id, change.now).await?;
@@ -41,11 +42,10 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::SessionNotFound`], [`IdentityError::Database`].
     pub async fn revoke_session(&self, actor: &Actor, id: &str) -> Result<bool, IdentityError> {
-        let id = id::parse_id(id).ok_or(IdentityError::SessionNotFound)?;
-        let wanted = id.clone();
+        let id = SessionId::parse(id).ok_or(IdentityError::SessionNotFound)?;
         let found = self
             .db
-            .read(async |connection| store::grants::by_id(connection, &wanted).await);
+            .read(async |connection| store::grants::by_id(connection, &id).await);
         if found.await?.is_none() {
             return Err(IdentityError::SessionNotFound);
         }

@@ -9,7 +9,9 @@
 
 use std::time::Duration;
 
+use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
+use auspex_kernel::id::{ClientId, SessionId, UserId};
 use auspex_kernel::{Scope, ScopeSet, Timestamp, id};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -103,15 +105,15 @@ impl Identity {
     pub(crate) fn new_grant(
         &self,
         user: &User,
-        client_id: Option<&str>,
+        client_id: Option<&ClientId>,
         scopes: &str,
         authenticated_at: Timestamp,
     ) -> Result<Grant, IdentityError> {
         let now = self.clock.now();
         Ok(Grant {
-            id: id::new_id(now)?,
+            id: SessionId::new(now)?,
             user_id: user.id.clone(),
-            client_id: client_id.map(str::to_owned),
+            client_id: client_id.cloned(),
             scopes: scopes.to_owned(),
             created_at: now,
             authenticated_at,
@@ -173,9 +175,9 @@ impl Identity {
     ) -> Result<String, IdentityError> {
         let role = (user.roles != Default::default()).then(|| user.roles.to_string());
         self.sign_access_token(AccessClaims {
-            sub: &user.id,
-            client_id: grant.client_id.as_deref(),
-            sid: Some(&grant.id),
+            sub: user.id.as_str(),
+            client_id: grant.client_id.as_ref().map(ClientId::as_str),
+            sid: Some(grant.id.as_str()),
             name: Some(&user.name),
             role,
             ..self.claims(scope)?
@@ -188,12 +190,12 @@ impl Identity {
     /// [`IdentityError::Signing`], [`IdentityError::Randomness`].
     pub(crate) fn client_access_token(
         &self,
-        client_id: &str,
+        client_id: &ClientId,
         scope: &str,
     ) -> Result<String, IdentityError> {
         self.sign_access_token(AccessClaims {
-            sub: client_id,
-            client_id: Some(client_id),
+            sub: client_id.as_str(),
+            client_id: Some(client_id.as_str()),
             ..self.claims(scope)?
         })
     }
@@ -277,7 +279,7 @@ impl Identity {
     }
 
     /// The grant and number of a refresh token that we made.
-    pub(crate) fn refresh_token_grant(&self, token: &str) -> Option<(String, i64)> {
+    pub(crate) fn refresh_token_grant(&self, token: &str) -> Option<(SessionId, i64)> {
         let (numbered, mac) = {
             let mut parts = token.strip_prefix(REFRESH_PREFIX)?.splitn(3, '_');
             let (grant, sequence) = (parts.next()?, parts.next()?);
@@ -286,7 +288,7 @@ impl Identity {
         let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
         hmac::verify(&self.refresh_key, numbered.as_bytes(), &mac).ok()?;
         let (grant, sequence) = numbered.split_once('_')?;
-        Some((grant.to_owned(), sequence.parse().ok()?))
+        Some((SessionId::from_stored(grant), sequence.parse().ok()?))
     }
 
     /// Exchanges a refresh token. The one before the current one still gets the current one again
@@ -300,14 +302,14 @@ impl Identity {
         &self,
         actor: &Actor,
         refresh_token: &str,
-        client_id: Option<&str>,
+        client_id: Option<&ClientId>,
         narrower: Option<&str>,
     ) -> Result<Refreshed, IdentityError> {
         let number = self.refresh_token_grant(refresh_token);
         let (grant_id, sequence) = number.ok_or(IdentityError::InvalidGrant)?;
         let (who, client, asked) = (
             actor.clone(),
-            client_id.map(str::to_owned),
+            client_id.cloned(),
             narrower.map(str::to_owned),
         );
         let (now, grace) = (self.clock.now(), self.config.tokens.refresh_grace());
@@ -356,7 +358,7 @@ impl Identity {
     pub(crate) async fn revoke_grant(
         &self,
         actor: &Actor,
-        grant_id: &str,
+        grant_id: &SessionId,
         action: Action,
     ) -> Result<bool, IdentityError> {
         let ended = Event::new(action, format!("grant:{grant_id}"));
@@ -366,7 +368,7 @@ impl Identity {
     async fn end_grant(
         &self,
         actor: &Actor,
-        grant_id: &str,
+        grant_id: &SessionId,
         event: Event,
     ) -> Result<bool, IdentityError> {
         let revoked = self.change(actor, Needs::Nothing, async |change| {
@@ -404,7 +406,7 @@ async fn exchange(
     } else {
         return Ok(Exchange::Reused(grant));
     }
-    store::audit::record(transaction, &actor, done, now).await?;
+    audit::record(transaction, &actor, done, now).await?;
     Ok(Exchange::Done(user, grant))
 }
 
@@ -437,9 +439,12 @@ pub(crate) fn facts(token: &Unverified<'_>, claims: &Claims) -> TokenFacts {
     TokenFacts {
         kid: token.kid().unwrap_or_default().to_owned(),
         // A client that acts for itself has no session.
-        user_id: claims.sid.is_some().then(|| claims.sub.clone()),
-        client_id: claims.client_id.clone(),
-        grant_id: claims.sid.clone(),
+        user_id: claims
+            .sid
+            .is_some()
+            .then(|| UserId::from_stored(claims.sub.as_str())),
+        client_id: claims.client_id.clone().map(ClientId::from_stored),
+        grant_id: claims.sid.clone().map(SessionId::from_stored),
         jti: claims.jti.clone().unwrap_or_default(),
         scopes: words
             .filter_map(|word| word.parse().ok())

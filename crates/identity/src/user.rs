@@ -1,6 +1,7 @@
 //! Users: people, and programs that log in like people.
 
 use auspex_kernel::fields::{self, Kind, Text, Wrong};
+use auspex_kernel::id::UserId;
 use auspex_kernel::{FieldError, FieldErrors, Timestamp};
 use serde_json::{Value, json};
 
@@ -15,8 +16,8 @@ const AGE_MAX: i64 = 150;
 /// A user. His password's hash stays in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// 16 characters of Crockford's base32, in the order of creation. Not a secret.
-    pub id: String,
+    /// In the order of creation.
+    pub id: UserId,
     /// What people call him.
     pub name: String,
     /// Where he is reached; one user an address.

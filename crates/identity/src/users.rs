@@ -5,8 +5,9 @@
 
 use auspex_kernel::db::DbError;
 use auspex_kernel::fields::Kind as _;
+use auspex_kernel::id::{SessionId, UserId};
 use auspex_kernel::page::{Found, Slice};
-use auspex_kernel::{FieldError, Scope, id};
+use auspex_kernel::{FieldError, Scope};
 
 use crate::audit::{Action, Actor, Event};
 use crate::change::{Change, Needs, Refusal};
@@ -18,7 +19,7 @@ use crate::{Identity, password_mark};
 
 /// A change with all that decides about it.
 struct Edit {
-    id: String,
+    id: UserId,
     change: UserChange,
     password_hash: Option<Option<String>>,
     expected: Expected,
@@ -26,7 +27,7 @@ struct Edit {
     /// this mark.
     proven_by: Option<u64>,
     /// The grant that goes on.
-    kept_grant: Option<String>,
+    kept_grant: Option<SessionId>,
 }
 
 impl Identity {
@@ -51,7 +52,7 @@ impl Identity {
         };
         let now = self.clock.now();
         let user = User {
-            id: id::new_id(now)?,
+            id: UserId::new(now)?,
             name: new.name,
             email: new.email,
             username,
@@ -77,8 +78,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::UserNotFound`], [`IdentityError::Database`].
-    pub async fn get_user(&self, id: &str) -> Result<User, IdentityError> {
-        let id = id::parse_id(id).ok_or(IdentityError::UserNotFound)?;
+    pub async fn get_user(&self, id: impl AsRef<str>) -> Result<User, IdentityError> {
+        let id = UserId::parse(id.as_ref()).ok_or(IdentityError::UserNotFound)?;
         let found = self
             .db
             .read(async |connection| store::users::by_id(connection, &id).await);
@@ -131,7 +132,7 @@ impl Identity {
 
     pub(crate) async fn page_of_logins(
         &self,
-        user_id: &str,
+        user_id: &UserId,
         slice: Slice,
     ) -> Result<Found<Login>, IdentityError> {
         let id = self.get_user(user_id).await?.id;
@@ -154,7 +155,7 @@ impl Identity {
     pub async fn update_user(
         &self,
         actor: &Actor,
-        id: &str,
+        id: impl AsRef<str>,
         change: UserChange,
         expected: Expected,
     ) -> Result<User, IdentityError> {
@@ -189,11 +190,11 @@ impl Identity {
     pub(crate) async fn change_own_password(
         &self,
         actor: &Actor,
-        session_id: Option<String>,
+        session_id: Option<SessionId>,
         current: &str,
         new: String,
     ) -> Result<User, IdentityError> {
-        let id = actor.user_id.as_deref().ok_or(IdentityError::NoUser)?;
+        let id = actor.user_id.as_ref().ok_or(IdentityError::NoUser)?;
         let user = self.get_user(id).await?;
         let mark = match self.check_password(actor, &user, current).await {
             Err(IdentityError::InvalidCredentials) => return Err(wrong_current_password()),
@@ -243,10 +244,10 @@ impl Identity {
     pub async fn delete_user(
         &self,
         actor: &Actor,
-        id: &str,
+        id: impl AsRef<str>,
         expected: Expected,
     ) -> Result<(), IdentityError> {
-        let id = id::parse_id(id).ok_or(IdentityError::UserNotFound)?;
+        let id = UserId::parse(id.as_ref()).ok_or(IdentityError::UserNotFound)?;
         let needs = Needs::Scope(Scope::UsersWrite);
         let removed = self.change(actor, needs, async |change| {
             remove(change, &id, expected).await
@@ -328,7 +329,7 @@ async fn apply(change: &Change<'_>, edit: Edit) -> Result<User, Refusal> {
         .iter()
         .any(|event| matches!(event.action, Action::UserDisable | Action::UserPassword));
     if is_logged_out {
-        log_out(change, &after.id, edit.kept_grant.as_deref()).await?;
+        log_out(change, &after.id, edit.kept_grant.as_ref()).await?;
     }
     for event in events {
         change.record(event).await?;
@@ -337,7 +338,11 @@ async fn apply(change: &Change<'_>, edit: Edit) -> Result<User, Refusal> {
 }
 
 /// Ends what a user is logged in by, except for one grant.
-async fn log_out(change: &Change<'_>, id: &str, kept_grant: Option<&str>) -> Result<(), DbError> {
+async fn log_out(
+    change: &Change<'_>,
+    id: &UserId,
+    kept_grant: Option<&SessionId>,
+) -> Result<(), DbError> {
     let (transaction, now) = (change.transaction, change.now);
     match kept_grant {
         Some(kept) => store::grants::revoke_others_of_user(transaction, id, kept, now).await?,
@@ -346,7 +351,7 @@ async fn log_out(change: &Change<'_>, id: &str, kept_grant: Option<&str>) -> Res
     store::user_rows::end_sessions(transaction, id).await
 }
 
-async fn remove(change: &Change<'_>, id: &str, expected: Expected) -> Result<(), Refusal> {
+async fn remove(change: &Change<'_>, id: &UserId, expected: Expected) -> Result<(), Refusal> {
     let transaction = change.transaction;
     let user = store::users::by_id(transaction, id).await?;
     let user = user.ok_or(IdentityError::UserNotFound)?;
@@ -366,7 +371,7 @@ async fn remove(change: &Change<'_>, id: &str, expected: Expected) -> Result<(),
     Ok(change.record(removed).await?)
 }
 
-fn target(id: &str) -> String {
+fn target(id: &UserId) -> String {
     format!("user:{id}")
 }
 
@@ -381,7 +386,7 @@ fn check_rights(
     events: &[Event],
 ) -> Result<(), IdentityError> {
     let changes_roles = before.roles != after.roles;
-    if changes_roles && actor.user_id.as_deref() == Some(before.id.as_str()) {
+    if changes_roles && actor.user_id.as_ref() == Some(&before.id) {
         return Err(IdentityError::OwnRoles);
     }
     let is_harmless = before.email == after.email

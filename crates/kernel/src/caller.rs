@@ -1,4 +1,4 @@
-//! Who calls and what he may do: the seam between the edge, which asks, and identity, which knows.
+//! Who calls and what they may do: the seam between the edge, which asks, and identity, which knows.
 
 use std::fmt;
 use std::future::Future;
@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use crate::ApiError;
 use crate::clock::Timestamp;
+use crate::id::{ClientId, SessionId, UserId};
+use crate::subject::Subject;
 
 macro_rules! scopes {
     ($($variant:ident = $text:literal, $doc:literal;)*) => {
@@ -146,20 +148,20 @@ impl FromStr for ScopeSet {
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Stable name for logs, e.g. `key:7K3Q…`. Never a secret.
-    pub subject: String,
-    /// What he may do.
+    /// Who it is.
+    pub subject: Subject,
+    /// What they may do.
     pub scopes: ScopeSet,
-    /// Whose quota he uses; the same for every credential of one key, user or client.
+    /// Whose quota they use; the same for every credential of one key, user or client.
     pub quota_key: u64,
     /// When the credential ends.
     pub expires_at: Option<Timestamp>,
     /// Id of the user behind the credential; keys of operators and clients have none.
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
     /// Id of the session that the credential belongs to, by which it can be ended.
-    pub session_id: Option<String>,
+    pub session_id: Option<SessionId>,
     /// Id of the OAuth client that acts, for itself or for the user.
-    pub client_id: Option<String>,
+    pub client_id: Option<ClientId>,
 }
 
 /// What a request showed to prove who calls.

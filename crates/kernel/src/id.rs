@@ -3,6 +3,10 @@
 //! 16 characters of Crockford's base32 (digits and letters without I, L, O and U): 48 bits of Unix
 //! milliseconds, then 32 random bits. Not a secret.
 
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
 use crate::clock::Timestamp;
 use crate::random;
 
@@ -22,6 +26,95 @@ pub fn new_id(now: Timestamp) -> Result<String, getrandom::Error> {
         .rev()
         .map(|place| char::from(digit(place)))
         .collect())
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// 16 characters of Crockford's base32. Not a secret.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sea_orm::DeriveValueType)]
+        pub struct $name(String);
+
+        impl $name {
+            /// A new one, in the order of creation.
+            ///
+            /// # Errors
+            /// The operating system gave no random bytes.
+            pub fn new(now: Timestamp) -> Result<Self, getrandom::Error> {
+                new_id(now).map(Self)
+            }
+
+            /// From text in either case; `None` if it cannot be one.
+            pub fn parse(text: &str) -> Option<Self> {
+                parse_id(text).map(Self)
+            }
+
+            /// As it was stored, or as a token that we signed has it.
+            pub fn from_stored(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&$name> for sea_orm::Value {
+            fn from(id: &$name) -> Self {
+                id.as_str().into()
+            }
+        }
+
+        /// No database counts these.
+        impl sea_orm::TryFromU64 for $name {
+            fn try_from_u64(_: u64) -> Result<Self, sea_orm::DbErr> {
+                Err(sea_orm::DbErr::ConvertFromU64(stringify!($name)))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// Names a user.
+    UserId;
+    /// Names an API key. Unlike other ids it is drawn by chance alone.
+    KeyId;
+    /// Names an OAuth client.
+    ClientId;
+    /// Names a session: what one login or one consent gave.
+    SessionId;
+}
+
+impl KeyId {
+    /// A new one, which tells nothing of when it was made.
+    ///
+    /// # Errors
+    /// The operating system gave no random bytes.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let bytes: [u8; LENGTH] = random::bytes()?;
+        let chars = bytes.iter().map(|byte| ALPHABET[usize::from(byte % 32)]);
+        Ok(Self(chars.map(char::from).collect()))
+    }
 }
 
 /// An id as stored, from text in either case; `None` if it cannot be one.

@@ -61,7 +61,8 @@ pub struct Idempotency {
 /// What distinguishes a request from others.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyed<'r> {
-    /// Who sent it, such as [`crate::Caller::subject`]: callers cannot use each other's keys.
+    /// Who sent it, such as the text of [`crate::Caller::subject`]: callers cannot use each
+    /// other's keys.
     pub caller: &'r str,
     /// Its method.
     pub method: &'r Method,

@@ -3,6 +3,7 @@
 //!
 //! It depends on no other crate of the workspace and holds nothing that only one service uses.
 
+pub mod audit;
 pub mod body;
 pub mod caller;
 pub mod clock;
@@ -24,6 +25,7 @@ pub mod request_id;
 pub mod secrets;
 pub mod service;
 mod store;
+mod subject;
 
 pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict};
 pub use clock::{Clock, Timestamp};
@@ -33,3 +35,4 @@ pub use fields::Fields;
 pub use migration::migrate;
 pub use page::CursorKey;
 pub use request_id::RequestId;
+pub use subject::Subject;

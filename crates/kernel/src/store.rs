@@ -1,5 +1,6 @@
 //! The SQL of this crate and nothing else.
 
+pub(crate) mod audit;
 pub(crate) mod idempotency;
 pub(crate) mod secrets;
 mod slice;

@@ -8,10 +8,11 @@ use auspex_kernel::fields::{
 use auspex_kernel::http::{
     ChangeErrors, CreateErrors, Creation, JSON, List, ListErrors, ReadErrors, Requester, created,
 };
+use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::idempotency::{Answer, IdempotencyParams};
 use auspex_kernel::page::PageParams;
 use auspex_kernel::{
-    ApiError, CursorKey, Scope, ScopeSet, Timestamp, body, id, query_filters, request_body,
+    ApiError, CursorKey, Scope, ScopeSet, Timestamp, body, query_filters, request_body,
 };
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
@@ -24,7 +25,7 @@ use utoipa_axum::routes;
 
 use super::users::Id;
 use super::{Handle, actor};
-use crate::api_key::{ApiKey, KeyId, NewKey};
+use crate::api_key::{ApiKey, NewKey};
 use crate::error::IdentityError;
 
 const TAG: &str = "api-keys";
@@ -70,7 +71,7 @@ impl ApiKeyView {
             id: key.id.to_string(),
             name: key.name,
             scopes: key.scopes.iter().map(Scope::as_str).collect(),
-            owner_id: key.owner_id,
+            owner_id: key.owner_id.map(|id| id.to_string()),
             created_at: key.created_at.to_rfc3339(),
             expires_at: key.expires_at.map(Timestamp::to_rfc3339),
             revoked_at: key.revoked_at.map(Timestamp::to_rfc3339),
@@ -165,8 +166,8 @@ async fn list_api_keys(
 ) -> Result<Response, ApiError> {
     let (query, filters) = KeyFilters::parse(&cursors, "/v1/api-keys", query.as_deref())?;
     // A text that cannot be an id belongs to nobody.
-    let owner = filters.owner_id;
-    let owner = owner.map(|text| id::parse_id(&text).unwrap_or_default());
+    let owner = filters.owner_id.map(|text| UserId::parse(&text));
+    let owner = owner.map(|id| id.unwrap_or_else(|| UserId::from_stored("")));
     let slice = query.slice();
     let found = identity
         .page_of_keys(&actor(&requester), owner, slice)
@@ -260,7 +261,7 @@ pub(super) fn read_new(body: &[u8], now: Timestamp) -> Result<CreateBody, ApiErr
 
 fn key_id(id: Id) -> Result<KeyId, IdentityError> {
     let text = id.map(|path| path.0).unwrap_or_default();
-    text.parse().map_err(|_| IdentityError::KeyNotFound)
+    KeyId::parse(&text).ok_or(IdentityError::KeyNotFound)
 }
 
 fn made(new: NewKey, now: Timestamp) -> Response {

@@ -1,5 +1,6 @@
 //! The audit record.
 
+use auspex_kernel::audit::{Action as _, Filter, Line, Outcome};
 use auspex_kernel::fields::{Filters as _, one_of, text};
 use auspex_kernel::http::{List, ListErrors};
 use auspex_kernel::page::PageParams;
@@ -13,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Handle;
-use crate::audit::{Action, AuditFilter, AuditLine, Outcome};
+use crate::audit::Action;
 
 pub(super) fn routes() -> OpenApiRouter<Handle> {
     OpenApiRouter::new().routes(routes!(list_audit))
@@ -41,8 +42,8 @@ struct AuditView {
     request_id: Option<String>,
 }
 
-impl From<AuditLine> for AuditView {
-    fn from(line: AuditLine) -> Self {
+impl From<Line> for AuditView {
+    fn from(line: Line) -> Self {
         Self {
             id: line.id,
             at: line.at.to_rfc3339(),
@@ -73,11 +74,11 @@ query_filters! {
     }
 }
 
-impl From<AuditFilters> for AuditFilter {
+impl From<AuditFilters> for Filter {
     fn from(filters: AuditFilters) -> Self {
         Self {
             actor: filters.actor,
-            action: filters.action,
+            action: filters.action.map(|action| action.as_str().to_owned()),
             target: filters.target,
             outcome: filters.outcome,
         }

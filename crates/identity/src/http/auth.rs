@@ -151,10 +151,7 @@ async fn log_out(
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
 ) -> Result<StatusCode, ApiError> {
-    let session = caller
-        .session_id
-        .as_deref()
-        .ok_or(IdentityError::NoSession)?;
+    let session = caller.session_id.as_ref().ok_or(IdentityError::NoSession)?;
     let actor = Actor::caller(&caller, peer, Some(&request_id));
     identity
         .revoke_grant(&actor, session, Action::Logout)

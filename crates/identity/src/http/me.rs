@@ -105,10 +105,10 @@ async fn get_me(
     // Letting an application predict does not mean letting it see who the user is.
     let to_themselves = of.filter(|_| requester.caller.client_id.is_none());
     let view = MeView {
-        subject: requester.caller.subject.clone(),
+        subject: requester.caller.subject.to_string(),
         scopes: requester.caller.scopes.iter().map(Scope::as_str).collect(),
         expires_at: requester.caller.expires_at.map(Timestamp::to_rfc3339),
-        id: of.map(|user| user.id.clone()),
+        id: of.map(|user| user.id.to_string()),
         name: to_themselves.map(|user| user.name.clone()),
         email: to_themselves.map(|user| user.email.clone()),
         username: to_themselves.map(|user| user.username.clone()),
@@ -169,7 +169,7 @@ async fn list_my_logins(
     let id = requester
         .caller
         .user_id
-        .as_deref()
+        .as_ref()
         .ok_or(IdentityError::NoUser)?;
     let query = PageQuery::parse(&cursors, "/v1/me/logins", query.as_deref(), &[])?;
     users::logins(&identity, id, &query, &headers).await

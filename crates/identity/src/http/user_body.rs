@@ -40,7 +40,7 @@ pub(super) struct UserView {
 impl From<User> for UserView {
     fn from(user: User) -> Self {
         Self {
-            id: user.id,
+            id: user.id.to_string(),
             name: user.name,
             email: user.email,
             username: user.username,

@@ -4,6 +4,7 @@ use auspex_kernel::fields::Filters as _;
 use auspex_kernel::http::{
     ChangeErrors, CreateErrors, Creation, ListErrors, ReadErrors, Requester, created,
 };
+use auspex_kernel::id::UserId;
 use auspex_kernel::idempotency::{Answer, IdempotencyParams};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, body, etag};
@@ -85,7 +86,7 @@ async fn list_users(
     let (query, filters) = UserFilters::parse(&cursors, uri.path(), query.as_deref())?;
     let found = identity.page_of_users(filters.into(), query.slice());
     let found = found.await?;
-    let list = UserList::new(&query, found, |user| user.id.clone(), UserView::from);
+    let list = UserList::new(&query, found, |user| user.id.to_string(), UserView::from);
     Ok(list.answer(&headers))
 }
 
@@ -203,7 +204,7 @@ async fn list_user_logins(
 
 pub(super) async fn logins(
     identity: &Handle,
-    user_id: &str,
+    user_id: &UserId,
     query: &PageQuery,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {

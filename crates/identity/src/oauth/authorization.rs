@@ -3,6 +3,8 @@
 //! Until client and address are known to belong together nobody is redirected, or this would be a
 //! way to send people anywhere (RFC 9700 §4.11). From then on the client is told what is wrong.
 
+use auspex_kernel::audit;
+
 use super::client::{Client, GrantType};
 use super::parameters::Parameters;
 use super::redirect;
@@ -114,7 +116,7 @@ impl Identity {
     pub(super) async fn find_client(&self, id: &str) -> Result<Option<Client>, IdentityError> {
         match self.get_client(id).await {
             // Ids are found in either case; here they are compared with what was issued.
-            Ok(client) => Ok(Some(client).filter(|client| client.id == id)),
+            Ok(client) => Ok(Some(client).filter(|client| client.id.as_str() == id)),
             Err(IdentityError::ClientNotFound) => Ok(None),
             Err(error) => Err(error),
         }
@@ -238,7 +240,7 @@ impl Identity {
                 if asked {
                     let agreed = Event::new(Action::ConsentGrant, format!("client:{client}"))
                         .with(scopes.to_string());
-                    store::audit::record(transaction, &actor, agreed, now).await?;
+                    audit::record(transaction, &actor, agreed, now).await?;
                 }
                 store::codes::insert(transaction, row).await?;
                 Ok(true)
@@ -259,7 +261,7 @@ impl Identity {
         let now = self.clock.now();
         let written = self
             .db
-            .write(async |transaction| store::audit::record(transaction, &actor, event, now).await);
+            .write(async |transaction| audit::record(transaction, &actor, event, now).await);
         Ok(written.await?)
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use auspex_kernel::id::ClientId;
 use auspex_kernel::{FieldError, Timestamp, random};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -53,7 +54,7 @@ impl GrantType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// 16 characters of Crockford's base32. Not a secret.
-    pub id: String,
+    pub id: ClientId,
     /// What people are shown.
     pub name: String,
     /// Where browsers may be sent back to, as text.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -136,7 +137,7 @@ async fn take(
     };
     store::grants::revoke(transaction, &given, now).await?;
     let reused = Event::denied(Action::CodeReuse, Some(format!("grant:{given}")));
-    store::audit::record(transaction, actor, reused, now).await?;
+    audit::record(transaction, actor, reused, now).await?;
     Ok(Redemption::Reused)
 }
 

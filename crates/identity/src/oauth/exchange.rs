@@ -1,5 +1,6 @@
 //! The token endpoint: a client, and what it has, become tokens.
 
+use auspex_kernel::id::ClientId;
 use aws_lc_rs::digest as hash;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -99,8 +100,8 @@ impl Identity {
         presented: &Presented,
     ) -> Result<Client, TokenError> {
         // Keeps text from the database that it cannot take. Ids are taken as they were issued.
-        let id = auspex_kernel::id::parse_id(&presented.client_id);
-        let id = id.filter(|id| *id == presented.client_id);
+        let id = ClientId::parse(&presented.client_id);
+        let id = id.filter(|id| id.as_str() == presented.client_id);
         let found = match id {
             Some(id) => {
                 let found = self
@@ -231,11 +232,8 @@ impl Identity {
         };
         let scope = scopes.to_string();
         let access_token = self.client_access_token(&client.id, &scope)?;
-        let actor = Actor {
-            subject: format!("client:{}", client.id),
-            ..actor.clone()
-        };
-        let done = Event::new(Action::ClientLogin, actor.subject.clone()).with(scope.clone());
+        let actor = actor.as_client(&client.id);
+        let done = Event::new(Action::ClientLogin, actor.subject.to_string()).with(scope.clone());
         self.record(actor, done).await?;
         Ok(self.response(access_token, scope, None, None))
     }
@@ -274,8 +272,8 @@ impl Identity {
         let email = scopes.has(OidcScope::Email).then_some(user.email.as_str());
         let claims = IdClaims {
             iss: self.issuer(),
-            sub: &user.id,
-            aud: &client.id,
+            sub: user.id.as_str(),
+            aud: client.id.as_str(),
             exp: now_s.saturating_add_unsigned(self.access_ttl_s()),
             iat: now_s,
             auth_time: grant.authenticated_at.unix_seconds(),

@@ -1,6 +1,7 @@
 //! Registering and removing clients.
 
-use auspex_kernel::{Scope, id};
+use auspex_kernel::Scope;
+use auspex_kernel::id::ClientId;
 
 use super::client::{Client, ClientDraft, ClientSecret, NewClient};
 use crate::audit::{Action, Actor, Event};
@@ -36,14 +37,14 @@ impl Identity {
             }
         }
         let client = Client {
-            id: id::new_id(now)?,
+            id: ClientId::new(now)?,
             name: draft.name,
             redirect_uris: draft.redirect_uris,
             grant_types,
             scopes: draft.scopes,
             public: draft.public,
             created_at: now,
-            created_by: actor.subject.clone(),
+            created_by: actor.subject.to_string(),
         };
         let digest = secret.as_ref().map(ClientSecret::digest);
         let added = self.change_for_secret(actor, CLIENTS_WRITE, async |change| {
@@ -68,9 +69,9 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::ClientNotFound`], [`IdentityError::Database`].
-    pub async fn get_client(&self, id: &str) -> Result<Client, IdentityError> {
+    pub async fn get_client(&self, id: impl AsRef<str>) -> Result<Client, IdentityError> {
         // Keeps text from the database that it cannot take, such as a NUL.
-        let id = id::parse_id(id).ok_or(IdentityError::ClientNotFound)?;
+        let id = ClientId::parse(id.as_ref()).ok_or(IdentityError::ClientNotFound)?;
         let found = self
             .db
             .read(async |connection| store::clients::by_id(connection, &id).await);
@@ -82,8 +83,12 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::ClientNotFound`], [`IdentityError::CredentialEnded`],
     /// [`IdentityError::Database`].
-    pub async fn delete_client(&self, actor: &Actor, id: &str) -> Result<(), IdentityError> {
-        let id = id::parse_id(id).ok_or(IdentityError::ClientNotFound)?;
+    pub async fn delete_client(
+        &self,
+        actor: &Actor,
+        id: impl AsRef<str>,
+    ) -> Result<(), IdentityError> {
+        let id = ClientId::parse(id.as_ref()).ok_or(IdentityError::ClientNotFound)?;
         let removed = self.change(actor, CLIENTS_WRITE, async |change| {
             remove(change, &id).await
         });
@@ -106,7 +111,7 @@ async fn insert(
     Ok(change.record(made).await?)
 }
 
-async fn remove(change: &Change<'_>, id: &str) -> Result<(), Refusal> {
+async fn remove(change: &Change<'_>, id: &ClientId) -> Result<(), Refusal> {
     if !store::clients::delete(change.transaction, id).await? {
         return Err(IdentityError::ClientNotFound.into());
     }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 
 use super::client::{digest, random_text};
@@ -136,7 +137,7 @@ impl Identity {
             store::sessions::delete(transaction, digest).await?;
             let target = format!("user:{}", user.id);
             let done = Event::new(Action::Logout, target).with(LoginMethod::Page.as_str());
-            store::audit::record(transaction, &actor, done, now).await
+            audit::record(transaction, &actor, done, now).await
         });
         Ok(written.await?)
     }

@@ -151,7 +151,7 @@ async fn a_code_needs_the_session_the_user_and_the_client_as_they_were_read() {
         },
     ] {
         let world = World::start().await;
-        let changed = Box::pin(world.change(change));
+        let changed = world.change(change);
         assert_eq!(world.gets_code_after(changed).await, [false, false]);
     }
 

@@ -3,6 +3,7 @@
 //! A client learns of its own tokens alone. Of all others, in force or not, it hears the same.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::id::UserId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -71,14 +72,14 @@ impl Identity {
         token: &str,
     ) -> Result<Introspection, IdentityError> {
         if let Some(claims) = self.own_access_token(token.as_bytes()) {
-            if claims.client_id.as_ref() != Some(&client.id) {
+            if claims.client_id.as_deref() != Some(client.id.as_str()) {
                 return Ok(Introspection::default());
             }
             // He may have lost a role since; the token of a client has no user.
             let scope = match (claims.sid, claims.scope) {
                 (Some(_), Some(scope)) => self
                     .directory
-                    .user(&claims.sub)
+                    .user(&UserId::from_stored(claims.sub.as_str()))
                     .map(|user| within_reach(&scope, user.roles.scopes())),
                 (_, scope) => scope,
             };
@@ -115,7 +116,7 @@ impl Identity {
             in_force.map_or_else(Introspection::default, |(user, grant)| Introspection {
                 active: true,
                 scope: Some(within_reach(&grant.scopes, user.roles.scopes())),
-                client_id: grant.client_id,
+                client_id: grant.client_id.map(|id| id.to_string()),
                 token_type: Some("refresh_token"),
                 exp: Some(grant.expires_at.unix_seconds()),
                 iat: Some(
@@ -124,7 +125,7 @@ impl Identity {
                         .unwrap_or(grant.created_at)
                         .unix_seconds(),
                 ),
-                sub: Some(grant.user_id),
+                sub: Some(grant.user_id.to_string()),
                 iss: Some(self.issuer().to_owned()),
                 ..Introspection::default()
             }),
@@ -142,13 +143,10 @@ impl Identity {
         client: &Client,
         token: &str,
     ) -> Result<(), IdentityError> {
-        let actor = Actor {
-            subject: format!("client:{}", client.id),
-            ..actor.clone()
-        };
+        let actor = actor.as_client(&client.id);
         if let Some(claims) = self.own_access_token(token.as_bytes()) {
             return match claims.jti {
-                Some(jti) if claims.client_id.as_ref() == Some(&client.id) => {
+                Some(jti) if claims.client_id.as_deref() == Some(client.id.as_str()) => {
                     let until = Timestamp::from_unix_seconds(claims.exp);
                     self.revoke_access_token(&actor, jti, until).await
                 }
@@ -158,10 +156,9 @@ impl Identity {
         let Some((id, _)) = self.refresh_token_grant(token) else {
             return Ok(());
         };
-        let grant_id = id.clone();
         let found = self
             .db
-            .read(async |connection| store::grants::by_id(connection, &grant_id).await);
+            .read(async |connection| store::grants::by_id(connection, &id).await);
         let grant = found.await?;
         if grant.is_some_and(|grant| grant.client_id.as_ref() == Some(&client.id)) {
             self.revoke_grant(&actor, &id, Action::TokenRevoke).await?;
@@ -195,17 +192,18 @@ impl Identity {
         let Some(claims) = claims.filter(|claims| claims.sid.is_some()) else {
             return Ok(None);
         };
+        let user_id = UserId::from_stored(claims.sub);
         let scopes = ClientScopes::from_stored(claims.scope.as_deref().unwrap_or_default());
         if !scopes.has(OidcScope::OpenId) {
             return Ok(None);
         }
         let found = self
             .db
-            .read(async |connection| store::users::by_id(connection, &claims.sub).await);
+            .read(async |connection| store::users::by_id(connection, &user_id).await);
         let profile = scopes.has(OidcScope::Profile);
         let email = scopes.has(OidcScope::Email);
         Ok(found.await?.map(|user| UserInfo {
-            sub: user.id,
+            sub: user.id.to_string(),
             name: profile.then_some(user.name),
             updated_at: profile.then(|| user.updated_at.unix_seconds()),
             email: email.then_some(user.email),

@@ -6,10 +6,11 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::{ClientId, SessionId, UserId};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, Set,
+    QueryOrder, QuerySelect, Set, Value,
 };
 
 use super::entity::{changes, clients, grants, key_sets, revoked_tokens, users};
@@ -90,7 +91,7 @@ pub(crate) async fn lock(transaction: &DatabaseTransaction) -> Result<(), DbErro
 pub(crate) async fn record_change(
     transaction: &DatabaseTransaction,
     kind: Kind,
-    subject: &str,
+    subject: impl AsRef<str>,
     now: Timestamp,
 ) -> Result<(), DbError> {
     let generation = key_sets::Column::Generation;
@@ -102,7 +103,7 @@ pub(crate) async fn record_change(
     let row = changes::ActiveModel {
         generation: Set(self::generation(transaction).await?),
         kind: Set(kind.as_str().to_owned()),
-        subject: Set(subject.to_owned()),
+        subject: Set(subject.as_ref().to_owned()),
         at: Set(now),
     };
     changes::Entity::insert(row)
@@ -143,7 +144,7 @@ fn no_key_set() -> DbError {
 }
 
 /// Rows with these ids, or all.
-fn among<C: ColumnTrait>(column: C, ids: Option<Vec<String>>) -> Condition {
+fn among<T: Into<Value>>(column: impl ColumnTrait, ids: Option<Vec<T>>) -> Condition {
     match ids {
         Some(ids) => Condition::all().add(column.is_in(ids)),
         None => Condition::all(),
@@ -153,9 +154,9 @@ fn among<C: ColumnTrait>(column: C, ids: Option<Vec<String>>) -> Condition {
 /// The users who are not disabled: all, or those with these ids.
 pub(crate) async fn active_users(
     connection: &impl ConnectionTrait,
-    ids: Option<Vec<String>>,
-) -> Result<Vec<(String, ActiveUser)>, DbError> {
-    let rows: Vec<(String, String, Option<String>)> = users::Entity::find()
+    ids: Option<Vec<UserId>>,
+) -> Result<Vec<(UserId, ActiveUser)>, DbError> {
+    let rows: Vec<(UserId, String, Option<String>)> = users::Entity::find()
         .select_only()
         .columns([
             users::Column::Id,
@@ -167,7 +168,7 @@ pub(crate) async fn active_users(
         .into_tuple()
         .all(connection)
         .await?;
-    let active = |(id, roles, hash): (String, String, Option<String>)| {
+    let active = |(id, roles, hash): (UserId, String, Option<String>)| {
         let roles = RoleSet::from_stored(&roles);
         let password_mark = password_mark(hash.as_deref());
         (
@@ -184,8 +185,8 @@ pub(crate) async fn active_users(
 /// The clients that exist: all, or those with these ids.
 pub(crate) async fn client_ids(
     connection: &impl ConnectionTrait,
-    ids: Option<Vec<String>>,
-) -> Result<Vec<String>, DbError> {
+    ids: Option<Vec<ClientId>>,
+) -> Result<Vec<ClientId>, DbError> {
     Ok(clients::Entity::find()
         .select_only()
         .column(clients::Column::Id)
@@ -198,9 +199,9 @@ pub(crate) async fn client_ids(
 /// Grants revoked at or after `since`: all, or those with these ids; with the time of it.
 pub(crate) async fn revoked_grants(
     connection: &impl ConnectionTrait,
-    ids: Option<Vec<String>>,
+    ids: Option<Vec<SessionId>>,
     since: Timestamp,
-) -> Result<Vec<(String, Timestamp)>, DbError> {
+) -> Result<Vec<(SessionId, Timestamp)>, DbError> {
     Ok(grants::Entity::find()
         .select_only()
         .columns([grants::Column::Id, grants::Column::RevokedAt])

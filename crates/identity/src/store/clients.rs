@@ -1,6 +1,7 @@
 //! OAuth clients.
 
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::ClientId;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set,
 };
@@ -61,7 +62,7 @@ pub(crate) async fn insert(
 /// The client with this id.
 pub(crate) async fn by_id(
     connection: &impl ConnectionTrait,
-    id: &str,
+    id: &ClientId,
 ) -> Result<Option<Client>, DbError> {
     let found = with_secret(connection, id).await?;
     Ok(found.map(|(client, _)| client))
@@ -70,9 +71,11 @@ pub(crate) async fn by_id(
 /// The same, with the digest of its secret.
 pub(crate) async fn with_secret(
     connection: &impl ConnectionTrait,
-    id: &str,
+    id: &ClientId,
 ) -> Result<Option<(Client, Option<Vec<u8>>)>, DbError> {
-    let row = clients::Entity::find_by_id(id).one(connection).await?;
+    let row = clients::Entity::find_by_id(id.clone())
+        .one(connection)
+        .await?;
     Ok(row.map(|mut row| {
         let digest = row.secret_digest.clone();
         // The digest needs not travel further than this.
@@ -91,7 +94,10 @@ pub(crate) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Client
 }
 
 /// Removes a client, its codes and what users agreed to. Whether it was there.
-pub(crate) async fn delete(transaction: &DatabaseTransaction, id: &str) -> Result<bool, DbError> {
+pub(crate) async fn delete(
+    transaction: &DatabaseTransaction,
+    id: &ClientId,
+) -> Result<bool, DbError> {
     codes::Entity::delete_many()
         .filter(codes::Column::ClientId.eq(id))
         .exec(transaction)
@@ -100,6 +106,8 @@ pub(crate) async fn delete(transaction: &DatabaseTransaction, id: &str) -> Resul
         .filter(consents::Column::ClientId.eq(id))
         .exec(transaction)
         .await?;
-    let deleted = clients::Entity::delete_by_id(id).exec(transaction).await?;
+    let deleted = clients::Entity::delete_by_id(id.clone())
+        .exec(transaction)
+        .await?;
     Ok(deleted.rows_affected > 0)
 }

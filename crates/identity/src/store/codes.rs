@@ -1,6 +1,7 @@
 //! Authorization codes.
 
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::{SessionId, UserId};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel as _,
@@ -30,7 +31,7 @@ pub(crate) async fn by_digest(
 pub(crate) async fn take(
     transaction: &DatabaseTransaction,
     digest: Vec<u8>,
-    grant_id: &str,
+    grant_id: &SessionId,
 ) -> Result<bool, DbError> {
     let taken = codes::Entity::update_many()
         .col_expr(codes::Column::GrantId, Expr::value(grant_id))
@@ -44,7 +45,7 @@ pub(crate) async fn take(
 /// Removes the codes of a user.
 pub(crate) async fn delete_of_user(
     transaction: &DatabaseTransaction,
-    user_id: &str,
+    user_id: &UserId,
 ) -> Result<(), DbError> {
     codes::Entity::delete_many()
         .filter(codes::Column::UserId.eq(user_id))

@@ -2,6 +2,7 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::{ClientId, UserId};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
 
@@ -11,8 +12,8 @@ use crate::oauth::ClientScopes;
 /// What a user let a client have; nothing if he was never asked.
 pub(crate) async fn scopes(
     connection: &impl ConnectionTrait,
-    user_id: &str,
-    client_id: &str,
+    user_id: &UserId,
+    client_id: &ClientId,
 ) -> Result<ClientScopes, DbError> {
     let id = (user_id.to_owned(), client_id.to_owned());
     let row = consents::Entity::find_by_id(id).one(connection).await?;
@@ -24,8 +25,8 @@ pub(crate) async fn scopes(
 /// Keeps what a user lets a client have, instead of what was kept before.
 pub(crate) async fn set(
     transaction: &DatabaseTransaction,
-    user_id: &str,
-    client_id: &str,
+    user_id: &UserId,
+    client_id: &ClientId,
     scopes: ClientScopes,
     now: Timestamp,
 ) -> Result<(), DbError> {
@@ -48,7 +49,7 @@ pub(crate) async fn set(
 /// Forgets what a user agreed to.
 pub(crate) async fn delete_of_user(
     transaction: &DatabaseTransaction,
-    user_id: &str,
+    user_id: &UserId,
 ) -> Result<(), DbError> {
     consents::Entity::delete_many()
         .filter(consents::Column::UserId.eq(user_id))

@@ -1,11 +1,12 @@
 //! Removes what has ended.
 
 use auspex_kernel::Timestamp;
+use auspex_kernel::audit;
 use auspex_kernel::db::DbError;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityName as _};
 
-use super::entity::{audit, changes, codes, grants, logins, revoked_tokens, sessions};
+use super::entity::{changes, codes, grants, logins, revoked_tokens, sessions};
 use crate::maintenance::ROWS_MAX;
 
 /// Until when each kind of row is kept.
@@ -31,7 +32,6 @@ pub(crate) async fn remove(
             ended.changes_before,
         ),
         (logins::Entity.table_name(), "id", "at", ended.logins_before),
-        (audit::Entity.table_name(), "id", "at", ended.audit_before),
         // A code that comes again after it has ended is refused anyway, but should still be noticed.
         (
             codes::Entity.table_name(),
@@ -72,5 +72,6 @@ pub(crate) async fn remove(
         let removed = transaction.execute(&delete).await?.rows_affected();
         may_be_more |= removed >= ROWS_MAX;
     }
-    Ok(may_be_more)
+    let removed = audit::remove_before(transaction, ended.audit_before, ROWS_MAX).await?;
+    Ok(may_be_more || removed >= ROWS_MAX)
 }

@@ -2,13 +2,14 @@
 
 pub(crate) mod api_keys {
     use auspex_kernel::Timestamp;
+    use auspex_kernel::id::{KeyId, UserId};
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "identity_api_keys")]
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
-        pub(crate) id: String,
+        pub(crate) id: KeyId,
         #[sea_orm(column_type = "Text")]
         pub(crate) name: String,
         pub(crate) digest: Vec<u8>,
@@ -18,9 +19,9 @@ pub(crate) mod api_keys {
         pub(crate) expires_at: Option<Timestamp>,
         pub(crate) revoked_at: Option<Timestamp>,
         #[sea_orm(column_type = "Text", nullable)]
-        pub(crate) owner_id: Option<String>,
+        pub(crate) owner_id: Option<UserId>,
         #[sea_orm(column_type = "Text", nullable)]
-        pub(crate) replaced_by: Option<String>,
+        pub(crate) replaced_by: Option<KeyId>,
         pub(crate) last_used_at: Option<Timestamp>,
     }
 
@@ -71,13 +72,14 @@ pub(crate) mod changes {
 
 pub(crate) mod users {
     use auspex_kernel::Timestamp;
+    use auspex_kernel::id::UserId;
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "identity_users")]
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
-        pub(crate) id: String,
+        pub(crate) id: UserId,
         #[sea_orm(column_type = "Text")]
         pub(crate) name: String,
         #[sea_orm(column_type = "Text")]
@@ -109,6 +111,7 @@ pub(crate) mod users {
 
 pub(crate) mod logins {
     use auspex_kernel::Timestamp;
+    use auspex_kernel::id::UserId;
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -117,7 +120,7 @@ pub(crate) mod logins {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
         pub(crate) id: String,
         #[sea_orm(column_type = "Text")]
-        pub(crate) user_id: String,
+        pub(crate) user_id: UserId,
         pub(crate) at: Timestamp,
         #[sea_orm(column_type = "Text")]
         pub(crate) method: String,
@@ -133,17 +136,18 @@ pub(crate) mod logins {
 
 pub(crate) mod grants {
     use auspex_kernel::Timestamp;
+    use auspex_kernel::id::{ClientId, SessionId, UserId};
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "identity_grants")]
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
-        pub(crate) id: String,
+        pub(crate) id: SessionId,
         #[sea_orm(column_type = "Text")]
-        pub(crate) user_id: String,
+        pub(crate) user_id: UserId,
         #[sea_orm(column_type = "Text", nullable)]
-        pub(crate) client_id: Option<String>,
+        pub(crate) client_id: Option<ClientId>,
         #[sea_orm(column_type = "Text")]
         pub(crate) scopes: String,
         pub(crate) created_at: Timestamp,
@@ -162,6 +166,7 @@ pub(crate) mod grants {
 
 pub(crate) mod codes {
     use auspex_kernel::Timestamp;
+    use auspex_kernel::id::{ClientId, SessionId, UserId};
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -170,9 +175,9 @@ pub(crate) mod codes {
         #[sea_orm(primary_key, auto_increment = false)]
         pub(crate) digest: Vec<u8>,
         #[sea_orm(column_type = "Text")]
-        pub(crate) client_id: String,
+        pub(crate) client_id: ClientId,
         #[sea_orm(column_type = "Text")]
-        pub(crate) user_id: String,
+        pub(crate) user_id: UserId,
         #[sea_orm(column_type = "Text")]
         pub(crate) redirect_uri: String,
         #[sea_orm(column_type = "Text")]
@@ -184,7 +189,7 @@ pub(crate) mod codes {
         pub(crate) authenticated_at: Timestamp,
         pub(crate) expires_at: Timestamp,
         #[sea_orm(column_type = "Text", nullable)]
-        pub(crate) grant_id: Option<String>,
+        pub(crate) grant_id: Option<SessionId>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -195,13 +200,14 @@ pub(crate) mod codes {
 
 pub(crate) mod clients {
     use auspex_kernel::Timestamp;
+    use auspex_kernel::id::ClientId;
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "identity_clients")]
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
-        pub(crate) id: String,
+        pub(crate) id: ClientId,
         #[sea_orm(column_type = "Text")]
         pub(crate) name: String,
         pub(crate) secret_digest: Option<Vec<u8>>,
@@ -224,15 +230,16 @@ pub(crate) mod clients {
 
 pub(crate) mod consents {
     use auspex_kernel::Timestamp;
+    use auspex_kernel::id::{ClientId, UserId};
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "identity_consents")]
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
-        pub(crate) user_id: String,
+        pub(crate) user_id: UserId,
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
-        pub(crate) client_id: String,
+        pub(crate) client_id: ClientId,
         #[sea_orm(column_type = "Text")]
         pub(crate) scopes: String,
         pub(crate) at: Timestamp,
@@ -246,6 +253,7 @@ pub(crate) mod consents {
 
 pub(crate) mod sessions {
     use auspex_kernel::Timestamp;
+    use auspex_kernel::id::UserId;
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -254,7 +262,7 @@ pub(crate) mod sessions {
         #[sea_orm(primary_key, auto_increment = false)]
         pub(crate) digest: Vec<u8>,
         #[sea_orm(column_type = "Text")]
-        pub(crate) user_id: String,
+        pub(crate) user_id: UserId,
         pub(crate) authenticated_at: Timestamp,
         pub(crate) expires_at: Timestamp,
     }
@@ -305,38 +313,6 @@ pub(crate) mod signing_keys {
             let mut shown = f.debug_struct("SigningKey");
             shown.field("kid", &self.kid).finish_non_exhaustive()
         }
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub(crate) enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-pub(crate) mod audit {
-    use auspex_kernel::Timestamp;
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "identity_audit")]
-    pub(crate) struct Model {
-        #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
-        pub(crate) id: String,
-        pub(crate) at: Timestamp,
-        #[sea_orm(column_type = "Text")]
-        pub(crate) actor: String,
-        #[sea_orm(column_type = "Text")]
-        pub(crate) action: String,
-        #[sea_orm(column_type = "Text", nullable)]
-        pub(crate) target: Option<String>,
-        #[sea_orm(column_type = "Text")]
-        pub(crate) outcome: String,
-        #[sea_orm(column_type = "Text", nullable)]
-        pub(crate) detail: Option<String>,
-        #[sea_orm(column_type = "Text", nullable)]
-        pub(crate) address: Option<String>,
-        #[sea_orm(column_type = "Text", nullable)]
-        pub(crate) request_id: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::{ClientId, SessionId, UserId};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel as _,
-    QueryFilter, QuerySelect,
+    QueryFilter, QuerySelect, Value,
 };
 
 use super::changes::{Kind, record_change};
@@ -25,17 +26,19 @@ pub(crate) async fn insert(transaction: &DatabaseTransaction, grant: Grant) -> R
 /// The grant with this id.
 pub(crate) async fn by_id(
     connection: &impl ConnectionTrait,
-    id: &str,
+    id: &SessionId,
 ) -> Result<Option<Grant>, DbError> {
-    Ok(grants::Entity::find_by_id(id).one(connection).await?)
+    Ok(grants::Entity::find_by_id(id.clone())
+        .one(connection)
+        .await?)
 }
 
 /// The same, and nobody else can change it until this transaction ends.
 pub(crate) async fn lock_by_id(
     transaction: &DatabaseTransaction,
-    id: &str,
+    id: &SessionId,
 ) -> Result<Option<Grant>, DbError> {
-    Ok(grants::Entity::find_by_id(id)
+    Ok(grants::Entity::find_by_id(id.clone())
         .lock_exclusive()
         .one(transaction)
         .await?)
@@ -44,7 +47,7 @@ pub(crate) async fn lock_by_id(
 /// Makes the next refresh token the current one.
 pub(crate) async fn advance(
     transaction: &DatabaseTransaction,
-    id: &str,
+    id: &SessionId,
     sequence: i64,
     now: Timestamp,
 ) -> Result<(), DbError> {
@@ -60,7 +63,7 @@ pub(crate) async fn advance(
 /// Ends a grant and every token that came of it. Whether it was in force.
 pub(crate) async fn revoke(
     transaction: &DatabaseTransaction,
-    id: &str,
+    id: &SessionId,
     now: Timestamp,
 ) -> Result<bool, DbError> {
     let done = grants::Entity::update_many()
@@ -78,7 +81,7 @@ pub(crate) async fn revoke(
 /// Ends every grant of a user. How many there were.
 pub(crate) async fn revoke_of_user(
     transaction: &DatabaseTransaction,
-    user_id: &str,
+    user_id: &UserId,
     now: Timestamp,
 ) -> Result<usize, DbError> {
     revoke_those(transaction, grants::Column::UserId, user_id, None, now).await
@@ -87,8 +90,8 @@ pub(crate) async fn revoke_of_user(
 /// Ends every grant of a user but the one he is using. How many there were.
 pub(crate) async fn revoke_others_of_user(
     transaction: &DatabaseTransaction,
-    user_id: &str,
-    kept: &str,
+    user_id: &UserId,
+    kept: &SessionId,
     now: Timestamp,
 ) -> Result<usize, DbError> {
     let of_user = grants::Column::UserId;
@@ -98,7 +101,7 @@ pub(crate) async fn revoke_others_of_user(
 /// Ends every grant that a client was given. How many there were.
 pub(crate) async fn revoke_of_client(
     transaction: &DatabaseTransaction,
-    client_id: &str,
+    client_id: &ClientId,
     now: Timestamp,
 ) -> Result<usize, DbError> {
     revoke_those(transaction, grants::Column::ClientId, client_id, None, now).await
@@ -107,11 +110,11 @@ pub(crate) async fn revoke_of_client(
 async fn revoke_those(
     transaction: &DatabaseTransaction,
     column: grants::Column,
-    value: &str,
-    kept: Option<&str>,
+    value: impl Into<Value>,
+    kept: Option<&SessionId>,
     now: Timestamp,
 ) -> Result<usize, DbError> {
-    let mut ids: Vec<String> = grants::Entity::find()
+    let mut ids: Vec<SessionId> = grants::Entity::find()
         .select_only()
         .column(grants::Column::Id)
         .filter(column.eq(value))
@@ -121,7 +124,7 @@ async fn revoke_those(
         .into_tuple()
         .all(transaction)
         .await?;
-    ids.retain(|id| Some(id.as_str()) != kept);
+    ids.retain(|id| Some(id) != kept);
     for id in &ids {
         revoke(transaction, id, now).await?;
     }

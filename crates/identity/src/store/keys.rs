@@ -2,6 +2,7 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
@@ -10,34 +11,34 @@ use sea_orm::{
 };
 
 use super::entity::api_keys;
-use crate::api_key::{ApiKey, Digest, KeyId, read_scopes};
+use crate::api_key::{ApiKey, Digest, read_scopes};
 
 /// A row without its hash.
 #[derive(DerivePartialModel)]
 #[sea_orm(entity = "api_keys::Entity")]
 struct KeyRow {
-    id: String,
+    id: KeyId,
     name: String,
     scopes: String,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
-    owner_id: Option<String>,
-    replaced_by: Option<String>,
+    owner_id: Option<UserId>,
+    replaced_by: Option<KeyId>,
     last_used_at: Option<Timestamp>,
 }
 
 impl From<KeyRow> for ApiKey {
     fn from(row: KeyRow) -> Self {
         Self {
-            id: KeyId(row.id),
+            id: row.id,
             name: row.name,
             scopes: read_scopes(&row.scopes, |_| ()),
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
             owner_id: row.owner_id,
-            replaced_by: row.replaced_by.map(KeyId),
+            replaced_by: row.replaced_by,
             last_used_at: row.last_used_at,
         }
     }
@@ -46,11 +47,11 @@ impl From<KeyRow> for ApiKey {
 #[derive(DerivePartialModel)]
 #[sea_orm(entity = "api_keys::Entity")]
 struct LiveRow {
-    id: String,
+    id: KeyId,
     digest: Vec<u8>,
     scopes: String,
     expires_at: Option<Timestamp>,
-    owner_id: Option<String>,
+    owner_id: Option<UserId>,
 }
 
 /// What recognises a key that is in force.
@@ -59,7 +60,7 @@ pub(crate) struct LiveKey {
     pub(crate) digest: Vec<u8>,
     pub(crate) scopes: String,
     pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) owner_id: Option<String>,
+    pub(crate) owner_id: Option<UserId>,
 }
 
 /// Whether there is a key, in force or not.
@@ -74,7 +75,7 @@ pub(crate) async fn insert_key(
     digest: &Digest,
 ) -> Result<(), DbError> {
     let row = api_keys::ActiveModel {
-        id: Set(key.id.as_str().to_owned()),
+        id: Set(key.id.clone()),
         name: Set(key.name.clone()),
         digest: Set(digest.as_array().to_vec()),
         scopes: Set(key.scopes.to_string()),
@@ -141,7 +142,7 @@ async fn find(
 
 /// Whose keys.
 pub(crate) enum Whose {
-    User(String),
+    User(UserId),
     /// The key by which somebody acts, if it is one: nothing else.
     Own(Option<KeyId>),
 }
@@ -184,8 +185,8 @@ pub(crate) async fn set_replaced(
     until: Timestamp,
 ) -> Result<(), DbError> {
     let row = api_keys::ActiveModel {
-        id: Set(id.as_str().to_owned()),
-        replaced_by: Set(Some(successor.as_str().to_owned())),
+        id: Set(id.clone()),
+        replaced_by: Set(Some(successor.clone())),
         expires_at: Set(Some(until)),
         ..Default::default()
     };
@@ -200,7 +201,7 @@ pub(crate) async fn set_revoked_at(
     revoked_at: Timestamp,
 ) -> Result<(), DbError> {
     let row = api_keys::ActiveModel {
-        id: Set(id.as_str().to_owned()),
+        id: Set(id.clone()),
         revoked_at: Set(Some(revoked_at)),
         ..Default::default()
     };
@@ -213,8 +214,8 @@ pub(crate) enum Which {
     All,
     /// Those with these ids, and those that belong to these users.
     Changed {
-        ids: Vec<String>,
-        owners: Vec<String>,
+        ids: Vec<KeyId>,
+        owners: Vec<UserId>,
     },
 }
 
@@ -241,7 +242,7 @@ pub(crate) async fn live_keys(
         .all(connection)
         .await?;
     let live = |row: LiveRow| LiveKey {
-        id: KeyId(row.id),
+        id: row.id,
         digest: row.digest,
         scopes: row.scopes,
         expires_at: row.expires_at,
@@ -253,8 +254,8 @@ pub(crate) async fn live_keys(
 /// The ids of all keys of these users.
 pub(crate) async fn ids_of_owners(
     connection: &impl ConnectionTrait,
-    owners: Vec<String>,
-) -> Result<Vec<String>, DbError> {
+    owners: Vec<UserId>,
+) -> Result<Vec<KeyId>, DbError> {
     Ok(api_keys::Entity::find()
         .select_only()
         .column(api_keys::Column::Id)

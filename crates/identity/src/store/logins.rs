@@ -1,6 +1,7 @@
 //! The history of logins.
 
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::UserId;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter};
 
@@ -10,7 +11,7 @@ use crate::user::Login;
 /// The logins of a user, newest first.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
-    user_id: String,
+    user_id: UserId,
     slice: Slice,
 ) -> Result<Found<Login>, DbError> {
     let of_user = logins::Entity::find().filter(logins::Column::UserId.eq(user_id));

@@ -1,7 +1,6 @@
 //! The SQL of this crate and nothing else. Functions that change something take a transaction, for
 //! their caller decides what belongs together.
 
-pub(crate) mod audit;
 pub(crate) mod changes;
 pub(crate) mod clients;
 pub(crate) mod codes;

@@ -2,6 +2,7 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::UserId;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel as _,
     QueryFilter,
@@ -47,7 +48,7 @@ pub(crate) async fn delete(
 /// Ends every session of a user.
 pub(crate) async fn delete_of_user(
     transaction: &DatabaseTransaction,
-    user_id: &str,
+    user_id: &UserId,
 ) -> Result<(), DbError> {
     sessions::Entity::delete_many()
         .filter(sessions::Column::UserId.eq(user_id))

@@ -2,6 +2,7 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::UserId;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
@@ -72,7 +73,7 @@ fn changeable(user: &User) -> users::ActiveModel {
 /// counts: he may have a key or a session, and a password is not the only way in.
 pub(crate) async fn has_other_admin(
     transaction: &DatabaseTransaction,
-    id: &str,
+    id: &UserId,
 ) -> Result<bool, DbError> {
     Ok(users::Entity::find()
         .filter(users::Column::Id.ne(id))
@@ -86,7 +87,7 @@ pub(crate) async fn has_other_admin(
 /// are refused by the record of that.
 pub(crate) async fn delete(
     transaction: &DatabaseTransaction,
-    id: &str,
+    id: &UserId,
     now: Timestamp,
 ) -> Result<(), DbError> {
     for key in keys::ids_of_owners(transaction, vec![id.to_owned()]).await? {
@@ -102,14 +103,16 @@ pub(crate) async fn delete(
         .await?;
     consents::delete_of_user(transaction, id).await?;
     end_sessions(transaction, id).await?;
-    users::Entity::delete_by_id(id).exec(transaction).await?;
+    users::Entity::delete_by_id(id.clone())
+        .exec(transaction)
+        .await?;
     record_change(transaction, Kind::User, id, now).await
 }
 
 /// Ends a user's sessions at the login page, and the codes that one of them may just have given.
 pub(crate) async fn end_sessions(
     transaction: &DatabaseTransaction,
-    user_id: &str,
+    user_id: &UserId,
 ) -> Result<(), DbError> {
     sessions::delete_of_user(transaction, user_id).await?;
     codes::delete_of_user(transaction, user_id).await

@@ -2,6 +2,7 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::UserId;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
@@ -9,10 +10,10 @@ use sea_orm::{
 
 use super::entity::{logins, users};
 use super::{Kind, new_id, record_change};
-use crate::audit::{Actor, address_prefix};
 use crate::login::LoginMethod;
 use crate::role::RoleSet;
 use crate::user::User;
+use auspex_kernel::audit::{Actor, address_prefix};
 
 impl From<users::Model> for User {
     fn from(row: users::Model) -> Self {
@@ -37,18 +38,20 @@ impl From<users::Model> for User {
 /// The user with this id.
 pub(crate) async fn by_id(
     connection: &impl ConnectionTrait,
-    id: &str,
+    id: &UserId,
 ) -> Result<Option<User>, DbError> {
-    let row = users::Entity::find_by_id(id).one(connection).await?;
+    let row = users::Entity::find_by_id(id.clone())
+        .one(connection)
+        .await?;
     Ok(row.map(User::from))
 }
 
 /// The hash of a user's password, if he has one.
 pub(crate) async fn password_hash(
     connection: &impl ConnectionTrait,
-    id: &str,
+    id: &UserId,
 ) -> Result<Option<String>, DbError> {
-    let hash = users::Entity::find_by_id(id)
+    let hash = users::Entity::find_by_id(id.clone())
         .select_only()
         .column(users::Column::PasswordHash)
         .into_tuple::<Option<String>>()
@@ -80,9 +83,9 @@ pub(crate) async fn by_username(
 /// transaction ends.
 pub(crate) async fn lock_password(
     transaction: &DatabaseTransaction,
-    id: &str,
+    id: &UserId,
 ) -> Result<Option<Option<String>>, DbError> {
-    Ok(users::Entity::find_by_id(id)
+    Ok(users::Entity::find_by_id(id.clone())
         .select_only()
         .column(users::Column::PasswordHash)
         .filter(users::Column::DisabledAt.is_null())
@@ -96,7 +99,7 @@ pub(crate) async fn lock_password(
 /// stores its new hash if there is one. The user as he is now, or `None`.
 pub(crate) async fn count_login(
     transaction: &DatabaseTransaction,
-    id: &str,
+    id: &UserId,
     had: Option<String>,
     rehashed: Option<String>,
     now: Timestamp,
@@ -127,7 +130,7 @@ pub(crate) async fn count_login(
 /// Adds a line to a user's history.
 pub(crate) async fn insert_login(
     transaction: &DatabaseTransaction,
-    user_id: &str,
+    user_id: &UserId,
     method: LoginMethod,
     actor: &Actor,
     now: Timestamp,

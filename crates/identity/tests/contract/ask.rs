@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use auspex_identity::{Actor, Identity, User};
-use auspex_kernel::{ApiError, Caller, CursorKey, Peer, RequestId, ScopeSet};
+use auspex_kernel::id::KeyId;
+use auspex_kernel::{ApiError, Caller, CursorKey, Peer, RequestId, ScopeSet, Subject};
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use serde_json::Value;
@@ -31,7 +32,7 @@ impl Answer {
 /// A user with all the rights of his roles.
 pub(crate) fn as_user(user: &User) -> Caller {
     Caller {
-        subject: format!("user:{}", user.id),
+        subject: Subject::User(user.id.clone()),
         scopes: user.roles.scopes(),
         quota_key: 1,
         expires_at: None,
@@ -44,14 +45,14 @@ pub(crate) fn as_user(user: &User) -> Caller {
 /// Somebody with these scopes behind whom there is nothing that could end.
 pub(crate) fn as_operator(scopes: ScopeSet) -> Caller {
     Caller {
-        subject: "operator".into(),
+        subject: Subject::Operator,
         ..as_key("NONE", scopes)
     }
 }
 
 pub(crate) fn as_key(id: &str, scopes: ScopeSet) -> Caller {
     Caller {
-        subject: format!("key:{id}"),
+        subject: Subject::Key(KeyId::from_stored(id)),
         scopes,
         quota_key: 2,
         expires_at: None,

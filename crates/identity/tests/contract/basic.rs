@@ -50,7 +50,7 @@ async fn who_shows_a_password_many_times_at_once_logs_in_once(store: &Store) {
         });
     }
     for caller in requests.join_all().await {
-        assert_eq!(caller.subject, format!("user:{id}"));
+        assert_eq!(caller.subject.to_string(), format!("user:{id}"));
         assert_eq!(caller.scopes, Role::Service.scopes());
     }
     assert_eq!(logins(store).await, 1);

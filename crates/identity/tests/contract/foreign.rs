@@ -110,7 +110,7 @@ async fn a_token_of_a_trusted_issuer_is_worth_its_roles(store: &Store) {
     assert_eq!(caller.scopes, auspex_identity::Role::DataScientist.scopes());
     assert_eq!((&caller.user_id, &caller.session_id), (&None, &None));
     assert!(
-        !caller.subject.contains("ann"),
+        !caller.subject.to_string().contains("ann"),
         "the log shows it: {}",
         caller.subject
     );

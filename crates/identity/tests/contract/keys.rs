@@ -7,6 +7,7 @@ use std::time::Duration;
 use auspex_identity::{
     ApiKey, ClientDraft, GrantType, Identity, IdentityError, NewKey, NewUser, Role, User,
 };
+use auspex_kernel::Subject;
 use auspex_kernel::db::Db;
 use auspex_kernel::{ApiError, Caller, Scope, ScopeSet, Timestamp};
 use proptest::prelude::*;
@@ -52,7 +53,7 @@ async fn created_key_authenticates(store: &Store) {
     let new = identity.create_key(&OPERATOR, "batch", scopes("predict jobs:read"), None);
     let new = new.await.unwrap();
     let caller = caller(&identity, new.secret.expose(), START).unwrap();
-    assert_eq!(caller.subject, format!("key:{}", new.key.id));
+    assert_eq!(caller.subject, Subject::Key(new.key.id.clone()));
     assert_eq!(caller.scopes, scopes("predict jobs:read"));
     assert_eq!(caller.expires_at, None);
     let other = identity.create_key(&OPERATOR, "batch", scopes("predict"), None);
@@ -835,12 +836,12 @@ async fn borrowed_rights_make_no_keys(store: &Store) {
         ..as_user(&ann)
     };
     let alone = Caller {
-        subject: format!("client:{client}"),
+        subject: Subject::Client(client.clone()),
         client_id: Some(client),
         ..as_operator(ScopeSet::all())
     };
     let external = Caller {
-        subject: "external:somebody".into(),
+        subject: Subject::External("somebody".into()),
         ..as_operator(ScopeSet::all())
     };
     for by in [delegated, alone, external] {
@@ -879,7 +880,7 @@ async fn a_key_of_nobody_deals_with_itself_alone(store: &Store) {
     assert!(matches!(named, Err(IdentityError::KeyNotFound)));
     assert!(knows(&identity, &other));
     let stranger = Caller {
-        subject: "external:somebody".into(),
+        subject: Subject::External("somebody".into()),
         ..(*by).clone()
     };
     assert!(walk(&identity, &stranger, "/v1/api-keys").await.is_empty());

@@ -7,7 +7,8 @@ use auspex_identity::{
     Actor, ClientDraft, Expected, GrantType, Identity, IdentityError, NewUser, Role, UserChange,
     UserFilter,
 };
-use auspex_kernel::{ApiError, ScopeSet, Timestamp};
+use auspex_kernel::id::SessionId;
+use auspex_kernel::{ApiError, ScopeSet, Subject, Timestamp};
 use serde_json::json;
 
 use crate::ask::{actor, as_operator, as_user, ask, walk};
@@ -144,7 +145,7 @@ async fn sessions_that_ended_change_nothing(store: &Store) {
     );
     execute(&store.db().await, sql).await;
     let by = Actor {
-        session_id: Some("OWN".into()),
+        session_id: Some(SessionId::from_stored("OWN")),
         ..actor(&as_user(&identity.get_user(&id).await.unwrap()))
     };
     identity.create_user(&by, new_user("friend")).await.unwrap();
@@ -177,7 +178,7 @@ async fn clients_that_are_gone_change_nothing(store: &Store) {
     let client = identity.create_client(&OPERATOR, draft()).await.unwrap();
     let id = client.client.id;
     let by = Actor {
-        subject: format!("client:{id}"),
+        subject: Subject::Client(id.clone()),
         client_id: Some(id.clone()),
         ..Actor::operator()
     };

@@ -397,7 +397,7 @@ async fn what_a_user_has_lost_his_clients_have_lost(store: &Store) {
         roles: Some([Role::Viewer].into_iter().collect()),
         ..UserChange::default()
     };
-    change(&identity, &user.id, demoted).await;
+    change(&identity, user.id.as_str(), demoted).await;
     for name in ["access_token", "refresh_token"] {
         assert_eq!(introspect(&before[name]).await, "openid", "{name}");
     }

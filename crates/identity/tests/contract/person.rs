@@ -26,7 +26,8 @@ pub(crate) async fn add(identity: &Identity, name: &str, roles: &str) -> String 
         password: Some(PASSWORD.into()),
         ..NewUser::default()
     };
-    identity.create_user(&OPERATOR, new).await.unwrap().id
+    let user = identity.create_user(&OPERATOR, new).await.unwrap();
+    user.id.to_string()
 }
 
 /// Changes him as an administrator does.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_identity::{Expected, Role, UserChange};
+use auspex_kernel::id::UserId;
 use auspex_kernel::{Clock, Credential, ScopeSet, Timestamp};
 
 use crate::ask::actor;
@@ -61,7 +62,7 @@ async fn a_login_gives_tokens_and_is_recorded_when_answered(store: &Store) {
     assert_eq!(answer.json["token_type"], "Bearer");
     assert_eq!(answer.json["expires_in"], 900);
     let caller = bearer(&identity, store, &answer.text("access_token")).unwrap();
-    assert_eq!(caller.subject, format!("user:{id}"));
+    assert_eq!(caller.subject.to_string(), format!("user:{id}"));
     let scopes: ScopeSet = answer.text("scope").parse().unwrap();
     assert_eq!(caller.scopes, scopes);
     assert!(scopes.to_string().contains("predict") && scopes.to_string().contains("metrics:read"));
@@ -128,7 +129,7 @@ async fn a_refreshed_session_goes_on(store: &Store) {
     assert_eq!(first.text("scope"), second.text("scope"));
     for answer in [&first, &second] {
         let caller = bearer(&identity, store, &answer.text("access_token")).unwrap();
-        assert_eq!(caller.user_id.as_ref(), Some(&id));
+        assert_eq!(caller.user_id, UserId::parse(&id));
     }
     store.clock.advance(Duration::from_mins(5));
     assert!(bearer(&identity, store, &first.text("access_token")).is_none());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use auspex_kernel::id::SessionId;
 use auspex_kernel::{Caller, ScopeSet, Timestamp};
 
 use crate::ask::{as_key, ask};
@@ -84,7 +85,7 @@ async fn whoever_missed_all_changes_loads_everything(store: &Store) {
     execute(&store.db().await, "DELETE FROM identity_changes".into()).await;
     // Whatever makes it catch up.
     let stranger = Caller {
-        session_id: Some("of nobody".into()),
+        session_id: Some(SessionId::from_stored("of nobody")),
         client_id: None,
         ..as_key("K", ScopeSet::default())
     };

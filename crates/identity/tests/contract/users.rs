@@ -7,6 +7,7 @@ use auspex_identity::{
     Actor, Expected, Identity, IdentityError, NewUser, Role, RoleSet, User, UserChange, UserFilter,
 };
 use auspex_kernel::db::DbError;
+use auspex_kernel::id::SessionId;
 use auspex_kernel::{ApiError, Caller};
 use serde_json::{Value, json};
 
@@ -464,7 +465,7 @@ async fn a_disabled_user_loses_keys_and_grants_and_gets_keys_back(store: &Store)
         .unwrap();
     let known = || caller(&identity, key.secret.expose(), store.clock.now()).is_some();
     assert!(known());
-    grant(store, &user.id, "GRANT").await;
+    grant(store, user.id.as_str(), "GRANT").await;
     let path = format!("/v1/users/{}", user.id);
     for (disabled, kept) in [(true, false), (false, true)] {
         let body = json!({"disabled": disabled}).to_string();
@@ -492,7 +493,7 @@ async fn a_removed_user_leaves_nothing_but_his_audit_lines(store: &Store) {
         .unwrap();
     let now = store.clock.now();
     store.clock.advance(Duration::from_millis(1));
-    grant(store, &user.id, "GRANT").await;
+    grant(store, user.id.as_str(), "GRANT").await;
     elsewhere.reload().await.unwrap();
     identity
         .delete_user(&OPERATOR, &user.id, Expected::Any)
@@ -618,10 +619,10 @@ async fn own_passwords_are_changed_by_who_knows_them(store: &Store) {
     };
     let user = identity.create_user(&OPERATOR, new).await.unwrap();
     assert!(user.has_password);
-    grant(store, &user.id, "OTHER").await;
-    grant_only(store, &user.id, "OWN").await;
+    grant(store, user.id.as_str(), "OTHER").await;
+    grant_only(store, user.id.as_str(), "OWN").await;
     let by = Caller {
-        session_id: Some("OWN".into()),
+        session_id: Some(SessionId::from_stored("OWN")),
         client_id: None,
         ..as_user(&user)
     };
@@ -698,7 +699,12 @@ async fn lists_are_walked_to_the_end_in_every_form(store: &Store) {
     let identity = store.identity().await;
     let mut made = Vec::new();
     for n in 0..7 {
-        made.push(add(&identity, &format!("user{n}"), &[]).await.id);
+        made.push(
+            add(&identity, &format!("user{n}"), &[])
+                .await
+                .id
+                .to_string(),
+        );
         store.clock.advance(Duration::from_millis(1));
     }
     for begin in ["limit=3", "per_page=3", "offset=0&limit=3", "limit=1000"] {

@@ -59,8 +59,9 @@ impl Creation {
         answer: Answer,
         work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
     ) -> Result<Response, ApiError> {
+        let caller = self.requester.caller.subject.to_string();
         let request = Keyed {
-            caller: &self.requester.caller.subject,
+            caller: &caller,
             method: &self.method,
             path: &self.path,
             headers: &self.headers,

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use auspex_identity::{Actor, ApiKey, KeyId};
+use auspex_identity::{Actor, ApiKey};
+use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::{Clock, Scope, ScopeSet, Timestamp};
 use serde_json::json;
 
@@ -96,7 +97,7 @@ fn as_table(keys: &[ApiKey]) -> String {
             &time(Some(key.created_at), ""),
             &time(key.expires_at, "never"),
             &time(key.last_used_at, "never"),
-            key.owner_id.as_deref().unwrap_or("-"),
+            key.owner_id.as_ref().map_or("-", UserId::as_str),
             &key.name,
         ]));
         text.push_str(&format!("{:18}{}\n", "", key.scopes));

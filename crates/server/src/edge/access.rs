@@ -97,7 +97,8 @@ impl Observers {
         let route = request
             .route
             .map_or("(none)", |route| route.template.as_str());
-        let caller = request.caller.map_or("-", |caller| caller.subject.as_str());
+        let caller = request.caller.map(|caller| caller.subject.to_string());
+        let caller = caller.as_deref().unwrap_or("-");
         let code = request.error.map_or("-", ApiError::code);
         let ms = elapsed.as_secs_f64() * 1e3;
         let (status, id) = (status.as_u16(), id.as_str());

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use auspex_kernel::caller::Verification;
+use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::policy::Policy;
 use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::{Documented, Routes};
-use auspex_kernel::{Credential, Scope, ScopeSet};
+use auspex_kernel::{Credential, Scope, ScopeSet, Subject};
 use axum::routing::{MethodRouter, get};
 use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
@@ -27,7 +28,9 @@ struct OneKey;
 impl Authenticate for OneKey {
     fn authenticate(&self, credential: Credential<'_>, _: Timestamp) -> Verdict {
         match credential {
-            Credential::Token(b"good") => Verdict::Known(Arc::new(caller("key:1"))),
+            Credential::Token(b"good") => {
+                Verdict::Known(Arc::new(caller(Subject::Key(KeyId::from_stored("1")))))
+            }
             Credential::Token(_) => Verdict::Refused,
             Credential::Basic(_) => Verdict::Unverified,
         }
@@ -35,7 +38,9 @@ impl Authenticate for OneKey {
 
     fn verify(self: Arc<Self>, credential: Credential<'_>, _: IpAddr) -> Verification {
         let verified = match credential {
-            Credential::Basic(b"good") => Ok(Arc::new(caller("user:1"))),
+            Credential::Basic(b"good") => {
+                Ok(Arc::new(caller(Subject::User(UserId::from_stored("1")))))
+            }
             _ => Err(ApiError::unauthenticated("name or password is wrong")),
         };
         Box::pin(std::future::ready(verified))
@@ -61,9 +66,9 @@ impl Authenticate for Revocable {
     }
 }
 
-fn caller(subject: &str) -> Caller {
+fn caller(subject: Subject) -> Caller {
     Caller {
-        subject: subject.into(),
+        subject,
         scopes: ScopeSet::from_iter([Scope::Predict]),
         quota_key: 1,
         expires_at: None,

@@ -101,7 +101,7 @@ struct ClientView {
 impl From<&Client> for ClientView {
     fn from(client: &Client) -> Self {
         Self {
-            client_id: client.id.clone(),
+            client_id: client.id.to_string(),
             name: client.name.clone(),
             redirect_uris: client.redirect_uris.clone(),
             grant_types: client
@@ -173,7 +173,12 @@ async fn list_oauth_clients(
 ) -> Result<Response, ApiError> {
     let query = PageQuery::parse(&cursors, PATH, query.as_deref(), &[])?;
     let clients = identity.list_clients().await?;
-    let list = ClientList::cut(&query, &clients, |client| &client.id, ClientView::from);
+    let list = ClientList::cut(
+        &query,
+        &clients,
+        |client| client.id.as_str(),
+        ClientView::from,
+    );
     Ok(list.answer(&headers))
 }
 

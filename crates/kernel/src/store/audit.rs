@@ -1,0 +1,123 @@
+//! The audit record. Its table has the name that it got when one service alone recorded, and that
+//! service's migrations make it: rows of earlier versions stay where they are.
+
+use sea_orm::sea_query::Query;
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
+    Set,
+};
+
+use crate::audit::{Action, Actor, Event, Filter, Line, address_prefix};
+use crate::clock::Timestamp;
+use crate::db::DbError;
+use crate::id::new_id;
+use crate::page::{Found, Slice};
+
+mod rows {
+    use sea_orm::entity::prelude::*;
+
+    use crate::clock::Timestamp;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "identity_audit")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
+        pub(crate) id: String,
+        pub(crate) at: Timestamp,
+        #[sea_orm(column_type = "Text")]
+        pub(crate) actor: String,
+        #[sea_orm(column_type = "Text")]
+        pub(crate) action: String,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub(crate) target: Option<String>,
+        #[sea_orm(column_type = "Text")]
+        pub(crate) outcome: String,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub(crate) detail: Option<String>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub(crate) address: Option<String>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub(crate) request_id: Option<String>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Adds a line.
+pub(crate) async fn insert<A: Action>(
+    transaction: &DatabaseTransaction,
+    actor: &Actor,
+    event: Event<A>,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let row = rows::ActiveModel {
+        id: Set(new_id(now)?),
+        at: Set(now),
+        actor: Set(actor.subject.to_string()),
+        action: Set(event.action.as_str().to_owned()),
+        target: Set(event.target),
+        outcome: Set(event.outcome.as_str().to_owned()),
+        detail: Set(event.detail),
+        address: Set(actor.address.map(address_prefix)),
+        request_id: Set(actor.request_id.clone()),
+    };
+    rows::Entity::insert(row)
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Removes up to `rows_max` lines that are older; how many.
+pub(crate) async fn remove_before(
+    transaction: &DatabaseTransaction,
+    before: Timestamp,
+    rows_max: u64,
+) -> Result<u64, DbError> {
+    let old = Query::select()
+        .column(rows::Column::Id)
+        .from(rows::Entity)
+        .and_where(rows::Column::At.lt(before))
+        .limit(rows_max)
+        .to_owned();
+    let removed = rows::Entity::delete_many()
+        .filter(rows::Column::Id.in_subquery(old))
+        .exec(transaction)
+        .await?;
+    Ok(removed.rows_affected)
+}
+
+/// Lines, newest first.
+pub(crate) async fn page(
+    connection: &impl ConnectionTrait,
+    filter: Filter,
+    slice: Slice,
+) -> Result<Found<Line>, DbError> {
+    let outcome = filter.outcome.map(|outcome| outcome.as_str().to_owned());
+    let mut wanted = Condition::all();
+    for (column, value) in [
+        (rows::Column::Actor, filter.actor),
+        (rows::Column::Action, filter.action),
+        (rows::Column::Target, filter.target),
+        (rows::Column::Outcome, outcome),
+    ] {
+        wanted = wanted.add_option(value.map(|value| column.eq(value)));
+    }
+    let query = rows::Entity::find().filter(wanted);
+    let by_id = slice.by_id(connection, query, rows::Column::Id, Order::Desc);
+    let (rows, total) = by_id.await?;
+    let line = |row: rows::Model| Line {
+        id: row.id,
+        at: row.at,
+        actor: row.actor,
+        action: row.action,
+        target: row.target,
+        outcome: row.outcome,
+        detail: row.detail,
+        address: row.address,
+        request_id: row.request_id,
+    };
+    Ok((rows.into_iter().map(line).collect(), total))
+}
