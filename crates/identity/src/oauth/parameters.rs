@@ -42,6 +42,13 @@ impl Parameters {
         Ok(Self { pairs, repeated })
     }
 
+    /// Only the parameters of these names.
+    pub(crate) fn only(mut self, names: &[&str]) -> Self {
+        self.pairs
+            .retain(|(name, _)| names.contains(&name.as_str()));
+        self
+    }
+
     /// The value of a parameter that was given once, or the first of several.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let mut pairs = self.pairs.iter();

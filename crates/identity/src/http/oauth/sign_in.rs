@@ -10,9 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::TAG;
 use super::browser::{self, Cookie};
+use super::form::{self, form};
 use super::pages::{ConsentPage, LoginPage, MessagePage, page, redirect, refusal};
-use super::{TAG, form};
 use crate::Identity;
 use crate::audit::Actor;
 use crate::error::IdentityError;
@@ -39,7 +40,10 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
 /// The parameters of an authorization request.
 #[derive(IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "only its description is used")]
+#[expect(
+    dead_code,
+    reason = "the provider reads them, and answers for wrong ones by redirecting"
+)]
 struct AuthorizationForm {
     /// `code`
     response_type: String,
@@ -77,37 +81,34 @@ struct AuthorizationForm {
     login_hint: String,
 }
 
-/// The fields of the login page.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its description is used")]
-struct LoginForm {
-    username: String,
-    #[schema(format = Password)]
-    password: String,
-    /// From the page, like the next
-    csrf_token: String,
-    request: String,
+form! {
+    /// The fields of the login page.
+    struct LoginForm {
+        username: required {},
+        password: required {"format": "password"},
+        /// From the page, like the next field
+        csrf_token: required {},
+        request: required {},
+    }
 }
 
-/// The fields of the consent page.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its description is used")]
-struct ConsentForm {
-    /// `allow` or `deny`
-    decision: String,
-    /// From the page, like the next
-    csrf_token: String,
-    request: String,
+form! {
+    /// The fields of the consent page.
+    struct ConsentForm {
+        decision: required {"enum": ["allow", "deny"]},
+        /// From the page, like the next field
+        csrf_token: required {},
+        request: required {},
+    }
 }
 
-/// The field of the button that logs out.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its description is used")]
-struct LogoutForm {
-    /// From the page, like the next
-    csrf_token: String,
-    #[schema(required = false)]
-    request: String,
+form! {
+    /// The fields of the button that logs out.
+    struct LogoutForm {
+        /// From the page, like the next field
+        csrf_token: required {},
+        request: optional {},
+    }
 }
 
 /// Begin a login for a client
@@ -173,7 +174,7 @@ async fn post_authorize(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read(&headers, body).await? else {
+    let Ok(fields) = form::read_any(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
     let query = form_urlencoded::Serializer::new(String::new())
@@ -235,7 +236,7 @@ async fn submit_login(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read(&headers, body).await? else {
+    let Ok(fields) = form::read::<LoginForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
     let cookie = browser::read(&identity, &headers, Cookie::BeforeLogin);
@@ -290,7 +291,7 @@ async fn submit_consent(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read(&headers, body).await? else {
+    let Ok(fields) = form::read::<ConsentForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
     let sealed = open(&identity, Purpose::Consent, &fields);
@@ -339,7 +340,7 @@ async fn submit_logout(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read(&headers, body).await? else {
+    let Ok(fields) = form::read::<LogoutForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
     let cookie = browser::read(&identity, &headers, Cookie::Session);

@@ -14,11 +14,13 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{TAG, form};
+use super::TAG;
+use super::form::{self, Form, form};
 use crate::audit::Actor;
 use crate::http::Handle;
 use crate::oauth::{
-    Client, Introspection, Parameters, Presented, TokenError, TokenResponse, UserInfo, decode,
+    Client, GrantType, Introspection, Parameters, Presented, TokenError, TokenResponse, UserInfo,
+    decode,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Handle> {
@@ -29,47 +31,40 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
         .routes(routes!(get_userinfo, post_userinfo))
 }
 
-/// The parameters of a token request. A client authenticates by HTTP Basic or in the form.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its description is used")]
-struct TokenForm {
-    /// `authorization_code`, `refresh_token` or `client_credentials`
-    grant_type: String,
-    /// For `authorization_code`, like the next two parameters
-    #[schema(required = false)]
-    code: String,
-    /// That of the authorization request
-    #[schema(required = false)]
-    redirect_uri: String,
-    /// RFC 7636
-    #[schema(required = false, min_length = 43, max_length = 128)]
-    code_verifier: String,
-    /// For `refresh_token`
-    #[schema(required = false)]
-    refresh_token: String,
-    /// Fewer scopes, space-separated
-    #[schema(required = false)]
-    scope: String,
-    /// For public clients, and for those that do not use HTTP Basic
-    #[schema(required = false)]
-    client_id: String,
-    #[schema(required = false, format = Password)]
-    client_secret: String,
+form! {
+    /// The parameters of a token request. A client authenticates by HTTP Basic or in the form.
+    struct TokenForm {
+        grant_type: required {"enum": grant_types()},
+        /// For `authorization_code`, like the next two parameters
+        code: optional {},
+        /// That of the authorization request
+        redirect_uri: optional {},
+        /// RFC 7636
+        code_verifier: optional {"minLength": 43, "maxLength": 128},
+        /// For `refresh_token`
+        refresh_token: optional {},
+        /// Fewer scopes, space-separated
+        scope: optional {},
+        /// For public clients, and for those that do not use HTTP Basic
+        client_id: optional {},
+        client_secret: optional {"format": "password"},
+    }
 }
 
-/// A token to introspect or revoke.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its description is used")]
-struct TokenQuestionForm {
-    token: String,
-    /// Not needed
-    #[schema(required = false)]
-    token_type_hint: String,
-    /// For public clients, and for those that do not use HTTP Basic
-    #[schema(required = false)]
-    client_id: String,
-    #[schema(required = false, format = Password)]
-    client_secret: String,
+fn grant_types() -> Vec<&'static str> {
+    GrantType::ALL.iter().map(|kind| kind.as_str()).collect()
+}
+
+form! {
+    /// A token to introspect or revoke.
+    struct TokenQuestionForm {
+        token: required {},
+        /// Not needed
+        token_type_hint: optional {},
+        /// For public clients, and for those that do not use HTTP Basic
+        client_id: optional {},
+        client_secret: optional {"format": "password"},
+    }
 }
 
 /// An error of RFC 6749 §5.2.
@@ -105,7 +100,7 @@ async fn exchange_token(
     body: Body,
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let asked = read(&identity, &actor, &headers, body).await?;
+    let asked = read::<TokenForm>(&identity, &actor, &headers, body).await?;
     let answer = match asked {
         Ok((client, parameters)) => identity.exchange(&actor, &client, &parameters).await,
         Err(error) => Err(error),
@@ -239,13 +234,13 @@ async fn userinfo(identity: &Handle, headers: &HeaderMap) -> Result<Json<UserInf
 }
 
 /// A client that has authenticated, and its parameters.
-async fn read(
+async fn read<F: Form>(
     identity: &Handle,
     actor: &Actor,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Result<(Client, Parameters), TokenError>, ApiError> {
-    let Ok(parameters) = form::read(headers, body).await? else {
+    let Ok(parameters) = form::read::<F>(headers, body).await? else {
         let description = "the body must be form-encoded, each parameter there at most once";
         return Ok(Err(TokenError::Refused("invalid_request", description)));
     };
@@ -264,7 +259,7 @@ async fn question(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Result<(Client, String), TokenError>, ApiError> {
-    let asked = read(identity, actor, headers, body).await?;
+    let asked = read::<TokenQuestionForm>(identity, actor, headers, body).await?;
     Ok(asked.and_then(|(client, parameters)| {
         let token = parameters.get("token").map(str::to_owned);
         let missing = TokenError::Refused("invalid_request", "token is missing");
