@@ -24,11 +24,11 @@ use crate::directory::{Proof, quota_key};
 use crate::error::IdentityError;
 use crate::issuer::{Accepted, IssuerVerdict};
 use crate::jwt::{self, Claims, Refusal};
-use crate::login::LoginMethod;
 use crate::password::Busy;
 use crate::remembered::Mark;
 use crate::role::RoleSet;
 use crate::token::facts;
+use crate::user::LoginMethod;
 
 const REFUSED: &str = "the key or token is unknown, revoked or expired";
 /// RFC 7617 sets no limit. Beyond this it is no name with a password.

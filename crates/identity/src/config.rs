@@ -11,6 +11,10 @@ use crate::password::Parameters;
 use crate::role::Role;
 use crate::throttle;
 
+/// No access token lives longer than a day, so a revocation need not be remembered longer; five
+/// minutes more for clocks that differ.
+pub(crate) const REVOCATION_KEPT: Duration = Duration::from_mins(24 * 60 + 5);
+
 /// Every setting with its default and its meaning.
 pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 

@@ -11,10 +11,10 @@ use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
 use auspex_kernel::{Caller, ScopeSet, Subject, Timestamp};
 
 use crate::api_key::Digest;
-use crate::role::RoleSet;
+use crate::key_ring::KeyRing;
 use crate::shards::Shards;
-use crate::signing::KeyRing;
 use crate::store::LiveKey;
+use crate::user::ActiveUser;
 
 /// A use is noted at most this often a key: cores that share a key would fight over its line.
 const USE_NOTED_EVERY_US: i64 = 1_000_000;
@@ -26,14 +26,6 @@ struct Key {
     caller: Arc<Caller>,
     /// When it was last used; 0: not since it is known here.
     used_at: AtomicI64,
-}
-
-/// What memory keeps of a user who is not disabled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ActiveUser {
-    pub(crate) roles: RoleSet,
-    /// Changes with the password, so that what was verified with an older one is not believed.
-    pub(crate) password_mark: u64,
 }
 
 /// What a verified credential claims. Whether it still holds is asked of the [`Directory`].

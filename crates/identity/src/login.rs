@@ -11,33 +11,11 @@ use auspex_kernel::db::Transaction;
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
 use crate::password::{Lane, Password};
-use crate::user::User;
-use crate::{Identity, password_mark, store};
+use crate::user::{LoginMethod, User, password_mark};
+use crate::{Identity, store};
 
 /// Another login may store a better hash of the same password while this one is being checked.
 const ATTEMPTS_MAX: usize = 2;
-
-/// How somebody logged in, for his history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginMethod {
-    /// `POST /v1/auth/login`.
-    Password,
-    /// HTTP Basic on any endpoint.
-    Basic,
-    /// The login page.
-    Page,
-}
-
-impl LoginMethod {
-    /// As stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LoginMethod::Password => "password",
-            LoginMethod::Basic => "basic",
-            LoginMethod::Page => "page",
-        }
-    }
-}
 
 /// Whose password was shown.
 struct Checked {

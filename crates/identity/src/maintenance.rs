@@ -17,8 +17,6 @@ const ROUND_MAX: Duration = Duration::from_mins(5);
 
 /// Other processes read changes every quarter of a second; whoever missed an hour loads everything.
 const CHANGES_KEPT: Duration = Duration::from_hours(1);
-/// Rows removed in one transaction, so that it stays short.
-pub(crate) const ROWS_MAX: u64 = 1_000;
 /// Such transactions in one round, or with many logins a second the tables would grow all the same.
 const REMOVALS_MAX: usize = 50;
 /// Uses of keys stored in one transaction.

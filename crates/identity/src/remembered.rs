@@ -131,8 +131,8 @@ mod tests {
     use auspex_kernel::id::UserId;
 
     use super::*;
-    use crate::directory::ActiveUser;
     use crate::role::Role;
+    use crate::user::ActiveUser;
 
     const NOW: Timestamp = Timestamp(1_000_000);
     const LATER: Timestamp = Timestamp(2_000_000);

@@ -7,8 +7,9 @@ use auspex_kernel::id::{self, SessionId, UserId};
 
 use crate::audit::{Action, Actor, Event};
 use crate::change::Needs;
+use crate::config::REVOCATION_KEPT;
 use crate::error::IdentityError;
-use crate::{Identity, REVOCATION_KEPT, store};
+use crate::{Identity, store};
 
 impl Identity {
     /// Ends every session of a user, given by his id or username: his tokens, whoever has them, and

@@ -6,90 +6,13 @@
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
-use serde_json::{Value, json};
 
 use crate::audit::{Action, Actor, Event};
 use crate::change::Needs;
-use crate::config::Tokens;
 use crate::error::IdentityError;
-use crate::jwt::{Algorithm, SigningError, SigningKey, VerifyingKey};
+use crate::jwt::{SigningError, SigningKey};
 use crate::store::signing_keys::StoredKey;
-use crate::{Identity, REVOCATION_KEPT, store};
-
-/// The keys there are, in the order in which they sign.
-#[derive(Debug, Default)]
-pub(crate) struct KeyRing(Vec<RingKey>);
-
-#[derive(Debug)]
-struct RingKey {
-    signing: SigningKey,
-    signs_from: Timestamp,
-}
-
-impl KeyRing {
-    pub(crate) fn new(stored: Vec<StoredKey>) -> Self {
-        let usable = stored.into_iter().filter_map(|key| {
-            let kid = key.kid.clone();
-            let read = RingKey::read(key);
-            if read.is_none() {
-                tracing::error!(kid, "a stored signing key cannot be read and is left out");
-            }
-            read
-        });
-        Self(usable.collect())
-    }
-
-    /// The key to sign with.
-    pub(crate) fn current(&self, now: Timestamp) -> Option<&SigningKey> {
-        let ready = self.0.iter().rev().find(|key| key.signs_from <= now);
-        Some(&ready.or(self.0.first())?.signing)
-    }
-
-    /// The key with this id, to verify by.
-    pub(crate) fn verifying(&self, kid: &str) -> Option<&VerifyingKey> {
-        let key = self.0.iter().find(|key| key.signing.kid() == kid)?;
-        Some(key.signing.verifying_key())
-    }
-
-    /// The key set that is published (RFC 7517 §5).
-    pub(crate) fn jwks(&self) -> Value {
-        let keys: Vec<Value> = self.0.iter().map(|key| key.signing.public_jwk()).collect();
-        json!({"keys": keys})
-    }
-
-    /// Whether it is time to publish another key.
-    fn is_due(&self, settings: &Tokens, now: Timestamp) -> bool {
-        self.0.last().is_none_or(|last| {
-            if last.signs_from > now {
-                // One is waiting already: of two processes with two algorithms in their settings each
-                // would want the last word.
-                return false;
-            }
-            let end = last.signs_from + settings.signing_period();
-            end - settings.signing_lead() <= now || last.signing.algorithm() != settings.algorithm
-        })
-    }
-
-    /// Those that signed nothing that could still be valid.
-    fn ended(&self, now: Timestamp) -> Vec<String> {
-        let pairs = self.0.iter().zip(self.0.iter().skip(1));
-        pairs
-            .filter(|(_, next)| next.signs_from + REVOCATION_KEPT < now)
-            .map(|(key, _)| key.signing.kid().to_owned())
-            .collect()
-    }
-}
-
-impl RingKey {
-    fn read(key: StoredKey) -> Option<Self> {
-        let algorithm = Algorithm::named(&key.algorithm)?;
-        let signing = SigningKey::from_pkcs8(algorithm, &key.pkcs8).ok()?;
-        Some(Self {
-            signing,
-            signs_from: key.signs_from,
-        })
-    }
-}
+use crate::{Identity, store};
 
 impl Identity {
     /// Makes the first key, or the next one where it is time, and removes those that have ended.
@@ -104,7 +27,7 @@ impl Identity {
             return Ok(());
         }
         // Nobody can have fetched an empty set: the first key signs at once.
-        let lead = match ring.0.is_empty() {
+        let lead = match ring.is_empty() {
             true => Duration::ZERO,
             false => self.config.tokens.signing_lead(),
         };
@@ -112,7 +35,7 @@ impl Identity {
             true => Some(self.draw_signing_key(now + lead).await?),
             false => None,
         };
-        let newest = ring.0.last().map(|key| key.signing.kid().to_owned());
+        let newest = ring.newest().map(str::to_owned);
         let operator = Actor::operator();
         let tended = self.change(&operator, Needs::Nothing, async |change| {
             let transaction = change.transaction;

@@ -23,10 +23,9 @@ use crate::change::Needs;
 use crate::directory::TokenFacts;
 use crate::error::IdentityError;
 use crate::jwt::{self, Claims, Expectations, Refusal, Unverified};
-use crate::login::LoginMethod;
 use crate::store::grants::Grant;
-use crate::user::User;
-use crate::{Identity, password_mark, store};
+use crate::user::{LoginMethod, User, password_mark};
+use crate::{Identity, store};
 
 const ACCESS_TYPE: &str = "at+jwt";
 const ID_TYPE: &str = "JWT";

@@ -5,6 +5,7 @@ use auspex_kernel::id::UserId;
 use auspex_kernel::{FieldError, FieldErrors, Timestamp};
 use serde_json::{Value, json};
 
+use crate::api_key::Digest;
 use crate::error::IdentityError;
 use crate::password::{self, Password};
 use crate::role::{Role, RoleSet};
@@ -55,6 +56,41 @@ pub struct Login {
     pub method: String,
     /// Where from: the /24 of an IPv4 address, the /48 of an IPv6 one; empty where not known.
     pub address: String,
+}
+
+/// How somebody logged in, for their history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// `POST /v1/auth/login`.
+    Password,
+    /// HTTP Basic on any endpoint.
+    Basic,
+    /// The login page.
+    Page,
+}
+
+impl LoginMethod {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LoginMethod::Password => "password",
+            LoginMethod::Basic => "basic",
+            LoginMethod::Page => "page",
+        }
+    }
+}
+
+/// What memory keeps of a user who is not disabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ActiveUser {
+    pub(crate) roles: RoleSet,
+    /// Changes with the password, so that what was verified with an older one is not believed.
+    pub(crate) password_mark: u64,
+}
+
+/// Tells one stored password from another without telling what it is.
+pub(crate) fn password_mark(hash: Option<&str>) -> u64 {
+    hash.map_or(0, |hash| Digest::of(hash.as_bytes()).prefix())
 }
 
 /// Which users a list shows: those that meet every condition there is.

@@ -9,13 +9,13 @@ use auspex_kernel::id::{SessionId, UserId};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope};
 
+use crate::Identity;
 use crate::audit::{Action, Actor, Event};
 use crate::change::{Change, Needs, Refusal};
 use crate::error::IdentityError;
 use crate::role::Role;
 use crate::store::{self, Kind};
-use crate::user::{self, Expected, Login, NewUser, User, UserChange, UserFilter};
-use crate::{Identity, password_mark};
+use crate::user::{self, Expected, Login, NewUser, User, UserChange, UserFilter, password_mark};
 
 /// A change with all that decides about it.
 struct Edit {

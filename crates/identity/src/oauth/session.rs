@@ -13,9 +13,8 @@ use auspex_kernel::db::{DbError, Transaction};
 use super::client::{digest, random_text};
 use crate::audit::{Action, Actor, Event};
 use crate::error::IdentityError;
-use crate::login::LoginMethod;
 use crate::store::sessions::Session;
-use crate::user::User;
+use crate::user::{LoginMethod, User};
 use crate::{Identity, store};
 
 pub(crate) const SESSION_TTL: Duration = Duration::from_hours(12);

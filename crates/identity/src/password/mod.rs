@@ -4,7 +4,8 @@
 //! password, by design. It therefore runs on a few threads of its own behind two bounded queues, and
 //! never on a thread that serves requests. A name that does not exist costs as much as one that does.
 //!
-//! Nothing here prints or keeps a password: its memory is overwritten when it is dropped.
+//! Nothing here prints or keeps a password. A [`Password`] is overwritten when it is dropped; the text
+//! it was read from, in a request or in the arguments of an operation, is not.
 
 mod argon2id;
 mod hasher;

@@ -7,7 +7,9 @@ use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityName as _};
 
 use super::entity::{changes, codes, grants, logins, revoked_tokens, sessions};
-use crate::maintenance::ROWS_MAX;
+
+/// Rows of a kind removed in one transaction, so that it stays short.
+const ROWS_MAX: u64 = 1_000;
 
 /// Until when each kind of row is kept.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,8 @@ use sea_orm::{
 
 use super::entity::{logins, users};
 use super::{Kind, new_id, record_change};
-use crate::login::LoginMethod;
 use crate::role::RoleSet;
-use crate::user::User;
+use crate::user::{LoginMethod, User};
 use auspex_kernel::audit::{Actor, address_prefix};
 
 impl From<users::Model> for User {
