@@ -15,13 +15,14 @@ use axum::{Extension, Json};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use crate::model::{Model, Target, Version};
+use crate::model::{Model, PackageStatus, Target, Version};
 use crate::openapi::{
     PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, ReloadErrors,
     record_document,
 };
 use crate::protocol::Protocol;
 use crate::protocol::records::Records;
+use crate::registry::LATEST;
 use crate::reload::{Look, RefreshError};
 use crate::view::{ModelList, ModelView, ReloadView, VersionView};
 use crate::{Inference, PredictError, Refusal};
@@ -131,8 +132,8 @@ async fn predict_version(
 ) -> Result<Response, ApiError> {
     let Path((model, version)) = names.map_err(no_model)?;
     let model = find_model(&inference, &model)?;
-    let missing = Missing::version(&model, &version);
-    let target = Target::pinned(model, &version).ok_or(missing)?;
+    let target = Target::pinned(model, &version);
+    let target = target.map_err(|model| Missing::version(&model, &version))?;
     answer(&inference, target, Records::Full, request).await
 }
 
@@ -309,7 +310,8 @@ enum Missing {
 impl Missing {
     fn version(model: &Model, version: &str) -> Self {
         let name = model.name().to_owned();
-        match model.packages().iter().any(|p| p.version == version) {
+        let is_known = |known: &PackageStatus| version == LATEST || known.version == version;
+        match model.packages().iter().any(is_known) {
             true => Self::Ready(name),
             false => Self::Version(name),
         }

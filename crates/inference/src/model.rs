@@ -201,14 +201,16 @@ impl Target {
         })
     }
 
-    /// The version of that name and no other, if there is one.
-    pub(crate) fn pinned(model: Arc<Model>, version: &str) -> Option<Self> {
-        let version = model.position(version)?;
-        Some(Self {
-            model,
-            version,
-            pinned: true,
-        })
+    /// The version of that name and no other; gives the model back if no such version answers.
+    pub(crate) fn pinned(model: Arc<Model>, version: &str) -> Result<Self, Arc<Model>> {
+        match model.position(version) {
+            Some(version) => Ok(Self {
+                model,
+                version,
+                pinned: true,
+            }),
+            None => Err(model),
+        }
     }
 
     pub(crate) fn version(&self) -> &Version {

@@ -230,7 +230,11 @@ async fn a_package_that_was_never_good_is_listed_with_its_reason() {
     assert_eq!(list["data"][1]["latest"], Value::Null);
     let (_, reason, _) = served.package("b", "2").await.expect("listed");
     assert!(reason.contains("a Python pickle"), "{reason}");
-    for path in ["/v1/models/b/predict", "/v1/models/b/versions/2/predict"] {
+    for path in [
+        "/v1/models/b/predict",
+        "/v1/models/b/versions/2/predict",
+        "/v1/models/b/versions/latest/predict",
+    ] {
         let reply = served.post(path, "{}").await;
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert!(reply.message().contains("GET /v1/models/b says why"));
