@@ -23,8 +23,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::Handle;
 use super::users::Id;
-use super::{Handle, actor};
 use crate::api_key::{ApiKey, NewKey};
 use crate::error::IdentityError;
 
@@ -139,7 +139,7 @@ async fn create_api_key(
 ) -> Result<Response, ApiError> {
     let body = body::read_json(&creation.headers, body).await?;
     let new = read_new(&body, identity.clock.now())?;
-    let actor = actor(&creation.requester);
+    let actor = creation.requester.actor();
     let work = async move {
         let key = identity.create_key(&actor, &new.name, new.scopes, new.expires_at);
         Ok(made(key.await?, identity.clock.now()))
@@ -170,7 +170,7 @@ async fn list_api_keys(
     let owner = owner.map(|id| id.unwrap_or_else(|| UserId::from_stored("")));
     let slice = query.slice();
     let found = identity
-        .page_of_keys(&actor(&requester), owner, slice)
+        .page_of_keys(&requester.actor(), owner, slice)
         .await?;
     let now = identity.clock.now();
     let view = |key| ApiKeyView::new(key, now);
@@ -191,7 +191,7 @@ async fn get_api_key(
     id: Id,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let key = identity.get_key(&actor(&requester), &key_id(id)?).await?;
+    let key = identity.get_key(&requester.actor(), &key_id(id)?).await?;
     let view = ApiKeyView::new(key, identity.clock.now());
     Ok(auspex_kernel::etag::cacheable(&headers, JSON, &view))
 }
@@ -211,9 +211,9 @@ async fn revoke_api_key(
     id: Id,
 ) -> Result<StatusCode, ApiError> {
     // Only by its id: a name that looks like an id is not meant.
-    let key = identity.get_key(&actor(&requester), &key_id(id)?).await?;
+    let key = identity.get_key(&requester.actor(), &key_id(id)?).await?;
     identity
-        .revoke_key(&actor(&requester), key.id.as_str())
+        .revoke_key(&requester.actor(), key.id.as_str())
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -242,7 +242,7 @@ async fn rotate_api_key(
     };
     let overlap = Duration::from_secs(overlap_s.unwrap_or(OVERLAP_S_USUAL).unsigned_abs());
     let id = key_id(id)?;
-    let actor = actor(&creation.requester);
+    let actor = creation.requester.actor();
     let work = async move {
         let key = identity.get_key(&actor, &id).await?;
         let new = identity.rotate_key(&actor, key.id.as_str(), overlap);

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use super::auth::SECRET_CHARS_MAX;
 use super::user_body::LoginList;
-use super::{Handle, actor, users};
+use super::{Handle, users};
 use crate::error::IdentityError;
 use crate::role::Role;
 use crate::user::ChosenPassword;
@@ -142,7 +142,7 @@ async fn replace_my_password(
     no_client(&requester.caller)?;
     let body = PasswordBody::parse(&body::read_json(&headers, body).await?)?;
     let session = requester.caller.session_id.clone();
-    let actor = actor(&requester);
+    let actor = requester.actor();
     let changed =
         identity.change_own_password(&actor, session, &body.current_password, body.new_password);
     changed.await?;

@@ -13,26 +13,15 @@ mod users;
 use std::sync::Arc;
 
 use auspex_kernel::CursorKey;
-use auspex_kernel::http::{Requester, add_error_schemas};
+use auspex_kernel::http::add_error_schemas;
 use auspex_kernel::idempotency::Idempotency;
 use axum::extract::Extension;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::Identity;
-use crate::audit::Actor;
 
 type Handle = Arc<Identity>;
-
-/// The requester, as operations and the audit record need them.
-fn actor(requester: &Requester) -> Actor {
-    let Requester {
-        caller,
-        peer,
-        request_id,
-    } = requester;
-    Actor::caller(caller, *peer, request_id.as_ref())
-}
 
 fn routes() -> OpenApiRouter<Handle> {
     let versioned = users::routes()

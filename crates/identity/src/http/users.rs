@@ -17,11 +17,11 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::Handle;
 use super::user_body::{
     CreateBody, LoginList, LoginView, PatchBody, ReplaceBody, UserFilters, UserList, UserView,
     read_change, read_new, read_replacement,
 };
-use super::{Handle, actor};
 use crate::error::IdentityError;
 use crate::user::{Expected, User};
 
@@ -59,7 +59,7 @@ async fn create_user(
     let body = body::read_json(&creation.headers, body).await?;
     let new = read_new(&body)?;
     let path = creation.path.clone();
-    let actor = actor(&creation.requester);
+    let actor = creation.requester.actor();
     let work = async move {
         let user = identity.create_user(&actor, new).await?;
         let location = format!("{path}/{}", user.id);
@@ -129,7 +129,7 @@ async fn replace_user(
 ) -> Result<Response, ApiError> {
     let id = text(id)?;
     let change = read_replacement(&body::read_json(&headers, body).await?)?;
-    let (actor, expected) = (actor(&requester), expected(&headers));
+    let (actor, expected) = (requester.actor(), expected(&headers));
     let user = identity.update_user(&actor, &id, change, expected);
     Ok(shown(user.await?))
 }
@@ -155,7 +155,7 @@ async fn update_user(
 ) -> Result<Response, ApiError> {
     let id = text(id)?;
     let change = read_change(&body::read_json(&headers, body).await?)?;
-    let (actor, expected) = (actor(&requester), expected(&headers));
+    let (actor, expected) = (requester.actor(), expected(&headers));
     let user = identity.update_user(&actor, &id, change, expected);
     Ok(shown(user.await?))
 }
@@ -177,7 +177,7 @@ async fn delete_user(
 ) -> Result<StatusCode, ApiError> {
     let expected = expected(&headers);
     identity
-        .delete_user(&actor(&requester), &text(id)?, expected)
+        .delete_user(&requester.actor(), &text(id)?, expected)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

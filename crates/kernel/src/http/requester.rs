@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
+use crate::audit::Actor;
 use crate::{ApiError, Caller, Peer, RequestId};
 
 /// The caller that the edge has recognized, and the request they sent.
@@ -16,6 +17,13 @@ pub struct Requester {
     pub peer: Peer,
     /// The id of the request.
     pub request_id: Option<RequestId>,
+}
+
+impl Requester {
+    /// Who acts, for operations and the audit record.
+    pub fn actor(&self) -> Actor {
+        Actor::caller(&self.caller, self.peer, self.request_id.as_ref())
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Requester {

@@ -88,6 +88,12 @@ fn http_stays_in_http_rs_and_sql_in_store_rs() {
                     path.display()
                 );
             }
+            let uses_store = text.contains("crate::store") || text.contains("super::store");
+            assert!(
+                !(is_in("http") && uses_store),
+                "{}: HTTP asks operations, not the store",
+                path.display()
+            );
             if !is_in("store") && !is_in("migration") {
                 for word in ["EntityTrait", "QueryFilter", "SELECT "] {
                     assert!(

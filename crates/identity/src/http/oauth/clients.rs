@@ -21,8 +21,8 @@ use utoipa_axum::routes;
 
 use super::TAG;
 use crate::error::IdentityError;
+use crate::http::Handle;
 use crate::http::users::Id;
-use crate::http::{Handle, actor};
 use crate::oauth::{Client, ClientDraft, ClientScopes, GrantType};
 
 const PATH: &str = "/v1/oauth-clients";
@@ -146,7 +146,7 @@ async fn create_oauth_client(
 ) -> Result<Response, ApiError> {
     let body = body::read_json(&creation.headers, body).await?;
     let draft = read(&body)?;
-    let actor = actor(&creation.requester);
+    let actor = creation.requester.actor();
     let work = async move {
         let new = identity.create_client(&actor, draft).await?;
         let view = NewClientView {
@@ -214,7 +214,7 @@ async fn delete_oauth_client(
     id: Id,
 ) -> Result<StatusCode, ApiError> {
     let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
-    identity.delete_client(&actor(&requester), &id).await?;
+    identity.delete_client(&requester.actor(), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
