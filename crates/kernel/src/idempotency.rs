@@ -1,9 +1,9 @@
 //! Requests that are carried out once, however often they are sent: `Idempotency-Key`.
 //!
-//! The first request with a key takes it, does its work and leaves its answer, which later ones get.
-//! The work runs to its end even if its client has gone, for that client will ask again. Keys are
-//! kept as digests, and bodies not at all: the digest that tells them apart is mixed with the key,
-//! so that somebody who reads the database cannot check guesses at what a body was.
+//! The first request with a key claims it, does its work and stores its answer, which later requests
+//! get. The work runs to its end even if the client has disconnected, because that client will ask
+//! again. Keys are stored as digests, and bodies not at all: the digest that distinguishes them is
+//! mixed with the key, so that somebody who reads the database cannot check guesses at what a body was.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,17 +30,17 @@ use crate::store::idempotency::{self as store, Claim, Found, StoredAnswer};
 
 /// The request header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// On an answer that was given before.
+/// Marks an answer that was given before.
 pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// How long answers are kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a key stays taken when the process that took it was killed.
+/// How long a key stays claimed when the process that claimed it was killed.
 const CLAIMED: Duration = Duration::from_secs(60);
 /// The work must end well before its claim does, or it could be done twice.
 const WORK_TIMEOUT: Duration = Duration::from_secs(50);
 const KEY_CHARS_MAX: usize = 255;
-/// Longer bodies are not kept; no answer of a change is.
+/// Longer bodies are not kept; no answer to a change is that long.
 const BODY_BYTES_MAX: u64 = 256 << 10;
 const PRUNE_PAUSE: Duration = Duration::from_secs(60);
 const PRUNED_AT_ONCE: u64 = 500;
@@ -68,7 +68,7 @@ pub struct Keyed<'r> {
     pub method: &'r Method,
     /// Its path.
     pub path: &'r str,
-    /// Its headers, which may hold the key.
+    /// Its headers, which may contain the key.
     pub headers: &'r HeaderMap,
     /// Its whole body.
     pub body: &'r [u8],
@@ -207,7 +207,7 @@ impl Idempotency {
         }
     }
 
-    /// Forgets expired keys, now and then and within bounds.
+    /// Deletes expired keys, from time to time and within bounds.
     async fn prune(&self, now: Timestamp) {
         let due = self.prune_at.load(Ordering::Relaxed);
         let next = (now + PRUNE_PAUSE).0;
@@ -271,7 +271,7 @@ fn claim(request: &Keyed<'_>, key: &[u8], now: Timestamp) -> Result<Claim, getra
     })
 }
 
-/// SHA-256 over the parts, each after its length, so that they cannot be cut in two ways.
+/// SHA-256 over the parts, each preceded by its length, so that they cannot be split in another way.
 fn digest(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -281,7 +281,7 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The response again, and its body if it is one to be kept.
+/// The response, and its body if it is to be kept.
 async fn read_body(response: Response) -> Result<(Response, Option<Vec<u8>>), ApiError> {
     let length = response.body().size_hint().exact();
     if length.is_none_or(|length| length > BODY_BYTES_MAX) {

@@ -41,12 +41,12 @@ const NUMBERS_ABOUT: [&str; 4] = [
 const CURSOR_ABOUT: &str =
     "`next_cursor` of the previous page; not together with `page`, `per_page` or `offset`";
 
-/// What a query asks of a list.
+/// The query of a list.
 #[derive(Debug)]
 pub struct PageQuery {
     key: CursorKey,
-    /// The path with the filters, to which parameters of paging are added. It names the list: a
-    /// cursor belongs to it.
+    /// The path with the filters, to which links add the parameters of paging. It identifies the
+    /// list that a cursor belongs to.
     list: String,
     filters: Vec<(&'static str, String)>,
     form: Form,
@@ -97,7 +97,7 @@ impl PageQuery {
     ///
     /// # Errors
     /// 422 for parameters that are unknown, wrong, repeated or of two forms; 400 for a cursor that
-    /// was not given out for this list.
+    /// was not issued for this list.
     pub fn parse(
         key: &CursorKey,
         path: &str,
@@ -261,7 +261,7 @@ impl PageQuery {
     }
 }
 
-/// The parameters of a query as they come.
+/// The parameters of a query as they are read.
 #[derive(Default)]
 struct Given {
     cursor: Option<String>,
@@ -354,7 +354,7 @@ impl Given {
     }
 }
 
-/// Where the page begins that a cursor stands for.
+/// The position that a cursor stands for.
 fn after(cursor: &str, key: &CursorKey, list: &str) -> Result<Position, ApiError> {
     let cursor = Cursor::decode(cursor, key, list);
     // Lists give out cursors onwards only.

@@ -1,5 +1,5 @@
-//! What stands for a place in a list: opaque to clients, and refused unless given out by us for
-//! that very list.
+//! Cursors: positions in a list, opaque to clients, and refused unless this server issued them for
+//! the same list.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use sha2::Sha256;
 
 /// HMAC cut short, as RFC 2104 §5 allows.
 const MAC_BYTES: usize = 16;
-/// Longer ones were not given out and are not worth a hash.
+/// Longer cursors were not issued, and are not worth a hash.
 const CURSOR_CHARS_MAX: usize = 1024;
 
-/// Signs cursors. Every process that answers for the same database needs the same.
+/// Signs cursors. All processes on the same database need the same key.
 #[derive(Clone)]
 pub struct CursorKey(pub [u8; 32]);
 
@@ -24,7 +24,7 @@ impl fmt::Debug for CursorKey {
     }
 }
 
-/// Where an entry stands in its list.
+/// The position of an entry in its list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Position {
@@ -62,23 +62,23 @@ impl From<i64> for Position {
     }
 }
 
-/// Which way a list goes on.
+/// The direction in which a list continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// To the entries behind.
+    /// To the following entries.
     Next,
-    /// To the entries before.
+    /// To the preceding entries.
     Prev,
 }
 
-/// A place in a list, from where it goes on.
+/// A position in a list, from which it continues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
     /// The last entry seen.
     pub last_id: Position,
-    /// Which way.
+    /// The direction.
     pub direction: Direction,
 }
 
@@ -107,7 +107,7 @@ impl Cursor {
     }
 }
 
-/// JSON holds no bare line feed, so that name and JSON cannot be told apart in two ways.
+/// The JSON contains no bare line feed, so there is only one way to split name and JSON.
 fn mac(key: &CursorKey, list: &str, json: &[u8]) -> Hmac<Sha256> {
     let mac = Hmac::new_from_slice(&key.0).expect("HMAC takes keys of any length");
     mac.chain_update(list).chain_update("\n").chain_update(json)
