@@ -2,7 +2,7 @@
 //!
 //! It is used on the control runtime alone (see [`Control`]), which is handed the work of a whole
 //! request at once: nothing here spawns, boxes or clones for a call. SQLite has readers and one
-//! [`Writer`], whose transactions share commits; PostgreSQL has one pool for both.
+//! `Writer`, whose transactions share commits; PostgreSQL has one pool for both.
 
 mod connect;
 mod writer;
