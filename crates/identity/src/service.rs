@@ -8,6 +8,7 @@ use std::sync::Arc;
 use auspex_kernel::Authenticate;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::policy::Policy;
 use auspex_kernel::service::{
     Boxed, Context, Documented, Greeting, Link, OpenError, Routes, Running, Service, StopSignal,
     Warning,
@@ -68,7 +69,11 @@ impl Service for IdentityService {
 impl Running for IdentityService {
     fn routes(self: Arc<Self>) -> Routes {
         let router = self.identity.clone().router(self.context.cursors.clone());
-        Routes::new(router, documented())
+        let oauth_errors = Policy {
+            render_error: crate::http::render_error,
+            ..Policy::default()
+        };
+        Routes::new(router, documented()).with_policy(&crate::http::CLIENT_ENDPOINTS, oauth_errors)
     }
 
     fn background(self: Arc<Self>, mut stop: StopSignal) -> Boxed<'static, ()> {

@@ -245,6 +245,11 @@ impl ApiError {
         &self.0.message
     }
 
+    /// The headers of the answer.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
     /// The wrong fields.
     pub fn details(&self) -> &[FieldError] {
         &self.0.details

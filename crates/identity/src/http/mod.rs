@@ -21,6 +21,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::Identity;
 
+pub(crate) use oauth::{CLIENT_ENDPOINTS, render_error};
+
 type Handle = Arc<Identity>;
 
 fn routes() -> OpenApiRouter<Handle> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_identity::{Expected, Identity, NewUser, Role, User, UserChange};
-use auspex_kernel::{CursorKey, RequestId};
+use auspex_kernel::{ApiError, CursorKey, RequestId};
 use axum::body::Body;
 use axum::http::Request;
 use base64::Engine as _;
@@ -84,7 +84,12 @@ impl Browser {
         let mut router = Arc::clone(&self.identity).router(CursorKey([7; 32]));
         let request = request.body(Body::from(body)).unwrap();
         let (parts, body) = router.call(request).await.unwrap().into_parts();
-        let text = auspex_kernel::body::read(body).await.unwrap();
+        let body = auspex_kernel::body::read(body).await.unwrap();
+        // The edge renders errors; their code is enough here.
+        let text = match parts.extensions.get::<ApiError>() {
+            Some(error) => json!({"error": error.code()}).to_string(),
+            None => String::from_utf8(body.to_vec()).unwrap(),
+        };
         let header = |name| {
             parts
                 .headers
@@ -101,7 +106,7 @@ impl Browser {
             status: parts.status.as_u16(),
             location: header("location").next().unwrap_or_default(),
             cookies,
-            text: String::from_utf8(text.to_vec()).unwrap(),
+            text,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod browser;
 mod clients;
+mod error;
 mod form;
 mod metadata;
 mod pages;
@@ -14,8 +15,13 @@ use super::Handle;
 
 #[cfg(test)]
 pub(super) use clients::ClientBody;
+pub(crate) use error::render as render_error;
 
 const TAG: &str = "oauth";
+
+/// Endpoints that clients ask directly, whose errors have the form of RFC 6749.
+pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
+    ["exchange_token", "introspect_token", "revoke_token"];
 
 pub(super) fn routes() -> OpenApiRouter<Handle> {
     OpenApiRouter::new()

@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::TAG;
+use super::error::OAuthError;
 use super::form::{self, Form, form};
 use crate::audit::Actor;
 use crate::http::Handle;
@@ -67,16 +67,6 @@ form! {
     }
 }
 
-/// An error of RFC 6749 §5.2.
-#[derive(Serialize, ToSchema)]
-struct OAuthError {
-    /// For programs
-    #[schema(example = "invalid_grant")]
-    error: &'static str,
-    /// For people
-    error_description: &'static str,
-}
-
 /// Get tokens
 ///
 /// The token endpoint (RFC 6749 §3.2). A code can be exchanged once within a minute; if it is sent
@@ -86,10 +76,10 @@ struct OAuthError {
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Tokens", body = TokenResponse),
-        (status = 400, description = "Refused", body = OAuthError),
-        (status = 401, description = "The client did not authenticate", body = OAuthError),
-        (status = 413, description = "The form is too long", body = Envelope),
-        (status = 429, description = "Too many requests", body = Envelope),
+        (status = 400, description = "Refused", body = OAuthError<'_>),
+        (status = 401, description = "The client did not authenticate", body = OAuthError<'_>),
+        (status = 413, description = "The form is too long", body = OAuthError<'_>),
+        (status = 429, description = "Too many requests", body = OAuthError<'_>),
     )
 )]
 async fn exchange_token(
@@ -100,12 +90,9 @@ async fn exchange_token(
     body: Body,
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let asked = read::<TokenForm>(&identity, &actor, &headers, body).await?;
-    let answer = match asked {
-        Ok((client, parameters)) => identity.exchange(&actor, &client, &parameters).await,
-        Err(error) => Err(error),
-    };
-    answered(answer)
+    let (client, parameters) = read::<TokenForm>(&identity, &actor, &headers, body).await?;
+    let tokens = identity.exchange(&actor, &client, &parameters).await?;
+    Ok(uncached(tokens))
 }
 
 /// Introspect a token
@@ -116,10 +103,10 @@ async fn exchange_token(
     request_body(content = TokenQuestionForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Whether it is active, and for what", body = Introspection),
-        (status = 400, description = "Refused", body = OAuthError),
-        (status = 401, description = "The client did not authenticate", body = OAuthError),
-        (status = 413, description = "The form is too long", body = Envelope),
-        (status = 429, description = "Too many requests", body = Envelope),
+        (status = 400, description = "Refused", body = OAuthError<'_>),
+        (status = 401, description = "The client did not authenticate", body = OAuthError<'_>),
+        (status = 413, description = "The form is too long", body = OAuthError<'_>),
+        (status = 429, description = "Too many requests", body = OAuthError<'_>),
     )
 )]
 async fn introspect_token(
@@ -130,14 +117,14 @@ async fn introspect_token(
     body: Body,
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let (client, token) = match question(&identity, &actor, &headers, body).await? {
-        // Anybody could claim to be a public client and ask about tokens that they found.
-        Ok((client, _)) if client.public => return answered::<()>(Err(TokenError::InvalidClient)),
-        Ok(asked) => asked,
-        Err(error) => return answered::<()>(Err(error)),
-    };
+    let (client, token) = question(&identity, &actor, &headers, body).await?;
+    // Anybody could claim to be a public client and ask about tokens that they found.
+    if client.public {
+        return Err(TokenError::InvalidClient.into());
+    }
     let worth = identity.introspect(&client, &token).await;
-    answered(worth.map_err(TokenError::from))
+    let worth = worth.map_err(TokenError::from)?;
+    Ok(uncached(worth))
 }
 
 /// Revoke a token
@@ -150,10 +137,10 @@ async fn introspect_token(
     request_body(content = TokenQuestionForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "The token is not valid, or no longer"),
-        (status = 400, description = "Refused", body = OAuthError),
-        (status = 401, description = "The client did not authenticate", body = OAuthError),
-        (status = 413, description = "The form is too long", body = Envelope),
-        (status = 429, description = "Too many requests", body = Envelope),
+        (status = 400, description = "Refused", body = OAuthError<'_>),
+        (status = 401, description = "The client did not authenticate", body = OAuthError<'_>),
+        (status = 413, description = "The form is too long", body = OAuthError<'_>),
+        (status = 429, description = "Too many requests", body = OAuthError<'_>),
     )
 )]
 async fn revoke_token(
@@ -164,10 +151,7 @@ async fn revoke_token(
     body: Body,
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let (client, token) = match question(&identity, &actor, &headers, body).await? {
-        Ok(asked) => asked,
-        Err(error) => return answered::<()>(Err(error)),
-    };
+    let (client, token) = question(&identity, &actor, &headers, body).await?;
     identity.revoke_token(&actor, &client, &token).await?;
     Ok(StatusCode::OK.into_response())
 }
@@ -239,17 +223,14 @@ async fn read<F: Form>(
     actor: &Actor,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Result<(Client, Parameters), TokenError>, ApiError> {
-    let Ok(parameters) = form::read::<F>(headers, body).await? else {
+) -> Result<(Client, Parameters), ApiError> {
+    let parameters = form::read::<F>(headers, body).await?.map_err(|_| {
         let description = "the body must be form-encoded, each parameter there at most once";
-        return Ok(Err(TokenError::Refused("invalid_request", description)));
-    };
-    let presented = match presented(headers, &parameters) {
-        Ok(presented) => presented,
-        Err(error) => return Ok(Err(error)),
-    };
-    let client = identity.authenticate_client(actor, &presented).await;
-    Ok(client.map(|client| (client, parameters)))
+        TokenError::Refused("invalid_request", description)
+    })?;
+    let presented = presented(headers, &parameters)?;
+    let client = identity.authenticate_client(actor, &presented).await?;
+    Ok((client, parameters))
 }
 
 /// The same, with the token that it asks about.
@@ -258,13 +239,11 @@ async fn question(
     actor: &Actor,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Result<(Client, String), TokenError>, ApiError> {
-    let asked = read::<TokenQuestionForm>(identity, actor, headers, body).await?;
-    Ok(asked.and_then(|(client, parameters)| {
-        let token = parameters.get("token").map(str::to_owned);
-        let missing = TokenError::Refused("invalid_request", "token is missing");
-        token.map(|token| (client, token)).ok_or(missing)
-    }))
+) -> Result<(Client, String), ApiError> {
+    let (client, parameters) = read::<TokenQuestionForm>(identity, actor, headers, body).await?;
+    let missing = TokenError::Refused("invalid_request", "token is missing");
+    let token = parameters.get("token").ok_or(missing)?.to_owned();
+    Ok((client, token))
 }
 
 /// The credentials of the client: by HTTP Basic or in the form, not both (RFC 6749 §2.3).
@@ -306,31 +285,12 @@ fn basic(line: &HeaderValue) -> Option<(String, String)> {
 }
 
 /// An answer that no cache stores.
-fn answered<T: Serialize>(answer: Result<T, TokenError>) -> Result<Response, ApiError> {
-    let mut response = match answer {
-        Ok(answer) => Json(answer).into_response(),
-        Err(TokenError::Failed(error)) => return Err(error.into()),
-        Err(TokenError::Refused(error, error_description)) => {
-            let error = OAuthError {
-                error,
-                error_description,
-            };
-            (StatusCode::BAD_REQUEST, Json(error)).into_response()
-        }
-        Err(TokenError::InvalidClient) => {
-            let error = OAuthError {
-                error: "invalid_client",
-                error_description: "the client is unknown, or did not prove who it is",
-            };
-            let challenge = HeaderValue::from_static("Basic realm=\"auspex\"");
-            let challenge = [(header::WWW_AUTHENTICATE, challenge)];
-            (StatusCode::UNAUTHORIZED, challenge, Json(error)).into_response()
-        }
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-    Ok(response)
+fn uncached(answer: impl Serialize) -> Response {
+    let headers = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::PRAGMA, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, Json(answer)).into_response()
 }
 
 #[cfg(test)]

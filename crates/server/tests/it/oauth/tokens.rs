@@ -266,6 +266,9 @@ fn a_client_proves_itself_in_one_way_and_learns_of_its_own_tokens_alone() {
         (400, "invalid_request".into())
     );
     assert_eq!(send(&[("Content-Type", "application/json")], "{}").0, 400);
+    // What the edge refuses has the same form.
+    let long = "x".repeat(3 << 20);
+    assert_eq!(send(&[form], &long), (413, "invalid_request".into()));
 
     // An access token ends alone, a refresh token with everything.
     assert_eq!(world.ask("/oauth2/revoke", &[token]).status, 200);
