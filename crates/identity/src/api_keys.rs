@@ -2,9 +2,9 @@
 //!
 //! A key belongs to the user who made it; those that operators make belong to nobody. What a key
 //! makes ends with it at the latest, and who acts for an OAuth client or another issuer makes none:
-//! nobody keeps by a key what was given to him for a time.
+//! a key must not keep what was given for a time.
 //!
-//! Whoever has `users:write` deals with everybody's keys, a user with his own. A key that belongs to
+//! An actor with `users:write` deals with everybody's keys, a user with their own. A key that belongs to
 //! nobody deals with itself alone: others like it may be anybody's.
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::api_key::{self, ApiKey, Digest, KeyState, NewKey, Secret};
 use crate::audit::{Action, Actor, Event};
 use crate::change::{Change, Needs, Refusal};
 use crate::error::IdentityError;
-use crate::store::keys::Whose;
+use crate::store::keys::KeysOf;
 use crate::store::{self, Kind};
 
 const KEYS_WRITE: Needs = Needs::Scope(Scope::KeysWrite);
@@ -110,11 +110,11 @@ impl Identity {
         owner_id: Option<UserId>,
         slice: Slice,
     ) -> Result<Found<ApiKey>, IdentityError> {
-        let mut whose = Vec::from_iter(owner_id.map(Whose::User));
+        let mut whose = Vec::from_iter(owner_id.map(KeysOf::User));
         if !actor.scopes.contains(Scope::UsersWrite) {
             whose.push(match &actor.user_id {
-                Some(id) => Whose::User(id.clone()),
-                None => Whose::Own(actor.key_id().cloned()),
+                Some(id) => KeysOf::User(id.clone()),
+                None => KeysOf::Own(actor.key_id().cloned()),
             });
         }
         let page = self

@@ -27,7 +27,7 @@ use crate::jwt::{self, Claims, Refusal};
 use crate::password::Busy;
 use crate::remembered::Mark;
 use crate::role::RoleSet;
-use crate::token::facts;
+use crate::token::token_claims;
 use crate::user::LoginMethod;
 
 const REFUSED: &str = "the key or token is unknown, revoked or expired";
@@ -101,9 +101,9 @@ impl Identity {
         let (proof, until) = if ours {
             match self.verify_access_token(&read, now) {
                 Ok(claims) => {
-                    let facts = facts(&read, &claims);
-                    let until = facts.expires_at;
-                    (Proof::Token(facts), until)
+                    let token_claims = token_claims(&read, &claims);
+                    let until = token_claims.expires_at;
+                    (Proof::Token(token_claims), until)
                 }
                 Err(refusal) => return refused(&refusal),
             }
@@ -151,7 +151,7 @@ impl Identity {
     }
 
     /// Checks a name and a password. Of callers who show the same at once one hashes and the others
-    /// wait for what he finds.
+    /// wait for its result.
     async fn verify_basic(&self, text: &[u8], peer: IpAddr) -> Result<Arc<Caller>, ApiError> {
         let wrong = || IdentityError::InvalidCredentials;
         let (name, password) = name_and_password(text).ok_or_else(wrong)?;
@@ -216,7 +216,7 @@ impl Drop for Verifying<'_> {
     }
 }
 
-/// A caller whom another issuer vouches for: the scopes of his roles here, cut down to those of the
+/// A caller whom another issuer vouches for: the scopes of their roles here, cut down to those of the
 /// token where the issuer says any.
 fn foreign_caller(accepted: &Accepted) -> Caller {
     let roles = accepted.roles.iter().filter_map(|role| role.parse().ok());

@@ -16,7 +16,7 @@ use crate::shards::Shards;
 use crate::store::LiveKey;
 use crate::user::ActiveUser;
 
-/// A use is noted at most this often a key: cores that share a key would fight over its line.
+/// A use is noted at most this often per key: cores that share a key would fight over its line.
 const USE_NOTED_EVERY_US: i64 = 1_000_000;
 
 /// A key in force.
@@ -32,7 +32,7 @@ struct Key {
 #[derive(Clone, Debug)]
 pub(crate) enum Proof {
     /// An access token of ours.
-    Token(TokenFacts),
+    Token(TokenClaims),
     /// A name with its password.
     Password { user_id: UserId, mark: u64 },
     /// A token of a trusted issuer: it holds until it ends.
@@ -41,7 +41,7 @@ pub(crate) enum Proof {
 
 /// The claims of an access token that decide.
 #[derive(Clone, Debug)]
-pub(crate) struct TokenFacts {
+pub(crate) struct TokenClaims {
     /// The key that signed it.
     pub(crate) kid: String,
     pub(crate) user_id: Option<UserId>,
@@ -81,7 +81,7 @@ impl Directory {
         })?
     }
 
-    /// The user, if there is one and he is not disabled.
+    /// The user, if there is one who is not disabled.
     pub(crate) fn user(&self, id: &UserId) -> Option<ActiveUser> {
         self.users.with(id, ActiveUser::clone)
     }
@@ -116,7 +116,7 @@ impl Directory {
         Some(Arc::new(caller))
     }
 
-    fn token_caller(&self, token: &TokenFacts) -> Option<Caller> {
+    fn token_caller(&self, token: &TokenClaims) -> Option<Caller> {
         let client_gone = token
             .client_id
             .as_ref()
@@ -356,7 +356,7 @@ mod tests {
     }
 
     fn token(kid: &str, user: Option<&str>, client: Option<&str>, scopes: &str) -> Proof {
-        Proof::Token(TokenFacts {
+        Proof::Token(TokenClaims {
             kid: kid.into(),
             user_id: user.map(UserId::from_stored),
             client_id: client.map(ClientId::from_stored),

@@ -19,8 +19,8 @@ pub enum IdentityError {
     /// What is to be made or changed is not well described; every wrong field is named.
     #[error("{}", list(.0))]
     Invalid(Vec<FieldError>),
-    /// Somebody tried to give more than he has.
-    #[error("nobody can give, or take from others, rights that he does not have himself")]
+    /// Somebody tried to give more than they have.
+    #[error("nobody can give, or take from others, rights that they do not have themselves")]
     Escalation,
     /// A key would outlive the right by which it is made.
     #[error(
@@ -30,7 +30,7 @@ pub enum IdentityError {
     /// What stands behind the credential ended, or lost the right, after the request had begun.
     #[error("the credential, or its right to do this, was revoked meanwhile; log in again")]
     CredentialEnded,
-    /// Name or password is wrong, or there is no such user, or he is disabled.
+    /// Name or password is wrong, or there is no such user, or they are disabled.
     #[error("name or password is wrong")]
     InvalidCredentials,
     /// This address has failed too often.
@@ -72,8 +72,8 @@ pub enum IdentityError {
     /// Two users cannot share an e-mail address or a name to log in.
     #[error("another user has this e-mail address or username; choose another")]
     UserTaken,
-    /// Somebody tried to make himself more or less than he is.
-    #[error("nobody can change his own roles; ask another administrator")]
+    /// Somebody tried to change their own rights.
+    #[error("nobody can change their own roles; ask another administrator")]
     OwnRoles,
     /// Without any administrator nobody could make one.
     #[error("this is the last administrator who is not disabled; make another one first")]

@@ -11,7 +11,7 @@ use crate::directory::Ignored;
 use crate::error::IdentityError;
 use crate::key_ring::KeyRing;
 use crate::store::changes::Change;
-use crate::store::keys::Which;
+use crate::store::keys::KeysToLoad;
 use crate::store::{self, Kind};
 
 /// Which state of the database the directory shows.
@@ -160,7 +160,7 @@ impl Identity {
                 if !owners.is_empty() {
                     ids.extend(store::keys::ids_of_owners(connection, owners.clone()).await?);
                 }
-                let which = Which::Changed {
+                let which = KeysToLoad::Changed {
                     ids: ids.clone(),
                     owners,
                 };
@@ -191,7 +191,7 @@ impl Identity {
                     store::changes::client_ids(connection, None).await?,
                     store::changes::revoked_grants(connection, None, since).await?,
                     store::changes::revoked_tokens(connection, None).await?,
-                    store::keys::live_keys(connection, Which::All, now).await?,
+                    store::keys::live_keys(connection, KeysToLoad::All, now).await?,
                     store::signing_keys::all(connection).await?,
                 ))
             })

@@ -1,4 +1,4 @@
-//! Who calls, and what he may do: users, API keys, tokens, OAuth 2.0.
+//! Who calls, and what they may do: users, API keys, tokens, OAuth 2.0.
 //!
 //! Every request is answered from memory (`directory.rs`); the database is asked when something is
 //! made, changed or listed, and by [`Identity::watch`], which notices what other processes did. What
@@ -73,7 +73,7 @@ pub struct Identity {
     issuer: String,
     directory: Directory,
     remembered: Remembered,
-    /// Held by who verifies a password that others show at the same time.
+    /// One lock per password that is being verified, for all who show it at the same time.
     verifying: parking_lot::Mutex<HashMap<Mark, Arc<Mutex<()>>>>,
     refresh_key: hmac::Key,
     oauth_key: OAuthKey,

@@ -1,7 +1,7 @@
 //! Logging in: a name and a password become a user.
 //!
-//! Unknown, disabled and wrong are one answer, and take one time: whoever is not there is checked
-//! against a hash that nobody's password has.
+//! Unknown, disabled and wrong give the same answer and take the same time: where there is no such
+//! user, the password is checked against a hash that nobody's password has.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -63,7 +63,7 @@ impl Identity {
             let mark = password_mark(rehashed.as_deref().or(had.as_deref()));
             let user = self.record_login(actor, user, method, had, rehashed);
             if let Some(user) = user.await? {
-                // Another process may have added or changed him since this one last looked.
+                // Another process may have added or changed the user since this one last looked.
                 let is_known = self
                     .directory
                     .user(&user.id)
@@ -77,7 +77,7 @@ impl Identity {
         Err(IdentityError::InvalidCredentials)
     }
 
-    /// The mark of the password of a user who is logged in, if he knows it. As bounded as a login;
+    /// The mark of the password of a user who is logged in, if they know it. As bounded as a login;
     /// only the refusal is recorded.
     ///
     /// # Errors
@@ -141,8 +141,8 @@ impl Identity {
         Ok(record.await?)
     }
 
-    /// The user as he is after the login; `None` if he was disabled, or has got another password,
-    /// while his was being checked.
+    /// The user as they are after the login; `None` if they were disabled, or were given another
+    /// password, while this one was being checked.
     async fn record_login(
         &self,
         actor: &Actor,

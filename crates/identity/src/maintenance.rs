@@ -15,7 +15,7 @@ const ROUND: Duration = Duration::from_secs(30);
 /// A query on a dead connection may never end by itself.
 const ROUND_MAX: Duration = Duration::from_mins(5);
 
-/// Other processes read changes every quarter of a second; whoever missed an hour loads everything.
+/// Other processes read changes every quarter of a second; one that missed an hour loads everything.
 const CHANGES_KEPT: Duration = Duration::from_hours(1);
 /// Such transactions in one round, or with many logins a second the tables would grow all the same.
 const REMOVALS_MAX: usize = 50;

@@ -1,6 +1,6 @@
-//! What was verified lately, so that neither a signature nor a password is checked a request.
+//! What was verified lately, so that neither a signature nor a password is checked per request.
 //!
-//! An entry is found by a keyed SHA-256 of the whole credential: whoever reads this memory finds no
+//! An entry is found by a keyed SHA-256 of the whole credential: a reader of this memory finds no
 //! token and no password in it. It holds what was proven; whether that still counts is the
 //! directory's to say, and it is asked again whenever anything there has changed.
 

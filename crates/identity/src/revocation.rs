@@ -1,6 +1,6 @@
 //! Ending sessions and tokens by hand, for the day on which one has leaked.
 //!
-//! A user keeps his password and his keys: those end elsewhere.
+//! The user keeps their password and their keys: those end elsewhere.
 
 use auspex_kernel::FieldError;
 use auspex_kernel::id::{self, SessionId, UserId};
@@ -12,8 +12,8 @@ use crate::error::IdentityError;
 use crate::{Identity, store};
 
 impl Identity {
-    /// Ends every session of a user, given by his id or username: his tokens, whoever has them, and
-    /// his logins to the login page. His id, and how many sessions had tokens.
+    /// Ends every session of a user, given by id or username: their tokens, whoever has them, and
+    /// their logins to the login page. Returns their id, and how many sessions had tokens.
     ///
     /// # Errors
     /// [`IdentityError::UserNotFound`], [`IdentityError::Database`].

@@ -11,7 +11,7 @@
 //! Attempts under way at the same moment are therefore not counted yet; how many those can be, the
 //! hashing queue bounds.
 //!
-//! All memory is bounded. Whoever fills a table makes it forget, and never makes it refuse others:
+//! All memory is bounded. Filling a table makes it forget, and never makes it refuse others:
 //! a shared count for those who do not fit, as [`auspex_kernel::quota`] has, would let strangers with
 //! enough addresses lock newcomers out, which is why it is not used here. Forgetting is not cheap
 //! to bring about either: each entry costs a failed Argon2 hash, 100,000 of them many core-minutes,
@@ -94,7 +94,7 @@ struct State {
     /// Until when each account is under suspicion.
     accounts: Bounded<i64>,
     /// From which addresses each account was logged in to, and when, oldest first. Strangers cannot
-    /// add to this, and an owner only to what is known of his own account.
+    /// add to this, and an owner only to what is known of their own account.
     known: Bounded<VecDeque<(u64, i64)>>,
 }
 
@@ -181,7 +181,7 @@ impl Throttle {
     }
 
     /// The right password was given. Failures before it still count: an attacker with an account of
-    /// his own could otherwise wash himself clean.
+    /// their own could otherwise wash themselves clean.
     pub(crate) fn succeeded(&self, address: IpAddr, account: &str, now: Timestamp) {
         let (address, account) = (self.address_key(address), self.account_key(account));
         let mut state = self.state.lock();

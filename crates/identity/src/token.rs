@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::audit::{Action, Actor, Event};
 use crate::change::Needs;
-use crate::directory::TokenFacts;
+use crate::directory::TokenClaims;
 use crate::error::IdentityError;
 use crate::jwt::{self, Claims, Expectations, Refusal, Unverified};
 use crate::store::grants::Grant;
@@ -141,7 +141,7 @@ impl Identity {
         let begun = self
             .db
             .write(async |transaction| -> Result<_, IdentityError> {
-                // Who gives a user another password ends his sessions. One that begins by the old
+                // Giving a user another password ends their sessions. One that begins by the old
                 // password must not come after that.
                 let hash = store::users::lock_password(transaction, &stored.user_id).await?;
                 let unchanged = hash.is_some_and(|hash| password_mark(hash.as_deref()) == mark);
@@ -264,9 +264,9 @@ impl Identity {
         let now = self.clock.now();
         let read = jwt::read(token).ok()?;
         let claims = self.verify_access_token(&read, now).ok()?;
-        let facts = facts(&read, &claims);
+        let token_claims = token_claims(&read, &claims);
         self.directory
-            .caller(&crate::directory::Proof::Token(facts))?;
+            .caller(&crate::directory::Proof::Token(token_claims))?;
         Some(claims)
     }
 
@@ -416,8 +416,8 @@ fn is_within(asked: &str, granted: &str) -> bool {
         .all(|word| granted.split_ascii_whitespace().any(|known| known == word))
 }
 
-/// What of a scope his roles still give him; words that are no scopes of ours, such as `openid`, are
-/// not theirs to give. Whoever reads a token elsewhere believes what it says.
+/// What of a scope a user's roles still allow; words that are no scopes of ours, such as `openid`, do
+/// not depend on roles. Services elsewhere believe what a token says.
 pub(crate) fn within_reach(scope: &str, reach: ScopeSet) -> String {
     let words = scope
         .split_ascii_whitespace()
@@ -429,13 +429,13 @@ pub(crate) fn within_reach(scope: &str, reach: ScopeSet) -> String {
 }
 
 /// What of the claims decides on each request.
-pub(crate) fn facts(token: &Unverified<'_>, claims: &Claims) -> TokenFacts {
+pub(crate) fn token_claims(token: &Unverified<'_>, claims: &Claims) -> TokenClaims {
     let words = claims
         .scope
         .as_deref()
         .unwrap_or_default()
         .split_ascii_whitespace();
-    TokenFacts {
+    TokenClaims {
         kid: token.kid().unwrap_or_default().to_owned(),
         // A client that acts for itself has no session.
         user_id: claims

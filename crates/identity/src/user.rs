@@ -14,34 +14,34 @@ const NAME_CHARS_MAX: usize = 200;
 const USERNAME_CHARS_MAX: usize = 254;
 const AGE_MAX: i64 = 150;
 
-/// A user. His password's hash stays in the store.
+/// A user. The hash of the password stays in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// In the order of creation.
     pub id: UserId,
-    /// What people call him.
+    /// What people call them.
     pub name: String,
-    /// Where he is reached; one user an address.
+    /// Where they are reached; no two users have the same address.
     pub email: String,
-    /// What he logs in with, in either case; one user a name.
+    /// What they log in with, in either case; no two users have the same.
     pub username: String,
     /// In years, where known.
     pub age: Option<i32>,
-    /// What he is to this installation.
+    /// What they are to this installation.
     pub roles: RoleSet,
-    /// Since when he is kept out, if he is.
+    /// When they were disabled, if they are.
     pub disabled_at: Option<Timestamp>,
-    /// When he was added.
+    /// When they were added.
     pub created_at: Timestamp,
-    /// When somebody last changed him.
+    /// When somebody last changed them.
     pub updated_at: Timestamp,
-    /// His last successful login.
+    /// Their last successful login.
     pub last_login_at: Option<Timestamp>,
-    /// His successful logins so far.
+    /// Their successful logins so far.
     pub login_count: i64,
     /// Counts changes, for `ETag`; logins are none.
     pub version: i64,
-    /// Whether he can log in by password.
+    /// Whether they can log in by password.
     pub has_password: bool,
 }
 
@@ -115,36 +115,36 @@ pub(crate) fn wrong_password(password: &str, username: &str) -> Option<FieldErro
 /// A user to be added.
 #[derive(Clone, Default)]
 pub struct NewUser {
-    /// What people call him.
+    /// What people call them.
     pub name: String,
-    /// Where he is reached.
+    /// Where they are reached.
     pub email: String,
-    /// What he logs in with; the e-mail address where left out.
+    /// What they log in with; the e-mail address where left out.
     pub username: Option<String>,
     /// In years.
     pub age: Option<i32>,
-    /// What he is to this installation.
+    /// What they are to this installation.
     pub roles: RoleSet,
-    /// Without one he cannot log in by password.
+    /// Without one they cannot log in by password.
     pub password: Option<String>,
 }
 
 /// What is to become of a user; `None` leaves as it is.
 #[derive(Clone, Default)]
 pub struct UserChange {
-    /// What people call him.
+    /// What people call them.
     pub name: Option<String>,
-    /// Where he is reached.
+    /// Where they are reached.
     pub email: Option<String>,
-    /// What he logs in with.
+    /// What they log in with.
     pub username: Option<String>,
     /// In years, or no longer told.
     pub age: Option<Option<i32>>,
-    /// All of his roles.
+    /// All of their roles.
     pub roles: Option<RoleSet>,
-    /// Whether he is kept out.
+    /// Whether they are disabled.
     pub disabled: Option<bool>,
-    /// His password, or that he has none.
+    /// Their password, or that they have none.
     pub password: Option<Option<String>>,
 }
 
@@ -246,7 +246,7 @@ impl Kind for ChosenPassword {
 }
 
 impl UserChange {
-    /// What is wrong with it, whoever asks for it.
+    /// What is wrong with it, whoever requests it.
     pub(crate) fn check(&self) -> Result<(), IdentityError> {
         let mut wrong = FieldErrors::default();
         let mut text = |field, value: &Option<String>, kind: &dyn Kind<Value = String>| {
@@ -267,7 +267,7 @@ impl UserChange {
         }
     }
 
-    /// The user as he is to be; the same where nothing changes.
+    /// The user as changed; the same where nothing changes.
     pub(crate) fn applied_to(&self, before: &User, has_new_password: bool, now: Timestamp) -> User {
         let mut after = before.clone();
         let take = |new: &Option<String>, old: &mut String| {

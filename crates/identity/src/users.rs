@@ -23,7 +23,7 @@ struct Edit {
     change: UserChange,
     password_hash: Option<Option<String>>,
     expected: Expected,
-    /// The user changes his own password, and has just proved who he is by the old one, which has
+    /// Users who change their own password have just proved who they are by the old one, which has
     /// this mark.
     proven_by: Option<u64>,
     /// The grant that goes on.
@@ -31,7 +31,7 @@ struct Edit {
 }
 
 impl Identity {
-    /// Adds a user. Nobody can give roles that reach further than his own rights.
+    /// Adds a user. Nobody can give roles that reach further than their own rights.
     ///
     /// # Errors
     /// [`IdentityError::Invalid`], [`IdentityError::UserTaken`], [`IdentityError::Escalation`],
@@ -142,9 +142,9 @@ impl Identity {
         Ok(found.await?)
     }
 
-    /// Changes a user. What decides who he is or what he may do (e-mail, names to log in, roles,
-    /// password, whether he is disabled) can be changed only by who has all of his rights, before and
-    /// after; his own roles nobody can change. A disabled user, and one with a new password, is
+    /// Changes a user. What decides who they are or what they may do (e-mail, username, roles,
+    /// password, whether they are disabled) can be changed only by an actor who has all of the user's
+    /// rights, before and after; nobody can change their own roles. A disabled user, and one with a new password, is
     /// logged out everywhere.
     ///
     /// # Errors
@@ -180,8 +180,8 @@ impl Identity {
         self.edit(actor, edit).await
     }
 
-    /// Gives the user behind `actor` another password, for which he must know the one he has. His
-    /// other sessions end; `session_id` is the one he is using.
+    /// Gives the user behind `actor` another password, for which they must know the one they have.
+    /// Their other sessions end; `session_id` is the one they are using.
     ///
     /// # Errors
     /// [`IdentityError::NoUser`], [`IdentityError::Invalid`], also for the wrong password,
@@ -234,8 +234,8 @@ impl Identity {
         changed.await.map_err(taken)
     }
 
-    /// Removes a user with his keys, sessions, consents and history. Only who has all of his rights
-    /// can.
+    /// Removes a user with their keys, sessions, consents and history. Only an actor who has all of
+    /// the user's rights can.
     ///
     /// # Errors
     /// [`IdentityError::UserNotFound`], [`IdentityError::VersionMismatch`],

@@ -36,7 +36,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Whoever can use the command line has the database anyway.
+    /// The command line. Its users have the database anyway.
     pub fn operator() -> Self {
         Self {
             subject: Subject::Operator,

@@ -1,5 +1,5 @@
 //! Fetches a key set over HTTP from an address that an operator configured, and from nowhere else:
-//! no redirects, no proxy, and no address inside the operator's network unless he says so. A name
+//! no redirects, no proxy, and no address inside the operator's network unless the settings allow it. A name
 //! that resolves to such an address, now or later, leads nowhere.
 
 use std::error::Error;

@@ -22,7 +22,7 @@ const PRIVATE: [&str; 9] = ["d", "k", "p", "q", "dp", "dq", "qi", "oth", "priv"]
 /// Why a key is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRefusal {
-    /// Whoever has this can sign; it must not be published.
+    /// This signs, and must not be published.
     #[error("the key holds a private or secret part")]
     Private,
     /// `use` is not `sig`, or `key_ops` does not allow `verify`.

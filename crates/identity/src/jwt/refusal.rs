@@ -75,7 +75,7 @@ pub(crate) enum Refusal {
     /// An ID token tells a client who logged in; it grants nothing. Nor does a refresh token here.
     #[error("the token is an ID, refresh or logout token, not an access token")]
     IdToken,
-    /// Who sends it would have to prove that he holds a key (DPoP, mutual TLS), which is not asked
+    /// Its sender would have to prove that they hold a key (DPoP, mutual TLS), which is not asked
     /// for here: to take it all the same would make it worth stealing.
     #[error("the token is bound to a key of its holder (\"cnf\"), which is not supported")]
     Bound,

@@ -29,7 +29,7 @@ pub enum SigningError {
     /// What is stored is not a private key of this algorithm.
     #[error("what is stored is not a {} private key in PKCS #8", .0.name())]
     Pkcs8(Algorithm),
-    /// The key would be refused by whoever checks its signatures.
+    /// Those who check its signatures would refuse the key.
     #[error("the stored key cannot be used")]
     Key(#[from] KeyRefusal),
     /// The claims are not JSON.

@@ -176,7 +176,7 @@ impl Identity {
         Ok(Step::Ask(scopes))
     }
 
-    /// Carries out what the person decided on the scopes that he was shown. The address is where to
+    /// Carries out what the person decided on the scopes that they were shown. The address is where to
     /// send the browser.
     ///
     /// # Errors
@@ -189,7 +189,7 @@ impl Identity {
         shown: &str,
         allowed: bool,
     ) -> Result<String, AuthorizationError> {
-        // He may have lost some since.
+        // They may have lost some since.
         let shown = ClientScopes::from_stored(shown);
         let scopes = request.offered(session).intersection(shown);
         if allowed && !scopes.is_empty() {

@@ -30,7 +30,7 @@ pub(super) struct Redeemed {
 }
 
 enum Redemption {
-    /// By this user, as he is now.
+    /// By this user, in their present state.
     Done(User),
     Refused,
     /// It had been redeemed before; what it gave is revoked.
@@ -120,7 +120,7 @@ async fn take(
     grant: Grant,
     now: auspex_kernel::Timestamp,
 ) -> Result<Redemption, DbError> {
-    // Whoever removes the client or the user has this too, and so comes before or after.
+    // Removing the client or the user takes this lock too, and so comes before or after.
     store::lock(transaction).await?;
     let user = store::users::by_id(transaction, &code.user_id).await?;
     let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {

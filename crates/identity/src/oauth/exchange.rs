@@ -159,7 +159,10 @@ impl Identity {
         match kind {
             GrantType::AuthorizationCode => self.exchange_code(actor, client, parameters).await,
             GrantType::RefreshToken => self.exchange_refresh(actor, client, parameters).await,
-            GrantType::ClientCredentials => self.exchange_nothing(actor, client, parameters).await,
+            GrantType::ClientCredentials => {
+                self.exchange_client_credentials(actor, client, parameters)
+                    .await
+            }
         }
     }
 
@@ -180,7 +183,7 @@ impl Identity {
             .redeem(actor, client, code, redirect_uri, verifier)
             .await?;
         let (user, grant) = (redeemed.user, redeemed.grant);
-        // He may have lost a role since he agreed.
+        // The user may have lost a role since they agreed.
         let scope = within_reach(&grant.scopes, user.roles.scopes());
         let access_token = self.user_access_token(&user, &grant, &scope)?;
         let nonce = redeemed.nonce.as_deref();
@@ -213,7 +216,7 @@ impl Identity {
     }
 
     /// The client acts for itself.
-    async fn exchange_nothing(
+    async fn exchange_client_credentials(
         &self,
         actor: &Actor,
         client: &Client,

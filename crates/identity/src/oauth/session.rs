@@ -28,8 +28,8 @@ pub(crate) struct LoginSession {
 }
 
 impl LoginSession {
-    /// Whether it still is in force, and its user as he was when it was read. The transaction must
-    /// hold the lock: whoever ends sessions or changes users has it too, and comes before or after.
+    /// Whether it still is in force, and its user as they were when it was read. The transaction must
+    /// hold the lock: ending sessions and changing users take it too, and come before or after.
     pub(super) async fn holds(
         &self,
         transaction: &Transaction,
@@ -77,7 +77,7 @@ impl Identity {
                 if let Some(replaced) = replaced {
                     store::sessions::delete(transaction, replaced).await?;
                 }
-                // Whoever changes him has the lock too and ends his sessions: before, or after this.
+                // A change of the user takes the lock too and ends their sessions: before or after this.
                 let same = is_unchanged(transaction, &user).await?;
                 if same {
                     store::sessions::insert(transaction, session).await?;

@@ -74,8 +74,8 @@ impl World {
         changed.await.unwrap();
     }
 
-    /// What he gets who was logged in when his request was read, once by agreeing now and once by
-    /// having agreed before, after `meanwhile`.
+    /// Whether a user who was logged in when their request was read gets a code after `meanwhile`:
+    /// once by agreeing now, and once by having agreed before.
     async fn gets_code_after(&self, meanwhile: impl Future<Output = ()>) -> [bool; 2] {
         let query = format!(
             "response_type=code&client_id={}&redirect_uri=https%3A%2F%2Fapp.example.org%2Fcb\

@@ -75,7 +75,7 @@ impl Identity {
             if claims.client_id.as_deref() != Some(client.id.as_str()) {
                 return Ok(Introspection::default());
             }
-            // He may have lost a role since; the token of a client has no user.
+            // The user may have lost a role since; the token of a client has no user.
             let scope = match (claims.sid, claims.scope) {
                 (Some(_), Some(scope)) => self
                     .directory

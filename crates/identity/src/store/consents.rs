@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Qu
 use super::entity::consents;
 use crate::oauth::ClientScopes;
 
-/// What a user let a client have; nothing if he was never asked.
+/// What a user let a client have; nothing if they were never asked.
 pub(crate) async fn scopes(
     connection: &impl ConnectionTrait,
     user_id: &UserId,

@@ -87,7 +87,7 @@ pub(crate) async fn revoke_of_user(
     revoke_those(transaction, grants::Column::UserId, user_id, None, now).await
 }
 
-/// Ends every grant of a user but the one he is using. How many there were.
+/// Ends every grant of a user but the one they are using. How many there were.
 pub(crate) async fn revoke_others_of_user(
     transaction: &DatabaseTransaction,
     user_id: &UserId,

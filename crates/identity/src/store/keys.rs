@@ -140,8 +140,8 @@ async fn find(
     Ok(rows.into_iter().map(ApiKey::from).collect())
 }
 
-/// Whose keys.
-pub(crate) enum Whose {
+/// Whose keys a list shows.
+pub(crate) enum KeysOf {
     User(UserId),
     /// The key by which somebody acts, if it is one: nothing else.
     Own(Option<KeyId>),
@@ -150,15 +150,15 @@ pub(crate) enum Whose {
 /// Keys that meet every condition, newest first; see [`ApiKey::position`].
 pub(crate) async fn page(
     connection: &impl ConnectionTrait,
-    whose: Vec<Whose>,
+    whose: Vec<KeysOf>,
     slice: Slice,
 ) -> Result<Found<ApiKey>, DbError> {
     let (created_at, id) = (api_keys::Column::CreatedAt, api_keys::Column::Id);
     let mut query = api_keys::Entity::find();
     for whose in whose {
         query = query.filter(match whose {
-            Whose::User(owner) => api_keys::Column::OwnerId.eq(owner),
-            Whose::Own(own) => id.is_in(own.map(|own| own.as_str().to_owned())),
+            KeysOf::User(owner) => api_keys::Column::OwnerId.eq(owner),
+            KeysOf::Own(own) => id.is_in(own.map(|own| own.as_str().to_owned())),
         });
     }
     let query = query.order_by_desc(created_at).order_by_desc(id);
@@ -210,7 +210,7 @@ pub(crate) async fn set_revoked_at(
 }
 
 /// Which keys to load.
-pub(crate) enum Which {
+pub(crate) enum KeysToLoad {
     All,
     /// Those with these ids, and those that belong to these users.
     Changed {
@@ -222,15 +222,15 @@ pub(crate) enum Which {
 /// Of the keys asked for, those that are neither revoked nor expired.
 pub(crate) async fn live_keys(
     connection: &impl ConnectionTrait,
-    which: Which,
+    which: KeysToLoad,
     now: Timestamp,
 ) -> Result<Vec<LiveKey>, DbError> {
     let unexpired = Condition::any()
         .add(api_keys::Column::ExpiresAt.is_null())
         .add(api_keys::Column::ExpiresAt.gt(now));
     let wanted = match which {
-        Which::All => Condition::all(),
-        Which::Changed { ids, owners } => Condition::any()
+        KeysToLoad::All => Condition::all(),
+        KeysToLoad::Changed { ids, owners } => Condition::any()
             .add(api_keys::Column::Id.is_in(ids))
             .add(api_keys::Column::OwnerId.is_in(owners)),
     };

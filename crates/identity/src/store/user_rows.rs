@@ -34,7 +34,7 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Stores a user's new state, his password too where it is given. Violations as in [`insert`].
+/// Stores a user's new state, and the password where it is given. Violations as in [`insert`].
 pub(crate) async fn update(
     transaction: &DatabaseTransaction,
     user: &User,
@@ -70,7 +70,7 @@ fn changeable(user: &User) -> users::ActiveModel {
 }
 
 /// Whether anybody but this user is an administrator who is not disabled. One without a password
-/// counts: he may have a key or a session, and a password is not the only way in.
+/// counts: they may have a key or a session, and a password is not the only way in.
 pub(crate) async fn has_other_admin(
     transaction: &DatabaseTransaction,
     id: &UserId,
@@ -83,8 +83,8 @@ pub(crate) async fn has_other_admin(
         .await?)
 }
 
-/// Removes a user with all that is his but his grants, which must be revoked before: their tokens
-/// are refused by the record of that.
+/// Removes a user with everything of theirs but the grants, which must be revoked before: the record
+/// of that makes their tokens be refused.
 pub(crate) async fn delete(
     transaction: &DatabaseTransaction,
     id: &UserId,

@@ -45,7 +45,7 @@ pub(crate) async fn by_id(
     Ok(row.map(User::from))
 }
 
-/// The hash of a user's password, if he has one.
+/// The hash of a user's password, if they have one.
 pub(crate) async fn password_hash(
     connection: &impl ConnectionTrait,
     id: &UserId,
@@ -59,12 +59,12 @@ pub(crate) async fn password_hash(
     Ok(hash.flatten())
 }
 
-/// The user who logs in with this name, whatever its case, and the hash of his password.
+/// The user who logs in with this name, whatever its case, and the hash of their password.
 pub(crate) async fn by_username(
     connection: &impl ConnectionTrait,
     username: &str,
 ) -> Result<Option<(User, Option<String>)>, DbError> {
-    // PostgreSQL takes no NUL, and nobody has one in his name.
+    // PostgreSQL takes no NUL, and no username has one.
     if username.contains('\0') {
         return Ok(None);
     }
@@ -95,7 +95,7 @@ pub(crate) async fn lock_password(
 }
 
 /// Counts a login of a user who is not disabled and whose password is still the one checked, and
-/// stores its new hash if there is one. The user as he is now, or `None`.
+/// stores its new hash if there is one. The user as they are now, or `None`.
 pub(crate) async fn count_login(
     transaction: &DatabaseTransaction,
     id: &UserId,
