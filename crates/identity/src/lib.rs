@@ -42,7 +42,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use auspex_kernel::db::Db;
-use auspex_kernel::{Clock, secrets};
+use auspex_kernel::{Clock, Timestamp, secrets};
 use aws_lc_rs::hmac;
 use tokio::sync::Mutex;
 
@@ -132,6 +132,11 @@ impl Identity {
         };
         identity.reload().await?;
         Ok(Arc::new(identity))
+    }
+
+    /// The time here.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The threads that hash passwords.

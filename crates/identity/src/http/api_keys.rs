@@ -138,11 +138,11 @@ async fn create_api_key(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body::read_json(&creation.headers, body).await?;
-    let new = read_new(&body, identity.clock.now())?;
+    let new = read_new(&body, identity.now())?;
     let actor = creation.requester.actor();
     let work = async move {
         let key = identity.create_key(&actor, &new.name, new.scopes, new.expires_at);
-        Ok(made(key.await?, identity.clock.now()))
+        Ok(made(key.await?, identity.now()))
     };
     creation.once(&body, Answer::Secret, work).await
 }
@@ -172,7 +172,7 @@ async fn list_api_keys(
     let found = identity
         .page_of_keys(&requester.actor(), owner, slice)
         .await?;
-    let now = identity.clock.now();
+    let now = identity.now();
     let view = |key| ApiKeyView::new(key, now);
     let list = ApiKeyList::new(&query, found, ApiKey::position, view);
     Ok(list.answer(&headers))
@@ -192,7 +192,7 @@ async fn get_api_key(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let key = identity.get_key(&requester.actor(), &key_id(id)?).await?;
-    let view = ApiKeyView::new(key, identity.clock.now());
+    let view = ApiKeyView::new(key, identity.now());
     Ok(auspex_kernel::etag::cacheable(&headers, JSON, &view))
 }
 
@@ -246,7 +246,7 @@ async fn rotate_api_key(
     let work = async move {
         let key = identity.get_key(&actor, &id).await?;
         let new = identity.rotate_key(&actor, key.id.as_str(), overlap);
-        Ok(made(new.await?, identity.clock.now()))
+        Ok(made(new.await?, identity.now()))
     };
     creation.once(&body, Answer::Secret, work).await
 }

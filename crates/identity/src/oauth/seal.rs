@@ -8,6 +8,8 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::Identity;
+
 /// How long somebody may take over one page.
 const PAGE_TTL: Duration = Duration::from_mins(30);
 
@@ -56,7 +58,7 @@ impl OAuthKey {
     }
 
     /// Seals a request for the hidden field of a page.
-    pub(crate) fn seal(&self, purpose: Purpose, sealed: &Sealed, now: Timestamp) -> String {
+    fn seal(&self, purpose: Purpose, sealed: &Sealed, now: Timestamp) -> String {
         let until = (now + PAGE_TTL).0.to_string();
         let text = format!("{until}\n{}\n{}", sealed.scopes, sealed.query);
         let mac = self.mac(&["request", purpose.as_str(), &text]);
@@ -65,7 +67,7 @@ impl OAuthKey {
     }
 
     /// Opens it, unless it was changed or is too old.
-    pub(crate) fn open(&self, purpose: Purpose, text: &str, now: Timestamp) -> Option<Sealed> {
+    fn open(&self, purpose: Purpose, text: &str, now: Timestamp) -> Option<Sealed> {
         let (text, mac) = text.split_once('.')?;
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         if !self.is_mac(&["request", purpose.as_str(), &text], mac) {
@@ -79,13 +81,35 @@ impl OAuthKey {
 
     /// The hidden field that proves a form to be ours: no other page knows the cookie, which is not
     /// in the field.
-    pub(crate) fn csrf_token(&self, cookie: &str) -> String {
+    fn csrf_token(&self, cookie: &str) -> String {
         URL_SAFE_NO_PAD.encode(self.mac(&["csrf", cookie]))
     }
 
     /// Whether the field fits the cookie. Takes one time for all wrong ones.
-    pub(crate) fn is_csrf_token(&self, cookie: &str, token: &str) -> bool {
+    fn is_csrf_token(&self, cookie: &str, token: &str) -> bool {
         self.is_mac(&["csrf", cookie], token)
+    }
+}
+
+impl Identity {
+    /// Seals a request for the hidden field of a page.
+    pub(crate) fn seal(&self, purpose: Purpose, sealed: &Sealed) -> String {
+        self.oauth_key.seal(purpose, sealed, self.clock.now())
+    }
+
+    /// Opens the hidden field of a page, unless it was changed or is too old.
+    pub(crate) fn open_sealed(&self, purpose: Purpose, text: &str) -> Option<Sealed> {
+        self.oauth_key.open(purpose, text, self.clock.now())
+    }
+
+    /// The hidden field that proves a form to be ours.
+    pub(crate) fn csrf_token(&self, cookie: &str) -> String {
+        self.oauth_key.csrf_token(cookie)
+    }
+
+    /// Whether the field fits the cookie.
+    pub(crate) fn is_csrf_token(&self, cookie: &str, token: &str) -> bool {
+        self.oauth_key.is_csrf_token(cookie, token)
     }
 }
 

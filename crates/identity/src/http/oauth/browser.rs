@@ -138,7 +138,7 @@ pub(super) fn is_own_form(
         }
     };
     let has_token = match (cookie, token) {
-        (Some(cookie), Some(token)) => identity.oauth_key.is_csrf_token(cookie, token),
+        (Some(cookie), Some(token)) => identity.is_csrf_token(cookie, token),
         _ => false,
     };
     from_site && from_origin && has_token

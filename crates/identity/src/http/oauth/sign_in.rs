@@ -383,10 +383,7 @@ async fn get_login_style(headers: HeaderMap) -> Response {
 }
 
 fn open(identity: &Identity, purpose: Purpose, fields: &Parameters) -> Option<Sealed> {
-    let now = identity.clock.now();
-    identity
-        .oauth_key
-        .open(purpose, fields.get("request")?, now)
+    identity.open_sealed(purpose, fields.get("request")?)
 }
 
 /// Answers the client where that is safe, and the person otherwise.
@@ -410,7 +407,6 @@ fn login_page(
         query: request.query.clone(),
         scopes: String::new(),
     };
-    let now = identity.clock.now();
     let (error, wait_s) = match &failed {
         None => (None, None),
         Some(IdentityError::TooManyAttempts(retry)) => {
@@ -426,8 +422,8 @@ fn login_page(
     };
     let shown = LoginPage {
         client: &request.client.name,
-        csrf_token: &identity.oauth_key.csrf_token(&cookie),
-        request: &identity.oauth_key.seal(Purpose::Login, &carried, now),
+        csrf_token: &identity.csrf_token(&cookie),
+        request: &identity.seal(Purpose::Login, &carried),
         username,
         error: error.as_deref(),
     };
@@ -453,15 +449,14 @@ fn consent_page(
         query: request.query.clone(),
         scopes: scopes.to_string(),
     };
-    let now = identity.clock.now();
     let asked = ConsentPage {
         client: &request.client.name,
         user: &session.user.name,
         destination: &shown(&request.redirect_uri),
         scopes: scopes.in_words(),
         public: request.client.public,
-        csrf_token: &identity.oauth_key.csrf_token(cookie),
-        request: &identity.oauth_key.seal(Purpose::Consent, &carried, now),
+        csrf_token: &identity.csrf_token(cookie),
+        request: &identity.seal(Purpose::Consent, &carried),
     };
     page(StatusCode::OK, &asked, Some(request))
 }
