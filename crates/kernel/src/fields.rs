@@ -7,6 +7,7 @@
 mod body;
 mod kind;
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserializer as _, MapAccess, Visitor};
@@ -64,11 +65,12 @@ impl Fields {
             known: Vec::new(),
             errors: FieldErrors::default(),
         };
+        let mut seen = HashSet::new();
         for (name, value) in members {
-            if fields.members.iter().any(|(known, _)| *known == name) {
-                fields.errors.add(shown(&name), "is given more than once");
-            } else {
+            if seen.insert(name.clone()) {
                 fields.members.push((name, value));
+            } else {
+                fields.errors.add(shown(&name), "is given more than once");
             }
         }
         Ok(fields)

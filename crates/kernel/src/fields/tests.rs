@@ -140,6 +140,17 @@ async fn errors_have_the_shape_of_every_other() {
 }
 
 #[test]
+fn a_body_of_very_many_fields_is_refused_soon() {
+    let members: Vec<String> = (0..150_000).map(|n| format!("\"{n}\":0")).collect();
+    let body = format!("{{{}}}", members.join(","));
+    let clock = crate::Clock::system();
+    let began = clock.now();
+    let fields = Fields::parse(body.as_bytes()).expect("an object");
+    assert_eq!(fields.finish().expect_err("refused").status(), 422);
+    assert!(clock.now() < began + std::time::Duration::from_secs(20));
+}
+
+#[test]
 fn what_is_no_object_is_malformed() {
     for body in [
         "",
