@@ -5,8 +5,10 @@
 //! only the waiting for it.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use crate::error::ApiError;
@@ -15,7 +17,11 @@ const RETRY_AFTER_S: u64 = 1;
 
 /// A handle to the control runtime, cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Control(Handle);
+pub struct Control {
+    handle: Handle,
+    /// Tasks that have not ended.
+    running: watch::Sender<usize>,
+}
 
 impl Control {
     /// The runtime that this is called on.
@@ -23,7 +29,10 @@ impl Control {
     /// # Panics
     /// Outside any runtime.
     pub fn current() -> Self {
-        Self(Handle::current())
+        Self {
+            handle: Handle::current(),
+            running: watch::Sender::new(0),
+        }
     }
 
     /// Runs `work` on the control runtime, to its end even if this future is dropped.
@@ -37,12 +46,41 @@ impl Control {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.0.spawn(work).await.map_err(passed_on)
+        let counted = Counted::new(self.running.clone());
+        let running = self.handle.spawn(async move {
+            let _counted = counted;
+            work.await
+        });
+        running.await.map_err(passed_on)
+    }
+
+    /// Whether all that this handle and its clones run has ended within `limit`, also what nobody
+    /// waits for any more.
+    pub async fn ended(&self, limit: Duration) -> bool {
+        let mut running = self.running.subscribe();
+        let ended = running.wait_for(|running| *running == 0);
+        tokio::time::timeout(limit, ended).await.is_ok()
     }
 
     /// Whether the caller is already there.
     pub(crate) fn is_current(&self) -> bool {
-        Handle::try_current().is_ok_and(|current| current.id() == self.0.id())
+        Handle::try_current().is_ok_and(|current| current.id() == self.handle.id())
+    }
+}
+
+/// Counts a task until it ends, in whatever way.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(running: watch::Sender<usize>) -> Self {
+        running.send_modify(|running| *running += 1);
+        Self(running)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
     }
 }
 
@@ -56,8 +94,6 @@ pub(crate) fn passed_on(ended: JoinError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_util::FutureExt as _;
     use tokio::sync::oneshot;
 
@@ -73,9 +109,10 @@ mod tests {
             finish.send(()).unwrap();
         });
         assert!(work.now_or_never().is_none());
+        assert!(!control.ended(Duration::from_millis(10)).await);
         begin.send(()).unwrap();
-        let finished = tokio::time::timeout(Duration::from_secs(10), finished).await;
-        finished.expect("bounded").unwrap();
+        assert!(control.ended(Duration::from_secs(10)).await);
+        finished.await.unwrap();
     }
 
     #[tokio::test]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use auspex_kernel::Clock;
 use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
 use auspex_kernel::service::{OpenError, Routes, StopSignal};
-use auspex_kernel::{Clock, Control};
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -81,6 +81,7 @@ impl App {
             service.register_metrics(metrics.registry());
         }
         let metrics = Arc::new(metrics);
+        let control = db.control().clone();
         let health = Arc::new(Health::new(db, services.clone(), clock.clone()));
         let identity = services.authenticator()?;
         let links = services.iter().flat_map(|service| service.links());
@@ -108,7 +109,7 @@ impl App {
             callers: config.server.rate_limit.window(),
             addresses: config.server.address_limit.window(),
             clock,
-            control: Control::current(),
+            control,
             observers: Observers {
                 access_log: config.telemetry.access_log,
                 unmatched: metrics.route("(none)", "(any)"),
@@ -254,7 +255,7 @@ pub(crate) mod tests {
             cursors: CursorKey([0; 32]),
             public_url: "http://x".into(),
             data_dir: data_dir.into(),
-            control: Control::current(),
+            control: db.control().clone(),
             publisher,
         };
         let services = Services::open(&config, &context).await.expect("opens");

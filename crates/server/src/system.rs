@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use auspex_kernel::error::Envelope;
-use auspex_kernel::policy::Policy;
+use auspex_kernel::policy::{Policy, Runs};
 use auspex_kernel::service::{Documented, Routes};
 use auspex_kernel::{ApiError, etag};
 use axum::Extension;
@@ -29,9 +29,6 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 const DOCS_PAGES: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
 
 const TAGS: [(&str, &str); 1] = [("system", "How the server is")];
-
-/// An orchestrator would restart the program if these were refused.
-const PROBES: [&str; 2] = ["get_health_live", "get_health_ready"];
 
 /// The finished document, with its tag.
 #[derive(Clone)]
@@ -65,11 +62,18 @@ pub(crate) fn routes(parts: &Parts, public_metrics: bool) -> Routes {
         .layer(Extension(parts.overview.clone()))
         .layer(Extension(parts.front.clone()))
         .split_for_parts();
-    let probe = Policy {
+    let ready = Policy {
         is_limited: false,
         ..Policy::default()
     };
-    Routes::new(router, Documented::new(operations).with_tags(&TAGS)).with_policy(&PROBES, probe)
+    // It must answer even while everything else is busy.
+    let live = Policy {
+        runs: Runs::Inline,
+        ..ready
+    };
+    Routes::new(router, Documented::new(operations).with_tags(&TAGS))
+        .with_policy(&["get_health_live"], live)
+        .with_policy(&["get_health_ready"], ready)
 }
 
 /// Their part of the document. Metrics are public or not, as the settings say.

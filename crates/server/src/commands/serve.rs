@@ -5,11 +5,11 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use auspex_kernel::db::{Db, make_private_folder};
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
-use auspex_kernel::{Clock, Control, CursorKey, secrets};
+use auspex_kernel::{Clock, CursorKey, secrets};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -43,24 +43,35 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
         open: app.metrics.connections(),
     };
     let workers = Workers::start(worker_count(config.server.workers), &shared)?;
-    control.block_on(async {
-        let mut stop = signals()?;
-        let until = async {
-            stop.stop_requested().await;
-            app.health.stop();
-        };
+    let mut stop = control.block_on(async { signals() })?;
+    let until = async {
+        stop.stop_requested().await;
+        app.health.stop();
+    };
+    // A runtime of its own: however busy the control runtime is, connections are accepted.
+    let accepting = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    accepting.block_on(async {
+        let listener = TcpListener::from_std(listener)?;
         workers.accept(listener, &shared, until).await;
-        Ok::<(), Failure>(())
+        Ok::<(), std::io::Error>(())
     })?;
 
     tracing::info!("stopping: no new connections, requests in flight go on");
     stop_edge.send_replace(true);
+    let deadline = Instant::now() + config::ms(config.server.drain_timeout_ms);
     let cut = workers.drain(config::ms(config.server.drain_timeout_ms), &shared.open);
     if cut > 0 {
         tracing::warn!(
             connections = cut,
             "not done in time; raise server.drain_timeout_ms"
         );
+    }
+    // What no client waits for any more is still to be done.
+    let left = deadline.saturating_duration_since(Instant::now());
+    if !control.block_on(db.control().ended(left)) {
+        tracing::warn!("some work was cut off; raise server.drain_timeout_ms");
     }
     app.edge.observers.flush();
     control.block_on(close(background, &db));
@@ -72,7 +83,7 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
 /// What is running before the first connection is accepted.
 struct Started {
     app: Arc<App>,
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     background: Background,
     db: Db,
     /// Stops connections and streams.
@@ -95,7 +106,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         cursors: CursorKey(secrets::load_or_create(&db, "cursors").await?),
         public_url: config.public_url(),
         data_dir: config.server.data_dir.clone(),
-        control: Control::current(),
+        control: db.control().clone(),
         publisher,
     };
     let services = Services::open(&config, &context).await.map_err(|error| {
@@ -115,7 +126,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     greet(&config, &services)?;
     Ok(Started {
         app,
-        listener,
+        listener: listener.into_std()?,
         background,
         db,
         stop,
