@@ -82,16 +82,14 @@ impl Running for IdentityService {
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        let file = key_file(&self.context);
-        if !file.is_file() {
+        if !key_file(&self.context).is_file() {
             return Vec::new();
         }
         vec![Warning {
             code: "ADMIN_KEY_FILE",
             message: format!(
-                "the first key, which may do everything, is still in {}; make keys with fewer \
-                 scopes, then revoke it and remove the file",
-                file.display()
+                "the first key, which may do everything, is still in the file {KEY_FILE} of the \
+                 data folder; make keys with fewer scopes, then revoke it and remove the file"
             ),
         }]
     }

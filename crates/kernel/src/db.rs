@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, SqlErr, TransactionTrait as _};
+use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, SqlErr, TransactionTrait as _};
 use sea_orm_migration::MigratorTrait;
 
 use crate::control::Control;
@@ -25,6 +25,7 @@ pub use sea_orm::DatabaseTransaction as Transaction;
 
 /// The longest wait for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_AFTER_S: u64 = 1;
 /// Any constant known to every replica.
 const MIGRATION_LOCK: i64 = 0x6175_7370_6578;
 
@@ -67,8 +68,8 @@ pub enum DbError {
     #[error("the database call did not finish in time")]
     Interrupted,
     /// Another transaction, which was to be committed together with this one, was abandoned.
-    #[error("the transaction was not committed; repeat it")]
-    NotCommitted,
+    #[error("whether the change was stored is not known; look, and repeat it if it was not")]
+    Abandoned,
 }
 
 impl DbError {
@@ -83,8 +84,21 @@ impl DbError {
 
 impl From<DbError> for crate::ApiError {
     fn from(error: DbError) -> Self {
-        crate::ApiError::internal(error)
+        match &error {
+            DbError::Database(cause) if is_busy(cause) => crate::ApiError::unavailable(
+                "the database is busy with other changes; ask again",
+                RETRY_AFTER_S,
+            ),
+            DbError::Abandoned => crate::ApiError::unavailable(error.to_string(), RETRY_AFTER_S),
+            _ => crate::ApiError::internal(error),
+        }
     }
+}
+
+/// Whether it failed only because others kept it waiting.
+fn is_busy(error: &DbErr) -> bool {
+    let timed_out = DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
+    *error == timed_out || connect::is_locked(error)
 }
 
 /// A database, cheap to clone.
@@ -160,8 +174,9 @@ impl Db {
         query(&self.read).await
     }
 
-    /// Runs `work` in one write transaction: `Ok` commits it, an error rolls it back, and so does
-    /// dropping this future. When it returns the changes are durable.
+    /// Runs `work` in one write transaction: `Ok` commits it, and an error rolls it back. So does
+    /// dropping this future while `work` runs; after that it may be committed all the same. When
+    /// this returns `Ok` the changes are durable.
     ///
     /// # Errors
     /// What `work` says; [`DbError::Database`], [`DbError::Replaced`].

@@ -30,7 +30,7 @@ pub struct Policy {
     /// `server.address_limit`.
     pub address_limit: Option<RateLimit>,
     /// Whether limits of callers and addresses apply. An orchestrator would restart the program if
-    /// its probes were refused.
+    /// its probes were refused. Only a public route may be without limits.
     pub is_limited: bool,
     /// The form of its errors, those of the edge included.
     pub render_error: RenderError,

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::future::{self, Future};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -342,12 +343,16 @@ impl Publisher {
 pub struct PublishQueue(mpsc::Receiver<oneshot::Sender<bool>>);
 
 impl PublishQueue {
-    /// Waits for requests, rebuilds once for all that wait, and tells them whether it worked. Ends
-    /// when no publisher is left.
+    /// Waits for requests, rebuilds once for all that wait, and tells them whether it worked. A
+    /// panic counts as no. Ends when no publisher is left.
     pub async fn answer_all(mut self, mut rebuild: impl FnMut() -> bool) {
         let mut waiting = Vec::new();
         while self.0.recv_many(&mut waiting, PUBLISH_QUEUE_MAX).await > 0 {
-            let is_published = rebuild();
+            let rebuilt = catch_unwind(AssertUnwindSafe(&mut rebuild));
+            let is_published = rebuilt.unwrap_or_else(|_| {
+                tracing::error!("rebuilding the routes panicked; those from before are served");
+                false
+            });
             for answer in waiting.drain(..) {
                 // A requester that has gone needs no answer.
                 let _ = answer.send(is_published);
@@ -377,6 +382,19 @@ mod tests {
         });
         assert_eq!(answers, (Ok(()), Ok(())));
         assert_eq!(rebuilds, 1);
+    }
+
+    #[tokio::test]
+    async fn a_rebuild_that_panics_does_not_keep_the_next_one_from_working() {
+        let (publisher, queue) = Publisher::new();
+        let mut is_first = true;
+        let serving = tokio::spawn(queue.answer_all(move || {
+            assert!(!std::mem::take(&mut is_first), "two routes clash");
+            true
+        }));
+        assert_eq!(publisher.publish().await, Err(NotPublished));
+        assert_eq!(publisher.publish().await, Ok(()));
+        serving.abort();
     }
 
     #[tokio::test]

@@ -126,7 +126,16 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .get_all(header::ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .any(|value| value.to_ascii_lowercase().contains("text/html"))
+        .flat_map(|value| value.split(','))
+        .any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_page = parts
+                .next()
+                .is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
+            is_page
+                && !parts
+                    .any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+        })
 }
 
 #[cfg(test)]
@@ -144,6 +153,25 @@ mod tests {
         let page = Front::new(true, []).page();
         assert_eq!(page.matches("<style>").count(), 1);
         assert!(!page.contains("<script") && !page.contains("style=\"") && !page.contains("://"));
+    }
+
+    #[test]
+    fn only_who_names_the_type_of_pages_gets_one() {
+        let wants = |accept: &'static str| {
+            let accept = HeaderValue::from_static(accept);
+            wants_page(&HeaderMap::from_iter([(header::ACCEPT, accept)]))
+        };
+        assert!(wants("text/html,application/xhtml+xml,*/*;q=0.8"));
+        assert!(wants("application/json, Text/HTML;q=0.9"));
+        for other in [
+            "*/*",
+            "application/json",
+            "text/html;q=0",
+            "text/html-sandboxed",
+            "application/json;note=text/html",
+        ] {
+            assert!(!wants(other), "{other}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod sample;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,15 @@ use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::service::{
     Boxed, Context, Documented, OpenError, PublishQueue, Running, Service, StopSignal,
 };
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::Config;
+
+/// Before background work that panicked begins again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Every service with its field in the settings, in the order in which they are opened and
 /// documented.
@@ -130,7 +135,7 @@ impl Services {
     ) -> Background {
         let (stop, mut signal) = StopSignal::new();
         let spawn = |(name, running): &(&'static str, Arc<dyn Running>)| {
-            let work = running.clone().background(signal.clone());
+            let work = keep_running(name, running.clone(), signal.clone());
             (*name, tokio::spawn(work))
         };
         let mut tasks: Vec<_> = self.0.iter().map(spawn).collect();
@@ -142,6 +147,22 @@ impl Services {
         };
         tasks.push(("routes", tokio::spawn(publishing)));
         Background { stop, tasks }
+    }
+}
+
+/// Runs the background work of a service to its end, and begins it again after a panic: without it
+/// the service would go on with what it knew, and nobody would notice.
+async fn keep_running(service: &'static str, running: Arc<dyn Running>, mut stop: StopSignal) {
+    loop {
+        let work = AssertUnwindSafe(running.clone().background(stop.clone()));
+        if work.catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!(service, "background work panicked and is started again");
+        tokio::select! {
+            () = tokio::time::sleep(RESTART_PAUSE) => {}
+            () = stop.stop_requested() => return,
+        }
     }
 }
 

@@ -64,8 +64,12 @@ pub(super) async fn watcher(path: &Path) -> Result<Connection, DbErr> {
     sqlite(options(path), 1).await
 }
 
-fn is_locked(error: &DbErr) -> bool {
-    let DbErr::Conn(RuntimeErr::SqlxError(error)) = error else {
+/// Whether another process holds the lock on a SQLite file.
+pub(super) fn is_locked(error: &DbErr) -> bool {
+    let (DbErr::Conn(RuntimeErr::SqlxError(error))
+    | DbErr::Exec(RuntimeErr::SqlxError(error))
+    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
         return false;
     };
     let code = error.as_database_error().and_then(|error| error.code());

@@ -1,9 +1,9 @@
 //! SQLite's one writer. Transactions that wait for it together share one commit, so that together
 //! they pay for one `fsync`.
 //!
-//! The work of each transaction runs in the task that asked for it, inside a savepoint. Whoever
-//! finishes while others are waiting leaves the commit to them and waits for its outcome; the last
-//! one commits for the whole group. An error rolls back one member's savepoint and nothing else.
+//! The work of each transaction runs in the task that asked for it, inside a savepoint. If
+//! others are waiting when it is done, it leaves the commit to them and waits for the outcome; the
+//! last one commits for the whole group. An error rolls back one member's savepoint and nothing else.
 //!
 //! A connection whose begin, commit, rollback or savepoint failed, or that was abandoned halfway,
 //! is never used again: nobody could say whether it is still inside a transaction.
@@ -37,7 +37,7 @@ pub(super) struct Writer {
     path: PathBuf,
     control: Handle,
     turn: Mutex<Turn>,
-    /// How many wait for their turn. Whoever leaves a group open relies on them to commit it.
+    /// How many wait for their turn. A group that is left open relies on them to commit it.
     waiting: AtomicUsize,
 }
 
@@ -92,7 +92,7 @@ impl Writer {
             drop(turn);
             // What was rolled back does not depend on the commit.
             let value = result?;
-            told(outcome).await?;
+            committed(outcome).await?;
             return Ok(value);
         }
         let committed = group.commit().await;
@@ -212,11 +212,11 @@ impl Group {
 }
 
 /// Waits until the group is committed. A group that was dropped without an outcome was not.
-async fn told(mut outcome: watch::Receiver<Outcome>) -> Result<(), DbError> {
-    let told = outcome.wait_for(Option::is_some).await;
-    match told.as_deref() {
+async fn committed(mut outcome: watch::Receiver<Outcome>) -> Result<(), DbError> {
+    let outcome = outcome.wait_for(Option::is_some).await;
+    match outcome.as_deref() {
         Ok(Some(committed)) => Ok(committed.clone()?),
-        _ => Err(DbError::NotCommitted),
+        _ => Err(DbError::Abandoned),
     }
 }
 

@@ -95,6 +95,8 @@ pub(crate) enum RouteError {
     },
     #[error("there is a policy for {0}, but no operation of that id")]
     NoOperation(&'static str),
+    #[error("{method} {path} has no limits, and only a public route may be without")]
+    Unlimited { method: String, path: String },
     #[error("{method} {path} is declared twice")]
     Twice { method: String, path: String },
     #[error("two routes clash: {0}")]
@@ -127,11 +129,19 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
                 continue;
             };
             let id = operation["operationId"].as_str().unwrap_or_default();
+            let access = access_of(path, &method, operation)?;
+            let policy = policies.remove(id).unwrap_or_default();
+            if !policy.is_limited && access != Access::Public {
+                return Err(RouteError::Unlimited {
+                    method: method.to_string(),
+                    path: path.clone(),
+                });
+            }
             found.push(Declared {
                 template: path.clone(),
-                access: access_of(path, &method, operation)?,
+                access,
                 method,
-                policy: policies.remove(id).unwrap_or_default(),
+                policy,
                 handlers: routes.router.clone(),
             });
         }

@@ -435,3 +435,18 @@ fn retry_after_is_rounded_up_to_whole_seconds() {
     let rendered = rate_limited(&decision, Timestamp(0), "x").render(&RequestId::generate());
     assert_eq!(rendered.headers()[header::RETRY_AFTER], "3");
 }
+
+#[test]
+fn a_route_that_is_not_public_cannot_be_without_limits() {
+    let document = json!({"paths": {"/x": {"get": {
+        "operationId": "get_x",
+        "security": [{"bearer": ["predict"]}],
+    }}}});
+    let unlimited = Policy {
+        is_limited: false,
+        ..Policy::default()
+    };
+    let routes = routes(axum::Router::new()).with_policy(&["get_x"], unlimited);
+    let refused = declared(&routes, &document).expect_err("no limits");
+    assert!(refused.to_string().contains("GET /x"), "{refused}");
+}

@@ -33,9 +33,7 @@ impl Database {
     async fn execute_together(&self, statements: &[String]) -> Vec<Result<(), DbError>> {
         let turn = self.writer.turn.lock().await;
         let running: Vec<_> = statements.iter().map(|sql| self.begin(sql)).collect();
-        while self.writer.waiting.load(Ordering::SeqCst) < running.len() {
-            tokio::task::yield_now().await;
-        }
+        soon(async || self.writer.waiting.load(Ordering::SeqCst) == running.len()).await;
         drop(turn);
         let mut results = Vec::new();
         for one in running {
@@ -69,6 +67,17 @@ async fn execute(writer: &Arc<Writer>, sql: &str) -> Result<(), DbError> {
         Ok(())
     };
     writer.write(work).await
+}
+
+/// Waits until it is so.
+async fn soon(is_so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = timeout(Duration::from_secs(10), waiting).await;
+    waited.expect("bounded");
 }
 
 fn insert(id: usize) -> String {
@@ -143,9 +152,7 @@ async fn a_group_is_committed_when_the_one_it_waits_for_gives_up() {
     let database = Database::new().await;
     let waiting = Waiting::begin(&database.writer);
     let left_open = database.begin(&insert(1));
-    while !matches!(&*database.writer.turn.lock().await, Turn::Open(..)) {
-        tokio::task::yield_now().await;
-    }
+    soon(async || matches!(&*database.writer.turn.lock().await, Turn::Open(..))).await;
     assert!(database.ids().await.is_empty());
     drop(waiting);
     let committed = timeout(Duration::from_secs(10), left_open).await;
