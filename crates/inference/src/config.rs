@@ -24,6 +24,8 @@ pub struct Config {
     pub inline_rows_max: usize,
     /// How often to look at the models folder, in milliseconds; 0: never.
     pub watch_interval_ms: u64,
+    /// How long no file of a package may have changed before it is loaded, in milliseconds.
+    pub watch_quiet_ms: u64,
 }
 
 impl Config {

@@ -159,9 +159,9 @@ async fn list_models(
 
 /// Look at the models folder now
 ///
-/// Serves what is there, without waiting for it to stay unchanged as the server does when it
-/// notices a change by itself, and tries again what failed. The answer comes when the changes are
-/// in force. Without changes it does nothing; of several requests at once one looks for all.
+/// Serves what is there and does not change for a moment, without waiting as long as the server
+/// does when it notices a change by itself, and tries again what failed. The answer comes when the
+/// changes are in force. Without changes it does nothing; of several requests at once one looks for all.
 #[utoipa::path(
     post, path = "/v1/models/reload", tag = MODELS,
     responses((status = 200, description = "What has changed, and what is wrong", body = ReloadView), ReloadErrors),

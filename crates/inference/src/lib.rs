@@ -8,6 +8,7 @@
 mod answer;
 mod compute;
 mod config;
+mod fingerprint;
 #[cfg(test)]
 mod fixture;
 mod http;
@@ -133,7 +134,7 @@ impl Inference {
     pub fn load(config: &Config, clock: Clock) -> Result<Arc<Self>, InferenceError> {
         let inference = Self::empty(config, clock);
         let mut catalogue = Catalogue::default();
-        let changes = inference.look(&mut catalogue, Look::Now)?;
+        let changes = inference.look(&mut catalogue, Look::Start)?;
         if let Some(conflict) = catalogue.conflict.take() {
             return Err(conflict);
         }

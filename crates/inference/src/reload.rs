@@ -1,39 +1,46 @@
 //! Models that come and go while the server runs.
 //!
 //! A look at the models folder compares every package with how it was at the look before. One that
-//! is new or changed, and stayed the same between two looks, is loaded beside what is served,
+//! is new or changed, and of which no file has changed for a while, is loaded beside what is served,
 //! checked with its examples, and swapped in. A package that cannot be loaded never goes live: its
 //! last good version serves on, and the reason is in the log, in the list of models and in a
 //! metric. Requests in flight keep the version they began with, which is dropped when the last of
 //! them ends.
 //!
 //! Looking means polling, because file events do not cross network mounts and do not say when a
-//! copy is complete. `POST /v1/models/reload` looks at once and does not wait for a second look.
+//! copy is complete. `POST /v1/models/reload` looks at once and only makes sure that nothing is being
+//! written at this moment.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
+use auspex_kernel::Timestamp;
 use auspex_kernel::service::{NotPublished, Publisher, StopSignal};
 
+use crate::fingerprint::{Fingerprint, Parts};
 use crate::model::{Model, Models, Version};
-use crate::package::{self, Package};
+use crate::package::Package;
 use crate::registry::{self, InferenceError, Place, compare_versions};
 use crate::{Inference, version_labels};
+
+/// How long a package must stay unchanged where someone says that it is complete. The setting for
+/// all other cases may ask for less.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// What is required of a package before it is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// It must look the same at two looks, so that a copy in progress is left alone.
+    /// It must have been the same for a while, so that a copy in progress is left alone.
     Watching,
-    /// Nothing: the caller says that it is complete. What failed is tried again.
+    /// The caller says that it is complete: it must stay the same for a moment. What failed is
+    /// tried again.
     Now,
+    /// Nothing: no version served would be replaced by it.
+    Start,
 }
 
 /// What a look changed, and what is wrong after it.
@@ -89,8 +96,10 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
     /// How it looked at the last look.
     seen: Option<Fingerprint>,
-    /// How it looked when it was last loaded, with or without success.
-    tried: Option<Fingerprint>,
+    /// When it was first seen to look so.
+    unchanged_since: Timestamp,
+    /// What was last loaded, with or without success.
+    tried: Option<Parts>,
     /// Its last good version.
     pub(crate) served: Option<Arc<Version>>,
     /// Why the last attempt to load it failed.
@@ -104,6 +113,7 @@ impl Entry {
         Self {
             place,
             seen: None,
+            unchanged_since: Timestamp(0),
             tried: None,
             served: None,
             failure: None,
@@ -120,62 +130,25 @@ impl Entry {
         }
     }
 
-    /// Records how the package looks now; returns whether to load it.
-    fn observe(&mut self, now: Fingerprint, look: Look) -> bool {
-        let is_settled = look == Look::Now || self.seen.as_ref() == Some(&now);
+    /// Records how the package looks now; returns for how long it has looked so, if it is not for
+    /// the first time.
+    fn observe(&mut self, fingerprint: Fingerprint, now: Timestamp) -> Option<Duration> {
         self.is_absent = false;
-        self.seen = Some(now);
-        let is_wanted = self.is_pending() || look == Look::Now && self.failure.is_some();
-        is_settled && is_wanted
+        if self.seen.as_ref() == Some(&fingerprint) {
+            return Some(now.since(self.unchanged_since));
+        }
+        self.seen = Some(fingerprint);
+        self.unchanged_since = now;
+        None
     }
 
     /// Whether it has changed since it was last loaded.
     pub(crate) fn is_pending(&self) -> bool {
-        self.tried != self.seen
+        self.tried != self.seen.as_ref().map(Fingerprint::parts)
     }
 
     fn name(&self) -> Name {
         (self.place.model.clone(), self.place.version.clone())
-    }
-}
-
-/// How a package's files look from outside: name, size, times and inode of each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Fingerprint(Vec<(String, [i64; 7])>);
-
-impl Fingerprint {
-    /// That of a package's files in a folder, or of one file. What cannot be looked at has an empty
-    /// one; loading it then tells why.
-    fn of(path: &Path) -> Self {
-        let of_file = |path: &Path| -> io::Result<(String, [i64; 7])> {
-            let meta = fs::metadata(path)?;
-            let name = path.file_name().unwrap_or_default();
-            let numbers = [
-                i64::try_from(meta.len()).unwrap_or(i64::MAX),
-                meta.mtime(),
-                meta.mtime_nsec(),
-                meta.ctime(),
-                meta.ctime_nsec(),
-                meta.ino().cast_signed(),
-                meta.dev().cast_signed(),
-            ];
-            Ok((name.to_string_lossy().into_owned(), numbers))
-        };
-        let files = || -> io::Result<Vec<_>> {
-            if path.is_file() {
-                return Ok(vec![of_file(path)?]);
-            }
-            let mut files = Vec::new();
-            for entry in fs::read_dir(path)? {
-                let path = entry?.path();
-                if package::is_part(&path) {
-                    files.push(of_file(&path)?);
-                }
-            }
-            files.sort();
-            Ok(files)
-        };
-        Self(files().unwrap_or_default())
     }
 }
 
@@ -254,6 +227,11 @@ impl Inference {
         let due = self.compare(catalogue, places, look, &mut changes);
         // Shows what is about to be loaded, and withdraws what has gone.
         self.publish(&catalogue.entries, default);
+        if look == Look::Now && !due.is_empty() {
+            // What changes in the meantime is noticed after it was loaded, and does not count.
+            let quiet = Duration::from_millis(self.config.watch_quiet_ms);
+            thread::sleep(MOMENT.min(quiet));
+        }
         for index in 0..catalogue.entries.len() {
             if due.contains(&catalogue.entries[index].name()) {
                 self.load_entry(catalogue, index, &mut changes);
@@ -283,6 +261,8 @@ impl Inference {
             .into_iter()
             .map(|entry| (entry.name(), entry))
             .collect();
+        let quiet = Duration::from_millis(self.config.watch_quiet_ms);
+        let now = self.clock.now();
         let mut due = HashSet::new();
         for place in places {
             let name = (place.model.clone(), place.version.clone());
@@ -291,7 +271,12 @@ impl Inference {
                 Some(entry) => Entry { place, ..entry },
                 None => Entry::new(place),
             };
-            if entry.observe(fingerprint, look) {
+            let unchanged = entry.observe(fingerprint, now);
+            let is_due = match look {
+                Look::Watching => entry.is_pending() && unchanged.is_some_and(|time| time >= quiet),
+                Look::Now | Look::Start => entry.is_pending() || entry.failure.is_some(),
+            };
+            if is_due {
                 due.insert(name);
             }
             catalogue.entries.push(entry);
@@ -325,7 +310,7 @@ impl Inference {
         let name = entry.name();
         if entry.seen.as_ref() != Some(&after) {
             // It was written to while it was read: whatever was read is not it.
-            catalogue.entries[index].seen = Some(after);
+            catalogue.entries[index].observe(after, self.clock.now());
             return;
         }
         let checked = loaded.and_then(|package| {
@@ -338,7 +323,7 @@ impl Inference {
             Err(reason)
         });
         let entry = &mut catalogue.entries[index];
-        entry.tried = Some(after);
+        entry.tried = Some(after.parts());
         let labels = version_labels(&name.0, &name.1);
         match checked {
             Ok(package) => {

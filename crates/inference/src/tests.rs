@@ -19,6 +19,7 @@ mod models;
 mod predict;
 mod refusals;
 mod reload;
+mod settling;
 
 const CURSORS: CursorKey = CursorKey([7; 32]);
 

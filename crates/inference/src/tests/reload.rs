@@ -13,34 +13,46 @@ use super::*;
 use crate::reload::{Changes, Name};
 
 /// Models of four features without names, of which one is a classifier of two classes.
-const MEAN: &str = "mean-score/model.ubj";
+pub(super) const MEAN: &str = "mean-score/model.ubj";
 /// Models of five features.
-const BINARY: &str = "3.2/binary-logistic.json";
+pub(super) const BINARY: &str = "3.2/binary-logistic.json";
 const MULTICLASS: &str = "3.2/multi-softprob.json";
 
 /// A models folder, served.
-struct Served {
-    folder: tempfile::TempDir,
-    service: Arc<Inference>,
+pub(super) struct Served {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) service: Arc<Inference>,
     router: Router,
     publisher: Publisher,
 }
 
-fn config_for(folder: &Path) -> Config {
+pub(super) fn config_for(folder: &Path) -> Config {
     Config {
         models: folder.to_owned(),
         watch_interval_ms: 20,
+        watch_quiet_ms: 0,
         ..config("")
     }
 }
 
 impl Served {
-    fn new(packages: &[(&str, &str)]) -> Self {
+    pub(super) fn new(packages: &[(&str, &str)]) -> Self {
+        Self::with(packages, Clock::system(), |_| ())
+    }
+
+    /// With a clock and settings of its own.
+    pub(super) fn with(
+        packages: &[(&str, &str)],
+        clock: Clock,
+        set: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (place, model) in packages {
             put(folder.path(), place, model);
         }
-        let service = Inference::load(&config_for(folder.path()), Clock::system()).expect("models");
+        let mut config = config_for(folder.path());
+        set(&mut config);
+        let service = Inference::load(&config, clock).expect("models");
         let (publisher, queue) = Publisher::new();
         tokio::spawn(queue.answer_all(|| true));
         let router = Arc::clone(&service).router(CURSORS, publisher.clone());
@@ -52,7 +64,7 @@ impl Served {
         }
     }
 
-    fn put(&self, place: &str, model: &str) {
+    pub(super) fn put(&self, place: &str, model: &str) {
         put(self.folder.path(), place, model);
     }
 
@@ -62,21 +74,25 @@ impl Served {
         fs::write(file, bytes).expect("written");
     }
 
-    async fn look(&self, look: Look) -> Changes {
+    pub(super) async fn look(&self, look: Look) -> Changes {
         let refreshed = self.service.refresh(look, &self.publisher).await;
         refreshed.expect("the folder can be read")
     }
 
-    async fn get(&self, path: &str) -> Reply {
+    pub(super) async fn get(&self, path: &str) -> Reply {
         send(&self.router, request("GET", path, Body::empty())).await
     }
 
-    async fn post(&self, path: &str, body: &str) -> Reply {
+    pub(super) async fn post(&self, path: &str, body: &str) -> Reply {
         send(&self.router, request("POST", path, body.to_owned())).await
     }
 
     /// State, reason, and whether something is served, of a model's package of that version.
-    async fn package(&self, model: &str, version: &str) -> Option<(String, String, bool)> {
+    pub(super) async fn package(
+        &self,
+        model: &str,
+        version: &str,
+    ) -> Option<(String, String, bool)> {
         let reply = self.get(&format!("/v1/models/{model}")).await;
         if reply.status != StatusCode::OK {
             return None;
@@ -92,7 +108,7 @@ impl Served {
         ))
     }
 
-    fn metrics(&self) -> String {
+    pub(super) fn metrics(&self) -> String {
         let mut registry = Registry::default();
         self.service.register_metrics(&mut registry);
         let mut text = String::new();
@@ -101,13 +117,13 @@ impl Served {
     }
 }
 
-fn golden(model: &str) -> PathBuf {
+pub(super) fn golden(model: &str) -> PathBuf {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden");
     golden.join(model)
 }
 
 /// Puts a package in place as `mv` does: it is whole from the first moment on.
-fn put(folder: &Path, place: &str, model: &str) {
+pub(super) fn put(folder: &Path, place: &str, model: &str) {
     let place = folder.join(place);
     fs::create_dir_all(&place).expect("a folder");
     let kind = Path::new(model).extension().expect("its kind");
@@ -117,7 +133,7 @@ fn put(folder: &Path, place: &str, model: &str) {
     fs::rename(hidden, file).expect("moved");
 }
 
-fn names(pairs: &[(&str, &str)]) -> Vec<Name> {
+pub(super) fn names(pairs: &[(&str, &str)]) -> Vec<Name> {
     let owned = |(model, version): &(&str, &str)| (model.to_string(), version.to_string());
     pairs.iter().map(owned).collect()
 }
