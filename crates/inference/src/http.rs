@@ -15,7 +15,7 @@ use axum::{Extension, Json};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use crate::model::{Model, PackageStatus, Target, Version};
+use crate::model::{Model, Models, PackageStatus, Target, Version};
 use crate::openapi::{
     PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, ReloadErrors,
     record_document,
@@ -88,8 +88,11 @@ async fn predict_default(
     State(inference): State<Handle>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let model = inference.models.load().default_model().cloned();
-    let target = model.and_then(Target::latest).ok_or(Missing::Default)?;
+    let models = inference.models.load();
+    let model = models.default_model().cloned();
+    let target = model.and_then(Target::latest);
+    let target = target.ok_or_else(|| Missing::default(&models))?;
+    drop(models);
     answer(&inference, target, Records::Numbers, request).await
 }
 
@@ -300,6 +303,8 @@ async fn answer(
 #[derive(Debug, PartialEq, Eq)]
 enum Missing {
     Default,
+    /// The default model of this name, at the moment.
+    DefaultAway(String),
     Model,
     /// Of this model.
     Version(String),
@@ -308,6 +313,13 @@ enum Missing {
 }
 
 impl Missing {
+    fn default(models: &Models) -> Self {
+        match models.default_name() {
+            Some(name) => Self::DefaultAway(name.to_owned()),
+            None => Self::Default,
+        }
+    }
+
     fn version(model: &Model, version: &str) -> Self {
         let name = model.name().to_owned();
         let is_known = |known: &PackageStatus| version == LATEST || known.version == version;
@@ -324,6 +336,12 @@ impl From<Missing> for ApiError {
             Missing::Default => ApiError::not_found(
                 "no model is the default; ask one by name at \
                  /v1/models/{model}/predict, or set [inference] default_model",
+            ),
+            Missing::DefaultAway(model) => ApiError::unavailable(
+                format!(
+                    "the default model, {model}, is not served at the moment; put it back, or let another say default = true"
+                ),
+                NOT_READY_RETRY_S,
             ),
             Missing::Model => ApiError::not_found(
                 "there is no model of that name; GET /v1/models lists those there are",

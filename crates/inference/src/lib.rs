@@ -126,36 +126,33 @@ enum Step<S> {
 impl Inference {
     /// Loads every package under `models/<model>/<version>/`, or the one package or model file that
     /// the path is itself. A package that cannot be used is logged and listed, and the others are
-    /// served; an empty folder is served too, because models may come.
+    /// served; a folder without a good one is served too, because models may come.
     ///
     /// # Errors
-    /// If the folder is missing, if there are packages and none can be used, or if it is not clear
-    /// which model is the default.
+    /// If the folder is missing or cannot be read, or if the path is one package and it cannot be
+    /// used.
     pub fn load(config: &Config, clock: Clock) -> Result<Arc<Self>, InferenceError> {
         let inference = Self::empty(config, clock);
         let mut catalogue = Catalogue::default();
         let changes = inference.look(&mut catalogue, Look::Start)?;
-        if let Some(conflict) = catalogue.conflict.take() {
-            return Err(conflict);
-        }
         let models = inference.models();
-        if models.ready().next().is_none() && !changes.failed.is_empty() {
-            let reason = |((model, version), reason)| format!("{model} {version}: {reason}");
-            let reasons = changes.failed.into_iter().map(reason);
-            return Err(InferenceError::NothingGood(reasons.collect()));
-        }
-        if models.all().is_empty() {
+        if models.ready().next().is_none() {
+            if inference.layout == Layout::Package {
+                let reason = |((model, version), reason)| format!("{model} {version}: {reason}");
+                let reasons = changes.failed.into_iter().map(reason);
+                return Err(InferenceError::NothingGood(reasons.collect()));
+            }
             let folder = config.models.display().to_string();
             tracing::warn!(
                 folder,
                 "there is no model yet; put one there as <model>/<version>/model.ubj"
             );
         }
-        let configured = &config.default_model;
-        let names: Vec<&str> = models.all().iter().map(|model| model.name()).collect();
-        if !configured.is_empty() && !names.is_empty() && models.model(configured).is_none() {
-            let known = names.join(", ");
-            return Err(InferenceError::UnknownDefault(configured.clone(), known));
+        if let (Some(default), None) = (models.default_name(), models.default_model()) {
+            tracing::warn!(
+                default,
+                "the default model is not there; POST /predict is 503"
+            );
         }
         Ok(inference.with(catalogue))
     }

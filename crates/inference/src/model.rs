@@ -13,13 +13,22 @@ use crate::reload::Entry;
 #[derive(Debug, Default)]
 pub struct Models {
     all: Vec<Arc<Model>>,
+    /// Where the default model is among them, if it answers.
     default: Option<usize>,
+    default_name: Option<String>,
 }
 
 impl Models {
-    /// Models sorted by name, and which of them is the default.
-    pub(crate) fn new(all: Vec<Arc<Model>>, default: Option<usize>) -> Self {
-        Self { all, default }
+    /// Models sorted by name, and the name of the default, which may be away.
+    pub(crate) fn new(all: Vec<Arc<Model>>, default_name: Option<String>) -> Self {
+        let is_default = |model: &Arc<Model>| {
+            default_name.as_deref() == Some(model.name()) && model.latest().is_some()
+        };
+        Self {
+            default: all.iter().position(is_default),
+            all,
+            default_name,
+        }
     }
 
     /// All of them by name, also those of which no version could be loaded.
@@ -38,7 +47,12 @@ impl Models {
         index.ok().map(|index| &self.all[index])
     }
 
-    /// The model behind `POST /predict`.
+    /// The name of the model behind `POST /predict`, also while it does not answer.
+    pub fn default_name(&self) -> Option<&str> {
+        self.default_name.as_deref()
+    }
+
+    /// The model behind `POST /predict`, if it answers.
     pub fn default_model(&self) -> Option<&Arc<Model>> {
         self.default.map(|index| &self.all[index])
     }
@@ -132,6 +146,12 @@ impl Model {
             None if self.packages.iter().any(is_loading) => State::Loading,
             None => State::Failed,
         }
+    }
+
+    /// Whether its latest version says that it is the default model.
+    pub(crate) fn claims_default(&self) -> bool {
+        let latest = self.latest();
+        latest.is_some_and(|version| version.package().wants_default())
     }
 
     /// Its name in paths.

@@ -32,18 +32,9 @@ pub enum InferenceError {
     /// The folder holds more packages than are managed.
     #[error("the models folder {0} holds more than {PACKAGES_MAX} packages; remove old versions")]
     TooMany(String),
-    /// None of the packages can be used.
+    /// The one package that was named cannot be used.
     #[error("no model can be served; {}", .0.join("; "))]
     NothingGood(Vec<String>),
-    /// Two packages claim to be the default.
-    #[error(
-        "the models {0} and {1} both say default = true; remove one, or set [inference] \
-         default_model"
-    )]
-    TwoDefaults(String, String),
-    /// The configured default is not among the models.
-    #[error("[inference] default_model is \"{0}\", which is not among the models: {1}")]
-    UnknownDefault(String, String),
 }
 
 /// Whether a text can be the name of a model or a version.
@@ -152,31 +143,29 @@ fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, InferenceError> {
     Ok(found)
 }
 
-/// Which model `POST /predict` asks: the configured one, else the one that wants it, else the one
-/// that was it before, else the only one, else none. Only models that answer can be it.
+/// The name of the model that `POST /predict` asks, whether it answers at the moment or not: the
+/// configured one, else the one whose latest version claims it, else the one that was it before,
+/// else the only one, else none. Several claims count as none until all but one are withdrawn.
 pub(crate) fn default_model(
     models: &[Arc<Model>],
     configured: &str,
     before: Option<&str>,
-) -> Option<usize> {
-    let ready = |name: &str| {
-        let is_it = |model: &Arc<Model>| model.name() == name && model.latest().is_some();
-        models.iter().position(is_it)
-    };
+) -> Option<String> {
     if !configured.is_empty() {
-        return ready(configured);
+        return Some(configured.to_owned());
     }
-    let wants = |model: &Arc<Model>| {
-        let mut versions = model.versions().iter();
-        versions.any(|version| version.package().wants_default())
+    let mut ready = models.iter().filter(|model| model.latest().is_some());
+    let mut claiming = models.iter().filter(|model| model.claims_default());
+    let default = match (claiming.next(), claiming.next(), before) {
+        (Some(one), None, _) => Some(one.name()),
+        (_, _, Some(before)) => Some(before),
+        (Some(_), Some(_), None) => None,
+        (None, ..) => match (ready.next(), ready.next()) {
+            (Some(only), None) => Some(only.name()),
+            _ => None,
+        },
     };
-    let mut answering = models.iter().filter(|model| model.latest().is_some());
-    let only = match (answering.next(), answering.next()) {
-        (Some(only), None) => ready(only.name()),
-        _ => None,
-    };
-    let wanting = models.iter().position(wants);
-    wanting.or_else(|| before.and_then(ready)).or(only)
+    default.map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -86,8 +86,8 @@ pub(crate) struct Catalogue {
     is_unpublished: bool,
     /// What was wrong at the last look, so that it is logged once.
     last_error: Option<String>,
-    /// Two packages that both want to be the default model.
-    pub(crate) conflict: Option<InferenceError>,
+    /// The models that claimed to be the default at the last look, where they were several.
+    rivals: Vec<String>,
 }
 
 /// A package on disk and what became of it.
@@ -223,7 +223,7 @@ impl Inference {
         let places = registry::scan(&self.config.models, self.layout)?;
         let mut changes = Changes::default();
         let before = self.models();
-        let default = before.default_model().map(|model| model.name());
+        let default = before.default_name();
         let due = self.compare(catalogue, places, look, &mut changes);
         // Shows what is about to be loaded, and withdraws what has gone.
         self.publish(&catalogue.entries, default);
@@ -238,6 +238,7 @@ impl Inference {
                 self.publish(&catalogue.entries, default);
             }
         }
+        self.log_default(catalogue, default);
         for entry in &catalogue.entries {
             if entry.is_pending() {
                 changes.loading.push(entry.name());
@@ -313,19 +314,10 @@ impl Inference {
             catalogue.entries[index].observe(after, self.clock.now());
             return;
         }
-        let checked = loaded.and_then(|package| {
-            let Some(rival) = self.rival_default(&catalogue.entries, &package) else {
-                return Ok(package);
-            };
-            let conflict = InferenceError::TwoDefaults(rival, name.0.clone());
-            let reason = conflict.to_string();
-            catalogue.conflict.get_or_insert(conflict);
-            Err(reason)
-        });
         let entry = &mut catalogue.entries[index];
         entry.tried = Some(after.parts());
         let labels = version_labels(&name.0, &name.1);
-        match checked {
+        match loaded {
             Ok(package) => {
                 let counter = self.metrics.predictions.get_or_create_owned(&labels);
                 let version = Version::new(package, counter, self.clock.now());
@@ -355,16 +347,33 @@ impl Inference {
         }
     }
 
-    /// Another model that is the default by its own claim already.
-    fn rival_default(&self, entries: &[Entry], package: &Package) -> Option<String> {
-        if !self.config.default_model.is_empty() || !package.wants_default() {
-            return None;
+    /// Logs which model is the default now, and whether it is unclear, when that has changed.
+    fn log_default(&self, catalogue: &mut Catalogue, before: Option<&str>) {
+        let models = self.models();
+        let now = models.default_name();
+        if now != before {
+            tracing::info!(from = before, to = now, "default model changed");
         }
-        let served = entries.iter().filter_map(|entry| entry.served.as_ref());
-        served
-            .map(|version| version.package())
-            .find(|other| other.wants_default() && other.model() != package.model())
-            .map(|other| other.model().to_owned())
+        let rivals = self.rivals(&models);
+        if rivals != catalogue.rivals && !rivals.is_empty() {
+            let models = rivals.join(", ");
+            tracing::warn!(
+                models,
+                default = now,
+                "several models say default = true; let one say it, or set [inference] default_model"
+            );
+        }
+        catalogue.rivals = rivals;
+    }
+
+    /// The models that claim to be the default, if they are several and nothing is configured.
+    pub(crate) fn rivals(&self, models: &Models) -> Vec<String> {
+        let claiming = models.ready().filter(|model| model.claims_default());
+        let rivals: Vec<String> = claiming.map(|model| model.name().to_owned()).collect();
+        match rivals.len() > 1 && self.config.default_model.is_empty() {
+            true => rivals,
+            false => Vec::new(),
+        }
     }
 
     fn forget_metrics(&self, (model, version): &Name) {

@@ -93,6 +93,30 @@ impl Running for InferenceService {
                 message: "no model is served; put one into the models folder".into(),
             });
         }
+        let rivals = self.inference.rivals(&models);
+        if !rivals.is_empty() {
+            let now = match models.default_name() {
+                Some(name) => format!("{name} stays the default model until the next start"),
+                None => "none of them is the default model".to_owned(),
+            };
+            warnings.push(Warning {
+                code: "DEFAULT_MODEL_UNCLEAR",
+                message: format!(
+                    "{} all say default = true, so {now}; let one say it, or set [inference] \
+                     default_model",
+                    rivals.join(", ")
+                ),
+            });
+        }
+        if let (Some(name), None) = (models.default_name(), models.default_model()) {
+            warnings.push(Warning {
+                code: "DEFAULT_MODEL_AWAY",
+                message: format!(
+                    "the default model, {name}, is not served, and POST /predict is 503; put it back, \
+                     or let another say default = true"
+                ),
+            });
+        }
         warnings
     }
 

@@ -14,6 +14,7 @@ use auspex_kernel::{ApiError, CursorKey, RequestId};
 use super::*;
 use crate::fixture::{kitchen, signature, town, try_package};
 
+mod default;
 mod document;
 mod models;
 mod predict;

@@ -180,9 +180,7 @@ impl ToSchema for AnyScalar {}
 impl ModelView {
     pub(crate) fn new(models: &Models, model: &Model) -> Self {
         let latest = model.latest().map(|version| version.package());
-        let is_default = models
-            .default_model()
-            .is_some_and(|default| default.name() == model.name());
+        let is_default = models.default_name() == Some(model.name());
         let text = |of: fn(&Package) -> Option<&str>| latest.and_then(of).map(str::to_owned);
         Self {
             name: model.name().to_owned(),

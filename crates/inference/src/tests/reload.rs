@@ -303,10 +303,13 @@ async fn calls_at_once_load_once_and_a_call_without_changes_loads_nothing() {
     served.put("b/1", BINARY);
     served.put("c/1", BINARY);
     served.break_package("c/1", b"x");
-    let (one, two, three) = tokio::join!(
+    // None of them can look before all of them wait.
+    let looking = served.service.catalogue.lock().await;
+    let (one, two, three, ()) = tokio::join!(
         served.post("/v1/models/reload", ""),
         served.post("/v1/models/reload", ""),
-        served.post("/v1/models/reload", "")
+        served.post("/v1/models/reload", ""),
+        async { drop(looking) }
     );
     let expected = json!({
         "added": [{"model": "b", "version": "1"}], "replaced": [], "removed": [], "loading": [],
@@ -361,71 +364,30 @@ async fn files_that_are_no_part_of_a_package_do_not_reload_it() {
     assert_eq!(served.look(Look::Now).await, Changes::default());
 }
 
-#[tokio::test]
-async fn the_default_model_stays_while_it_serves() {
-    let served = Served::new(&[("z/1", MEAN)]);
-    let ask = async || {
-        served
-            .post("/predict", r#"{"features":[1,1,1,1]}"#)
-            .await
-            .status
-    };
-    assert_eq!(ask().await, StatusCode::OK);
-    served.put("a/1", BINARY);
-    served.look(Look::Now).await;
-    assert_eq!(ask().await, StatusCode::OK, "the only one there was");
-
-    let claim = |place: &str| {
-        fs::write(
-            served.folder.path().join(place).join("model.toml"),
-            "default = true",
-        )
-        .expect("written");
-    };
-    claim("z/1");
-    served.look(Look::Now).await;
-    claim("a/1");
-    let changes = served.look(Look::Now).await;
-    assert!(
-        changes.failed[0]
-            .1
-            .contains("z and a both say default = true"),
-        "{changes:?}"
-    );
-    assert_eq!(ask().await, StatusCode::OK);
-    let error = Inference::load(&config_for(served.folder.path()), Clock::system())
-        .expect_err("nobody knows which")
-        .to_string();
-    assert!(error.contains("both say default = true"), "{error}");
-}
-
 #[test]
-fn the_start_needs_a_folder_and_one_good_package_if_there_are_any() {
+fn the_start_needs_a_folder_and_says_which_packages_are_broken() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let load = || Inference::load(&config_for(folder.path()), Clock::system());
-    assert_eq!(load().expect("models may come").models().all().len(), 0);
+    let load = |config: &Config| Inference::load(config, Clock::system());
+    let config = config_for(folder.path());
+    let empty = load(&config).expect("models may come");
+    assert_eq!(empty.models().all().len(), 0);
     put(folder.path(), "broken/1", BINARY);
     fs::write(folder.path().join("broken/1/model.json"), "{}").expect("written");
-    let error = load().expect_err("nothing to serve").to_string();
+    let broken = load(&config).expect("it may be mended").models();
+    assert_eq!((broken.all().len(), broken.ready().count()), (1, 0));
+    let error = load(&config_for(&folder.path().join("broken/1")))
+        .expect_err("nothing to serve")
+        .to_string();
     assert!(
         error.contains("broken 1: model.json: `learner` is missing"),
         "{error}"
     );
     put(folder.path(), "good/1", BINARY);
-    let inference = load().expect("the other one is good");
-    let models = inference.models();
+    let models = load(&config).expect("the other one is good").models();
     let ready: Vec<&str> = models.ready().map(|model| model.name()).collect();
     assert_eq!((ready, models.all().len()), (vec!["good"], 2));
-    let named = |default: &str| Config {
-        default_model: default.into(),
-        ..config_for(folder.path())
-    };
-    let broken = Inference::load(&named("broken"), Clock::system()).expect("it may be mended");
-    assert!(broken.models().default_model().is_none());
-    let error = Inference::load(&named("goood"), Clock::system())
-        .expect_err("a slip")
-        .to_string();
-    assert!(error.contains("broken, good"), "{error}");
+    let gone = config_for(&folder.path().join("gone"));
+    assert!(load(&gone).is_err());
 }
 
 #[tokio::test]

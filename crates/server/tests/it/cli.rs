@@ -89,12 +89,11 @@ fn missing_and_broken_models_are_errors_that_say_what_to_do() {
         error.contains("--models") && error.contains(path(&models)),
         "{error}"
     );
-    std::fs::create_dir_all(models.join("broken/1")).expect("made");
-    let (code, _, error) = serve(&models);
-    assert_eq!(code, Some(1), "{error}");
+    let package = models.join("broken/1");
+    std::fs::create_dir_all(&package).expect("made");
     let real = std::fs::read(repository().join("models/santander/1/model.ubj")).expect("read");
-    std::fs::write(models.join("broken/1/model.ubj"), &real[..100_000]).expect("written");
-    let (code, _, error) = serve(&models);
+    std::fs::write(package.join("model.ubj"), &real[..100_000]).expect("written");
+    let (code, _, error) = serve(&package);
     assert_eq!(code, Some(1), "{error}");
     assert!(
         error.contains("broken") && error.contains("model.ubj"),

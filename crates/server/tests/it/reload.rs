@@ -84,8 +84,10 @@ fn what_a_reload_confirms_is_in_force_when_it_answers() {
 }
 
 #[test]
-fn a_server_without_models_says_that_it_is_unhealthy_until_one_comes() {
+fn a_server_without_a_good_model_says_that_it_is_unhealthy_until_one_comes() {
     let folder = tempfile::tempdir().expect("a folder");
+    put(folder.path(), "half/1");
+    fs::write(folder.path().join("half/1/model.json"), "{\"learner\":").expect("written");
     let server = start(folder.path(), "100");
     let health = server.get("/health");
     assert_eq!(
