@@ -53,7 +53,7 @@ use model::Target;
 use plan::Scratch;
 use protocol::Protocol;
 use registry::Layout;
-use reload::{Catalogue, Look};
+use reload::{Catalogue, FolderState, Look};
 
 /// Bodies longer than this are read on the compute pool too, not only predicted there.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -64,6 +64,8 @@ pub struct Inference {
     models: ArcSwap<Models>,
     /// What the models are made from. A look at the folder holds it.
     catalogue: Arc<Mutex<Catalogue>>,
+    /// What the last look found wrong with the folder itself.
+    folder: ArcSwap<FolderState>,
     /// How many looks at the folder have begun.
     looks: AtomicU64,
     layout: Layout,
@@ -81,6 +83,8 @@ struct Metrics {
     predictions: Family<Labels, Counter>,
     /// 1 for each package that cannot be loaded as it is on disk.
     failed: Family<Labels, Gauge>,
+    /// 1 while the models folder can be read.
+    folder_readable: Gauge,
     loaded: Counter,
     refused: Counter,
 }
@@ -184,6 +188,10 @@ impl Inference {
         Self {
             models: ArcSwap::default(),
             catalogue: Arc::default(),
+            folder: ArcSwap::from_pointee(FolderState {
+                is_readable: true,
+                problems: Vec::new(),
+            }),
             looks: AtomicU64::new(0),
             layout: Layout::of(&config.models),
             config: config.clone(),
@@ -211,6 +219,11 @@ impl Inference {
             "model_failed",
             "Packages that cannot be loaded as they are on disk",
             metrics.failed.clone(),
+        );
+        registry.register(
+            "models_folder_readable",
+            "1 while the models folder can be read and holds a package if one is served, else 0",
+            metrics.folder_readable.clone(),
         );
         registry.register("model_loads", "Packages loaded", metrics.loaded.clone());
         registry.register(

@@ -440,7 +440,7 @@ fn model_file(folder: &Path) -> Result<PathBuf, String> {
     }
 }
 
-fn has_model_extension(path: &Path) -> bool {
+pub(crate) fn has_model_extension(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let is_hidden = file_name(path).starts_with('.');
     !is_hidden && extension.is_some_and(|extension| EXTENSIONS.contains(&extension))

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::Model;
-use crate::package::{is_package, names};
+use crate::package::{has_model_extension, is_package, names};
 
 /// The name that means the highest version.
 pub(crate) const LATEST: &str = "latest";
@@ -32,6 +33,11 @@ pub enum InferenceError {
     /// The folder holds more packages than are managed.
     #[error("the models folder {0} holds more than {PACKAGES_MAX} packages; remove old versions")]
     TooMany(String),
+    /// The folder holds nothing, although models of it are served.
+    #[error(
+        "the models folder {0} holds no package any more; POST /v1/models/reload withdraws them all"
+    )]
+    Vanished(String),
     /// The one package that was named cannot be used.
     #[error("no model can be served; {}", .0.join("; "))]
     NothingGood(Vec<String>),
@@ -93,54 +99,112 @@ pub(crate) struct Place {
     pub(crate) problem: Option<String>,
 }
 
-/// The packages there are. Those of one model stand together, oldest version first.
-pub(crate) fn scan(path: &Path, layout: Layout) -> Result<Vec<Place>, InferenceError> {
+/// What a models folder holds.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// The packages. Those of one model stand together, oldest version first.
+    pub(crate) places: Vec<Place>,
+    /// Models whose folder cannot be read at the moment.
+    pub(crate) unreadable: Vec<String>,
+    /// What is skipped, and what to do about it.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Looks at the models path. Only its own errors count: a model whose folder cannot be read is
+/// skipped, and one that has just gone is not there.
+pub(crate) fn scan(path: &Path, layout: Layout) -> Result<Contents, InferenceError> {
     let shown = || path.display().to_string();
     if !path.exists() {
         return Err(InferenceError::NoFolder(shown()));
     }
+    let mut contents = Contents::default();
     if layout == Layout::Package {
         let (model, version) = names(path);
-        return Ok(vec![Place {
+        contents.places.push(Place {
             model,
             version,
             path: path.to_owned(),
             problem: None,
-        }]);
+        });
+        return Ok(contents);
     }
-    let mut places = Vec::new();
-    for (model, path) in subfolders(path)? {
-        let mut versions = subfolders(&path)?;
-        versions.sort_by(|(a, _), (b, _)| compare_versions(a, b));
-        for (version, path) in versions {
-            let is_good = is_name(&model) && model != RELOAD && is_name(&version);
-            places.push(Place {
-                model: model.clone(),
-                version,
-                path,
-                problem: (!is_good).then(|| BAD_NAME.to_owned()),
-            });
+    let top = list(path).map_err(|error| InferenceError::Unreadable(shown(), error))?;
+    contents.problems.extend(top.model_files.iter().map(|file| {
+        format!(
+            "{file} is not in the folder of a version; move it to <model>/<version>/{file}, or the \
+             next start serves nothing else"
+        )
+    }));
+    for (model, path) in top.folders {
+        match list(&path) {
+            Ok(listing) => contents.add(&model, listing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                contents.problems.push(format!(
+                    "the folder of {model:?} cannot be read: {error}; what was loaded of it is served on"
+                ));
+                contents.unreadable.push(model);
+            }
         }
     }
-    if places.len() > PACKAGES_MAX {
+    if contents.places.len() > PACKAGES_MAX {
         return Err(InferenceError::TooMany(shown()));
     }
-    Ok(places)
+    Ok(contents)
 }
 
-/// The folders in a folder, sorted by name; hidden ones do not count.
-fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, InferenceError> {
-    let unreadable = |error| InferenceError::Unreadable(folder.display().to_string(), error);
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
+impl Contents {
+    fn add(&mut self, model: &str, listing: Listing) {
+        let mut versions = listing.folders;
+        versions.sort_by(|(a, _), (b, _)| compare_versions(a, b));
+        self.places
+            .extend(versions.into_iter().map(|(version, path)| {
+                let is_good = is_name(model) && model != RELOAD && is_name(&version);
+                Place {
+                    model: model.to_owned(),
+                    version,
+                    path,
+                    problem: (!is_good).then(|| BAD_NAME.to_owned()),
+                }
+            }));
+        self.problems.extend(listing.model_files.iter().map(|file| {
+            format!("{model}/{file} is not in the folder of a version; move it to {model}/1/{file}")
+        }));
+    }
+}
+
+/// What a folder holds, sorted by name; hidden names do not count.
+struct Listing {
+    folders: Vec<(String, PathBuf)>,
+    /// Names of files that may be models.
+    model_files: Vec<String>,
+}
+
+fn list(folder: &Path) -> io::Result<Listing> {
+    let (mut folders, mut model_files) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && entry.path().is_dir() {
-            found.push((name, entry.path()));
+        if name.starts_with('.') {
+            continue;
+        }
+        match fs::metadata(entry.path()) {
+            Ok(meta) if !meta.is_dir() => {
+                if has_model_extension(&entry.path()) {
+                    model_files.push(name);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Reading it tells what is wrong with it.
+            Ok(_) | Err(_) => folders.push((name, entry.path())),
         }
     }
-    found.sort();
-    Ok(found)
+    folders.sort();
+    model_files.sort();
+    Ok(Listing {
+        folders,
+        model_files,
+    })
 }
 
 /// The name of the model that `POST /predict` asks, whether it answers at the moment or not: the
@@ -193,7 +257,7 @@ mod tests {
     fn a_missing_folder_says_what_to_do() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let empty = scan(folder.path(), Layout::Folder).expect("there");
-        assert!(empty.is_empty());
+        assert!(empty.places.is_empty());
         let error = scan(&folder.path().join("gone"), Layout::Folder)
             .expect_err("not there")
             .to_string();
@@ -206,8 +270,9 @@ mod tests {
         for path in ["m/latest", "m/2", "reload/1", "a b/1", ".git/objects"] {
             fs::create_dir_all(folder.path().join(path)).expect("a folder");
         }
-        let places = scan(folder.path(), Layout::Folder).expect("readable");
-        let found: Vec<(&str, &str, bool)> = places
+        let contents = scan(folder.path(), Layout::Folder).expect("readable");
+        let found: Vec<(&str, &str, bool)> = contents
+            .places
             .iter()
             .map(|p| (&*p.model, &*p.version, p.problem.is_some()))
             .collect();

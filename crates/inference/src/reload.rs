@@ -24,7 +24,7 @@ use auspex_kernel::service::{NotPublished, Publisher, StopSignal};
 use crate::fingerprint::{Fingerprint, Parts};
 use crate::model::{Model, Models, Version};
 use crate::package::Package;
-use crate::registry::{self, InferenceError, Place, compare_versions};
+use crate::registry::{self, Contents, InferenceError, Place, compare_versions};
 use crate::{Inference, version_labels};
 
 /// How long a package must stay unchanged where someone says that it is complete. The setting for
@@ -53,6 +53,15 @@ pub(crate) struct Changes {
     pub(crate) loading: Vec<Name>,
     /// Packages that could not be loaded, with the reason.
     pub(crate) failed: Vec<(Name, String)>,
+}
+
+/// What the last look found wrong with the models folder itself.
+#[derive(Debug)]
+pub(crate) struct FolderState {
+    /// Whether it could be read, and held a package if one is served.
+    pub(crate) is_readable: bool,
+    /// What is skipped in it, and what to do about it.
+    pub(crate) problems: Vec<String>,
 }
 
 /// A model and a version.
@@ -220,11 +229,11 @@ impl Inference {
         look: Look,
     ) -> Result<Changes, InferenceError> {
         self.looks.fetch_add(1, Ordering::SeqCst);
-        let places = registry::scan(&self.config.models, self.layout)?;
+        let contents = self.scan(catalogue, look)?;
         let mut changes = Changes::default();
         let before = self.models();
         let default = before.default_name();
-        let due = self.compare(catalogue, places, look, &mut changes);
+        let due = self.compare(catalogue, contents, look, &mut changes);
         // Shows what is about to be loaded, and withdraws what has gone.
         self.publish(&catalogue.entries, default);
         if look == Look::Now && !due.is_empty() {
@@ -249,11 +258,42 @@ impl Inference {
         Ok(changes)
     }
 
+    /// What the models folder holds. That nothing is left of what is served is more likely a
+    /// mistake, such as a mount that is missing, than a wish.
+    fn scan(&self, catalogue: &Catalogue, look: Look) -> Result<Contents, InferenceError> {
+        let mut contents = registry::scan(&self.config.models, self.layout);
+        let is_serving = catalogue.entries.iter().any(|entry| entry.served.is_some());
+        if look == Look::Watching
+            && is_serving
+            && contents.as_ref().is_ok_and(|c| c.places.is_empty())
+        {
+            let folder = self.config.models.display().to_string();
+            contents = Err(InferenceError::Vanished(folder));
+        }
+        let is_readable = contents.is_ok();
+        self.metrics.folder_readable.set(is_readable.into());
+        let before = self.folder.load();
+        let problems = match &contents {
+            Ok(contents) => contents.problems.clone(),
+            Err(_) => before.problems.clone(),
+        };
+        for problem in &problems {
+            if !before.problems.contains(problem) {
+                tracing::warn!(problem, "part of the models folder is skipped");
+            }
+        }
+        self.folder.store(Arc::new(FolderState {
+            is_readable,
+            problems,
+        }));
+        contents
+    }
+
     /// Brings the entries in line with the packages on disk; returns those that are to be loaded.
     fn compare(
         &self,
         catalogue: &mut Catalogue,
-        places: Vec<Place>,
+        contents: Contents,
         look: Look,
         changes: &mut Changes,
     ) -> HashSet<Name> {
@@ -265,7 +305,7 @@ impl Inference {
         let quiet = Duration::from_millis(self.config.watch_quiet_ms);
         let now = self.clock.now();
         let mut due = HashSet::new();
-        for place in places {
+        for place in contents.places {
             let name = (place.model.clone(), place.version.clone());
             let fingerprint = Fingerprint::of(&place.path);
             let mut entry = match known.remove(&name) {
@@ -283,6 +323,10 @@ impl Inference {
             catalogue.entries.push(entry);
         }
         for (name, mut entry) in known {
+            if contents.unreadable.contains(&name.0) {
+                catalogue.entries.push(entry);
+                continue;
+            }
             if look == Look::Watching && !entry.is_absent {
                 // It may be on its way back under the same name.
                 entry.is_absent = true;

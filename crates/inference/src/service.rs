@@ -93,6 +93,22 @@ impl Running for InferenceService {
                 message: "no model is served; put one into the models folder".into(),
             });
         }
+        let folder = self.inference.folder.load();
+        if !folder.is_readable {
+            warnings.push(Warning {
+                code: "MODELS_FOLDER_UNREADABLE",
+                message:
+                    "the models folder cannot be read, or holds no package any more; what was \
+                          loaded is served on until a restart, and the log has the reason"
+                        .into(),
+            });
+        }
+        if !folder.problems.is_empty() {
+            warnings.push(Warning {
+                code: "MODELS_SKIPPED",
+                message: folder.problems.join("; "),
+            });
+        }
         let rivals = self.inference.rivals(&models);
         if !rivals.is_empty() {
             let now = match models.default_name() {

@@ -16,6 +16,7 @@ use crate::fixture::{kitchen, signature, town, try_package};
 
 mod default;
 mod document;
+mod folder;
 mod models;
 mod predict;
 mod refusals;

@@ -23,7 +23,7 @@ pub(super) struct Served {
     pub(super) folder: tempfile::TempDir,
     pub(super) service: Arc<Inference>,
     router: Router,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
 }
 
 pub(super) fn config_for(folder: &Path) -> Config {
@@ -341,8 +341,11 @@ async fn a_folder_that_cannot_be_read_changes_nothing() {
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(!reply.message().contains(&*elsewhere.to_string_lossy()));
     assert!(served.package("a", "1").await.is_some());
+    let is_readable = "models_folder_readable ";
+    assert!(served.metrics().contains(&format!("{is_readable}0")));
     fs::rename(elsewhere, served.folder.path()).expect("moved back");
     assert_eq!(served.look(Look::Now).await, Changes::default());
+    assert!(served.metrics().contains(&format!("{is_readable}1")));
 }
 
 #[tokio::test]
