@@ -53,7 +53,8 @@ pub(crate) fn is_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Versions order by their numbers (`2` before `10`, `1.9` before `1.10`), then by name.
+/// Versions order by their numbers (`2` before `10`, `1.9` before `1.10`). Names that are not
+/// numbers, such as `2.bak`, come below them all, so that a copy put aside never is the latest.
 pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
     let numbers = |text: &str| -> Option<Vec<u64>> {
         text.strip_prefix('v')
@@ -64,8 +65,8 @@ pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
     };
     match (numbers(a), numbers(b)) {
         (Some(x), Some(y)) => x.cmp(&y).then_with(|| a.cmp(b)),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
+        (Some(_), None) => Ordering::Greater,
+        (None, Some(_)) => Ordering::Less,
         (None, None) => a.cmp(b),
     }
 }
@@ -237,10 +238,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_order_by_number_then_by_name() {
-        let mut versions = ["beta", "10", "2", "1.10", "1.9", "v3", "alpha"];
+    fn versions_order_by_number_and_other_names_come_below_them() {
+        let mut versions = [
+            "beta", "10", "2", "1.10", "1.9", "v3", "alpha", "2.bak", "11-rc1",
+        ];
         versions.sort_by(|a, b| compare_versions(a, b));
-        assert_eq!(versions, ["1.9", "1.10", "2", "v3", "10", "alpha", "beta"]);
+        assert_eq!(
+            versions,
+            [
+                "11-rc1", "2.bak", "alpha", "beta", "1.9", "1.10", "2", "v3", "10"
+            ]
+        );
     }
 
     #[test]
@@ -280,8 +288,8 @@ mod tests {
             found,
             [
                 ("a b", "1", true),
-                ("m", "2", false),
                 ("m", "latest", true),
+                ("m", "2", false),
                 ("reload", "1", true),
             ]
         );
