@@ -130,7 +130,7 @@ impl Manifest {
     /// Reads the file if it exists.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| error.to_string()),
+            Ok(text) => toml::from_str(&text).map_err(|error| explain(&text, &error)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error.to_string()),
         }
@@ -215,6 +215,19 @@ impl Manifest {
             return Err("[output] labels: two are the same".into());
         }
         Ok(Some(labels.clone()))
+    }
+}
+
+/// What is wrong and in which line, without the line itself: the answers of the API and the log have
+/// other readers than the file.
+fn explain(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => {
+            let line = before.matches('\n').count() + 1;
+            format!("line {line}: {}", error.message())
+        }
+        None => error.message().to_owned(),
     }
 }
 

@@ -18,6 +18,8 @@ use crate::validate::{Reader, Refusal, WHOLE_BODY, check_syntax, items, pairs, r
 const MANIFEST: &str = "model.toml";
 /// Extensions of files that may be models.
 const EXTENSIONS: [&str; 2] = ["ubj", "json"];
+/// Extensions of files that are no models although they are called `model`.
+const NOT_MODELS: [&str; 8] = ["bak", "log", "md", "old", "part", "partial", "swp", "tmp"];
 
 /// Names the package and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -249,6 +251,9 @@ impl Package {
     }
 
     fn check_example(&self, example: &Example) -> Result<(), String> {
+        if !example.tolerance.is_finite() || example.tolerance < 0.0 {
+            return Err("tolerance must be a number of at least 0".into());
+        }
         let row = self.example_row(example)?;
         let mut values = Vec::new();
         self.predict(&row, &mut values)
@@ -448,13 +453,15 @@ pub(crate) fn has_model_extension(path: &Path) -> bool {
 
 /// Whether a file belongs to the package in its folder; others may come, go and grow.
 pub(crate) fn is_part(path: &Path) -> bool {
-    let is_named_so = has_model_extension(path) || path.file_stem().is_some_and(|s| s == "model");
-    is_named_so && path.is_file()
+    let is_manifest = file_name(path) == MANIFEST;
+    (is_manifest || has_model_extension(path) || is_other_model(path)) && path.is_file()
 }
 
 /// Whether a file is called `model` and has another extension, such as `model.onnx`.
 fn is_other_model(path: &Path) -> bool {
-    path.file_stem().is_some_and(|stem| stem == "model") && file_name(path) != MANIFEST
+    let is_left_out = |extension: &str| extension == "toml" || NOT_MODELS.contains(&extension);
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    path.file_stem().is_some_and(|stem| stem == "model") && !is_left_out(&extension)
 }
 
 fn file_name(path: &Path) -> String {

@@ -137,6 +137,10 @@ fn a_model_that_does_not_reproduce_its_examples_is_refused() {
     assert!(refusal(two(), invalid).contains("example 1: input: f1 is required"));
     let nan = "[[examples]]\ninput = [1, nan]\noutput = 0.6";
     assert!(refusal(two(), nan).contains("[1] must be a number"));
+    for tolerance in ["-0.1", "nan", "inf"] {
+        let lax = format!("{wrong}\ntolerance = {tolerance}");
+        assert!(refusal(two(), &lax).contains("example 1: tolerance must be"));
+    }
 }
 
 #[test]
@@ -200,7 +204,36 @@ fn the_manifest_is_named_with_the_key_that_is_wrong() {
         .expect_err("a wrong key")
         .to_string();
     assert!(
-        message.contains("model.toml") && message.contains("titel"),
+        message.contains("model.toml: line 1: ") && message.contains("titel"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_error_in_the_manifest_names_its_line_and_does_not_quote_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("model.json"), "{}").expect("written");
+    for manifest in [
+        "title = \"a\"\npassword = \"hunter2\"\n",
+        "title = \"a\"\n[hunter2",
+        "title = \"a\"\ndescription = [1, # hunter2",
+    ] {
+        fs::write(folder.path().join("model.toml"), manifest).expect("written");
+        let message = Package::load(folder.path()).expect_err("wrong").to_string();
+        assert!(message.contains("model.toml: line 2: "), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn a_file_called_model_that_is_none_is_left_aside() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["model.log", "model.tmp", "model.bak"] {
+        fs::write(folder.path().join(name), "").expect("written");
+    }
+    let message = Package::load(folder.path()).expect_err("none").to_string();
+    assert!(
+        message.contains("there is no model file in it"),
         "{message}"
     );
 }

@@ -360,7 +360,11 @@ async fn of_several_models_none_is_the_default_by_being_loaded_first() {
 #[tokio::test]
 async fn files_that_are_no_part_of_a_package_do_not_reload_it() {
     let served = Served::new(&[("a/1", MEAN)]);
-    for name in ["README.md", ".model.ubj.swp", "training.log"] {
+    let others = ["README.md", ".model.ubj.swp", "training.log"];
+    for name in others
+        .into_iter()
+        .chain(["model.log", "model.tmp", "model.bak"])
+    {
         fs::write(served.folder.path().join("a/1").join(name), "x").expect("written");
     }
     assert_eq!(served.look(Look::Watching).await, Changes::default());
