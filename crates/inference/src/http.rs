@@ -15,14 +15,13 @@ use axum::{Extension, Json};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use crate::model::{Model, Models, PackageStatus, Target, Version};
+use crate::model::{Model, Models, Target, Version};
 use crate::openapi::{
     PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, ReloadErrors,
-    record_document,
+    VersionErrors, record_document,
 };
 use crate::protocol::Protocol;
 use crate::protocol::records::Records;
-use crate::registry::LATEST;
 use crate::reload::{Look, RefreshError};
 use crate::view::{ModelList, ModelView, ReloadView, VersionView};
 use crate::{Inference, PredictError, Refusal};
@@ -60,6 +59,7 @@ impl From<PredictError> for ApiError {
     fn from(error: PredictError) -> Self {
         match error {
             PredictError::Refused(refusal) => refusal.into(),
+            PredictError::NotReady(model) => Missing::Ready(model).into(),
             PredictError::Busy(busy) => ApiError::unavailable(busy.to_string(), 1),
         }
     }
@@ -217,7 +217,7 @@ async fn get_model(
         ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
         ("version" = String, Path, description = "A version, or `latest`", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
     ),
-    responses((status = 200, description = "The version", body = VersionView), ReadErrors),
+    responses((status = 200, description = "The version", body = VersionView), VersionErrors),
     security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
 )]
 async fn get_version(
@@ -238,7 +238,7 @@ async fn get_version(
 #[utoipa::path(
     get, path = "/v1/models/{model}/schema", tag = MODELS,
     params(("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")),
-    responses((status = 200, description = "JSON Schema 2020-12 of one record", body = RecordSchema, content_type = "application/schema+json"), ReadErrors),
+    responses((status = 200, description = "JSON Schema 2020-12 of one record", body = RecordSchema, content_type = "application/schema+json"), VersionErrors),
     security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
 )]
 async fn get_model_schema(
@@ -248,9 +248,7 @@ async fn get_model_schema(
 ) -> Result<Response, ApiError> {
     let Path(name) = names.map_err(no_model)?;
     let model = find_model(&inference, &name)?;
-    let latest = model
-        .latest()
-        .ok_or_else(|| Missing::Version(name.clone()))?;
+    let latest = model.latest().ok_or(Missing::Ready(name))?;
     let schema = record_document(latest.package());
     Ok(cacheable(&headers, SCHEMA_JSON, &schema))
 }
@@ -262,7 +260,7 @@ async fn get_model_schema(
         ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
         ("version" = String, Path, description = "A version, or `latest`", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
     ),
-    responses((status = 200, description = "JSON Schema 2020-12 of one record", body = RecordSchema, content_type = "application/schema+json"), ReadErrors),
+    responses((status = 200, description = "JSON Schema 2020-12 of one record", body = RecordSchema, content_type = "application/schema+json"), VersionErrors),
     security(("api_key" = ["models:read"]), ("bearer" = ["models:read"]))
 )]
 async fn get_version_schema(
@@ -322,8 +320,7 @@ impl Missing {
 
     fn version(model: &Model, version: &str) -> Self {
         let name = model.name().to_owned();
-        let is_known = |known: &PackageStatus| version == LATEST || known.version == version;
-        match model.packages().iter().any(is_known) {
+        match model.has_package(version) {
             true => Self::Ready(name),
             false => Self::Version(name),
         }
@@ -378,6 +375,6 @@ fn find_version(
     let model = find_model(inference, model)?;
     match model.version(version).cloned() {
         Some(version) => Ok((model, version)),
-        None => Err(Missing::Version(model.name().to_owned())),
+        None => Err(Missing::version(&model, version)),
     }
 }

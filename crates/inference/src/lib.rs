@@ -101,6 +101,8 @@ fn version_labels(model: &str, version: &str) -> Labels {
 pub(crate) enum PredictError {
     #[error("the body was refused")]
     Refused(Refusal),
+    #[error("the version of {0} that the body names could not be loaded")]
+    NotReady(String),
     #[error(transparent)]
     Busy(#[from] Busy),
 }
@@ -283,7 +285,7 @@ fn read<P: Protocol>(
     protocol: P,
     request_id: &str,
     limits: Limits,
-) -> Result<Step<P::Shape>, Refusal> {
+) -> Result<Step<P::Shape>, PredictError> {
     let text = std::str::from_utf8(body).map_err(|error| {
         let at = error.valid_up_to();
         Refusal::Malformed(format!("the body is not valid UTF-8 (after {at} bytes)"))

@@ -174,6 +174,13 @@ impl Model {
         self.position(name).map(|index| &self.versions[index])
     }
 
+    /// Whether there is a package of that version, be it one that could not be loaded; `latest` is
+    /// a version of every model.
+    pub(crate) fn has_package(&self, version: &str) -> bool {
+        let is_it = |package: &PackageStatus| package.version == version;
+        version == LATEST || self.packages.iter().any(is_it)
+    }
+
     /// Which of its versions has that name.
     fn position(&self, name: &str) -> Option<usize> {
         if name == LATEST {
@@ -233,6 +240,11 @@ impl Target {
         }
     }
 
+    /// The model's name.
+    pub(crate) fn model(&self) -> &str {
+        self.model.name()
+    }
+
     pub(crate) fn version(&self) -> &Version {
         &self.model.versions[self.version]
     }
@@ -243,6 +255,11 @@ impl Target {
             Some(other) => std::mem::replace(&mut self.version, other) != other,
             None => false,
         }
+    }
+
+    /// Whether the body may choose that version, and it exists but could not be loaded.
+    pub(crate) fn is_waiting_for(&self, name: &str) -> bool {
+        !self.pinned && self.model.position(name).is_none() && self.model.has_package(name)
     }
 
     /// Whether that name means the version that is asked.

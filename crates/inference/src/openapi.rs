@@ -140,6 +140,15 @@ impl IntoResponses for ReloadErrors {
     }
 }
 
+/// The error answers of what is read of one version.
+pub(crate) struct VersionErrors;
+
+impl IntoResponses for VersionErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        error_responses(&[304, 401, 403, 404, 429, 500, 503])
+    }
+}
+
 /// The JSON Schema of a package's records, as a document of its own.
 pub(crate) fn record_document(package: &Package) -> Value {
     let model = package.model();

@@ -1,9 +1,9 @@
 //! How a body is read and an answer is written. Each protocol is a file of its own below this one;
 //! models do not know which one is used.
 
+use crate::PredictError;
 use crate::model::{Target, Version};
 use crate::plan::Scratch;
-use crate::validate::Refusal;
 
 pub(crate) mod records;
 
@@ -20,7 +20,7 @@ pub(crate) trait Protocol: Copy + Send + 'static {
         text: &str,
         rows_max: usize,
         scratch: &mut Scratch,
-    ) -> Result<Self::Shape, Refusal>;
+    ) -> Result<Self::Shape, PredictError>;
 
     /// The path of that row in the body, for a message about it.
     fn place(self, shape: Self::Shape, row: usize) -> String;

@@ -1,10 +1,11 @@
 //! The protocol of this API: records by name or values by position, one or many, answered with
 //! labels and probabilities.
 
+use crate::PredictError;
 use crate::model::{Target, Version};
 use crate::plan::{FEATURES, Scratch, Shape};
 use crate::protocol::Protocol;
-use crate::validate::{Reader, Refusal, WHOLE_BODY, version_asked};
+use crate::validate::{Reader, WHOLE_BODY, version_asked};
 
 /// Records, and what their answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +26,20 @@ impl Protocol for Records {
         text: &str,
         rows_max: usize,
         scratch: &mut Scratch,
-    ) -> Result<Shape, Refusal> {
+    ) -> Result<Shape, PredictError> {
         for _ in 0..2 {
             let is_asked = |name: &str| target.is_asked(name);
             let plan = &target.version().package().plan;
             if let Some(shape) = plan.read(text, rows_max, &is_asked, scratch) {
                 return Ok(shape);
             }
-            if !version_asked(text).is_some_and(|name| target.turn_to(&name)) {
+            let Some(name) = version_asked(text) else {
+                break;
+            };
+            if target.is_waiting_for(&name) {
+                return Err(PredictError::NotReady(target.model().to_owned()));
+            }
+            if !target.turn_to(&name) {
                 break;
             }
         }
@@ -41,7 +48,7 @@ impl Protocol for Records {
             rows_max,
             versions: &target.names(),
         };
-        reader.read(text, &mut scratch.rows)
+        Ok(reader.read(text, &mut scratch.rows)?)
     }
 
     fn place(self, shape: Shape, row: usize) -> String {

@@ -173,7 +173,7 @@ impl Protocol for Csv {
         text: &str,
         rows_max: usize,
         scratch: &mut Scratch,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), PredictError> {
         scratch.rows.clear();
         for line in text.lines().take(rows_max) {
             for cell in line.split(',') {

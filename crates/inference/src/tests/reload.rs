@@ -255,10 +255,45 @@ async fn a_package_that_was_never_good_is_listed_with_its_reason() {
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert!(reply.message().contains("GET /v1/models/b says why"));
     }
-    let reply = served.get("/v1/models/b/schema").await;
-    assert_eq!(reply.status, StatusCode::NOT_FOUND);
+    for path in [
+        "/v1/models/b/schema",
+        "/v1/models/b/versions/2",
+        "/v1/models/b/versions/latest",
+        "/v1/models/b/versions/2/schema",
+    ] {
+        let reply = served.get(path).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert!(reply.message().contains("GET /v1/models/b says why"));
+    }
     let reply = served.post("/v1/models/b/versions/1/predict", "{}").await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_version_that_could_not_be_loaded_is_the_same_in_the_path_and_the_body() {
+    let served = Served::new(&[("b/1", BINARY)]);
+    served.put("b/2", BINARY);
+    served.break_package("b/2", b"{");
+    served.look(Look::Now).await;
+    let ask = async |version: &str| {
+        let body = format!(r#"{{"features":[1,1,1,1,1],"model_version":"{version}"}}"#);
+        served.post("/v1/models/b/predict", &body).await
+    };
+    let in_body = ask("2").await;
+    let row = r#"{"features":[1,1,1,1,1]}"#;
+    let in_path = served.post("/v1/models/b/versions/2/predict", row).await;
+    assert_eq!(in_path.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        (in_body.status, in_body.message()),
+        (in_path.status, in_path.message())
+    );
+    for (version, status) in [
+        ("1", StatusCode::OK),
+        ("latest", StatusCode::OK),
+        ("3", StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        assert_eq!(ask(version).await.status, status, "{version}");
+    }
 }
 
 #[tokio::test]
