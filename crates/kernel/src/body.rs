@@ -1,6 +1,6 @@
 //! Request bodies with a size and a deadline.
 //!
-//! The edge wraps every body in a [`Bounded`]; whoever reads it with [`read`] gets bytes or the right
+//! The edge wraps every body in a [`Bounded`]; reading it with [`read`] gives bytes or the right
 //! [`ApiError`].
 
 use std::fmt;

@@ -29,7 +29,7 @@ impl Answer {
     }
 }
 
-/// A user with all the rights of his roles.
+/// A user with all the rights of their roles.
 pub(crate) fn as_user(user: &User) -> Caller {
     Caller {
         subject: Subject::User(user.id.clone()),

@@ -136,7 +136,7 @@ async fn a_demoted_or_disabled_user_is_noticed_at_once(store: &Store) {
         ..UserChange::default()
     };
     change(&here, &id, enabled).await;
-    assert!(!remembers(&here, store, &text), "he has to show it anew");
+    assert!(!remembers(&here, store, &text), "they have to show it anew");
     by(&here, store, &text).await.unwrap();
 }
 

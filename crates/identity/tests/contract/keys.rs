@@ -528,7 +528,7 @@ async fn a_key_belongs_to_who_makes_it(store: &Store) {
         path
     };
     let hers = make(&narrow(&ann), "hers").await;
-    let his = make(&narrow(&bea), "his").await;
+    let beas = make(&narrow(&bea), "beas").await;
     let nobodys = make(&operator, "nobodys").await;
     let shown = ask(&identity, &narrow(&ann), "GET", &hers, "").await;
     assert_eq!(
@@ -536,7 +536,7 @@ async fn a_key_belongs_to_who_makes_it(store: &Store) {
         (200, &json!(ann.id))
     );
     assert!(shown.json.get("key").is_none());
-    for path in [&his, &nobodys] {
+    for path in [&beas, &nobodys] {
         assert_eq!(
             ask(&identity, &narrow(&ann), "GET", path, "").await.status,
             404
@@ -575,7 +575,7 @@ async fn a_key_belongs_to_who_makes_it(store: &Store) {
     );
     assert_eq!(
         names(&operator, &format!("&owner_id={}", bea.id)).await,
-        "his"
+        "beas"
     );
     assert_eq!(names(&operator, "&owner_id=nobody").await, "");
     let mut all: Vec<String> = names(&operator, "")
@@ -584,7 +584,7 @@ async fn a_key_belongs_to_who_makes_it(store: &Store) {
         .map(str::to_owned)
         .collect();
     all.sort_unstable();
-    assert_eq!(all, ["hers", "his", "nobodys"]);
+    assert_eq!(all, ["beas", "hers", "nobodys"]);
     let by_page = walk(&identity, &operator, "/v1/api-keys?per_page=2").await;
     assert_eq!(by_page.len(), 3);
     assert_eq!(

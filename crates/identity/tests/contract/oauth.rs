@@ -545,7 +545,7 @@ async fn people_are_asked_once_but_public_clients_every_time(store: &Store) {
     browser.authorize(&request(&app.0, "&scope=predict")).await;
     assert!(
         silent(&mut browser, "").await,
-        "one after the other, he agreed to both"
+        "one after the other, they agreed to both"
     );
     let again = browser.get(&request(&app.0, "&prompt=consent")).await;
     assert!(again.text.contains("value=\"allow\""));

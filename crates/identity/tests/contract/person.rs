@@ -15,7 +15,7 @@ use crate::store::Store;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
-/// Adds a user called `name`, who is also his name to log in, with [`PASSWORD`]. His id.
+/// Adds a user called `name`, which is also the username, with [`PASSWORD`]. Returns the id.
 pub(crate) async fn add(identity: &Identity, name: &str, roles: &str) -> String {
     let roles = roles.split_whitespace().map(|role| role.parse().unwrap());
     let new = NewUser {
@@ -30,7 +30,7 @@ pub(crate) async fn add(identity: &Identity, name: &str, roles: &str) -> String 
     user.id.to_string()
 }
 
-/// Changes him as an administrator does.
+/// Changes the user as an administrator does.
 pub(crate) async fn change(identity: &Identity, id: &str, change: UserChange) {
     let changed = identity.update_user(&OPERATOR, id, change, Expected::Any);
     changed.await.unwrap();

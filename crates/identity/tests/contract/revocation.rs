@@ -31,7 +31,7 @@ async fn all_sessions_of_a_user_end_and_nothing_else(store: &Store) {
     for _ in 0..3 {
         hers.push(log_in(&here, "ann", PASSWORD).await);
     }
-    let his = log_in(&here, "bob", PASSWORD).await;
+    let bobs = log_in(&here, "bob", PASSWORD).await;
     while_watching(
         &there,
         Box::pin(async {
@@ -53,7 +53,7 @@ async fn all_sessions_of_a_user_end_and_nothing_else(store: &Store) {
     )
     .await;
     for process in [&here, &there] {
-        assert!(bearer(process, store, &his.text("access_token")).is_some());
+        assert!(bearer(process, store, &bobs.text("access_token")).is_some());
     }
     assert!(bearer(&here, store, key.secret.expose()).is_some());
     let password = basic("ann", PASSWORD);

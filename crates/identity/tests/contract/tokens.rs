@@ -282,9 +282,9 @@ async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
     let mut tokens = Vec::new();
     for answer in [&of_off, &of_gone] {
         let token = answer.text("access_token");
-        // A key of his own as well.
-        let him = actor(&bearer(&here, store, &token).unwrap());
-        let key = here.create_key(&him, "own", Role::Viewer.scopes(), None);
+        // A key of their own as well.
+        let owner = actor(&bearer(&here, store, &token).unwrap());
+        let key = here.create_key(&owner, "own", Role::Viewer.scopes(), None);
         tokens.push(key.await.unwrap().secret.expose().to_owned());
         tokens.push(token);
     }
@@ -303,7 +303,7 @@ async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
                 .unwrap();
             for token in &tokens {
                 assert!(bearer(&here, store, token).is_none(), "at once");
-                soon("his end", || bearer(&there, store, token).is_none()).await;
+                soon("their end", || bearer(&there, store, token).is_none()).await;
             }
         }),
     )

@@ -282,16 +282,18 @@ async fn nobody_gives_or_takes_more_than_he_has(store: &Store) {
         status("POST", "/v1/users".into(), new(&["viewer"])).await.0,
         201
     );
-    let (his, hers) = (
+    let (admins, viewers) = (
         format!("/v1/users/{}", admin.id),
         format!("/v1/users/{}", viewer.id),
     );
     assert_eq!(
-        status("PATCH", hers.clone(), json!({"roles": ["operator"]})).await,
+        status("PATCH", viewers.clone(), json!({"roles": ["operator"]})).await,
         denied
     );
     assert_eq!(
-        status("PATCH", hers.clone(), json!({"roles": []})).await.0,
+        status("PATCH", viewers.clone(), json!({"roles": []}))
+            .await
+            .0,
         200
     );
     for change in [
@@ -303,17 +305,17 @@ async fn nobody_gives_or_takes_more_than_he_has(store: &Store) {
         json!({"name": "x", "disabled": true}),
     ] {
         assert_eq!(
-            status("PATCH", his.clone(), change.clone()).await,
+            status("PATCH", admins.clone(), change.clone()).await,
             denied,
             "{change}"
         );
     }
     let put = json!({"name": "x", "email": "x2@example.org", "roles": ["admin"]});
-    assert_eq!(status("PUT", his.clone(), put).await, denied);
-    assert_eq!(status("DELETE", his.clone(), json!({})).await, denied);
+    assert_eq!(status("PUT", admins.clone(), put).await, denied);
+    assert_eq!(status("DELETE", admins.clone(), json!({})).await, denied);
     assert_eq!(identity.get_user(&admin.id).await.unwrap(), admin);
     assert_eq!(
-        status("PATCH", his, json!({"name": "Boss"})).await.0,
+        status("PATCH", admins, json!({"name": "Boss"})).await.0,
         200,
         "that is harmless"
     );

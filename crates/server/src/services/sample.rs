@@ -1,5 +1,5 @@
 //! A service that only tests have, added as "Add a service" in CONTRIBUTING.md says: this module, one
-//! line in the list, one field in the settings. That it works shows that the list there is complete.
+//! line in the list, one field in the settings. It shows that the root needs nothing more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

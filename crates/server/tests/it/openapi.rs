@@ -44,7 +44,6 @@ fn every_response_has_a_description_and_every_operation_a_rule_and_an_id() {
     }
 }
 
-/// Every operation asks for a key unless it is on the list of public routes.
 #[test]
 fn the_page_comes_from_inside_the_binary() {
     let server = Server::start();
