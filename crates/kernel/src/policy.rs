@@ -22,7 +22,9 @@ pub struct Policy {
     pub body_bytes_max: Option<usize>,
     /// How long a body may take to arrive; `None`: `server.body_timeout_ms`.
     pub body_timeout: Option<Duration>,
-    /// From the head of the request to that of the answer; `None`: `server.request_timeout_ms`.
+    /// From the head of the request to that of the answer; `None`: `server.request_timeout_ms`. A
+    /// connection on which nothing moves is closed after the server's two timeouts together, so a
+    /// longer one has no effect.
     pub request_timeout: Option<Duration>,
     /// Its own count of each caller's requests in place of `server.rate_limit`.
     pub caller_limit: Option<RateLimit>,
