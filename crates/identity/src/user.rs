@@ -184,7 +184,7 @@ impl Kind for Age {
     type Value = i32;
 
     fn read(&self, value: &Value) -> Result<i32, Wrong> {
-        let age = value.as_i64().filter(|age| (1..=AGE_MAX).contains(age));
+        let age = fields::whole(value).filter(|age| (1..=AGE_MAX).contains(age));
         age.and_then(|age| i32::try_from(age).ok())
             .ok_or_else(|| format!("must be a positive integer of at most {AGE_MAX}").into())
     }

@@ -23,7 +23,7 @@ pub use body::{Property, body_schema, filter, filter_parameter, property};
 pub(crate) use body::{optional_parameter, query_parameter};
 pub use kind::{
     Annotated, Boolean, Email, Integer, Kind, List, OneOf, Opaque, Scopes, Text, Time, Wrong,
-    boolean, email, integer, list, one_of, opaque, scopes, text, timestamp,
+    boolean, email, integer, list, one_of, opaque, scopes, text, timestamp, whole,
 };
 
 use crate::error::{ApiError, FieldErrors, shown};

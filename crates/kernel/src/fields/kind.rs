@@ -230,7 +230,7 @@ impl Kind for Email {
     }
 }
 
-/// An integer within bounds, written without fraction and exponent.
+/// An integer within bounds. `5.0` is one, as in JSON Schema.
 pub fn integer(range: RangeInclusive<i64>) -> Integer {
     Integer { range }
 }
@@ -245,7 +245,7 @@ impl Kind for Integer {
     type Value = i64;
 
     fn read(&self, value: &Value) -> Result<i64, Wrong> {
-        let number = value.as_i64().filter(|number| self.range.contains(number));
+        let number = whole(value).filter(|number| self.range.contains(number));
         number.ok_or_else(|| {
             let (low, high) = (self.range.start(), self.range.end());
             format!("must be an integer between {low} and {high}").into()
@@ -255,6 +255,15 @@ impl Kind for Integer {
     fn schema(&self) -> Value {
         json!({"type": "integer", "minimum": self.range.start(), "maximum": self.range.end()})
     }
+}
+
+/// The number, if it is an integer by JSON Schema: one without a fraction, however it is written.
+pub fn whole(value: &Value) -> Option<i64> {
+    /// Up to here every integer has a floating-point number of its own.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let exact = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+    let written_as_float = || value.as_f64().filter(exact).map(|number| number as i64);
+    value.as_i64().or_else(written_as_float)
 }
 
 /// `true` or `false`.

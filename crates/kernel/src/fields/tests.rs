@@ -302,10 +302,13 @@ fn kinds_take_what_they_say() {
             .read(&json!(format!("{}@b.c", "a".repeat(251))))
             .is_err()
     );
-    assert_eq!(integer(-1..=1).read(&json!(-1)), Ok(-1));
+    for (whole, value) in [(json!(-1), -1), (json!(1.0), 1), (json!(-0.0), 0)] {
+        assert_eq!(integer(-1..=1).read(&whole), Ok(value), "{whole}");
+    }
     for wrong in [
         json!(2),
-        json!(1.0),
+        json!(0.5),
+        json!(1e300),
         json!("1"),
         json!(true),
         json!(u64::MAX),
