@@ -240,7 +240,7 @@ impl Kind for ChosenPassword {
     }
 
     fn schema(&self) -> Value {
-        let (low, high) = (password::BYTES.start(), password::BYTES.end());
+        let (low, high) = (password::CHARS.start(), password::CHARS.end());
         json!({"type": "string", "format": "password", "minLength": low, "maxLength": high})
     }
 }

@@ -71,7 +71,7 @@ request_body! {
     /// The current password, and the new one.
     pub(super) struct PasswordBody as "PasswordChange" {
         current_password: String = required(opaque(SECRET_CHARS_MAX).password()),
-        /// 8 to 1024 bytes
+        /// 8 to 1024 characters
         new_password: String = required(ChosenPassword),
     }
 }

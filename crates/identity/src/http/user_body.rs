@@ -96,7 +96,7 @@ request_body! {
         age: Option<i32> = optional(Age),
         /// The user's roles; nobody can give rights that they do not have
         roles: Option<RoleSet> = optional(Roles),
-        /// 8 to 1024 bytes; without one the user cannot log in by password
+        /// 8 to 1024 characters; without one the user cannot log in by password
         password: Option<String> = optional(ChosenPassword),
     }
 }
@@ -114,7 +114,7 @@ request_body! {
         roles: Option<RoleSet> = optional(Roles),
         /// By default `false`
         disabled: Option<bool> = optional(boolean()),
-        /// 8 to 1024 bytes
+        /// 8 to 1024 characters
         password: Option<String> = optional(ChosenPassword),
     }
 }
@@ -131,7 +131,7 @@ request_body! {
         roles: Option<RoleSet> = change(Roles),
         /// Logs the user out everywhere, and refuses them and their keys until it is false again
         disabled: Option<bool> = change(boolean()),
-        /// 8 to 1024 bytes; `null` removes it
+        /// 8 to 1024 characters; `null` removes it
         password: Option<Option<String>> = change_or_clear(ChosenPassword),
     }
 }

@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 pub(crate) use argon2id::{Parameters, Verified};
 pub(crate) use hasher::{Busy, Hasher, Lane};
 
-/// How many bytes a password that is chosen may have.
-pub(crate) const BYTES: RangeInclusive<usize> = 8..=1024;
+/// How many characters a password that is chosen may have.
+pub(crate) const CHARS: RangeInclusive<usize> = 8..=1024;
 
 /// A password as somebody typed it. Overwritten when dropped; Debug output hides it.
 #[derive(Clone, Deserialize)]
@@ -35,14 +35,14 @@ impl Password {
         Self(Zeroizing::new(text))
     }
 
-    /// Whether this may become the password of `username`: 8 to 1024 bytes, no control characters,
+    /// Whether this may become the password of `username`: 8 to 1024 characters, no control ones,
     /// not the name itself. No rules of composition: they make passwords worse (NIST SP 800-63B).
     ///
     /// # Errors
     /// What is wrong, for the field `password`.
     pub(crate) fn check_choice(&self, username: &str) -> Result<(), FieldError> {
-        let wrong = if !BYTES.contains(&self.0.len()) {
-            "must be 8 to 1024 bytes long"
+        let wrong = if !CHARS.contains(&self.0.chars().count()) {
+            "must be 8 to 1024 characters long"
         } else if self.0.chars().any(char::is_control) {
             "must not contain control characters"
         } else if lower(&self.0).eq(lower(username)) {
@@ -89,12 +89,14 @@ mod tests {
     #[test]
     fn what_may_be_chosen() {
         let check = |text: &str| password(text).check_choice("Ada@example.org");
-        for good in ["12345678", "correct horse", "pässwörd", &"x".repeat(1024)] {
+        let long = ["x".repeat(1024), "ä".repeat(1024)];
+        for good in ["12345678", "correct horse", "pässwörd", &long[0], &long[1]] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for bad in [
             "",
             "1234567",
+            "äöüß",
             &"x".repeat(1025),
             "12345678\n",
             "1234\u{0}5678",
