@@ -106,8 +106,8 @@ async fn a_start_with_several_claims_or_without_the_configured_model_serves_the_
     assert_eq!(several.models().ready().count(), 2);
     assert_eq!(several.models().default_name(), None);
     assert_eq!(several.rivals(&several.models()), ["a", "z"]);
-    let away = start("goood").models();
-    assert_eq!(away.default_name(), Some("goood"));
+    let away = start("absent").models();
+    assert_eq!(away.default_name(), Some("absent"));
     assert!(away.default_model().is_none());
     let configured = start("z");
     let models = configured.models();
