@@ -856,7 +856,7 @@ async fn equal_creations_with_one_key_make_one_user(store: &Store) {
     let answers = tries.join_all().await;
     assert!(answers.iter().any(|answer| answer.status == 201));
     for answer in &answers {
-        // Whoever comes while the first is at work is told to come again.
+        // A request that comes while the first is at work is told to come again.
         assert!(matches!(answer.status, 201 | 409), "{:?}", answer.error);
     }
     let body = r#"{"name": "Ann", "email": "ann@example.org"}"#;

@@ -305,7 +305,7 @@ async fn a_removed_package_is_withdrawn_with_its_metrics_and_requests_in_flight_
     fs::remove_dir_all(served.folder.path().join("b")).expect("removed");
     fs::remove_dir_all(served.folder.path().join("a/2")).expect("removed");
 
-    // Whoever replaces a package by removing it first is not seen in between.
+    // A package that is replaced by removing it first is not seen to be gone in between.
     assert!(served.look(Look::Watching).await.removed.is_empty());
     assert!(served.package("b", "1").await.is_some());
     let removed = served.look(Look::Watching).await.removed;
