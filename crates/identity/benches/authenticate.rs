@@ -107,12 +107,14 @@ impl World {
         let clock = Clock::system();
         let identity = Identity::open(db, clock.clone(), config(), "https://id.example.org");
         let identity = identity.await.unwrap();
-        identity.tend_signing_keys().await.unwrap();
+        identity.signing_keys().tend().await.unwrap();
 
         let operator = Actor::operator();
         let mut keys = Vec::new();
         for _ in 0..CALLERS {
-            let made = identity.create_key(&operator, "key", ScopeSet::all(), None);
+            let made = identity
+                .keys()
+                .create(&operator, "key", ScopeSet::all(), None);
             keys.push(made.await.unwrap().secret.expose().to_owned());
         }
         let ann = NewUser {
@@ -122,7 +124,7 @@ impl World {
             password: Some(PASSWORD.into()),
             ..NewUser::default()
         };
-        identity.create_user(&operator, ann).await.unwrap();
+        identity.users().create(&operator, ann).await.unwrap();
         let body = json!({"username": "ann@example.org", "password": PASSWORD});
         let mut session = ask(&identity, "/v1/auth/login", body).await;
         let mut tokens = Vec::new();
@@ -152,8 +154,16 @@ impl World {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         for shown in credentials.iter().flat_map(|(_, credentials)| credentials) {
             let credential = shown.credential();
-            if let Verdict::Unverified = self.identity.authenticate(credential, self.clock.now()) {
-                let verified = self.identity.clone().verify(credential, ADDRESS);
+            if let Verdict::Unverified = self
+                .identity
+                .authenticator()
+                .authenticate(credential, self.clock.now())
+            {
+                let verified = self
+                    .identity
+                    .authenticator()
+                    .clone()
+                    .verify(credential, ADDRESS);
                 assert!(runtime.block_on(verified).is_ok());
             }
         }
@@ -185,7 +195,11 @@ impl World {
     }
 
     fn check(&self, shown: &Shown, now: Timestamp) -> u64 {
-        match self.identity.authenticate(shown.credential(), now) {
+        match self
+            .identity
+            .authenticator()
+            .authenticate(shown.credential(), now)
+        {
             Verdict::Known(caller) => caller.quota_key,
             Verdict::Refused | Verdict::Unverified => panic!("not known"),
         }
@@ -222,7 +236,7 @@ async fn ask(identity: &Arc<Identity>, path: &str, body: Value) -> Value {
         .extension(Peer(ADDRESS))
         .extension(RequestId::generate())
         .body(Body::from(body.to_string()));
-    let mut router = Arc::clone(identity).router(CursorKey([7; 32]));
+    let mut router = identity.router(CursorKey([7; 32]));
     let answer = router.call(request.unwrap()).await.unwrap();
     assert_eq!(answer.status(), 200);
     let body = auspex_kernel::body::read(answer.into_body()).await.unwrap();

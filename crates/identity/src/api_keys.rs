@@ -7,6 +7,7 @@
 //! An actor with `users:write` deals with everybody's keys, a user with their own. A key that belongs to
 //! nobody deals with itself alone: others like it may be anybody's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::db::{DbError, Transaction};
@@ -14,20 +15,34 @@ use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope, ScopeSet, Subject, Timestamp};
 
-use crate::Identity;
-use crate::api_key::{self, ApiKey, Digest, KeyState, NewKey, Secret};
 use crate::audit::{Action, Actor, Event};
-use crate::change::{Change, Needs, Refusal};
+use crate::core::{Change, Core, Needs, Refusal};
 use crate::error::IdentityError;
 use crate::store::keys::KeysOf;
 use crate::store::{self, Kind};
+use crate::types::api_key::{self, ApiKey, Digest, KeyState, NewKey, Secret};
 
 const KEYS_WRITE: Needs = Needs::Scope(Scope::KeysWrite);
 const BOOTSTRAP_NAME: &str = "admin";
 /// How many keys of one name an error lists.
 const AMBIGUOUS_SHOWN_MAX: u64 = 10;
 
-impl Identity {
+/// Makes, replaces, ends and lists API keys.
+#[derive(Clone)]
+pub struct Keys {
+    core: Arc<Core>,
+}
+
+impl Keys {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// The time here, by which a key is in force or is not.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.core.now()
+    }
+
     /// Makes a key named `admin` with every scope if the database has never had a key. Of several
     /// processes that start at once exactly one gets it.
     ///
@@ -41,25 +56,28 @@ impl Identity {
         keep: impl FnOnce(&Secret) -> std::io::Result<()>,
     ) -> Result<Option<NewKey>, IdentityError> {
         let has_keys = self
+            .core
             .db
             .read(async |connection| store::keys::has_keys(connection).await);
         if has_keys.await? {
             // Another process may have made it since this one was opened.
-            self.catch_up().await?;
+            self.core.following.catch_up().await?;
             return Ok(None);
         }
         let new = self.draw_key(BOOTSTRAP_NAME, ScopeSet::all(), None, None)?;
         let operator = Actor::operator();
-        let made = self.change_for_secret(&operator, Needs::Nothing, async |change| {
-            if store::keys::has_keys(change.transaction).await? {
-                return Ok(None);
-            }
-            add(change, &new.key, &new.secret.digest()).await?;
-            let made = Event::new(Action::KeyCreate, target(&new.key.id));
-            change.record(made).await?;
-            keep(&new.secret).map_err(IdentityError::KeyNotKept)?;
-            Ok(Some(new))
-        });
+        let made = self
+            .core
+            .change_for_secret(&operator, Needs::Nothing, async |change| {
+                if store::keys::has_keys(change.transaction).await? {
+                    return Ok(None);
+                }
+                add(change, &new.key, &new.secret.digest()).await?;
+                let made = Event::new(Action::KeyCreate, target(&new.key.id));
+                change.record(made).await?;
+                keep(&new.secret).map_err(IdentityError::KeyNotKept)?;
+                Ok(Some(new))
+            });
         made.await
     }
 
@@ -71,23 +89,25 @@ impl Identity {
     /// [`IdentityError::Invalid`], [`IdentityError::Escalation`], [`IdentityError::NoKeyMaker`],
     /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`],
     /// [`IdentityError::Randomness`].
-    pub async fn create_key(
+    pub async fn create(
         &self,
         actor: &Actor,
         name: &str,
         scopes: ScopeSet,
         expires_at: Option<Timestamp>,
     ) -> Result<NewKey, IdentityError> {
-        let now = self.clock.now();
+        let now = self.core.now();
         let wrong = api_key::validate(name, scopes, expires_at, now);
         if !wrong.is_empty() {
             return Err(IdentityError::Invalid(wrong));
         }
         let new = self.draw_key(name, scopes, expires_at, actor.user_id.clone())?;
         let NewKey { key, secret } = new;
-        let made = self.change_for_secret(actor, KEYS_WRITE, async |change| {
-            create(change, key, &secret.digest()).await
-        });
+        let made = self
+            .core
+            .change_for_secret(actor, KEYS_WRITE, async |change| {
+                create(change, key, &secret.digest()).await
+            });
         let key = made.await?;
         Ok(NewKey { key, secret })
     }
@@ -96,15 +116,16 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub async fn list_keys(&self) -> Result<Vec<ApiKey>, IdentityError> {
+    pub async fn list(&self) -> Result<Vec<ApiKey>, IdentityError> {
         let list = self
+            .core
             .db
             .read(async |connection| store::keys::list_keys(connection).await);
         Ok(self.with_last_uses(list.await?))
     }
 
     /// The keys that `actor` deals with, newest first: everybody's, those of one owner, or one.
-    pub(crate) async fn page_of_keys(
+    pub(crate) async fn page(
         &self,
         actor: &Actor,
         owner_id: Option<UserId>,
@@ -118,6 +139,7 @@ impl Identity {
             });
         }
         let page = self
+            .core
             .db
             .read(async |connection| store::keys::page(connection, whose, slice).await);
         let (keys, total) = page.await?;
@@ -125,9 +147,10 @@ impl Identity {
     }
 
     /// A key that `actor` deals with.
-    pub(crate) async fn get_key(&self, actor: &Actor, id: &KeyId) -> Result<ApiKey, IdentityError> {
+    pub(crate) async fn get(&self, actor: &Actor, id: &KeyId) -> Result<ApiKey, IdentityError> {
         let id = id.clone();
         let found = self
+            .core
             .db
             .read(async |connection| store::keys::key_by_id(connection, &id).await);
         let key = found.await?.filter(|key| deals_with(actor, key));
@@ -138,7 +161,9 @@ impl Identity {
     /// The database learns of uses now and then only.
     fn with_last_uses(&self, mut keys: Vec<ApiKey>) -> Vec<ApiKey> {
         for key in &mut keys {
-            key.last_used_at = key.last_used_at.max(self.directory.key_used_at(&key.id));
+            key.last_used_at = key
+                .last_used_at
+                .max(self.core.directory.key_used_at(&key.id));
         }
         keys
     }
@@ -151,19 +176,15 @@ impl Identity {
     /// [`IdentityError::KeyNotFound`], [`IdentityError::KeyAmbiguous`],
     /// [`IdentityError::Escalation`], [`IdentityError::CredentialEnded`],
     /// [`IdentityError::Database`].
-    pub async fn revoke_key(
-        &self,
-        actor: &Actor,
-        id_or_name: &str,
-    ) -> Result<ApiKey, IdentityError> {
+    pub async fn revoke(&self, actor: &Actor, id_or_name: &str) -> Result<ApiKey, IdentityError> {
         let id_or_name = checked(id_or_name)?;
-        let revoked = self.change(actor, KEYS_WRITE, async |change| {
+        let revoked = self.core.change(actor, KEYS_WRITE, async |change| {
             revoke(change, id_or_name).await
         });
         revoked.await
     }
 
-    /// Makes a key that may do the same as the one given as in [`Self::revoke_key`], and ends at the
+    /// Makes a key that may do the same as the one given as in [`Self::revoke`], and ends at the
     /// same time, or with the key that makes it. The old one works on for `overlap`, unless it ends before.
     ///
     /// # Errors
@@ -171,7 +192,7 @@ impl Identity {
     /// [`IdentityError::KeyEnded`], [`IdentityError::Escalation`], [`IdentityError::NoKeyMaker`],
     /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`],
     /// [`IdentityError::Randomness`].
-    pub async fn rotate_key(
+    pub async fn rotate(
         &self,
         actor: &Actor,
         id_or_name: &str,
@@ -185,9 +206,11 @@ impl Identity {
             digest: drawn.secret.digest(),
             old_until: drawn.key.created_at + overlap,
         };
-        let rotated = self.change_for_secret(actor, KEYS_WRITE, async |change| {
-            rotate(change, id_or_name, rotation).await
-        });
+        let rotated = self
+            .core
+            .change_for_secret(actor, KEYS_WRITE, async |change| {
+                rotate(change, id_or_name, rotation).await
+            });
         Ok(NewKey {
             key: rotated.await?,
             secret: drawn.secret,
@@ -205,7 +228,7 @@ impl Identity {
             id: KeyId::random()?,
             name: name.to_owned(),
             scopes,
-            created_at: self.clock.now(),
+            created_at: self.core.now(),
             expires_at,
             revoked_at: None,
             owner_id,

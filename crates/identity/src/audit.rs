@@ -1,11 +1,12 @@
 //! What this service records; see [`auspex_kernel::audit`].
 
+use auspex_kernel::Clock;
 use auspex_kernel::audit::{self, Filter, Line};
+use auspex_kernel::db::Db;
 use auspex_kernel::page::{Found, Slice};
 
 pub use auspex_kernel::audit::{Actor, Outcome};
 
-use crate::Identity;
 use crate::error::IdentityError;
 
 /// A line of this service.
@@ -57,8 +58,35 @@ actions! {
     SigningKeyRotate = "signing_key.rotate";
 }
 
-impl Identity {
-    pub(crate) async fn page_of_audit(
+/// The record in the database.
+#[derive(Clone)]
+pub(crate) struct AuditRecord {
+    db: Db,
+    clock: Clock,
+}
+
+impl AuditRecord {
+    pub(crate) fn new(db: Db, clock: Clock) -> Self {
+        Self { db, clock }
+    }
+
+    /// Adds a line that belongs to no other change.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn add(&self, actor: &Actor, event: Event) -> Result<(), IdentityError> {
+        let now = self.clock.now();
+        let written = self
+            .db
+            .write(async |transaction| audit::record(transaction, actor, event, now).await);
+        Ok(written.await?)
+    }
+
+    /// The lines that meet the filter, newest first.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn page(
         &self,
         filter: Filter,
         slice: Slice,

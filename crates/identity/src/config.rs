@@ -8,8 +8,8 @@ use serde::Deserialize;
 use crate::issuer::IssuerConfig;
 use crate::jwt::Algorithm;
 use crate::password::Parameters;
-use crate::role::Role;
 use crate::throttle;
+use crate::types::role::Role;
 
 /// No access token lives longer than a day, so a revocation need not be remembered longer; five
 /// minutes more for clocks that differ.

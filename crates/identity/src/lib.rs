@@ -1,89 +1,89 @@
 //! Who calls, and what they may do: users, API keys, tokens, OAuth 2.0.
 //!
-//! Every request is answered from memory (`directory.rs`); the database is asked when something is
+//! Every request is answered from memory (`directory`); the database is asked when something is
 //! made, changed or listed, and by [`Identity::watch`], which notices what other processes did. What
 //! an operation confirms is in force in this process when it returns.
 //!
+//! The modules are floors, each built on those above it in this list; `tests/it/architecture.rs` of
+//! the server keeps it so.
+//!
 //! This crate never logs a password, key, token or e-mail, and stores of a key its SHA-256 alone.
 
-mod api_key;
-mod api_keys;
-mod audit;
-mod authenticate;
-mod change;
+// What things are, and what can be done with them without knowing the rest.
 mod config;
-mod directory;
 mod error;
-mod following;
-mod http;
 mod issuer;
 mod jwt;
-mod key_ring;
-mod login;
-mod maintenance;
-mod migration;
-mod oauth;
 mod password;
-mod remembered;
-mod revocation;
-mod role;
-mod service;
-mod shards;
-mod signing;
-mod store;
 mod throttle;
-mod token;
-mod user;
+mod types;
+
+// The tables.
+mod migration;
+mod store;
+
+// Who is in force, and what is recorded.
+mod audit;
+mod directory;
+
+// The one way to change something.
+mod core;
+
+// What can be done.
+mod api_keys;
+mod authenticate;
+mod maintenance;
+mod oauth;
+mod passwords;
+mod sessions;
+mod signing;
+mod tokens;
 mod users;
 mod watch;
 
-use std::collections::HashMap;
+// How it is asked for.
+mod http;
+
+mod service;
+
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::future::Future;
+use std::sync::Arc;
 
 use auspex_kernel::db::Db;
-use auspex_kernel::{Clock, Timestamp, secrets};
-use aws_lc_rs::hmac;
-use tokio::sync::Mutex;
+use auspex_kernel::idempotency::Idempotency;
+use auspex_kernel::{Clock, CursorKey, secrets};
 
-pub use api_key::{ApiKey, KeyState, NewKey, Secret};
+pub use api_keys::Keys;
 pub use audit::{Action, Actor, Outcome};
+pub use authenticate::Authenticator;
 pub use config::Config;
 pub use error::IdentityError;
-pub use oauth::{
-    Client, ClientDraft, ClientScopes, ClientSecret, GrantType, NewClient, UnknownClientScope,
-};
-pub use role::{Role, RoleSet, UnknownRole};
+pub use maintenance::Maintenance;
+pub use oauth::Clients;
 pub use service::IdentityService;
-pub use user::{Expected, Login, LoginMethod, NewUser, User, UserChange, UserFilter};
+pub use sessions::Sessions;
+pub use signing::SigningKeys;
+pub use types::api_key::{ApiKey, KeyState, NewKey, Secret};
+pub use types::client::{Client, ClientDraft, ClientSecret, GrantType, NewClient};
+pub use types::role::{Role, RoleSet, UnknownRole};
+pub use types::scope::{ClientScopes, UnknownClientScope};
+pub use types::user::{Expected, Login, LoginMethod, NewUser, User, UserChange, UserFilter};
+pub use users::Users;
 
-use directory::Directory;
-use following::Known;
-use issuer::Issuers;
-use oauth::OAuthKey;
-use password::Hasher;
-use remembered::{Mark, Remembered};
-use throttle::Throttle;
+use core::Core;
+use http::{Handles, Pages};
+use oauth::{AuthorizationEndpoint, IssuedTokens, PageSessions, Seals, TokenEndpoint};
+use passwords::Passwords;
+use tokens::Tokens;
 
-/// The identity service.
+/// The identity service: its parts, put together.
 pub struct Identity {
-    db: Db,
-    clock: Clock,
-    config: Config,
-    issuer: String,
-    directory: Directory,
-    remembered: Remembered,
-    /// One lock per password that is being verified, for all who show it at the same time.
-    verifying: parking_lot::Mutex<HashMap<Mark, Arc<Mutex<()>>>>,
-    refresh_key: hmac::Key,
-    oauth_key: OAuthKey,
-    issuers: Issuers,
-    throttle: Throttle,
-    /// Started at the first password: commands for operators rarely need it.
-    hasher: OnceLock<Hasher>,
-    /// Held while the directory is brought up to date: of two loads at once the one that read
-    /// earlier could otherwise win and undo what the other made visible.
-    known: Mutex<Known>,
+    core: Arc<Core>,
+    authenticator: Arc<Authenticator>,
+    signing_keys: SigningKeys,
+    maintenance: Maintenance,
+    handles: Handles,
 }
 
 impl fmt::Debug for Identity {
@@ -112,42 +112,105 @@ impl Identity {
         config: Config,
         issuer: &str,
     ) -> Result<Arc<Self>, IdentityError> {
-        let refresh_key = secrets::load_or_create(&db, "identity.refresh").await?;
-        let oauth_key = secrets::load_or_create(&db, "identity.oauth").await?;
-        let issuers = Issuers::new(config.issuers.clone(), clock.clone());
-        let identity = Self {
-            db,
-            clock,
-            issuer: issuer.trim_end_matches('/').to_owned(),
-            directory: Directory::default(),
-            remembered: Remembered::new(config.verified_max)?,
-            verifying: parking_lot::Mutex::default(),
-            refresh_key: hmac::Key::new(hmac::HMAC_SHA256, &refresh_key),
-            oauth_key: OAuthKey::new(&oauth_key),
-            issuers: issuers.map_err(IdentityError::Issuers)?,
-            throttle: Throttle::new(config.throttle.into()),
-            hasher: OnceLock::new(),
-            known: Mutex::default(),
-            config,
-        };
-        identity.reload().await?;
-        Ok(Arc::new(identity))
+        let refresh_secret = secrets::load_or_create(&db, "identity.refresh").await?;
+        let page_secret = secrets::load_or_create(&db, "identity.oauth").await?;
+        let core = Arc::new(Core::open(db, clock.clone()).await?);
+        let shared = || Arc::clone(&core);
+
+        let tokens = Tokens::new(&core, config.tokens.clone(), issuer, &refresh_secret);
+        let tokens = Arc::new(tokens);
+        let passwords = Arc::new(Passwords::new(shared(), &config));
+        let authenticator =
+            Authenticator::new(&core, &config, Arc::clone(&tokens), Arc::clone(&passwords))?;
+
+        let users = Users::new(shared(), Arc::clone(&passwords));
+        let sessions = Sessions::new(
+            shared(),
+            users.clone(),
+            Arc::clone(&passwords),
+            Arc::clone(&tokens),
+            &config.tokens,
+        );
+        let clients = Clients::new(shared());
+        let pages = Pages::new(
+            AuthorizationEndpoint::new(shared(), clients.clone(), Arc::clone(&tokens)),
+            PageSessions::new(shared(), passwords),
+            Seals::new(&page_secret, clock),
+            tokens.issuer(),
+        );
+        let signing_keys = SigningKeys::new(shared(), config.tokens);
+        Ok(Arc::new(Self {
+            authenticator: Arc::new(authenticator),
+            maintenance: Maintenance::new(shared(), signing_keys.clone(), config.retention),
+            signing_keys,
+            handles: Handles {
+                users,
+                keys: Keys::new(shared()),
+                audit: core.audit.clone(),
+                clients,
+                token_endpoint: TokenEndpoint::new(shared(), Arc::clone(&tokens), sessions.clone()),
+                issued_tokens: IssuedTokens::new(shared(), Arc::clone(&tokens), sessions.clone()),
+                tokens,
+                sessions,
+                pages,
+            },
+            core,
+        }))
     }
 
-    /// The time here.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
+    /// What the edge asks on every request.
+    pub fn authenticator(&self) -> &Arc<Authenticator> {
+        &self.authenticator
     }
 
-    /// The threads that hash passwords.
-    fn hasher(&self) -> Result<&Hasher, IdentityError> {
-        if let Some(hasher) = self.hasher.get() {
-            return Ok(hasher);
-        }
-        let settings = &self.config.passwords;
-        let started = Hasher::start(settings.parameters(), settings.threads, settings.queue_max);
-        let started = started.map_err(|error| IdentityError::Hasher(Arc::new(error)))?;
-        // Of two started at once the second ends when it is dropped.
-        Ok(self.hasher.get_or_init(|| started))
+    /// Users: people, and programs that log in like people.
+    pub fn users(&self) -> &Users {
+        &self.handles.users
+    }
+
+    /// API keys.
+    pub fn keys(&self) -> &Keys {
+        &self.handles.keys
+    }
+
+    /// What logins began, and their tokens.
+    pub fn sessions(&self) -> &Sessions {
+        &self.handles.sessions
+    }
+
+    /// OAuth clients.
+    pub fn clients(&self) -> &Clients {
+        &self.handles.clients
+    }
+
+    /// The keys that sign tokens.
+    pub fn signing_keys(&self) -> &SigningKeys {
+        &self.signing_keys
+    }
+
+    /// What is to be done now and then.
+    pub fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
+    }
+
+    /// Every route of this service. `cursors` signs the pages of its lists.
+    pub fn router(&self, cursors: CursorKey) -> axum::Router {
+        let idempotency = Idempotency::new(self.core.db.clone(), self.core.clock.clone());
+        http::router(self.handles.clone(), cursors, idempotency)
+    }
+
+    /// Loads anew who is in force. Only after an error need anybody but [`Self::watch`] call it.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`]; what is known so far stays in force.
+    pub async fn reload(&self) -> Result<(), IdentityError> {
+        self.core.following.reload().await
+    }
+
+    /// Keeps who is in force up to date until `stop` is ready: a key that another process made or
+    /// revoked is known here within about a quarter of a second. Meanwhile does what is to be done
+    /// now and then. Run it on the control runtime.
+    pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
+        watch::watch(&self.core, &self.maintenance, stop).await;
     }
 }

@@ -2,14 +2,18 @@
 //! keys are stored, the next signing key is made in time.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use tokio::time::Instant;
 
+use crate::config::Retention;
+use crate::core::Core;
 use crate::error::IdentityError;
-use crate::{Identity, store};
+use crate::signing::SigningKeys;
+use crate::store;
 
 const ROUND: Duration = Duration::from_secs(30);
 /// A query on a dead connection may never end by itself.
@@ -22,9 +26,24 @@ const REMOVALS_MAX: usize = 50;
 /// Uses of keys stored in one transaction.
 const USES_MAX: usize = 1_000;
 
-impl Identity {
+/// Does what is to be done now and then.
+pub struct Maintenance {
+    core: Arc<Core>,
+    signing_keys: SigningKeys,
+    retention: Retention,
+}
+
+impl Maintenance {
+    pub(crate) fn new(core: Arc<Core>, signing_keys: SigningKeys, retention: Retention) -> Self {
+        Self {
+            core,
+            signing_keys,
+            retention,
+        }
+    }
+
     /// Rounds of it for ever. An error is logged when it begins and when it ends.
-    pub(crate) async fn upkeep(&self) -> Infallible {
+    pub(crate) async fn run(&self) -> Infallible {
         let (mut uses_since, mut is_failing) = (Timestamp(0), false);
         let mut rounds = tokio::time::interval_at(Instant::now() + ROUND, ROUND);
         loop {
@@ -54,17 +73,14 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Database`], [`IdentityError::Signing`].
     pub async fn tend(&self, uses_since: Timestamp) -> Result<Timestamp, IdentityError> {
-        self.tend_signing_keys().await?;
-        let now = self.clock.now();
-        {
-            // Alone: a revocation that comes at this very moment would be forgotten with the ended ones.
-            let _known = self.known.lock().await;
-            self.directory.forget_ended(now);
-        }
-        let used = self.directory.keys_used_since(uses_since);
+        self.signing_keys.tend().await?;
+        let now = self.core.now();
+        self.core.following.forget_ended(now).await;
+        let used = self.core.directory.keys_used_since(uses_since);
         for some in used.chunks(USES_MAX) {
             let some = some.to_vec();
             let stored = self
+                .core
                 .db
                 .write(async |transaction| -> Result<_, IdentityError> {
                     for (id, at) in &some {
@@ -78,11 +94,12 @@ impl Identity {
         let ended = store::ended::Ended {
             now,
             changes_before: now - CHANGES_KEPT,
-            logins_before: days(self.config.retention.logins_days),
-            audit_before: days(self.config.retention.audit_days),
+            logins_before: days(self.retention.logins_days),
+            audit_before: days(self.retention.audit_days),
         };
         for _ in 0..REMOVALS_MAX {
             let removed = self
+                .core
                 .db
                 .write(async |transaction| store::ended::remove(transaction, ended).await);
             if !removed.await? {

@@ -56,8 +56,11 @@ impl Service for IdentityService {
         let Context { db, clock, .. } = context.clone();
         let identity = Identity::open(db, clock, config, &context.public_url).await?;
         let file = key_file(&context);
-        let first_key = identity.bootstrap(move |key| write_key(&file, key)).await?;
-        identity.tend_signing_keys().await?;
+        let first_key = identity
+            .keys()
+            .bootstrap(move |key| write_key(&file, key))
+            .await?;
+        identity.signing_keys().tend().await?;
         Ok(Arc::new(Self {
             identity,
             context,
@@ -68,7 +71,7 @@ impl Service for IdentityService {
 
 impl Running for IdentityService {
     fn routes(self: Arc<Self>) -> Routes {
-        let router = self.identity.clone().router(self.context.cursors.clone());
+        let router = self.identity.router(self.context.cursors.clone());
         let oauth_errors = Policy {
             render_error: crate::http::render_error,
             ..Policy::default()
@@ -117,7 +120,7 @@ impl Running for IdentityService {
     }
 
     fn authenticator(self: Arc<Self>) -> Option<Arc<dyn Authenticate>> {
-        Some(self.identity.clone())
+        Some(self.identity.authenticator().clone())
     }
 }
 

@@ -3,25 +3,38 @@
 //! A new key is published before it signs, for resource servers keep key sets for minutes; an old
 //! one stays published until the last token that it signed has ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
 
 use crate::audit::{Action, Actor, Event};
-use crate::change::Needs;
+use crate::config;
+use crate::core::{Core, Needs};
 use crate::error::IdentityError;
 use crate::jwt::{SigningError, SigningKey};
-use crate::store::signing_keys::StoredKey;
-use crate::{Identity, store};
+use crate::store;
+use crate::types::signing_key::StoredKey;
 
-impl Identity {
+/// Makes the keys that sign tokens, and replaces them in time.
+#[derive(Clone)]
+pub struct SigningKeys {
+    core: Arc<Core>,
+    settings: config::Tokens,
+}
+
+impl SigningKeys {
+    pub(crate) fn new(core: Arc<Core>, settings: config::Tokens) -> Self {
+        Self { core, settings }
+    }
+
     /// Makes the first key, or the next one where it is time, and removes those that have ended.
     ///
     /// # Errors
     /// [`IdentityError::Database`], [`IdentityError::Signing`].
-    pub async fn tend_signing_keys(&self) -> Result<(), IdentityError> {
-        let (ring, now) = (self.directory.signing_keys().clone(), self.clock.now());
-        let is_due = ring.is_due(&self.config.tokens, now);
+    pub async fn tend(&self) -> Result<(), IdentityError> {
+        let (ring, now) = (self.core.directory.signing_keys().clone(), self.core.now());
+        let is_due = ring.is_due(&self.settings, now);
         let ended = ring.ended(now);
         if !is_due && ended.is_empty() {
             return Ok(());
@@ -29,15 +42,15 @@ impl Identity {
         // Nobody can have fetched an empty set: the first key signs at once.
         let lead = match ring.is_empty() {
             true => Duration::ZERO,
-            false => self.config.tokens.signing_lead(),
+            false => self.settings.signing_lead(),
         };
         let next = match is_due {
-            true => Some(self.draw_signing_key(now + lead).await?),
+            true => Some(self.draw(now + lead).await?),
             false => None,
         };
         let newest = ring.newest().map(str::to_owned);
         let operator = Actor::operator();
-        let tended = self.change(&operator, Needs::Nothing, async |change| {
+        let tended = self.core.change(&operator, Needs::Nothing, async |change| {
             let transaction = change.transaction;
             store::signing_keys::remove(transaction, ended, now).await?;
             let stored = store::signing_keys::all(transaction).await?;
@@ -58,19 +71,15 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`], [`IdentityError::Signing`].
-    pub async fn rotate_signing_key(
-        &self,
-        actor: &Actor,
-        drop_others: bool,
-    ) -> Result<String, IdentityError> {
-        let now = self.clock.now();
+    pub async fn rotate(&self, actor: &Actor, drop_others: bool) -> Result<String, IdentityError> {
+        let now = self.core.now();
         let lead = match drop_others {
             true => Duration::ZERO,
-            false => self.config.tokens.signing_lead(),
+            false => self.settings.signing_lead(),
         };
-        let key = self.draw_signing_key(now + lead).await?;
+        let key = self.draw(now + lead).await?;
         let kid = key.kid.clone();
-        let rotated = self.change(actor, Needs::Credential, async |change| {
+        let rotated = self.core.change(actor, Needs::Credential, async |change| {
             let transaction = change.transaction;
             if drop_others {
                 let old = store::signing_keys::all(transaction).await?;
@@ -88,8 +97,8 @@ impl Identity {
         Ok(kid)
     }
 
-    async fn draw_signing_key(&self, signs_from: Timestamp) -> Result<StoredKey, IdentityError> {
-        let algorithm = self.config.tokens.algorithm;
+    async fn draw(&self, signs_from: Timestamp) -> Result<StoredKey, IdentityError> {
+        let algorithm = self.settings.algorithm;
         // One for RSA takes a good part of a second.
         let drawn = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm));
         let key = drawn.await.unwrap_or(Err(SigningError::Library))?;
@@ -97,7 +106,7 @@ impl Identity {
             kid: key.kid().to_owned(),
             algorithm: algorithm.name().to_owned(),
             pkcs8: key.pkcs8()?.to_vec(),
-            created_at: self.clock.now(),
+            created_at: self.core.now(),
             signs_from,
         })
     }

@@ -1,7 +1,9 @@
 //! Users are added, changed and removed here.
 //!
-//! Whether a change is allowed is decided inside the transaction that makes it (see `change.rs`).
+//! Whether a change is allowed is decided inside the transaction that makes it (see `core`).
 //! Refusals for want of rights enter the audit record.
+
+use std::sync::Arc;
 
 use auspex_kernel::db::DbError;
 use auspex_kernel::fields::Kind as _;
@@ -9,13 +11,15 @@ use auspex_kernel::id::{SessionId, UserId};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope};
 
-use crate::Identity;
 use crate::audit::{Action, Actor, Event};
-use crate::change::{Change, Needs, Refusal};
+use crate::core::{Change, Core, Needs, Refusal};
 use crate::error::IdentityError;
-use crate::role::Role;
+use crate::passwords::Passwords;
 use crate::store::{self, Kind};
-use crate::user::{self, Expected, Login, NewUser, User, UserChange, UserFilter, password_mark};
+use crate::types::role::Role;
+use crate::types::user::{
+    self, Expected, Login, NewUser, User, UserChange, UserFilter, password_mark,
+};
 
 /// A change with all that decides about it.
 struct Edit {
@@ -30,13 +34,24 @@ struct Edit {
     kept_grant: Option<SessionId>,
 }
 
-impl Identity {
+/// Adds, finds, changes and removes users.
+#[derive(Clone)]
+pub struct Users {
+    core: Arc<Core>,
+    passwords: Arc<Passwords>,
+}
+
+impl Users {
+    pub(crate) fn new(core: Arc<Core>, passwords: Arc<Passwords>) -> Self {
+        Self { core, passwords }
+    }
+
     /// Adds a user. Nobody can give roles that reach further than their own rights.
     ///
     /// # Errors
     /// [`IdentityError::Invalid`], [`IdentityError::UserTaken`], [`IdentityError::Escalation`],
     /// [`IdentityError::CredentialEnded`], [`IdentityError::Busy`], [`IdentityError::Database`].
-    pub async fn create_user(&self, actor: &Actor, new: NewUser) -> Result<User, IdentityError> {
+    pub async fn create(&self, actor: &Actor, new: NewUser) -> Result<User, IdentityError> {
         let username = new.username.unwrap_or_else(|| new.email.clone());
         let described = UserChange {
             name: Some(new.name.clone()),
@@ -47,10 +62,10 @@ impl Identity {
         };
         described.check()?;
         let hash = match &new.password {
-            Some(password) => Some(self.hash_password(password, &username).await?),
+            Some(password) => Some(self.passwords.hash(password, &username).await?),
             None => None,
         };
-        let now = self.clock.now();
+        let now = self.core.now();
         let user = User {
             id: UserId::new(now)?,
             name: new.name,
@@ -67,7 +82,7 @@ impl Identity {
             has_password: hash.is_some(),
         };
         let needs = Needs::Scope(Scope::UsersWrite);
-        let made = self.change(actor, needs, async |change| {
+        let made = self.core.change(actor, needs, async |change| {
             insert(change, &user, hash).await
         });
         made.await.map_err(taken)?;
@@ -78,9 +93,10 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::UserNotFound`], [`IdentityError::Database`].
-    pub async fn get_user(&self, id: impl AsRef<str>) -> Result<User, IdentityError> {
+    pub async fn get(&self, id: impl AsRef<str>) -> Result<User, IdentityError> {
         let id = UserId::parse(id.as_ref()).ok_or(IdentityError::UserNotFound)?;
         let found = self
+            .core
             .db
             .read(async |connection| store::users::by_id(connection, &id).await);
         found.await?.ok_or(IdentityError::UserNotFound)
@@ -90,8 +106,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::UserNotFound`], [`IdentityError::Database`].
-    pub async fn find_user(&self, id_or_username: &str) -> Result<User, IdentityError> {
-        match self.get_user(id_or_username).await {
+    pub async fn find(&self, id_or_username: &str) -> Result<User, IdentityError> {
+        match self.get(id_or_username).await {
             Err(IdentityError::UserNotFound) => {}
             found => return found,
         }
@@ -101,6 +117,7 @@ impl Identity {
             return Err(IdentityError::UserNotFound);
         }
         let found = self
+            .core
             .db
             .read(async |connection| store::users::by_username(connection, &username).await);
         let found = found.await?.map(|(user, _)| user);
@@ -111,20 +128,21 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub async fn list_users(&self, filter: UserFilter) -> Result<Vec<User>, IdentityError> {
+    pub async fn list(&self, filter: UserFilter) -> Result<Vec<User>, IdentityError> {
         let all = Slice::Seek {
             after: None,
             count: i64::MAX as u64,
         };
-        Ok(self.page_of_users(filter, all).await?.0)
+        Ok(self.page(filter, all).await?.0)
     }
 
-    pub(crate) async fn page_of_users(
+    pub(crate) async fn page(
         &self,
         filter: UserFilter,
         slice: Slice,
     ) -> Result<Found<User>, IdentityError> {
         let found = self
+            .core
             .db
             .read(async |connection| store::user_rows::list(connection, filter, slice).await);
         Ok(found.await?)
@@ -135,8 +153,9 @@ impl Identity {
         user_id: &UserId,
         slice: Slice,
     ) -> Result<Found<Login>, IdentityError> {
-        let id = self.get_user(user_id).await?.id;
+        let id = self.get(user_id).await?.id;
         let found = self
+            .core
             .db
             .read(async |connection| store::logins::list(connection, id, slice).await);
         Ok(found.await?)
@@ -152,19 +171,19 @@ impl Identity {
     /// [`IdentityError::Invalid`], [`IdentityError::UserTaken`], [`IdentityError::Escalation`],
     /// [`IdentityError::OwnRoles`], [`IdentityError::LastAdmin`],
     /// [`IdentityError::CredentialEnded`], [`IdentityError::Busy`], [`IdentityError::Database`].
-    pub async fn update_user(
+    pub async fn update(
         &self,
         actor: &Actor,
         id: impl AsRef<str>,
         change: UserChange,
         expected: Expected,
     ) -> Result<User, IdentityError> {
-        let user = self.get_user(id).await?;
+        let user = self.get(id).await?;
         change.check()?;
         let password_hash = match &change.password {
             Some(Some(password)) => {
                 let username = change.username.as_ref().unwrap_or(&user.username);
-                Some(Some(self.hash_password(password, username).await?))
+                Some(Some(self.passwords.hash(password, username).await?))
             }
             Some(None) => Some(None),
             None => None,
@@ -195,12 +214,12 @@ impl Identity {
         new: String,
     ) -> Result<User, IdentityError> {
         let id = actor.user_id.as_ref().ok_or(IdentityError::NoUser)?;
-        let user = self.get_user(id).await?;
-        let mark = match self.check_password(actor, &user, current).await {
+        let user = self.get(id).await?;
+        let mark = match self.passwords.check(actor, &user, current).await {
             Err(IdentityError::InvalidCredentials) => return Err(wrong_current_password()),
             checked => checked?,
         };
-        let hash = self.hash_password(&new, &user.username).await;
+        let hash = self.passwords.hash(&new, &user.username).await;
         let hash = hash.map_err(|error| match error {
             IdentityError::Invalid(mut fields) => {
                 fields
@@ -230,7 +249,9 @@ impl Identity {
             Some(_) => Needs::Credential,
             None => Needs::Scope(Scope::UsersWrite),
         };
-        let changed = self.change(actor, needs, async |change| apply(change, edit).await);
+        let changed = self
+            .core
+            .change(actor, needs, async |change| apply(change, edit).await);
         changed.await.map_err(taken)
     }
 
@@ -241,7 +262,7 @@ impl Identity {
     /// [`IdentityError::UserNotFound`], [`IdentityError::VersionMismatch`],
     /// [`IdentityError::Escalation`], [`IdentityError::LastAdmin`],
     /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`].
-    pub async fn delete_user(
+    pub async fn delete(
         &self,
         actor: &Actor,
         id: impl AsRef<str>,
@@ -249,7 +270,7 @@ impl Identity {
     ) -> Result<(), IdentityError> {
         let id = UserId::parse(id.as_ref()).ok_or(IdentityError::UserNotFound)?;
         let needs = Needs::Scope(Scope::UsersWrite);
-        let removed = self.change(actor, needs, async |change| {
+        let removed = self.core.change(actor, needs, async |change| {
             remove(change, &id, expected).await
         });
         removed.await

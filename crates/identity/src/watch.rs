@@ -6,13 +6,14 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::db::{DbError, Watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::{Identity, IdentityError};
+use crate::core::Core;
+use crate::error::IdentityError;
+use crate::maintenance::Maintenance;
 
 const ROUND: Duration = Duration::from_millis(250);
 /// A query on a dead connection may never end by itself; a load of very many keys needs its time.
@@ -28,48 +29,44 @@ struct Follower {
     rounds: u32,
 }
 
-impl Identity {
-    /// Keeps the snapshot up to date until `stop` is ready: a key that another process made or
-    /// revoked is known here within about a quarter of a second. Database errors are logged once,
-    /// when they begin, and once when they end; so is a SQLite file replaced or removed. Meanwhile
-    /// does what is to be done now and then. Run it on the control runtime.
-    pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
-        let mut stop = pin!(stop);
-        let mut follower = Follower {
-            watch: None,
-            rounds: 0,
+/// Follows the database until `stop` is ready, and runs `maintenance` meanwhile. Database errors are
+/// logged once, when they begin, and once when they end; so is a SQLite file replaced or removed.
+pub(crate) async fn watch(core: &Core, maintenance: &Maintenance, stop: impl Future<Output = ()>) {
+    let mut stop = pin!(stop);
+    let mut follower = Follower {
+        watch: None,
+        rounds: 0,
+    };
+    // Beside the rounds, which are not to wait for it.
+    let mut upkeep = pin!(maintenance.run());
+    let mut health = Health::Followed;
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let round = async {
+            rounds.tick().await;
+            let round = follower.catch_up(core);
+            let ended = tokio::time::timeout(ROUND_MAX, round).await;
+            ended.unwrap_or(Err(DbError::Interrupted.into()))
         };
-        // Beside the rounds, which are not to wait for it.
-        let mut upkeep = pin!(self.upkeep());
-        let mut health = Health::Followed;
-        let mut rounds = tokio::time::interval(ROUND);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let round = async {
-                rounds.tick().await;
-                let round = follower.catch_up(&self);
-                let ended = tokio::time::timeout(ROUND_MAX, round).await;
-                ended.unwrap_or(Err(DbError::Interrupted.into()))
-            };
-            let outcome = tokio::select! {
-                biased;
-                () = &mut stop => break,
-                outcome = round => outcome,
-                never = &mut upkeep => match never {},
-            };
-            if outcome.is_err() {
-                // A new one begins by saying that something changed, so that this is tried again.
-                follower.watch = None;
-            }
-            let now = Health::of(&outcome);
-            if health != now {
-                log(&outcome, now);
-            }
-            health = now;
+        let outcome = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            outcome = round => outcome,
+            never = &mut upkeep => match never {},
+        };
+        if outcome.is_err() {
+            // A new one begins by saying that something changed, so that this is tried again.
+            follower.watch = None;
         }
-        if let Some(watch) = follower.watch {
-            watch.close().await;
+        let now = Health::of(&outcome);
+        if health != now {
+            log(&outcome, now);
         }
+        health = now;
+    }
+    if let Some(watch) = follower.watch {
+        watch.close().await;
     }
 }
 
@@ -105,17 +102,17 @@ fn log(outcome: &Result<(), IdentityError>, health: Health) {
 }
 
 impl Follower {
-    async fn catch_up(&mut self, identity: &Identity) -> Result<(), IdentityError> {
+    async fn catch_up(&mut self, core: &Core) -> Result<(), IdentityError> {
         let watch = match &mut self.watch {
             Some(watch) => watch,
-            none => none.insert(identity.db.watch().await?),
+            none => none.insert(core.db.watch().await?),
         };
         let changed = watch.changed().await?;
         self.rounds += 1;
         if self.rounds.is_multiple_of(ROUNDS_PER_LOAD) {
-            identity.reload().await?;
+            core.following.reload().await?;
         } else if changed {
-            identity.catch_up().await?;
+            core.following.catch_up().await?;
         }
         Ok(())
     }

@@ -23,17 +23,18 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Handle;
+use super::Handles;
 use super::users::Id;
-use crate::api_key::{ApiKey, NewKey};
+use crate::api_keys::Keys;
 use crate::error::IdentityError;
+use crate::types::api_key::{ApiKey, NewKey};
 
 const TAG: &str = "api-keys";
 const NAME_CHARS_MAX: usize = 100;
 const OVERLAP_S_MAX: i64 = 604_800;
 const OVERLAP_S_USUAL: i64 = 86_400;
 
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(list_api_keys, create_api_key))
         .routes(routes!(get_api_key, revoke_api_key))
@@ -133,16 +134,16 @@ query_filters! {
     security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
 )]
 async fn create_api_key(
-    State(identity): State<Handle>,
+    State(keys): State<Keys>,
     creation: Creation,
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body::read_json(&creation.headers, body).await?;
-    let new = read_new(&body, identity.now())?;
+    let new = read_new(&body, keys.now())?;
     let actor = creation.requester.actor();
     let work = async move {
-        let key = identity.create_key(&actor, &new.name, new.scopes, new.expires_at);
-        Ok(made(key.await?, identity.now()))
+        let key = keys.create(&actor, &new.name, new.scopes, new.expires_at);
+        Ok(made(key.await?, keys.now()))
     };
     creation.once(&body, Answer::Secret, work).await
 }
@@ -158,7 +159,7 @@ async fn create_api_key(
     security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
 )]
 async fn list_api_keys(
-    State(identity): State<Handle>,
+    State(keys): State<Keys>,
     Extension(cursors): Extension<CursorKey>,
     requester: Requester,
     RawQuery(query): RawQuery,
@@ -169,10 +170,8 @@ async fn list_api_keys(
     let owner = filters.owner_id.map(|text| UserId::parse(&text));
     let owner = owner.map(|id| id.unwrap_or_else(|| UserId::from_stored("")));
     let slice = query.slice();
-    let found = identity
-        .page_of_keys(&requester.actor(), owner, slice)
-        .await?;
-    let now = identity.now();
+    let found = keys.page(&requester.actor(), owner, slice).await?;
+    let now = keys.now();
     let view = |key| ApiKeyView::new(key, now);
     let list = ApiKeyList::new(&query, found, ApiKey::position, view);
     Ok(list.answer(&headers))
@@ -186,13 +185,13 @@ async fn list_api_keys(
     security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
 )]
 async fn get_api_key(
-    State(identity): State<Handle>,
+    State(keys): State<Keys>,
     requester: Requester,
     id: Id,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let key = identity.get_key(&requester.actor(), &key_id(id)?).await?;
-    let view = ApiKeyView::new(key, identity.now());
+    let key = keys.get(&requester.actor(), &key_id(id)?).await?;
+    let view = ApiKeyView::new(key, keys.now());
     Ok(auspex_kernel::etag::cacheable(&headers, JSON, &view))
 }
 
@@ -206,15 +205,13 @@ async fn get_api_key(
     security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
 )]
 async fn revoke_api_key(
-    State(identity): State<Handle>,
+    State(keys): State<Keys>,
     requester: Requester,
     id: Id,
 ) -> Result<StatusCode, ApiError> {
     // Only by its id: a name that looks like an id is not meant.
-    let key = identity.get_key(&requester.actor(), &key_id(id)?).await?;
-    identity
-        .revoke_key(&requester.actor(), key.id.as_str())
-        .await?;
+    let key = keys.get(&requester.actor(), &key_id(id)?).await?;
+    keys.revoke(&requester.actor(), key.id.as_str()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -230,7 +227,7 @@ async fn revoke_api_key(
     security(("api_key" = ["keys:write"]), ("bearer" = ["keys:write"]))
 )]
 async fn rotate_api_key(
-    State(identity): State<Handle>,
+    State(keys): State<Keys>,
     creation: Creation,
     id: Id,
     body: Body,
@@ -244,9 +241,9 @@ async fn rotate_api_key(
     let id = key_id(id)?;
     let actor = creation.requester.actor();
     let work = async move {
-        let key = identity.get_key(&actor, &id).await?;
-        let new = identity.rotate_key(&actor, key.id.as_str(), overlap);
-        Ok(made(new.await?, identity.now()))
+        let key = keys.get(&actor, &id).await?;
+        let new = keys.rotate(&actor, key.id.as_str(), overlap);
+        Ok(made(new.await?, keys.now()))
     };
     creation.once(&body, Answer::Secret, work).await
 }

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Handle;
-use crate::audit::Action;
+use super::Handles;
+use crate::audit::{Action, AuditRecord};
 
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new().routes(routes!(list_audit))
 }
 
@@ -95,13 +95,13 @@ impl From<AuditFilters> for Filter {
     security(("api_key" = ["audit:read"]), ("bearer" = ["audit:read"]))
 )]
 async fn list_audit(
-    State(identity): State<Handle>,
+    State(record): State<AuditRecord>,
     Extension(cursors): Extension<CursorKey>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let (query, filters) = AuditFilters::parse(&cursors, "/v1/audit", query.as_deref())?;
-    let found = identity.page_of_audit(filters.into(), query.slice());
+    let found = record.page(filters.into(), query.slice());
     let found = found.await?;
     let list = AuditList::new(&query, found, |line| line.id.clone(), AuditView::from);
     Ok(list.answer(&headers))

@@ -14,17 +14,16 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Handle;
-use crate::Identity;
+use super::Handles;
 use crate::audit::{Action, Actor};
 use crate::error::IdentityError;
-use crate::token::Refreshed;
+use crate::sessions::{Refreshed, Sessions};
 
 const TAG: &str = "authentication";
 /// Longer than any username, password or token that could be right.
 pub(super) const SECRET_CHARS_MAX: usize = 4_096;
 
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(log_in))
         .routes(routes!(refresh_token))
@@ -77,7 +76,7 @@ struct TokenPair {
     )
 )]
 async fn log_in(
-    State(identity): State<Handle>,
+    State(sessions): State<Sessions>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
@@ -85,19 +84,21 @@ async fn log_in(
 ) -> Result<Json<TokenPair>, ApiError> {
     let body = LoginBody::parse(&body::read_json(&headers, body).await?)?;
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let issued = identity
-        .log_in_for_tokens(&actor, &body.username, &body.password)
+    let issued = sessions
+        .log_in(&actor, &body.username, &body.password)
         .await?;
-    Ok(Json(pair(&identity, issued)))
+    Ok(Json(issued.into()))
 }
 
-fn pair(identity: &Identity, issued: Refreshed) -> TokenPair {
-    TokenPair {
-        access_token: issued.access_token,
-        token_type: "Bearer",
-        expires_in: identity.access_ttl_s(),
-        refresh_token: issued.refresh_token,
-        scope: issued.scope,
+impl From<Refreshed> for TokenPair {
+    fn from(issued: Refreshed) -> Self {
+        Self {
+            access_token: issued.access_token,
+            token_type: "Bearer",
+            expires_in: issued.expires_in_s,
+            refresh_token: issued.refresh_token,
+            scope: issued.scope,
+        }
     }
 }
 
@@ -118,7 +119,7 @@ fn pair(identity: &Identity, issued: Refreshed) -> TokenPair {
     )
 )]
 async fn refresh_token(
-    State(identity): State<Handle>,
+    State(sessions): State<Sessions>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
@@ -126,9 +127,9 @@ async fn refresh_token(
 ) -> Result<Json<TokenPair>, ApiError> {
     let body = RefreshBody::parse(&body::read_json(&headers, body).await?)?;
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let issued = identity.refresh(&actor, &body.refresh_token, None, None);
+    let issued = sessions.refresh(&actor, &body.refresh_token, None, None);
     let issued = issued.await?;
-    Ok(Json(pair(&identity, issued)))
+    Ok(Json(issued.into()))
 }
 
 /// Log out
@@ -146,15 +147,13 @@ async fn refresh_token(
     )
 )]
 async fn log_out(
-    State(identity): State<Handle>,
+    State(sessions): State<Sessions>,
     Extension(caller): Extension<Arc<Caller>>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
 ) -> Result<StatusCode, ApiError> {
     let session = caller.session_id.as_ref().ok_or(IdentityError::NoSession)?;
     let actor = Actor::caller(&caller, peer, Some(&request_id));
-    identity
-        .revoke_grant(&actor, session, Action::Logout)
-        .await?;
+    sessions.end(&actor, session, Action::Logout).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -16,19 +16,20 @@ use utoipa_axum::routes;
 
 use super::auth::SECRET_CHARS_MAX;
 use super::user_body::LoginList;
-use super::{Handle, users};
+use super::{Handles, users};
 use crate::error::IdentityError;
-use crate::role::Role;
-use crate::user::ChosenPassword;
+use crate::types::role::Role;
+use crate::types::user::ChosenPassword;
+use crate::users::Users;
 
 const TAG: &str = "users";
 
 /// Operations that exist under `/v1` and without.
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new().routes(routes!(get_me))
 }
 
-pub(super) fn more_routes() -> OpenApiRouter<Handle> {
+pub(super) fn more_routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(replace_my_password))
         .routes(routes!(list_my_logins))
@@ -93,12 +94,12 @@ fn no_client(caller: &Caller) -> Result<(), ApiError> {
     security(("api_key" = []), ("bearer" = []))
 )]
 async fn get_me(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     requester: Requester,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let user = match &requester.caller.user_id {
-        Some(id) => Some(identity.get_user(id).await?),
+        Some(id) => Some(users.get(id).await?),
         None => None,
     };
     let of = user.as_ref();
@@ -134,7 +135,7 @@ async fn get_me(
     security(("api_key" = []), ("bearer" = []))
 )]
 async fn replace_my_password(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     requester: Requester,
     headers: HeaderMap,
     body: Body,
@@ -144,7 +145,7 @@ async fn replace_my_password(
     let session = requester.caller.session_id.clone();
     let actor = requester.actor();
     let changed =
-        identity.change_own_password(&actor, session, &body.current_password, body.new_password);
+        users.change_own_password(&actor, session, &body.current_password, body.new_password);
     changed.await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -159,7 +160,7 @@ async fn replace_my_password(
     security(("api_key" = []), ("bearer" = []))
 )]
 async fn list_my_logins(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     Extension(cursors): Extension<CursorKey>,
     requester: Requester,
     RawQuery(query): RawQuery,
@@ -172,5 +173,5 @@ async fn list_my_logins(
         .as_ref()
         .ok_or(IdentityError::NoUser)?;
     let query = PageQuery::parse(&cursors, "/v1/me/logins", query.as_deref(), &[])?;
-    users::logins(&identity, id, &query, &headers).await
+    users::logins(&users, id, &query, &headers).await
 }

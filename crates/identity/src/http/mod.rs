@@ -15,17 +15,47 @@ use std::sync::Arc;
 use auspex_kernel::CursorKey;
 use auspex_kernel::http::add_error_schemas;
 use auspex_kernel::idempotency::Idempotency;
-use axum::extract::Extension;
+use axum::extract::{Extension, FromRef};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::Identity;
+use crate::api_keys::Keys;
+use crate::audit::AuditRecord;
+use crate::oauth::{Clients, IssuedTokens, TokenEndpoint};
+use crate::sessions::Sessions;
+use crate::tokens::Tokens;
+use crate::users::Users;
 
-pub(crate) use oauth::{CLIENT_ENDPOINTS, render_error};
+pub(crate) use oauth::{CLIENT_ENDPOINTS, Pages, render_error};
 
-type Handle = Arc<Identity>;
+/// What the routes call, each as the state of those handlers that name it.
+macro_rules! handles {
+    ($($field:ident: $type:ty,)*) => {
+        /// What the routes call. A handler takes the one that it needs.
+        #[derive(Clone)]
+        pub(crate) struct Handles { $(pub(crate) $field: $type,)* }
 
-fn routes() -> OpenApiRouter<Handle> {
+        $(impl FromRef<Handles> for $type {
+            fn from_ref(handles: &Handles) -> Self {
+                handles.$field.clone()
+            }
+        })*
+    };
+}
+
+handles! {
+    users: Users,
+    keys: Keys,
+    sessions: Sessions,
+    audit: AuditRecord,
+    clients: Clients,
+    tokens: Arc<Tokens>,
+    token_endpoint: TokenEndpoint,
+    issued_tokens: IssuedTokens,
+    pages: Pages,
+}
+
+fn routes() -> OpenApiRouter<Handles> {
     let versioned = users::routes()
         .merge(users::history_routes())
         .merge(me::routes())
@@ -43,7 +73,7 @@ fn routes() -> OpenApiRouter<Handle> {
 }
 
 /// The same operations at other paths need ids of their own.
-fn renamed(mut router: OpenApiRouter<Handle>) -> OpenApiRouter<Handle> {
+fn renamed(mut router: OpenApiRouter<Handles>) -> OpenApiRouter<Handles> {
     for item in router.get_openapi_mut().paths.paths.values_mut() {
         let operations = [
             &mut item.get,
@@ -66,12 +96,13 @@ pub(crate) fn document() -> OpenApi {
     routes().into_openapi()
 }
 
-impl Identity {
-    /// Every route of this service. `cursors` signs the pages of its lists.
-    pub fn router(self: Arc<Self>, cursors: CursorKey) -> axum::Router {
-        let idempotency = Idempotency::new(self.db.clone(), self.clock.clone());
-        axum::Router::from(routes().with_state(self))
-            .layer(Extension(cursors))
-            .layer(Extension(idempotency))
-    }
+/// Every route of this service. `cursors` signs the pages of its lists.
+pub(crate) fn router(
+    handles: Handles,
+    cursors: CursorKey,
+    idempotency: Idempotency,
+) -> axum::Router {
+    axum::Router::from(routes().with_state(handles))
+        .layer(Extension(cursors))
+        .layer(Extension(idempotency))
 }

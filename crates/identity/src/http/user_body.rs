@@ -9,8 +9,10 @@ use auspex_kernel::{ApiError, Timestamp, query_filters, request_body};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::role::{Role, RoleSet};
-use crate::user::{self, Age, ChosenPassword, Login, NewUser, Roles, User, UserChange, UserFilter};
+use crate::types::role::{Role, RoleSet};
+use crate::types::user::{
+    self, Age, ChosenPassword, Login, NewUser, Roles, User, UserChange, UserFilter,
+};
 
 /// A user.
 #[derive(Serialize, ToSchema)]

@@ -17,13 +17,14 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Handle;
+use super::Handles;
 use super::user_body::{
     CreateBody, LoginList, LoginView, PatchBody, ReplaceBody, UserFilters, UserList, UserView,
     read_change, read_new, read_replacement,
 };
 use crate::error::IdentityError;
-use crate::user::{Expected, User};
+use crate::types::user::{Expected, User};
+use crate::users::Users;
 
 const TAG: &str = "users";
 
@@ -31,13 +32,13 @@ const TAG: &str = "users";
 pub(super) type Id = Result<Path<String>, PathRejection>;
 
 /// Operations that exist under `/v1` and without.
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(list_users, create_user))
         .routes(routes!(get_user, replace_user, update_user, delete_user))
 }
 
-pub(super) fn history_routes() -> OpenApiRouter<Handle> {
+pub(super) fn history_routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new().routes(routes!(list_user_logins))
 }
 
@@ -52,7 +53,7 @@ pub(super) fn history_routes() -> OpenApiRouter<Handle> {
     security(("api_key" = ["users:write"]), ("bearer" = ["users:write"]))
 )]
 async fn create_user(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     creation: Creation,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -61,7 +62,7 @@ async fn create_user(
     let path = creation.path.clone();
     let actor = creation.requester.actor();
     let work = async move {
-        let user = identity.create_user(&actor, new).await?;
+        let user = users.create(&actor, new).await?;
         let location = format!("{path}/{}", user.id);
         let tag = [(header::ETAG, tag(&user))];
         Ok((tag, created(location, &UserView::from(user))).into_response())
@@ -77,14 +78,14 @@ async fn create_user(
     security(("api_key" = ["users:read"]), ("bearer" = ["users:read"]))
 )]
 async fn list_users(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     Extension(cursors): Extension<CursorKey>,
     OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let (query, filters) = UserFilters::parse(&cursors, uri.path(), query.as_deref())?;
-    let found = identity.page_of_users(filters.into(), query.slice());
+    let found = users.page(filters.into(), query.slice());
     let found = found.await?;
     let list = UserList::new(&query, found, |user| user.id.to_string(), UserView::from);
     Ok(list.answer(&headers))
@@ -98,11 +99,11 @@ async fn list_users(
     security(("api_key" = ["users:read"]), ("bearer" = ["users:read"]))
 )]
 async fn get_user(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     id: Id,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let user = identity.get_user(&text(id)?).await?;
+    let user = users.get(&text(id)?).await?;
     let tag = tag(&user);
     let view = Json(UserView::from(user));
     Ok(etag::answer(&headers, tag, etag::REVALIDATE, view))
@@ -121,7 +122,7 @@ async fn get_user(
     security(("api_key" = ["users:write"]), ("bearer" = ["users:write"]))
 )]
 async fn replace_user(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     requester: Requester,
     id: Id,
     headers: HeaderMap,
@@ -130,7 +131,7 @@ async fn replace_user(
     let id = text(id)?;
     let change = read_replacement(&body::read_json(&headers, body).await?)?;
     let (actor, expected) = (requester.actor(), expected(&headers));
-    let user = identity.update_user(&actor, &id, change, expected);
+    let user = users.update(&actor, &id, change, expected);
     Ok(shown(user.await?))
 }
 
@@ -147,7 +148,7 @@ async fn replace_user(
     security(("api_key" = ["users:write"]), ("bearer" = ["users:write"]))
 )]
 async fn update_user(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     requester: Requester,
     id: Id,
     headers: HeaderMap,
@@ -156,7 +157,7 @@ async fn update_user(
     let id = text(id)?;
     let change = read_change(&body::read_json(&headers, body).await?)?;
     let (actor, expected) = (requester.actor(), expected(&headers));
-    let user = identity.update_user(&actor, &id, change, expected);
+    let user = users.update(&actor, &id, change, expected);
     Ok(shown(user.await?))
 }
 
@@ -170,14 +171,14 @@ async fn update_user(
     security(("api_key" = ["users:write"]), ("bearer" = ["users:write"]))
 )]
 async fn delete_user(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     requester: Requester,
     id: Id,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let expected = expected(&headers);
-    identity
-        .delete_user(&requester.actor(), &text(id)?, expected)
+    users
+        .delete(&requester.actor(), &text(id)?, expected)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -190,25 +191,25 @@ async fn delete_user(
     security(("api_key" = ["users:read"]), ("bearer" = ["users:read"]))
 )]
 async fn list_user_logins(
-    State(identity): State<Handle>,
+    State(users): State<Users>,
     Extension(cursors): Extension<CursorKey>,
     id: Id,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let user = identity.get_user(&text(id)?).await?;
+    let user = users.get(&text(id)?).await?;
     let path = format!("/v1/users/{}/logins", user.id);
     let query = PageQuery::parse(&cursors, &path, query.as_deref(), &[])?;
-    logins(&identity, &user.id, &query, &headers).await
+    logins(&users, &user.id, &query, &headers).await
 }
 
 pub(super) async fn logins(
-    identity: &Handle,
+    users: &Users,
     user_id: &UserId,
     query: &PageQuery,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let found = identity.page_of_logins(user_id, query.slice()).await?;
+    let found = users.page_of_logins(user_id, query.slice()).await?;
     let list = LoginList::new(query, found, |login| login.id.clone(), LoginView::from);
     Ok(list.answer(headers))
 }

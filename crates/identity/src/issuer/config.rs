@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use super::download::is_public;
 use crate::jwt::{Algorithm, Claims};
-use crate::role::Role;
+use crate::types::role::Role;
 
 /// A trusted issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

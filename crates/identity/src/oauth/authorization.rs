@@ -3,17 +3,25 @@
 //! Until client and address are known to belong together nobody is redirected, or this would be a
 //! way to send people anywhere (RFC 9700 §4.11). From then on the client is told what is wrong.
 
-use auspex_kernel::audit;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::client::{Client, GrantType};
+use auspex_kernel::{Timestamp, audit};
+
+use super::clients::Clients;
 use super::parameters::Parameters;
-use super::redirect;
-use super::scope::ClientScopes;
 use super::session::LoginSession;
 use crate::audit::{Action, Actor, Event};
+use crate::core::Core;
 use crate::error::IdentityError;
-use crate::{Identity, store};
+use crate::store;
+use crate::tokens::Tokens;
+use crate::types::client::{Client, GrantType, digest, random_text};
+use crate::types::grant::Code;
+use crate::types::redirect;
+use crate::types::scope::ClientScopes;
 
+const CODE_TTL: Duration = Duration::from_secs(60);
 const QUERY_BYTES_MAX: usize = 8_192;
 /// SHA-256 in base64url.
 const CHALLENGE_CHARS: usize = 43;
@@ -74,12 +82,28 @@ impl From<IdentityError> for AuthorizationError {
 
 type Wrong = (&'static str, &'static str);
 
-impl Identity {
+/// The authorization endpoint.
+#[derive(Clone)]
+pub(crate) struct AuthorizationEndpoint {
+    core: Arc<Core>,
+    clients: Clients,
+    tokens: Arc<Tokens>,
+}
+
+impl AuthorizationEndpoint {
+    pub(crate) fn new(core: Arc<Core>, clients: Clients, tokens: Arc<Tokens>) -> Self {
+        Self {
+            core,
+            clients,
+            tokens,
+        }
+    }
+
     /// Reads and checks a request.
     ///
     /// # Errors
     /// What is wrong, and who can be told.
-    pub(crate) async fn authorization_request(
+    pub(crate) async fn read(
         &self,
         query: &str,
     ) -> Result<AuthorizationRequest, AuthorizationError> {
@@ -96,7 +120,7 @@ impl Identity {
         let Some(id) = parameters.get("client_id") else {
             return Err(unknown);
         };
-        let Some(client) = self.find_client(id).await? else {
+        let Some(client) = self.clients.find(id).await? else {
             return Err(unknown);
         };
         let uri = parameters.get("redirect_uri");
@@ -112,16 +136,6 @@ impl Identity {
         })
     }
 
-    /// The client with exactly this id.
-    pub(super) async fn find_client(&self, id: &str) -> Result<Option<Client>, IdentityError> {
-        match self.get_client(id).await {
-            // Ids are found in either case; here they are compared with what was issued.
-            Ok(client) => Ok(Some(client).filter(|client| client.id.as_str() == id)),
-            Err(IdentityError::ClientNotFound) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// What comes next for the person at the browser, logged in or not.
     ///
     /// # Errors
@@ -134,7 +148,7 @@ impl Identity {
     ) -> Result<Step, AuthorizationError> {
         let refuse = |error, description| Err(self.refuse(request, error, description));
         let is_fresh = |session: &&LoginSession| {
-            let age_s = self.clock.now().since(session.authenticated_at).as_secs();
+            let age_s = self.core.now().since(session.authenticated_at).as_secs();
             // Zero is the same as `prompt=login`, even in the second of the last login.
             let is_recent = |max| max > 0 && age_s <= max;
             !request.prompt.login && request.max_age_s.is_none_or(is_recent)
@@ -156,7 +170,7 @@ impl Identity {
         // Anybody can say to be a public client (RFC 8252 §8.6), so a person is always asked.
         let remembered = !request.client.public && !request.prompt.consent;
         let (user_id, client_id) = (session.user.id.clone(), request.client.id.clone());
-        let agreed = self.db.read(async |connection| {
+        let agreed = self.core.db.read(async |connection| {
             store::consents::scopes(connection, &user_id, &client_id).await
         });
         if remembered
@@ -198,8 +212,8 @@ impl Identity {
         let user = &session.user;
         let actor = actor.as_user(&user.id, user.roles.scopes());
         let target = Some(format!("client:{}", request.client.id));
-        self.record(actor, Event::denied(Action::ConsentDeny, target))
-            .await?;
+        let denied = Event::denied(Action::ConsentDeny, target);
+        self.core.audit.add(&actor, denied).await?;
         let description = "the user did not agree";
         Ok(self.refusal(
             &request.redirect_uri,
@@ -217,12 +231,13 @@ impl Identity {
         scopes: ClientScopes,
         asked: bool,
     ) -> Result<String, AuthorizationError> {
-        let (code, row) = self.new_code(request, session, scopes)?;
+        let now = self.core.now();
+        let (code, row) = draw_code(request, session, scopes, now)?;
         let (user, session) = (&session.user, session.clone());
         let actor = actor.as_user(&user.id, user.roles.scopes());
-        let now = self.clock.now();
         let remember = asked && !request.client.public;
         let written = self
+            .core
             .db
             .write(async |transaction| -> Result<_, IdentityError> {
                 let (user, client) = (row.user_id.clone(), row.client_id.clone());
@@ -250,19 +265,11 @@ impl Identity {
         }
         let mut parameters = vec![("code", code.as_str())];
         parameters.extend(request.state.as_deref().map(|state| ("state", state)));
-        parameters.push(("iss", self.issuer()));
+        parameters.push(("iss", self.tokens.issuer()));
         Ok(redirect::with_parameters(
             &request.redirect_uri,
             &parameters,
         ))
-    }
-
-    pub(super) async fn record(&self, actor: Actor, event: Event) -> Result<(), IdentityError> {
-        let now = self.clock.now();
-        let written = self
-            .db
-            .write(async |transaction| audit::record(transaction, &actor, event, now).await);
-        Ok(written.await?)
     }
 
     fn refuse(
@@ -280,9 +287,32 @@ impl Identity {
     fn refusal(&self, uri: &str, state: Option<&str>, error: &str, description: &str) -> String {
         let mut parameters = vec![("error", error), ("error_description", description)];
         parameters.extend(state.map(|state| ("state", state)));
-        parameters.push(("iss", self.issuer()));
+        parameters.push(("iss", self.tokens.issuer()));
         redirect::with_parameters(uri, &parameters)
     }
+}
+
+/// A code that is not yet stored, and what is to be stored of it.
+fn draw_code(
+    request: &AuthorizationRequest,
+    session: &LoginSession,
+    scopes: ClientScopes,
+    now: Timestamp,
+) -> Result<(String, Code), IdentityError> {
+    let text = random_text()?;
+    let code = Code {
+        digest: digest(text.as_bytes()),
+        client_id: request.client.id.clone(),
+        user_id: session.user.id.clone(),
+        redirect_uri: request.redirect_uri.clone(),
+        scopes: scopes.to_string(),
+        challenge: request.challenge.clone(),
+        nonce: request.nonce.clone(),
+        authenticated_at: session.authenticated_at,
+        expires_at: now + CODE_TTL,
+        grant_id: None,
+    };
+    Ok((text, code))
 }
 
 impl AuthorizationRequest {
@@ -290,14 +320,6 @@ impl AuthorizationRequest {
     fn offered(&self, session: &LoginSession) -> ClientScopes {
         let own = ClientScopes::of_user(session.user.roles.scopes());
         self.scopes.intersection(own)
-    }
-
-    pub(super) fn challenge(&self) -> &str {
-        &self.challenge
-    }
-
-    pub(super) fn nonce(&self) -> Option<&str> {
-        self.nonce.as_deref()
     }
 
     /// The same request for somebody who has just logged in, who need not be asked for it again.

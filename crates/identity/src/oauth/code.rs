@@ -1,7 +1,8 @@
 //! Authorization codes: for one client, one address, one challenge, once, and for a minute.
 
-use std::time::Duration;
+use std::sync::Arc;
 
+use auspex_kernel::Timestamp;
 use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 use base64::Engine as _;
@@ -9,18 +10,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::authorization::AuthorizationRequest;
-use super::client::{Client, digest, random_text};
-use super::scope::ClientScopes;
-use super::session::LoginSession;
 use crate::audit::{Action, Actor, Event};
+use crate::core::Core;
 use crate::error::IdentityError;
-use crate::store::codes::Code;
-use crate::store::grants::Grant;
-use crate::user::User;
-use crate::{Identity, store};
-
-const CODE_TTL: Duration = Duration::from_secs(60);
+use crate::sessions::Sessions;
+use crate::store;
+use crate::types::client::{Client, digest};
+use crate::types::grant::Code;
+use crate::types::grant::Grant;
+use crate::types::user::User;
 
 /// What a code gave.
 pub(super) struct Redeemed {
@@ -37,28 +35,16 @@ enum Redemption {
     Reused,
 }
 
-impl Identity {
-    /// A code that is not yet stored, and its row.
-    pub(super) fn new_code(
-        &self,
-        request: &AuthorizationRequest,
-        session: &LoginSession,
-        scopes: ClientScopes,
-    ) -> Result<(String, Code), IdentityError> {
-        let code = random_text()?;
-        let row = Code {
-            digest: digest(code.as_bytes()),
-            client_id: request.client.id.clone(),
-            user_id: session.user.id.clone(),
-            redirect_uri: request.redirect_uri.clone(),
-            scopes: scopes.to_string(),
-            challenge: request.challenge().to_owned(),
-            nonce: request.nonce().map(str::to_owned),
-            authenticated_at: session.authenticated_at,
-            expires_at: self.clock.now() + CODE_TTL,
-            grant_id: None,
-        };
-        Ok((code, row))
+/// Exchanges codes for grants.
+#[derive(Clone)]
+pub(super) struct Codes {
+    core: Arc<Core>,
+    sessions: Sessions,
+}
+
+impl Codes {
+    pub(super) fn new(core: Arc<Core>, sessions: Sessions) -> Self {
+        Self { core, sessions }
     }
 
     /// Exchanges a code for a grant. A code that comes again has been stolen, before or now: what it
@@ -76,6 +62,7 @@ impl Identity {
     ) -> Result<Redeemed, IdentityError> {
         let digest = digest(code.as_bytes());
         let found = self
+            .core
             .db
             .read(async |connection| -> Result<_, IdentityError> {
                 let Some(code) = store::codes::by_digest(connection, digest).await? else {
@@ -86,27 +73,27 @@ impl Identity {
             });
         let found = found.await?.filter(|(code, _)| code.client_id == client.id);
         let (code, user) = found.ok_or(IdentityError::InvalidGrant)?;
-        let fits = code.expires_at > self.clock.now()
+        let fits = code.expires_at > self.core.now()
             && code.redirect_uri == redirect_uri
             && is_verified(&code.challenge, verifier);
         if code.grant_id.is_none() && !fits {
             return Err(IdentityError::InvalidGrant);
         }
         let since = code.authenticated_at;
-        let grant = self.new_grant(&user, Some(&client.id), &code.scopes, since)?;
-        let (given, actor, now) = (grant.clone(), actor.clone(), self.clock.now());
+        let grant = self
+            .sessions
+            .new_grant(&user, Some(&client.id), &code.scopes, since)?;
+        let (given, actor, now) = (grant.clone(), actor.clone(), self.core.now());
         let nonce = code.nonce.clone();
         let redeemed = self
+            .core
             .db
-            .write(async |transaction| -> Result<_, IdentityError> {
-                let redemption = take(transaction, &actor, code, given, now).await?;
-                Ok(redemption)
-            });
+            .write(async |transaction| take(transaction, &actor, code, given, now).await);
         match redeemed.await? {
             Redemption::Done(user) => Ok(Redeemed { user, grant, nonce }),
             Redemption::Refused => Err(IdentityError::InvalidGrant),
             Redemption::Reused => {
-                self.catch_up().await?;
+                self.core.following.catch_up().await?;
                 Err(IdentityError::InvalidGrant)
             }
         }
@@ -118,7 +105,7 @@ async fn take(
     actor: &Actor,
     code: Code,
     grant: Grant,
-    now: auspex_kernel::Timestamp,
+    now: Timestamp,
 ) -> Result<Redemption, DbError> {
     // Removing the client or the user takes this lock too, and so comes before or after.
     store::lock(transaction).await?;

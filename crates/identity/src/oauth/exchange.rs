@@ -1,28 +1,24 @@
 //! The token endpoint: a client, and what it has, become tokens.
 
-use auspex_kernel::id::ClientId;
+use std::sync::Arc;
+
 use aws_lc_rs::digest as hash;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::client::{Client, GrantType, is_secret};
+use super::code::Codes;
 use super::parameters::Parameters;
-use super::scope::{ClientScopes, OidcScope};
 use crate::audit::{Action, Actor, Event};
+use crate::core::Core;
 use crate::error::IdentityError;
-use crate::store::grants::Grant;
-use crate::token::within_reach;
-use crate::user::User;
-use crate::{Identity, store};
-
-/// How a client says who it is.
-pub(crate) struct Presented {
-    pub(crate) client_id: String,
-    /// None: a public client.
-    pub(crate) secret: Option<String>,
-}
+use crate::sessions::Sessions;
+use crate::tokens::{Tokens, within_reach};
+use crate::types::client::{Client, GrantType};
+use crate::types::grant::Grant;
+use crate::types::scope::{ClientScopes, OidcScope};
+use crate::types::user::User;
 
 /// Why the endpoints that clients ask directly refuse (RFC 6749 §5.2).
 #[derive(Debug)]
@@ -89,50 +85,23 @@ struct IdClaims<'a> {
     email_verified: Option<bool>,
 }
 
-impl Identity {
-    /// The client that proves to be who it says. The failure of one that exists is recorded.
-    ///
-    /// # Errors
-    /// [`TokenError::InvalidClient`], [`TokenError::Failed`].
-    pub(crate) async fn authenticate_client(
-        &self,
-        actor: &Actor,
-        presented: &Presented,
-    ) -> Result<Client, TokenError> {
-        // Keeps text from the database that it cannot take. Ids are taken as they were issued.
-        let id = ClientId::parse(&presented.client_id);
-        let id = id.filter(|id| id.as_str() == presented.client_id);
-        let found = match id {
-            Some(id) => {
-                let found = self
-                    .db
-                    .read(async |connection| store::clients::with_secret(connection, &id).await);
-                found.await.map_err(IdentityError::from)?
-            }
-            None => None,
-        };
-        let target = found
-            .as_ref()
-            .map(|(client, _)| format!("client:{}", client.id));
-        if let Some((client, digest)) = found
-            && match (digest, &presented.secret) {
-                (Some(digest), Some(secret)) => is_secret(&digest, secret.as_bytes()),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            }
-        {
-            // Another process may have registered it since this one last looked.
-            if !self.directory.has_client(&client.id) {
-                self.catch_up().await?;
-            }
-            return Ok(client);
+/// The token endpoint.
+#[derive(Clone)]
+pub(crate) struct TokenEndpoint {
+    core: Arc<Core>,
+    tokens: Arc<Tokens>,
+    sessions: Sessions,
+    codes: Codes,
+}
+
+impl TokenEndpoint {
+    pub(crate) fn new(core: Arc<Core>, tokens: Arc<Tokens>, sessions: Sessions) -> Self {
+        Self {
+            codes: Codes::new(Arc::clone(&core), sessions.clone()),
+            core,
+            tokens,
+            sessions,
         }
-        // Of ids that nobody has there is nothing to tell, and anybody could send any number.
-        if target.is_some() {
-            let denied = Event::denied(Action::ClientLogin, target);
-            self.record(actor.clone(), denied).await?;
-        }
-        Err(TokenError::InvalidClient)
     }
 
     /// Answers a request for tokens by a client that proved who it is.
@@ -180,17 +149,18 @@ impl Identity {
             return Err(missing("code, redirect_uri and code_verifier are required"));
         };
         let redeemed = self
+            .codes
             .redeem(actor, client, code, redirect_uri, verifier)
             .await?;
         let (user, grant) = (redeemed.user, redeemed.grant);
         // The user may have lost a role since they agreed.
         let scope = within_reach(&grant.scopes, user.roles.scopes());
-        let access_token = self.user_access_token(&user, &grant, &scope)?;
+        let access_token = self.tokens.user_access_token(&user, &grant, &scope)?;
         let nonce = redeemed.nonce.as_deref();
         let id_token = self.id_token(client, &user, &grant, &scope, nonce, &access_token)?;
         let refresh_token = client
             .may(GrantType::RefreshToken)
-            .then(|| self.refresh_token(&grant));
+            .then(|| self.tokens.refresh_token(&grant));
         Ok(self.response(access_token, scope, refresh_token, id_token))
     }
 
@@ -207,6 +177,7 @@ impl Identity {
         let known = narrower.map(str::parse::<ClientScopes>).transpose();
         known.map_err(|_| TokenError::from(IdentityError::ScopeNotGranted))?;
         let refreshed = self
+            .sessions
             .refresh(actor, token, Some(&client.id), narrower)
             .await?;
         let (user, grant, scope) = (refreshed.user, refreshed.grant, refreshed.scope);
@@ -234,10 +205,10 @@ impl Identity {
             return Err(TokenError::Refused("invalid_scope", description));
         };
         let scope = scopes.to_string();
-        let access_token = self.client_access_token(&client.id, &scope)?;
+        let access_token = self.tokens.client_access_token(&client.id, &scope)?;
         let actor = actor.as_client(&client.id);
         let done = Event::new(Action::ClientLogin, actor.subject.to_string()).with(scope.clone());
-        self.record(actor, done).await?;
+        self.core.audit.add(&actor, done).await?;
         Ok(self.response(access_token, scope, None, None))
     }
 
@@ -251,7 +222,7 @@ impl Identity {
         TokenResponse {
             access_token,
             token_type: "Bearer",
-            expires_in: self.access_ttl_s(),
+            expires_in: self.tokens.access_ttl_s(),
             scope,
             refresh_token,
             id_token,
@@ -271,13 +242,13 @@ impl Identity {
         if !scopes.has(OidcScope::OpenId) {
             return Ok(None);
         }
-        let now_s = self.clock.now().unix_seconds();
+        let now_s = self.core.now().unix_seconds();
         let email = scopes.has(OidcScope::Email).then_some(user.email.as_str());
         let claims = IdClaims {
-            iss: self.issuer(),
+            iss: self.tokens.issuer(),
             sub: user.id.as_str(),
             aud: client.id.as_str(),
-            exp: now_s.saturating_add_unsigned(self.access_ttl_s()),
+            exp: now_s.saturating_add_unsigned(self.tokens.access_ttl_s()),
             iat: now_s,
             auth_time: grant.authenticated_at.unix_seconds(),
             nonce,
@@ -287,7 +258,7 @@ impl Identity {
             email_verified: email.map(|_| false),
             email,
         };
-        self.sign_id_token(&claims).map(Some)
+        self.tokens.sign_id_token(&claims).map(Some)
     }
 }
 

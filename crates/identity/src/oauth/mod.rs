@@ -5,28 +5,25 @@
 //! advice of RFC 9700. There is no implicit grant, no password grant and no `plain` challenge.
 
 mod authorization;
-mod client;
+mod clients;
 mod code;
 mod exchange;
 mod metadata;
 mod parameters;
-mod redirect;
-mod registration;
-mod scope;
 mod seal;
 mod session;
 #[cfg(test)]
 mod tests;
 mod token;
 
-pub use client::{Client, ClientDraft, ClientSecret, GrantType, NewClient};
-pub use scope::{ClientScopes, UnknownClientScope};
-
-pub(crate) use authorization::{AuthorizationError, AuthorizationRequest, Step};
-pub(crate) use client::random_text;
-pub(crate) use exchange::{Presented, TokenError, TokenResponse};
+pub(crate) use authorization::{
+    AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, Step,
+};
+pub use clients::Clients;
+pub(crate) use clients::Presented;
+pub(crate) use exchange::{TokenEndpoint, TokenError, TokenResponse};
+pub(crate) use metadata::metadata;
 pub(crate) use parameters::{Malformed, Parameters, decode};
-pub(crate) use redirect::{csp_source, shown};
-pub(crate) use seal::{OAuthKey, Purpose, Sealed};
-pub(crate) use session::{LoginSession, SESSION_TTL};
-pub(crate) use token::{Introspection, UserInfo};
+pub(crate) use seal::{Purpose, Sealed, Seals};
+pub(crate) use session::{LoginSession, PageSessions, SESSION_TTL};
+pub(crate) use token::{Introspection, IssuedTokens, UserInfo};

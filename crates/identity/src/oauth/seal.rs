@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use auspex_kernel::Timestamp;
+use auspex_kernel::{Clock, Timestamp};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use crate::Identity;
 
 /// How long somebody may take over one page.
 const PAGE_TTL: Duration = Duration::from_mins(30);
@@ -38,28 +36,33 @@ pub(crate) struct Sealed {
     pub(crate) scopes: String,
 }
 
-/// The key of the seals, the same in every process on one database.
-pub(crate) struct OAuthKey(hmac::Key);
+/// Seals and opens, by a key that is the same in every process on one database.
+#[derive(Clone)]
+pub(crate) struct Seals {
+    key: hmac::Key,
+    clock: Clock,
+}
 
-impl OAuthKey {
-    pub(crate) fn new(secret: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+impl Seals {
+    pub(crate) fn new(secret: &[u8], clock: Clock) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        Self { key, clock }
     }
 
     fn mac(&self, parts: &[&str]) -> hmac::Tag {
-        hmac::sign(&self.0, message(parts).as_bytes())
+        hmac::sign(&self.key, message(parts).as_bytes())
     }
 
     fn is_mac(&self, parts: &[&str], mac: &str) -> bool {
         let Ok(mac) = URL_SAFE_NO_PAD.decode(mac) else {
             return false;
         };
-        hmac::verify(&self.0, message(parts).as_bytes(), &mac).is_ok()
+        hmac::verify(&self.key, message(parts).as_bytes(), &mac).is_ok()
     }
 
     /// Seals a request for the hidden field of a page.
-    fn seal(&self, purpose: Purpose, sealed: &Sealed, now: Timestamp) -> String {
-        let until = (now + PAGE_TTL).0.to_string();
+    pub(crate) fn seal(&self, purpose: Purpose, sealed: &Sealed) -> String {
+        let until = (self.clock.now() + PAGE_TTL).0.to_string();
         let text = format!("{until}\n{}\n{}", sealed.scopes, sealed.query);
         let mac = self.mac(&["request", purpose.as_str(), &text]);
         let (text, mac) = (URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(mac));
@@ -67,49 +70,27 @@ impl OAuthKey {
     }
 
     /// Opens it, unless it was changed or is too old.
-    fn open(&self, purpose: Purpose, text: &str, now: Timestamp) -> Option<Sealed> {
+    pub(crate) fn open(&self, purpose: Purpose, text: &str) -> Option<Sealed> {
         let (text, mac) = text.split_once('.')?;
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         if !self.is_mac(&["request", purpose.as_str(), &text], mac) {
             return None;
         }
         let mut parts = text.splitn(3, '\n');
-        let until: i64 = parts.next()?.parse().ok()?;
+        let until = Timestamp(parts.next()?.parse().ok()?);
         let (scopes, query) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-        (now.0 < until).then_some(Sealed { query, scopes })
+        (self.clock.now() < until).then_some(Sealed { query, scopes })
     }
 
     /// The hidden field that proves a form to be ours: no other page knows the cookie, which is not
     /// in the field.
-    fn csrf_token(&self, cookie: &str) -> String {
+    pub(crate) fn csrf_token(&self, cookie: &str) -> String {
         URL_SAFE_NO_PAD.encode(self.mac(&["csrf", cookie]))
     }
 
     /// Whether the field fits the cookie. Takes one time for all wrong ones.
-    fn is_csrf_token(&self, cookie: &str, token: &str) -> bool {
-        self.is_mac(&["csrf", cookie], token)
-    }
-}
-
-impl Identity {
-    /// Seals a request for the hidden field of a page.
-    pub(crate) fn seal(&self, purpose: Purpose, sealed: &Sealed) -> String {
-        self.oauth_key.seal(purpose, sealed, self.clock.now())
-    }
-
-    /// Opens the hidden field of a page, unless it was changed or is too old.
-    pub(crate) fn open_sealed(&self, purpose: Purpose, text: &str) -> Option<Sealed> {
-        self.oauth_key.open(purpose, text, self.clock.now())
-    }
-
-    /// The hidden field that proves a form to be ours.
-    pub(crate) fn csrf_token(&self, cookie: &str) -> String {
-        self.oauth_key.csrf_token(cookie)
-    }
-
-    /// Whether the field fits the cookie.
     pub(crate) fn is_csrf_token(&self, cookie: &str, token: &str) -> bool {
-        self.oauth_key.is_csrf_token(cookie, token)
+        self.is_mac(&["csrf", cookie], token)
     }
 }
 
@@ -125,8 +106,12 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_769_335_200_000_000);
 
-    fn key() -> OAuthKey {
-        OAuthKey::new(&[7; 32])
+    fn seals(clock: &Clock) -> Seals {
+        Seals::new(&[7; 32], clock.clone())
+    }
+
+    fn seals_now() -> Seals {
+        seals(&Clock::manual(NOW))
     }
 
     fn sealed() -> Sealed {
@@ -138,43 +123,47 @@ mod tests {
 
     #[test]
     fn what_is_sealed_comes_back_for_its_purpose_and_in_time() {
-        let text = key().seal(Purpose::Login, &sealed(), NOW);
-        let open = |purpose, at| key().open(purpose, &text, Timestamp(at));
-        assert_eq!(open(Purpose::Login, (NOW + PAGE_TTL).0 - 1), Some(sealed()));
-        assert_eq!(open(Purpose::Login, (NOW + PAGE_TTL).0), None);
-        assert_eq!(open(Purpose::Consent, NOW.0), None);
-        let other = OAuthKey::new(&[8; 32]);
-        assert_eq!(other.open(Purpose::Login, &text, NOW), None);
+        let clock = Clock::manual(NOW);
+        let seals = seals(&clock);
+        let text = seals.seal(Purpose::Login, &sealed());
+        assert_eq!(seals.open(Purpose::Consent, &text), None);
+        let other = Seals::new(&[8; 32], clock.clone());
+        assert_eq!(other.open(Purpose::Login, &text), None);
+        let last = Duration::from_micros(1);
+        clock.advance(PAGE_TTL - last);
+        assert_eq!(seals.open(Purpose::Login, &text), Some(sealed()));
+        clock.advance(last);
+        assert_eq!(seals.open(Purpose::Login, &text), None);
     }
 
     #[test]
     fn a_changed_seal_does_not_open() {
-        let text = key().seal(Purpose::Consent, &sealed(), NOW);
+        let text = seals_now().seal(Purpose::Consent, &sealed());
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
             // The last character of a base64 text may hold bits that stand for nothing; those
             // texts are refused by the decoder.
-            assert_eq!(key().open(Purpose::Consent, &changed, NOW), None, "{at}");
-            assert_eq!(key().open(Purpose::Consent, &text[..at], NOW), None);
+            assert_eq!(seals_now().open(Purpose::Consent, &changed), None, "{at}");
+            assert_eq!(seals_now().open(Purpose::Consent, &text[..at]), None);
         }
     }
 
     #[test]
     fn csrf_tokens_belong_to_one_cookie() {
-        let token = key().csrf_token("cookie");
-        assert!(key().is_csrf_token("cookie", &token));
-        assert!(!key().is_csrf_token("cookies", &token));
-        assert!(!key().is_csrf_token("", &token) && !key().is_csrf_token("cookie", ""));
+        let token = seals_now().csrf_token("cookie");
+        assert!(seals_now().is_csrf_token("cookie", &token));
+        assert!(!seals_now().is_csrf_token("cookies", &token));
+        assert!(!seals_now().is_csrf_token("", &token) && !seals_now().is_csrf_token("cookie", ""));
         assert!(!token.contains("cookie"));
     }
 
     proptest! {
         #[test]
         fn garbage_does_not_open(text in "[A-Za-z0-9_.-]{0,200}|.{0,80}") {
-            prop_assert_eq!(key().open(Purpose::Login, &text, NOW), None);
-            prop_assert!(!key().is_csrf_token("cookie", &text));
+            prop_assert_eq!(seals_now().open(Purpose::Login, &text), None);
+            prop_assert!(!seals_now().is_csrf_token("cookie", &text));
         }
     }
 }

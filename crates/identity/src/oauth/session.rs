@@ -4,18 +4,21 @@
 //! one user can be ended. It says who logged in and when, nothing else. Every login begins a new one,
 //! so that a cookie planted before it never becomes somebody's session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 
-use super::client::{digest, random_text};
 use crate::audit::{Action, Actor, Event};
+use crate::core::Core;
 use crate::error::IdentityError;
-use crate::store::sessions::Session;
-use crate::user::{LoginMethod, User};
-use crate::{Identity, store};
+use crate::passwords::Passwords;
+use crate::store;
+use crate::types::client::{digest, random_text};
+use crate::types::page_session::PageSession;
+use crate::types::user::{LoginMethod, User};
 
 pub(crate) const SESSION_TTL: Duration = Duration::from_hours(12);
 
@@ -45,13 +48,32 @@ async fn is_unchanged(transaction: &Transaction, user: &User) -> Result<bool, Db
     Ok(now.is_some_and(|now| now.disabled_at.is_none() && now.version == user.version))
 }
 
-impl Identity {
+/// Begins, finds and ends sessions of the login pages.
+#[derive(Clone)]
+pub(crate) struct PageSessions {
+    core: Arc<Core>,
+    passwords: Arc<Passwords>,
+}
+
+impl PageSessions {
+    pub(crate) fn new(core: Arc<Core>, passwords: Arc<Passwords>) -> Self {
+        Self { core, passwords }
+    }
+
+    /// The text of a new cookie, which is no session yet.
+    ///
+    /// # Errors
+    /// [`IdentityError::Randomness`].
+    pub(crate) fn draw_cookie(&self) -> Result<String, IdentityError> {
+        Ok(random_text()?)
+    }
+
     /// Logs in by the login page. The text is for the cookie of the new session; the session of the
     /// cookie that came with the form ends.
     ///
     /// # Errors
-    /// Those of [`Identity::log_in`], [`IdentityError::Randomness`].
-    pub(crate) async fn begin_page_session(
+    /// Those of [`Passwords::log_in`], [`IdentityError::Randomness`].
+    pub(crate) async fn begin(
         &self,
         actor: &Actor,
         username: &str,
@@ -59,10 +81,11 @@ impl Identity {
         replaced: Option<&str>,
     ) -> Result<String, IdentityError> {
         let method = LoginMethod::Page;
-        let user = self.log_in(actor, username, password, method).await?;
-        let cookie = random_text()?;
-        let now = self.clock.now();
-        let session = Session {
+        let logged_in = self.passwords.log_in(actor, username, password, method);
+        let (user, _) = logged_in.await?;
+        let cookie = self.draw_cookie()?;
+        let now = self.core.now();
+        let session = PageSession {
             digest: digest(cookie.as_bytes()),
             user_id: user.id.clone(),
             authenticated_at: now,
@@ -70,6 +93,7 @@ impl Identity {
         };
         let replaced = replaced.map(|cookie| digest(cookie.as_bytes()));
         let written = self
+            .core
             .db
             .write(async |transaction| -> Result<_, IdentityError> {
                 // First, as in all that ends sessions: another order could end in a deadlock.
@@ -94,12 +118,10 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub(crate) async fn session(
-        &self,
-        cookie: &str,
-    ) -> Result<Option<LoginSession>, IdentityError> {
-        let (digest, now) = (digest(cookie.as_bytes()), self.clock.now());
+    pub(crate) async fn find(&self, cookie: &str) -> Result<Option<LoginSession>, IdentityError> {
+        let (digest, now) = (digest(cookie.as_bytes()), self.core.now());
         let found = self
+            .core
             .db
             .read(async |connection| -> Result<_, IdentityError> {
                 let session = store::sessions::by_digest(connection, digest, now).await?;
@@ -121,18 +143,14 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub(crate) async fn end_session(
-        &self,
-        actor: &Actor,
-        cookie: &str,
-    ) -> Result<(), IdentityError> {
-        let Some(session) = self.session(cookie).await? else {
+    pub(crate) async fn end(&self, actor: &Actor, cookie: &str) -> Result<(), IdentityError> {
+        let Some(session) = self.find(cookie).await? else {
             return Ok(());
         };
         let user = session.user;
         let actor = actor.as_user(&user.id, user.roles.scopes());
-        let (digest, now) = (digest(cookie.as_bytes()), self.clock.now());
-        let written = self.db.write(async |transaction| {
+        let (digest, now) = (digest(cookie.as_bytes()), self.core.now());
+        let written = self.core.db.write(async |transaction| {
             store::sessions::delete(transaction, digest).await?;
             let target = format!("user:{}", user.id);
             let done = Event::new(Action::Logout, target).with(LoginMethod::Page.as_str());

@@ -8,13 +8,25 @@ use auspex_kernel::db::Db;
 use auspex_kernel::{Clock, ScopeSet, Timestamp};
 use serde_json::json;
 
-use super::{AuthorizationError, Client, ClientDraft, GrantType, LoginSession, Step};
-use crate::{Actor, Config, Expected, Identity, NewUser, Role, User, UserChange};
+use super::{AuthorizationEndpoint, AuthorizationError, Clients, LoginSession, PageSessions, Step};
+use crate::audit::Actor;
+use crate::config::Config;
+use crate::core::Core;
+use crate::migration::Migrator;
+use crate::passwords::Passwords;
+use crate::tokens::Tokens;
+use crate::types::client::{Client, ClientDraft, GrantType};
+use crate::types::role::Role;
+use crate::types::user::{Expected, NewUser, User, UserChange};
+use crate::users::Users;
 
 const PASSWORD: &str = "correct horse battery";
 
 struct World {
-    identity: Arc<Identity>,
+    users: Users,
+    clients: Clients,
+    page_sessions: PageSessions,
+    endpoint: AuthorizationEndpoint,
     clock: Clock,
     user: User,
     client: Client,
@@ -30,10 +42,16 @@ impl World {
         let url = format!("sqlite:{}", folder.path().join("auspex.db").display());
         let db = Db::open(&url).await.unwrap();
         auspex_kernel::migrate(&db).await.unwrap();
-        Identity::migrate(&db).await.unwrap();
+        db.migrate::<Migrator>().await.unwrap();
+        let config = config();
+        let core = Arc::new(Core::open(db, clock.clone()).await.unwrap());
+        let passwords = Arc::new(Passwords::new(Arc::clone(&core), &config));
         let issuer = "https://id.example.org";
-        let identity = Identity::open(db, clock.clone(), config(), issuer);
-        let identity = identity.await.unwrap();
+        let tokens = Arc::new(Tokens::new(&core, config.tokens, issuer, &[7; 32]));
+        let users = Users::new(Arc::clone(&core), Arc::clone(&passwords));
+        let clients = Clients::new(Arc::clone(&core));
+        let page_sessions = PageSessions::new(Arc::clone(&core), passwords);
+        let endpoint = AuthorizationEndpoint::new(core, clients.clone(), tokens);
         let operator = Actor::operator();
         let user = NewUser {
             name: "Ann".into(),
@@ -43,7 +61,7 @@ impl World {
             password: Some(PASSWORD.to_owned()),
             ..NewUser::default()
         };
-        let user = identity.create_user(&operator, user).await.unwrap();
+        let user = users.create(&operator, user).await.unwrap();
         let client = ClientDraft {
             name: "App".into(),
             redirect_uris: vec!["https://app.example.org/cb".into()],
@@ -51,13 +69,16 @@ impl World {
             scopes: "predict".parse().unwrap(),
             public: false,
         };
-        let client = identity.create_client(&operator, client).await.unwrap();
-        let cookie = identity.begin_page_session(&operator, "ann", PASSWORD, None);
+        let client = clients.create(&operator, client).await.unwrap();
+        let cookie = page_sessions.begin(&operator, "ann", PASSWORD, None);
         let cookie = cookie.await.unwrap();
-        let session = identity.session(&cookie).await.unwrap().unwrap();
+        let session = page_sessions.find(&cookie).await.unwrap().unwrap();
         Self {
             client: client.client,
-            identity,
+            users,
+            clients,
+            page_sessions,
+            endpoint,
             clock,
             user,
             session,
@@ -68,9 +89,7 @@ impl World {
 
     async fn change(&self, change: UserChange) {
         let (operator, any) = (Actor::operator(), Expected::Any);
-        let changed = self
-            .identity
-            .update_user(&operator, &self.user.id, change, any);
+        let changed = self.users.update(&operator, &self.user.id, change, any);
         changed.await.unwrap();
     }
 
@@ -82,19 +101,19 @@ impl World {
              &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256",
             self.client.id
         );
-        let request = self.identity.authorization_request(&query).await.unwrap();
-        let (identity, session) = (&self.identity, &self.session);
+        let request = self.endpoint.read(&query).await.unwrap();
+        let (endpoint, session) = (&self.endpoint, &self.session);
         let nobody = Actor::operator();
-        let agreed = identity.decide(&nobody, &request, session, "predict", true);
+        let agreed = endpoint.decide(&nobody, &request, session, "predict", true);
         assert!(agreed.await.unwrap().contains("code="));
         meanwhile.await;
-        let decided = identity.decide(&nobody, &request, session, "predict", true);
+        let decided = endpoint.decide(&nobody, &request, session, "predict", true);
         let asked = match decided.await {
             Ok(location) => location.contains("code="),
             Err(AuthorizationError::Shown(_)) => false,
             Err(error) => panic!("{error:?}"),
         };
-        let remembered = match identity.next_step(&nobody, &request, Some(session)).await {
+        let remembered = match endpoint.next_step(&nobody, &request, Some(session)).await {
             Ok(Step::Redirect(location)) => location.contains("code="),
             Ok(Step::LogIn | Step::Ask(_)) | Err(AuthorizationError::Shown(_)) => false,
             Err(error) => panic!("{error:?}"),
@@ -127,7 +146,7 @@ async fn a_code_needs_the_session_the_user_and_the_client_as_they_were_read() {
     let world = World::start().await;
     let ended = async {
         let actor = Actor::operator();
-        let ended = world.identity.end_session(&actor, &world.cookie);
+        let ended = world.page_sessions.end(&actor, &world.cookie);
         ended.await.unwrap();
     };
     assert_eq!(world.gets_code_after(Box::pin(ended)).await, [false, false]);
@@ -161,7 +180,7 @@ async fn a_code_needs_the_session_the_user_and_the_client_as_they_were_read() {
             scopes: ScopeSet::all(),
             ..Actor::operator()
         };
-        let removed = world.identity.delete_client(&actor, &world.client.id);
+        let removed = world.clients.delete(&actor, &world.client.id);
         removed.await.unwrap();
     };
     assert_eq!(

@@ -2,18 +2,21 @@
 //!
 //! A client learns of its own tokens alone. Of all others, in force or not, it hears the same.
 
+use std::sync::Arc;
+
 use auspex_kernel::Timestamp;
 use auspex_kernel::id::UserId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::client::Client;
-use super::scope::{ClientScopes, OidcScope};
-use crate::audit::{Action, Actor, Event};
-use crate::change::Needs;
+use crate::audit::{Action, Actor};
+use crate::core::Core;
 use crate::error::IdentityError;
-use crate::token::within_reach;
-use crate::{Identity, store};
+use crate::sessions::Sessions;
+use crate::store;
+use crate::tokens::{Tokens, within_reach};
+use crate::types::client::Client;
+use crate::types::scope::{ClientScopes, OidcScope};
 
 /// RFC 7662 §2.2. An inactive token has `active` alone.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -61,7 +64,23 @@ pub(crate) struct UserInfo {
     email_verified: Option<bool>,
 }
 
-impl Identity {
+/// Answers for tokens that were given out, and ends them.
+#[derive(Clone)]
+pub(crate) struct IssuedTokens {
+    core: Arc<Core>,
+    tokens: Arc<Tokens>,
+    sessions: Sessions,
+}
+
+impl IssuedTokens {
+    pub(crate) fn new(core: Arc<Core>, tokens: Arc<Tokens>, sessions: Sessions) -> Self {
+        Self {
+            core,
+            tokens,
+            sessions,
+        }
+    }
+
     /// What a token is worth, for the client that it was given to.
     ///
     /// # Errors
@@ -71,13 +90,14 @@ impl Identity {
         client: &Client,
         token: &str,
     ) -> Result<Introspection, IdentityError> {
-        if let Some(claims) = self.own_access_token(token.as_bytes()) {
+        if let Some(claims) = self.tokens.in_force(token.as_bytes()) {
             if claims.client_id.as_deref() != Some(client.id.as_str()) {
                 return Ok(Introspection::default());
             }
             // The user may have lost a role since; the token of a client has no user.
             let scope = match (claims.sid, claims.scope) {
                 (Some(_), Some(scope)) => self
+                    .core
                     .directory
                     .user(&UserId::from_stored(claims.sub.as_str()))
                     .map(|user| within_reach(&scope, user.roles.scopes())),
@@ -97,13 +117,14 @@ impl Identity {
                 jti: claims.jti,
             });
         }
-        let Some((id, sequence)) = self.refresh_token_grant(token) else {
+        let Some((id, sequence)) = self.tokens.refresh_token_grant(token) else {
             return Ok(Introspection::default());
         };
         let found = self
+            .core
             .db
             .read(async |connection| store::grants::by_id(connection, &id).await);
-        let now = self.clock.now();
+        let now = self.core.now();
         let in_force = found.await?.filter(|grant| {
             grant.client_id.as_ref() == Some(&client.id)
                 && grant.sequence == sequence
@@ -111,7 +132,7 @@ impl Identity {
                 && grant.expires_at > now
         });
         let in_force =
-            in_force.and_then(|grant| Some((self.directory.user(&grant.user_id)?, grant)));
+            in_force.and_then(|grant| Some((self.core.directory.user(&grant.user_id)?, grant)));
         Ok(
             in_force.map_or_else(Introspection::default, |(user, grant)| Introspection {
                 active: true,
@@ -126,7 +147,7 @@ impl Identity {
                         .unix_seconds(),
                 ),
                 sub: Some(grant.user_id.to_string()),
-                iss: Some(self.issuer().to_owned()),
+                iss: Some(self.tokens.issuer().to_owned()),
                 ..Introspection::default()
             }),
         )
@@ -137,49 +158,34 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub(crate) async fn revoke_token(
+    pub(crate) async fn revoke(
         &self,
         actor: &Actor,
         client: &Client,
         token: &str,
     ) -> Result<(), IdentityError> {
         let actor = actor.as_client(&client.id);
-        if let Some(claims) = self.own_access_token(token.as_bytes()) {
+        if let Some(claims) = self.tokens.in_force(token.as_bytes()) {
             return match claims.jti {
                 Some(jti) if claims.client_id.as_deref() == Some(client.id.as_str()) => {
                     let until = Timestamp::from_unix_seconds(claims.exp);
-                    self.revoke_access_token(&actor, jti, until).await
+                    self.sessions.revoke_access_token(&actor, jti, until).await
                 }
                 _ => Ok(()),
             };
         }
-        let Some((id, _)) = self.refresh_token_grant(token) else {
+        let Some((id, _)) = self.tokens.refresh_token_grant(token) else {
             return Ok(());
         };
         let found = self
+            .core
             .db
             .read(async |connection| store::grants::by_id(connection, &id).await);
         let grant = found.await?;
         if grant.is_some_and(|grant| grant.client_id.as_ref() == Some(&client.id)) {
-            self.revoke_grant(&actor, &id, Action::TokenRevoke).await?;
+            self.sessions.end(&actor, &id, Action::TokenRevoke).await?;
         }
         Ok(())
-    }
-
-    /// # Errors
-    /// [`IdentityError::Database`].
-    pub(crate) async fn revoke_access_token(
-        &self,
-        actor: &Actor,
-        jti: String,
-        until: Timestamp,
-    ) -> Result<(), IdentityError> {
-        let revoked = self.change(actor, Needs::Nothing, async |change| {
-            store::tokens::revoke(change.transaction, &jti, until, change.now).await?;
-            let done = Event::new(Action::TokenRevoke, format!("token:{jti}"));
-            Ok(change.record(done).await?)
-        });
-        revoked.await
     }
 
     /// Who the user of an access token is, as far as it was granted to know. `None` for a token
@@ -188,7 +194,7 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Database`].
     pub(crate) async fn user_info(&self, token: &[u8]) -> Result<Option<UserInfo>, IdentityError> {
-        let claims = self.own_access_token(token);
+        let claims = self.tokens.in_force(token);
         let Some(claims) = claims.filter(|claims| claims.sid.is_some()) else {
             return Ok(None);
         };
@@ -198,6 +204,7 @@ impl Identity {
             return Ok(None);
         }
         let found = self
+            .core
             .db
             .read(async |connection| store::users::by_id(connection, &user_id).await);
         let profile = scopes.has(OidcScope::Profile);

@@ -14,8 +14,8 @@ use sea_orm::{
 };
 
 use super::entity::{changes, clients, grants, key_sets, revoked_tokens, users};
-use crate::role::RoleSet;
-use crate::user::{ActiveUser, password_mark};
+use crate::types::role::RoleSet;
+use crate::types::user::{ActiveUser, password_mark};
 
 const THE_KEY_SET: i32 = 1;
 /// SQLite takes no more values in one statement than about 32,000.

@@ -7,7 +7,8 @@ use sea_orm::{
 };
 
 use super::entity::{clients, codes, consents};
-use crate::oauth::{Client, ClientScopes, GrantType};
+use crate::types::client::{Client, GrantType};
+use crate::types::scope::ClientScopes;
 
 impl From<clients::Model> for Client {
     fn from(row: clients::Model) -> Self {

@@ -3,17 +3,43 @@
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::{SessionId, UserId};
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel as _,
-    QueryFilter,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
 
 use super::entity::codes;
-pub(crate) use super::entity::codes::Model as Code;
+use crate::types::grant::Code;
+
+impl From<codes::Model> for Code {
+    fn from(row: codes::Model) -> Self {
+        Self {
+            digest: row.digest,
+            client_id: row.client_id,
+            user_id: row.user_id,
+            redirect_uri: row.redirect_uri,
+            scopes: row.scopes,
+            challenge: row.challenge,
+            nonce: row.nonce,
+            authenticated_at: row.authenticated_at,
+            expires_at: row.expires_at,
+            grant_id: row.grant_id,
+        }
+    }
+}
 
 /// Adds a code.
 pub(crate) async fn insert(transaction: &DatabaseTransaction, code: Code) -> Result<(), DbError> {
-    codes::Entity::insert(code.into_active_model())
+    let row = codes::ActiveModel {
+        digest: Set(code.digest),
+        client_id: Set(code.client_id),
+        user_id: Set(code.user_id),
+        redirect_uri: Set(code.redirect_uri),
+        scopes: Set(code.scopes),
+        challenge: Set(code.challenge),
+        nonce: Set(code.nonce),
+        authenticated_at: Set(code.authenticated_at),
+        expires_at: Set(code.expires_at),
+        grant_id: Set(code.grant_id),
+    };
+    codes::Entity::insert(row)
         .exec_without_returning(transaction)
         .await?;
     Ok(())
@@ -24,7 +50,8 @@ pub(crate) async fn by_digest(
     connection: &impl ConnectionTrait,
     digest: Vec<u8>,
 ) -> Result<Option<Code>, DbError> {
-    Ok(codes::Entity::find_by_id(digest).one(connection).await?)
+    let row = codes::Entity::find_by_id(digest).one(connection);
+    Ok(row.await?.map(Code::from))
 }
 
 /// Takes a code for a grant. Of any number who try, in whatever processes, exactly one is told yes.

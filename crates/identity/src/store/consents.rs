@@ -7,7 +7,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
 
 use super::entity::consents;
-use crate::oauth::ClientScopes;
+use crate::types::scope::ClientScopes;
 
 /// What a user let a client have; nothing if they were never asked.
 pub(crate) async fn scopes(

@@ -7,17 +7,46 @@ use auspex_kernel::db::DbError;
 use auspex_kernel::id::{ClientId, SessionId, UserId};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel as _,
-    QueryFilter, QuerySelect, Value,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
+    Value,
 };
 
 use super::changes::{Kind, record_change};
 use super::entity::grants;
-pub(crate) use super::entity::grants::Model as Grant;
+use crate::types::grant::Grant;
+
+impl From<grants::Model> for Grant {
+    fn from(row: grants::Model) -> Self {
+        Self {
+            id: row.id,
+            user_id: row.user_id,
+            client_id: row.client_id,
+            scopes: row.scopes,
+            created_at: row.created_at,
+            authenticated_at: row.authenticated_at,
+            expires_at: row.expires_at,
+            sequence: row.sequence,
+            refreshed_at: row.refreshed_at,
+            revoked_at: row.revoked_at,
+        }
+    }
+}
 
 /// Adds a grant.
 pub(crate) async fn insert(transaction: &DatabaseTransaction, grant: Grant) -> Result<(), DbError> {
-    grants::Entity::insert(grant.into_active_model())
+    let row = grants::ActiveModel {
+        id: Set(grant.id),
+        user_id: Set(grant.user_id),
+        client_id: Set(grant.client_id),
+        scopes: Set(grant.scopes),
+        created_at: Set(grant.created_at),
+        authenticated_at: Set(grant.authenticated_at),
+        expires_at: Set(grant.expires_at),
+        sequence: Set(grant.sequence),
+        refreshed_at: Set(grant.refreshed_at),
+        revoked_at: Set(grant.revoked_at),
+    };
+    grants::Entity::insert(row)
         .exec_without_returning(transaction)
         .await?;
     Ok(())
@@ -28,9 +57,8 @@ pub(crate) async fn by_id(
     connection: &impl ConnectionTrait,
     id: &SessionId,
 ) -> Result<Option<Grant>, DbError> {
-    Ok(grants::Entity::find_by_id(id.clone())
-        .one(connection)
-        .await?)
+    let row = grants::Entity::find_by_id(id.clone()).one(connection);
+    Ok(row.await?.map(Grant::from))
 }
 
 /// The same, and nobody else can change it until this transaction ends.
@@ -38,10 +66,8 @@ pub(crate) async fn lock_by_id(
     transaction: &DatabaseTransaction,
     id: &SessionId,
 ) -> Result<Option<Grant>, DbError> {
-    Ok(grants::Entity::find_by_id(id.clone())
-        .lock_exclusive()
-        .one(transaction)
-        .await?)
+    let row = grants::Entity::find_by_id(id.clone()).lock_exclusive();
+    Ok(row.one(transaction).await?.map(Grant::from))
 }
 
 /// Makes the next refresh token the current one.

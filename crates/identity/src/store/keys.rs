@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::entity::api_keys;
-use crate::api_key::{ApiKey, Digest, read_scopes};
+use crate::types::api_key::{ApiKey, Digest, LiveKey, read_scopes};
 
 /// A row without its hash.
 #[derive(DerivePartialModel)]
@@ -52,15 +52,6 @@ struct LiveRow {
     scopes: String,
     expires_at: Option<Timestamp>,
     owner_id: Option<UserId>,
-}
-
-/// What recognises a key that is in force.
-pub(crate) struct LiveKey {
-    pub(crate) id: KeyId,
-    pub(crate) digest: Vec<u8>,
-    pub(crate) scopes: String,
-    pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) owner_id: Option<UserId>,
 }
 
 /// Whether there is a key, in force or not.

@@ -6,7 +6,7 @@ use auspex_kernel::page::{Found, Slice};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter};
 
 use super::entity::logins;
-use crate::user::Login;
+use crate::types::user::Login;
 
 /// The logins of a user, newest first.
 pub(crate) async fn list(

@@ -17,7 +17,6 @@ pub(crate) mod user_rows;
 pub(crate) mod users;
 
 pub(crate) use changes::{Kind, lock, record_change};
-pub(crate) use keys::LiveKey;
 
 use auspex_kernel::db::DbError;
 use auspex_kernel::{Timestamp, id};

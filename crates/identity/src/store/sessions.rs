@@ -3,20 +3,34 @@
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::UserId;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel as _,
-    QueryFilter,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
 
 use super::entity::sessions;
-pub(crate) use super::entity::sessions::Model as Session;
+use crate::types::page_session::PageSession;
+
+impl From<sessions::Model> for PageSession {
+    fn from(row: sessions::Model) -> Self {
+        Self {
+            digest: row.digest,
+            user_id: row.user_id,
+            authenticated_at: row.authenticated_at,
+            expires_at: row.expires_at,
+        }
+    }
+}
 
 /// Adds a session.
 pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
-    session: Session,
+    session: PageSession,
 ) -> Result<(), DbError> {
-    sessions::Entity::insert(session.into_active_model())
+    let row = sessions::ActiveModel {
+        digest: Set(session.digest),
+        user_id: Set(session.user_id),
+        authenticated_at: Set(session.authenticated_at),
+        expires_at: Set(session.expires_at),
+    };
+    sessions::Entity::insert(row)
         .exec_without_returning(transaction)
         .await?;
     Ok(())
@@ -27,11 +41,9 @@ pub(crate) async fn by_digest(
     connection: &impl ConnectionTrait,
     digest: Vec<u8>,
     now: Timestamp,
-) -> Result<Option<Session>, DbError> {
-    Ok(sessions::Entity::find_by_id(digest)
-        .filter(sessions::Column::ExpiresAt.gt(now))
-        .one(connection)
-        .await?)
+) -> Result<Option<PageSession>, DbError> {
+    let unended = sessions::Entity::find_by_id(digest).filter(sessions::Column::ExpiresAt.gt(now));
+    Ok(unended.one(connection).await?.map(PageSession::from))
 }
 
 /// Ends a session.

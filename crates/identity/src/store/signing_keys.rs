@@ -3,21 +3,33 @@
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel as _,
-    QueryFilter, QueryOrder,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set,
 };
 
 use super::changes::{Kind, record_change};
 use super::entity::signing_keys;
-pub(crate) use super::entity::signing_keys::Model as StoredKey;
+use crate::types::signing_key::StoredKey;
+
+impl From<signing_keys::Model> for StoredKey {
+    fn from(row: signing_keys::Model) -> Self {
+        Self {
+            kid: row.kid,
+            algorithm: row.algorithm,
+            pkcs8: row.pkcs8,
+            created_at: row.created_at,
+            signs_from: row.signs_from,
+        }
+    }
+}
 
 /// Every key, in the order in which they sign.
 pub(crate) async fn all(connection: &impl ConnectionTrait) -> Result<Vec<StoredKey>, DbError> {
-    Ok(signing_keys::Entity::find()
+    let rows = signing_keys::Entity::find()
         .order_by_asc(signing_keys::Column::SignsFrom)
         .order_by_asc(signing_keys::Column::Kid)
         .all(connection)
-        .await?)
+        .await?;
+    Ok(rows.into_iter().map(StoredKey::from).collect())
 }
 
 /// Adds a key.
@@ -27,7 +39,14 @@ pub(crate) async fn insert(
     now: Timestamp,
 ) -> Result<(), DbError> {
     record_change(transaction, Kind::SigningKey, &key.kid, now).await?;
-    signing_keys::Entity::insert(key.into_active_model())
+    let row = signing_keys::ActiveModel {
+        kid: Set(key.kid),
+        algorithm: Set(key.algorithm),
+        pkcs8: Set(key.pkcs8),
+        created_at: Set(key.created_at),
+        signs_from: Set(key.signs_from),
+    };
+    signing_keys::Entity::insert(row)
         .exec_without_returning(transaction)
         .await?;
     Ok(())

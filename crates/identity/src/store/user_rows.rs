@@ -11,8 +11,8 @@ use sea_orm::{
 
 use super::entity::{api_keys, logins, users};
 use super::{Kind, codes, consents, keys, record_change, sessions};
-use crate::role::Role;
-use crate::user::{User, UserFilter};
+use crate::types::role::Role;
+use crate::types::user::{User, UserFilter};
 
 /// Adds a user. Another's e-mail or name, in either case, is a violation of a unique index.
 pub(crate) async fn insert(

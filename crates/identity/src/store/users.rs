@@ -10,8 +10,8 @@ use sea_orm::{
 
 use super::entity::{logins, users};
 use super::{Kind, new_id, record_change};
-use crate::role::RoleSet;
-use crate::user::{LoginMethod, User};
+use crate::types::role::RoleSet;
+use crate::types::user::{LoginMethod, User};
 use auspex_kernel::audit::{Actor, address_prefix};
 
 impl From<users::Model> for User {

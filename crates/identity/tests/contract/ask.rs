@@ -95,7 +95,7 @@ pub(crate) async fn ask_with(
         .extension(RequestId::generate())
         .body(Body::from(body.to_owned()))
         .unwrap();
-    let mut router = Arc::clone(identity).router(CursorKey([7; 32]));
+    let mut router = identity.router(CursorKey([7; 32]));
     let response = router.call(request).await.unwrap();
     let (mut parts, body) = response.into_parts();
     let bytes = auspex_kernel::body::read(body).await.unwrap();

@@ -23,7 +23,7 @@ async fn what_is_done_is_recorded_without_names_or_addresses(store: &Store) {
         password: Some("correct horse".into()),
         ..NewUser::default()
     };
-    let user = identity.create_user(&OPERATOR, new).await.unwrap();
+    let user = identity.users().create(&OPERATOR, new).await.unwrap();
     let change = UserChange {
         name: Some("Beatrix".into()),
         email: Some("beatrix@example.org".into()),
@@ -33,7 +33,9 @@ async fn what_is_done_is_recorded_without_names_or_addresses(store: &Store) {
         ..UserChange::default()
     };
     store.clock.advance(Duration::from_millis(1));
-    let changed = identity.update_user(&OPERATOR, &user.id, change, Expected::Any);
+    let changed = identity
+        .users()
+        .update(&OPERATOR, &user.id, change, Expected::Any);
     changed.await.unwrap();
     let by = as_key("READER", "audit:read".parse().unwrap());
     let lines = walk(&identity, &by, "/v1/audit").await;
@@ -65,11 +67,15 @@ async fn the_record_is_walked_and_filtered(store: &Store) {
     let scopes = || "predict".parse().unwrap();
     for n in 0..5 {
         let name = format!("k{n}");
-        let new = identity.create_key(&OPERATOR, &name, scopes(), None);
+        let new = identity.keys().create(&OPERATOR, &name, scopes(), None);
         let id = new.await.unwrap().key.id;
         store.clock.advance(Duration::from_millis(1));
         if n % 2 == 0 {
-            identity.revoke_key(&OPERATOR, id.as_str()).await.unwrap();
+            identity
+                .keys()
+                .revoke(&OPERATOR, id.as_str())
+                .await
+                .unwrap();
             store.clock.advance(Duration::from_millis(1));
         }
     }

@@ -143,7 +143,9 @@ async fn a_demoted_or_disabled_user_is_noticed_at_once(store: &Store) {
 async fn what_is_not_a_name_with_a_password_is_refused(store: &Store) {
     let identity = store.identity().await;
     add(&identity, "ann", "service").await;
-    let key = identity.create_key(&OPERATOR, "k", "predict".parse().unwrap(), None);
+    let key = identity
+        .keys()
+        .create(&OPERATOR, "k", "predict".parse().unwrap(), None);
     let key = key.await.unwrap();
     let good = basic("ann", PASSWORD);
     for text in [

@@ -50,13 +50,17 @@ contract! {
 
 async fn created_key_authenticates(store: &Store) {
     let identity = store.identity().await;
-    let new = identity.create_key(&OPERATOR, "batch", scopes("predict jobs:read"), None);
+    let new = identity
+        .keys()
+        .create(&OPERATOR, "batch", scopes("predict jobs:read"), None);
     let new = new.await.unwrap();
     let caller = caller(&identity, new.secret.expose(), START).unwrap();
     assert_eq!(caller.subject, Subject::Key(new.key.id.clone()));
     assert_eq!(caller.scopes, scopes("predict jobs:read"));
     assert_eq!(caller.expires_at, None);
-    let other = identity.create_key(&OPERATOR, "batch", scopes("predict"), None);
+    let other = identity
+        .keys()
+        .create(&OPERATOR, "batch", scopes("predict"), None);
     let other = other.await.unwrap();
     let other = self::caller(&identity, other.secret.expose(), START).unwrap();
     assert_ne!(caller.quota_key, other.quota_key);
@@ -64,7 +68,9 @@ async fn created_key_authenticates(store: &Store) {
 
 async fn keys_are_known_after_a_restart(store: &Store) {
     let identity = store.identity().await;
-    let new = identity.create_key(&OPERATOR, "kept", scopes("predict"), None);
+    let new = identity
+        .keys()
+        .create(&OPERATOR, "kept", scopes("predict"), None);
     let new = new.await.unwrap();
     let first = caller(&*store.identity().await, new.secret.expose(), START);
     let second = caller(&*store.identity().await, new.secret.expose(), START);
@@ -75,13 +81,15 @@ async fn keys_are_known_after_a_restart(store: &Store) {
 async fn damaged_keys_are_refused(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key(&OPERATOR, "a", ScopeSet::all(), None)
+        .keys()
+        .create(&OPERATOR, "a", ScopeSet::all(), None)
         .await
         .unwrap();
     let other_store = Store::sqlite();
     let elsewhere = other_store.identity().await;
     let stranger = elsewhere
-        .create_key(&OPERATOR, "b", ScopeSet::all(), None)
+        .keys()
+        .create(&OPERATOR, "b", ScopeSet::all(), None)
         .await
         .unwrap();
 
@@ -105,22 +113,25 @@ async fn damaged_keys_are_refused(store: &Store) {
 async fn revoked_key_stops_at_once(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key(&OPERATOR, "a", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let other = identity
-        .create_key(&OPERATOR, "b", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "b", scopes("predict"), None)
         .await
         .unwrap();
     store.clock.advance(Duration::from_secs(1));
     let id = new.key.id.as_str();
-    let revoked = identity.revoke_key(&OPERATOR, id).await.unwrap();
+    let revoked = identity.keys().revoke(&OPERATOR, id).await.unwrap();
     assert!(!knows(&identity, &new) && knows(&identity, &other));
     assert_eq!(revoked.revoked_at, Some(store.clock.now()));
 
     store.clock.advance(Duration::from_secs(1));
     let again = identity
-        .revoke_key(&OPERATOR, &id.to_lowercase())
+        .keys()
+        .revoke(&OPERATOR, &id.to_lowercase())
         .await
         .unwrap();
     assert_eq!(again, revoked, "the first time counts");
@@ -128,11 +139,13 @@ async fn revoked_key_stops_at_once(store: &Store) {
     // What another process revoked is out of force here when this one confirms it.
     let elsewhere = store.identity().await;
     elsewhere
-        .revoke_key(&OPERATOR, other.key.id.as_str())
+        .keys()
+        .revoke(&OPERATOR, other.key.id.as_str())
         .await
         .unwrap();
     identity
-        .revoke_key(&OPERATOR, other.key.id.as_str())
+        .keys()
+        .revoke(&OPERATOR, other.key.id.as_str())
         .await
         .unwrap();
     assert!(!knows(&identity, &other));
@@ -141,7 +154,9 @@ async fn revoked_key_stops_at_once(store: &Store) {
 async fn expired_key_is_rejected(store: &Store) {
     let identity = store.identity().await;
     let end = Timestamp(START.0 + 60_000_000);
-    let new = identity.create_key(&OPERATOR, "short", scopes("predict"), Some(end));
+    let new = identity
+        .keys()
+        .create(&OPERATOR, "short", scopes("predict"), Some(end));
     let new = new.await.unwrap();
     let at = |now: Timestamp| caller(&identity, new.secret.expose(), now);
     assert_eq!(at(START).unwrap().expires_at, Some(end));
@@ -155,32 +170,37 @@ async fn expired_key_is_rejected(store: &Store) {
 
 async fn wrong_fields_are_named(store: &Store) {
     let identity = store.identity().await;
-    let error = identity.create_key(&OPERATOR, " ", ScopeSet::default(), Some(START));
+    let error = identity
+        .keys()
+        .create(&OPERATOR, " ", ScopeSet::default(), Some(START));
     let error = ApiError::from(error.await.unwrap_err());
     assert_eq!(error.status(), 422);
     let fields: Vec<&str> = error.details().iter().map(|e| e.field.as_str()).collect();
     assert_eq!(fields, ["name", "scopes", "expires_at"]);
-    assert_eq!(identity.list_keys().await.unwrap(), []);
+    assert_eq!(identity.keys().list().await.unwrap(), []);
 }
 
 async fn keys_are_revoked_by_name(store: &Store) {
     let identity = store.identity().await;
     let old = identity
-        .create_key(&OPERATOR, "ci", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "ci", scopes("predict"), None)
         .await
         .unwrap();
-    identity.revoke_key(&OPERATOR, "ci").await.unwrap();
+    identity.keys().revoke(&OPERATOR, "ci").await.unwrap();
     assert!(!knows(&identity, &old));
     let new = identity
-        .create_key(&OPERATOR, "ci", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "ci", scopes("predict"), None)
         .await
         .unwrap();
-    let revoked = identity.revoke_key(&OPERATOR, "ci").await.unwrap();
+    let revoked = identity.keys().revoke(&OPERATOR, "ci").await.unwrap();
     assert_eq!(revoked.id, new.key.id, "the one still in force is meant");
     assert!(!knows(&identity, &new));
     assert!(
         identity
-            .revoke_key(&OPERATOR, "ci")
+            .keys()
+            .revoke(&OPERATOR, "ci")
             .await
             .unwrap()
             .revoked_at
@@ -191,14 +211,16 @@ async fn keys_are_revoked_by_name(store: &Store) {
 async fn ambiguous_name_is_refused(store: &Store) {
     let identity = store.identity().await;
     let one = identity
-        .create_key(&OPERATOR, "twin", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "twin", scopes("predict"), None)
         .await
         .unwrap();
     let two = identity
-        .create_key(&OPERATOR, "twin", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "twin", scopes("predict"), None)
         .await
         .unwrap();
-    let error = identity.revoke_key(&OPERATOR, "twin").await.unwrap_err();
+    let error = identity.keys().revoke(&OPERATOR, "twin").await.unwrap_err();
     assert!(matches!(&error, IdentityError::KeyAmbiguous(ids) if ids.len() == 2));
     for new in [&one, &two] {
         assert!(error.to_string().contains(new.key.id.as_str()), "{error}");
@@ -206,7 +228,8 @@ async fn ambiguous_name_is_refused(store: &Store) {
     }
     assert_eq!(ApiError::from(error).status(), 409);
     identity
-        .revoke_key(&OPERATOR, one.key.id.as_str())
+        .keys()
+        .revoke(&OPERATOR, one.key.id.as_str())
         .await
         .unwrap();
     assert!(!knows(&identity, &one) && knows(&identity, &two));
@@ -215,7 +238,8 @@ async fn ambiguous_name_is_refused(store: &Store) {
 async fn unknown_keys_are_not_found(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key(&OPERATOR, "a", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let secret = new.secret.expose();
@@ -227,7 +251,7 @@ async fn unknown_keys_are_not_found(store: &Store) {
         &"x".repeat(5_000),
         secret,
     ] {
-        let error = identity.revoke_key(&OPERATOR, text).await.unwrap_err();
+        let error = identity.keys().revoke(&OPERATOR, text).await.unwrap_err();
         assert!(matches!(error, IdentityError::KeyNotFound));
         assert!(!format!("{error} {error:?}").contains(secret));
         assert_eq!(ApiError::from(error).status(), 404);
@@ -239,24 +263,27 @@ async fn keys_are_listed_newest_first(store: &Store) {
     let mut made: Vec<ApiKey> = Vec::new();
     for name in ["one", "two", "three"] {
         let end = (name == "two").then_some(Timestamp(START.0 + 60_000_000));
-        let new = identity.create_key(&OPERATOR, name, scopes("predict metrics:read"), end);
+        let new = identity
+            .keys()
+            .create(&OPERATOR, name, scopes("predict metrics:read"), end);
         made.insert(0, new.await.unwrap().key);
         store.clock.advance(Duration::from_micros(1));
     }
-    made[2] = identity.revoke_key(&OPERATOR, "one").await.unwrap();
+    made[2] = identity.keys().revoke(&OPERATOR, "one").await.unwrap();
     store.clock.advance(Duration::from_secs(120));
-    assert_eq!(identity.list_keys().await.unwrap(), made);
+    assert_eq!(identity.keys().list().await.unwrap(), made);
 }
 
 async fn listed_keys_hold_no_secret(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key(&OPERATOR, "a", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let secret = new.secret.expose();
     let random_part = &secret[3..33];
-    let list = identity.list_keys().await.unwrap();
+    let list = identity.keys().list().await.unwrap();
     let caller = caller(&identity, secret, START);
     let shown = format!("{list:?} {new:?} {:?} {identity:?} {caller:?}", new.secret);
     assert!(shown.contains(new.key.id.as_str()));
@@ -275,7 +302,7 @@ async fn listed_keys_hold_no_secret(store: &Store) {
 
 async fn watch_notices_other_processes(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
-    let new = there.create_key(&OPERATOR, "a", scopes("predict"), None);
+    let new = there.keys().create(&OPERATOR, "a", scopes("predict"), None);
     let new = new.await.unwrap();
     assert!(!knows(&here, &new));
     while_watching(
@@ -283,7 +310,8 @@ async fn watch_notices_other_processes(store: &Store) {
         Box::pin(async {
             soon("the new key", || knows(&here, &new)).await;
             there
-                .revoke_key(&OPERATOR, new.key.id.as_str())
+                .keys()
+                .revoke(&OPERATOR, new.key.id.as_str())
                 .await
                 .unwrap();
             soon("its revocation", || !knows(&here, &new)).await;
@@ -316,7 +344,8 @@ impl Log {
 async fn watch_survives_database_errors(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
     let old = here
-        .create_key(&OPERATOR, "old", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "old", scopes("predict"), None)
         .await
         .unwrap();
     let log = Log::default();
@@ -334,7 +363,7 @@ async fn watch_survives_database_errors(store: &Store) {
         let show = "ALTER TABLE hidden RENAME TO identity_changes";
         execute(&store.db().await, show.into()).await;
         soon("its end", || log.count("followed again") == 1).await;
-        there.revoke_key(&OPERATOR, "old").await.unwrap();
+        there.keys().revoke(&OPERATOR, "old").await.unwrap();
         soon("the revocation", || !knows(&here, &old)).await;
         assert_eq!(log.count("cannot be followed"), 1);
     };
@@ -348,7 +377,8 @@ async fn watch_tells_of_a_replaced_file() {
     let store = Store::sqlite();
     let (here, there) = (store.identity().await, store.identity().await);
     let new = here
-        .create_key(&OPERATOR, "a", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let folder = store.folder.as_ref().unwrap().path();
@@ -368,14 +398,14 @@ async fn watch_tells_of_a_replaced_file() {
         assert_eq!(log.count("replaced or removed"), 1);
         assert_eq!(log.count("ERROR"), 1);
         assert!(
-            here.revoke_key(&OPERATOR, "a").await.is_err(),
+            here.keys().revoke(&OPERATOR, "a").await.is_err(),
             "it would be lost"
         );
         assert!(knows(&here, &new), "the last snapshot stays in force");
 
         std::fs::rename(&moved, &file).unwrap();
         soon("its end", || log.count("followed again") == 1).await;
-        there.revoke_key(&OPERATOR, "a").await.unwrap();
+        there.keys().revoke(&OPERATOR, "a").await.unwrap();
         soon("the revocation", || !knows(&here, &new)).await;
     };
     while_watching(&here, errors)
@@ -392,7 +422,10 @@ async fn bootstrap_makes_one_key(store: &Store) {
             auspex_kernel::migrate(&db).await.unwrap();
             Identity::migrate(&db).await.unwrap();
             let identity = Identity::open(db, clock, config(), ISSUER).await.unwrap();
-            (identity.bootstrap(|_| Ok(())).await.unwrap(), identity)
+            (
+                identity.keys().bootstrap(|_| Ok(())).await.unwrap(),
+                identity,
+            )
         });
     }
     let started = starts.join_all().await;
@@ -401,7 +434,7 @@ async fn bootstrap_makes_one_key(store: &Store) {
         panic!("{} keys", made.len())
     };
     for (_, identity) in &started {
-        let listed = identity.list_keys().await.unwrap();
+        let listed = identity.keys().list().await.unwrap();
         assert_eq!(listed, std::slice::from_ref(&admin.key));
         let caller = caller(identity, admin.secret.expose(), START).unwrap();
         assert_eq!(caller.scopes, ScopeSet::all());
@@ -411,22 +444,37 @@ async fn bootstrap_makes_one_key(store: &Store) {
 async fn bootstrap_makes_no_key_whose_secret_is_lost(store: &Store) {
     let identity = store.identity().await;
     let full = |_: &auspex_identity::Secret| Err(std::io::Error::other("disk full"));
-    let error = identity.bootstrap(full).await.unwrap_err();
+    let error = identity.keys().bootstrap(full).await.unwrap_err();
     assert!(error.to_string().contains("disk full"), "{error}");
-    assert!(identity.list_keys().await.unwrap().is_empty());
-    let new = identity.bootstrap(|_| Ok(())).await.unwrap();
+    assert!(identity.keys().list().await.unwrap().is_empty());
+    let new = identity.keys().bootstrap(|_| Ok(())).await.unwrap();
     assert!(new.is_some());
 }
 
 async fn bootstrap_leaves_used_databases_alone(store: &Store) {
     let identity = store.identity().await;
     identity
-        .create_key(&OPERATOR, "only", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "only", scopes("predict"), None)
         .await
         .unwrap();
-    assert!(identity.bootstrap(|_| Ok(())).await.unwrap().is_none());
-    identity.revoke_key(&OPERATOR, "only").await.unwrap();
-    assert!(identity.bootstrap(|_| Ok(())).await.unwrap().is_none());
+    assert!(
+        identity
+            .keys()
+            .bootstrap(|_| Ok(()))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    identity.keys().revoke(&OPERATOR, "only").await.unwrap();
+    assert!(
+        identity
+            .keys()
+            .bootstrap(|_| Ok(()))
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 async fn migrations_run_at_once(store: &Store) {
@@ -441,7 +489,14 @@ async fn migrations_run_at_once(store: &Store) {
     }
     processes.join_all().await;
     let identity = store.identity().await;
-    assert!(identity.bootstrap(|_| Ok(())).await.unwrap().is_some());
+    assert!(
+        identity
+            .keys()
+            .bootstrap(|_| Ok(()))
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 async fn simultaneous_operations_are_all_in_force(store: &Store) {
@@ -451,11 +506,13 @@ async fn simultaneous_operations_are_all_in_force(store: &Store) {
         let identity = Arc::clone(if n % 2 == 0 { &here } else { &there });
         operations.spawn(async move {
             let name = format!("key {n}");
-            let new = identity.create_key(&OPERATOR, &name, scopes("predict"), None);
+            let new = identity
+                .keys()
+                .create(&OPERATOR, &name, scopes("predict"), None);
             let new = new.await.unwrap();
             assert!(knows(&identity, &new));
             if n % 3 == 0 {
-                identity.revoke_key(&OPERATOR, &name).await.unwrap();
+                identity.keys().revoke(&OPERATOR, &name).await.unwrap();
                 assert!(!knows(&identity, &new));
             }
             (n, new)
@@ -471,11 +528,13 @@ async fn simultaneous_operations_are_all_in_force(store: &Store) {
 async fn scopes_of_newer_versions_are_ignored(store: &Store) {
     let identity = store.identity().await;
     let new = identity
-        .create_key(&OPERATOR, "a", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "a", scopes("predict"), None)
         .await
         .unwrap();
     let other = identity
-        .create_key(&OPERATOR, "b", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "b", scopes("predict"), None)
         .await
         .unwrap();
     let add = "UPDATE identity_api_keys SET scopes = 'moon:land predict' WHERE name = 'a'";
@@ -484,7 +543,7 @@ async fn scopes_of_newer_versions_are_ignored(store: &Store) {
     let caller = caller(&identity, new.secret.expose(), START).unwrap();
     assert!(caller.scopes.iter().eq([Scope::Predict]));
     assert!(knows(&identity, &other));
-    assert_eq!(identity.list_keys().await.unwrap().len(), 2);
+    assert_eq!(identity.keys().list().await.unwrap().len(), 2);
 }
 
 #[test]
@@ -493,7 +552,12 @@ fn random_tokens_never_authenticate() {
     let store = Store::sqlite();
     let identity = runtime.block_on(async {
         let identity = store.identity().await;
-        identity.bootstrap(|_| Ok(())).await.unwrap().unwrap();
+        identity
+            .keys()
+            .bootstrap(|_| Ok(()))
+            .await
+            .unwrap()
+            .unwrap();
         identity
     });
     let bytes = proptest::collection::vec(any::<u8>(), 0..100);
@@ -610,14 +674,15 @@ async fn member(identity: &Identity, name: &str) -> User {
         roles: [Role::Admin].into_iter().collect(),
         ..NewUser::default()
     };
-    identity.create_user(&OPERATOR, new).await.unwrap()
+    identity.users().create(&OPERATOR, new).await.unwrap()
 }
 
 async fn no_key_reaches_further_than_its_maker(store: &Store) {
     let identity = store.identity().await;
     let by = as_operator(scopes("keys:write users:write predict"));
     let strong = identity
-        .create_key(&OPERATOR, "strong", ScopeSet::all(), None)
+        .keys()
+        .create(&OPERATOR, "strong", ScopeSet::all(), None)
         .await
         .unwrap();
     let body = r#"{"name": "x", "scopes": ["predict", "audit:read"]}"#;
@@ -667,7 +732,8 @@ async fn a_rotated_key_works_on_for_its_overlap(store: &Store) {
     let by = as_operator(ScopeSet::all());
     let end = Timestamp(START.0 + 100 * 1_000_000);
     let old = identity
-        .create_key(&OPERATOR, "old", scopes("predict"), Some(end))
+        .keys()
+        .create(&OPERATOR, "old", scopes("predict"), Some(end))
         .await
         .unwrap();
     let path = format!("/v1/api-keys/{}", old.key.id);
@@ -727,11 +793,13 @@ async fn a_rotated_key_works_on_for_its_overlap(store: &Store) {
         "it has expired"
     );
     let forever = identity
-        .create_key(&OPERATOR, "e", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "e", scopes("predict"), None)
         .await
         .unwrap();
     let none = identity
-        .rotate_key(&OPERATOR, forever.key.id.as_str(), Duration::ZERO)
+        .keys()
+        .rotate(&OPERATOR, forever.key.id.as_str(), Duration::ZERO)
         .await;
     assert!(!known(forever.secret.expose()) && known(none.unwrap().secret.expose()));
 }
@@ -739,7 +807,8 @@ async fn a_rotated_key_works_on_for_its_overlap(store: &Store) {
 async fn of_simultaneous_rotations_one_wins(store: &Store) {
     let (here, there) = (store.identity().await, store.identity().await);
     let old = here
-        .create_key(&OPERATOR, "old", scopes("predict"), None)
+        .keys()
+        .create(&OPERATOR, "old", scopes("predict"), None)
         .await
         .unwrap();
     let mut tries = tokio::task::JoinSet::new();
@@ -748,7 +817,8 @@ async fn of_simultaneous_rotations_one_wins(store: &Store) {
         let id = old.key.id.clone();
         tries.spawn(async move {
             identity
-                .rotate_key(&OPERATOR, id.as_str(), Duration::from_secs(9))
+                .keys()
+                .rotate(&OPERATOR, id.as_str(), Duration::from_secs(9))
                 .await
         });
     }
@@ -761,7 +831,7 @@ async fn of_simultaneous_rotations_one_wins(store: &Store) {
             .count(),
         9
     );
-    assert_eq!(here.list_keys().await.unwrap().len(), 2);
+    assert_eq!(here.keys().list().await.unwrap().len(), 2);
 }
 
 async fn a_repeated_creation_gives_no_second_key(store: &Store) {
@@ -775,13 +845,13 @@ async fn a_repeated_creation_gives_no_second_key(store: &Store) {
     let first = ask_with(&identity, &by, "POST", path, body, &key).await;
     let second = ask_with(&identity, &by, "POST", path, body, &key).await;
     assert_eq!((first.status, second.status), (201, 409));
-    assert_eq!(identity.list_keys().await.unwrap().len(), 1);
+    assert_eq!(identity.keys().list().await.unwrap().len(), 1);
 }
 
 async fn no_key_outlives_what_made_it(store: &Store) {
     let identity = store.identity().await;
     let end = Timestamp(START.0 + 60_000_000);
-    let make = identity.create_key(
+    let make = identity.keys().create(
         &OPERATOR,
         "short",
         scopes("keys:write users:write"),
@@ -802,7 +872,9 @@ async fn no_key_outlives_what_made_it(store: &Store) {
             assert_eq!(error.details()[0].field, "expires_at");
         }
     }
-    let forever = identity.create_key(&OPERATOR, "forever", scopes("keys:write"), None);
+    let forever = identity
+        .keys()
+        .create(&OPERATOR, "forever", scopes("keys:write"), None);
     let rotations = format!("/v1/api-keys/{}/rotations", forever.await.unwrap().key.id);
     let rotated = ask(&identity, &by, "POST", &rotations, "").await;
     assert_eq!(rotated.status, 201, "{:?}", rotated.error);
@@ -824,10 +896,12 @@ async fn borrowed_rights_make_no_keys(store: &Store) {
         scopes: "keys:write".parse().unwrap(),
         public: false,
     };
-    let client = identity.create_client(&OPERATOR, draft).await.unwrap();
+    let client = identity.clients().create(&OPERATOR, draft).await.unwrap();
     let client = client.client.id;
     let by_ann = actor(&as_user(&ann));
-    let key = identity.create_key(&by_ann, "hers", scopes("predict"), None);
+    let key = identity
+        .keys()
+        .create(&by_ann, "hers", scopes("predict"), None);
     let key = key.await.unwrap();
     let rotations = format!("/v1/api-keys/{}/rotations", key.key.id);
     let body = r#"{"name": "x", "scopes": ["predict"]}"#;
@@ -852,7 +926,7 @@ async fn borrowed_rights_make_no_keys(store: &Store) {
             assert!(error.message().contains("make no API key"), "{error:?}");
         }
     }
-    assert_eq!(identity.list_keys().await.unwrap().len(), 1);
+    assert_eq!(identity.keys().list().await.unwrap().len(), 1);
     let reader = as_operator(ScopeSet::all());
     let denied = walk(&identity, &reader, "/v1/audit?outcome=denied").await;
     assert_eq!(denied.len(), 6);
@@ -860,9 +934,13 @@ async fn borrowed_rights_make_no_keys(store: &Store) {
 
 async fn a_key_of_nobody_deals_with_itself_alone(store: &Store) {
     let identity = store.identity().await;
-    let other = identity.create_key(&OPERATOR, "other", scopes("predict"), None);
+    let other = identity
+        .keys()
+        .create(&OPERATOR, "other", scopes("predict"), None);
     let other = other.await.unwrap();
-    let own = identity.create_key(&OPERATOR, "own", scopes("keys:write predict"), None);
+    let own = identity
+        .keys()
+        .create(&OPERATOR, "own", scopes("keys:write predict"), None);
     let own = own.await.unwrap();
     let by = caller(&identity, own.secret.expose(), START).unwrap();
     for query in ["limit=1", "per_page=1"] {
@@ -876,7 +954,7 @@ async fn a_key_of_nobody_deals_with_itself_alone(store: &Store) {
         let answer = ask(&identity, &by, method, path, "").await;
         assert_eq!(answer.status, 404, "{method} {path}");
     }
-    let named = identity.revoke_key(&actor(&by), "other").await;
+    let named = identity.keys().revoke(&actor(&by), "other").await;
     assert!(matches!(named, Err(IdentityError::KeyNotFound)));
     assert!(knows(&identity, &other));
     let stranger = Caller {

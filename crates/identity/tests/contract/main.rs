@@ -27,7 +27,10 @@ fn scopes(text: &str) -> ScopeSet {
 }
 
 fn caller(identity: &Identity, token: impl AsRef<[u8]>, now: Timestamp) -> Option<Arc<Caller>> {
-    match identity.authenticate(Credential::Token(token.as_ref()), now) {
+    match identity
+        .authenticator()
+        .authenticate(Credential::Token(token.as_ref()), now)
+    {
         Verdict::Known(caller) => Some(caller),
         Verdict::Refused | Verdict::Unverified => None,
     }

@@ -48,23 +48,26 @@ async fn everything(identity: &Arc<Identity>) -> String {
     let lines = walk(identity, &as_operator(ScopeSet::all()), "/v1/audit").await;
     format!(
         "{lines:?} {:?} {:?} {:?}",
-        identity.list_users(UserFilter::default()).await.unwrap(),
-        identity.list_keys().await.unwrap(),
-        identity.list_clients().await.unwrap(),
+        identity.users().list(UserFilter::default()).await.unwrap(),
+        identity.keys().list().await.unwrap(),
+        identity.clients().list().await.unwrap(),
     )
 }
 
 /// Asserts that `by` can do nothing any more.
 async fn assert_powerless(identity: &Arc<Identity>, by: &Actor, why: &str) {
-    let round = identity.list_keys().await.unwrap().len();
+    let round = identity.keys().list().await.unwrap().len();
     let other = identity
-        .create_user(&OPERATOR, new_user(&format!("other{round}")))
+        .users()
+        .create(&OPERATOR, new_user(&format!("other{round}")))
         .await
         .unwrap()
         .id;
-    let key = identity.create_key(&OPERATOR, "other", scopes("predict"), None);
+    let key = identity
+        .keys()
+        .create(&OPERATOR, "other", scopes("predict"), None);
     let key = key.await.unwrap().key.id.to_string();
-    let client = identity.create_client(&OPERATOR, draft()).await.unwrap();
+    let client = identity.clients().create(&OPERATOR, draft()).await.unwrap();
     let client = client.client.id;
     let before = everything(identity).await;
     let renamed = UserChange {
@@ -73,20 +76,22 @@ async fn assert_powerless(identity: &Arc<Identity>, by: &Actor, why: &str) {
     };
     let any = Expected::Any;
     let refusals = [
-        identity.create_user(by, new_user("new")).await.err(),
+        identity.users().create(by, new_user("new")).await.err(),
         identity
-            .update_user(by, &other, renamed, any.clone())
+            .users()
+            .update(by, &other, renamed, any.clone())
             .await
             .err(),
-        identity.delete_user(by, &other, any).await.err(),
+        identity.users().delete(by, &other, any).await.err(),
         identity
-            .create_key(by, "new", scopes("predict"), None)
+            .keys()
+            .create(by, "new", scopes("predict"), None)
             .await
             .err(),
-        identity.revoke_key(by, &key).await.err(),
-        identity.rotate_key(by, &key, Duration::ZERO).await.err(),
-        identity.create_client(by, draft()).await.err(),
-        identity.delete_client(by, &client).await.err(),
+        identity.keys().revoke(by, &key).await.err(),
+        identity.keys().rotate(by, &key, Duration::ZERO).await.err(),
+        identity.clients().create(by, draft()).await.err(),
+        identity.clients().delete(by, &client).await.err(),
     ];
     for (n, refused) in refusals.into_iter().enumerate() {
         let refused = refused.unwrap_or_else(|| panic!("{why}: operation {n} was carried out"));
@@ -104,8 +109,10 @@ async fn users_act_by_the_rights_they_still_have(store: &Store) {
     add(&identity, "stays", "admin").await;
     let admin = async |name: &str| {
         let id = add(&identity, name, "admin").await;
-        let by = actor(&as_user(&identity.get_user(&id).await.unwrap()));
-        let harmless = identity.create_user(&by, new_user(&format!("{name}s-friend")));
+        let by = actor(&as_user(&identity.users().get(&id).await.unwrap()));
+        let harmless = identity
+            .users()
+            .create(&by, new_user(&format!("{name}s-friend")));
         harmless.await.unwrap();
         (id, by)
     };
@@ -122,13 +129,13 @@ async fn users_act_by_the_rights_they_still_have(store: &Store) {
     assert_powerless(&identity, &by, "demoted").await;
 
     let (id, by) = admin("removed").await;
-    let removed = identity.delete_user(&OPERATOR, &id, Expected::Any);
+    let removed = identity.users().delete(&OPERATOR, &id, Expected::Any);
     removed.await.unwrap();
     assert_powerless(&identity, &by, "removed").await;
 
     // A key goes with its owner.
     let (id, by) = admin("owner").await;
-    let key = identity.create_key(&by, "hers", ScopeSet::all(), None);
+    let key = identity.keys().create(&by, "hers", ScopeSet::all(), None);
     let key = key.await.unwrap();
     let by = actor(&caller(&identity, key.secret.expose(), store.clock.now()).unwrap());
     disable(&identity, &id).await;
@@ -146,9 +153,13 @@ async fn sessions_that_ended_change_nothing(store: &Store) {
     execute(&store.db().await, sql).await;
     let by = Actor {
         session_id: Some(SessionId::from_stored("OWN")),
-        ..actor(&as_user(&identity.get_user(&id).await.unwrap()))
+        ..actor(&as_user(&identity.users().get(&id).await.unwrap()))
     };
-    identity.create_user(&by, new_user("friend")).await.unwrap();
+    identity
+        .users()
+        .create(&by, new_user("friend"))
+        .await
+        .unwrap();
     let ended = "UPDATE identity_grants SET revoked_at = 2";
     execute(&store.db().await, ended.into()).await;
     assert_powerless(&identity, &by, "logged out").await;
@@ -158,14 +169,22 @@ async fn keys_that_ended_change_nothing(store: &Store) {
     let identity = store.identity().await;
     let end = Timestamp(store.clock.now().0 + 60_000_000);
     let actor_by = async |end| {
-        let key = identity.create_key(&OPERATOR, "k", ScopeSet::all(), end);
+        let key = identity.keys().create(&OPERATOR, "k", ScopeSet::all(), end);
         let key = key.await.unwrap();
         let by = actor(&caller(&identity, key.secret.expose(), store.clock.now()).unwrap());
         (key.key.id, by)
     };
     let (id, by) = actor_by(None).await;
-    identity.create_user(&by, new_user("friend")).await.unwrap();
-    identity.revoke_key(&OPERATOR, id.as_str()).await.unwrap();
+    identity
+        .users()
+        .create(&by, new_user("friend"))
+        .await
+        .unwrap();
+    identity
+        .keys()
+        .revoke(&OPERATOR, id.as_str())
+        .await
+        .unwrap();
     assert_powerless(&identity, &by, "revoked").await;
 
     let (_, by) = actor_by(Some(end)).await;
@@ -175,15 +194,19 @@ async fn keys_that_ended_change_nothing(store: &Store) {
 
 async fn clients_that_are_gone_change_nothing(store: &Store) {
     let identity = store.identity().await;
-    let client = identity.create_client(&OPERATOR, draft()).await.unwrap();
+    let client = identity.clients().create(&OPERATOR, draft()).await.unwrap();
     let id = client.client.id;
     let by = Actor {
         subject: Subject::Client(id.clone()),
         client_id: Some(id.clone()),
         ..Actor::operator()
     };
-    identity.create_user(&by, new_user("friend")).await.unwrap();
-    identity.delete_client(&OPERATOR, &id).await.unwrap();
+    identity
+        .users()
+        .create(&by, new_user("friend"))
+        .await
+        .unwrap();
+    identity.clients().delete(&OPERATOR, &id).await.unwrap();
     assert_powerless(&identity, &by, "client removed").await;
 }
 
@@ -192,23 +215,23 @@ async fn narrowed_rights_bound_what_is_given(store: &Store) {
     let id = add(&identity, "ann", "data-scientist operator").await;
     let by = Actor {
         scopes: scopes("predict gateway:write audit:read"),
-        ..actor(&as_user(&identity.get_user(&id).await.unwrap()))
+        ..actor(&as_user(&identity.users().get(&id).await.unwrap()))
     };
     let narrowed = UserChange {
         roles: Some([Role::DataScientist].into_iter().collect()),
         ..UserChange::default()
     };
     change(&identity, &id, narrowed).await;
-    let more = identity.create_key(&by, "k", scopes("audit:read"), None);
+    let more = identity.keys().create(&by, "k", scopes("audit:read"), None);
     assert!(matches!(more.await, Err(IdentityError::Escalation)));
-    let less = identity.create_key(&by, "k", scopes("predict"), None);
+    let less = identity.keys().create(&by, "k", scopes("predict"), None);
     less.await.unwrap();
 }
 
 async fn a_password_replaces_only_the_one_that_was_shown(store: &Store) {
     let identity = store.identity().await;
     let id = add(&identity, "ann", "viewer").await;
-    let by = as_user(&identity.get_user(&id).await.unwrap());
+    let by = as_user(&identity.users().get(&id).await.unwrap());
     let mut changes = tokio::task::JoinSet::new();
     for n in 0..4 {
         let (identity, by) = (Arc::clone(&identity), by.clone());

@@ -189,7 +189,7 @@ async fn ann(identity: &Identity) -> User {
         password: Some(PASSWORD.to_owned()),
         ..NewUser::default()
     };
-    identity.create_user(&OPERATOR, new).await.unwrap()
+    identity.users().create(&OPERATOR, new).await.unwrap()
 }
 
 /// Registers a client; its id and its secret.
@@ -470,7 +470,8 @@ async fn a_session_lasts_twelve_hours_and_ends_with_the_password(store: &Store) 
         ..UserChange::default()
     };
     let changed = identity
-        .update_user(&OPERATOR, &user.id, change, Expected::Any)
+        .users()
+        .update(&OPERATOR, &user.id, change, Expected::Any)
         .await;
     changed.unwrap();
     assert!(browser.get(&request(&app.0, "")).await.asks_for_password());

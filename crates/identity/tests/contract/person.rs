@@ -26,13 +26,15 @@ pub(crate) async fn add(identity: &Identity, name: &str, roles: &str) -> String 
         password: Some(PASSWORD.into()),
         ..NewUser::default()
     };
-    let user = identity.create_user(&OPERATOR, new).await.unwrap();
+    let user = identity.users().create(&OPERATOR, new).await.unwrap();
     user.id.to_string()
 }
 
 /// Changes the user as an administrator does.
 pub(crate) async fn change(identity: &Identity, id: &str, change: UserChange) {
-    let changed = identity.update_user(&OPERATOR, id, change, Expected::Any);
+    let changed = identity
+        .users()
+        .update(&OPERATOR, id, change, Expected::Any);
     changed.await.unwrap();
 }
 
@@ -79,7 +81,11 @@ pub(crate) async fn log_out(identity: &Arc<Identity>, store: &Store, token: &str
 
 /// Who calls by a token or key, from memory alone.
 pub(crate) fn bearer(identity: &Identity, store: &Store, token: &str) -> Option<Arc<Caller>> {
-    known(identity.authenticate(Credential::Token(token.as_bytes()), store.clock.now()))
+    known(
+        identity
+            .authenticator()
+            .authenticate(Credential::Token(token.as_bytes()), store.clock.now()),
+    )
 }
 
 pub(crate) fn bearer_scopes(identity: &Identity, store: &Store, token: &str) -> Option<ScopeSet> {
@@ -99,10 +105,19 @@ pub(crate) async fn caller_by(
     store: &Store,
     credential: Credential<'_>,
 ) -> Result<Arc<Caller>, ApiError> {
-    match identity.authenticate(credential, store.clock.now()) {
+    match identity
+        .authenticator()
+        .authenticate(credential, store.clock.now())
+    {
         Verdict::Known(caller) => Ok(caller),
         Verdict::Refused => Err(ApiError::unauthenticated("refused")),
-        Verdict::Unverified => identity.clone().verify(credential, PEER.0).await,
+        Verdict::Unverified => {
+            identity
+                .authenticator()
+                .clone()
+                .verify(credential, PEER.0)
+                .await
+        }
     }
 }
 
@@ -113,7 +128,12 @@ pub(crate) fn basic(name: &str, password: &str) -> Vec<u8> {
 
 /// Whether name and password are known without a look at the database.
 pub(crate) fn remembers(identity: &Identity, store: &Store, basic: &[u8]) -> bool {
-    known(identity.authenticate(Credential::Basic(basic), store.clock.now())).is_some()
+    known(
+        identity
+            .authenticator()
+            .authenticate(Credential::Basic(basic), store.clock.now()),
+    )
+    .is_some()
 }
 
 /// A part of a token.

@@ -25,7 +25,7 @@ async fn all_sessions_of_a_user_end_and_nothing_else(store: &Store) {
     let ann = add(&here, "ann", "viewer").await;
     add(&here, "bob", "viewer").await;
     there.reload().await.unwrap();
-    let key = here.create_key(&OPERATOR, "k", scopes("predict"), None);
+    let key = here.keys().create(&OPERATOR, "k", scopes("predict"), None);
     let key = key.await.unwrap();
     let mut hers = Vec::new();
     for _ in 0..3 {
@@ -36,7 +36,8 @@ async fn all_sessions_of_a_user_end_and_nothing_else(store: &Store) {
         &there,
         Box::pin(async {
             let ended = here
-                .revoke_sessions_of_user(&OPERATOR, "ANN")
+                .sessions()
+                .revoke_all_of_user(&OPERATOR, "ANN")
                 .await
                 .unwrap();
             assert_eq!((ended.0.to_string(), ended.1), (ann.clone(), 3));
@@ -62,7 +63,11 @@ async fn all_sessions_of_a_user_end_and_nothing_else(store: &Store) {
             .await
             .is_ok()
     );
-    let again = here.revoke_sessions_of_user(&OPERATOR, &ann).await.unwrap();
+    let again = here
+        .sessions()
+        .revoke_all_of_user(&OPERATOR, &ann)
+        .await
+        .unwrap();
     assert_eq!((again.0.to_string(), again.1), (ann.clone(), 0));
     assert_eq!(
         audit(store).await,
@@ -88,7 +93,8 @@ async fn one_session_ends(store: &Store) {
         &there,
         Box::pin(async {
             assert!(
-                here.revoke_session(&OPERATOR, &sid.to_lowercase())
+                here.sessions()
+                    .revoke(&OPERATOR, &sid.to_lowercase())
                     .await
                     .unwrap()
             );
@@ -102,7 +108,7 @@ async fn one_session_ends(store: &Store) {
         refresh(&here, &other.text("refresh_token")).await.status,
         200
     );
-    assert!(!here.revoke_session(&OPERATOR, &sid).await.unwrap());
+    assert!(!here.sessions().revoke(&OPERATOR, &sid).await.unwrap());
     assert_eq!(audit(store).await, [format!("operator grant:{sid}")]);
 }
 
@@ -118,7 +124,7 @@ async fn one_token_ends(store: &Store) {
     while_watching(
         &there,
         Box::pin(async {
-            here.revoke_jti(&OPERATOR, &jti).await.unwrap();
+            here.sessions().revoke_jti(&OPERATOR, &jti).await.unwrap();
             assert!(bearer(&here, store, &token).is_none());
             soon("its end", || bearer(&there, store, &token).is_none()).await;
         }),
@@ -139,14 +145,21 @@ async fn what_names_nothing_is_refused(store: &Store) {
     let token = answer.text("access_token");
     let long = "x".repeat(100_000);
     for text in ["", "nobody", "a\0", "0000000000000000", &token, &long] {
-        let user = identity.revoke_sessions_of_user(&OPERATOR, text).await;
+        let user = identity
+            .sessions()
+            .revoke_all_of_user(&OPERATOR, text)
+            .await;
         assert!(matches!(user, Err(IdentityError::UserNotFound)));
-        let session = identity.revoke_session(&OPERATOR, text).await;
+        let session = identity.sessions().revoke(&OPERATOR, text).await;
         let error = session.unwrap_err();
         assert!(matches!(error, IdentityError::SessionNotFound));
         assert_eq!(ApiError::from(error).status(), 404);
         if text != "0000000000000000" {
-            let error = identity.revoke_jti(&OPERATOR, text).await.unwrap_err();
+            let error = identity
+                .sessions()
+                .revoke_jti(&OPERATOR, text)
+                .await
+                .unwrap_err();
             assert!(matches!(error, IdentityError::Invalid(_)));
             assert!(text.is_empty() || !error.to_string().contains(text));
         }
@@ -178,7 +191,8 @@ async fn ends_that_meet_do_not_wait_for_each_other(store: &Store) {
                     0 => {
                         let session = sid.as_str().unwrap();
                         identity
-                            .revoke_session(&OPERATOR, session)
+                            .sessions()
+                            .revoke(&OPERATOR, session)
                             .await
                             .map(|_| 401)
                     }
@@ -186,7 +200,8 @@ async fn ends_that_meet_do_not_wait_for_each_other(store: &Store) {
                         .await
                         .status),
                     _ => identity
-                        .revoke_sessions_of_user(&OPERATOR, &id)
+                        .sessions()
+                        .revoke_all_of_user(&OPERATOR, &id)
                         .await
                         .map(|_| 401),
                 }

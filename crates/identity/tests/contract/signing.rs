@@ -59,7 +59,11 @@ async fn a_new_key_waits_until_it_is_known_and_the_old_one_until_it_is_forgotten
     let identity = store.identity().await;
     add(&identity, "ann", "viewer").await;
     let first = keys(store).await.remove(0);
-    let second = identity.rotate_signing_key(&OPERATOR, false).await.unwrap();
+    let second = identity
+        .signing_keys()
+        .rotate(&OPERATOR, false)
+        .await
+        .unwrap();
     assert_eq!(keys(store).await, [first.clone(), second.clone()]);
     let nobody = as_key("NOBODY", ScopeSet::default());
     let published = ask(&identity, &nobody, "GET", "/.well-known/jwks.json", "").await;
@@ -75,16 +79,16 @@ async fn a_new_key_waits_until_it_is_known_and_the_old_one_until_it_is_forgotten
     store.clock.advance(Duration::from_secs(1));
     let new = token(&identity).await;
     assert_eq!(kid(&new), second);
-    identity.tend_signing_keys().await.unwrap();
+    identity.signing_keys().tend().await.unwrap();
     for token in [&old, &new] {
         assert!(bearer(&identity, store, token).is_some());
     }
     // No token can be older than a day.
     store.clock.advance(Duration::from_hours(24));
-    identity.tend_signing_keys().await.unwrap();
+    identity.signing_keys().tend().await.unwrap();
     assert_eq!(keys(store).await.len(), 2);
     store.clock.advance(Duration::from_hours(1));
-    identity.tend_signing_keys().await.unwrap();
+    identity.signing_keys().tend().await.unwrap();
     assert_eq!(keys(store).await, [second]);
 }
 
@@ -93,16 +97,16 @@ async fn the_next_key_is_made_in_time(store: &Store) {
     add(&identity, "ann", "viewer").await;
     let first = keys(store).await;
     store.clock.advance(PERIOD - LEAD - Duration::from_secs(1));
-    identity.tend_signing_keys().await.unwrap();
+    identity.signing_keys().tend().await.unwrap();
     assert_eq!(keys(store).await, first);
     store.clock.advance(Duration::from_secs(1));
     for _ in 0..2 {
-        identity.tend_signing_keys().await.unwrap();
+        identity.signing_keys().tend().await.unwrap();
         assert_eq!(keys(store).await.len(), 2);
         assert_eq!(kid(&token(&identity).await), first[0]);
     }
     store.clock.advance(LEAD);
-    identity.tend_signing_keys().await.unwrap();
+    identity.signing_keys().tend().await.unwrap();
     assert_eq!(kid(&token(&identity).await), keys(store).await[1]);
 }
 
@@ -117,7 +121,7 @@ async fn dropped_keys_are_refused_at_once(store: &Store) {
     while_watching(
         &there,
         Box::pin(async {
-            let kept = here.rotate_signing_key(&OPERATOR, true).await.unwrap();
+            let kept = here.signing_keys().rotate(&OPERATOR, true).await.unwrap();
             assert!(bearer(&here, store, &old).is_none());
             assert_eq!(keys(store).await, [kept]);
             soon("the loss of the key", || {

@@ -66,7 +66,7 @@ impl Store {
         Identity::migrate(&db).await.unwrap();
         let identity = Identity::open(db, self.clock.clone(), config, ISSUER);
         let identity = identity.await.unwrap();
-        identity.tend_signing_keys().await.unwrap();
+        identity.signing_keys().tend().await.unwrap();
         identity
     }
 }

@@ -163,7 +163,9 @@ async fn logging_out_ends_the_session(store: &Store) {
         refresh(&here, &other.text("refresh_token")).await.status,
         200
     );
-    let key = here.create_key(&OPERATOR, "k", "predict".parse().unwrap(), None);
+    let key = here
+        .keys()
+        .create(&OPERATOR, "k", "predict".parse().unwrap(), None);
     let key = key.await.unwrap();
     assert_eq!(log_out(&here, store, key.secret.expose()).await, 409);
 }
@@ -284,7 +286,9 @@ async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
         let token = answer.text("access_token");
         // A key of their own as well.
         let owner = actor(&bearer(&here, store, &token).unwrap());
-        let key = here.create_key(&owner, "own", Role::Viewer.scopes(), None);
+        let key = here
+            .keys()
+            .create(&owner, "own", Role::Viewer.scopes(), None);
         tokens.push(key.await.unwrap().secret.expose().to_owned());
         tokens.push(token);
     }
@@ -298,7 +302,8 @@ async fn who_is_disabled_or_gone_gets_no_more_tokens(store: &Store) {
         &there,
         Box::pin(async {
             disable(&here, &off).await;
-            here.delete_user(&OPERATOR, &gone, Expected::Any)
+            here.users()
+                .delete(&OPERATOR, &gone, Expected::Any)
                 .await
                 .unwrap();
             for token in &tokens {

@@ -41,18 +41,18 @@ async fn what_has_ended_is_removed_however_much_it_is(store: &Store) {
         .await
         .text("access_token");
     let audit = count(store, "identity_audit").await;
-    identity.tend(Timestamp(0)).await.unwrap();
+    identity.maintenance().tend(Timestamp(0)).await.unwrap();
     assert_eq!(count(store, "identity_logins").await, 1);
     assert_eq!(count(store, "identity_audit").await, audit - 3_500);
     store.clock.advance(Duration::from_hours(89 * 24));
-    identity.tend(Timestamp(0)).await.unwrap();
+    identity.maintenance().tend(Timestamp(0)).await.unwrap();
     assert_eq!(count(store, "identity_logins").await, 1);
     assert_eq!(count(store, "identity_grants").await, 1);
     store.clock.advance(Duration::from_hours(2 * 24));
-    identity.tend(Timestamp(0)).await.unwrap();
+    identity.maintenance().tend(Timestamp(0)).await.unwrap();
     assert_eq!(count(store, "identity_logins").await, 0);
     store.clock.advance(Duration::from_hours(310 * 24));
-    identity.tend(Timestamp(0)).await.unwrap();
+    identity.maintenance().tend(Timestamp(0)).await.unwrap();
     for table in ["identity_grants", "identity_changes", "identity_audit"] {
         // What this very round did with signing keys is younger.
         assert!(count(store, table).await <= 3, "{table}");
@@ -61,16 +61,18 @@ async fn what_has_ended_is_removed_however_much_it_is(store: &Store) {
 
 async fn uses_of_keys_are_stored(store: &Store) {
     let identity = store.identity().await;
-    let key = identity.create_key(&OPERATOR, "k", scopes("predict"), None);
+    let key = identity
+        .keys()
+        .create(&OPERATOR, "k", scopes("predict"), None);
     let key = key.await.unwrap();
     store.clock.advance(Duration::from_secs(7));
     let used_at = store.clock.now();
     assert!(bearer(&identity, store, key.secret.expose()).is_some());
     store.clock.advance(Duration::from_secs(7));
-    let until = identity.tend(Timestamp(0)).await.unwrap();
+    let until = identity.maintenance().tend(Timestamp(0)).await.unwrap();
     assert_eq!(until, store.clock.now());
     let elsewhere = store.identity().await;
-    let listed = elsewhere.list_keys().await.unwrap();
+    let listed = elsewhere.keys().list().await.unwrap();
     assert_eq!(listed[0].last_used_at, Some(used_at));
 }
 

@@ -46,7 +46,7 @@ async fn add(identity: &Identity, name: &str, of: &[Role]) -> User {
         roles: roles(of),
         ..NewUser::default()
     };
-    identity.create_user(&OPERATOR, new).await.unwrap()
+    identity.users().create(&OPERATOR, new).await.unwrap()
 }
 
 fn operator() -> Caller {
@@ -151,11 +151,14 @@ async fn names_and_addresses_are_unique_in_either_case(store: &Store) {
         email: Some("ANN@EXAMPLE.ORG".into()),
         ..UserChange::default()
     };
-    let taken = identity.update_user(&OPERATOR, &bea.id, change.clone(), Expected::Any);
+    let taken = identity
+        .users()
+        .update(&OPERATOR, &bea.id, change.clone(), Expected::Any);
     assert!(matches!(taken.await, Err(IdentityError::UserTaken)));
-    assert_eq!(identity.get_user(&bea.id).await.unwrap(), bea);
+    assert_eq!(identity.users().get(&bea.id).await.unwrap(), bea);
     let own = identity
-        .update_user(&OPERATOR, &ann.id, change, Expected::Any)
+        .users()
+        .update(&OPERATOR, &ann.id, change, Expected::Any)
         .await;
     assert_eq!(own.unwrap().email, "ANN@EXAMPLE.ORG");
 }
@@ -171,7 +174,7 @@ async fn of_two_equal_users_at_once_one_is_added(store: &Store) {
                 email: "ann@example.org".into(),
                 ..NewUser::default()
             };
-            identity.create_user(&OPERATOR, new).await
+            identity.users().create(&OPERATOR, new).await
         });
     }
     let ended = tries.join_all().await;
@@ -180,7 +183,11 @@ async fn of_two_equal_users_at_once_one_is_added(store: &Store) {
         assert!(matches!(refused, IdentityError::UserTaken), "{refused}");
     }
     assert_eq!(
-        here.list_users(UserFilter::default()).await.unwrap().len(),
+        here.users()
+            .list(UserFilter::default())
+            .await
+            .unwrap()
+            .len(),
         1
     );
 }
@@ -235,7 +242,8 @@ async fn wrong_fields_are_named_at_once(store: &Store) {
     assert_eq!(refused(same).await, "password");
     assert!(
         identity
-            .list_users(UserFilter::default())
+            .users()
+            .list(UserFilter::default())
             .await
             .unwrap()
             .is_empty()
@@ -247,7 +255,11 @@ async fn wrong_fields_are_named_at_once(store: &Store) {
         age: Some(0),
         ..NewUser::default()
     };
-    let error = identity.create_user(&OPERATOR, direct).await.unwrap_err();
+    let error = identity
+        .users()
+        .create(&OPERATOR, direct)
+        .await
+        .unwrap_err();
     assert_eq!(
         ApiError::from(error).details().len(),
         3,
@@ -313,7 +325,7 @@ async fn nobody_gives_or_takes_more_than_he_has(store: &Store) {
     let put = json!({"name": "x", "email": "x2@example.org", "roles": ["admin"]});
     assert_eq!(status("PUT", admins.clone(), put).await, denied);
     assert_eq!(status("DELETE", admins.clone(), json!({})).await, denied);
-    assert_eq!(identity.get_user(&admin.id).await.unwrap(), admin);
+    assert_eq!(identity.users().get(&admin.id).await.unwrap(), admin);
     assert_eq!(
         status("PATCH", admins, json!({"name": "Boss"})).await.0,
         200,
@@ -396,7 +408,7 @@ async fn fields_that_are_not_the_callers_are_refused(store: &Store) {
     )
     .await;
     assert_eq!(answer.status, 422, "nobody is added disabled");
-    assert_eq!(identity.get_user(&user.id).await.unwrap(), user);
+    assert_eq!(identity.users().get(&user.id).await.unwrap(), user);
 }
 
 async fn the_last_administrator_stays(store: &Store) {
@@ -407,7 +419,9 @@ async fn the_last_administrator_stays(store: &Store) {
         disabled: Some(true),
         ..UserChange::default()
     };
-    let disabled = identity.update_user(&OPERATOR, &asleep.id, disable.clone(), Expected::Any);
+    let disabled = identity
+        .users()
+        .update(&OPERATOR, &asleep.id, disable.clone(), Expected::Any);
     disabled.await.unwrap();
     let demote = UserChange {
         roles: Some(roles(&[Role::Viewer])),
@@ -415,24 +429,28 @@ async fn the_last_administrator_stays(store: &Store) {
     };
     for change in [disable, demote] {
         let ended = identity
-            .update_user(&OPERATOR, &admin.id, change, Expected::Any)
+            .users()
+            .update(&OPERATOR, &admin.id, change, Expected::Any)
             .await;
         assert!(matches!(ended, Err(IdentityError::LastAdmin)));
     }
     let ended = identity
-        .delete_user(&OPERATOR, &admin.id, Expected::Any)
+        .users()
+        .delete(&OPERATOR, &admin.id, Expected::Any)
         .await
         .unwrap_err();
     assert!(matches!(ended, IdentityError::LastAdmin));
     assert_eq!(ApiError::from(ended).status(), 409);
-    assert_eq!(identity.get_user(&admin.id).await.unwrap(), admin);
+    assert_eq!(identity.users().get(&admin.id).await.unwrap(), admin);
     identity
-        .delete_user(&OPERATOR, &asleep.id, Expected::Any)
+        .users()
+        .delete(&OPERATOR, &asleep.id, Expected::Any)
         .await
         .unwrap();
     add(&identity, "next", &[Role::Admin]).await;
     identity
-        .delete_user(&OPERATOR, &admin.id, Expected::Any)
+        .users()
+        .delete(&OPERATOR, &admin.id, Expected::Any)
         .await
         .unwrap();
 }
@@ -446,8 +464,10 @@ async fn of_two_administrators_who_remove_each_other_one_stays(store: &Store) {
             disabled: Some(true),
             ..UserChange::default()
         };
-        let one = here.delete_user(&OPERATOR, &bea.id, Expected::Any);
-        let two = there.update_user(&OPERATOR, &ann.id, disable, Expected::Any);
+        let one = here.users().delete(&OPERATOR, &bea.id, Expected::Any);
+        let two = there
+            .users()
+            .update(&OPERATOR, &ann.id, disable, Expected::Any);
         let (one, two) = tokio::join!(one, two);
         assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
         let refused = one.err().or(two.err()).unwrap();
@@ -462,7 +482,8 @@ async fn a_disabled_user_loses_keys_and_grants_and_gets_keys_back(store: &Store)
     let user = add(&identity, "ann", &[Role::Viewer]).await;
     let by = actor(&as_user(&user));
     let key = identity
-        .create_key(&by, "hers", scopes("jobs:read"), None)
+        .keys()
+        .create(&by, "hers", scopes("jobs:read"), None)
         .await
         .unwrap();
     let known = || caller(&identity, key.secret.expose(), store.clock.now()).is_some();
@@ -490,7 +511,8 @@ async fn a_removed_user_leaves_nothing_but_his_audit_lines(store: &Store) {
     let user = add(&identity, "ann", &[Role::Viewer]).await;
     let by = actor(&as_user(&user));
     let key = identity
-        .create_key(&by, "hers", scopes("jobs:read"), None)
+        .keys()
+        .create(&by, "hers", scopes("jobs:read"), None)
         .await
         .unwrap();
     let now = store.clock.now();
@@ -498,7 +520,8 @@ async fn a_removed_user_leaves_nothing_but_his_audit_lines(store: &Store) {
     grant(store, user.id.as_str(), "GRANT").await;
     elsewhere.reload().await.unwrap();
     identity
-        .delete_user(&OPERATOR, &user.id, Expected::Any)
+        .users()
+        .delete(&OPERATOR, &user.id, Expected::Any)
         .await
         .unwrap();
     assert!(caller(&identity, key.secret.expose(), now).is_none());
@@ -619,7 +642,7 @@ async fn own_passwords_are_changed_by_who_knows_them(store: &Store) {
         password: Some("the first password".into()),
         ..NewUser::default()
     };
-    let user = identity.create_user(&OPERATOR, new).await.unwrap();
+    let user = identity.users().create(&OPERATOR, new).await.unwrap();
     assert!(user.has_password);
     grant(store, user.id.as_str(), "OTHER").await;
     grant_only(store, user.id.as_str(), "OWN").await;
@@ -730,7 +753,8 @@ async fn lists_are_walked_to_the_end_in_every_form(store: &Store) {
     )));
     // A cursor keeps its place whatever is added or removed around it.
     identity
-        .delete_user(&OPERATOR, &made[2], Expected::Any)
+        .users()
+        .delete(&OPERATOR, &made[2], Expected::Any)
         .await
         .unwrap();
     let next = format!("/v1/users?limit=3&cursor={cursor}");
@@ -770,7 +794,9 @@ async fn lists_are_filtered(store: &Store) {
         username: Some("sid".into()),
         ..UserChange::default()
     };
-    let disabled = identity.update_user(&OPERATOR, &cid.id, disable, Expected::Any);
+    let disabled = identity
+        .users()
+        .update(&OPERATOR, &cid.id, disable, Expected::Any);
     disabled.await.unwrap();
     let names = async |query: &str| {
         let found = walk(
@@ -814,7 +840,8 @@ async fn other_processes_hear_of_changes(store: &Store) {
     let user = add(&here, "ann", &[Role::Viewer]).await;
     let by: Actor = actor(&as_user(&user));
     let key = here
-        .create_key(&by, "hers", scopes("jobs:read"), None)
+        .keys()
+        .create(&by, "hers", scopes("jobs:read"), None)
         .await
         .unwrap();
     let now = store.clock.now();
@@ -827,13 +854,15 @@ async fn other_processes_hear_of_changes(store: &Store) {
                 roles: Some(RoleSet::default()),
                 ..UserChange::default()
             };
-            here.update_user(&OPERATOR, &user.id, demote, Expected::Any)
+            here.users()
+                .update(&OPERATOR, &user.id, demote, Expected::Any)
                 .await
                 .unwrap();
             let powerless =
                 || caller(&there, key.secret.expose(), now).is_some_and(|c| c.scopes.is_empty());
             crate::soon("the demotion", powerless).await;
-            here.delete_user(&OPERATOR, &user.id, Expected::Any)
+            here.users()
+                .delete(&OPERATOR, &user.id, Expected::Any)
                 .await
                 .unwrap();
             crate::soon("the removal", || !known()).await;
@@ -875,7 +904,7 @@ async fn equal_creations_with_one_key_make_one_user(store: &Store) {
 }
 
 async fn identity_of(identity: &Identity) -> User {
-    let mut users = identity.list_users(UserFilter::default()).await.unwrap();
+    let mut users = identity.users().list(UserFilter::default()).await.unwrap();
     assert_eq!(users.len(), 1);
     users.remove(0)
 }

@@ -27,13 +27,13 @@ pub(super) fn run(config: &Config, command: ClientsCommand) -> Outcome {
                     scopes: read_scopes(&scopes)?,
                     public,
                 };
-                let new = identity.create_client(&Actor::operator(), draft).await?;
+                let new = identity.clients().create(&Actor::operator(), draft).await?;
                 let secret = new.secret.as_ref().map(|secret| secret.expose());
                 let shown = json!({"client_id": new.client.id, "client_secret": secret});
                 print(&format!("{}\n", serde_json::to_string_pretty(&shown)?))
             }
             ClientsCommand::List { json } => {
-                let clients = identity.list_clients().await?;
+                let clients = identity.clients().list().await?;
                 print(&if json {
                     as_json(&clients)?
                 } else {
@@ -41,7 +41,7 @@ pub(super) fn run(config: &Config, command: ClientsCommand) -> Outcome {
                 })
             }
             ClientsCommand::Delete { id } => {
-                identity.delete_client(&Actor::operator(), &id).await?;
+                identity.clients().delete(&Actor::operator(), &id).await?;
                 eprintln!("deleted the client and everything it was given");
                 Ok(ExitCode::SUCCESS)
             }

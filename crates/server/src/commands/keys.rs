@@ -24,12 +24,13 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
                 let scopes = read_scopes(&scopes)?;
                 let expires_at = expires_at.as_deref().map(read_time).transpose()?;
                 let new = identity
-                    .create_key(&Actor::operator(), &name, scopes, expires_at)
+                    .keys()
+                    .create(&Actor::operator(), &name, scopes, expires_at)
                     .await?;
                 print(&format!("{}\n", new.secret.expose()))
             }
             KeysCommand::List { json } => {
-                let keys = identity.list_keys().await?;
+                let keys = identity.keys().list().await?;
                 print(&if json {
                     as_json(&keys)?
                 } else {
@@ -39,12 +40,13 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
             KeysCommand::Rotate { key, overlap_s } => {
                 let overlap = Duration::from_secs(overlap_s);
                 let new = identity
-                    .rotate_key(&Actor::operator(), &key, overlap)
+                    .keys()
+                    .rotate(&Actor::operator(), &key, overlap)
                     .await?;
                 print(&format!("{}\n", new.secret.expose()))
             }
             KeysCommand::Revoke { key } => {
-                let revoked = identity.revoke_key(&Actor::operator(), &key).await?;
+                let revoked = identity.keys().revoke(&Actor::operator(), &key).await?;
                 eprintln!("revoked {} ({})", revoked.id, revoked.name);
                 Ok(ExitCode::SUCCESS)
             }

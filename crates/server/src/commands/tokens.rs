@@ -24,11 +24,14 @@ async fn revoke(identity: &Identity, which: Revoked) -> Result<String, Failure> 
     let operator = Actor::operator();
     let Revoked { user, session, jti } = which;
     if let Some(user) = user {
-        let (id, count) = identity.revoke_sessions_of_user(&operator, &user).await?;
+        let (id, count) = identity
+            .sessions()
+            .revoke_all_of_user(&operator, &user)
+            .await?;
         return Ok(format!("ended {count} sessions of {id}"));
     }
     if let Some(session) = session {
-        let was_in_force = identity.revoke_session(&operator, &session).await?;
+        let was_in_force = identity.sessions().revoke(&operator, &session).await?;
         return Ok(if was_in_force {
             "ended the session".into()
         } else {
@@ -36,6 +39,7 @@ async fn revoke(identity: &Identity, which: Revoked) -> Result<String, Failure> 
         });
     }
     identity
+        .sessions()
         .revoke_jti(&operator, &jti.unwrap_or_default())
         .await?;
     Ok("revoked the token".into())
@@ -43,7 +47,10 @@ async fn revoke(identity: &Identity, which: Revoked) -> Result<String, Failure> 
 
 async fn rotate(identity: &Identity, drop_others: bool) -> Result<String, Failure> {
     let operator = Actor::operator();
-    let kid = identity.rotate_signing_key(&operator, drop_others).await?;
+    let kid = identity
+        .signing_keys()
+        .rotate(&operator, drop_others)
+        .await?;
     Ok(if drop_others {
         format!("the key {kid} signs from now on; tokens signed before are refused")
     } else {

@@ -31,11 +31,11 @@ pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
                     roles: roles.into_iter().collect(),
                     password: password_stdin.then(read_password).transpose()?,
                 };
-                let user = identity.create_user(&Actor::operator(), new).await?;
+                let user = identity.users().create(&Actor::operator(), new).await?;
                 print(&format!("{}\n", user.id))
             }
             UsersCommand::List { json } => {
-                let users = identity.list_users(UserFilter::default()).await?;
+                let users = identity.users().list(UserFilter::default()).await?;
                 print(&if json {
                     as_json(&users)?
                 } else {
@@ -71,9 +71,10 @@ pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
                 change(&identity, &user, roles, "set the roles of").await
             }
             UsersCommand::Delete { user } => {
-                let id = identity.find_user(&user).await?.id;
+                let id = identity.users().find(&user).await?.id;
                 identity
-                    .delete_user(&Actor::operator(), &id, Expected::Any)
+                    .users()
+                    .delete(&Actor::operator(), &id, Expected::Any)
                     .await?;
                 eprintln!("removed {id}");
                 Ok(ExitCode::SUCCESS)
@@ -83,9 +84,10 @@ pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
 }
 
 async fn change(identity: &Identity, user: &str, change: UserChange, done: &str) -> Outcome {
-    let id = identity.find_user(user).await?.id;
+    let id = identity.users().find(user).await?.id;
     identity
-        .update_user(&Actor::operator(), &id, change, Expected::Any)
+        .users()
+        .update(&Actor::operator(), &id, change, Expected::Any)
         .await?;
     eprintln!("{done} {id}");
     Ok(ExitCode::SUCCESS)

@@ -3,12 +3,13 @@
 //! There are two cookies of 256 random bits each. A session cookie is set only by a login. The cookie
 //! from before the login only ties the login form to this browser, and never counts as a login.
 
+use std::sync::Arc;
+
 use auspex_kernel::error::ApiError;
 use axum::http::{HeaderMap, HeaderValue, header};
 
-use crate::Identity;
 use crate::error::IdentityError;
-use crate::oauth::{LoginSession, SESSION_TTL, random_text};
+use crate::oauth::{LoginSession, PageSessions, SESSION_TTL, Seals};
 
 /// 32 bytes in base64url.
 const VALUE_CHARS: usize = 43;
@@ -32,114 +33,130 @@ impl Cookie {
     }
 }
 
-fn is_https(identity: &Identity) -> bool {
-    identity.issuer().starts_with("https://")
+/// Recognises browsers.
+#[derive(Clone)]
+pub(super) struct Browsers {
+    sessions: PageSessions,
+    seals: Seals,
+    /// The public URL, without a slash at its end.
+    issuer: Arc<str>,
 }
 
-/// The value of a cookie, if it looks like one of ours.
-pub(super) fn read<'h>(
-    identity: &Identity,
-    headers: &'h HeaderMap,
-    cookie: Cookie,
-) -> Option<&'h str> {
-    let name = cookie.name(is_https(identity));
-    let lines = headers.get_all(header::COOKIE).iter();
-    let pairs = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'));
-    let mut values = pairs.filter_map(|pair| {
-        let (known, value) = pair.trim().split_once('=')?;
-        (known == name).then_some(value)
-    });
-    values.find(|value| {
-        value.len() == VALUE_CHARS
-            && value
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    })
-}
-
-/// The header that sets a cookie, or removes it if there is no value.
-pub(super) fn set(
-    identity: &Identity,
-    cookie: Cookie,
-    value: Option<&str>,
-) -> Result<HeaderValue, ApiError> {
-    let https = is_https(identity);
-    let (name, text) = (cookie.name(https), value.unwrap_or_default());
-    let mut line = format!("{name}={text}; Path=/; HttpOnly; SameSite=Lax");
-    if https {
-        line.push_str("; Secure");
-    }
-    match (cookie, value) {
-        (_, None) => line.push_str("; Max-Age=0"),
-        (Cookie::Session, Some(_)) => {
-            line.push_str(&format!("; Max-Age={}", SESSION_TTL.as_secs()));
+impl Browsers {
+    pub(super) fn new(sessions: PageSessions, seals: Seals, issuer: &str) -> Self {
+        Self {
+            sessions,
+            seals,
+            issuer: issuer.into(),
         }
-        // Until the browser is closed.
-        (Cookie::BeforeLogin, Some(_)) => {}
     }
-    HeaderValue::try_from(line).map_err(ApiError::internal)
-}
 
-/// The session of the browser, with its cookie.
-///
-/// # Errors
-/// [`IdentityError::Database`].
-pub(super) async fn session<'h>(
-    identity: &Identity,
-    headers: &'h HeaderMap,
-) -> Result<Option<(&'h str, LoginSession)>, IdentityError> {
-    let Some(cookie) = read(identity, headers, Cookie::Session) else {
-        return Ok(None);
-    };
-    Ok(identity
-        .session(cookie)
-        .await?
-        .map(|session| (cookie, session)))
-}
-
-/// The cookie from before the login: the browser's, or a new one and the header that sets it.
-///
-/// # Errors
-/// [`IdentityError::Randomness`].
-pub(super) fn before_login(
-    identity: &Identity,
-    headers: &HeaderMap,
-) -> Result<(String, Option<HeaderValue>), ApiError> {
-    if let Some(cookie) = read(identity, headers, Cookie::BeforeLogin) {
-        return Ok((cookie.to_owned(), None));
+    fn is_https(&self) -> bool {
+        self.issuer.starts_with("https://")
     }
-    let cookie = random_text().map_err(IdentityError::from)?;
-    let header = set(identity, Cookie::BeforeLogin, Some(&cookie))?;
-    Ok((cookie, Some(header)))
-}
 
-/// Whether a form comes from one of our pages: the browser does not say otherwise, and the form has
-/// the token that belongs to the cookie.
-///
-/// Our pages send no referrer, and browsers then send `Origin: null` even with our own forms.
-/// `Sec-Fetch-Site` is exact, but browsers leave it out for addresses without https. So neither is
-/// proof; only the token is.
-pub(super) fn is_own_form(
-    identity: &Identity,
-    headers: &HeaderMap,
-    cookie: Option<&str>,
-    token: Option<&str>,
-) -> bool {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let from_site = matches!(text("sec-fetch-site"), None | Some("same-origin" | "none"));
-    let host = text("host");
-    let from_origin = match text("origin") {
-        None | Some("null") => true,
-        Some(origin) => {
-            let authority = origin.split_once("://").map(|(_, authority)| authority);
-            origin == identity.issuer() || (authority.is_some() && authority == host)
+    /// The value of a cookie, if it looks like one of ours.
+    pub(super) fn cookie<'h>(&self, headers: &'h HeaderMap, cookie: Cookie) -> Option<&'h str> {
+        let name = cookie.name(self.is_https());
+        let lines = headers.get_all(header::COOKIE).iter();
+        let pairs = lines
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(';'));
+        let mut values = pairs.filter_map(|pair| {
+            let (known, value) = pair.trim().split_once('=')?;
+            (known == name).then_some(value)
+        });
+        values.find(|value| {
+            value.len() == VALUE_CHARS
+                && value
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        })
+    }
+
+    /// The header that sets a cookie, or removes it if there is no value.
+    pub(super) fn set_cookie(
+        &self,
+        cookie: Cookie,
+        value: Option<&str>,
+    ) -> Result<HeaderValue, ApiError> {
+        let https = self.is_https();
+        let (name, text) = (cookie.name(https), value.unwrap_or_default());
+        let mut line = format!("{name}={text}; Path=/; HttpOnly; SameSite=Lax");
+        if https {
+            line.push_str("; Secure");
         }
-    };
-    let has_token = match (cookie, token) {
-        (Some(cookie), Some(token)) => identity.is_csrf_token(cookie, token),
-        _ => false,
-    };
-    from_site && from_origin && has_token
+        match (cookie, value) {
+            (_, None) => line.push_str("; Max-Age=0"),
+            (Cookie::Session, Some(_)) => {
+                line.push_str(&format!("; Max-Age={}", SESSION_TTL.as_secs()));
+            }
+            // Until the browser is closed.
+            (Cookie::BeforeLogin, Some(_)) => {}
+        }
+        HeaderValue::try_from(line).map_err(ApiError::internal)
+    }
+
+    /// The session of the browser, with its cookie.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(super) async fn session<'h>(
+        &self,
+        headers: &'h HeaderMap,
+    ) -> Result<Option<(&'h str, LoginSession)>, IdentityError> {
+        let Some(cookie) = self.cookie(headers, Cookie::Session) else {
+            return Ok(None);
+        };
+        Ok(self
+            .sessions
+            .find(cookie)
+            .await?
+            .map(|session| (cookie, session)))
+    }
+
+    /// The cookie from before the login: the browser's, or a new one and the header that sets it.
+    ///
+    /// # Errors
+    /// [`IdentityError::Randomness`].
+    pub(super) fn before_login(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<(String, Option<HeaderValue>), ApiError> {
+        if let Some(cookie) = self.cookie(headers, Cookie::BeforeLogin) {
+            return Ok((cookie.to_owned(), None));
+        }
+        let cookie = self.sessions.draw_cookie()?;
+        let header = self.set_cookie(Cookie::BeforeLogin, Some(&cookie))?;
+        Ok((cookie, Some(header)))
+    }
+
+    /// Whether a form comes from one of our pages: the browser does not say otherwise, and the form has
+    /// the token that belongs to the cookie.
+    ///
+    /// Our pages send no referrer, and browsers then send `Origin: null` even with our own forms.
+    /// `Sec-Fetch-Site` is exact, but browsers leave it out for addresses without https. So neither is
+    /// proof; only the token is.
+    pub(super) fn is_own_form(
+        &self,
+        headers: &HeaderMap,
+        cookie: Option<&str>,
+        token: Option<&str>,
+    ) -> bool {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        let from_site = matches!(text("sec-fetch-site"), None | Some("same-origin" | "none"));
+        let host = text("host");
+        let from_origin = match text("origin") {
+            None | Some("null") => true,
+            Some(origin) => {
+                let authority = origin.split_once("://").map(|(_, authority)| authority);
+                *origin == *self.issuer || (authority.is_some() && authority == host)
+            }
+        };
+        let has_token = match (cookie, token) {
+            (Some(cookie), Some(token)) => self.seals.is_csrf_token(cookie, token),
+            _ => false,
+        };
+        from_site && from_origin && has_token
+    }
 }

@@ -21,14 +21,16 @@ use utoipa_axum::routes;
 
 use super::TAG;
 use crate::error::IdentityError;
-use crate::http::Handle;
+use crate::http::Handles;
 use crate::http::users::Id;
-use crate::oauth::{Client, ClientDraft, ClientScopes, GrantType};
+use crate::oauth::Clients;
+use crate::types::client::{Client, ClientDraft, GrantType};
+use crate::types::scope::ClientScopes;
 
 const PATH: &str = "/v1/oauth-clients";
 const URI_CHARS_MAX: usize = 1_000;
 
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(create_oauth_client, list_oauth_clients))
         .routes(routes!(get_oauth_client, delete_oauth_client))
@@ -140,7 +142,7 @@ type ClientList = List<ClientView>;
     security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
 )]
 async fn create_oauth_client(
-    State(identity): State<Handle>,
+    State(clients): State<Clients>,
     creation: Creation,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -148,7 +150,7 @@ async fn create_oauth_client(
     let draft = read(&body)?;
     let actor = creation.requester.actor();
     let work = async move {
-        let new = identity.create_client(&actor, draft).await?;
+        let new = clients.create(&actor, draft).await?;
         let view = NewClientView {
             client_secret: new.secret.map(|secret| secret.expose().to_owned()),
             client: ClientView::from(&new.client),
@@ -166,13 +168,13 @@ async fn create_oauth_client(
     security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
 )]
 async fn list_oauth_clients(
-    State(identity): State<Handle>,
+    State(clients): State<Clients>,
     Extension(cursors): Extension<CursorKey>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let query = PageQuery::parse(&cursors, PATH, query.as_deref(), &[])?;
-    let clients = identity.list_clients().await?;
+    let clients = clients.list().await?;
     let list = ClientList::cut(
         &query,
         &clients,
@@ -190,12 +192,12 @@ async fn list_oauth_clients(
     security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
 )]
 async fn get_oauth_client(
-    State(identity): State<Handle>,
+    State(clients): State<Clients>,
     id: Id,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
-    let client = identity.get_client(&id).await?;
+    let client = clients.get(&id).await?;
     Ok(etag::cacheable(&headers, JSON, &ClientView::from(&client)))
 }
 
@@ -209,12 +211,12 @@ async fn get_oauth_client(
     security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
 )]
 async fn delete_oauth_client(
-    State(identity): State<Handle>,
+    State(clients): State<Clients>,
     requester: Requester,
     id: Id,
 ) -> Result<StatusCode, ApiError> {
     let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
-    identity.delete_client(&requester.actor(), &id).await?;
+    clients.delete(&requester.actor(), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,5 +1,7 @@
 //! Public metadata: where the endpoints are, and the keys that verify signatures.
 
+use std::sync::Arc;
+
 use auspex_kernel::error::Envelope;
 use auspex_kernel::etag;
 use axum::extract::State;
@@ -10,9 +12,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::TAG;
-use crate::http::Handle;
+use crate::http::Handles;
+use crate::oauth::metadata;
+use crate::tokens::Tokens;
 
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(get_openid_configuration))
         .routes(routes!(get_authorization_server))
@@ -30,8 +34,11 @@ pub(super) fn routes() -> OpenApiRouter<Handle> {
         (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
-async fn get_openid_configuration(State(identity): State<Handle>, headers: HeaderMap) -> Response {
-    cacheable(&headers, &identity.metadata())
+async fn get_openid_configuration(
+    State(tokens): State<Arc<Tokens>>,
+    headers: HeaderMap,
+) -> Response {
+    cacheable(&headers, &metadata(&tokens))
 }
 
 /// The authorization server's metadata
@@ -45,8 +52,11 @@ async fn get_openid_configuration(State(identity): State<Handle>, headers: Heade
         (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
-async fn get_authorization_server(State(identity): State<Handle>, headers: HeaderMap) -> Response {
-    cacheable(&headers, &identity.metadata())
+async fn get_authorization_server(
+    State(tokens): State<Arc<Tokens>>,
+    headers: HeaderMap,
+) -> Response {
+    cacheable(&headers, &metadata(&tokens))
 }
 
 /// The keys that tokens are verified with
@@ -60,8 +70,8 @@ async fn get_authorization_server(State(identity): State<Handle>, headers: Heade
         (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
-async fn get_jwks(State(identity): State<Handle>, headers: HeaderMap) -> Response {
-    cacheable(&headers, &identity.jwks())
+async fn get_jwks(State(tokens): State<Arc<Tokens>>, headers: HeaderMap) -> Response {
+    cacheable(&headers, &tokens.jwks())
 }
 
 /// Shared caches keep it for less time than a new key waits before it signs.

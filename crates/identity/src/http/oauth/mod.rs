@@ -11,11 +11,12 @@ mod token;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::Handle;
+use super::Handles;
 
 #[cfg(test)]
 pub(super) use clients::ClientBody;
 pub(crate) use error::render as render_error;
+pub(crate) use sign_in::Pages;
 
 const TAG: &str = "oauth";
 
@@ -23,7 +24,7 @@ const TAG: &str = "oauth";
 pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
     ["exchange_token", "introspect_token", "revoke_token"];
 
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .merge(sign_in::routes())
         .merge(token::routes())

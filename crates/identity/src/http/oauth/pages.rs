@@ -5,7 +5,8 @@ use auspex_kernel::ApiError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::oauth::{AuthorizationRequest, csp_source};
+use crate::oauth::AuthorizationRequest;
+use crate::types::redirect::csp_source;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

@@ -11,30 +11,57 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::TAG;
-use super::browser::{self, Cookie};
+use super::browser::{Browsers, Cookie};
 use super::form::{self, form};
 use super::pages::{ConsentPage, LoginPage, MessagePage, page, redirect, refusal};
-use crate::Identity;
 use crate::audit::Actor;
 use crate::error::IdentityError;
-use crate::http::Handle;
+use crate::http::Handles;
 use crate::oauth::{
-    AuthorizationError, AuthorizationRequest, ClientScopes, LoginSession, Parameters, Purpose,
-    Sealed, Step, shown,
+    AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, LoginSession, PageSessions,
+    Parameters, Purpose, Sealed, Seals, Step,
 };
+use crate::types::redirect::shown;
+use crate::types::scope::ClientScopes;
 
 const STYLE: &str = include_str!("../../../templates/style.css");
 const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown. Go back \
     to the application and start again; your browser must keep cookies of this site.";
 const UNREADABLE: &str = "The form cannot be read.";
 
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(authorize, post_authorize))
         .routes(routes!(show_login, submit_login))
         .routes(routes!(submit_consent))
         .routes(routes!(submit_logout))
         .routes(routes!(get_login_style))
+}
+
+/// What the pages need.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    authorization: AuthorizationEndpoint,
+    sessions: PageSessions,
+    seals: Seals,
+    browsers: Browsers,
+}
+
+impl Pages {
+    /// `issuer` is the public URL, without a slash at its end.
+    pub(crate) fn new(
+        authorization: AuthorizationEndpoint,
+        sessions: PageSessions,
+        seals: Seals,
+        issuer: &str,
+    ) -> Self {
+        Self {
+            browsers: Browsers::new(sessions.clone(), seals.clone(), issuer),
+            authorization,
+            sessions,
+            seals,
+        }
+    }
 }
 
 /// The parameters of an authorization request.
@@ -128,7 +155,7 @@ form! {
     )
 )]
 async fn authorize(
-    State(identity): State<Handle>,
+    State(pages): State<Pages>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
@@ -136,19 +163,22 @@ async fn authorize(
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
     let query = uri.query().unwrap_or_default();
-    let request = match identity.authorization_request(query).await {
+    let request = match pages.authorization.read(query).await {
         Ok(request) => request,
         Err(error) => return refused(error),
     };
-    let session = browser::session(&identity, &headers).await?;
+    let session = pages.browsers.session(&headers).await?;
     let known = session.as_ref().map(|(_, session)| session);
-    match (identity.next_step(&actor, &request, known).await, &session) {
+    match (
+        pages.authorization.next_step(&actor, &request, known).await,
+        &session,
+    ) {
         (Ok(Step::Ask(scopes)), Some((cookie, session))) => {
-            consent_page(&identity, &request, cookie, session, scopes)
+            pages.consent_page(&request, cookie, session, scopes)
         }
         (Ok(Step::LogIn | Step::Ask(_)), _) => {
             let hint = request.login_hint.as_deref().unwrap_or_default();
-            login_page(&identity, &headers, &request, hint, None)
+            pages.login_page(&headers, &request, hint, None)
         }
         (Ok(Step::Redirect(location)), _) => redirect(&location),
         (Err(error), _) => refused(error),
@@ -170,7 +200,7 @@ async fn authorize(
     )
 )]
 async fn post_authorize(
-    State(identity): State<Handle>,
+    State(pages): State<Pages>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -180,7 +210,7 @@ async fn post_authorize(
     let query = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields.iter())
         .finish();
-    match identity.authorization_request(&query).await {
+    match pages.authorization.read(&query).await {
         Ok(_) => redirect(&format!("/oauth2/authorize?{query}")),
         Err(error) => refused(error),
     }
@@ -198,20 +228,18 @@ async fn post_authorize(
     )
 )]
 async fn show_login(
-    State(identity): State<Handle>,
+    State(pages): State<Pages>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let parameters = Parameters::parse(uri.query().unwrap_or_default().as_bytes());
-    let sealed = parameters
-        .ok()
-        .and_then(|p| open(&identity, Purpose::Login, &p));
+    let sealed = parameters.ok().and_then(|p| pages.open(Purpose::Login, &p));
     let Some(sealed) = sealed else {
         let text = "There is nothing to log in to. Go back to the application and start again.";
         return refusal(StatusCode::BAD_REQUEST, text);
     };
-    match identity.authorization_request(&sealed.query).await {
-        Ok(request) => login_page(&identity, &headers, &request, "", None),
+    match pages.authorization.read(&sealed.query).await {
+        Ok(request) => pages.login_page(&headers, &request, "", None),
         Err(error) => refused(error),
     }
 }
@@ -230,7 +258,7 @@ async fn show_login(
     )
 )]
 async fn submit_login(
-    State(identity): State<Handle>,
+    State(pages): State<Pages>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
@@ -239,28 +267,31 @@ async fn submit_login(
     let Ok(fields) = form::read::<LoginForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
-    let cookie = browser::read(&identity, &headers, Cookie::BeforeLogin);
-    let sealed = open(&identity, Purpose::Login, &fields);
-    let own = browser::is_own_form(&identity, &headers, cookie, fields.get("csrf_token"));
+    let cookie = pages.browsers.cookie(&headers, Cookie::BeforeLogin);
+    let sealed = pages.open(Purpose::Login, &fields);
+    let own = pages
+        .browsers
+        .is_own_form(&headers, cookie, fields.get("csrf_token"));
     let Some(sealed) = sealed.filter(|_| own) else {
         return refusal(StatusCode::FORBIDDEN, FOREIGN);
     };
-    let request = match identity.authorization_request(&sealed.query).await {
+    let request = match pages.authorization.read(&sealed.query).await {
         Ok(request) => request,
         Err(error) => return refused(error),
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     let username = fields.get("username").unwrap_or_default();
     let password = fields.get("password").unwrap_or_default();
-    let replaced = browser::read(&identity, &headers, Cookie::Session);
-    match identity
-        .begin_page_session(&actor, username, password, replaced)
+    let replaced = pages.browsers.cookie(&headers, Cookie::Session);
+    match pages
+        .sessions
+        .begin(&actor, username, password, replaced)
         .await
     {
         Ok(session) => {
             let query = request.query_after_login();
             let mut response = redirect(&format!("/oauth2/authorize?{query}"))?;
-            let session = browser::set(&identity, Cookie::Session, Some(&session))?;
+            let session = pages.browsers.set_cookie(Cookie::Session, Some(&session))?;
             response.headers_mut().append(header::SET_COOKIE, session);
             Ok(response)
         }
@@ -268,7 +299,7 @@ async fn submit_login(
             error @ (IdentityError::InvalidCredentials
             | IdentityError::TooManyAttempts(_)
             | IdentityError::Busy(_)),
-        ) => login_page(&identity, &headers, &request, username, Some(error)),
+        ) => pages.login_page(&headers, &request, username, Some(error)),
         Err(error) => Err(error.into()),
     }
 }
@@ -285,7 +316,7 @@ async fn submit_login(
     )
 )]
 async fn submit_consent(
-    State(identity): State<Handle>,
+    State(pages): State<Pages>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
@@ -294,11 +325,11 @@ async fn submit_consent(
     let Ok(fields) = form::read::<ConsentForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
-    let sealed = open(&identity, Purpose::Consent, &fields);
+    let sealed = pages.open(Purpose::Consent, &fields);
     let token = fields.get("csrf_token");
-    let session = browser::session(&identity, &headers).await?;
-    let own = session
-        .filter(|(cookie, _)| browser::is_own_form(&identity, &headers, Some(cookie), token));
+    let session = pages.browsers.session(&headers).await?;
+    let own =
+        session.filter(|(cookie, _)| pages.browsers.is_own_form(&headers, Some(cookie), token));
     let (Some(sealed), Some((_, session))) = (sealed, own) else {
         return refusal(StatusCode::FORBIDDEN, FOREIGN);
     };
@@ -307,12 +338,14 @@ async fn submit_consent(
         Some("deny") => false,
         _ => return refusal(StatusCode::BAD_REQUEST, UNREADABLE),
     };
-    let request = match identity.authorization_request(&sealed.query).await {
+    let request = match pages.authorization.read(&sealed.query).await {
         Ok(request) => request,
         Err(error) => return refused(error),
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let decided = identity.decide(&actor, &request, &session, &sealed.scopes, allowed);
+    let decided = pages
+        .authorization
+        .decide(&actor, &request, &session, &sealed.scopes, allowed);
     match decided.await {
         Ok(location) => redirect(&location),
         Err(error) => refused(error),
@@ -334,7 +367,7 @@ async fn submit_consent(
     )
 )]
 async fn submit_logout(
-    State(identity): State<Handle>,
+    State(pages): State<Pages>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
@@ -343,14 +376,16 @@ async fn submit_logout(
     let Ok(fields) = form::read::<LogoutForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
-    let cookie = browser::read(&identity, &headers, Cookie::Session);
-    let own = browser::is_own_form(&identity, &headers, cookie, fields.get("csrf_token"));
+    let cookie = pages.browsers.cookie(&headers, Cookie::Session);
+    let own = pages
+        .browsers
+        .is_own_form(&headers, cookie, fields.get("csrf_token"));
     let Some(cookie) = cookie.filter(|_| own) else {
         return refusal(StatusCode::FORBIDDEN, FOREIGN);
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
-    identity.end_session(&actor, cookie).await?;
-    let mut response = match open(&identity, Purpose::Consent, &fields) {
+    pages.sessions.end(&actor, cookie).await?;
+    let mut response = match pages.open(Purpose::Consent, &fields) {
         Some(sealed) => redirect(&format!("/oauth2/authorize?{}", sealed.query))?,
         None => {
             let message = MessagePage {
@@ -361,7 +396,7 @@ async fn submit_logout(
             page(StatusCode::OK, &message, None)?
         }
     };
-    let removed = browser::set(&identity, Cookie::Session, None)?;
+    let removed = pages.browsers.set_cookie(Cookie::Session, None)?;
     response.headers_mut().append(header::SET_COOKIE, removed);
     Ok(response)
 }
@@ -382,10 +417,6 @@ async fn get_login_style(headers: HeaderMap) -> Response {
     etag::answer(&headers, tag, fixed("public, max-age=300"), (kind, STYLE))
 }
 
-fn open(identity: &Identity, purpose: Purpose, fields: &Parameters) -> Option<Sealed> {
-    identity.open_sealed(purpose, fields.get("request")?)
-}
-
 /// Answers the client where that is safe, and the person otherwise.
 fn refused(error: AuthorizationError) -> Result<Response, ApiError> {
     match error {
@@ -395,68 +426,74 @@ fn refused(error: AuthorizationError) -> Result<Response, ApiError> {
     }
 }
 
-fn login_page(
-    identity: &Identity,
-    headers: &HeaderMap,
-    request: &AuthorizationRequest,
-    username: &str,
-    failed: Option<IdentityError>,
-) -> Result<Response, ApiError> {
-    let (cookie, set_cookie) = browser::before_login(identity, headers)?;
-    let carried = Sealed {
-        query: request.query.clone(),
-        scopes: String::new(),
-    };
-    let (error, wait_s) = match &failed {
-        None => (None, None),
-        Some(IdentityError::TooManyAttempts(retry)) => {
-            let seconds = retry.seconds();
-            let text = format!("Too many failed attempts. Try again in {seconds} seconds.");
-            (Some(text), Some(seconds))
-        }
-        Some(IdentityError::Busy(_)) => {
-            let text = "Too many people are logging in at once. Try again in a moment.";
-            (Some(text.to_owned()), Some(1))
-        }
-        Some(_) => (Some("Username or password is wrong.".to_owned()), None),
-    };
-    let shown = LoginPage {
-        client: &request.client.name,
-        csrf_token: &identity.csrf_token(&cookie),
-        request: &identity.seal(Purpose::Login, &carried),
-        username,
-        error: error.as_deref(),
-    };
-    // The answer of any other endpoint.
-    let status = failed.map_or(StatusCode::OK, |error| ApiError::from(error).status());
-    let mut response = page(status, &shown, Some(request))?;
-    let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
-    let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));
-    response
-        .headers_mut()
-        .extend(wait.into_iter().chain(set_cookie));
-    Ok(response)
-}
+impl Pages {
+    fn open(&self, purpose: Purpose, fields: &Parameters) -> Option<Sealed> {
+        self.seals.open(purpose, fields.get("request")?)
+    }
 
-fn consent_page(
-    identity: &Identity,
-    request: &AuthorizationRequest,
-    cookie: &str,
-    session: &LoginSession,
-    scopes: ClientScopes,
-) -> Result<Response, ApiError> {
-    let carried = Sealed {
-        query: request.query.clone(),
-        scopes: scopes.to_string(),
-    };
-    let asked = ConsentPage {
-        client: &request.client.name,
-        user: &session.user.name,
-        destination: &shown(&request.redirect_uri),
-        scopes: scopes.in_words(),
-        public: request.client.public,
-        csrf_token: &identity.csrf_token(cookie),
-        request: &identity.seal(Purpose::Consent, &carried),
-    };
-    page(StatusCode::OK, &asked, Some(request))
+    fn login_page(
+        &self,
+        headers: &HeaderMap,
+        request: &AuthorizationRequest,
+        username: &str,
+        failed: Option<IdentityError>,
+    ) -> Result<Response, ApiError> {
+        let (cookie, set_cookie) = self.browsers.before_login(headers)?;
+        let carried = Sealed {
+            query: request.query.clone(),
+            scopes: String::new(),
+        };
+        let (error, wait_s) = match &failed {
+            None => (None, None),
+            Some(IdentityError::TooManyAttempts(retry)) => {
+                let seconds = retry.seconds();
+                let text = format!("Too many failed attempts. Try again in {seconds} seconds.");
+                (Some(text), Some(seconds))
+            }
+            Some(IdentityError::Busy(_)) => {
+                let text = "Too many people are logging in at once. Try again in a moment.";
+                (Some(text.to_owned()), Some(1))
+            }
+            Some(_) => (Some("Username or password is wrong.".to_owned()), None),
+        };
+        let shown = LoginPage {
+            client: &request.client.name,
+            csrf_token: &self.seals.csrf_token(&cookie),
+            request: &self.seals.seal(Purpose::Login, &carried),
+            username,
+            error: error.as_deref(),
+        };
+        // The answer of any other endpoint.
+        let status = failed.map_or(StatusCode::OK, |error| ApiError::from(error).status());
+        let mut response = page(status, &shown, Some(request))?;
+        let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+        let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));
+        response
+            .headers_mut()
+            .extend(wait.into_iter().chain(set_cookie));
+        Ok(response)
+    }
+
+    fn consent_page(
+        &self,
+        request: &AuthorizationRequest,
+        cookie: &str,
+        session: &LoginSession,
+        scopes: ClientScopes,
+    ) -> Result<Response, ApiError> {
+        let carried = Sealed {
+            query: request.query.clone(),
+            scopes: scopes.to_string(),
+        };
+        let asked = ConsentPage {
+            client: &request.client.name,
+            user: &session.user.name,
+            destination: &shown(&request.redirect_uri),
+            scopes: scopes.in_words(),
+            public: request.client.public,
+            csrf_token: &self.seals.csrf_token(cookie),
+            request: &self.seals.seal(Purpose::Consent, &carried),
+        };
+        page(StatusCode::OK, &asked, Some(request))
+    }
 }

@@ -17,13 +17,14 @@ use super::TAG;
 use super::error::OAuthError;
 use super::form::{self, Form, form};
 use crate::audit::Actor;
-use crate::http::Handle;
+use crate::http::Handles;
 use crate::oauth::{
-    Client, GrantType, Introspection, Parameters, Presented, TokenError, TokenResponse, UserInfo,
-    decode,
+    Clients, Introspection, IssuedTokens, Parameters, Presented, TokenEndpoint, TokenError,
+    TokenResponse, UserInfo, decode,
 };
+use crate::types::client::{Client, GrantType};
 
-pub(super) fn routes() -> OpenApiRouter<Handle> {
+pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(exchange_token))
         .routes(routes!(introspect_token))
@@ -83,15 +84,16 @@ form! {
     )
 )]
 async fn exchange_token(
-    State(identity): State<Handle>,
+    State(clients): State<Clients>,
+    State(endpoint): State<TokenEndpoint>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let (client, parameters) = read::<TokenForm>(&identity, &actor, &headers, body).await?;
-    let tokens = identity.exchange(&actor, &client, &parameters).await?;
+    let (client, parameters) = read::<TokenForm>(&clients, &actor, &headers, body).await?;
+    let tokens = endpoint.exchange(&actor, &client, &parameters).await?;
     Ok(uncached(tokens))
 }
 
@@ -110,19 +112,20 @@ async fn exchange_token(
     )
 )]
 async fn introspect_token(
-    State(identity): State<Handle>,
+    State(clients): State<Clients>,
+    State(tokens): State<IssuedTokens>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let (client, token) = question(&identity, &actor, &headers, body).await?;
+    let (client, token) = question(&clients, &actor, &headers, body).await?;
     // Anybody could claim to be a public client and ask about tokens that they found.
     if client.public {
         return Err(TokenError::InvalidClient.into());
     }
-    let worth = identity.introspect(&client, &token).await;
+    let worth = tokens.introspect(&client, &token).await;
     let worth = worth.map_err(TokenError::from)?;
     Ok(uncached(worth))
 }
@@ -144,15 +147,16 @@ async fn introspect_token(
     )
 )]
 async fn revoke_token(
-    State(identity): State<Handle>,
+    State(clients): State<Clients>,
+    State(tokens): State<IssuedTokens>,
     Extension(peer): Extension<Peer>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let actor = Actor::anonymous(peer, Some(&request_id));
-    let (client, token) = question(&identity, &actor, &headers, body).await?;
-    identity.revoke_token(&actor, &client, &token).await?;
+    let (client, token) = question(&clients, &actor, &headers, body).await?;
+    tokens.revoke(&actor, &client, &token).await?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -171,10 +175,10 @@ async fn revoke_token(
     )
 )]
 async fn get_userinfo(
-    State(identity): State<Handle>,
+    State(tokens): State<IssuedTokens>,
     headers: HeaderMap,
 ) -> Result<Json<UserInfo>, ApiError> {
-    userinfo(&identity, &headers).await
+    userinfo(&tokens, &headers).await
 }
 
 /// Show the user of an access token
@@ -191,13 +195,13 @@ async fn get_userinfo(
     )
 )]
 async fn post_userinfo(
-    State(identity): State<Handle>,
+    State(tokens): State<IssuedTokens>,
     headers: HeaderMap,
 ) -> Result<Json<UserInfo>, ApiError> {
-    userinfo(&identity, &headers).await
+    userinfo(&tokens, &headers).await
 }
 
-async fn userinfo(identity: &Handle, headers: &HeaderMap) -> Result<Json<UserInfo>, ApiError> {
+async fn userinfo(tokens: &IssuedTokens, headers: &HeaderMap) -> Result<Json<UserInfo>, ApiError> {
     // The edge has checked the credential; whether it is a token with `openid` is checked here.
     let authorization = headers
         .get(header::AUTHORIZATION)
@@ -205,7 +209,7 @@ async fn userinfo(identity: &Handle, headers: &HeaderMap) -> Result<Json<UserInf
     let token = authorization.and_then(|value| value.split_at_checked("Bearer ".len()));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
     let known = match token {
-        Some((_, token)) => identity.user_info(token.trim_ascii()).await?,
+        Some((_, token)) => tokens.user_info(token.trim_ascii()).await?,
         None => None,
     };
     let challenge = "Bearer realm=\"auspex\", error=\"insufficient_scope\", scope=\"openid\"";
@@ -219,7 +223,7 @@ async fn userinfo(identity: &Handle, headers: &HeaderMap) -> Result<Json<UserInf
 
 /// A client that has authenticated, and its parameters.
 async fn read<F: Form>(
-    identity: &Handle,
+    clients: &Clients,
     actor: &Actor,
     headers: &HeaderMap,
     body: Body,
@@ -229,18 +233,18 @@ async fn read<F: Form>(
         TokenError::Refused("invalid_request", description)
     })?;
     let presented = presented(headers, &parameters)?;
-    let client = identity.authenticate_client(actor, &presented).await?;
+    let client = clients.authenticate(actor, &presented).await?;
     Ok((client, parameters))
 }
 
 /// The same, with the token that it asks about.
 async fn question(
-    identity: &Handle,
+    clients: &Clients,
     actor: &Actor,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Client, String), ApiError> {
-    let (client, parameters) = read::<TokenQuestionForm>(identity, actor, headers, body).await?;
+    let (client, parameters) = read::<TokenQuestionForm>(clients, actor, headers, body).await?;
     let missing = TokenError::Refused("invalid_request", "token is missing");
     let token = parameters.get("token").ok_or(missing)?.to_owned();
     Ok((client, token))

@@ -4,15 +4,19 @@
 //! user, the password is checked against a hash that nobody's password has.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, OnceLock};
 
 use auspex_kernel::audit;
 use auspex_kernel::db::Transaction;
 
 use crate::audit::{Action, Actor, Event};
+use crate::config;
+use crate::core::Core;
 use crate::error::IdentityError;
-use crate::password::{Lane, Password};
-use crate::user::{LoginMethod, User, password_mark};
-use crate::{Identity, store};
+use crate::password::{Hasher, Lane, Password};
+use crate::store;
+use crate::throttle::Throttle;
+use crate::types::user::{LoginMethod, User, password_mark};
 
 /// Another login may store a better hash of the same password while this one is being checked.
 const ATTEMPTS_MAX: usize = 2;
@@ -26,27 +30,32 @@ struct Checked {
     rehashed: Option<String>,
 }
 
-impl Identity {
-    /// Checks a name and a password, and records the login or the refusal.
+/// Checks passwords, and hashes those that are chosen.
+pub(crate) struct Passwords {
+    core: Arc<Core>,
+    throttle: Throttle,
+    settings: config::Passwords,
+    /// Started at the first password: commands for operators rarely need it.
+    hasher: OnceLock<Hasher>,
+}
+
+impl Passwords {
+    pub(crate) fn new(core: Arc<Core>, config: &config::Config) -> Self {
+        Self {
+            core,
+            throttle: Throttle::new(config.throttle.into()),
+            settings: config.passwords.clone(),
+            hasher: OnceLock::new(),
+        }
+    }
+
+    /// Checks a name and a password, and records the login or the refusal. Gives the mark of the
+    /// password as well.
     ///
     /// # Errors
     /// [`IdentityError::InvalidCredentials`], [`IdentityError::TooManyAttempts`],
     /// [`IdentityError::Busy`], [`IdentityError::Database`].
     pub(crate) async fn log_in(
-        &self,
-        actor: &Actor,
-        username: &str,
-        password: &str,
-        method: LoginMethod,
-    ) -> Result<User, IdentityError> {
-        let (user, _) = self
-            .log_in_marked(actor, username, password, method)
-            .await?;
-        Ok(user)
-    }
-
-    /// The same, with the mark of the password that was checked.
-    pub(crate) async fn log_in_marked(
         &self,
         actor: &Actor,
         username: &str,
@@ -59,17 +68,17 @@ impl Identity {
                 user,
                 had,
                 rehashed,
-            } = self.check(actor, username, password, denied).await?;
+            } = self.verify(actor, username, password, denied).await?;
             let mark = password_mark(rehashed.as_deref().or(had.as_deref()));
             let user = self.record_login(actor, user, method, had, rehashed);
             if let Some(user) = user.await? {
                 // Another process may have added or changed the user since this one last looked.
-                let is_known = self
-                    .directory
-                    .user(&user.id)
-                    .is_some_and(|known| known.password_mark == mark && known.roles == user.roles);
+                let is_known =
+                    self.core.directory.user(&user.id).is_some_and(|known| {
+                        known.password_mark == mark && known.roles == user.roles
+                    });
                 if !is_known {
-                    self.catch_up().await?;
+                    self.core.following.catch_up().await?;
                 }
                 return Ok((user, mark));
             }
@@ -82,18 +91,18 @@ impl Identity {
     ///
     /// # Errors
     /// As of [`Self::log_in`].
-    pub(crate) async fn check_password(
+    pub(crate) async fn check(
         &self,
         actor: &Actor,
         user: &User,
         password: &str,
     ) -> Result<u64, IdentityError> {
         let denied = Event::denied(Action::UserPassword, Some(format!("user:{}", user.id)));
-        let checked = self.check(actor, &user.username, password, denied);
+        let checked = self.verify(actor, &user.username, password, denied);
         Ok(password_mark(checked.await?.had.as_deref()))
     }
 
-    async fn check(
+    async fn verify(
         &self,
         actor: &Actor,
         username: &str,
@@ -101,12 +110,13 @@ impl Identity {
         denied: Event,
     ) -> Result<Checked, IdentityError> {
         let address = actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let admission = self.throttle.admit(address, username, self.clock.now())?;
+        let admission = self.throttle.admit(address, username, self.core.now())?;
         if !admission.delay.is_zero() {
             tokio::time::sleep(admission.delay).await;
         }
         let name = username.to_owned();
         let found = self
+            .core
             .db
             .read(async |connection| store::users::by_username(connection, &name).await);
         let (user, stored) = match found.await? {
@@ -119,10 +129,10 @@ impl Identity {
             .hasher()?
             .verify(password, stored, admission.lane)
             .await?;
-        let now = self.clock.now();
+        let now = self.core.now();
         let Some(user) = user.filter(|_| verified.matches) else {
             self.throttle.failed(address, username, now);
-            self.record_denied(actor, denied).await?;
+            self.core.audit.add(actor, denied).await?;
             return Err(IdentityError::InvalidCredentials);
         };
         self.throttle.succeeded(address, username, now);
@@ -131,14 +141,6 @@ impl Identity {
             had,
             rehashed: verified.rehashed,
         })
-    }
-
-    async fn record_denied(&self, actor: &Actor, denied: Event) -> Result<(), IdentityError> {
-        let (actor, now) = (actor.clone(), self.clock.now());
-        let record = self
-            .db
-            .write(async |transaction| audit::record(transaction, &actor, denied, now).await);
-        Ok(record.await?)
     }
 
     /// The user as they are after the login; `None` if they were disabled, or were given another
@@ -153,10 +155,11 @@ impl Identity {
     ) -> Result<Option<User>, IdentityError> {
         let (actor, now) = (
             actor.as_user(&user.id, user.roles.scopes()),
-            self.clock.now(),
+            self.core.now(),
         );
         let changes_hash = rehashed.is_some();
         let recorded = self
+            .core
             .db
             .write(async |transaction| -> Result<_, IdentityError> {
                 let transaction: &Transaction = transaction;
@@ -175,7 +178,7 @@ impl Identity {
             })
             .await?;
         if changes_hash {
-            self.put_in_force().await;
+            self.core.put_in_force().await;
         }
         Ok(recorded)
     }
@@ -184,7 +187,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Invalid`] if it may not be chosen, [`IdentityError::Busy`].
-    pub(crate) async fn hash_password(
+    pub(crate) async fn hash(
         &self,
         password: &str,
         username: &str,
@@ -194,5 +197,17 @@ impl Identity {
             .check_choice(username)
             .map_err(|wrong| IdentityError::Invalid(vec![wrong]))?;
         Ok(self.hasher()?.hash(password, Lane::Known).await?)
+    }
+
+    /// The threads that hash passwords.
+    fn hasher(&self) -> Result<&Hasher, IdentityError> {
+        if let Some(hasher) = self.hasher.get() {
+            return Ok(hasher);
+        }
+        let (parameters, settings) = (self.settings.parameters(), &self.settings);
+        let started = Hasher::start(parameters, settings.threads, settings.queue_max);
+        let started = started.map_err(|error| IdentityError::Hasher(Arc::new(error)))?;
+        // Of two started at once the second ends when it is dropped.
+        Ok(self.hasher.get_or_init(|| started))
     }
 }

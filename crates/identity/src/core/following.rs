@@ -2,32 +2,55 @@
 //! or everything anew.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
+use auspex_kernel::db::Db;
 use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
+use auspex_kernel::{Clock, Timestamp};
+use tokio::sync::Mutex;
 
-use crate::Identity;
 use crate::config::REVOCATION_KEPT;
-use crate::directory::Ignored;
+use crate::directory::key_ring::KeyRing;
+use crate::directory::{Directory, Ignored};
 use crate::error::IdentityError;
-use crate::key_ring::KeyRing;
 use crate::store::changes::Change;
 use crate::store::keys::KeysToLoad;
 use crate::store::{self, Kind};
 
+/// Keeps the directory up to date.
+pub(crate) struct Following {
+    db: Db,
+    clock: Clock,
+    directory: Arc<Directory>,
+    /// Held while the directory is brought up to date: of two loads at once the one that read
+    /// earlier could otherwise win and undo what the other made visible.
+    known: Mutex<Known>,
+}
+
 /// Which state of the database the directory shows.
 #[derive(Default)]
-pub(crate) struct Known {
+struct Known {
     generation: i64,
     /// What was not understood, so that it is told once.
     ignored: BTreeSet<String>,
 }
 
-impl Identity {
-    /// Loads everything anew. Only after an error need anybody but [`Identity::watch`] call it.
+impl Following {
+    /// Nothing is loaded yet.
+    pub(crate) fn new(db: Db, clock: Clock, directory: Arc<Directory>) -> Self {
+        Self {
+            db,
+            clock,
+            directory,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Loads everything anew.
     ///
     /// # Errors
     /// [`IdentityError::Database`]; what is known so far stays in force.
-    pub async fn reload(&self) -> Result<(), IdentityError> {
+    pub(crate) async fn reload(&self) -> Result<(), IdentityError> {
         self.load(&mut *self.known.lock().await).await
     }
 
@@ -52,6 +75,13 @@ impl Identity {
         known.generation = last;
         known.tell(ignored);
         Ok(())
+    }
+
+    /// Forgets revocations of what is not valid any more anyway.
+    pub(crate) async fn forget_ended(&self, now: Timestamp) {
+        // Alone: a revocation that comes at this very moment would be forgotten with the ended ones.
+        let _known = self.known.lock().await;
+        self.directory.forget_ended(now);
     }
 
     /// Loads what these changes are about.

@@ -131,8 +131,8 @@ mod tests {
     use auspex_kernel::id::UserId;
 
     use super::*;
-    use crate::role::Role;
-    use crate::user::ActiveUser;
+    use crate::types::role::Role;
+    use crate::types::user::ActiveUser;
 
     const NOW: Timestamp = Timestamp(1_000_000);
     const LATER: Timestamp = Timestamp(2_000_000);

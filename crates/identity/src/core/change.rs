@@ -9,11 +9,10 @@ use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::{Scope, ScopeSet, Subject, Timestamp};
 
-use crate::Identity;
-use crate::api_key::KeyState;
 use crate::audit::{Actor, Event};
 use crate::error::IdentityError;
 use crate::store::{self, Kind};
+use crate::types::api_key::KeyState;
 
 /// What the actor must still have once the lock is held.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +37,8 @@ pub(crate) struct Change<'t> {
 /// enters the audit record.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    error: IdentityError,
-    event: Option<Event>,
+    pub(super) error: IdentityError,
+    pub(super) event: Option<Event>,
 }
 
 impl Refusal {
@@ -76,88 +75,10 @@ impl Change<'_> {
     }
 }
 
-impl Identity {
-    /// Makes a change that is in force here when this returns.
-    ///
-    /// # Errors
-    /// What `decide` says; [`IdentityError::CredentialEnded`], [`IdentityError::Database`].
-    pub(crate) async fn change<T>(
-        &self,
-        actor: &Actor,
-        needs: Needs,
-        decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, IdentityError> {
-        let done = self.store_change(actor, needs, decide).await?;
-        self.catch_up().await?;
-        Ok(done)
-    }
-
-    /// Makes a change that gives out a secret, which an error after the commit would lose for good.
-    ///
-    /// # Errors
-    /// As of [`Self::change`].
-    pub(crate) async fn change_for_secret<T>(
-        &self,
-        actor: &Actor,
-        needs: Needs,
-        decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, IdentityError> {
-        let done = self.store_change(actor, needs, decide).await?;
-        self.put_in_force().await;
-        Ok(done)
-    }
-
-    /// Brings into force here what is stored. A database that fails at this very moment only delays
-    /// it until [`Identity::watch`] succeeds.
-    pub(crate) async fn put_in_force(&self) {
-        if let Err(error) = self.catch_up().await {
-            tracing::warn!(%error, "a change is stored but not yet in force");
-        }
-    }
-
-    async fn store_change<T>(
-        &self,
-        actor: &Actor,
-        needs: Needs,
-        decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, IdentityError> {
-        let now = self.clock.now();
-        let decided = self
-            .db
-            .write(async |transaction| -> Result<_, IdentityError> {
-                store::lock(transaction).await?;
-                let actor = match needs {
-                    Needs::Scope(scope) => renewed(actor, transaction, Some(scope), now).await?,
-                    Needs::Credential => renewed(actor, transaction, None, now).await?,
-                    Needs::Nothing => actor.clone(),
-                };
-                let change = Change {
-                    transaction,
-                    actor,
-                    now,
-                };
-                match decide(&change).await {
-                    Ok(done) => Ok(Ok(done)),
-                    Err(Refusal {
-                        error,
-                        event: Some(event),
-                    }) => {
-                        change.record(event).await?;
-                        // No error of the transaction: what was recorded is kept.
-                        Ok(Err(error))
-                    }
-                    Err(Refusal { error, event: None }) => Err(error),
-                }
-            });
-        // Boxed, so that the futures of all that change something stay small.
-        Box::pin(decided).await?
-    }
-}
-
 /// The actor with the rights they have by now. Otherwise somebody could act by a right that they
 /// lost while their request was on its way. The transaction must hold the lock, so that nothing
 /// changes before it ends.
-async fn renewed(
+pub(super) async fn renewed(
     actor: &Actor,
     transaction: &Transaction,
     needed: Option<Scope>,

@@ -5,10 +5,10 @@ use auspex_kernel::id::UserId;
 use auspex_kernel::{FieldError, FieldErrors, Timestamp};
 use serde_json::{Value, json};
 
-use crate::api_key::Digest;
 use crate::error::IdentityError;
 use crate::password::{self, Password};
-use crate::role::{Role, RoleSet};
+use crate::types::api_key::Digest;
+use crate::types::role::{Role, RoleSet};
 
 const NAME_CHARS_MAX: usize = 200;
 const USERNAME_CHARS_MAX: usize = 254;

@@ -1,7 +1,10 @@
 //! Who is in force, in memory, laid out to be asked on every request: a look-up or two, no lock, no
 //! allocation.
 //!
-//! Changes come from one task at a time; see [`crate::Identity`].
+//! Changes come from one task at a time; `core/following.rs` sees to that.
+
+pub(crate) mod key_ring;
+mod shards;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -10,11 +13,10 @@ use arc_swap::{ArcSwap, Guard};
 use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
 use auspex_kernel::{Caller, ScopeSet, Subject, Timestamp};
 
-use crate::api_key::Digest;
-use crate::key_ring::KeyRing;
-use crate::shards::Shards;
-use crate::store::LiveKey;
-use crate::user::ActiveUser;
+use crate::types::api_key::{Digest, LiveKey};
+use crate::types::user::ActiveUser;
+use key_ring::KeyRing;
+use shards::Shards;
 
 /// A use is noted at most this often per key: cores that share a key would fight over its line.
 const USE_NOTED_EVERY_US: i64 = 1_000_000;
@@ -240,7 +242,7 @@ impl Directory {
             ignored.push(format!("the key {}: its hash is damaged", key.id));
             return None;
         };
-        let mut scopes = crate::api_key::read_scopes(&key.scopes, |scope| {
+        let mut scopes = crate::types::api_key::read_scopes(&key.scopes, |scope| {
             ignored.push(format!("the unknown scope {scope:?} of the key {}", key.id));
         });
         if let Some(owner) = &key.owner_id {
@@ -327,8 +329,8 @@ mod tests {
 
     use super::*;
     use crate::jwt::{Algorithm, SigningKey};
-    use crate::role::Role;
-    use crate::store::signing_keys::StoredKey;
+    use crate::types::role::Role;
+    use crate::types::signing_key::StoredKey;
 
     const NOW: Timestamp = Timestamp(1_000_000_000);
 

@@ -185,12 +185,12 @@ pub(crate) fn random_text() -> Result<String, getrandom::Error> {
 }
 
 /// What is stored of a secret with 256 bits of chance: nothing to guess that a slow hash would slow.
-pub(super) fn digest(secret: &[u8]) -> Vec<u8> {
+pub(crate) fn digest(secret: &[u8]) -> Vec<u8> {
     Sha256::digest(secret).to_vec()
 }
 
 /// Whether this is the secret of which `stored` was kept.
-pub(super) fn is_secret(stored: &[u8], presented: &[u8]) -> bool {
+pub(crate) fn is_secret(stored: &[u8], presented: &[u8]) -> bool {
     digest(presented).ct_eq(stored).into()
 }
 

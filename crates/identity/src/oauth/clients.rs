@@ -1,25 +1,45 @@
-//! Registering and removing clients.
+//! Clients are registered, recognised and removed here.
+
+use std::sync::Arc;
 
 use auspex_kernel::Scope;
 use auspex_kernel::id::ClientId;
 
-use super::client::{Client, ClientDraft, ClientSecret, NewClient};
+use super::exchange::TokenError;
 use crate::audit::{Action, Actor, Event};
-use crate::change::{Change, Needs, Refusal};
+use crate::core::{Change, Core, Needs, Refusal};
 use crate::error::IdentityError;
+use crate::store;
 use crate::store::Kind;
-use crate::{Identity, store};
+use crate::types::client::{Client, ClientDraft, ClientSecret, NewClient, is_secret};
 
 const CLIENTS_WRITE: Needs = Needs::Scope(Scope::ClientsWrite);
 
-impl Identity {
+/// How a client says who it is.
+pub(crate) struct Presented {
+    pub(crate) client_id: String,
+    /// None: a public client.
+    pub(crate) secret: Option<String>,
+}
+
+/// Registers, finds, recognises and removes clients.
+#[derive(Clone)]
+pub struct Clients {
+    core: Arc<Core>,
+}
+
+impl Clients {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
     /// Registers a client. Its secret, if it has one, is returned this once.
     ///
     /// # Errors
     /// [`IdentityError::Invalid`], [`IdentityError::Escalation`] for scopes that the actor does not
     /// have, [`IdentityError::CredentialEnded`], [`IdentityError::Database`],
     /// [`IdentityError::Randomness`].
-    pub async fn create_client(
+    pub async fn create(
         &self,
         actor: &Actor,
         draft: ClientDraft,
@@ -28,7 +48,7 @@ impl Identity {
         if !wrong.is_empty() {
             return Err(IdentityError::Invalid(wrong));
         }
-        let now = self.clock.now();
+        let now = self.core.now();
         let secret = (!draft.public).then(ClientSecret::random).transpose()?;
         let mut grant_types = Vec::new();
         for kind in draft.grant_types {
@@ -47,9 +67,11 @@ impl Identity {
             created_by: actor.subject.to_string(),
         };
         let digest = secret.as_ref().map(ClientSecret::digest);
-        let added = self.change_for_secret(actor, CLIENTS_WRITE, async |change| {
-            insert(change, &client, digest).await
-        });
+        let added = self
+            .core
+            .change_for_secret(actor, CLIENTS_WRITE, async |change| {
+                insert(change, &client, digest).await
+            });
         added.await?;
         Ok(NewClient { client, secret })
     }
@@ -58,8 +80,9 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub async fn list_clients(&self) -> Result<Vec<Client>, IdentityError> {
+    pub async fn list(&self) -> Result<Vec<Client>, IdentityError> {
         let list = self
+            .core
             .db
             .read(async |connection| store::clients::list(connection).await);
         Ok(list.await?)
@@ -69,13 +92,70 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::ClientNotFound`], [`IdentityError::Database`].
-    pub async fn get_client(&self, id: impl AsRef<str>) -> Result<Client, IdentityError> {
+    pub async fn get(&self, id: impl AsRef<str>) -> Result<Client, IdentityError> {
         // Keeps text from the database that it cannot take, such as a NUL.
         let id = ClientId::parse(id.as_ref()).ok_or(IdentityError::ClientNotFound)?;
         let found = self
+            .core
             .db
             .read(async |connection| store::clients::by_id(connection, &id).await);
         found.await?.ok_or(IdentityError::ClientNotFound)
+    }
+
+    /// The client with exactly this id.
+    pub(super) async fn find(&self, id: &str) -> Result<Option<Client>, IdentityError> {
+        match self.get(id).await {
+            // Ids are found in either case; here they are compared with what was issued.
+            Ok(client) => Ok(Some(client).filter(|client| client.id.as_str() == id)),
+            Err(IdentityError::ClientNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The client that proves to be who it says. The failure of one that exists is recorded.
+    ///
+    /// # Errors
+    /// [`TokenError::InvalidClient`], [`TokenError::Failed`].
+    pub(crate) async fn authenticate(
+        &self,
+        actor: &Actor,
+        presented: &Presented,
+    ) -> Result<Client, TokenError> {
+        // Keeps text from the database that it cannot take. Ids are taken as they were issued.
+        let id = ClientId::parse(&presented.client_id);
+        let id = id.filter(|id| id.as_str() == presented.client_id);
+        let found = match id {
+            Some(id) => {
+                let found = self
+                    .core
+                    .db
+                    .read(async |connection| store::clients::with_secret(connection, &id).await);
+                found.await.map_err(IdentityError::from)?
+            }
+            None => None,
+        };
+        let target = found
+            .as_ref()
+            .map(|(client, _)| format!("client:{}", client.id));
+        if let Some((client, digest)) = found
+            && match (digest, &presented.secret) {
+                (Some(digest), Some(secret)) => is_secret(&digest, secret.as_bytes()),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            }
+        {
+            // Another process may have registered it since this one last looked.
+            if !self.core.directory.has_client(&client.id) {
+                self.core.following.catch_up().await?;
+            }
+            return Ok(client);
+        }
+        // Of ids that nobody has there is nothing to tell, and anybody could send any number.
+        if target.is_some() {
+            let denied = Event::denied(Action::ClientLogin, target);
+            self.core.audit.add(actor, denied).await?;
+        }
+        Err(TokenError::InvalidClient)
     }
 
     /// Removes a client, with its grants, codes and consents; its tokens stop at once.
@@ -83,13 +163,9 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::ClientNotFound`], [`IdentityError::CredentialEnded`],
     /// [`IdentityError::Database`].
-    pub async fn delete_client(
-        &self,
-        actor: &Actor,
-        id: impl AsRef<str>,
-    ) -> Result<(), IdentityError> {
+    pub async fn delete(&self, actor: &Actor, id: impl AsRef<str>) -> Result<(), IdentityError> {
         let id = ClientId::parse(id.as_ref()).ok_or(IdentityError::ClientNotFound)?;
-        let removed = self.change(actor, CLIENTS_WRITE, async |change| {
+        let removed = self.core.change(actor, CLIENTS_WRITE, async |change| {
             remove(change, &id).await
         });
         removed.await

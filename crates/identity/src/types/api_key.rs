@@ -63,6 +63,15 @@ impl ApiKey {
     }
 }
 
+/// What recognises a key that is in force.
+pub(crate) struct LiveKey {
+    pub(crate) id: KeyId,
+    pub(crate) digest: Vec<u8>,
+    pub(crate) scopes: String,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) owner_id: Option<UserId>,
+}
+
 /// Whether a key opens anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {

@@ -4,31 +4,37 @@
 //! verified on the spot, by keys in memory. Only a password, or a token by a key of another issuer that was
 //! not fetched yet, takes more than memory.
 
+mod remembered;
+
+use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::caller::Verification;
 use auspex_kernel::{
-    ApiError, Authenticate, Caller, Credential, Peer, Subject, Timestamp, Verdict,
+    ApiError, Authenticate, Caller, Clock, Control, Credential, Peer, Subject, Timestamp, Verdict,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use crate::Identity;
-use crate::api_key::Digest;
 use crate::audit::Actor;
-use crate::directory::{Proof, quota_key};
+use crate::config::Config;
+use crate::core::Core;
+use crate::directory::{Directory, Proof, quota_key};
 use crate::error::IdentityError;
-use crate::issuer::{Accepted, IssuerVerdict};
+use crate::issuer::{Accepted, IssuerVerdict, Issuers};
 use crate::jwt::{self, Claims, Refusal};
 use crate::password::Busy;
-use crate::remembered::Mark;
-use crate::role::RoleSet;
-use crate::token::token_claims;
-use crate::user::LoginMethod;
+use crate::passwords::Passwords;
+use crate::tokens::{Tokens, token_claims};
+use crate::types::api_key::Digest;
+use crate::types::role::RoleSet;
+use crate::types::user::LoginMethod;
+use remembered::{Mark, Remembered};
 
 const REFUSED: &str = "the key or token is unknown, revoked or expired";
 /// RFC 7617 sets no limit. Beyond this it is no name with a password.
@@ -43,7 +49,28 @@ const VERIFYING_MAX: usize = 10_000;
 /// So long a caller waits for others who show the same.
 const TURN_MAX: Duration = Duration::from_secs(10);
 
-impl Authenticate for Identity {
+/// Says who calls.
+pub struct Authenticator {
+    directory: Arc<Directory>,
+    remembered: Remembered,
+    clock: Clock,
+    control: Control,
+    tokens: Arc<Tokens>,
+    issuers: Issuers,
+    passwords: Arc<Passwords>,
+    /// For how long a password is believed without being checked again.
+    basic_kept: Duration,
+    /// One lock per password that is being verified, for all who show it at the same time.
+    verifying: parking_lot::Mutex<HashMap<Mark, Arc<Mutex<()>>>>,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
+
+impl Authenticate for Authenticator {
     fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Verdict {
         let caller = match credential {
             Credential::Token(token) => {
@@ -71,7 +98,7 @@ impl Authenticate for Identity {
     }
 
     fn verify(self: Arc<Self>, credential: Credential<'_>, peer: IpAddr) -> Verification {
-        let control = self.db.control().clone();
+        let control = self.control.clone();
         // Taken along, because the work goes on where nobody waits for it any more.
         let (is_basic, text) = match credential {
             Credential::Basic(text) => (true, text),
@@ -88,7 +115,29 @@ impl Authenticate for Identity {
     }
 }
 
-impl Identity {
+impl Authenticator {
+    /// # Errors
+    /// [`IdentityError::Issuers`], [`IdentityError::Randomness`].
+    pub(crate) fn new(
+        core: &Core,
+        config: &Config,
+        tokens: Arc<Tokens>,
+        passwords: Arc<Passwords>,
+    ) -> Result<Self, IdentityError> {
+        let issuers = Issuers::new(config.issuers.clone(), core.clock.clone());
+        Ok(Self {
+            directory: Arc::clone(&core.directory),
+            remembered: Remembered::new(config.verified_max)?,
+            clock: core.clock.clone(),
+            control: core.db.control().clone(),
+            tokens,
+            issuers: issuers.map_err(IdentityError::Issuers)?,
+            passwords,
+            basic_kept: Duration::from_secs(config.basic_cache_s.into()),
+            verifying: parking_lot::Mutex::default(),
+        })
+    }
+
     /// Verifies a token that is not remembered.
     fn verify_token(&self, token: &[u8], mark: Mark, now: Timestamp) -> Verdict {
         let read = match jwt::read(token) {
@@ -99,7 +148,7 @@ impl Identity {
             .kid()
             .is_some_and(|kid| self.directory.signing_keys().verifying(kid).is_some());
         let (proof, until) = if ours {
-            match self.verify_access_token(&read, now) {
+            match self.tokens.verify_access_token(&read, now) {
                 Ok(claims) => {
                     let token_claims = token_claims(&read, &claims);
                     let until = token_claims.expires_at;
@@ -166,36 +215,38 @@ impl Identity {
         }
         let actor = Actor::anonymous(Peer(peer), None);
         let method = LoginMethod::Basic;
-        let (user, password_mark) = self.log_in_marked(&actor, &name, &password, method).await?;
+        let (user, password_mark) = self
+            .passwords
+            .log_in(&actor, &name, &password, method)
+            .await?;
         let proof = Proof::Password {
             user_id: user.id,
             mark: password_mark,
         };
         let now = self.clock.now();
-        let lasting = Duration::from_secs(self.config.basic_cache_s.into());
         let caller = self
             .remembered
-            .keep(mark, proof, now + lasting, &self.directory, now);
+            .keep(mark, proof, now + self.basic_kept, &self.directory, now);
         Ok(caller.ok_or_else(wrong)?)
     }
 }
 
 /// A credential that is being verified, for all who show it at once.
-struct Verifying<'i> {
-    identity: &'i Identity,
+struct Verifying<'a> {
+    authenticator: &'a Authenticator,
     mark: Mark,
     turn: Arc<Mutex<()>>,
 }
 
-impl<'i> Verifying<'i> {
-    fn begin(identity: &'i Identity, mark: Mark) -> Result<Self, IdentityError> {
-        let mut verifying = identity.verifying.lock();
+impl<'a> Verifying<'a> {
+    fn begin(authenticator: &'a Authenticator, mark: Mark) -> Result<Self, IdentityError> {
+        let mut verifying = authenticator.verifying.lock();
         if verifying.len() >= VERIFYING_MAX && !verifying.contains_key(&mark) {
             return Err(IdentityError::Busy(Busy));
         }
         let turn = Arc::clone(verifying.entry(mark).or_default());
         Ok(Self {
-            identity,
+            authenticator,
             mark,
             turn,
         })
@@ -206,7 +257,7 @@ impl<'i> Verifying<'i> {
 /// or two who leave at once could each leave it to the other, for ever.
 impl Drop for Verifying<'_> {
     fn drop(&mut self) {
-        let mut verifying = self.identity.verifying.lock();
+        let mut verifying = self.authenticator.verifying.lock();
         let ours = std::mem::take(&mut self.turn);
         // One of these two is in the map.
         if Arc::strong_count(&ours) <= 2 {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::config::{REVOCATION_KEPT, Tokens};
 use crate::jwt::{Algorithm, SigningKey, VerifyingKey};
-use crate::store::signing_keys::StoredKey;
+use crate::types::signing_key::StoredKey;
 
 /// The keys there are, in the order in which they sign.
 #[derive(Debug, Default)]

@@ -1,0 +1,127 @@
+//! What every operation works with: the database, the time, who is in force, and the one way to
+//! change something.
+
+mod change;
+mod following;
+
+use std::sync::Arc;
+
+use auspex_kernel::db::Db;
+use auspex_kernel::{Clock, Timestamp};
+
+use crate::audit::{Actor, AuditRecord};
+use crate::directory::Directory;
+use crate::error::IdentityError;
+use crate::store;
+use change::renewed;
+pub(crate) use change::{Change, Needs, Refusal};
+pub(crate) use following::Following;
+
+/// The ground that operations share.
+pub(crate) struct Core {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) following: Following,
+    pub(crate) audit: AuditRecord,
+}
+
+impl Core {
+    /// Loads who is in force.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn open(db: Db, clock: Clock) -> Result<Self, IdentityError> {
+        let directory = Arc::new(Directory::default());
+        let following = Following::new(db.clone(), clock.clone(), Arc::clone(&directory));
+        following.reload().await?;
+        Ok(Self {
+            audit: AuditRecord::new(db.clone(), clock.clone()),
+            db,
+            clock,
+            directory,
+            following,
+        })
+    }
+
+    /// The time here.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Makes a change that is in force here when this returns.
+    ///
+    /// # Errors
+    /// What `decide` says; [`IdentityError::CredentialEnded`], [`IdentityError::Database`].
+    pub(crate) async fn change<T>(
+        &self,
+        actor: &Actor,
+        needs: Needs,
+        decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, IdentityError> {
+        let done = self.store_change(actor, needs, decide).await?;
+        self.following.catch_up().await?;
+        Ok(done)
+    }
+
+    /// Makes a change that gives out a secret, which an error after the commit would lose for good.
+    ///
+    /// # Errors
+    /// As of [`Self::change`].
+    pub(crate) async fn change_for_secret<T>(
+        &self,
+        actor: &Actor,
+        needs: Needs,
+        decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, IdentityError> {
+        let done = self.store_change(actor, needs, decide).await?;
+        self.put_in_force().await;
+        Ok(done)
+    }
+
+    /// Brings into force here what is stored. A database that fails at this very moment only delays
+    /// it until `watch.rs` succeeds.
+    pub(crate) async fn put_in_force(&self) {
+        if let Err(error) = self.following.catch_up().await {
+            tracing::warn!(%error, "a change is stored but not yet in force");
+        }
+    }
+
+    async fn store_change<T>(
+        &self,
+        actor: &Actor,
+        needs: Needs,
+        decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, IdentityError> {
+        let now = self.now();
+        let decided = self
+            .db
+            .write(async |transaction| -> Result<_, IdentityError> {
+                store::lock(transaction).await?;
+                let actor = match needs {
+                    Needs::Scope(scope) => renewed(actor, transaction, Some(scope), now).await?,
+                    Needs::Credential => renewed(actor, transaction, None, now).await?,
+                    Needs::Nothing => actor.clone(),
+                };
+                let change = Change {
+                    transaction,
+                    actor,
+                    now,
+                };
+                match decide(&change).await {
+                    Ok(done) => Ok(Ok(done)),
+                    Err(Refusal {
+                        error,
+                        event: Some(event),
+                    }) => {
+                        change.record(event).await?;
+                        // No error of the transaction: what was recorded is kept.
+                        Ok(Err(error))
+                    }
+                    Err(Refusal { error, event: None }) => Err(error),
+                }
+            });
+        // Boxed, so that the futures of all that change something stay small.
+        Box::pin(decided).await?
+    }
+}
