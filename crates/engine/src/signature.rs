@@ -88,6 +88,11 @@ pub struct Signature {
     pub more_outputs: Vec<NamedOutput>,
     /// Precision of the output values.
     pub precision: Precision,
+    /// Whether the model has a path for values that are missing.
+    pub takes_missing: bool,
+    /// The number, besides NaN, that stood for a missing value in training, where the file says so.
+    /// The model itself does not know it: to it that number is one like any other.
+    pub missing: Option<f64>,
 }
 
 impl Signature {

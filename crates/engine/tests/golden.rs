@@ -47,7 +47,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for version in ["1.7", "2.1", "3.2"] {
+    for version in ["1.4", "1.5", "1.7", "2.1", "3.2"] {
         let folder = golden().join(version);
         let rows = numbers(&folder.join("rows.json"));
         for path in files(&folder) {
@@ -99,6 +99,58 @@ fn one_row_gets_what_it_gets_among_others() {
             );
         }
     }
+}
+
+/// Early stopping of releases before 1.4 is clear only where no other number of trees per iteration
+/// fits.
+#[test]
+fn files_that_leave_it_open_which_trees_count_are_refused() {
+    for version in ["1.0", "1.2"] {
+        let folder = golden().join(version);
+        let rows = numbers(&folder.join("rows.json"));
+        for (name, trees) in [
+            ("forest", None),
+            ("stopped", None),
+            ("parallel-stopped", Some((18, 12))),
+            ("native-parallel-stopped", Some((18, 12))),
+            ("classes-parallel-stopped", Some((12, 6))),
+        ] {
+            let path = folder.join(format!("{name}.json"));
+            let expected = numbers(&folder.join(format!("{name}.expected.json")));
+            let mut options = LoadOptions::default();
+            if let Some((all, used)) = trees {
+                let error = load(&path).unwrap_err().message;
+                let advice = format!("iteration_range = [0, {all}] for all");
+                assert!(error.contains(&advice), "{error}");
+                options.iteration_range = Some((0, used));
+            }
+            let model = load_with(&path, &options).unwrap();
+            // These releases add the base margin after the trees, later ones before them.
+            let differences = predict(&*model, &rows)
+                .concat()
+                .into_iter()
+                .zip(expected.concat());
+            for (got, wanted) in differences {
+                assert!(
+                    (got - wanted).abs() <= 3e-7,
+                    "{version} {name}: {got} {wanted}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_description_says_which_iterations_count() {
+    let model = load(&golden().join("1.5/parallel-stopped.json")).unwrap();
+    let description = model.description();
+    let parts = ["gbtree, 12 trees, ", ", 4 of 6 iterations (best_iteration)"];
+    assert!(
+        parts.iter().all(|part| description.contains(part)),
+        "{description}"
+    );
+    let model = load(&golden().join("1.5/forest.json")).unwrap();
+    assert!(!model.description().contains("iterations"));
 }
 
 #[test]

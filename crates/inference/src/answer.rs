@@ -304,6 +304,8 @@ mod tests {
             output,
             more_outputs: Vec::new(),
             precision,
+            takes_missing: false,
+            missing: None,
         };
         Writer::new("m", "1", &signature, labels)
     }
@@ -373,6 +375,8 @@ mod tests {
                 named("class", Output::Class { classes: 3 }),
             ],
             precision: Precision::F64,
+            takes_missing: false,
+            missing: None,
         };
         let writer = Writer::new("m", "1", &signature, None);
         let row = [1.5, 0.75, 2.0];

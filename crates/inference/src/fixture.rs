@@ -76,6 +76,8 @@ pub(crate) fn signature(features: usize, output: Output) -> Signature {
         output,
         more_outputs: Vec::new(),
         precision: Precision::F32,
+        takes_missing: false,
+        missing: None,
     }
 }
 

@@ -109,7 +109,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn as_float(&self) -> Result<f32, Fault> {
+    /// A number as the nearest `f32`.
+    pub(crate) fn as_float(&self) -> Result<f32, Fault> {
         match self {
             Self::Float(value) => Ok(*value as f32),
             Self::Integer(value) => Ok(*value as f32),

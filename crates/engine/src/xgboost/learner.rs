@@ -2,7 +2,8 @@
 
 use super::linear::Linear;
 use super::objective::Objective;
-use super::{Booster, Model, tree};
+use super::training::Training;
+use super::{Booster, Model, iterations, tree};
 use crate::LoadOptions;
 use crate::document::{Fault, Object, Value, named};
 use crate::forest::{Forest, Rules, Tree};
@@ -54,17 +55,13 @@ fn read_learner(
         .map(|base_score| objective.margin(base_score))
         .collect::<Result<Vec<_>, _>>()?;
 
+    let training = Training::read(learner)?;
     let gradient_booster = learner.object("gradient_booster")?;
     let name = gradient_booster
         .text("name")
         .map_err(self::named("gradient_booster"))?;
     let booster = match name {
-        "gbtree" | "dart" => read_trees(
-            gradient_booster,
-            name,
-            &shape,
-            read_range(learner, options)?,
-        ),
+        "gbtree" | "dart" => read_trees(gradient_booster, name, &shape, &training, options),
         "gblinear" => {
             // The library takes the first intercept for every output of a linear model.
             let first = base_margins[0];
@@ -80,6 +77,8 @@ fn read_learner(
         output,
         more_outputs: Vec::new(),
         precision: Precision::F32,
+        takes_missing: matches!(booster, Booster::Trees { .. }),
+        missing: training.missing.map(f64::from),
     };
     Ok(Model {
         signature,
@@ -193,35 +192,12 @@ fn read_features(learner: &Object<'_>, width: usize) -> Result<(Vec<Feature>, bo
     Ok((features.collect::<Result<_, _>>()?, names.is_some()))
 }
 
-/// First iteration and the one after the last; an end of 0 means all.
-fn read_range(learner: &Object<'_>, options: &LoadOptions) -> Result<(u32, u32), Fault> {
-    if let Some(range) = options.iteration_range {
-        return Ok(range);
-    }
-    let Some(attributes) = learner.get("attributes") else {
-        return Ok((0, 0));
-    };
-    let attributes = attributes.as_object().map_err(named("attributes"))?;
-    let best = attributes
-        .parameter("best_iteration")
-        .map_err(named("attributes"))?;
-    let Some(best) = best else { return Ok((0, 0)) };
-    match u32::try_from(best)
-        .ok()
-        .and_then(|best| best.checked_add(1))
-    {
-        Some(end) => Ok((0, end)),
-        None => Err(Fault(format!(
-            "`attributes`: `best_iteration`: {best} is no iteration"
-        ))),
-    }
-}
-
 fn read_trees(
     booster: &Object<'_>,
     name: &str,
     shape: &Shape,
-    range: (u32, u32),
+    training: &Training,
+    options: &LoadOptions,
 ) -> Result<Booster, Fault> {
     // Old files have a whole gbtree inside dart and the weights next to it; newer ones are a gbtree
     // whose model has weights.
@@ -261,15 +237,14 @@ fn read_trees(
         "gbtree"
     };
 
-    let rounds = read_rounds(model, &groups)?;
-    let range = select(&rounds, range)?;
-    let mut read = Vec::with_capacity(range.len());
+    let selection = iterations::select(model, &groups, training, options)?;
+    let mut read = Vec::with_capacity(selection.trees.len());
     for (index, (tree, &group)) in trees.iter().zip(&groups).enumerate() {
         // All are read, so that a broken tree is found even if it is not used.
         let weight = weights.get(index).copied().unwrap_or(1.0);
         let tree = read_tree(tree, index, group, weight, shape)
             .map_err(|fault| fault.inside(format_args!("tree {index}")))?;
-        if range.contains(&index) {
+        if selection.trees.contains(&index) {
             read.push(tree);
         }
     }
@@ -280,6 +255,7 @@ fn read_trees(
     };
     Ok(Booster::Trees {
         name,
+        selection,
         forest: Forest::new(&read, rules)?,
     })
 }
@@ -321,52 +297,4 @@ fn refuse_categories(model: &Object<'_>) -> Result<(), Fault> {
         }
         _ => Ok(()),
     }
-}
-
-/// Number of trees before each iteration and after the last.
-fn read_rounds(model: &Object<'_>, groups: &[i64]) -> Result<Vec<usize>, Fault> {
-    let trees = groups.len();
-    if let Some(rounds) = model.get("iteration_indptr") {
-        let rounds = rounds.to_integers().map_err(named("iteration_indptr"))?;
-        let rounds: Option<Vec<usize>> = rounds
-            .into_iter()
-            .map(|round| usize::try_from(round).ok())
-            .collect();
-        return rounds
-            .filter(|rounds| rounds.is_sorted() && rounds.first() == Some(&0))
-            .filter(|rounds| rounds.last() == Some(&trees))
-            .ok_or_else(|| {
-                Fault(format!(
-                    "`iteration_indptr`: does not ascend from 0 to {trees} trees"
-                ))
-            });
-    }
-    // Before 1.7 (no `iteration_indptr`) an iteration had the same trees for every output.
-    let parameters = model.object("gbtree_model_param")?;
-    let parallel = parameters
-        .parameter("num_parallel_tree")
-        .map_err(named("gbtree_model_param"))?;
-    let outputs = groups.iter().max().map_or(1, |most| most.saturating_add(1));
-    let per_round = outputs.checked_mul(parallel.unwrap_or(1).max(1));
-    match per_round.and_then(|count| usize::try_from(count).ok()) {
-        Some(count) if count > 0 && trees.is_multiple_of(count) => {
-            Ok((0..=trees).step_by(count).collect())
-        }
-        _ => Err(Fault(format!(
-            "`tree_info`: {trees} trees are not whole iterations"
-        ))),
-    }
-}
-
-/// The trees of a range of iterations.
-fn select(rounds: &[usize], (begin, end): (u32, u32)) -> Result<std::ops::Range<usize>, Fault> {
-    let last = rounds.len() - 1;
-    let end = if end == 0 { last } else { end as usize };
-    let begin = begin as usize;
-    if begin > end || end > last {
-        return Err(Fault(format!(
-            "iterations {begin}..{end} are asked for, the model has {last}"
-        )));
-    }
-    Ok(rounds[begin]..rounds[end])
 }

@@ -4,14 +4,17 @@
 //! dmlc/xgboost) and its published schema (`doc/model.schema`). A file is checked as a whole before
 //! anything is computed from it. What cannot be computed exactly is refused, never approximated.
 
+mod iterations;
 mod learner;
 mod linear;
 mod objective;
+mod training;
 mod tree;
 
 use crate::document::{self, Fault};
 use crate::forest::Forest;
 use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
+use iterations::Selection;
 use linear::Linear;
 use objective::Objective;
 use std::cell::RefCell;
@@ -33,6 +36,7 @@ struct Model {
 enum Booster {
     Trees {
         name: &'static str,
+        selection: Selection,
         forest: Forest<f32>,
     },
     Linear(Linear),
@@ -57,7 +61,17 @@ impl Engine for Model {
 
     fn description(&self) -> String {
         match &self.booster {
-            Booster::Trees { name, forest } => format!("xgboost {name}, {}", forest.description()),
+            Booster::Trees {
+                name,
+                selection,
+                forest,
+            } => {
+                let description = format!("xgboost {name}, {}", forest.description());
+                match selection.description() {
+                    Some(part) => format!("{description}, {part}"),
+                    None => description,
+                }
+            }
             Booster::Linear(linear) => format!("xgboost gblinear, {} weights", linear.weights()),
         }
     }

@@ -96,7 +96,8 @@ impl Objective {
             }
             BaseLink::Logit => f32::NAN,
         };
-        if margin.is_finite() {
+        // A model of nothing but zeros has the intercept 0, and predicts the exponential of -inf.
+        if margin.is_finite() || (self.base == BaseLink::Log && base_score == 0.0) {
             return Ok(margin);
         }
         Err(Fault(format!(
@@ -179,7 +180,8 @@ mod tests {
         assert!(logistic.margin(1.5).is_err() && logistic.margin(f32::NAN).is_err());
         assert_eq!(logistic.margin(0.5).unwrap(), 0.0);
         let poisson = Objective::new("count:poisson", (3, 2)).unwrap();
-        assert!(poisson.margin(0.0).is_err() && poisson.margin(-1.0).is_err());
+        assert!(poisson.margin(f32::INFINITY).is_err() && poisson.margin(-1.0).is_err());
+        assert_eq!(poisson.margin(0.0).unwrap(), f32::NEG_INFINITY);
     }
 
     #[test]

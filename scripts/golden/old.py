@@ -1,0 +1,63 @@
+"""Golden predictions of releases that do not say in the file how many trees an iteration has.
+
+    python3.8 -m venv venv && venv/bin/pip install numpy==1.19.5 scipy==1.5.4 scikit-learn==0.24.2 xgboost==1.5.2
+    venv/bin/python old.py            (the same with xgboost 1.4.2, 1.2.1, 1.0.2)
+
+Writes to crates/engine/tests/golden/<major.minor>/ as make.py does. The predictions are those of the
+process that trained: a model that these releases load again counts its trees wrongly.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+import xgboost as xgb
+
+VERSION = ".".join(xgb.__version__.split(".")[:2])
+GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "crates/engine/tests/golden"
+FOLDER = GOLDEN / VERSION
+RNG = np.random.default_rng(11)
+X = RNG.normal(size=(300, 4)).astype(np.float32)
+SCORE = X[:, 0] - 0.6 * X[:, 1] + RNG.normal(scale=0.8, size=300)
+CLASSES = np.digitize(SCORE, [-0.5, 0.5])
+TRAIN, VALID = slice(0, 200), slice(200, 300)
+ROWS = X[:8]
+SETTINGS = dict(max_depth=3, subsample=0.7, random_state=5)
+
+
+def write_numbers(path, values):
+    path.write_text(json.dumps([[float(v) for v in row] for row in values], separators=(",", ":")) + "\n")
+
+
+def save(name, booster, expected):
+    booster.save_model(str(FOLDER / f"{name}.json"))
+    expected = np.asarray(expected, dtype=np.float32).reshape(len(ROWS), -1)
+    write_numbers(FOLDER / f"{name}.expected.json", expected)
+
+
+def stopped(model, label, predict):
+    fit = dict(eval_set=[(X[VALID], label[VALID])], early_stopping_rounds=2, verbose=False)
+    model.fit(X[TRAIN], label[TRAIN], **fit)
+    booster = model.get_booster()
+    trees = len(booster.get_dump())
+    print(VERSION, type(model).__name__, model.best_iteration, booster.best_ntree_limit, trees)
+    save(predict, booster, (model.predict_proba if predict.startswith("classes") else model.predict)(ROWS))
+
+
+FOLDER.mkdir(exist_ok=True)
+write_numbers(FOLDER / "rows.json", ROWS)
+
+forest = xgb.XGBRFRegressor(n_estimators=20, **SETTINGS).fit(X[TRAIN], SCORE[TRAIN])
+save("forest", forest.get_booster(), forest.predict(ROWS))
+
+many = dict(n_estimators=30, learning_rate=0.6, **SETTINGS)
+stopped(xgb.XGBRegressor(**many), SCORE, "stopped")
+stopped(xgb.XGBRegressor(num_parallel_tree=3, **many), SCORE, "parallel-stopped")
+stopped(xgb.XGBClassifier(num_parallel_tree=3, **many), CLASSES, "classes-parallel-stopped")
+
+train = xgb.DMatrix(X[TRAIN], SCORE[TRAIN])
+valid = xgb.DMatrix(X[VALID], SCORE[VALID])
+settings = dict(max_depth=3, subsample=0.7, seed=5, eta=0.6, num_parallel_tree=3)
+native = xgb.train(settings, train, 30, [(valid, "valid")], early_stopping_rounds=2, verbose_eval=False)
+print(VERSION, "native", native.best_iteration, native.best_ntree_limit, native.attributes())
+save("native-parallel-stopped", native, native.predict(xgb.DMatrix(ROWS), ntree_limit=native.best_ntree_limit))
