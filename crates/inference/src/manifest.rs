@@ -18,6 +18,9 @@ pub(crate) struct Manifest {
     pub(crate) default: bool,
     pub(crate) unknown: Unknown,
     pub(crate) iteration_range: Option<(u32, u32)>,
+    /// For every feature that does not say it itself.
+    nullable: Option<bool>,
+    missing: Option<f64>,
     pub(crate) output: OutputSection,
     pub(crate) unused: Vec<UnusedSection>,
     pub(crate) features: Vec<FeatureSection>,
@@ -73,8 +76,8 @@ pub(crate) struct FeatureSection {
     values: Option<Vec<String>>,
     min: Option<f64>,
     max: Option<f64>,
-    #[serde(default)]
-    nullable: bool,
+    nullable: Option<bool>,
+    missing: Option<f64>,
     default: Option<toml::Value>,
     description: Option<String>,
 }
@@ -95,8 +98,7 @@ enum FeatureType {
 pub(crate) struct Example {
     input: toml::Value,
     pub(crate) output: Outputs,
-    #[serde(default = "Example::usual_tolerance")]
-    pub(crate) tolerance: f64,
+    pub(crate) tolerance: Option<f64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -116,8 +118,11 @@ impl Outputs {
 }
 
 impl Example {
-    fn usual_tolerance() -> f64 {
-        1e-6
+    /// How far an output may be from the expected one: if the example does not say it, by no more
+    /// than single precision explains.
+    pub(crate) fn tolerance_of(&self, expected: f64) -> f64 {
+        const USUAL: f64 = 1e-6;
+        self.tolerance.unwrap_or(USUAL * expected.abs().max(1.0))
     }
 
     /// The input as JSON.
@@ -141,17 +146,12 @@ impl Manifest {
         if signature.features.is_empty() {
             return Err("the model has no features".into());
         }
-        let mut features: Vec<Field> = if self.features.is_empty() {
-            signature.features.iter().map(from_file).collect()
-        } else {
-            self.named_features(signature)?
-        };
-        for field in &mut features {
-            field.unknown_is_missing = self.unknown == Unknown::Missing;
-            if signature.precision == Precision::F32 {
-                field.bound = F32_BOUND;
-            }
-        }
+        self.check_missing(signature)?;
+        let sections = self.sections(signature)?;
+        let features = signature.features.iter().zip(sections);
+        let features = features
+            .map(|(theirs, mine)| self.field(theirs, mine, signature))
+            .collect::<Result<_, _>>()?;
         let schema = Schema {
             features,
             unused: self.unused.iter().map(Unused::from).collect(),
@@ -160,33 +160,80 @@ impl Manifest {
         Ok(schema)
     }
 
-    fn named_features(&self, signature: &Signature) -> Result<Vec<Field>, String> {
+    /// A model that was trained with a number for missing values gives wrong answers if nobody says
+    /// what that number is to mean now.
+    fn check_missing(&self, signature: &Signature) -> Result<(), String> {
+        match (signature.missing, self.missing) {
+            (Some(missing), None) => Err(format!(
+                "in training {missing} stood for a missing value; write `missing = {missing}` at \
+                 the top of model.toml so that it does here, or `missing = nan` to have it taken \
+                 as a number"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What this file says about each feature: by name where the model has names or the names here
+    /// are those it goes by, else by position.
+    fn sections(&self, signature: &Signature) -> Result<Vec<Option<&FeatureSection>>, String> {
         let (here, there) = (self.features.len(), signature.features.len());
-        if here != there {
-            return Err(format!(
-                "[[features]] lists {here} features, the model has {there}"
-            ));
+        let index_of = |name: &str| {
+            let mut names = signature.features.iter();
+            names.position(|feature| feature.name == name)
+        };
+        let is_stranger = |section: &&FeatureSection| index_of(&section.name).is_none();
+        let stranger = self.features.iter().find(is_stranger);
+        match stranger {
+            Some(stranger) if signature.named => {
+                return Err(format!(
+                    "feature \"{}\" is not one of the model's: {}",
+                    stranger.name,
+                    listed(signature.features.iter().map(|feature| &*feature.name))
+                ));
+            }
+            Some(_) if here != there => {
+                return Err(format!(
+                    "[[features]] lists {here} features, the model has {there} and no names for \
+                     them; list all, in the model's order, or call them f0, f1 and so on"
+                ));
+            }
+            Some(_) => return Ok(self.features.iter().map(Some).collect()),
+            None => {}
         }
-        let pairs = || self.features.iter().zip(&signature.features);
-        if signature.named
-            && let Some((at, (mine, theirs))) = pairs()
-                .enumerate()
-                .find(|(_, (mine, theirs))| mine.name != theirs.name)
-        {
-            return Err(format!(
-                "feature {} is called \"{}\" here and \"{}\" in the model; names and order must \
-                 be the model's",
-                at + 1,
-                mine.name,
-                theirs.name
-            ));
+        let mut sections = vec![None; there];
+        for section in &self.features {
+            let index = index_of(&section.name).unwrap_or_default();
+            if sections[index].replace(section).is_some() {
+                return Err(format!("feature \"{}\" is listed twice", section.name));
+            }
         }
-        pairs()
-            .map(|(mine, theirs)| {
-                mine.field(theirs)
-                    .map_err(|message| format!("feature \"{}\": {message}", mine.name))
-            })
-            .collect()
+        Ok(sections)
+    }
+
+    /// A feature by what the model's file and this one say of it.
+    fn field(
+        &self,
+        theirs: &Feature,
+        mine: Option<&FeatureSection>,
+        signature: &Signature,
+    ) -> Result<Field, String> {
+        let mut field = from_file(theirs);
+        field.unknown_is_missing = self.unknown == Unknown::Missing;
+        if signature.precision == Precision::F32 {
+            field.bound = F32_BOUND;
+        }
+        let nullable = mine.and_then(|mine| mine.nullable).or(self.nullable);
+        field.nullable = nullable.unwrap_or(signature.takes_missing);
+        field.optional = nullable == Some(true);
+        let missing = mine.and_then(|mine| mine.missing).or(self.missing);
+        let missing = missing.filter(|missing| !missing.is_nan());
+        field.missing = missing.map(|missing| field.rounded(missing));
+        match mine {
+            Some(mine) => mine
+                .describe(field, theirs)
+                .map_err(|message| format!("feature \"{}\": {message}", mine.name)),
+            None => Ok(field),
+        }
     }
 
     /// The labels of the answer, checked against the model's output.
@@ -232,7 +279,8 @@ fn explain(text: &str, error: &toml::de::Error) -> String {
 }
 
 impl FeatureSection {
-    fn field(&self, theirs: &Feature) -> Result<Field, String> {
+    /// The field with what this section says of it.
+    fn describe(&self, field: Field, theirs: &Feature) -> Result<Field, String> {
         let kind = self.kind(theirs)?;
         let is_numeric = matches!(kind, Kind::Number | Kind::Integer);
         let is_integer = matches!(kind, Kind::Integer);
@@ -251,10 +299,14 @@ impl FeatureSection {
         {
             return Err("min is greater than max".into());
         }
-        let mut field = Field::new(&self.name, kind);
-        (field.min, field.max) = (self.min, self.max);
-        field.nullable = self.nullable;
-        field.description.clone_from(&self.description);
+        let mut field = Field {
+            name: self.name.clone(),
+            kind,
+            min: self.min,
+            max: self.max,
+            description: self.description.clone(),
+            ..field
+        };
         field.default = self
             .default
             .as_ref()
@@ -324,6 +376,15 @@ fn from_file(feature: &Feature) -> Field {
         FeatureKind::Text => Kind::Text,
     };
     Field::new(&feature.name, kind)
+}
+
+/// Names for a message, which stays short.
+fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
+    const SHOWN: usize = 20;
+    let count = names.len();
+    let shown: Vec<&str> = names.take(SHOWN).collect();
+    let more = if count > SHOWN { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 fn default(field: &Field, value: &toml::Value) -> Result<f64, String> {

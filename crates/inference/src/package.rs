@@ -251,7 +251,8 @@ impl Package {
     }
 
     fn check_example(&self, example: &Example) -> Result<(), String> {
-        if !example.tolerance.is_finite() || example.tolerance < 0.0 {
+        let stated = example.tolerance.unwrap_or_default();
+        if !stated.is_finite() || stated < 0.0 {
             return Err("tolerance must be a number of at least 0".into());
         }
         let row = self.example_row(example)?;
@@ -269,7 +270,7 @@ impl Package {
             ));
         }
         let off = |(got, wanted): (&f64, &f64)| {
-            (got - wanted).abs() > example.tolerance || got.is_nan() != wanted.is_nan()
+            (got - wanted).abs() > example.tolerance_of(*wanted) || got.is_nan() != wanted.is_nan()
         };
         match values.iter().zip(expected).position(off) {
             None => Ok(()),
@@ -278,7 +279,7 @@ impl Package {
                 at + 1,
                 values[at],
                 expected[at],
-                example.tolerance
+                example.tolerance_of(expected[at])
             )),
         }
     }

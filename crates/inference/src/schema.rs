@@ -33,8 +33,12 @@ pub struct Field {
     pub min: Option<f64>,
     /// The greatest number allowed.
     pub max: Option<f64>,
-    /// Whether it may be null or left out, which the model sees as "missing".
+    /// Whether it may be null, which the model sees as "missing".
     pub nullable: bool,
+    /// Whether it may be left out, as if it were null.
+    pub optional: bool,
+    /// The number that means "missing", as the model sees numbers.
+    pub(crate) missing: Option<f64>,
     /// The value used when it is left out, as the model sees it.
     pub default: Option<f64>,
     /// For display.
@@ -80,6 +84,8 @@ impl Field {
             min: None,
             max: None,
             nullable: false,
+            optional: false,
+            missing: None,
             default: None,
             description: None,
             unknown_is_missing: false,
@@ -89,22 +95,41 @@ impl Field {
 
     /// Whether a record must have it.
     pub fn required(&self) -> bool {
-        !self.nullable && self.default.is_none()
+        !self.optional && self.default.is_none()
     }
 
     /// What a number is worth, if it is allowed here.
     #[inline]
     pub(crate) fn number(&self, value: f64) -> Option<f64> {
+        if self
+            .missing
+            .is_some_and(|missing| self.rounded(value) == missing)
+        {
+            return Some(f64::NAN);
+        }
+        self.fits(value).then_some(value)
+    }
+
+    /// A number in the precision of the model.
+    pub(crate) fn rounded(&self, value: f64) -> f64 {
+        if self.bound == F32_BOUND {
+            f64::from(value as f32)
+        } else {
+            value
+        }
+    }
+
+    #[inline]
+    fn fits(&self, value: f64) -> bool {
         let in_range = self.min.is_none_or(|min| value >= min)
             && self.max.is_none_or(|max| value <= max)
             && value.abs() <= self.bound;
-        let fits = match self.kind {
+        match self.kind {
             Kind::Number => in_range,
             Kind::Integer => in_range && value.trunc() == value,
             Kind::Boolean => value == 0.0 || value == 1.0,
             Kind::Category(_) | Kind::Text => false,
-        };
-        fits.then_some(value)
+        }
     }
 
     /// What a text is worth, if it is allowed here; one that the model itself reads is added to
@@ -135,7 +160,7 @@ impl Field {
 
     /// What the field is worth when it is left out, if that is allowed.
     pub(crate) fn absent(&self) -> Option<f64> {
-        self.default.or_else(|| self.null())
+        self.default.or(self.optional.then_some(f64::NAN))
     }
 
     /// What a value must be, as the end of "age must be …".
@@ -148,6 +173,9 @@ impl Field {
             Kind::Category(_) if self.unknown_is_missing => "a string".to_owned(),
             Kind::Category(categories) => categories.listed(),
         };
+        if let Some(missing) = self.missing {
+            text.push_str(&format!(", or {missing} for a missing value"));
+        }
         if self.nullable {
             text.push_str(", or null");
         }
@@ -156,6 +184,21 @@ impl Field {
 
     /// The JSON Schema of its value.
     pub fn json_schema(&self) -> Value {
+        let mut schema = self.type_schema();
+        if let Some(missing) = self.missing.filter(|missing| !self.fits(*missing)) {
+            let description = schema.remove("description");
+            let stands_for = json!({"const": tidy(missing), "description": "A missing value."});
+            schema = Map::from_iter([("anyOf".into(), json!([schema, stands_for]))]);
+            schema.extend(description.map(|text| ("description".into(), text)));
+        }
+        if let Some(default) = self.default {
+            schema.insert("default".into(), self.decode(default));
+        }
+        Value::Object(schema)
+    }
+
+    /// Without what stands beside the type: a number for a missing value, a default.
+    fn type_schema(&self) -> Map<String, Value> {
         let mut schema = Map::new();
         let kind = match &self.kind {
             Kind::Number => json!("number"),
@@ -195,10 +238,7 @@ impl Field {
                 schema.insert("enum".into(), json!(allowed));
             }
         }
-        if let Some(default) = self.default {
-            schema.insert("default".into(), self.decode(default));
-        }
-        Value::Object(schema)
+        schema
     }
 
     /// A number of the model's row as a record would have it; `Null` for a text, which is not in

@@ -91,7 +91,8 @@ struct ExampleView {
     /// The numbers that are expected.
     output: Vec<f64>,
     /// How far from them the model may be.
-    tolerance: f64,
+    /// Null where the package does not say it: a millionth, of the output where that is above 1.
+    tolerance: Option<f64>,
 }
 
 /// One version of a model.
@@ -147,6 +148,8 @@ struct FeatureView {
     maximum: Option<f64>,
     nullable: bool,
     required: bool,
+    /// The number that stands for a missing value, beside null.
+    missing: Option<f64>,
     /// What stands in when it is left out.
     #[schema(value_type = AnyScalar)]
     default: Option<Value>,
@@ -321,6 +324,7 @@ impl FeatureView {
             maximum: field.max,
             nullable: field.nullable,
             required: field.required(),
+            missing: field.missing,
             default: field.default.map(|value| field.decode(value)),
             description: field.description.clone(),
         }

@@ -39,12 +39,13 @@ const FEATURES: &str = "[[features]]\nname = \"a\"\n[[features]]\nname = \"b\"\n
 fn a_manifest_that_does_not_fit_the_model_is_refused() {
     let one = "[[features]]\nname = \"a\"";
     assert!(refusal(two(), one).contains("[[features]] lists 1 features, the model has 2"));
-    let swapped = "[[features]]\nname = \"colour\"\n[[features]]\nname = \"age\"";
-    let message = refusal(named(), swapped);
+    let stranger = refusal(named(), one);
     assert!(
-        message.contains("feature 1 is called \"colour\" here and \"age\" in the model"),
-        "{message}"
+        stranger.contains("feature \"a\" is not one of the model's: age, colour"),
+        "{stranger}"
     );
+    let twice = refusal(named(), &"[[features]]\nname = \"age\"\n".repeat(2));
+    assert!(twice.contains("feature \"age\" is listed twice"), "{twice}");
     let labels = "[output]\nlabels = [\"only\"]";
     assert!(refusal(two(), labels).contains("[output] labels: 1 given, the model has 2 outputs"));
     assert!(
@@ -92,6 +93,125 @@ fn features_that_make_no_sense_are_refused() {
             "{message}"
         );
     }
+}
+
+/// What a line is worth to the model, with NaN as `None`.
+fn row(package: &Package, line: &str) -> Result<Vec<Option<f64>>, String> {
+    let row = package.parse_line(line);
+    let row = row.map_err(|errors| format!("{} {}", errors[0].field, errors[0].message))?;
+    let seen = |value: f64| (!value.is_nan()).then_some(value);
+    Ok(row.values.into_iter().map(seen).collect())
+}
+
+fn tree(signature: Signature) -> Signature {
+    Signature {
+        takes_missing: true,
+        ..signature
+    }
+}
+
+#[test]
+fn a_manifest_adds_to_the_file_in_any_order() {
+    let manifest = "[[features]]\nname = \"colour\"\ndefault = \"red\"\n\
+                    [[features]]\nname = \"age\"\nmax = 130";
+    let package = try_package("m", "1", named(), manifest).expect("two sections");
+    assert_eq!(
+        row(&package, r#"{"age": 3}"#),
+        Ok(vec![Some(3.0), Some(0.0)])
+    );
+    let error = row(&package, r#"{"age": 131}"#).unwrap_err();
+    assert_eq!(error, "age must be an integer of at most 130");
+    let one = "[[features]]\nname = \"colour\"\ndefault = \"green\"";
+    let package = try_package("m", "1", named(), one).expect("one section");
+    assert_eq!(
+        row(&package, r#"{"age": 3}"#),
+        Ok(vec![Some(3.0), Some(1.0)])
+    );
+    let by_number = "[[features]]\nname = \"f1\"\nmax = 1";
+    let package = try_package("m", "1", two(), by_number).expect("the second of two");
+    assert_eq!(
+        row(&package, "[9, 2]").unwrap_err(),
+        "[1] must be a number of at most 1"
+    );
+}
+
+#[test]
+fn null_is_missing_to_a_tree_and_an_absent_field_is_an_error() {
+    let package = try_package("m", "1", tree(named()), "").expect("a package");
+    let null = r#"{"age": null, "colour": null}"#;
+    assert_eq!(row(&package, null), Ok(vec![None, None]));
+    assert_eq!(
+        row(&package, r#"{"age": 3}"#).unwrap_err(),
+        "colour is required"
+    );
+
+    let strict = try_package("m", "1", tree(named()), "nullable = false").expect("a package");
+    assert_eq!(row(&strict, null).unwrap_err(), "age must be an integer");
+    let one = "nullable = false\n[[features]]\nname = \"age\"\nnullable = true";
+    let package = try_package("m", "1", tree(named()), one).expect("a package");
+    let without_age = r#"{"colour": "red"}"#;
+    assert_eq!(row(&package, without_age), Ok(vec![None, Some(0.0)]));
+
+    // A sum of weights has no way around a value that is missing.
+    let linear = try_package("m", "1", named(), "").expect("a package");
+    assert_eq!(row(&linear, null).unwrap_err(), "age must be an integer");
+}
+
+#[test]
+fn a_number_may_stand_for_a_missing_value() {
+    let manifest = "missing = -999\n[[features]]\nname = \"colour\"\nmissing = -1\n\
+                    [[features]]\nname = \"age\"\nmin = 0";
+    let package = try_package("m", "1", tree(named()), manifest).expect("a package");
+    let codes = r#"{"age": -999, "colour": -1}"#;
+    assert_eq!(row(&package, codes), Ok(vec![None, None]));
+    assert_eq!(
+        row(&package, r#"{"age": -998, "colour": -1}"#).unwrap_err(),
+        "age must be an integer of at least 0, or -999 for a missing value, or null"
+    );
+    let schema = package.schema().json_schema(&serde_json::json!({}));
+    let alternative = &schema["properties"]["colour"]["anyOf"][1];
+    assert_eq!(alternative["const"], -1, "{schema}");
+    let age = schema["properties"]["age"]["anyOf"][1]["const"].clone();
+    assert_eq!(age, -999, "{schema}");
+
+    // What single precision does not tell apart is the same number.
+    let decimal = try_package("m", "1", tree(two()), "missing = -9.9").expect("a package");
+    assert_eq!(
+        row(&decimal, "[-9.90000001, -9.91]"),
+        Ok(vec![None, Some(-9.91)])
+    );
+}
+
+#[test]
+fn a_model_trained_with_a_number_for_missing_values_needs_a_word_about_it() {
+    let trained = || Signature {
+        missing: Some(-999.0),
+        ..tree(two())
+    };
+    let message = refusal(trained(), "");
+    assert!(
+        message.contains("write `missing = -999` at the top"),
+        "{message}"
+    );
+    let agreed = try_package("m", "1", trained(), "missing = -999").expect("a package");
+    assert_eq!(row(&agreed, "[-999, 1]"), Ok(vec![None, Some(1.0)]));
+    let number = try_package("m", "1", trained(), "missing = nan").expect("a package");
+    assert_eq!(row(&number, "[-999, 1]"), Ok(vec![Some(-999.0), Some(1.0)]));
+}
+
+#[test]
+fn an_example_may_be_what_a_prediction_printed() {
+    let one = signature(1, Output::Numbers { count: 1 });
+    let example = |output: &str| format!("[[examples]]\ninput = [120585.89]\noutput = {output}");
+    let printed = try_package("m", "1", one.clone(), "").expect("a package");
+    let mut values = Vec::new();
+    let row = printed.parse_line("[120585.89]").expect("a row");
+    printed.predict(&row, &mut values).expect("a prediction");
+    let single = values[0] as f32;
+    try_package("m", "1", one.clone(), &example(&single.to_string())).expect("reproduced");
+    let off = f64::from(single) * (1.0 + 3e-6);
+    let message = refusal(one, &example(&off.to_string()));
+    assert!(message.contains("output 1 is"), "{message}");
 }
 
 #[test]
