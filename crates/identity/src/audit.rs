@@ -1,9 +1,8 @@
 //! What this service records; see [`auspex_kernel::audit`].
 
 use auspex_kernel::Clock;
-use auspex_kernel::audit::{self, Filter, Line};
+use auspex_kernel::audit;
 use auspex_kernel::db::Db;
-use auspex_kernel::page::{Found, Slice};
 
 pub use auspex_kernel::audit::{Actor, Outcome};
 
@@ -12,50 +11,32 @@ use crate::error::IdentityError;
 /// A line of this service.
 pub(crate) type Event = audit::Event<Action>;
 
-macro_rules! actions {
-    ($($variant:ident = $text:literal;)*) => {
-        /// What is recorded.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "the texts say it")]
-        pub enum Action { $($variant),* }
-
-        impl Action {
-            /// Every action there is.
-            pub const ALL: &[Action] = &[$(Action::$variant),*];
-
-        }
-
-        impl audit::Action for Action {
-            fn as_str(self) -> &'static str {
-                match self { $(Action::$variant => $text),* }
-            }
-        }
-    };
-}
-
-actions! {
-    UserCreate = "user.create";
-    UserUpdate = "user.update";
-    UserRoles = "user.roles";
-    UserDisable = "user.disable";
-    UserEnable = "user.enable";
-    UserDelete = "user.delete";
-    UserPassword = "user.password";
-    Login = "login";
-    Logout = "logout";
-    TokenRefresh = "token.refresh";
-    TokenReuse = "token.reuse";
-    TokenRevoke = "token.revoke";
-    KeyCreate = "key.create";
-    KeyRotate = "key.rotate";
-    KeyRevoke = "key.revoke";
-    ClientCreate = "client.create";
-    ClientDelete = "client.delete";
-    ConsentGrant = "consent.grant";
-    ConsentDeny = "consent.deny";
-    CodeReuse = "code.reuse";
-    ClientLogin = "client.login";
-    SigningKeyRotate = "signing_key.rotate";
+auspex_kernel::audit_actions! {
+    /// What is recorded.
+    pub enum Action {
+        UserCreate = "user.create";
+        UserUpdate = "user.update";
+        UserRoles = "user.roles";
+        UserDisable = "user.disable";
+        UserEnable = "user.enable";
+        UserDelete = "user.delete";
+        UserPassword = "user.password";
+        Login = "login";
+        Logout = "logout";
+        TokenRefresh = "token.refresh";
+        TokenReuse = "token.reuse";
+        TokenRevoke = "token.revoke";
+        KeyCreate = "key.create";
+        KeyRotate = "key.rotate";
+        KeyRevoke = "key.revoke";
+        ClientCreate = "client.create";
+        ClientDelete = "client.delete";
+        ConsentGrant = "consent.grant";
+        ConsentDeny = "consent.deny";
+        CodeReuse = "code.reuse";
+        ClientLogin = "client.login";
+        SigningKeyRotate = "signing_key.rotate";
+    }
 }
 
 /// The record in the database.
@@ -80,20 +61,5 @@ impl AuditRecord {
             .db
             .write(async |transaction| audit::record(transaction, actor, event, now).await);
         Ok(written.await?)
-    }
-
-    /// The lines that meet the filter, newest first.
-    ///
-    /// # Errors
-    /// [`IdentityError::Database`].
-    pub(crate) async fn page(
-        &self,
-        filter: Filter,
-        slice: Slice,
-    ) -> Result<Found<Line>, IdentityError> {
-        let page = self
-            .db
-            .read(async |connection| audit::page(connection, filter, slice).await);
-        Ok(page.await?)
     }
 }

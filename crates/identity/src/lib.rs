@@ -146,7 +146,6 @@ impl Identity {
             handles: Handles {
                 users,
                 keys: Keys::new(shared()),
-                audit: core.audit.clone(),
                 clients,
                 token_endpoint: TokenEndpoint::new(shared(), Arc::clone(&tokens), sessions.clone()),
                 issued_tokens: IssuedTokens::new(shared(), Arc::clone(&tokens), sessions.clone()),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use auspex_kernel::Authenticate;
+use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::policy::Policy;
@@ -20,11 +21,10 @@ use crate::{Config, Identity, Secret, migration};
 /// The first key, in the data folder.
 const KEY_FILE: &str = "admin.key";
 
-const TAGS: [(&str, &str); 4] = [
+const TAGS: [(&str, &str); 3] = [
     ("authentication", "From a name and a password to tokens"),
     ("users", "Who there is, and who one is oneself"),
     ("api-keys", "Credentials of programs"),
-    ("audit", "Who did what"),
 ];
 
 /// The identity service, open.
@@ -38,6 +38,7 @@ pub struct IdentityService {
 impl Service for IdentityService {
     const NAME: &'static str = "identity";
     const DEFAULTS: &'static str = crate::config::DEFAULTS;
+    const ACTIONS: &'static [&'static str] = crate::Action::TEXTS;
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), ConfigError> {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use auspex_kernel::db::Db;
 use auspex_kernel::etag::cacheable;
-use auspex_kernel::http::{JSON, ListErrors, ReadErrors, add_error_schemas};
+use auspex_kernel::http::{JSON, ListErrors, ReadErrors, Requester, add_error_schemas};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::service::Publisher;
 use auspex_kernel::{ApiError, CursorKey, RequestId, body};
@@ -12,7 +13,8 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::model::{Model, Models, Target, Version};
@@ -22,7 +24,7 @@ use crate::openapi::{
 };
 use crate::protocol::Protocol;
 use crate::protocol::records::Records;
-use crate::reload::{Look, RefreshError};
+use crate::reload::RefreshError;
 use crate::view::{ModelList, ModelView, ReloadView, VersionView};
 use crate::{Inference, PredictError, Refusal};
 
@@ -36,23 +38,48 @@ type Handle = Arc<Inference>;
 type Names<T> = Result<Path<T>, PathRejection>;
 
 impl Inference {
-    /// Every route of this service. `cursors` signs the pages of its lists.
-    /// `publisher` is told when models have come or gone.
-    pub fn router(self: Arc<Self>, cursors: CursorKey, publisher: Publisher) -> OpenApiRouter {
-        let mut router = OpenApiRouter::new()
-            .routes(routes!(predict_default))
-            .routes(routes!(predict_model))
-            .routes(routes!(predict_version))
-            .routes(routes!(list_models).layer(Extension(cursors)))
-            .routes(routes!(reload_models).layer(Extension(publisher)))
-            .routes(routes!(get_model))
-            .routes(routes!(get_version))
-            .routes(routes!(get_model_schema))
-            .routes(routes!(get_version_schema))
-            .with_state(self);
-        add_error_schemas(router.get_openapi_mut());
-        router
+    /// Every route of this service.
+    pub(crate) fn router(self: Arc<Self>, tools: Tools) -> axum::Router {
+        let tools = Extension(tools);
+        // Only where they are needed: extensions cost time on the way of a prediction.
+        let router = predictions().merge(models().layer(tools));
+        router.with_state(self).into()
     }
+
+    /// The part of the OpenAPI document that describes these routes.
+    pub(crate) fn operations() -> OpenApi {
+        let mut router = predictions().merge(models());
+        add_error_schemas(router.get_openapi_mut());
+        router.into_openapi()
+    }
+}
+
+/// What operations on models need beside the models.
+#[derive(Clone)]
+pub(crate) struct Tools {
+    /// Signs the pages of lists.
+    pub(crate) cursors: CursorKey,
+    /// Is told when models have come or gone.
+    pub(crate) publisher: Publisher,
+    /// Has the audit record.
+    pub(crate) db: Db,
+}
+
+fn predictions() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(predict_default))
+        .routes(routes!(predict_model))
+        .routes(routes!(predict_version))
+}
+
+fn models() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(list_models))
+        .routes(routes!(reload_models))
+        .routes(routes!(get_model))
+        .routes(routes!(get_version))
+        .routes(routes!(get_model_schema))
+        .routes(routes!(get_version_schema))
 }
 
 impl From<PredictError> for ApiError {
@@ -149,7 +176,7 @@ async fn predict_version(
 )]
 async fn list_models(
     State(inference): State<Handle>,
-    Extension(cursors): Extension<CursorKey>,
+    Extension(Tools { cursors, .. }): Extension<Tools>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -172,9 +199,11 @@ async fn list_models(
 )]
 async fn reload_models(
     State(inference): State<Handle>,
-    Extension(publisher): Extension<Publisher>,
+    Extension(Tools { publisher, db, .. }): Extension<Tools>,
+    requester: Requester,
 ) -> Result<Json<ReloadView>, ApiError> {
-    let changes = inference.refresh(Look::Now, &publisher).await?;
+    let actor = requester.actor();
+    let changes = inference.reload(&actor, &publisher, &db).await?;
     Ok(Json(ReloadView::from(changes)))
 }
 

@@ -6,6 +6,7 @@
 //! body to answer there is no lock, no database and no JSON tree.
 
 mod answer;
+mod audit;
 mod compute;
 mod config;
 mod fingerprint;

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use auspex_kernel::Clock;
+use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::{Policy, Runs};
 use auspex_kernel::service::{
-    Boxed, Context, Documented, Greeting, HealthCheck, OpenError, Publisher, Routes, Running,
-    Service, StopSignal, Warning,
+    Boxed, Context, Documented, Greeting, HealthCheck, OpenError, Routes, Running, Service,
+    StopSignal, Warning,
 };
-use auspex_kernel::{Clock, CursorKey};
 use prometheus_client::registry::Registry;
 
+use crate::audit::Action;
+use crate::http::Tools;
 use crate::{Config, Inference};
 
 const TAGS: [(&str, &str); 2] = [("predictions", "Ask a model"), ("models", "What is loaded")];
@@ -27,6 +30,7 @@ pub struct InferenceService {
 impl Service for InferenceService {
     const NAME: &'static str = "inference";
     const DEFAULTS: &'static str = crate::config::DEFAULTS;
+    const ACTIONS: &'static [&'static str] = Action::TEXTS;
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), ConfigError> {
@@ -35,9 +39,7 @@ impl Service for InferenceService {
 
     fn document(config: &Config) -> Result<Documented, OpenError> {
         let inference = Inference::load(config, Clock::system())?;
-        // The document depends neither on the key nor on who is told of changes.
-        let (publisher, _) = Publisher::new();
-        Ok(routes(&inference, CursorKey([0; 32]), publisher).documented)
+        Ok(documented(&inference))
     }
 
     async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
@@ -49,9 +51,22 @@ impl Service for InferenceService {
 impl Running for InferenceService {
     fn routes(self: Arc<Self>) -> Routes {
         let Context {
-            cursors, publisher, ..
+            cursors,
+            publisher,
+            db,
+            ..
         } = self.context.clone();
-        routes(&self.inference, cursors, publisher)
+        let tools = Tools {
+            cursors,
+            publisher,
+            db,
+        };
+        let inline = Policy {
+            runs: Runs::Inline,
+            ..Policy::default()
+        };
+        let router = self.inference.clone().router(tools);
+        Routes::new(router, documented(&self.inference)).with_policy(&PREDICTIONS, inline)
     }
 
     fn health_checks(&self) -> Vec<HealthCheck<'_>> {
@@ -149,14 +164,8 @@ impl Running for InferenceService {
     }
 }
 
-fn routes(inference: &Arc<Inference>, cursors: CursorKey, publisher: Publisher) -> Routes {
-    let router = inference.clone().router(cursors, publisher);
-    let (router, operations) = router.split_for_parts();
-    let mut documented = Documented::new(operations).with_tags(&TAGS);
+fn documented(inference: &Inference) -> Documented {
+    let mut documented = Documented::new(Inference::operations()).with_tags(&TAGS);
     inference.add_model_operations(&mut documented.shown);
-    let inline = Policy {
-        runs: Runs::Inline,
-        ..Policy::default()
-    };
-    Routes::new(router, documented).with_policy(&PREDICTIONS, inline)
+    documented
 }

@@ -1,5 +1,7 @@
 //! The routes as a client sees them.
 
+use std::net::Ipv4Addr;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -8,11 +10,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use auspex_engine::Output;
+use auspex_kernel::db::Db;
 use auspex_kernel::service::Publisher;
-use auspex_kernel::{ApiError, CursorKey, RequestId};
+use auspex_kernel::{ApiError, Caller, CursorKey, Peer, RequestId, ScopeSet, Subject};
 
 use super::*;
 use crate::fixture::{kitchen, signature, town, try_package};
+use crate::http::Tools;
 
 mod default;
 mod document;
@@ -22,8 +26,6 @@ mod predict;
 mod refusals;
 mod reload;
 mod settling;
-
-const CURSORS: CursorKey = CursorKey([7; 32]);
 
 fn packages() -> Vec<Package> {
     let make = |model: &str, version: &str, width, output| {
@@ -52,18 +54,20 @@ fn service(default_model: &str) -> Arc<Inference> {
     Inference::from_packages(packages(), &config(default_model))
 }
 
-fn router(default_model: &str) -> Router {
-    route(&service(default_model))
+async fn router(default_model: &str) -> Router {
+    let (publisher, _) = Publisher::new();
+    route(&service(default_model), publisher).await
 }
 
-/// The routes of a service, whose changes of the document go nowhere.
-fn route(service: &Arc<Inference>) -> Router {
-    let (publisher, queue) = Publisher::new();
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(queue.answer_all(|| true));
-    }
-    let router = Arc::clone(service).router(CURSORS, publisher);
-    router.split_for_parts().0
+/// The routes of a service, with a database that has gone: models need none.
+async fn route(service: &Arc<Inference>, publisher: Publisher) -> Router {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("gone.db").display());
+    Arc::clone(service).router(Tools {
+        cursors: CursorKey([7; 32]),
+        publisher,
+        db: Db::open(&url).await.expect("opens"),
+    })
 }
 
 struct Reply {
@@ -110,19 +114,34 @@ async fn send(router: &Router, request: Request<Body>) -> Reply {
 
 fn request(method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
     let id = RequestId::from_client(&"req_test".parse().expect("ASCII")).expect("well-formed");
+    let caller = Caller {
+        subject: Subject::Operator,
+        scopes: ScopeSet::all(),
+        quota_key: 0,
+        expires_at: None,
+        user_id: None,
+        session_id: None,
+        client_id: None,
+    };
     let builder = Request::builder().method(method).uri(path).extension(id);
     builder
+        .extension(Arc::new(caller))
+        .extension(Peer(Ipv4Addr::LOCALHOST.into()))
         .header(header::CONTENT_TYPE, "application/json")
         .body(body.into())
         .expect("a request")
 }
 
 async fn post(path: &str, body: impl Into<Body>) -> Reply {
-    send(&router("kitchen"), request("POST", path, body)).await
+    send(&router("kitchen").await, request("POST", path, body)).await
 }
 
 async fn get(path: &str) -> Reply {
-    send(&router("kitchen"), request("GET", path, Body::empty())).await
+    send(
+        &router("kitchen").await,
+        request("GET", path, Body::empty()),
+    )
+    .await
 }
 
 const RECORD: &str = r#"{"age":0,"sexo":"H","income":0,"active":false,"weight":0}"#;

@@ -101,10 +101,50 @@ impl Actor {
     }
 }
 
-/// What a service records.
+/// What a service records. Declared by [`audit_actions!`](crate::audit_actions).
 pub trait Action: Copy {
+    /// The text of every action there is.
+    const TEXTS: &'static [&'static str];
+
     /// As stored and shown, e.g. `user.create`: the kind of thing, a dot, and what was done.
     fn as_str(self) -> &'static str;
+}
+
+/// Declares the actions of a service: an enum that is an [`Action`]. The service names its texts as
+/// [`Service::ACTIONS`](crate::service::Service::ACTIONS).
+///
+/// ```
+/// use auspex_kernel::audit::Action as _;
+///
+/// auspex_kernel::audit_actions! {
+///     /// What the post office records.
+///     enum Action {
+///         ParcelSend = "parcel.send";
+///         ParcelReturn = "parcel.return";
+///     }
+/// }
+///
+/// assert_eq!(Action::ParcelReturn.as_str(), "parcel.return");
+/// assert_eq!(Action::TEXTS, ["parcel.send", "parcel.return"]);
+/// ```
+#[macro_export]
+macro_rules! audit_actions {
+    (
+        $(#[doc = $about:literal])*
+        $vis:vis enum $name:ident { $($variant:ident = $text:literal;)* }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis enum $name { $(#[doc = $text] $variant),* }
+
+        impl $crate::audit::Action for $name {
+            const TEXTS: &'static [&'static str] = &[$($text),*];
+
+            fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),* }
+            }
+        }
+    };
 }
 
 /// How it ended.
@@ -114,17 +154,20 @@ pub enum Outcome {
     Success,
     /// Not allowed.
     Denied,
+    /// Allowed, but it did not work.
+    Failed,
 }
 
 impl Outcome {
     /// Every outcome there is.
-    pub const ALL: &[Outcome] = &[Outcome::Success, Outcome::Denied];
+    pub const ALL: &[Outcome] = &[Outcome::Success, Outcome::Denied, Outcome::Failed];
 
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Success => "success",
             Outcome::Denied => "denied",
+            Outcome::Failed => "failed",
         }
     }
 }
@@ -134,7 +177,7 @@ impl Outcome {
 pub struct Event<A> {
     /// What was done.
     pub action: A,
-    /// What it was done to: `user:ID`, `key:ID`, `client:ID`, `grant:ID`.
+    /// What it was done to: `user:ID`, `key:ID`, `client:ID`, `grant:ID`, `models`.
     pub target: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
@@ -150,6 +193,14 @@ impl<A: Action> Event<A> {
             target: Some(target.into()),
             outcome: Outcome::Success,
             detail: None,
+        }
+    }
+
+    /// Something that did not work.
+    pub fn failed(action: A, target: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            ..Self::new(action, target)
         }
     }
 

@@ -47,6 +47,10 @@ pub trait Service: Running + Sized {
     /// them under `[NAME]`. It becomes a part of the reference of all settings.
     const DEFAULTS: &'static str;
 
+    /// The texts of what it records; see [`audit_actions!`](crate::audit_actions). The filter of
+    /// `GET /v1/audit` knows those of every service.
+    const ACTIONS: &'static [&'static str] = &[];
+
     /// The same settings, typed. The root deserializes them from all layers.
     type Config: Clone + Send + Sync + 'static;
 

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use auspex_kernel::Clock;
 use auspex_kernel::body::Budget;
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
 use auspex_kernel::service::{OpenError, Routes, StopSignal};
+use auspex_kernel::{Clock, CursorKey};
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use crate::audit;
 use crate::config::{self, Config};
 use crate::edge::{self, Cors, Edge, Limits, Observers, RouteTable};
 use crate::front::Front;
@@ -61,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) services: Services,
     pub(crate) db: Db,
     pub(crate) clock: Clock,
+    /// Signs the pages of the audit record.
+    pub(crate) cursors: CursorKey,
     /// Requested when the server stops.
     pub(crate) stop: StopSignal,
 }
@@ -74,6 +77,7 @@ impl App {
             services,
             db,
             clock,
+            cursors,
             stop,
         } = parts;
         let mut metrics = Metrics::new();
@@ -82,7 +86,7 @@ impl App {
         }
         let metrics = Arc::new(metrics);
         let control = db.control().clone();
-        let health = Arc::new(Health::new(db, services.clone(), clock.clone()));
+        let health = Arc::new(Health::new(db.clone(), services.clone(), clock.clone()));
         let identity = services.authenticator()?;
         let links = services.iter().flat_map(|service| service.links());
         let system = system::Parts {
@@ -96,6 +100,7 @@ impl App {
                 &clock,
             )?),
             front: Arc::new(Front::new(config.server.docs, links)),
+            record: audit::Record { db, cursors },
         };
         let sources = Sources {
             config,
@@ -224,7 +229,6 @@ pub(crate) mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::path::{Path, PathBuf};
 
-    use auspex_kernel::CursorKey;
     use auspex_kernel::service::{Context, Publisher};
     use axum::body::Body;
     use axum::routing::get;
@@ -265,6 +269,7 @@ pub(crate) mod tests {
             services: services.clone(),
             db,
             clock: context.clock,
+            cursors: context.cursors,
             stop: stopped,
         };
         let app = Arc::new(App::new(parts).expect("fits together"));

@@ -1,6 +1,7 @@
 //! Auspex: trained models behind a production API, in one binary.
 
 mod app;
+mod audit;
 mod cli;
 mod commands;
 mod config;

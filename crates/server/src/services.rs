@@ -4,7 +4,7 @@
 pub(crate) mod sample;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use auspex_identity::IdentityService;
@@ -41,6 +41,7 @@ struct Entry<S: Service>(fn(&Config) -> &S::Config);
 pub(crate) trait Listed: Sync {
     fn name(&self) -> &'static str;
     fn defaults(&self) -> &'static str;
+    fn actions(&self) -> &'static [&'static str];
     fn check(&self, config: &Config) -> Result<(), ConfigError>;
     fn migrate<'a>(&self, db: &'a Db) -> Boxed<'a, Result<(), DbError>>;
     fn document(&self, config: &Config) -> Result<Documented, OpenError>;
@@ -58,6 +59,10 @@ impl<S: Service> Listed for Entry<S> {
 
     fn defaults(&self) -> &'static str {
         S::DEFAULTS
+    }
+
+    fn actions(&self) -> &'static [&'static str] {
+        S::ACTIONS
     }
 
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
@@ -80,6 +85,15 @@ impl<S: Service> Listed for Entry<S> {
         let config = (self.0)(config).clone();
         Box::pin(async { Ok(S::open(config, context).await? as Arc<dyn Running>) })
     }
+}
+
+/// What the services record, all of it.
+pub(crate) fn actions() -> &'static [&'static str] {
+    static ACTIONS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+        let actions = ALL.iter().flat_map(|service| service.actions());
+        actions.copied().collect()
+    });
+    &ACTIONS
 }
 
 /// Brings the tables of the kernel and of every service up to date.

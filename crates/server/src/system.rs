@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use auspex_kernel::error::Envelope;
+use auspex_kernel::http::add_error_schemas;
 use auspex_kernel::policy::{Policy, Runs};
 use auspex_kernel::service::{Documented, Routes};
 use auspex_kernel::{ApiError, etag};
@@ -16,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::audit;
 use crate::front::{self, Front};
 use crate::health::{Health, Report, Status};
 use crate::metrics::Metrics;
@@ -28,7 +30,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 
 const DOCS_PAGES: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
 
-const TAGS: [(&str, &str); 1] = [("system", "How the server is")];
+const TAGS: [(&str, &str); 2] = [("audit", "Who did what"), ("system", "How the server is")];
 
 /// The finished document, with its tag.
 #[derive(Clone)]
@@ -52,6 +54,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) overview: Arc<Overview>,
     pub(crate) front: Arc<Front>,
+    pub(crate) record: audit::Record,
 }
 
 /// The server's own routes, without the documentation.
@@ -61,6 +64,7 @@ pub(crate) fn routes(parts: &Parts, public_metrics: bool) -> Routes {
         .layer(Extension(parts.metrics.clone()))
         .layer(Extension(parts.overview.clone()))
         .layer(Extension(parts.front.clone()))
+        .layer(Extension(parts.record.clone()))
         .split_for_parts();
     let ready = Policy {
         is_limited: false,
@@ -87,12 +91,15 @@ fn operations(public_metrics: bool) -> OpenApiRouter {
         .routes(routes!(get_health_live))
         .routes(routes!(get_health_ready))
         .merge(overview::operations())
-        .merge(front::operations());
-    if public_metrics {
+        .merge(front::operations())
+        .merge(audit::operations());
+    let mut router = if public_metrics {
         router.routes(routes!(get_metrics_public))
     } else {
         router.routes(routes!(get_metrics))
-    }
+    };
+    add_error_schemas(router.get_openapi_mut());
+    router
 }
 
 /// The document and Swagger UI, from inside the binary.

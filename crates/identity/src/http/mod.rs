@@ -1,7 +1,6 @@
 //! The routes: parse, call, render.
 
 mod api_keys;
-mod audit;
 mod auth;
 mod me;
 mod oauth;
@@ -20,7 +19,6 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::api_keys::Keys;
-use crate::audit::AuditRecord;
 use crate::oauth::{Clients, IssuedTokens, TokenEndpoint};
 use crate::sessions::Sessions;
 use crate::tokens::Tokens;
@@ -47,7 +45,6 @@ handles! {
     users: Users,
     keys: Keys,
     sessions: Sessions,
-    audit: AuditRecord,
     clients: Clients,
     tokens: Arc<Tokens>,
     token_endpoint: TokenEndpoint,
@@ -60,8 +57,7 @@ fn routes() -> OpenApiRouter<Handles> {
         .merge(users::history_routes())
         .merge(me::routes())
         .merge(me::more_routes())
-        .merge(api_keys::routes())
-        .merge(audit::routes());
+        .merge(api_keys::routes());
     let unversioned = renamed(users::routes().merge(me::routes()));
     let mut router = OpenApiRouter::new()
         .merge(auth::routes())

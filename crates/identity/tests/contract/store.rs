@@ -54,6 +54,14 @@ impl Store {
         Db::open(&self.url).await.unwrap()
     }
 
+    /// These columns of the lines of the audit record that meet the condition, newest first.
+    pub(crate) async fn recorded(&self, columns: &str, condition: &str) -> Vec<String> {
+        let sql = format!(
+            "SELECT {columns} FROM identity_audit WHERE {condition} ORDER BY at DESC, id DESC"
+        );
+        texts(&self.db().await, &sql).await
+    }
+
     /// A process of its own: its own connections, its own snapshot.
     pub(crate) async fn identity(&self) -> Arc<Identity> {
         self.identity_with(config()).await

@@ -40,7 +40,7 @@ fn is(name: &str) -> (Option<String>, StatusCode) {
 
 #[tokio::test]
 async fn a_claim_moves_from_one_model_to_another_in_either_order() {
-    let served = Served::new(&[("a/1", MEAN), ("z/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN), ("z/1", MEAN)]).await;
     served.claim("z/1", true);
     assert_eq!(served.default().await, is("z"));
     // Claimed by both for a while.
@@ -63,7 +63,7 @@ async fn a_claim_moves_from_one_model_to_another_in_either_order() {
 
 #[tokio::test]
 async fn the_claim_of_the_latest_version_counts() {
-    let served = Served::new(&[("a/1", MEAN), ("z/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN), ("z/1", MEAN)]).await;
     served.claim("a/1", true);
     assert_eq!(served.default().await, is("a"));
     served.put("a/2", MEAN);
@@ -73,7 +73,7 @@ async fn the_claim_of_the_latest_version_counts() {
 
 #[tokio::test]
 async fn while_the_default_model_is_away_no_other_takes_its_place() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     assert_eq!(served.default().await, is("a"));
     served.put("b/1", MEAN);
     assert_eq!(served.default().await, is("a"));
@@ -92,7 +92,7 @@ async fn while_the_default_model_is_away_no_other_takes_its_place() {
 
 #[tokio::test]
 async fn a_start_with_several_claims_or_without_the_configured_model_serves_the_others() {
-    let served = Served::new(&[("a/1", MEAN), ("z/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN), ("z/1", MEAN)]).await;
     served.claim("a/1", true);
     served.claim("z/1", true);
     let start = |default: &str| {

@@ -6,9 +6,7 @@ use crate::fixture::kitchen;
 #[test]
 fn each_model_has_its_own_operation_in_the_document() {
     let service = service("kitchen");
-    let (publisher, _) = Publisher::new();
-    let router = Arc::clone(&service).router(CURSORS, publisher);
-    let (_, mut document) = router.split_for_parts();
+    let mut document = Inference::operations();
     service.add_model_operations(&mut document);
     let document = serde_json::to_value(&document).expect("a document");
     let operation = &document["paths"]["/v1/models/kitchen/predict"]["post"];
@@ -58,9 +56,7 @@ fn every_reference_leads_somewhere_and_every_operation_has_a_scope() {
         }
     }
     let service = service("kitchen");
-    let (publisher, _) = Publisher::new();
-    let router = Arc::clone(&service).router(CURSORS, publisher);
-    let (_, mut document) = router.split_for_parts();
+    let mut document = Inference::operations();
     service.add_model_operations(&mut document);
     let document = serde_json::to_value(&document).expect("a document");
     let mut references = Vec::new();

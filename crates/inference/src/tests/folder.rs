@@ -15,7 +15,7 @@ fn put_unreadable(folder: &Path) {
 
 #[tokio::test]
 async fn one_model_that_cannot_be_read_stops_no_other_and_serves_on() {
-    let served = Served::new(&[("a/1", MEAN), ("b/1", BINARY)]);
+    let served = Served::new(&[("a/1", MEAN), ("b/1", BINARY)]).await;
     let models = served.folder.path();
     fs::rename(models.join("b"), models.join(".b")).expect("moved");
     put_unreadable(&models.join("b"));
@@ -43,7 +43,7 @@ async fn one_model_that_cannot_be_read_stops_no_other_and_serves_on() {
 
 #[tokio::test]
 async fn only_a_reload_withdraws_the_last_package() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     fs::remove_dir_all(served.folder.path().join("a")).expect("removed");
     for _ in 0..3 {
         let watching = served

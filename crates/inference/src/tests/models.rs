@@ -61,7 +61,7 @@ async fn models_are_listed_in_pages() {
 
 #[tokio::test]
 async fn what_can_be_cached_is_revalidated() {
-    let router = router("kitchen");
+    let router = router("kitchen").await;
     for path in [
         "/v1/models",
         "/v1/models/kitchen",

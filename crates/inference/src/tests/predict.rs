@@ -109,7 +109,7 @@ async fn rows_are_counted() {
     let service = service("kitchen");
     let mut registry = Registry::default();
     service.register_metrics(&mut registry);
-    let router = route(&service);
+    let router = route(&service, Publisher::new().0).await;
     let list = [RECORD; 7].join(",");
     send(&router, request("POST", "/predict", format!("[{list}]"))).await;
     let mut text = String::new();

@@ -16,7 +16,7 @@ async fn strangers_are_not_found() {
             "{path}"
         );
     }
-    let reply = send(&router(""), request("POST", "/predict", RECORD)).await;
+    let reply = send(&router("").await, request("POST", "/predict", RECORD)).await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
     assert!(reply.message().contains("default_model"));
 }
@@ -115,7 +115,7 @@ async fn unreadable_bodies_are_malformed() {
 
 #[tokio::test]
 async fn only_plain_json_is_read() {
-    let router = router("kitchen");
+    let router = router("kitchen").await;
     let with = async |name: header::HeaderName, value: &str| {
         let mut request = request("POST", "/predict", RECORD);
         request

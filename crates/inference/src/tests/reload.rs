@@ -36,12 +36,12 @@ pub(super) fn config_for(folder: &Path) -> Config {
 }
 
 impl Served {
-    pub(super) fn new(packages: &[(&str, &str)]) -> Self {
-        Self::with(packages, Clock::system(), |_| ())
+    pub(super) async fn new(packages: &[(&str, &str)]) -> Self {
+        Self::with(packages, Clock::system(), |_| ()).await
     }
 
     /// With a clock and settings of its own.
-    pub(super) fn with(
+    pub(super) async fn with(
         packages: &[(&str, &str)],
         clock: Clock,
         set: impl FnOnce(&mut Config),
@@ -55,9 +55,8 @@ impl Served {
         let service = Inference::load(&config, clock).expect("models");
         let (publisher, queue) = Publisher::new();
         tokio::spawn(queue.answer_all(|| true));
-        let router = Arc::clone(&service).router(CURSORS, publisher.clone());
         Self {
-            router: router.split_for_parts().0,
+            router: route(&service, publisher.clone()).await,
             folder,
             service,
             publisher,
@@ -140,7 +139,7 @@ pub(super) fn names(pairs: &[(&str, &str)]) -> Vec<Name> {
 
 #[tokio::test]
 async fn a_package_is_loaded_when_it_looks_the_same_twice() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     served.put("b/1", BINARY);
     assert!(served.look(Look::Watching).await.added.is_empty());
     let (state, _, is_served) = served.package("b", "1").await.expect("listed");
@@ -165,7 +164,7 @@ async fn a_package_is_loaded_when_it_looks_the_same_twice() {
 
 #[tokio::test]
 async fn a_package_that_is_still_being_written_is_left_alone() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     let whole = fs::read(golden(BINARY)).expect("a model");
     fs::create_dir_all(served.folder.path().join("b/1")).expect("a folder");
     for part in 1..5 {
@@ -187,7 +186,7 @@ async fn a_package_that_is_still_being_written_is_left_alone() {
 
 #[tokio::test]
 async fn the_last_good_version_serves_on_while_its_package_is_broken() {
-    let served = Served::new(&[("b/1", BINARY)]);
+    let served = Served::new(&[("b/1", BINARY)]).await;
     let ask = async || {
         let body = r#"{"features":[1,1,1,1,1]}"#;
         served.post("/v1/models/b/predict", body).await.json()["probability"].clone()
@@ -236,7 +235,7 @@ async fn the_last_good_version_serves_on_while_its_package_is_broken() {
 
 #[tokio::test]
 async fn a_package_that_was_never_good_is_listed_with_its_reason() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     served.put("b/2", BINARY);
     served.break_package("b/2", b"\x80\x04\x95");
     served.look(Look::Now).await;
@@ -271,7 +270,7 @@ async fn a_package_that_was_never_good_is_listed_with_its_reason() {
 
 #[tokio::test]
 async fn a_version_that_could_not_be_loaded_is_the_same_in_the_path_and_the_body() {
-    let served = Served::new(&[("b/1", BINARY)]);
+    let served = Served::new(&[("b/1", BINARY)]).await;
     served.put("b/2", BINARY);
     served.break_package("b/2", b"{");
     served.look(Look::Now).await;
@@ -298,7 +297,7 @@ async fn a_version_that_could_not_be_loaded_is_the_same_in_the_path_and_the_body
 
 #[tokio::test]
 async fn a_removed_package_is_withdrawn_with_its_metrics_and_requests_in_flight_end_well() {
-    let served = Served::new(&[("a/1", MEAN), ("a/2", MEAN), ("b/1", BINARY)]);
+    let served = Served::new(&[("a/1", MEAN), ("a/2", MEAN), ("b/1", BINARY)]).await;
     let model = served.service.models().model("b").cloned().expect("loaded");
     let version = Arc::downgrade(model.latest().expect("loaded"));
     let target = Target::latest(model).expect("loaded");
@@ -334,7 +333,7 @@ async fn a_removed_package_is_withdrawn_with_its_metrics_and_requests_in_flight_
 
 #[tokio::test]
 async fn calls_at_once_load_once_and_a_call_without_changes_loads_nothing() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     served.put("b/1", BINARY);
     served.put("c/1", BINARY);
     served.break_package("c/1", b"x");
@@ -369,7 +368,7 @@ async fn calls_at_once_load_once_and_a_call_without_changes_loads_nothing() {
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_read_changes_nothing() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     let elsewhere = served.folder.path().with_extension("away");
     fs::rename(served.folder.path(), &elsewhere).expect("moved");
     let reply = served.post("/v1/models/reload", "").await;
@@ -385,7 +384,7 @@ async fn a_folder_that_cannot_be_read_changes_nothing() {
 
 #[tokio::test]
 async fn of_several_models_none_is_the_default_by_being_loaded_first() {
-    let served = Served::new(&[("a/1", MEAN), ("b/1", BINARY)]);
+    let served = Served::new(&[("a/1", MEAN), ("b/1", BINARY)]).await;
     assert!(served.service.models().default_model().is_none());
     served.put("c/1", BINARY);
     served.look(Look::Now).await;
@@ -394,7 +393,7 @@ async fn of_several_models_none_is_the_default_by_being_loaded_first() {
 
 #[tokio::test]
 async fn files_that_are_no_part_of_a_package_do_not_reload_it() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     let others = ["README.md", ".model.ubj.swp", "training.log"];
     for name in others
         .into_iter()
@@ -434,7 +433,7 @@ fn the_start_needs_a_folder_and_says_which_packages_are_broken() {
 
 #[tokio::test]
 async fn the_folder_is_watched_until_a_stop() {
-    let served = Served::new(&[("a/1", MEAN)]);
+    let served = Served::new(&[("a/1", MEAN)]).await;
     let (stop, signal) = StopSignal::new();
     let watching = tokio::spawn(
         served
@@ -458,7 +457,7 @@ async fn the_folder_is_watched_until_a_stop() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_replacements_under_load_fail_no_request() {
-    let served = Served::new(&[("b/1", BINARY)]);
+    let served = Served::new(&[("b/1", BINARY)]).await;
     let single = r#"{"features":[1,1,1,1,1]}"#;
     let many = format!(r#"{{"features":[{}]}}"#, vec!["[1,1,1,1,1]"; 40].join(","));
     let stop = Arc::new(AtomicBool::new(false));

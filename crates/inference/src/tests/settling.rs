@@ -12,10 +12,10 @@ use super::*;
 const QUIET: Duration = Duration::from_secs(2);
 
 /// A server whose time stands still.
-fn served(packages: &[(&str, &str)]) -> (Served, Clock) {
+async fn served(packages: &[(&str, &str)]) -> (Served, Clock) {
     let clock = Clock::manual(Timestamp(0));
     let set = |config: &mut Config| config.watch_quiet_ms = 2000;
-    (Served::with(packages, clock.clone(), set), clock)
+    (Served::with(packages, clock.clone(), set).await, clock)
 }
 
 /// A place for the files of a package.
@@ -27,7 +27,7 @@ fn folder(served: &Served, place: &str) -> PathBuf {
 
 #[tokio::test]
 async fn a_package_is_loaded_when_nothing_has_changed_for_a_while() {
-    let (served, clock) = served(&[("a/1", MEAN)]);
+    let (served, clock) = served(&[("a/1", MEAN)]).await;
     served.put("b/1", BINARY);
     for _ in 0..3 {
         let changes = served.look(Look::Watching).await;
@@ -42,7 +42,7 @@ async fn a_package_is_loaded_when_nothing_has_changed_for_a_while() {
 
 #[tokio::test]
 async fn a_new_version_is_not_the_latest_while_its_manifest_may_still_come() {
-    let (served, clock) = served(&[("a/1", BINARY)]);
+    let (served, clock) = served(&[("a/1", BINARY)]).await;
     served.put("a/2", BINARY);
     served.look(Look::Watching).await;
     clock.advance(QUIET / 2);
@@ -64,7 +64,7 @@ async fn a_new_version_is_not_the_latest_while_its_manifest_may_still_come() {
 
 #[tokio::test]
 async fn a_manifest_waits_for_the_model_that_comes_under_a_hidden_name() {
-    let (served, clock) = served(&[("a/1", BINARY)]);
+    let (served, clock) = served(&[("a/1", BINARY)]).await;
     let place = folder(&served, "a/1");
     fs::write(place.join("model.toml"), "title = \"new\"").expect("written");
     let whole = fs::read(golden(BINARY)).expect("a model");
@@ -85,7 +85,7 @@ async fn a_manifest_waits_for_the_model_that_comes_under_a_hidden_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_does_not_load_what_is_being_written_at_this_moment() {
-    let (served, _) = served(&[("a/1", MEAN)]);
+    let (served, _) = served(&[("a/1", MEAN)]).await;
     served.put("b/1", BINARY);
     let hidden = folder(&served, "b/1").join(".model.toml.x7Hq2");
     let changes = std::thread::scope(|scope| {

@@ -119,6 +119,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         services: services.clone(),
         db: db.clone(),
         clock: context.clock,
+        cursors: context.cursors,
         stop: stopped,
     })?);
     let rebuilt = app.clone();

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use auspex_kernel::ApiError;
+use auspex_kernel::audit::{self, Action as _, Event};
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::http::Requester;
 use auspex_kernel::service::{
     Boxed, Context, Documented, HealthCheck, OpenError, Routes, Running, Service, StopSignal,
 };
@@ -26,6 +28,13 @@ pub(crate) struct Config {
     greeting: String,
 }
 
+auspex_kernel::audit_actions! {
+    /// What is recorded.
+    enum Action {
+        SampleExtend = "sample.extend";
+    }
+}
+
 pub(crate) struct SampleService {
     config: Config,
     context: Context,
@@ -36,6 +45,7 @@ pub(crate) struct SampleService {
 
 impl Service for SampleService {
     const NAME: &'static str = "sample";
+    const ACTIONS: &'static [&'static str] = Action::TEXTS;
     const DEFAULTS: &'static str = "[sample]\ngreeting = \"hello\" # what it says\n";
     type Config = Config;
 
@@ -122,8 +132,15 @@ async fn get_sample(Extension(service): Extension<Arc<SampleService>>) -> String
 )]
 async fn extend_sample(
     Extension(service): Extension<Arc<SampleService>>,
+    requester: Requester,
 ) -> Result<StatusCode, ApiError> {
     service.added.fetch_add(1, Ordering::Relaxed);
+    let Context { db, clock, .. } = &service.context;
+    let event = Event::new(Action::SampleExtend, "sample");
+    let recording = db.write(async |transaction| {
+        audit::record(transaction, &requester.actor(), event, clock.now()).await
+    });
+    recording.await?;
     service.context.publisher.publish().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -248,6 +265,14 @@ mod tests {
         assert_eq!(ask(&opened, "POST", "/v1/sample").await.0, 204);
         assert_eq!(ask(&opened, "GET", more).await.0, 204);
         assert!(ask(&opened, "GET", "/openapi.json").await.1.contains(more));
+
+        let (_, recorded) = ask(&opened, "GET", "/v1/audit?action=sample.extend").await;
+        let lines = recorded.matches(r#""action":"sample.extend""#).count();
+        assert_eq!(lines, 1, "{recorded}");
+        let (_, others) = ask(&opened, "GET", "/v1/audit?action=models.reload").await;
+        assert!(others.contains(r#""data":[]"#), "{others}");
+        let (status, known) = ask(&opened, "GET", "/v1/audit?action=sample").await;
+        assert!(status == 422 && known.contains("sample.extend"), "{known}");
 
         // Routes that cannot be served change nothing.
         assert_eq!(ask(&opened, "POST", "/v1/sample").await.0, 500);

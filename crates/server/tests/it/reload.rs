@@ -81,6 +81,27 @@ fn what_a_reload_confirms_is_in_force_when_it_answers() {
     );
     let list = server.get("/v1/models").json();
     assert_eq!(list["data"][0]["state"], json!("failed"));
+    server.post("/v1/models/reload", "");
+    let recorded = server.get("/v1/audit?action=models.reload").json();
+    let said = |line: usize, what: &str| recorded["data"][line][what].clone();
+    assert_eq!(said(0, "detail"), json!("failed 1"));
+    assert_eq!(said(1, "detail"), json!("added 1, failed 1"));
+    assert_eq!(said(1, "outcome"), json!("success"));
+    assert!(said(1, "actor").to_string().starts_with("\"key:"));
+}
+
+#[test]
+fn a_reload_that_cannot_look_is_recorded_as_failed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let models = folder.path().join("models");
+    put(&models, "first/1");
+    let server = start(&models, "0");
+    fs::rename(&models, folder.path().join("away")).expect("moved");
+    assert_eq!(server.post("/v1/models/reload", "").status, 503);
+    let recorded = server.get("/v1/audit?outcome=failed").json();
+    let line = &recorded["data"][0];
+    assert_eq!(line["action"], json!("models.reload"));
+    assert_eq!(line["detail"], json!("the models folder cannot be read"));
 }
 
 #[test]
