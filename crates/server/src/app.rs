@@ -115,12 +115,12 @@ impl App {
             addresses: config.server.address_limit.window(),
             clock,
             control,
-            observers: Observers {
+            observers: Arc::new(Observers {
                 access_log: config.telemetry.access_log,
                 unmatched: metrics.route("(none)", "(any)"),
                 traces: config.telemetry.traces()?,
                 reports: config.telemetry.reports()?,
-            },
+            }),
             headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
             cors: Cors::new(&config.server.cors),
             limits: sources.limits(),

@@ -51,7 +51,7 @@ impl RouteMetrics {
         self.seconds.observe(elapsed);
     }
 
-    fn read(&self) -> Traffic {
+    pub(crate) fn read(&self) -> Traffic {
         Traffic {
             classes: std::array::from_fn(|class| self.classes[class].get()),
             buckets: self.seconds.counts(),

@@ -34,6 +34,13 @@ pub(super) struct Finished<'r> {
     pub(super) trace: Option<Trace>,
 }
 
+impl Finished<'_> {
+    /// Empty where there is no route.
+    fn template(&self) -> &str {
+        self.route.map_or("", |route| route.template.as_str())
+    }
+}
+
 impl Observers {
     pub(super) fn begin(&self, headers: &HeaderMap) -> Option<Trace> {
         self.traces.as_ref().map(|_| Trace::begin(headers))
@@ -45,20 +52,33 @@ impl Observers {
             .map_or(&self.unmatched, |route| &route.metrics);
         metrics.observe(request.status, request.elapsed);
         self.log(request);
-        let template = request.route.map_or("", |route| route.template.as_str());
         if let (Some(traces), Some(trace)) = (&self.traces, &request.trace) {
             traces.record(
                 trace,
                 method_name(request.method),
-                template,
+                request.template(),
                 request.status,
                 request.id,
             );
         }
+        self.report(request);
+    }
+
+    /// The end of a handler after its request was answered, and counted: only an internal error is
+    /// worth a word.
+    pub(super) fn end_late(&self, request: &Finished<'_>) {
+        if request.error.is_some_and(|error| error.cause().is_some()) {
+            self.log(request);
+            self.report(request);
+        }
+    }
+
+    fn report(&self, request: &Finished<'_>) {
         if let (Some(reports), Some(error)) = (&self.reports, request.error)
             && request.status == StatusCode::INTERNAL_SERVER_ERROR
         {
-            reports.send(error, method_name(request.method), template, request.id);
+            let method = method_name(request.method);
+            reports.send(error, method, request.template(), request.id);
         }
     }
 

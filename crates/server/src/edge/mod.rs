@@ -12,10 +12,12 @@ mod headers;
 mod routes;
 mod stream;
 mod timeout;
+mod unheard;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -41,6 +43,7 @@ pub(crate) use routes::{Limits, Route, RouteTable, declared};
 
 use routes::Access;
 use stream::{Admission, Ending};
+use unheard::Unheard;
 
 const X_API_KEY: header::HeaderName = header::HeaderName::from_static("x-api-key");
 const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
@@ -55,7 +58,7 @@ pub(crate) struct Edge {
     pub(crate) clock: Clock,
     /// Where handlers run that are not inline.
     pub(crate) control: Control,
-    pub(crate) observers: Observers,
+    pub(crate) observers: Arc<Observers>,
     pub(crate) headers: headers::Fixed,
     pub(crate) cors: Cors,
     /// Limits of requests for which no route was found.
@@ -70,7 +73,8 @@ pub(crate) struct Edge {
 
 /// What is known about a request when its answer is sent.
 struct Passage<'t> {
-    route: Option<&'t Route>,
+    started: Instant,
+    route: Option<&'t Arc<Route>>,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
     /// Of a stream: what keeps it open.
@@ -95,6 +99,7 @@ impl Edge {
 
         let table = self.routes.load();
         let mut passage = Passage {
+            started,
             route: None,
             caller: None,
             quota: None,
@@ -126,7 +131,7 @@ impl Edge {
             response.headers_mut().insert(header::CONNECTION, close);
         }
         let finished = access::Finished {
-            route: passage.route,
+            route: passage.route.map(Arc::as_ref),
             method: &method,
             status: response.status(),
             quota: passage.quota.as_ref(),
@@ -141,7 +146,7 @@ impl Edge {
         response
     }
 
-    fn bounded(&self, body: Body, route: Option<&Route>) -> Body {
+    fn bounded(&self, body: Body, route: Option<&Arc<Route>>) -> Body {
         if body.is_end_stream() {
             return body;
         }
@@ -187,7 +192,7 @@ impl Edge {
             parts.extensions.insert(caller.clone());
         }
         let request = Request::from_parts(parts, self.bounded(body, Some(route)));
-        self.run(route, request).await
+        self.run(route, request, id, passage).await
     }
 
     /// The answer to a browser that asks whether a page may send a request to an existing path.
@@ -216,7 +221,7 @@ impl Edge {
         parts: &Parts,
         peer: IpAddr,
         passage: &mut Passage<'t>,
-    ) -> Result<&'t Route, ApiError> {
+    ) -> Result<&'t Arc<Route>, ApiError> {
         let now = self.clock.now();
         let address = address_key(peer);
         let route = match self.find(table, parts, passage) {
@@ -268,7 +273,7 @@ impl Edge {
         table: &'t RouteTable,
         parts: &Parts,
         passage: &mut Passage<'t>,
-    ) -> Result<&'t Route, ApiError> {
+    ) -> Result<&'t Arc<Route>, ApiError> {
         check_host(parts)?;
         let route = table.find(&parts.method, parts.uri.path())?;
         passage.route = Some(route);
@@ -322,24 +327,44 @@ impl Edge {
 
     /// An inline handler stays on the thread of its connection. Any other runs on the control
     /// runtime and to its end: the deadline, or a client that leaves, ends only the waiting for it.
-    async fn run(&self, route: &Route, request: Request<Body>) -> Response {
+    async fn run(
+        &self,
+        route: &Arc<Route>,
+        request: Request<Body>,
+        id: &RequestId,
+        passage: &Passage<'_>,
+    ) -> Response {
         let limit = route.limits.request_timeout;
+        let method = request.method().clone();
         // An axum router is always ready.
         let handler = route.handlers.clone().call(request);
-        let answered = match route.policy.runs {
-            Runs::Inline => timeout::Lazy::new(handler, limit).await,
-            Runs::OnControl => {
-                let running = timeout::Lazy::new(self.control.run(handler), limit);
-                running
-                    .await
-                    .map(|ended| ended.unwrap_or_else(|stopping| Ok(stopping.into_response())))
-            }
+        let late =
+            || ApiError::unavailable(format!("no answer within {} ms", limit.as_millis()), 1);
+        if route.policy.runs == Runs::Inline {
+            return match timeout::Lazy::new(handler, limit).await {
+                Some(Ok(response)) => response,
+                Some(Err(never)) => match never {},
+                None => late().into_response(),
+            };
+        }
+        let is_answered = Arc::new(AtomicBool::new(false));
+        let unheard = Unheard {
+            observers: self.observers.clone(),
+            route: route.clone(),
+            method,
+            caller: passage.caller.clone(),
+            id: id.clone(),
+            started: passage.started,
+            is_answered: is_answered.clone(),
         };
-        match answered {
-            Some(Ok(response)) => response,
-            Some(Err(never)) => match never {},
-            None => ApiError::unavailable(format!("no answer within {} ms", limit.as_millis()), 1)
-                .into_response(),
+        let running = self.control.run(unheard.run(handler));
+        match timeout::Lazy::new(running, limit).await {
+            Some(Ok(ended)) => ended.take(),
+            Some(Err(stopping)) => stopping.into_response(),
+            None => {
+                is_answered.store(true, Ordering::Relaxed);
+                late().into_response()
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::Policy;
 use auspex_kernel::quota::{RateLimit, SlidingWindow};
 use auspex_kernel::service::Routes;
@@ -95,6 +96,13 @@ pub(crate) enum RouteError {
     },
     #[error("there is a policy for {0}, but no operation of that id")]
     NoOperation(&'static str),
+    #[error("{0} has two policies; put what they say into one")]
+    TwoPolicies(&'static str),
+    #[error("{id}: {problem}")]
+    BadLimit {
+        id: &'static str,
+        problem: ConfigError,
+    },
     #[error("{method} {path} has no limits, and only a public route may be without")]
     Unlimited { method: String, path: String },
     #[error("{method} {path} is declared twice")]
@@ -112,16 +120,17 @@ pub(crate) struct RouteTable {
 
 #[derive(Debug)]
 struct Methods {
-    routes: Vec<Route>,
+    routes: Vec<Arc<Route>>,
     allow: HeaderValue,
 }
 
 /// The routes of a service: its operations and its pages.
 ///
 /// # Errors
-/// [`RouteError`] for an operation without a rule, and for a policy without an operation.
+/// [`RouteError`] for an operation without a rule, and for a policy without an operation, beside
+/// another one, or with a limit that lets nothing through.
 pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declared>, RouteError> {
-    let mut policies: HashMap<&str, Policy> = routes.policies.iter().copied().collect();
+    let mut policies = policies(routes)?;
     let mut found = Vec::new();
     for (path, item) in operations["paths"].as_object().into_iter().flatten() {
         for (name, operation) in item.as_object().into_iter().flatten() {
@@ -146,11 +155,7 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
             });
         }
     }
-    if let Some((id, _)) = routes
-        .policies
-        .iter()
-        .find(|(id, _)| policies.contains_key(id))
-    {
+    if let Some(id) = policies.into_keys().min() {
         return Err(RouteError::NoOperation(id));
     }
     found.extend(routes.pages.iter().map(|page| Declared {
@@ -161,6 +166,25 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
         handlers: routes.router.clone(),
     }));
     Ok(found)
+}
+
+/// The policies of a service by operation.
+fn policies(routes: &Routes) -> Result<HashMap<&'static str, Policy>, RouteError> {
+    let mut policies = HashMap::new();
+    for (id, policy) in &routes.policies {
+        let limits = [
+            ("caller_limit", policy.caller_limit),
+            ("address_limit", policy.address_limit),
+        ];
+        for (name, limit) in limits {
+            let checked = limit.map_or(Ok(()), |limit| limit.check(name));
+            checked.map_err(|problem| RouteError::BadLimit { id, problem })?;
+        }
+        if policies.insert(*id, *policy).is_some() {
+            return Err(RouteError::TwoPolicies(id));
+        }
+    }
+    Ok(policies)
 }
 
 impl RouteTable {
@@ -176,7 +200,7 @@ impl RouteTable {
         metrics: impl Fn(&str, &Method) -> RouteMetrics,
     ) -> Result<Self, RouteError> {
         let mut windows = Windows::default();
-        let mut by_path: Vec<(String, Vec<Route>)> = Vec::new();
+        let mut by_path: Vec<(String, Vec<Arc<Route>>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for declared in declared {
             let place = *places.entry(declared.template.clone()).or_insert_with(|| {
@@ -195,7 +219,7 @@ impl RouteTable {
                 let key = (declared.template.clone(), declared.method.clone(), counts);
                 limit.map(|limit| windows.get(key, limit, old))
             };
-            routes.push(Route {
+            routes.push(Arc::new(Route {
                 callers: window(Counts::Callers, policy.caller_limit),
                 addresses: window(Counts::Addresses, policy.address_limit),
                 limits: limits.with(&policy),
@@ -205,7 +229,7 @@ impl RouteTable {
                 access: declared.access,
                 policy,
                 handlers: declared.handlers,
-            });
+            }));
         }
         let mut paths = matchit::Router::new();
         for (path, routes) in by_path {
@@ -224,7 +248,7 @@ impl RouteTable {
     ///
     /// # Errors
     /// 404, or 405 with `Allow`; the same for everybody.
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<&Route, ApiError> {
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<&Arc<Route>, ApiError> {
         let Ok(found) = self.paths.at(path) else {
             return Err(ApiError::not_found(
                 "there is nothing at this path; see /openapi.json",
@@ -252,7 +276,7 @@ impl RouteTable {
 }
 
 impl Methods {
-    fn new(routes: Vec<Route>) -> Self {
+    fn new(routes: Vec<Arc<Route>>) -> Self {
         let mut names: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
         if names.contains(&"GET") {
             names.push("HEAD");
@@ -411,6 +435,32 @@ mod tests {
         assert_eq!(max(Method::GET).expect("found"), 100);
         let error = table_with("put_x").expect_err("no such operation");
         assert!(error.to_string().contains("put_x"), "{error}");
+    }
+
+    #[test]
+    fn two_policies_for_an_operation_and_a_limit_of_nothing_are_errors() {
+        let document = json!({"paths": {"/x": {"get": {"operationId": "x", "security": []}}}});
+        let twice = routes().with_policy(&["x", "x"], Policy::default());
+        let error = table(&twice, &document, None).expect_err("two");
+        assert!(matches!(error, RouteError::TwoPolicies("x")), "{error}");
+        let nothing = Some(RateLimit {
+            max: 0,
+            window_s: 60,
+            callers_max: 10,
+        });
+        let of_callers = Policy {
+            caller_limit: nothing,
+            ..Policy::default()
+        };
+        let of_addresses = Policy {
+            address_limit: nothing,
+            ..Policy::default()
+        };
+        for policy in [of_callers, of_addresses] {
+            let routes = routes().with_policy(&["x"], policy);
+            let error = table(&routes, &document, None).expect_err("nothing");
+            assert!(error.to_string().contains("at least 1"), "{error}");
+        }
     }
 
     #[test]

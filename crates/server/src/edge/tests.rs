@@ -141,12 +141,12 @@ pub(super) fn edge(reports: Option<Reports>) -> Edge {
         addresses: SlidingWindow::new(5, 10, 100),
         control: Control::current(),
         clock: Clock::manual(Timestamp(1_769_335_200_000_000)),
-        observers: Observers {
+        observers: Arc::new(Observers {
             access_log: AccessLog::Off,
             unmatched: RouteMetrics::default(),
             traces: None,
             reports,
-        },
+        }),
         headers: headers::Fixed::new(true),
         cors: Cors::new(&CorsConfig {
             origins: Vec::new(),
@@ -279,6 +279,79 @@ async fn a_table_is_replaced_under_requests() {
     };
     let (old, new) = tokio::join!(old, new);
     assert_eq!((old.0, new.0, new.2), (200, 200, json!("new")));
+}
+
+/// A log that can be read.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is counted and logged of a request whose handler fails after nobody waits for it any more.
+async fn failed_unheard(leave: impl AsyncFnOnce(&Edge)) -> (RouteMetrics, String) {
+    let (begin, begun) = tokio::sync::watch::channel(false);
+    let handler = get(async move || -> Result<(), ApiError> {
+        let mut begun = begun.clone();
+        let _ = begun.wait_for(|begun| *begun).await;
+        Err(ApiError::internal("the disk is on fire"))
+    });
+    let mut edge = edge(None);
+    let observers = Arc::get_mut(&mut edge.observers).expect("one owner");
+    observers.access_log = AccessLog::All;
+    let table = table_with(handler, Policy::default());
+    let route = table.find(&http::Method::GET, "/x").expect("there");
+    let metrics = route.metrics.clone();
+    edge.routes.store(Arc::new(table));
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    leave(&edge).await;
+    begin.send_replace(true);
+    assert!(edge.control.ended(Duration::from_secs(10)).await);
+    let text = String::from_utf8_lossy(&log.0.lock().expect("no panic")).into_owned();
+    (metrics, text)
+}
+
+#[tokio::test]
+async fn the_end_of_a_handler_whose_client_has_left_is_recorded() {
+    let (metrics, log) = failed_unheard(async |edge| {
+        let asked = ask(edge, "/x", Some("good"));
+        assert!(asked.now_or_never().is_none(), "the client leaves");
+    })
+    .await;
+    assert_eq!(
+        (metrics.read().requests(), metrics.read().of_class(5)),
+        (1, 1)
+    );
+    assert_eq!(log.matches("the disk is on fire").count(), 1, "{log}");
+    assert!(
+        log.contains("http.status=500") && log.contains("key:1"),
+        "{log}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_failure_is_logged_and_its_request_is_not_counted_twice() {
+    let (metrics, log) = failed_unheard(async |edge| {
+        let (status, ..) = ask(edge, "/x", Some("good")).await;
+        assert_eq!(status, 503);
+    })
+    .await;
+    assert_eq!(metrics.read().requests(), 1);
+    assert_eq!(log.matches("the disk is on fire").count(), 1, "{log}");
+    assert_eq!(log.matches("http.status=503").count(), 1, "{log}");
 }
 
 /// A stream whose second piece never comes.
