@@ -56,10 +56,20 @@ impl AuditRecord {
     /// # Errors
     /// [`IdentityError::Database`].
     pub(crate) async fn add(&self, actor: &Actor, event: Event) -> Result<(), IdentityError> {
-        let now = self.clock.now();
         let written = self
             .db
-            .write(async |transaction| audit::record(transaction, actor, event, now).await);
+            .write(async |transaction| audit::record(transaction, actor, event, &self.clock).await);
         Ok(written.await?)
+    }
+
+    /// Makes new ids come after those in the record.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn follow_ids(&self) -> Result<(), IdentityError> {
+        let followed = self
+            .db
+            .read(async |connection| audit::follow_ids(connection, &self.clock).await);
+        Ok(followed.await?)
     }
 }

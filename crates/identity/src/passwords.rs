@@ -110,7 +110,9 @@ impl Passwords {
         denied: Event,
     ) -> Result<Checked, IdentityError> {
         let address = actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let admission = self.throttle.admit(address, username, self.core.now())?;
+        let admission = self
+            .throttle
+            .admit(address, username, self.core.clock.steady())?;
         if !admission.delay.is_zero() {
             tokio::time::sleep(admission.delay).await;
         }
@@ -129,7 +131,7 @@ impl Passwords {
             .hasher()?
             .verify(password, stored, admission.lane)
             .await?;
-        let now = self.core.now();
+        let now = self.core.clock.steady();
         let Some(user) = user.filter(|_| verified.matches) else {
             self.throttle.failed(address, username, now);
             self.core.audit.add(actor, denied).await?;
@@ -170,10 +172,11 @@ impl Passwords {
                 let Some(user) = counted.await? else {
                     return Ok(None);
                 };
-                store::users::insert_login(transaction, &user.id, method, &actor, now).await?;
+                store::users::insert_login(transaction, &user.id, method, &actor, &self.core.clock)
+                    .await?;
                 let done = Event::new(Action::Login, format!("user:{}", user.id));
                 let done = done.with(method.as_str());
-                audit::record(transaction, &actor, done, now).await?;
+                audit::record(transaction, &actor, done, &self.core.clock).await?;
                 Ok(Some(user))
             })
             .await?;

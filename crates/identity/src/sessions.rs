@@ -9,7 +9,7 @@ use std::time::Duration;
 use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::id::{self, ClientId, SessionId, UserId};
-use auspex_kernel::{FieldError, ScopeSet, Timestamp};
+use auspex_kernel::{Clock, FieldError, ScopeSet, Timestamp};
 
 use crate::audit::{Action, Actor, Event};
 use crate::config::{self, REVOCATION_KEPT};
@@ -84,7 +84,7 @@ impl Sessions {
     ) -> Result<Grant, IdentityError> {
         let now = self.core.now();
         Ok(Grant {
-            id: SessionId::new(now)?,
+            id: SessionId::new(&self.core.clock)?,
             user_id: user.id.clone(),
             client_id: client_id.cloned(),
             scopes: scopes.to_owned(),
@@ -154,7 +154,7 @@ impl Sessions {
             client_id.cloned(),
             narrower.map(str::to_owned),
         );
-        let (now, grace) = (self.core.now(), self.refresh_grace);
+        let (clock, grace) = (&self.core.clock, self.refresh_grace);
         let exchange = self.core.db.write(async |transaction| {
             let Some(grant) = store::grants::lock_by_id(transaction, &grant_id).await? else {
                 return Ok(Ok(Exchange::Refused));
@@ -164,10 +164,10 @@ impl Sessions {
                 return Ok(Err(IdentityError::ScopeNotGranted));
             }
             let is_theirs = grant.client_id == client;
-            if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= now {
+            if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= clock.now() {
                 return Ok(Ok(Exchange::Refused));
             }
-            exchange(transaction, &who, grant, sequence, now, grace)
+            exchange(transaction, &who, grant, sequence, clock, grace)
                 .await
                 .map(Ok)
         });
@@ -301,7 +301,7 @@ impl Sessions {
                 message: "must be the claim jti of an access token of this server".into(),
             }])
         })?;
-        let until = self.core.now() + REVOCATION_KEPT;
+        let until = self.core.clock.latest() + REVOCATION_KEPT;
         self.revoke_access_token(actor, jti, until).await
     }
 }
@@ -311,16 +311,19 @@ async fn exchange(
     actor: &Actor,
     mut grant: Grant,
     sequence: i64,
-    now: Timestamp,
+    clock: &Clock,
     grace: Duration,
 ) -> Result<Exchange, DbError> {
+    let now = clock.now();
     let user = store::users::by_id(transaction, &grant.user_id).await?;
     let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
         return Ok(Exchange::Refused);
     };
     let actor = actor.as_user(&user.id, user.roles.scopes());
     let mut done = Event::new(Action::TokenRefresh, format!("grant:{}", grant.id));
-    let lately = grant.refreshed_at.is_some_and(|at| now.since(at) <= grace);
+    let lately = grant
+        .refreshed_at
+        .is_some_and(|at| now.is_during(at, at + grace));
     if sequence == grant.sequence {
         grant.sequence += 1;
         grant.refreshed_at = Some(now);
@@ -330,7 +333,7 @@ async fn exchange(
     } else {
         return Ok(Exchange::Reused(grant));
     }
-    audit::record(transaction, &actor, done, now).await?;
+    audit::record(transaction, &actor, done, clock).await?;
     Ok(Exchange::Done(user, grant))
 }
 

@@ -24,7 +24,7 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use auspex_kernel::Timestamp;
+use auspex_kernel::clock::Steady;
 use parking_lot::Mutex;
 
 use crate::password::Lane;
@@ -126,7 +126,7 @@ impl Throttle {
         &self,
         address: IpAddr,
         account: &str,
-        now: Timestamp,
+        now: Steady,
     ) -> Result<Admission, RetryAfter> {
         let (address, account) = (self.address_key(address), self.account_key(account));
         let state = self.state.lock();
@@ -159,7 +159,7 @@ impl Throttle {
     }
 
     /// A wrong name or password was tried.
-    pub(crate) fn failed(&self, address: IpAddr, account: &str, now: Timestamp) {
+    pub(crate) fn failed(&self, address: IpAddr, account: &str, now: Steady) {
         let (address, account) = (self.address_key(address), self.account_key(account));
         let mut state = self.state.lock();
 
@@ -182,7 +182,7 @@ impl Throttle {
 
     /// The right password was given. Failures before it still count: an attacker with an account of
     /// their own could otherwise wash themselves clean.
-    pub(crate) fn succeeded(&self, address: IpAddr, account: &str, now: Timestamp) {
+    pub(crate) fn succeeded(&self, address: IpAddr, account: &str, now: Steady) {
         let (address, account) = (self.address_key(address), self.account_key(account));
         let mut state = self.state.lock();
         let addresses = state.known.get_or_insert(account, now, VecDeque::new);
@@ -231,7 +231,7 @@ impl<V> Bounded<V> {
         self.entries.get(&key).map(|(value, _)| value)
     }
 
-    fn get_or_insert(&mut self, key: u64, now: Timestamp, new: impl FnOnce() -> V) -> &mut V {
+    fn get_or_insert(&mut self, key: u64, now: Steady, new: impl FnOnce() -> V) -> &mut V {
         if self.entries.len() >= self.max && !self.entries.contains_key(&key) {
             self.forget(now);
         }
@@ -246,7 +246,7 @@ impl<V> Bounded<V> {
     }
 
     /// At least an eighth at once, so that looking through all is seldom needed.
-    fn forget(&mut self, now: Timestamp) {
+    fn forget(&mut self, now: Steady) {
         let mut ends: Vec<i64> = self.entries.values().map(|(_, until)| *until).collect();
         let eighth = self.max / 8;
         let (_, latest_forgotten, _) = ends.select_nth_unstable(eighth);
@@ -264,14 +264,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const START: i64 = 1_769_335_200 * SECOND_US;
-
     fn throttle() -> Throttle {
         Throttle::new(Settings::default())
     }
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp(START + seconds * SECOND_US)
+    fn at(seconds: i64) -> Steady {
+        Steady(seconds * SECOND_US)
     }
 
     fn ip(text: &str) -> IpAddr {

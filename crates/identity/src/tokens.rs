@@ -139,8 +139,7 @@ impl Tokens {
     }
 
     fn claims<'a>(&'a self, scope: &'a str) -> Result<AccessClaims<'a>, IdentityError> {
-        let now = self.clock.now();
-        let now_s = now.unix_seconds();
+        let now_s = self.clock.now().unix_seconds();
         Ok(AccessClaims {
             iss: &self.issuer,
             sub: "",
@@ -148,7 +147,7 @@ impl Tokens {
             exp: now_s + i64::from(self.settings.access_ttl_s),
             iat: now_s,
             nbf: now_s,
-            jti: id::new_id(now)?,
+            jti: id::new_id(&self.clock)?,
             scope,
             client_id: None,
             sid: None,

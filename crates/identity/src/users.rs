@@ -67,7 +67,7 @@ impl Users {
         };
         let now = self.core.now();
         let user = User {
-            id: UserId::new(now)?,
+            id: UserId::new(&self.core.clock)?,
             name: new.name,
             email: new.email,
             username,

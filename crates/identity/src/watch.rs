@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use auspex_kernel::clock::StepsBack;
 use auspex_kernel::db::{DbError, Watch};
 use tokio::time::MissedTickBehavior;
 
@@ -27,6 +28,7 @@ const ROUNDS_PER_LOAD: u32 = 1_200;
 struct Follower {
     watch: Option<Watch>,
     rounds: u32,
+    steps: StepsBack,
 }
 
 /// Follows the database until `stop` is ready, and runs `maintenance` meanwhile. Database errors are
@@ -36,6 +38,7 @@ pub(crate) async fn watch(core: &Core, maintenance: &Maintenance, stop: impl Fut
     let mut follower = Follower {
         watch: None,
         rounds: 0,
+        steps: StepsBack::of(&core.clock),
     };
     // Beside the rounds, which are not to wait for it.
     let mut upkeep = pin!(maintenance.run());
@@ -109,7 +112,9 @@ impl Follower {
         };
         let changed = watch.changed().await?;
         self.rounds += 1;
-        if self.rounds.is_multiple_of(ROUNDS_PER_LOAD) {
+        // What had ended by the time before, and was forgotten, may be in force again.
+        let is_set_back = self.steps.happened(&core.clock);
+        if is_set_back || self.rounds.is_multiple_of(ROUNDS_PER_LOAD) {
             core.following.reload().await?;
         } else if changed {
             core.following.catch_up().await?;

@@ -29,9 +29,9 @@ impl Inference {
     ) -> Result<Changes, RefreshError> {
         let looked = self.refresh(Look::Now, publisher).await;
         let event = event(&looked);
-        let now = self.clock.now();
-        let recording = db
-            .write(async |transaction| audit::record(transaction, actor, event.clone(), now).await);
+        let recording = db.write(async |transaction| {
+            audit::record(transaction, actor, event.clone(), &self.clock).await
+        });
         if let Err(error) = recording.await {
             tracing::error!(
                 %error,

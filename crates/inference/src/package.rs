@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use auspex_engine::{Engine, LoadOptions, RowBuffer, RowRefusal};
+use auspex_kernel::clock::monotonic;
 use auspex_kernel::{FieldError, FieldErrors};
 use serde_json::{Map, Value};
 
@@ -390,7 +391,7 @@ fn median_us(mut work: impl FnMut()) -> f64 {
     const RUN: Duration = Duration::from_millis(25);
     let mut runs: Vec<f64> = Vec::new();
     for _ in 0..7 {
-        let (begin, mut count) = (Instant::now(), 0u32);
+        let (begin, mut count) = (monotonic(), 0u32);
         while begin.elapsed() < RUN {
             for _ in 0..8 {
                 work();

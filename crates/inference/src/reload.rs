@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use auspex_kernel::Timestamp;
+use auspex_kernel::clock::Steady;
 use auspex_kernel::service::{NotPublished, Publisher, StopSignal};
 
 use crate::fingerprint::{Fingerprint, Parts};
@@ -106,7 +106,7 @@ pub(crate) struct Entry {
     /// How it looked at the last look.
     seen: Option<Fingerprint>,
     /// When it was first seen to look so.
-    unchanged_since: Timestamp,
+    unchanged_since: Steady,
     /// What was last loaded, with or without success.
     tried: Option<Parts>,
     /// Its last good version.
@@ -122,7 +122,7 @@ impl Entry {
         Self {
             place,
             seen: None,
-            unchanged_since: Timestamp(0),
+            unchanged_since: Steady::default(),
             tried: None,
             served: None,
             failure: None,
@@ -141,7 +141,7 @@ impl Entry {
 
     /// Records how the package looks now; returns for how long it has looked so, if it is not for
     /// the first time.
-    fn observe(&mut self, fingerprint: Fingerprint, now: Timestamp) -> Option<Duration> {
+    fn observe(&mut self, fingerprint: Fingerprint, now: Steady) -> Option<Duration> {
         self.is_absent = false;
         if self.seen.as_ref() == Some(&fingerprint) {
             return Some(now.since(self.unchanged_since));
@@ -303,7 +303,7 @@ impl Inference {
             .map(|entry| (entry.name(), entry))
             .collect();
         let quiet = Duration::from_millis(self.config.watch_quiet_ms);
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let mut due = HashSet::new();
         for place in contents.places {
             let name = (place.model.clone(), place.version.clone());
@@ -355,7 +355,7 @@ impl Inference {
         let name = entry.name();
         if entry.seen.as_ref() != Some(&after) {
             // It was written to while it was read: whatever was read is not it.
-            catalogue.entries[index].observe(after, self.clock.now());
+            catalogue.entries[index].observe(after, self.clock.steady());
             return;
         }
         let entry = &mut catalogue.entries[index];

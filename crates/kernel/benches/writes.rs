@@ -14,8 +14,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, DbError, Transaction};
 use sea_orm::ConnectionTrait as _;
 
@@ -58,7 +59,7 @@ async fn execute(db: &Db, sql: &'static str) {
 }
 
 async fn writes_per_s(db: &Db, clients: usize) -> f64 {
-    let began = Instant::now();
+    let began = monotonic();
     let client = || {
         let db = db.clone();
         tokio::spawn(async move {
@@ -84,7 +85,7 @@ async fn writes_per_s(db: &Db, clients: usize) -> f64 {
 
 fn syncs_per_s(path: &Path) -> f64 {
     let mut file = File::create(path).unwrap();
-    let (began, mut done) = (Instant::now(), 0_u32);
+    let (began, mut done) = (monotonic(), 0_u32);
     while began.elapsed() < ROUND {
         file.write_all(&[0; 4096]).unwrap();
         file.sync_data().unwrap();

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use sea_orm::ConnectionTrait;
 
 use crate::caller::{Caller, Peer, ScopeSet};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::db::{DbError, Transaction};
-use crate::id::{ClientId, KeyId, SessionId, UserId};
+use crate::id::{ClientId, KeyId, SessionId, UserId, time_of_id};
 use crate::page::{Found, Slice};
 use crate::request_id::RequestId;
 use crate::store::audit as store;
@@ -266,9 +266,22 @@ pub async fn record<A: Action>(
     transaction: &Transaction,
     actor: &Actor,
     event: Event<A>,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<(), DbError> {
-    store::insert(transaction, actor, event, now).await
+    store::insert(transaction, actor, event, clock).await
+}
+
+/// Makes the ids of this clock follow those of the record, so that new lines come after old ones even
+/// if the wall clock was set back before the program started.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn follow_ids(connection: &impl ConnectionTrait, clock: &Clock) -> Result<(), DbError> {
+    let newest = store::newest_id(connection).await?;
+    if let Some(time) = newest.as_deref().and_then(time_of_id) {
+        clock.follow_id(time);
+    }
+    Ok(())
 }
 
 /// Lines, newest first.

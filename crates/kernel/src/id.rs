@@ -1,4 +1,5 @@
-//! Ids of stored things: text that sorts by time of creation, so that a list can be paged by id.
+//! Ids of stored things: text that sorts by time of creation, so that a list can be paged by id. A
+//! wall clock that is set back does not change that, see [`IdTime`].
 //!
 //! 16 characters of Crockford's base32 (digits and letters without I, L, O and U): 48 bits of Unix
 //! milliseconds, then 32 random bits. Not a secret.
@@ -7,7 +8,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, IdTime};
 use crate::random;
 
 /// In the order of its ASCII codes, so that texts sort as the numbers they write.
@@ -18,8 +19,12 @@ const LENGTH: usize = 16;
 ///
 /// # Errors
 /// The operating system gave no random bytes.
-pub fn new_id(now: Timestamp) -> Result<String, getrandom::Error> {
-    let millis = u64::try_from(now.0.div_euclid(1_000)).unwrap_or_default() & 0xFFFF_FFFF_FFFF;
+pub fn new_id(clock: &Clock) -> Result<String, getrandom::Error> {
+    id_at(clock.for_id())
+}
+
+fn id_at(time: IdTime) -> Result<String, getrandom::Error> {
+    let millis = u64::try_from(time.0.div_euclid(1_000)).unwrap_or_default() & 0xFFFF_FFFF_FFFF;
     let bits = u128::from(millis) << 32 | u128::from(u32::from_ne_bytes(random::bytes()?));
     let digit = |place| ALPHABET[(bits >> (5 * place) & 31) as usize];
     Ok((0..LENGTH)
@@ -41,8 +46,8 @@ macro_rules! ids {
             ///
             /// # Errors
             /// The operating system gave no random bytes.
-            pub fn new(now: Timestamp) -> Result<Self, getrandom::Error> {
-                new_id(now).map(Self)
+            pub fn new(clock: &Clock) -> Result<Self, getrandom::Error> {
+                new_id(clock).map(Self)
             }
 
             /// From text in either case; `None` if it cannot be one.
@@ -117,6 +122,15 @@ impl KeyId {
     }
 }
 
+/// The millisecond in which [`new_id`] made this id; `None` if it did not.
+pub fn time_of_id(id: &str) -> Option<IdTime> {
+    let digit = |byte| ALPHABET.iter().position(|digit| *digit == byte);
+    let add = |bits: u128, byte| Some(bits << 5 | digit(byte)? as u128);
+    let bits = parse_id(id)?.bytes().try_fold(0, add)?;
+    let millis = i64::try_from(bits >> 32).ok()?;
+    Some(IdTime(millis.checked_mul(1_000)?))
+}
+
 /// An id as stored, from text in either case; `None` if it cannot be one.
 pub fn parse_id(text: &str) -> Option<String> {
     let id = text.to_ascii_uppercase();
@@ -127,12 +141,33 @@ pub fn parse_id(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
     use proptest::prelude::*;
+
+    #[test]
+    fn ids_sort_by_creation_while_the_wall_clock_is_set_back() {
+        let hour = 3_600_000_000;
+        let clock = Clock::manual(Timestamp(500 * hour));
+        let mut last = new_id(&clock).expect("random bytes");
+        for back in [1, 240] {
+            clock.step(Timestamp((500 - back) * hour));
+            // Enough for the microseconds to reach the next millisecond.
+            for _ in 0..1_000 {
+                clock.for_id();
+            }
+            let next = new_id(&clock).expect("random bytes");
+            assert!(next > last, "{last} {next}");
+            last = next;
+        }
+        let restarted = Clock::manual(Timestamp(hour));
+        restarted.follow_id(time_of_id(&last).expect("an id"));
+        assert!(new_id(&restarted).expect("random bytes") > last);
+    }
 
     #[test]
     fn ids_do_not_repeat_within_a_millisecond() {
         let ids: std::collections::HashSet<_> = (0..1_000)
-            .map(|_| new_id(Timestamp(0)).expect("random bytes"))
+            .map(|_| id_at(IdTime(0)).expect("random bytes"))
             .collect();
         assert_eq!(ids.len(), 1_000);
         assert!(ids.iter().all(|id| id.starts_with("000000000")));
@@ -141,15 +176,17 @@ mod tests {
     proptest! {
         #[test]
         fn ids_sort_by_time(one in 0i64..1 << 57, other in 0i64..1 << 57) {
-            let (one, other) = (Timestamp(one), Timestamp(other));
+            let (one, other) = (IdTime(one), IdTime(other));
             prop_assume!(one.0 / 1_000 != other.0 / 1_000);
-            let (a, b) = (new_id(one).expect("bytes"), new_id(other).expect("bytes"));
+            let (a, b) = (id_at(one).expect("bytes"), id_at(other).expect("bytes"));
             prop_assert_eq!(one.cmp(&other), a.cmp(&b));
+            prop_assert_eq!(time_of_id(&a), Some(IdTime(one.0 / 1_000 * 1_000)));
         }
 
         #[test]
         fn ids_are_known_in_either_case_and_garbage_is_not(time in any::<i64>(), garbage in ".{0,20}") {
-            let id = new_id(Timestamp(time)).expect("bytes");
+            let _ = time_of_id(&garbage);
+            let id = new_id(&Clock::manual(Timestamp(time))).expect("bytes");
             prop_assert_eq!(parse_id(&id.to_lowercase()), Some(id.clone()));
             prop_assert_eq!(parse_id(&id[1..]), None);
             prop_assert_eq!(parse_id(&id.replacen(&id[..1], "U", 1)), None);

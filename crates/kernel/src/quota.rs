@@ -2,15 +2,16 @@
 //!
 //! **The law**: in no interval of the window's length does a caller get more than `max`. The window
 //! is cut into 64 slots and the oldest, half-left slot counts whole, so that a request may be refused
-//! at most 1/64 of the window early and never allowed early.
+//! at most 1/64 of the window early and never allowed early. A step of the wall clock changes nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use crate::clock::Timestamp;
+use crate::clock::Steady;
 use crate::config::ConfigError;
 
 /// Parts of the window. An interval of the window's length touches one slot more than this.
@@ -69,8 +70,8 @@ pub struct Decision {
     pub limit: u32,
     /// Requests left at this moment.
     pub remaining: u32,
-    /// When the oldest counted slot frees.
-    pub reset: Timestamp,
+    /// How long until the oldest counted slot frees; nothing where none is counted.
+    pub reset_in: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -155,7 +156,7 @@ impl SlidingWindow {
     }
 
     /// Counts the request if it may pass.
-    pub fn take(&self, caller: u64, now: Timestamp) -> Decision {
+    pub fn take(&self, caller: u64, now: Steady) -> Decision {
         self.with_ring(caller, now, |ring, slot| {
             let allowed = ring.total < self.max;
             if allowed {
@@ -167,7 +168,7 @@ impl SlidingWindow {
     }
 
     /// Whether a request would pass now; counts nothing.
-    pub fn peek(&self, caller: u64, now: Timestamp) -> Decision {
+    pub fn peek(&self, caller: u64, now: Steady) -> Decision {
         let slot = now.0.div_euclid(self.slot_us);
         let mut shard = self.shard(caller).lock();
         let shard = &mut *shard;
@@ -185,7 +186,7 @@ impl SlidingWindow {
                 allowed: true,
                 limit: self.max,
                 remaining: self.max,
-                reset: now,
+                reset_in: Duration::ZERO,
             },
         }
     }
@@ -199,7 +200,7 @@ impl SlidingWindow {
     fn with_ring(
         &self,
         caller: u64,
-        now: Timestamp,
+        now: Steady,
         decide: impl FnOnce(&mut Ring, i64) -> bool,
     ) -> Decision {
         let slot = now.0.div_euclid(self.slot_us);
@@ -226,13 +227,13 @@ impl SlidingWindow {
         self.decision(ring, allowed, now)
     }
 
-    fn decision(&self, ring: &Ring, allowed: bool, now: Timestamp) -> Decision {
+    fn decision(&self, ring: &Ring, allowed: bool, now: Steady) -> Decision {
         Decision {
             allowed,
             limit: self.max,
             remaining: self.max.saturating_sub(ring.total),
-            reset: ring.oldest_used().map_or(now, |slot| {
-                Timestamp((slot + COUNTED as i64) * self.slot_us)
+            reset_in: ring.oldest_used().map_or(Duration::ZERO, |slot| {
+                Steady((slot + COUNTED as i64) * self.slot_us).since(now)
             }),
         }
     }
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn three_in_ten_seconds_for_each_client() {
         let limiter = SlidingWindow::new(3, 10, 1000);
-        let at = |s: f64| Timestamp(1_769_335_200 * SECOND + (s * 1e6) as i64);
+        let at = |s: f64| Steady((s * 1e6) as i64);
         let answers: Vec<bool> = [1, 1, 1, 1, 2]
             .map(|client| limiter.take(client, at(0.0)).allowed)
             .to_vec();
@@ -260,16 +261,17 @@ mod tests {
     #[test]
     fn reset_is_when_a_slot_frees() {
         let limiter = SlidingWindow::new(1, 64, 10);
-        let first = limiter.take(7, Timestamp(100 * SECOND + 500_000));
-        assert_eq!((first.remaining, first.reset), (0, Timestamp(165 * SECOND)));
-        assert!(!limiter.take(7, Timestamp(165 * SECOND - 1)).allowed);
-        assert!(limiter.take(7, Timestamp(165 * SECOND)).allowed);
+        let first = limiter.take(7, Steady(100 * SECOND + 500_000));
+        let reset_in = Duration::from_millis(64_500);
+        assert_eq!((first.remaining, first.reset_in), (0, reset_in));
+        assert!(!limiter.take(7, Steady(165 * SECOND - 1)).allowed);
+        assert!(limiter.take(7, Steady(165 * SECOND)).allowed);
     }
 
     #[test]
     fn memory_is_bounded_and_strangers_share_what_is_over() {
         let limiter = SlidingWindow::new(2, 60, 64);
-        let now = Timestamp(SECOND);
+        let now = Steady(SECOND);
         let allowed = (0..100_000)
             .filter(|caller| limiter.take(*caller, now).allowed)
             .count();
@@ -281,7 +283,7 @@ mod tests {
         assert!(kept <= 64);
         assert!(allowed <= 64 + 2 * SHARDS, "{allowed}");
         assert!(
-            limiter.take(500_000, Timestamp(200 * SECOND)).allowed,
+            limiter.take(500_000, Steady(200 * SECOND)).allowed,
             "old callers make room"
         );
     }
@@ -292,7 +294,7 @@ mod tests {
         let allowed: usize = std::thread::scope(|scope| {
             let worker = || {
                 (0..5_000)
-                    .filter(|i| limiter.take(1, Timestamp(SECOND + i)).allowed)
+                    .filter(|i| limiter.take(1, Steady(SECOND + i)).allowed)
                     .count()
             };
             let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
@@ -317,14 +319,14 @@ mod tests {
             let mut allowed: Vec<i64> = Vec::new();
             for gap in gaps_us {
                 now += gap;
-                let decision = limiter.take(9, Timestamp(now));
+                let decision = limiter.take(9, Steady(now));
                 let within = |length: i64| allowed.iter().filter(|t| now - **t < length).count();
                 if decision.allowed {
                     prop_assert!(within(window_us) < max as usize);
                     allowed.push(now);
                 } else {
                     prop_assert!(within(window_us + window_us / SLOTS) >= max as usize);
-                    prop_assert!(decision.reset.0 > now);
+                    prop_assert!(decision.reset_in > Duration::ZERO);
                 }
             }
         }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use auspex_kernel::clock::{Clock, Steady};
 use auspex_kernel::db::Db;
 use auspex_kernel::service::HealthCheck;
-use auspex_kernel::{Clock, Timestamp};
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::services::Services;
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-const REPORT_KEPT_US: i64 = 1_000_000;
+const REPORT_KEPT: Duration = Duration::from_secs(1);
 
 /// The state of one part, or of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -55,7 +55,7 @@ pub(crate) struct Health {
     services: Services,
     clock: Clock,
     stopping: AtomicBool,
-    last: Mutex<Option<(Timestamp, Report)>>,
+    last: Mutex<Option<(Steady, Report)>>,
 }
 
 impl Health {
@@ -83,9 +83,9 @@ impl Health {
     pub(crate) async fn report(&self) -> Report {
         // One request asks, the others wait for its result: bounded by its timeout.
         let mut last = self.last.lock().await;
-        let now = self.clock.now();
+        let now = self.clock.steady();
         if let Some((at, report)) = &*last
-            && now.0 - at.0 < REPORT_KEPT_US
+            && now.since(*at) < REPORT_KEPT
         {
             return report.clone();
         }

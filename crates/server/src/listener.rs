@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use auspex_kernel::clock::monotonic;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
@@ -159,13 +160,13 @@ impl Workers {
     /// Waits up to `limit` for work in flight after a stop was requested. Returns how many connections
     /// were cut.
     pub(crate) fn drain(self, limit: Duration, open: &OpenConnections) -> i64 {
-        let deadline = std::time::Instant::now() + limit;
+        let deadline = monotonic() + limit;
         let mut threads = Vec::new();
         for Worker { queue, thread, .. } in self.workers {
             drop(queue);
             threads.push(thread);
         }
-        while std::time::Instant::now() < deadline && !threads.iter().all(JoinHandle::is_finished) {
+        while monotonic() < deadline && !threads.iter().all(JoinHandle::is_finished) {
             std::thread::sleep(Duration::from_millis(5));
         }
         open.count()

@@ -129,10 +129,9 @@ impl Overview {
         metrics: Arc<Metrics>,
         clock: &Clock,
     ) -> Result<Self, OpenError> {
-        let started_at = clock.now();
         Ok(Self {
-            id: new_id(started_at)?,
-            started_at,
+            id: new_id(clock)?,
+            started_at: clock.now(),
             config,
             services,
             health,

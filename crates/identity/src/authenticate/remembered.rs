@@ -27,6 +27,7 @@ pub(crate) struct Remembered {
 
 struct Entry {
     proof: Proof,
+    since: Timestamp,
     /// From when on it must be verified again.
     until: Timestamp,
     /// The state of the directory in which `caller` is right.
@@ -65,11 +66,12 @@ impl Remembered {
         let mut shard = self.shard(mark).lock();
         let entry = shard.get_mut(mark)?;
         let epoch = directory.epoch();
-        if entry.until > now && entry.epoch == epoch {
+        let counts = now.is_during(entry.since, entry.until);
+        if counts && entry.epoch == epoch {
             return Some(Arc::clone(&entry.caller));
         }
         // Once refused, a credential is verified anew: a user who was disabled may come back.
-        let caller = directory.caller(&entry.proof).filter(|_| entry.until > now);
+        let caller = directory.caller(&entry.proof).filter(|_| counts);
         match &caller {
             Some(caller) => {
                 entry.caller = Arc::clone(caller);
@@ -96,6 +98,7 @@ impl Remembered {
         let caller = directory.caller(&proof)?;
         let entry = Entry {
             proof,
+            since: now,
             until,
             epoch,
             caller: Arc::clone(&caller),

@@ -7,7 +7,7 @@
 
 use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
-use auspex_kernel::{Scope, ScopeSet, Subject, Timestamp};
+use auspex_kernel::{Clock, Scope, ScopeSet, Subject, Timestamp};
 
 use crate::audit::{Actor, Event};
 use crate::error::IdentityError;
@@ -31,6 +31,7 @@ pub(crate) struct Change<'t> {
     /// With the rights they have by now.
     pub(crate) actor: Actor,
     pub(crate) now: Timestamp,
+    pub(super) clock: &'t Clock,
 }
 
 /// Why a change is not made. Everything it has written so far is undone; the event, if there is one,
@@ -66,7 +67,7 @@ impl From<DbError> for Refusal {
 impl Change<'_> {
     /// Adds a line to the audit record.
     pub(crate) async fn record(&self, event: Event) -> Result<(), DbError> {
-        audit::record(self.transaction, &self.actor, event, self.now).await
+        audit::record(self.transaction, &self.actor, event, self.clock).await
     }
 
     /// Tells every process once the transaction commits.

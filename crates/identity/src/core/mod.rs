@@ -35,8 +35,10 @@ impl Core {
         let directory = Arc::new(Directory::default());
         let following = Following::new(db.clone(), clock.clone(), Arc::clone(&directory));
         following.reload().await?;
+        let audit = AuditRecord::new(db.clone(), clock.clone());
+        audit.follow_ids().await?;
         Ok(Self {
-            audit: AuditRecord::new(db.clone(), clock.clone()),
+            audit,
             db,
             clock,
             directory,
@@ -107,6 +109,7 @@ impl Core {
                     transaction,
                     actor,
                     now,
+                    clock: &self.clock,
                 };
                 match decide(&change).await {
                     Ok(done) => Ok(Ok(done)),

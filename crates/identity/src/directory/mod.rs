@@ -19,7 +19,7 @@ use key_ring::KeyRing;
 use shards::Shards;
 
 /// A use is noted at most this often per key: cores that share a key would fight over its line.
-const USE_NOTED_EVERY_US: i64 = 1_000_000;
+const USE_NOTED_EVERY_US: u64 = 1_000_000;
 
 /// A key in force.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Directory {
             if key.caller.expires_at.is_some_and(|at| at <= now) {
                 return None;
             }
-            if now.0 - key.used_at.load(Ordering::Relaxed) >= USE_NOTED_EVERY_US {
+            if now.0.abs_diff(key.used_at.load(Ordering::Relaxed)) >= USE_NOTED_EVERY_US {
                 key.used_at.store(now.0, Ordering::Relaxed);
             }
             Some(Arc::clone(&key.caller))

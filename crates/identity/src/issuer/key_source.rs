@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_kernel::{Clock, Timestamp};
+use auspex_kernel::clock::{Clock, Steady};
 use parking_lot::Mutex;
 
 use super::IssuerConfig;
@@ -37,12 +37,12 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     cached: Option<Cached>,
-    attempted_at: Option<Timestamp>,
+    attempted_at: Option<Steady>,
 }
 
 impl State {
     /// Whether the pause after the last attempt is over.
-    fn may_fetch(&self, now: Timestamp) -> bool {
+    fn may_fetch(&self, now: Steady) -> bool {
         self.attempted_at.is_none_or(|at| now >= at + COOL_DOWN)
     }
 }
@@ -50,7 +50,7 @@ impl State {
 #[derive(Debug)]
 struct Cached {
     keys: KeySet,
-    fetched_at: Timestamp,
+    fetched_at: Steady,
 }
 
 /// Whether there is a key for a token.
@@ -76,7 +76,8 @@ impl KeySource {
         })))
     }
 
-    pub(super) fn look_up(&self, token: &Unverified<'_>, now: Timestamp) -> Lookup {
+    pub(super) fn look_up(&self, token: &Unverified<'_>) -> Lookup {
+        let now = self.0.clock.steady();
         let state = self.0.state.lock();
         let may_fetch = state.may_fetch(now);
         let under_way = self.0.fetching.try_lock().is_err();
@@ -104,7 +105,7 @@ impl KeySource {
     /// one without the pause between fetches.
     pub(super) async fn fetch(&self) {
         let guard = Arc::clone(&self.0.fetching).lock_owned().await;
-        if !self.0.state.lock().may_fetch(self.0.clock.now()) {
+        if !self.0.state.lock().may_fetch(self.0.clock.steady()) {
             return;
         }
         let inner = Arc::clone(&self.0);
@@ -120,7 +121,7 @@ impl KeySource {
 impl Inner {
     async fn attempt(&self) {
         let result = self.download().await;
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let mut state = self.state.lock();
         state.attempted_at = Some(now);
         match result {

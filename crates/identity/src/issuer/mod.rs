@@ -96,7 +96,7 @@ impl Issuers {
         if !config.algorithms.contains(&token.algorithm()) {
             return Err(Refusal::AlgorithmNotAllowed);
         }
-        let key = match keys.look_up(token, now) {
+        let key = match keys.look_up(token) {
             Lookup::Found(key) => key,
             Lookup::Fetch => return Ok(IssuerVerdict::NeedsKeys(KeysWanted { issuer_index })),
             Lookup::Unavailable => return Err(Refusal::KeysUnavailable),

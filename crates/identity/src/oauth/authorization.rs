@@ -4,11 +4,11 @@
 //! way to send people anywhere (RFC 9700 §4.11). From then on the client is told what is wrong.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use auspex_kernel::{Timestamp, audit};
 
 use super::clients::Clients;
+use super::code::CODE_TTL;
 use super::parameters::Parameters;
 use super::session::LoginSession;
 use crate::audit::{Action, Actor, Event};
@@ -21,7 +21,6 @@ use crate::types::grant::Code;
 use crate::types::redirect;
 use crate::types::scope::ClientScopes;
 
-const CODE_TTL: Duration = Duration::from_secs(60);
 const QUERY_BYTES_MAX: usize = 8_192;
 /// SHA-256 in base64url.
 const CHALLENGE_CHARS: usize = 43;
@@ -255,7 +254,7 @@ impl AuthorizationEndpoint {
                 if asked {
                     let agreed = Event::new(Action::ConsentGrant, format!("client:{client}"))
                         .with(scopes.to_string());
-                    audit::record(transaction, &actor, agreed, now).await?;
+                    audit::record(transaction, &actor, agreed, &self.core.clock).await?;
                 }
                 store::codes::insert(transaction, row).await?;
                 Ok(true)

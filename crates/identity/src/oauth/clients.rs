@@ -57,7 +57,7 @@ impl Clients {
             }
         }
         let client = Client {
-            id: ClientId::new(now)?,
+            id: ClientId::new(&self.core.clock)?,
             name: draft.name,
             redirect_uris: draft.redirect_uris,
             grant_types,

@@ -1,8 +1,9 @@
 //! Authorization codes: for one client, one address, one challenge, once, and for a minute.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use auspex_kernel::Timestamp;
+use auspex_kernel::Clock;
 use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 use base64::Engine as _;
@@ -19,6 +20,8 @@ use crate::types::client::{Client, digest};
 use crate::types::grant::Code;
 use crate::types::grant::Grant;
 use crate::types::user::User;
+
+pub(super) const CODE_TTL: Duration = Duration::from_secs(60);
 
 /// What a code gave.
 pub(super) struct Redeemed {
@@ -73,7 +76,8 @@ impl Codes {
             });
         let found = found.await?.filter(|(code, _)| code.client_id == client.id);
         let (code, user) = found.ok_or(IdentityError::InvalidGrant)?;
-        let fits = code.expires_at > self.core.now()
+        let begin = code.expires_at - CODE_TTL;
+        let fits = self.core.now().is_during(begin, code.expires_at)
             && code.redirect_uri == redirect_uri
             && is_verified(&code.challenge, verifier);
         if code.grant_id.is_none() && !fits {
@@ -83,12 +87,12 @@ impl Codes {
         let grant = self
             .sessions
             .new_grant(&user, Some(&client.id), &code.scopes, since)?;
-        let (given, actor, now) = (grant.clone(), actor.clone(), self.core.now());
+        let (given, actor, clock) = (grant.clone(), actor.clone(), &self.core.clock);
         let nonce = code.nonce.clone();
         let redeemed = self
             .core
             .db
-            .write(async |transaction| take(transaction, &actor, code, given, now).await);
+            .write(async |transaction| take(transaction, &actor, code, given, clock).await);
         match redeemed.await? {
             Redemption::Done(user) => Ok(Redeemed { user, grant, nonce }),
             Redemption::Refused => Err(IdentityError::InvalidGrant),
@@ -105,7 +109,7 @@ async fn take(
     actor: &Actor,
     code: Code,
     grant: Grant,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<Redemption, DbError> {
     // Removing the client or the user takes this lock too, and so comes before or after.
     store::lock(transaction).await?;
@@ -122,9 +126,9 @@ async fn take(
         // Removed in between, with its client or user.
         return Ok(Redemption::Refused);
     };
-    store::grants::revoke(transaction, &given, now).await?;
+    store::grants::revoke(transaction, &given, clock.now()).await?;
     let reused = Event::denied(Action::CodeReuse, Some(format!("grant:{given}")));
-    audit::record(transaction, actor, reused, now).await?;
+    audit::record(transaction, actor, reused, clock).await?;
     Ok(Redemption::Reused)
 }
 

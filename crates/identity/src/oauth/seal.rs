@@ -79,7 +79,8 @@ impl Seals {
         let mut parts = text.splitn(3, '\n');
         let until = Timestamp(parts.next()?.parse().ok()?);
         let (scopes, query) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-        (self.clock.now() < until).then_some(Sealed { query, scopes })
+        let is_open = self.clock.now().is_during(until - PAGE_TTL, until);
+        is_open.then_some(Sealed { query, scopes })
     }
 
     /// The hidden field that proves a form to be ours: no other page knows the cookie, which is not

@@ -149,12 +149,12 @@ impl PageSessions {
         };
         let user = session.user;
         let actor = actor.as_user(&user.id, user.roles.scopes());
-        let (digest, now) = (digest(cookie.as_bytes()), self.core.now());
+        let digest = digest(cookie.as_bytes());
         let written = self.core.db.write(async |transaction| {
             store::sessions::delete(transaction, digest).await?;
             let target = format!("user:{}", user.id);
             let done = Event::new(Action::Logout, target).with(LoginMethod::Page.as_str());
-            audit::record(transaction, &actor, done, now).await
+            audit::record(transaction, &actor, done, &self.core.clock).await
         });
         Ok(written.await?)
     }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use auspex_kernel::clock::monotonic;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -69,7 +70,7 @@ impl Hasher {
             let work = move || {
                 yield_to_predictions();
                 while let Some(job) = queue.next() {
-                    let began = Instant::now();
+                    let began = monotonic();
                     job.run(parameters);
                     queue.rest(began.elapsed());
                 }
@@ -208,7 +209,7 @@ impl Queue {
     /// comes: low priority alone leaves predictions neither cache nor memory to work with. Without a
     /// queue there is no rest.
     fn rest(&self, worked: Duration) {
-        let end = Instant::now() + worked;
+        let end = monotonic() + worked;
         let mut waiting = self.waiting.lock();
         while !waiting.closed && waiting.known.is_empty() && !waiting.strangers.is_empty() {
             if self.changed.wait_until(&mut waiting, end).timed_out() {
@@ -261,7 +262,7 @@ mod tests {
     fn a_thread_rests_only_while_strangers_queue_up() {
         let queue = Queue::new(8);
         let rests_through = |rest: Duration| {
-            let began = Instant::now();
+            let began = monotonic();
             queue.rest(rest);
             began.elapsed() >= rest
         };
@@ -412,9 +413,9 @@ mod tests {
                 .is_ok()
         );
         drop(clone);
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = monotonic() + Duration::from_secs(10);
         while queue.strong_count() > 0 {
-            assert!(Instant::now() < end, "a thread still holds the queue");
+            assert!(monotonic() < end, "a thread still holds the queue");
             std::thread::yield_now();
         }
     }

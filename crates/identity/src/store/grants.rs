@@ -5,7 +5,7 @@ use std::time::Duration;
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::{ClientId, SessionId, UserId};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _, Func};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
     Value,
@@ -86,14 +86,26 @@ pub(crate) async fn advance(
     Ok(())
 }
 
-/// Ends a grant and every token that came of it. Whether it was in force.
+/// Ends a grant and every token that came of it. Whether it was in force. If the wall clock was set
+/// back since its last token was made, it ends when that was made, so that the end is known for as
+/// long as the token could be good.
 pub(crate) async fn revoke(
     transaction: &DatabaseTransaction,
     id: &SessionId,
     now: Timestamp,
 ) -> Result<bool, DbError> {
+    let last_token_at = || {
+        let refreshed_at = Expr::col(grants::Column::RefreshedAt);
+        Expr::from(Func::coalesce([
+            refreshed_at,
+            Expr::col(grants::Column::CreatedAt),
+        ]))
+    };
+    let at = CaseStatement::new()
+        .case(last_token_at().gt(now), last_token_at())
+        .finally(Expr::value(now));
     let done = grants::Entity::update_many()
-        .col_expr(grants::Column::RevokedAt, Expr::value(now))
+        .col_expr(grants::Column::RevokedAt, at.into())
         .filter(grants::Column::Id.eq(id))
         .filter(grants::Column::RevokedAt.is_null())
         .exec(transaction)

@@ -36,14 +36,15 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// The session with this digest, unless it has ended.
+/// The session with this digest, unless it has ended or has not yet begun.
 pub(crate) async fn by_digest(
     connection: &impl ConnectionTrait,
     digest: Vec<u8>,
     now: Timestamp,
 ) -> Result<Option<PageSession>, DbError> {
-    let unended = sessions::Entity::find_by_id(digest).filter(sessions::Column::ExpiresAt.gt(now));
-    Ok(unended.one(connection).await?.map(PageSession::from))
+    let session = sessions::Entity::find_by_id(digest).one(connection).await?;
+    let session = session.map(PageSession::from);
+    Ok(session.filter(|session| now.is_during(session.authenticated_at, session.expires_at)))
 }
 
 /// Ends a session.

@@ -1,8 +1,8 @@
 //! Users.
 
-use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::UserId;
+use auspex_kernel::{Clock, Timestamp};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
@@ -132,12 +132,12 @@ pub(crate) async fn insert_login(
     user_id: &UserId,
     method: LoginMethod,
     actor: &Actor,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<(), DbError> {
     let row = logins::ActiveModel {
-        id: Set(new_id(now)?),
+        id: Set(new_id(clock)?),
         user_id: Set(user_id.to_owned()),
-        at: Set(now),
+        at: Set(clock.now()),
         method: Set(method.as_str().to_owned()),
         address: Set(actor.address.map(address_prefix).unwrap_or_default()),
     };

@@ -35,6 +35,7 @@ contract! {
     the_password_is_asked_for_again_where_the_client_wants_it
     people_are_asked_once_but_public_clients_every_time
     a_page_can_be_used_for_half_an_hour
+    nothing_becomes_younger_when_the_clock_is_set_back
     cookies_belong_to_this_host_and_to_https
     no_secret_is_stored
 }
@@ -98,10 +99,7 @@ impl Browser {
                 .map(|v| v.to_str().unwrap().to_owned())
         };
         let cookies: Vec<String> = header("set-cookie").collect();
-        for line in &cookies {
-            let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
-            self.cookies.insert(name.to_owned(), value.to_owned());
-        }
+        self.cookies.extend(cookies.iter().map(|line| pair(line)));
         Seen {
             status: parts.status.as_u16(),
             location: header("location").next().unwrap_or_default(),
@@ -173,6 +171,12 @@ impl Seen {
     fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
+}
+
+/// Name and value of a cookie that is set.
+fn pair(line: &str) -> (String, String) {
+    let pair = line.split(';').next().unwrap().split_once('=').unwrap();
+    (pair.0.to_owned(), pair.1.to_owned())
 }
 
 fn encode(fields: &[(&str, &str)]) -> String {
@@ -581,6 +585,42 @@ async fn a_page_can_be_used_for_half_an_hour(store: &Store) {
     let page = browser.get(&request(&app.0, "")).await;
     store.clock.advance(Duration::from_secs(30 * 60));
     assert_eq!(browser.allow(&page).await.status, 403);
+}
+
+async fn nothing_becomes_younger_when_the_clock_is_set_back(store: &Store) {
+    let identity = store.identity().await;
+    ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let (start, hour) = (store.clock.now(), Duration::from_hours(1));
+    let away = [
+        start + 240 * hour,
+        start + hour,
+        start - hour,
+        start - 240 * hour,
+    ];
+    for now in away {
+        store.clock.step(start);
+        let mut browser = Browser::new(&identity);
+        let code = browser.authorize(&request(&app.0, "")).await;
+        let page = Browser::new(&identity).get(&request(&app.0, "")).await;
+        store.clock.step(now);
+        let refused = redeem(&identity, &app, &code, CALLBACK, VERIFIER).await;
+        assert_eq!(refused.status, 400, "a code");
+        let again = browser.get(&request(&app.0, "")).await;
+        let is_ended = now < start || now > start + 12 * hour;
+        assert_eq!(again.asks_for_password(), is_ended, "a session");
+        let mut late = Browser::new(&identity);
+        late.cookies = page.cookies.iter().map(|line| pair(line)).collect();
+        assert_eq!(late.log_in(&page).await.status, 403, "a page");
+        store.clock.step(start + Duration::from_secs(59));
+        assert_eq!(
+            late.log_in(&page).await.status,
+            303,
+            "the same page in time"
+        );
+        let taken = redeem(&identity, &app, &code, CALLBACK, VERIFIER).await;
+        assert_eq!(taken.status, 200, "{}", taken.text);
+    }
 }
 
 async fn cookies_belong_to_this_host_and_to_https(store: &Store) {

@@ -1,8 +1,9 @@
 //! Connections to SQLite and PostgreSQL, as every part of the program wants them.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::monotonic;
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -38,10 +39,10 @@ pub(super) fn sqlite_path(path: &str) -> Result<PathBuf, DbError> {
 /// start on a new file at once: one turns on WAL, and SQLite does not let the others wait for that,
 /// whatever the busy timeout, but reports the file as locked.
 pub(super) async fn first_writer(path: &Path) -> Result<Connection, DbErr> {
-    let end = Instant::now() + BUSY_TIMEOUT;
+    let end = monotonic() + BUSY_TIMEOUT;
     loop {
         match sqlite(options(path).create_if_missing(true), 1).await {
-            Err(error) if is_locked(&error) && Instant::now() < end => {
+            Err(error) if is_locked(&error) && monotonic() < end => {
                 tokio::time::sleep(LOCKED_PAUSE).await;
             }
             connected => return connected,

@@ -4,11 +4,11 @@
 use sea_orm::sea_query::Query;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
-    Set,
+    QueryOrder, QuerySelect, Set,
 };
 
 use crate::audit::{Action, Actor, Event, Filter, Line, address_prefix};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::db::DbError;
 use crate::id::new_id;
 use crate::page::{Found, Slice};
@@ -51,11 +51,11 @@ pub(crate) async fn insert<A: Action>(
     transaction: &DatabaseTransaction,
     actor: &Actor,
     event: Event<A>,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<(), DbError> {
     let row = rows::ActiveModel {
-        id: Set(new_id(now)?),
-        at: Set(now),
+        id: Set(new_id(clock)?),
+        at: Set(clock.now()),
         actor: Set(actor.subject.to_string()),
         action: Set(event.action.as_str().to_owned()),
         target: Set(event.target),
@@ -68,6 +68,19 @@ pub(crate) async fn insert<A: Action>(
         .exec_without_returning(transaction)
         .await?;
     Ok(())
+}
+
+/// The id of the newest line.
+pub(crate) async fn newest_id(
+    connection: &impl ConnectionTrait,
+) -> Result<Option<String>, DbError> {
+    Ok(rows::Entity::find()
+        .select_only()
+        .column(rows::Column::Id)
+        .order_by_desc(rows::Column::Id)
+        .into_tuple()
+        .one(connection)
+        .await?)
 }
 
 /// Removes up to `rows_max` lines that are older; how many.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use auspex_inference::Package;
+use auspex_kernel::clock::monotonic;
 
 use super::{Failure, Outcome};
 
@@ -100,14 +101,14 @@ impl Progress {
         let watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
         Self {
             shown: watched,
-            last: Instant::now(),
+            last: monotonic(),
         }
     }
 
     fn show(&mut self, lines: u64) {
         if self.shown && lines.is_multiple_of(256) && self.last.elapsed() >= PROGRESS_EVERY {
             eprint!("\r{lines} lines");
-            self.last = Instant::now();
+            self.last = monotonic();
         }
     }
 

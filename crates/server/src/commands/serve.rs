@@ -5,8 +5,9 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, make_private_folder};
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, secrets};
@@ -60,7 +61,7 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
 
     tracing::info!("stopping: no new connections, requests in flight go on");
     stop_edge.send_replace(true);
-    let deadline = Instant::now() + config::ms(config.server.drain_timeout_ms);
+    let deadline = monotonic() + config::ms(config.server.drain_timeout_ms);
     let cut = workers.drain(config::ms(config.server.drain_timeout_ms), &shared.open);
     if cut > 0 {
         tracing::warn!(
@@ -69,7 +70,7 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
         );
     }
     // What no client waits for any more is still to be done.
-    let left = deadline.saturating_duration_since(Instant::now());
+    let left = deadline.saturating_duration_since(monotonic());
     if !control.block_on(db.control().ended(left)) {
         tracing::warn!("some work was cut off; raise server.drain_timeout_ms");
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use auspex_kernel::RequestId;
 use auspex_kernel::quota::Decision;
+use auspex_kernel::{RequestId, Timestamp};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -31,16 +31,16 @@ impl Fixed {
         headers: &mut HeaderMap,
         id: &RequestId,
         elapsed: Duration,
-        quota: Option<&Decision>,
+        quota: Option<(&Decision, Timestamp)>,
     ) {
         headers.reserve(12);
         headers.insert(super::X_REQUEST_ID, id.header_value());
         headers.insert(X_PROCESS_TIME, seconds(elapsed));
-        if let Some(quota) = quota {
+        if let Some((quota, now)) = quota {
             headers.insert(LIMIT, HeaderValue::from(quota.limit));
             headers.insert(REMAINING, HeaderValue::from(quota.remaining));
-            let reset_s = quota.reset.0.div_euclid(1_000_000)
-                + i64::from(quota.reset.0.rem_euclid(1_000_000) > 0);
+            let reset = now + quota.reset_in;
+            let reset_s = reset.unix_seconds() + i64::from(reset.0.rem_euclid(1_000_000) > 0);
             headers.insert(RESET, HeaderValue::from(reset_s));
         }
         let fixed = HeaderValue::from_static;

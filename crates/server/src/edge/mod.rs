@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use auspex_kernel::body::{self, Bounded, Budget};
+use auspex_kernel::clock::{Steady, monotonic};
 use auspex_kernel::policy::{Answer, RenderError, Runs};
 use auspex_kernel::quota::{Decision, SlidingWindow};
 use auspex_kernel::service::StopSignal;
@@ -74,6 +75,9 @@ pub(crate) struct Edge {
 /// What is known about a request when its answer is sent.
 struct Passage<'t> {
     started: Instant,
+    /// The same as times of the clock: for what ends at a date, and for limits.
+    now: Timestamp,
+    steady: Steady,
     route: Option<&'t Arc<Route>>,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
@@ -84,7 +88,7 @@ struct Passage<'t> {
 impl Edge {
     /// Answers one request. Never fails, never panics.
     pub(crate) async fn handle(&self, request: Request<Body>, peer: IpAddr) -> Response {
-        let started = Instant::now();
+        let started = monotonic();
         let (parts, body) = request.into_parts();
         let id = parts
             .headers
@@ -100,6 +104,8 @@ impl Edge {
         let table = self.routes.load();
         let mut passage = Passage {
             started,
+            now: self.clock.now(),
+            steady: self.clock.steady_at(started),
             route: None,
             caller: None,
             quota: None,
@@ -123,8 +129,9 @@ impl Edge {
             response = response.map(|body| Body::new(Ending::new(body, admission, stop)));
         }
         let elapsed = started.elapsed();
+        let quota = passage.quota.as_ref().map(|quota| (quota, passage.now));
         self.headers
-            .add(response.headers_mut(), &id, elapsed, passage.quota.as_ref());
+            .add(response.headers_mut(), &id, elapsed, quota);
         self.cors.add(response.headers_mut(), origin.as_ref());
         if ambiguous_length {
             let close = HeaderValue::from_static("close");
@@ -207,7 +214,7 @@ impl Edge {
             return None;
         }
         let methods = table.methods(parts.uri.path())?;
-        let charged = self.charge_address(address_key(peer), self.clock.now(), passage);
+        let charged = self.charge_address(address_key(peer), passage);
         Some(match charged {
             Ok(()) => self.cors.preflight(methods),
             Err(error) => error.into_response(),
@@ -222,42 +229,42 @@ impl Edge {
         peer: IpAddr,
         passage: &mut Passage<'t>,
     ) -> Result<&'t Arc<Route>, ApiError> {
-        let now = self.clock.now();
+        let steady = passage.steady;
         let address = address_key(peer);
         let route = match self.find(table, parts, passage) {
             Ok(route) => route,
             Err(error) => {
                 // The answer is the same for everybody, over the limit or not, but it is counted.
-                passage.quota = Some(self.addresses(passage).take(address, now));
+                passage.quota = Some(self.addresses(passage).take(address, steady));
                 return Err(error);
             }
         };
         if !route.policy.is_limited {
             return Ok(route);
         }
-        let left = self.addresses(passage).peek(address, now);
+        let left = self.addresses(passage).peek(address, steady);
         if !left.allowed {
             passage.quota = Some(left);
-            return Err(rate_limited(&left, now, "this address"));
+            return Err(rate_limited(&left, "this address"));
         }
         if route.access == Access::Public {
-            self.charge_address(address, now, passage)?;
+            self.charge_address(address, passage)?;
             return Ok(route);
         }
-        let caller = match self.identify(parts, peer, now).await {
+        let caller = match self.identify(parts, peer, passage.now).await {
             Ok(caller) => caller,
             Err(error) => {
-                self.charge_address(address, now, passage)?;
+                self.charge_address(address, passage)?;
                 return Err(error);
             }
         };
         let callers = route.callers.as_deref().unwrap_or(&self.callers);
-        let taken = callers.take(caller.quota_key, now);
+        let taken = callers.take(caller.quota_key, steady);
         passage.quota = Some(taken);
         let scopes = caller.scopes;
         passage.caller = Some(caller);
         if !taken.allowed {
-            return Err(rate_limited(&taken, now, "this caller"));
+            return Err(rate_limited(&taken, "this caller"));
         }
         match route.access {
             Access::Scope(scope) if !scopes.contains(scope) => Err(ApiError::forbidden(format!(
@@ -288,18 +295,13 @@ impl Edge {
     }
 
     /// Counts an anonymous or refused request.
-    fn charge_address(
-        &self,
-        address: u64,
-        now: Timestamp,
-        passage: &mut Passage<'_>,
-    ) -> Result<(), ApiError> {
-        let taken = self.addresses(passage).take(address, now);
+    fn charge_address(&self, address: u64, passage: &mut Passage<'_>) -> Result<(), ApiError> {
+        let taken = self.addresses(passage).take(address, passage.steady);
         passage.quota = Some(taken);
         if taken.allowed {
             return Ok(());
         }
-        Err(rate_limited(&taken, now, "this address"))
+        Err(rate_limited(&taken, "this address"))
     }
 
     async fn identify(
@@ -401,9 +403,9 @@ fn check_length(parts: &Parts, max: usize) -> Result<(), ApiError> {
     }
 }
 
-fn rate_limited(decision: &Decision, now: Timestamp, counted: &str) -> ApiError {
-    let wait_us = (decision.reset.0 - now.0).max(1);
-    let seconds = wait_us.div_euclid(1_000_000) + i64::from(wait_us % 1_000_000 > 0);
+fn rate_limited(decision: &Decision, counted: &str) -> ApiError {
+    let wait = decision.reset_in;
+    let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
     ApiError::new(
         StatusCode::TOO_MANY_REQUESTS,
         "RATE_LIMITED",

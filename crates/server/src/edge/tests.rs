@@ -433,6 +433,29 @@ async fn limits_free_with_the_clock() {
     assert_eq!(ask(&edge, "/scoped", Some("good")).await.0, 200);
 }
 
+/// Neither is a limit lifted, nor does it last longer; the header says the date as it is now.
+#[tokio::test]
+async fn limits_do_not_move_with_the_wall_clock() {
+    let edge = edge(None);
+    let start = edge.clock.now();
+    for _ in 0..3 {
+        assert_eq!(ask(&edge, "/scoped", Some("good")).await.0, 200);
+    }
+    let (hour, days) = (Duration::from_hours(1), Duration::from_hours(240));
+    for to in [start + hour, start - hour, start + days, start - days] {
+        edge.clock.step(to);
+        let (status, headers, _) = ask(&edge, "/scoped", Some("good")).await;
+        assert_eq!(status, 429);
+        let number = |name: &str| headers[name].to_str().expect("ASCII").parse::<i64>();
+        let wait = number("retry-after").expect("seconds");
+        assert!((1..=11).contains(&wait), "{wait}");
+        let reset = number("x-ratelimit-reset").expect("seconds");
+        assert!((reset - to.unix_seconds() - wait).abs() <= 1, "{reset}");
+    }
+    edge.clock.advance(Duration::from_millis(10_160));
+    assert_eq!(ask(&edge, "/scoped", Some("good")).await.0, 200);
+}
+
 /// The earlier step decides: an unknown path is 404 for an address over its limit too.
 #[tokio::test]
 async fn the_order_is_route_then_address_then_key_then_quota_then_scope() {
@@ -503,9 +526,9 @@ fn retry_after_is_rounded_up_to_whole_seconds() {
         allowed: false,
         limit: 3,
         remaining: 0,
-        reset: Timestamp(2_000_001),
+        reset_in: Duration::from_micros(2_000_001),
     };
-    let rendered = rate_limited(&decision, Timestamp(0), "x").render(&RequestId::generate());
+    let rendered = rate_limited(&decision, "x").render(&RequestId::generate());
     assert_eq!(rendered.headers()[header::RETRY_AFTER], "3");
 }
 

@@ -138,7 +138,7 @@ async fn extend_sample(
     let Context { db, clock, .. } = &service.context;
     let event = Event::new(Action::SampleExtend, "sample");
     let recording = db.write(async |transaction| {
-        audit::record(transaction, &requester.actor(), event, clock.now()).await
+        audit::record(transaction, &requester.actor(), event, clock).await
     });
     recording.await?;
     service.context.publisher.publish().await?;

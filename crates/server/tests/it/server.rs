@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::client::{Answer, Connection};
+use auspex_kernel::clock::monotonic;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -130,13 +131,13 @@ impl Server {
 
     /// How it ends, and its log. Panics if it does not within `limit`.
     pub(crate) fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
-        let deadline = Instant::now() + limit;
+        let deadline = monotonic() + limit;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 let log = self.log.take().expect("kept").join().expect("read");
                 return (status, log);
             }
-            assert!(Instant::now() < deadline, "still running");
+            assert!(monotonic() < deadline, "still running");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -175,7 +176,7 @@ pub(crate) fn eventually(
     what: &str,
     mut wanted: impl FnMut() -> bool,
 ) -> Duration {
-    let start = Instant::now();
+    let start = monotonic();
     while !wanted() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
