@@ -146,6 +146,16 @@ impl Writer {
         out.extend(b"}\n");
     }
 
+    /// [`Writer::line`] for several rows: a list.
+    pub(crate) fn lines(&self, values: &[f64], out: &mut Vec<u8>) {
+        for (index, row) in values.chunks_exact(self.width).enumerate() {
+            out.extend(if index == 0 { b"[{" } else { b",{" });
+            self.prediction(row, out);
+            out.push(b'}');
+        }
+        out.extend(b"]\n");
+    }
+
     /// The row as `/predict` answers it.
     pub(crate) fn answer_row(&self, mut row: &[f64]) -> Vec<f64> {
         let mut answer = Vec::new();

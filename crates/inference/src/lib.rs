@@ -23,6 +23,7 @@ mod registry;
 mod reload;
 mod schema;
 mod service;
+mod table;
 mod validate;
 mod view;
 
@@ -47,6 +48,7 @@ pub use package::{BenchReport, Package, PackageError};
 pub use registry::InferenceError;
 pub use schema::{Categories, Field, Kind, Schema, Unused};
 pub use service::InferenceService;
+pub use table::Columns;
 pub use validate::Refusal;
 
 use compute::{Busy, Compute};

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use auspex_engine::{Engine, LoadOptions, RowBuffer, RowRefusal};
+use auspex_kernel::FieldError;
 use auspex_kernel::clock::monotonic;
-use auspex_kernel::{FieldError, FieldErrors};
 use serde_json::{Map, Value};
 
 use crate::answer::{Label, Writer};
 use crate::manifest::{Example, Manifest};
-use crate::plan::{Plan, Scratch};
+use crate::plan::{Plan, Scratch, Shape};
+use crate::registry::LATEST;
 use crate::schema::Schema;
-use crate::validate::{Reader, Refusal, WHOLE_BODY, check_syntax, items, pairs, refuse};
+use crate::validate::{Reader, Refusal, WHOLE_BODY};
 
 /// The file next to the model.
 const MANIFEST: &str = "model.toml";
@@ -21,6 +22,11 @@ const MANIFEST: &str = "model.toml";
 const EXTENSIONS: [&str; 2] = ["ubj", "json"];
 /// Extensions of files that are no models although they are called `model`.
 const NOT_MODELS: [&str; 8] = ["bak", "log", "md", "old", "part", "partial", "swp", "tmp"];
+
+/// How many rows a line may hold.
+const ROWS_OF_LINE_MAX: usize = 100_000;
+/// The place of an error that belongs to no field.
+const WHOLE_LINE: &str = "(line)";
 
 /// Names the package and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -185,54 +191,58 @@ impl Package {
         self.engine.predict(rows, out)
     }
 
-    /// Reads one line of input: a record, or a list of values by position.
+    /// Predicts one line of input and appends the line that answers it: an object, for several rows a
+    /// list of them. A line is a record, a list of values by position, a list of either, or what a
+    /// request has with `features`.
     ///
     /// # Errors
-    /// Every field that is wrong; a line that is not JSON at all is one error of field `(line)`.
+    /// Every field that is wrong, or the row that the model refuses; a line that is not JSON at all is
+    /// one error of field `(line)`.
+    pub fn predict_line(&self, line: &str, out: &mut Vec<u8>) -> Result<(), Vec<FieldError>> {
+        let (shape, rows) = self.parse_rows(line, ROWS_OF_LINE_MAX)?;
+        let mut values = Vec::new();
+        self.predict(&rows, &mut values)
+            .map_err(|refusal| of_line(refusal.reason))?;
+        match shape {
+            Shape::Record | Shape::Values => self.writer.line(&values, out),
+            Shape::Records | Shape::ValueLists => self.writer.lines(&values, out),
+        }
+        Ok(())
+    }
+
+    /// Reads one row: a record, or a list of values by position.
+    ///
+    /// # Errors
+    /// As of [`Package::predict_line`].
     pub fn parse_line(&self, line: &str) -> Result<RowBuffer, Vec<FieldError>> {
-        let unreadable = |message: String| {
-            let message = message.replacen("the body", "the line", 1);
-            vec![FieldError {
-                field: "(line)".into(),
-                message,
-            }]
-        };
+        self.parse_rows(line, 1).map(|(_, rows)| rows)
+    }
+
+    fn parse_rows(
+        &self,
+        line: &str,
+        rows_max: usize,
+    ) -> Result<(Shape, RowBuffer), Vec<FieldError>> {
         let reader = Reader {
             schema: &self.schema,
-            rows_max: 1,
-            versions: &[],
+            rows_max,
+            versions: &[&self.version, LATEST],
         };
-        let (mut rows, mut errors) = (RowBuffer::default(), FieldErrors::default());
-        let mut read = || {
-            check_syntax(line)?;
-            match line.trim_ascii_start().as_bytes()[0] {
-                b'{' => reader.record("", &pairs(line)?, &mut rows, &mut errors),
-                b'[' => reader.positional("", &items(line)?, &mut rows, &mut errors),
-                _ => {
-                    let message = "the body must be a JSON object or a list of values";
-                    return Err(Refusal::Malformed(message.into()));
-                }
+        let mut rows = RowBuffer::default();
+        match reader.read_line(line, &mut rows) {
+            Ok(shape) => Ok((shape, rows)),
+            Err(Refusal::Malformed(message)) => {
+                Err(of_line(message.replacen("the body", "the line", 1)))
             }
-            Ok(())
-        };
-        match read().and_then(|()| refuse(errors)) {
-            Ok(()) => Ok(rows),
-            Err(Refusal::Malformed(message)) => Err(unreadable(message)),
             Err(Refusal::Invalid(mut errors)) => {
-                for error in errors
-                    .iter_mut()
-                    .filter(|e| e.field.is_empty() || e.field == WHOLE_BODY)
-                {
-                    error.field = "(line)".into();
+                let of_all =
+                    |error: &&mut FieldError| error.field.is_empty() || error.field == WHOLE_BODY;
+                for error in errors.iter_mut().filter(of_all) {
+                    error.field = WHOLE_LINE.into();
                 }
                 Err(errors)
             }
         }
-    }
-
-    /// Writes what the command line prints for one predicted row, with its line feed.
-    pub fn write_prediction_line(&self, out: &mut Vec<u8>, values: &[f64]) {
-        self.writer.line(values, out);
     }
 
     /// Runs the package's examples and says how many there are.
@@ -367,6 +377,13 @@ impl Package {
             request_us,
         }
     }
+}
+
+fn of_line(message: impl Into<String>) -> Vec<FieldError> {
+    vec![FieldError {
+        field: WHOLE_LINE.into(),
+        message: message.into(),
+    }]
 }
 
 const BATCH_ROWS: usize = 1000;

@@ -22,6 +22,18 @@ const DEPTH_MAX: usize = 128;
 /// everything else.
 const COMPARISONS_MAX: usize = 1024;
 
+/// Where other servers expect the rows: TensorFlow Serving, KServe, MLflow, and what people write.
+const ENVELOPES: [&str; 8] = [
+    "instances",
+    "inputs",
+    "data",
+    "records",
+    "rows",
+    "dataframe_records",
+    "dataframe_split",
+    "ndarray",
+];
+
 /// Why a body is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -58,6 +70,27 @@ impl Reader<'_> {
                     "the body must be a JSON object or a list of objects".into(),
                 ));
             }
+        };
+        refuse(errors).map(|()| shape)
+    }
+
+    /// Reads a line of a file, which may also be a list of values, or a list of such lists.
+    pub(crate) fn read_line(&self, text: &str, rows: &mut RowBuffer) -> Result<Shape, Refusal> {
+        let line = text.trim_ascii_start();
+        let holds = line.strip_prefix('[').map(str::trim_ascii_start);
+        if holds.is_none_or(|first| first.starts_with('{')) {
+            return self.read(text, rows);
+        }
+        rows.clear();
+        check_syntax(text)?;
+        let mut errors = FieldErrors::default();
+        let items = items(line)?;
+        let shape = if holds.is_some_and(|first| first.starts_with('[')) {
+            self.value_lists("", &items, rows, &mut errors);
+            Shape::ValueLists
+        } else {
+            self.positional("", &items, rows, &mut errors);
+            Shape::Values
         };
         refuse(errors).map(|()| shape)
     }
@@ -101,10 +134,15 @@ impl Reader<'_> {
         for (index, item) in items.iter().enumerate() {
             match item.get().starts_with('{').then(|| pairs(item.get())) {
                 Some(Ok(pairs)) => self.record(&format!("[{index}]."), &pairs, rows, errors),
-                _ => errors.add(
+                _ if item.get().starts_with('{') => errors.add(
                     format_args!("[{index}]"),
                     "must be an object with the model's fields",
                 ),
+                _ => {
+                    let message = "must be an object with the model's fields; values by position \
+                                   go into {\"features\": […]}";
+                    errors.add(format_args!("[{index}]"), message);
+                }
             }
         }
     }
@@ -141,20 +179,32 @@ impl Reader<'_> {
             self.positional(FEATURES, &list, rows, errors);
             return Shape::Values;
         }
-        if self.count_fits(FEATURES, list.len(), errors) {
-            for (index, row) in list.iter().enumerate() {
-                let path = format!("{FEATURES}[{index}]");
-                match row.get().starts_with('[').then(|| items(row.get())) {
-                    Some(Ok(values)) => self.positional(&path, &values, rows, errors),
-                    _ => errors.add(path, "must be a list of values, as the first one is"),
-                }
-            }
-        }
+        self.value_lists(FEATURES, &list, rows, errors);
         Shape::ValueLists
     }
 
+    /// Rows by position.
+    fn value_lists(
+        &self,
+        path: &str,
+        list: &[&RawValue],
+        rows: &mut RowBuffer,
+        errors: &mut FieldErrors,
+    ) {
+        if !self.count_fits(path, list.len(), errors) {
+            return;
+        }
+        for (index, row) in list.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match row.get().starts_with('[').then(|| items(row.get())) {
+                Some(Ok(values)) => self.positional(&path, &values, rows, errors),
+                _ => errors.add(path, "must be a list of values, as the first one is"),
+            }
+        }
+    }
+
     /// One row by position.
-    pub(crate) fn positional(
+    fn positional(
         &self,
         path: &str,
         values: &[&RawValue],
@@ -184,7 +234,7 @@ impl Reader<'_> {
     }
 
     /// One row by name. `prefix` goes before the names in paths.
-    pub(crate) fn record(
+    fn record(
         &self,
         prefix: &str,
         pairs: &Pairs<'_>,
@@ -405,15 +455,26 @@ fn is_known(schema: &Schema, name: &str) -> bool {
 }
 
 /// Says that there is no such field, and with `hints` which one may be meant.
-fn unknown(schema: &Schema, name: &str, hints: bool) -> impl Display {
+pub(crate) fn unknown(schema: &Schema, name: &str, hints: bool) -> impl Display {
     fmt::from_fn(move |f| {
         f.write_str("is not a field of this model")?;
+        if ENVELOPES.contains(&name) {
+            return f.write_str(
+                "; send a record, a list of records, or values by position as {\"features\": [[…]]}",
+            );
+        }
         let features = if hints { &*schema.features } else { &[] };
+        let lower = name.to_lowercase();
         let near = features
             .iter()
             // A name more than twice as long is not a typing error.
             .filter(|field| name.len() <= 2 * field.name.len())
-            .map(|field| (strsim::jaro_winkler(name, &field.name), field))
+            .map(|field| {
+                (
+                    strsim::jaro_winkler(&lower, &field.name.to_lowercase()),
+                    field,
+                )
+            })
             .filter(|(likeness, _)| *likeness > 0.85)
             .max_by(|a, b| a.0.total_cmp(&b.0));
         match near {

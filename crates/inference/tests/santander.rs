@@ -25,12 +25,10 @@ fn the_shipped_model_reproduces_its_examples() {
 #[test]
 fn a_line_becomes_a_labelled_prediction() {
     let package = package();
-    let row = package
-        .parse_line(&package.example_record().to_string())
+    let mut line = Vec::new();
+    package
+        .predict_line(&package.example_record().to_string(), &mut line)
         .expect("its own example");
-    let (mut values, mut line) = (Vec::new(), Vec::new());
-    package.predict(&row, &mut values).expect("predicted");
-    package.write_prediction_line(&mut line, &values);
     let line: serde_json::Value = serde_json::from_slice(&line).expect("a line of JSON");
     assert_eq!(line["prediction"], "ind_recibo_ult1");
     assert_eq!(line["probabilities"].as_array().map(Vec::len), Some(22));

@@ -69,15 +69,21 @@ impl FieldErrors {
 }
 
 /// A name that the client made up, fit to be repeated to it: cut where it is absurdly long, and
-/// without what does not print.
+/// with escapes for what does not print.
 pub fn shown(name: &str) -> Cow<'_, str> {
     let end = name.char_indices().nth(NAME_SHOWN_MAX);
     let name = &name[..end.map_or(name.len(), |(at, _)| at)];
     if name.chars().all(is_printable) {
         return Cow::Borrowed(name);
     }
-    let replace = |c| if is_printable(c) { c } else { '\u{fffd}' };
-    Cow::Owned(name.chars().map(replace).collect())
+    let mut text = String::new();
+    for c in name.chars() {
+        match is_printable(c) {
+            true => text.push(c),
+            false => text.extend(c.escape_default()),
+        }
+    }
+    Cow::Owned(text)
 }
 
 /// Marks that turn the direction of writing or break lines can make a terminal or a log show
@@ -307,7 +313,7 @@ mod tests {
     #[test]
     fn names_are_repeated_short_and_printable() {
         assert_eq!(shown("age"), "age");
-        assert_eq!(shown("a\u{202e}b\n"), "a\u{fffd}b\u{fffd}");
+        assert_eq!(shown("a\u{202e}b\n"), r"a\u{202e}b\n");
         assert_eq!(shown(&"é".repeat(65)), "é".repeat(64));
     }
 

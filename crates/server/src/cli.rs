@@ -74,7 +74,7 @@ pub(crate) enum Command {
     },
     /// Bring the database up to date and exit
     Migrate,
-    /// Read JSON Lines from standard input, write a prediction for each to standard output
+    /// Read JSON Lines, or CSV with a header, from standard input; write a line for each to standard output
     Predict {
         /// A folder with a model file (and perhaps model.toml), or the model file itself
         #[arg(value_name = "MODEL_PACKAGE")]

@@ -430,7 +430,7 @@ fn lines_report_every_wrong_field() {
     assert!(fields("{")[0].starts_with("(line): the line is not valid JSON"));
     assert_eq!(
         fields("3"),
-        ["(line): the line must be a JSON object or a list of values"]
+        ["(line): the line must be a JSON object or a list of objects"]
     );
 }
 

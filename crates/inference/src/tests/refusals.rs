@@ -48,9 +48,26 @@ async fn every_wrong_field_is_named_at_once() {
         [
             "[1].sexo: is required",
             "[1].active: is required",
-            "[2]: must be an object with the model's fields",
+            "[2]: must be an object with the model's fields; values by position go into \
+             {\"features\": […]}",
         ]
     );
+    for name in ["instances", "inputs", "dataframe_split"] {
+        let reply = post("/predict", format!("{{\"{name}\":[{RECORD}]}}")).await;
+        let wanted = format!("{name}: is not a field of this model; send a record, a list");
+        assert!(
+            reply.fields()[0].starts_with(&wanted),
+            "{:?}",
+            reply.fields()
+        );
+    }
+    let reply = post("/predict", r#"{"SEXO":"H","a\tb":1}"#).await;
+    let fields = reply.fields();
+    assert_eq!(
+        fields[0],
+        "SEXO: is not a field of this model; did you mean sexo?"
+    );
+    assert_eq!(fields[1], r"a\tb: is not a field of this model");
     let reply = post(
         "/predict",
         r#"{"features":[[1,"H",null,1,null,1],[1,"H",null,2,null,1e999]]}"#,

@@ -1,12 +1,14 @@
-//! `auspex predict`: JSON Lines in, predictions out, in the order of the lines.
+//! `auspex predict`: JSON Lines or CSV in, predictions out, one line for each.
 
 use std::io::{self, BufRead, IsTerminal as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use auspex_inference::Package;
+use auspex_inference::{Columns, Package};
+use auspex_kernel::FieldError;
 use auspex_kernel::clock::monotonic;
+use serde_json::json;
 
 use super::{Failure, Outcome};
 
@@ -30,64 +32,127 @@ pub(super) fn run(path: &Path) -> Outcome {
     }
 }
 
-/// Returns how many lines were bad; each is reported with its number and leaves no output line.
+/// Returns how many lines were bad. Each line of input has one of output, in its place.
 fn predict(
     package: &Package,
     mut input: impl BufRead,
-    mut output: impl Write,
+    output: impl Write,
     progress: &mut Progress,
 ) -> io::Result<u64> {
-    let mut values = Vec::new();
-    let mut line = Vec::new();
-    let mut answer = Vec::new();
-    let (mut number, mut bad) = (0u64, 0u64);
-    loop {
-        line.clear();
-        // One byte more, for the line feed.
-        let read = io::Read::take(&mut input, LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)?;
-        if read == 0 {
-            break;
-        }
-        number += 1;
-        if read as u64 > LINE_BYTES_MAX && !line.ends_with(b"\n") {
-            input.skip_until(b'\n')?;
-            bad += 1;
-            eprintln!("line {number}: is longer than {LINE_BYTES_MAX} bytes");
-            continue;
-        }
-        let Ok(text) = std::str::from_utf8(&line) else {
-            bad += 1;
-            eprintln!("line {number}: is not UTF-8");
-            continue;
-        };
-        let text = text.trim();
-        if text.is_empty() {
-            continue;
-        }
-        match package.parse_line(text) {
-            Ok(row) => match package.predict(&row, &mut values) {
-                Ok(()) => {
-                    answer.clear();
-                    package.write_prediction_line(&mut answer, &values);
-                    output.write_all(&answer)?;
-                }
-                Err(refusal) => {
-                    bad += 1;
-                    eprintln!("line {number}: {}", refusal.reason);
-                }
-            },
-            Err(errors) => {
-                bad += 1;
-                for error in errors {
-                    eprintln!("line {number}: {} {}", error.field, error.message);
-                }
+    let mut answers = Answers {
+        package,
+        output,
+        progress,
+        number: 0,
+        bad: 0,
+        line: Vec::new(),
+    };
+    let head = input.fill_buf()?;
+    let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
+    match head.trim_ascii_start().first() {
+        None | Some(b'{' | b'[') => answers.json_lines(input)?,
+        Some(_) => answers.csv(input)?,
+    }
+    answers.progress.finish(answers.number);
+    answers.output.flush()?;
+    Ok(answers.bad)
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+struct Answers<'a, W> {
+    package: &'a Package,
+    output: W,
+    progress: &'a mut Progress,
+    /// The line of input.
+    number: u64,
+    bad: u64,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Answers<'_, W> {
+    fn json_lines(&mut self, mut input: impl BufRead) -> io::Result<()> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            // One byte more, for the line feed.
+            let read =
+                io::Read::take(&mut input, LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.number += 1;
+            if read as u64 > LINE_BYTES_MAX && !line.ends_with(b"\n") {
+                input.skip_until(b'\n')?;
+                self.refuse(format!("is longer than {LINE_BYTES_MAX} bytes"))?;
+                continue;
+            }
+            let text = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
+            match std::str::from_utf8(text).map(str::trim) {
+                Ok("") => self.output.write_all(b"\n")?,
+                Ok(text) => self.answer(text)?,
+                Err(_) => self.refuse("is not UTF-8")?,
             }
         }
-        progress.show(number);
     }
-    progress.finish(number);
-    output.flush()?;
-    Ok(bad)
+
+    fn csv(&mut self, input: impl BufRead) -> io::Result<()> {
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(input);
+        let header = reader.headers()?.clone();
+        let columns = Columns::new(self.package.schema(), header.iter()).map_err(|message| {
+            io::Error::other(format!(
+                "the input begins with neither {{ nor [, so it is read as CSV with a header; {message}"
+            ))
+        })?;
+        for record in reader.records() {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) if error.is_io_error() => return Err(error.into()),
+                Err(error) => {
+                    self.number = error
+                        .position()
+                        .map_or(self.number + 1, csv::Position::line);
+                    self.refuse("is not UTF-8")?;
+                    continue;
+                }
+            };
+            self.number = record
+                .position()
+                .map_or(self.number + 1, csv::Position::line);
+            if record.len() != header.len() {
+                let (cells, names) = (record.len(), header.len());
+                self.refuse(format!("has {cells} cells, the header {names}"))?;
+                continue;
+            }
+            self.answer(&columns.record(&record).to_string())?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, text: &str) -> io::Result<()> {
+        self.line.clear();
+        if let Err(errors) = self.package.predict_line(text, &mut self.line) {
+            return self.refuse_for(errors);
+        }
+        self.progress.show(self.number);
+        self.output.write_all(&self.line)
+    }
+
+    fn refuse(&mut self, message: impl Into<String>) -> io::Result<()> {
+        self.refuse_for(vec![FieldError {
+            field: "(line)".into(),
+            message: message.into(),
+        }])
+    }
+
+    fn refuse_for(&mut self, errors: Vec<FieldError>) -> io::Result<()> {
+        self.bad += 1;
+        for error in &errors {
+            eprintln!("line {}: {} {}", self.number, error.field, error.message);
+        }
+        serde_json::to_writer(&mut self.output, &json!({"error": errors}))?;
+        self.output.write_all(b"\n")
+    }
 }
 
 /// A count on standard error while a person watches.

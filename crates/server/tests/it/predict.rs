@@ -369,30 +369,79 @@ fn models_are_listed_with_their_schemas() {
     );
 }
 
-#[test]
-fn bad_lines_are_reported_by_number_and_the_rest_goes_on() {
+/// Exit code, lines of output, and what was said on standard error.
+fn predict_lines(package: &str, input: &[u8]) -> (Option<i32>, Vec<String>, String) {
     let mut child = auspex()
-        .args(["predict", "models/mean-score/1"])
+        .args(["predict", package])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("starts");
-    let input = b"[0.5, 1.2, -0.3, 0.8]\n[1, 2]\nnonsense\n\xff\xfe\n{\"f0\": 2, \"f1\": 1.5, \"f2\": 3, \"f3\": 2.5}\n";
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(input)
-        .expect("written");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input).expect("written");
+    drop(stdin);
     let output = child.wait_with_output().expect("ends");
-    assert_eq!(output.status.code(), Some(1));
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert_eq!(out.lines().count(), 2, "{out}");
-    for line in ["line 2:", "line 3:", "line 4:", "predicted: 3"] {
-        assert!(err.contains(line), "{line} is not in {err}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().map(str::to_owned).collect();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), lines, said)
+}
+
+#[test]
+fn each_line_of_input_has_one_of_output() {
+    let input = b"\xef\xbb\xbf[0.5, 1.2, -0.3, 0.8]\n[1, 2]\n\nnonsense\n\xff\xfe\n\
+        {\"f0\": 2, \"f1\": 1.5, \"f2\": 3, \"f3\": 2.5}\n\
+        {\"features\": [0.5, 1.2, -0.3, 0.8]}\n\
+        [[0.5, 1.2, -0.3, 0.8], [2, 1.5, 3, 2.5]]\n\
+        [{\"f0\": 2, \"f1\": 1.5, \"f2\": 3, \"f3\": 2.5}]";
+    let (code, lines, said) = predict_lines("models/mean-score/1", input);
+    assert_eq!(code, Some(1));
+    let answers: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or(Value::Null))
+        .collect();
+    assert_eq!(answers.len(), 9, "{lines:?}");
+    for (index, error) in [
+        (
+            1,
+            "must have 4 values, in the order of the model's schema, not 2",
+        ),
+        (3, "the line is not valid JSON"),
+        (4, "is not UTF-8"),
+    ] {
+        let message = answers[index]["error"][0]["message"]
+            .as_str()
+            .expect("an error");
+        assert!(message.starts_with(error), "{message}");
+        let number = format!("line {}:", index + 1);
+        assert!(said.contains(&number), "{number} is not in {said}");
     }
+    assert!(said.contains("predicted: 3"), "{said}");
+    assert_eq!(lines[2], "");
+    let (first, second) = (&answers[0], &answers[5]);
+    assert!(first["probability"].is_f64() && first != second);
+    assert_eq!(&answers[6], first);
+    assert_eq!(answers[7], json!([first, second]));
+    assert_eq!(answers[8], json!([second]));
+}
+
+#[test]
+fn csv_with_a_header_is_read_by_its_columns() {
+    let input = b"f3,f0,f2,f1\n0.8,0.5,-0.3,1.2\nx,0.5,-0.3,1.2\n1,2\n2.5,2,\"3\",1.5\n";
+    let (code, lines, said) = predict_lines("models/mean-score/1", input);
+    assert_eq!((code, lines.len()), (Some(1), 4), "{said}");
+    let by_position = b"[0.5, 1.2, -0.3, 0.8]\n[2, 1.5, 3, 2.5]\n";
+    let (code, expected, _) = predict_lines("models/mean-score/1", by_position);
+    assert_eq!(code, Some(0));
+    assert_eq!((&lines[0], &lines[3]), (&expected[0], &expected[1]));
+    assert!(said.contains("line 3: f3 must be a number"), "{said}");
+    assert!(
+        said.contains("line 4: (line) has 2 cells, the header 4"),
+        "{said}"
+    );
+
+    let (code, lines, said) = predict_lines("models/mean-score/1", b",f0,f1\n0,1,2\n");
+    assert_eq!((code, lines.len()), (Some(1), 0));
+    assert!(said.contains("index=False"), "{said}");
 }

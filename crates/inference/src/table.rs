@@ -1,0 +1,109 @@
+//! Rows of a table with a header, such as CSV, as records.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value, json};
+
+use crate::schema::{Field, Kind, Schema};
+use crate::validate::unknown;
+
+/// The columns of a table by what they are to a model.
+#[derive(Debug)]
+pub struct Columns<'s> {
+    columns: Vec<(&'s str, Option<&'s Field>)>,
+}
+
+impl<'s> Columns<'s> {
+    /// Reads the header of a table.
+    ///
+    /// # Errors
+    /// If a column is no field of the model, or two have one name.
+    pub fn new<'h>(
+        schema: &'s Schema,
+        header: impl IntoIterator<Item = &'h str>,
+    ) -> Result<Self, String> {
+        let mut seen = HashSet::new();
+        let column = |name: &'h str| {
+            if !seen.insert(name) {
+                return Err(format!("two columns are called \"{name}\""));
+            }
+            if let Some(field) = schema.features.iter().find(|field| field.name == name) {
+                return Ok((field.name.as_str(), Some(field)));
+            }
+            let unused = schema.unused.iter().find(|unused| unused.name == name);
+            let unused = unused.map(|unused| (unused.name.as_str(), None));
+            unused.ok_or_else(|| match name {
+                "" => "a column has no name; pandas writes its index so, unless index=False".into(),
+                _ => format!("column \"{name}\" {}", unknown(schema, name, true)),
+            })
+        };
+        let columns = header.into_iter().map(column).collect::<Result<_, _>>()?;
+        Ok(Self { columns })
+    }
+
+    /// One row as the record of a request. An empty cell is null.
+    pub fn record<'c>(&self, cells: impl IntoIterator<Item = &'c str>) -> Value {
+        let cells = self.columns.iter().zip(cells);
+        let record = cells.map(|((name, field), cell)| {
+            let value = field.map_or_else(|| json!(cell), |field| value(field, cell));
+            ((*name).to_owned(), value)
+        });
+        Value::Object(Map::from_iter(record))
+    }
+}
+
+/// A text that is no value of the field stays one, for the reader of records to refuse.
+fn value(field: &Field, cell: &str) -> Value {
+    let number = || cell.parse().ok().map(Value::Number);
+    match (&field.kind, cell) {
+        (_, "") => Value::Null,
+        (Kind::Text | Kind::Category(_), _) if field.missing.is_none() => json!(cell),
+        (Kind::Text, _) => json!(cell),
+        (Kind::Category(categories), _)
+            if categories.values().iter().any(|known| known == cell) =>
+        {
+            json!(cell)
+        }
+        (Kind::Boolean, "true" | "True" | "TRUE") => json!(true),
+        (Kind::Boolean, "false" | "False" | "FALSE") => json!(false),
+        _ => number().unwrap_or_else(|| json!(cell)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::kitchen;
+
+    #[test]
+    fn cells_become_what_the_fields_want() {
+        let package = kitchen();
+        let header = ["id", "age", "sexo", "income", "active", "province"];
+        let columns = Columns::new(package.schema(), header).unwrap();
+        let record = columns.record(["7", "56", "H", "", "True", "CORUÑA, A"]);
+        let expected = json!({"id": "7", "age": 56, "sexo": "H", "income": null, "active": true,
+                              "province": "CORUÑA, A"});
+        assert_eq!(record, expected);
+        package.parse_line(&record.to_string()).unwrap();
+        let record = columns.record(["7", "old", "1", "1e3", "1", "MADRID"]);
+        let expected = json!({"id": "7", "age": "old", "sexo": "1", "income": 1e3, "active": 1,
+                              "province": "MADRID"});
+        assert_eq!(record, expected);
+    }
+
+    #[test]
+    fn columns_of_no_field_are_refused_by_name() {
+        let package = kitchen();
+        for (header, words) in [
+            (
+                ["age", "sex"],
+                "column \"sex\" is not a field of this model; did you mean sexo?",
+            ),
+            (["", "age"], "index=False"),
+            (["age", "age"], "two columns are called \"age\""),
+        ] {
+            let error = Columns::new(package.schema(), header).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
