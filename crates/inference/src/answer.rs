@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The name of a class or of an output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a label must be a string or an integer")]
 pub enum Label {
     /// A class number.
     Number(i64),

@@ -53,7 +53,10 @@ enum OutputKind {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "an unused field must be a name, or a table with name, example and description"
+)]
 pub(crate) enum UnusedSection {
     Name(String),
     Full(UnusedTable),
@@ -102,7 +105,7 @@ pub(crate) struct Example {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "output must be a number or a list of numbers")]
 pub(crate) enum Outputs {
     One(f64),
     Many(Vec<f64>),
@@ -267,7 +270,7 @@ impl Manifest {
 
 /// What is wrong and in which line, without the line itself: the answers of the API and the log have
 /// other readers than the file.
-fn explain(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn explain(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     match before {
         Some(before) => {

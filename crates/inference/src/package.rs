@@ -82,6 +82,11 @@ impl Package {
         let refuse = |message: String| PackageError::new(path, message);
         let meta = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
         let (file, manifest) = if meta.is_dir() {
+            if let Some(other) = misnamed_manifest(path) {
+                let message =
+                    format!("the manifest is called {MANIFEST}; rename {other}, or remove it");
+                return Err(refuse(message));
+            }
             let manifest = Manifest::read(&path.join(MANIFEST));
             let manifest = manifest.map_err(|message| refuse(format!("{MANIFEST}: {message}")))?;
             (model_file(path).map_err(refuse)?, manifest)
@@ -135,6 +140,11 @@ impl Package {
     /// The version's name.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Whether the package has a manifest.
+    pub fn has_manifest(&self) -> bool {
+        self.path.join(MANIFEST).is_file()
     }
 
     /// The file the model came from.
@@ -426,6 +436,22 @@ pub(crate) fn is_package(path: &Path) -> bool {
     path.is_file()
         || path.join(MANIFEST).is_file()
         || model_file(path).is_ok_and(|file| has_model_extension(&file))
+}
+
+/// A file that is meant to be the manifest, in a folder without one.
+fn misnamed_manifest(folder: &Path) -> Option<String> {
+    let is_meant = |name: &String| {
+        let lower = name.to_lowercase();
+        let (stem, extension) = lower.rsplit_once('.').unwrap_or_default();
+        matches!(stem, "model" | "models" | "manifest")
+            && matches!(extension, "toml" | "yaml" | "yml")
+    };
+    if folder.join(MANIFEST).exists() {
+        return None;
+    }
+    let entries = fs::read_dir(folder).ok()?;
+    let names = entries.filter_map(|entry| Some(file_name(&entry.ok()?.path())));
+    names.filter(is_meant).min()
 }
 
 /// The one model file in a folder: `model.*`, or else the only file that may be one.

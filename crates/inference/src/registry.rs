@@ -53,21 +53,58 @@ pub(crate) fn is_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Versions order by their numbers (`2` before `10`, `1.9` before `1.10`). Names that are not
-/// numbers, such as `2.bak`, come below them all, so that a copy put aside never is the latest.
+/// Versions order by their numbers (`2` before `10`, `1.9` before `1.10`), and pre-releases of
+/// Semantic Versioning 2.0.0 (`2.0.0-rc.1`) just below their release. Names of another form, such as
+/// `2.bak`, come below them all, so that a copy put aside never is the latest.
 pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
-    let numbers = |text: &str| -> Option<Vec<u64>> {
-        text.strip_prefix('v')
-            .unwrap_or(text)
-            .split('.')
-            .map(|part| part.parse().ok())
-            .collect()
-    };
-    match (numbers(a), numbers(b)) {
+    match (Precedence::of(a), Precedence::of(b)) {
         (Some(x), Some(y)) => x.cmp(&y).then_with(|| a.cmp(b)),
         (Some(_), None) => Ordering::Greater,
         (None, Some(_)) => Ordering::Less,
         (None, None) => a.cmp(b),
+    }
+}
+
+/// A version by its parts; the derived order is that of Semantic Versioning.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Precedence<'v> {
+    numbers: Vec<u64>,
+    stage: Stage<'v>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Stage<'v> {
+    PreRelease(Vec<Identifier<'v>>),
+    Release,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Identifier<'v> {
+    Number(u64),
+    Text(&'v str),
+}
+
+impl<'v> Precedence<'v> {
+    fn of(version: &'v str) -> Option<Self> {
+        let version = version.strip_prefix('v').unwrap_or(version);
+        let (numbers, stage) = match version.split_once('-') {
+            None => (version, Stage::Release),
+            Some((numbers, stage)) => {
+                let identifiers = stage.split('.').map(Identifier::of).collect();
+                (numbers, Stage::PreRelease(identifiers))
+            }
+        };
+        let numbers = numbers.split('.').map(|part| part.parse().ok());
+        let numbers = numbers.collect::<Option<Vec<u64>>>()?;
+        // A dash after anything but three numbers is no pre-release.
+        let is_version = stage == Stage::Release || numbers.len() == 3;
+        is_version.then_some(Self { numbers, stage })
+    }
+}
+
+impl<'v> Identifier<'v> {
+    fn of(text: &'v str) -> Self {
+        text.parse().map_or(Self::Text(text), Self::Number)
     }
 }
 
@@ -249,6 +286,23 @@ mod tests {
                 "11-rc1", "2.bak", "alpha", "beta", "1.9", "1.10", "2", "v3", "10"
             ]
         );
+        let ordered = [
+            "0.9.9-bak.x.1",
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-alpha.beta",
+            "1.0.0-beta.2",
+            "1.0.0-beta.11",
+            "1.0.0-rc.1",
+            "1.0.0",
+            "1.0.1",
+            "v2.0.0-rc1",
+            "2.0.0",
+        ];
+        let mut versions = ordered;
+        versions.reverse();
+        versions.sort_by(|a, b| compare_versions(a, b));
+        assert_eq!(versions, ordered);
     }
 
     #[test]

@@ -407,6 +407,42 @@ fn names_come_from_the_folders() {
 }
 
 #[test]
+fn messages_about_a_manifest_speak_its_language() {
+    for (manifest, words) in [
+        (
+            "[output]\nlabels = [0.5, 1]",
+            "line 2: a label must be a string or an integer",
+        ),
+        ("unused = [1]", "line 1: an unused field must be a name"),
+        (
+            "[[examples]]\ninput = [1, 2]\noutput = \"1\"",
+            "line 3: output must be a number or a list",
+        ),
+    ] {
+        let error = toml::from_str::<Manifest>(manifest).expect_err(manifest);
+        let error = crate::manifest::explain(manifest, &error);
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_manifest_of_another_name_is_noticed() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mean-score/1");
+    for name in ["Model.toml", "model.yaml", "models.toml"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::copy(shipped.join("model.ubj"), folder.path().join("model.ubj")).expect("copied");
+        fs::write(folder.path().join(name), "").expect("written");
+        let error = Package::load(folder.path()).expect_err(name).to_string();
+        assert!(
+            error.contains(&format!("called model.toml; rename {name}")),
+            "{error}"
+        );
+        fs::write(folder.path().join("model.toml"), "").expect("written");
+        Package::load(folder.path()).expect("it has a manifest");
+    }
+}
+
+#[test]
 fn lines_report_every_wrong_field() {
     let package = kitchen();
     let fields = |line: &str| -> Vec<String> {

@@ -18,8 +18,12 @@ fn check(path: &Path) -> Outcome {
     let package = Package::load(path)?;
     let examples = package.check_examples()?;
     print(&format!(
-        "{}\nengine: {}\nexamples: {}\n{}\n",
+        "{}\nmanifest: {}\nengine: {}\nexamples: {}\n{}\n",
         path.display(),
+        match package.has_manifest() {
+            true => "model.toml",
+            false => "none; the model's file alone says what goes in",
+        },
         package.engine().description(),
         match examples {
             0 => "none; add [[examples]] to model.toml so that a wrong model cannot go live".into(),
