@@ -214,19 +214,28 @@ impl ApiError {
 
     /// 500; the cause is logged, not shown.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        let mut error = Self::new(
+        Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "INTERNAL",
             "something failed inside the server; its log has the cause under this request_id",
-        );
-        error.0.cause = Some(Arc::from(cause.into()));
-        error
+        )
+        .with_cause(cause)
     }
 
     /// 503 with `Retry-After`.
     pub fn unavailable(message: impl Into<Cow<'static, str>>, retry_after_s: u64) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message)
             .with_header(header::RETRY_AFTER, HeaderValue::from(retry_after_s))
+    }
+
+    /// Adds what happened inside, for the log.
+    #[must_use]
+    pub fn with_cause(
+        mut self,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.cause = Some(Arc::from(cause.into()));
+        self
     }
 
     /// Adds a header to the answer.
@@ -267,8 +276,12 @@ impl ApiError {
         let mut text = cause.to_string();
         let mut source = cause.source();
         while let Some(inner) = source {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
+            let inner_text = inner.to_string();
+            // Some errors repeat what is in them.
+            if !text.ends_with(&inner_text) {
+                text.push_str(": ");
+                text.push_str(&inner_text);
+            }
             source = inner.source();
         }
         Some(text)
@@ -308,6 +321,12 @@ mod tests {
         let error = ApiError::internal(std::io::Error::other("disk gone"));
         assert_eq!(error.cause().as_deref(), Some("disk gone"));
         assert!(!error.message().contains("disk"));
+
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot store: {0}")]
+        struct Repeating(#[source] std::io::Error);
+        let error = ApiError::internal(Repeating(std::io::Error::other("disk gone")));
+        assert_eq!(error.cause().as_deref(), Some("cannot store: disk gone"));
     }
 
     #[test]

@@ -231,10 +231,13 @@ pub struct HealthCheck<'a> {
     pub name: Cow<'static, str>,
     /// Whether it works. Not answering in time counts as no.
     pub is_healthy: Boxed<'a, bool>,
+    /// Whether the server is not ready without it. One that is not needed makes a report say
+    /// `degraded`: some requests are answered all the same.
+    pub needed: bool,
 }
 
 impl<'a> HealthCheck<'a> {
-    /// A check with its name.
+    /// A check with its name, without which the server is not ready.
     pub fn new(
         name: impl Into<Cow<'static, str>>,
         is_healthy: impl Future<Output = bool> + Send + 'a,
@@ -242,6 +245,7 @@ impl<'a> HealthCheck<'a> {
         Self {
             name: name.into(),
             is_healthy: Box::pin(is_healthy),
+            needed: true,
         }
     }
 }

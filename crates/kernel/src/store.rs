@@ -4,3 +4,4 @@ pub(crate) mod audit;
 pub(crate) mod idempotency;
 pub(crate) mod secrets;
 mod slice;
+pub(crate) mod write_proof;

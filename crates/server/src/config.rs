@@ -62,6 +62,7 @@ pub(crate) struct Metrics {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Storage {
     pub(crate) url: String,
+    pub(crate) call_timeout_ms: u64,
 }
 
 impl Config {
@@ -144,11 +145,15 @@ impl Storage {
         let is_known = ["sqlite:", "postgres://", "postgresql://"]
             .iter()
             .any(|scheme| self.url.starts_with(scheme));
-        if self.url.is_empty() || is_known {
-            return Ok(());
+        if !self.url.is_empty() && !is_known {
+            let reason = "must be empty, sqlite:PATH or postgres://USER@HOST/DATABASE";
+            return Err(ConfigError::wrong("storage.url", reason));
         }
-        let reason = "must be empty, sqlite:PATH or postgres://USER@HOST/DATABASE";
-        Err(ConfigError::wrong("storage.url", reason))
+        if !(100..=60_000).contains(&self.call_timeout_ms) {
+            let reason = "must be between 100 and 60,000";
+            return Err(ConfigError::wrong("storage.call_timeout_ms", reason));
+        }
+        Ok(())
     }
 }
 

@@ -132,6 +132,11 @@ mod tests {
                 "server.cors.origins",
             ),
             ("AUSPEX__STORAGE__URL", "mysql://x", "storage.url"),
+            (
+                "AUSPEX__STORAGE__CALL_TIMEOUT_MS",
+                "50",
+                "storage.call_timeout_ms",
+            ),
             ("AUSPEX__SERVER__LISTEN", "localhost", "listen"),
             ("AUSPEX__TELEMETRY__LOG_FORMAT", "xml", "log_format"),
             ("LOG_LEVEL", "nonsense", "telemetry.log_level"),

@@ -212,7 +212,7 @@ impl Following {
         let since = now - REVOCATION_KEPT;
         let (generation, users, clients, grants, tokens, keys, signing_keys) = self
             .db
-            .read(async |connection| -> Result<_, IdentityError> {
+            .load(async |connection| -> Result<_, IdentityError> {
                 // The counter first: a change in between makes the rows newer than it says,
                 // and they are loaded once more for nothing, rather than once too seldom.
                 Ok((

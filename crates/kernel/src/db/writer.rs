@@ -8,19 +8,20 @@
 //! A connection whose begin, commit, rollback or savepoint failed, or that was abandoned halfway,
 //! is never used again: nobody could say whether it is still inside a transaction.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sea_orm::{
-    ConnAcquireErr, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+    ConnAcquireErr, ConnectionTrait as _, DbErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait as _,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, timeout};
 
-use super::{ACQUIRE_TIMEOUT, Connection, DbError, Transaction, close, connect};
+use super::sqlite::Connector;
+use super::{Connection, DbError, Transaction, close};
 
 /// Members of one group.
 const MEMBERS_MAX: usize = 256;
@@ -28,13 +29,26 @@ const MEMBERS_MAX: usize = 256;
 /// waiting by slow ones behind it.
 const GATHERING_MAX: Duration = Duration::from_millis(20);
 
+/// Fails inside a transaction, and changes nothing outside of one: connections have this value from the
+/// beginning.
+const OUTSIDE_OF_TRANSACTIONS: &str = "PRAGMA synchronous = FULL";
+
 /// What became of a group; `None` while it is open.
-type Outcome = Option<Result<(), DbErr>>;
+type Outcome = Option<Result<(), Lost>>;
+
+/// Why a group was not committed.
+#[derive(Clone, Debug)]
+enum Lost {
+    /// SQLite said no.
+    Refused(DbErr),
+    /// SQLite said yes, and is still inside a transaction.
+    Unknown,
+}
 
 /// Hands out turns at the only connection that writes.
 #[derive(Debug)]
 pub(super) struct Writer {
-    path: PathBuf,
+    connector: Connector,
     control: Handle,
     turn: Mutex<Turn>,
     /// How many wait for their turn. A group that is left open relies on them to commit it.
@@ -65,10 +79,10 @@ struct Group {
 }
 
 impl Writer {
-    pub(super) async fn open(path: PathBuf) -> Result<Arc<Self>, DbErr> {
-        let connection = connect::first_writer(&path).await?;
+    pub(super) async fn open(connector: Connector) -> Result<Arc<Self>, DbError> {
+        let connection = connector.first_writer().await?;
         Ok(Arc::new(Self {
-            path,
+            connector,
             control: Handle::current(),
             turn: Mutex::new(Turn::Idle(connection)),
             waiting: AtomicUsize::new(0),
@@ -76,12 +90,13 @@ impl Writer {
     }
 
     /// Runs `work` in a transaction, and returns when that is durable. If `work` fails, it is rolled
-    /// back.
+    /// back. `committing` is set when the commit begins, or is left to others.
     pub(super) async fn write<T, E: From<DbError>>(
         self: &Arc<Self>,
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+        committing: &AtomicBool,
     ) -> Result<T, E> {
-        let mut turn = self.wait_for_turn().await?;
+        let mut turn = self.wait_for_turn().await;
         // Until it is put back the turn holds no connection: if this future is dropped here or
         // below, the connection is gone with it, and so is everything the group had written.
         let (connection, mut group) = self.join(&mut turn).await?;
@@ -92,10 +107,12 @@ impl Writer {
             drop(turn);
             // What was rolled back does not depend on the commit.
             let value = result?;
+            committing.store(true, Ordering::Relaxed);
             committed(outcome).await?;
             return Ok(value);
         }
-        let committed = group.commit().await;
+        committing.store(result.is_ok(), Ordering::Relaxed);
+        let committed = group.commit(&connection).await;
         if committed.is_ok() {
             *turn = Turn::Idle(connection);
         }
@@ -112,19 +129,18 @@ impl Writer {
             Turn::Idle(connection) => close(&connection).await,
             Turn::Open(connection, group) => {
                 // Its members hear of a failure from the group itself.
-                let _ = group.commit().await;
+                let _ = group.commit(&connection).await;
                 close(&connection).await;
             }
             Turn::Disconnected | Turn::Closed => {}
         }
     }
 
-    async fn wait_for_turn(self: &Arc<Self>) -> Result<MutexGuard<'_, Turn>, DbError> {
+    async fn wait_for_turn(self: &Arc<Self>) -> MutexGuard<'_, Turn> {
         let mut waiting = Waiting::begin(self);
-        let turn = timeout(ACQUIRE_TIMEOUT, self.turn.lock()).await;
-        let turn = turn.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
+        let turn = self.turn.lock().await;
         waiting.has_turn = true;
-        Ok(turn)
+        turn
     }
 
     /// The open group, or a new one.
@@ -132,7 +148,7 @@ impl Writer {
         let connection = match std::mem::replace(turn, Turn::Disconnected) {
             Turn::Open(connection, group) => return Ok((connection, group)),
             Turn::Idle(connection) => connection,
-            Turn::Disconnected => connect::next_writer(&self.path).await?,
+            Turn::Disconnected => self.connector.next_writer().await?,
             Turn::Closed => {
                 *turn = Turn::Closed;
                 return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into());
@@ -147,7 +163,9 @@ impl Writer {
         let mut turn = self.turn.lock().await;
         match std::mem::replace(&mut *turn, Turn::Disconnected) {
             Turn::Open(connection, group) => {
-                if group.commit().await.is_ok() {
+                let committed = group.commit(&connection);
+                let committed = timeout(self.connector.call_timeout, committed).await;
+                if matches!(committed, Ok(Ok(()))) {
                     *turn = Turn::Idle(connection);
                 }
             }
@@ -201,14 +219,35 @@ impl Group {
     }
 
     /// Commits if it can, and tells the members.
-    async fn commit(self) -> Result<(), DbErr> {
+    async fn commit(self, connection: &Connection) -> Result<(), Lost> {
         let committed = match self.lost {
-            None => self.transaction.commit().await,
-            Some(error) => Err(error),
+            None => commit(self.transaction, connection).await,
+            Some(error) => Err(Lost::Refused(error)),
         };
         self.outcome.send_replace(Some(committed.clone()));
         committed
     }
+}
+
+impl From<Lost> for DbError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Refused(error) => error.into(),
+            Lost::Unknown => Self::Abandoned,
+        }
+    }
+}
+
+/// Nobody is told of a commit before the connection is known to be outside of any transaction: a driver
+/// that has miscounted savepoints would release one of them instead.
+async fn commit(transaction: Transaction, connection: &Connection) -> Result<(), Lost> {
+    transaction.commit().await.map_err(Lost::Refused)?;
+    let outside = connection.execute_unprepared(OUTSIDE_OF_TRANSACTIONS).await;
+    outside.map_err(|error| {
+        tracing::error!(%error, "a commit left its connection inside a transaction; it is closed");
+        Lost::Unknown
+    })?;
+    Ok(())
 }
 
 /// Waits until the group is committed. A group that was dropped without an outcome was not.

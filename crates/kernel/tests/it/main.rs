@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod idempotency;
+mod postgres;
+mod proxy;
 mod secrets;
 mod store;
 

@@ -5,7 +5,7 @@ use sea_orm::ConnectionTrait;
 
 /// A database of a test's own. Each [`Store::db`] is what another process would open.
 pub(crate) struct Store {
-    url: String,
+    pub(crate) url: String,
     _folder: Option<tempfile::TempDir>,
 }
 

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use auspex_identity::Identity;
 use auspex_kernel::Clock;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::Db;
+use auspex_kernel::db::{Db, DbError};
 
 use crate::cli::{Cli, Command, ConfigCommand};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::services;
 use crate::settings::{self, Loaded};
 
@@ -90,15 +90,21 @@ fn openapi(config: &Config) -> Outcome {
 
 fn migrate(config: &Config) -> Outcome {
     control_runtime()?.block_on(async {
-        let db = Db::open(&config.storage_url()).await?;
+        let db = open_db(config).await?;
         services::migrate(&db).await?;
         print("the database is up to date\n")
     })
 }
 
+/// Opens the database that the settings name.
+async fn open_db(config: &Config) -> Result<Db, DbError> {
+    let call_timeout = config::ms(config.storage.call_timeout_ms);
+    Db::open_with(&config.storage_url(), call_timeout).await
+}
+
 /// Opens the database, brings it up to date and loads its users and keys.
 async fn open_identity(config: &Config) -> Result<Arc<Identity>, Failure> {
-    let db = Db::open(&config.storage_url()).await?;
+    let db = open_db(config).await?;
     services::migrate(&db).await?;
     let (settings, issuer) = (config.identity.clone(), config.public_url());
     Ok(Identity::open(db, Clock::system(), settings, &issuer).await?)

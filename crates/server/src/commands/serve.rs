@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{Failure, Outcome, control_runtime, print};
+use super::{Failure, Outcome, control_runtime, open_db, print};
 use crate::app::{App, Parts};
 use crate::config::{self, Config};
 use crate::connection::Bounds;
@@ -93,10 +93,11 @@ struct Started {
 
 /// Everything that can fail, before the first connection is accepted.
 async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
+    survive_file_size_limit()?;
     let listener = listener::bind(config.server.listen)?;
     let mut config = config.clone();
     config.server.listen = listener.local_addr()?;
-    let db = Db::open(&config.storage_url()).await?;
+    let db = open_db(&config).await?;
     if migrate {
         services::migrate(&db).await?;
     }
@@ -207,6 +208,14 @@ fn greet(config: &Config, services: &Services) -> Result<(), Failure> {
     }
     tracing::info!(%url, models = serves, "serving");
     print(&text).map(|_| ())
+}
+
+/// A write beyond a limit on the size of files is an error of that write, not the end of the program.
+fn survive_file_size_limit() -> std::io::Result<()> {
+    /// SIGXFSZ, by its number on Linux and macOS.
+    const FILE_SIZE_EXCEEDED: i32 = 25;
+    // The handler stays when what it returns is dropped.
+    signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED)).map(drop)
 }
 
 /// Requests a stop at SIGTERM or SIGINT. A second signal ends the process at once.

@@ -4,6 +4,7 @@ use sea_orm::ConnectionTrait as _;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::db::CALL_TIMEOUT;
 
 struct Database {
     writer: Arc<Writer>,
@@ -13,7 +14,11 @@ struct Database {
 impl Database {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let writer = Writer::open(folder.path().join("x.db")).await.unwrap();
+        let connector = Connector {
+            path: folder.path().join("x.db"),
+            call_timeout: CALL_TIMEOUT,
+        };
+        let writer = Writer::open(connector).await.unwrap();
         let database = Self {
             writer,
             _folder: folder,
@@ -49,7 +54,7 @@ impl Database {
 
     /// What another connection sees, which is what is stored.
     async fn ids(&self) -> Vec<i64> {
-        let reader = connect::readers(&self.writer.path).await.unwrap();
+        let reader = self.writer.connector.readers().await.unwrap();
         let rows = reader.query_all_raw(sea_orm::Statement::from_string(
             sea_orm::DbBackend::Sqlite,
             "SELECT id FROM things ORDER BY id",
@@ -66,7 +71,7 @@ async fn execute(writer: &Arc<Writer>, sql: &str) -> Result<(), DbError> {
         transaction.execute_unprepared(sql).await?;
         Ok(())
     };
-    writer.write(work).await
+    writer.write(work, &AtomicBool::new(false)).await
 }
 
 /// Waits until it is so.
@@ -129,10 +134,12 @@ async fn a_transaction_that_sqlite_rolled_back_takes_its_group_with_it() {
 #[tokio::test]
 async fn a_transaction_that_is_abandoned_halfway_leaves_nothing() {
     let database = Database::new().await;
-    let never = database.writer.write(async |transaction: &Transaction| {
+    let committing = AtomicBool::new(false);
+    let work = async |transaction: &Transaction| {
         transaction.execute_unprepared(&insert(1)).await?;
         std::future::pending::<Result<(), DbError>>().await
-    });
+    };
+    let never = database.writer.write(work, &committing);
     assert!(timeout(Duration::from_millis(50), never).await.is_err());
     let writer = Arc::clone(&database.writer);
     let panics = tokio::spawn(async move {
@@ -140,7 +147,7 @@ async fn a_transaction_that_is_abandoned_halfway_leaves_nothing() {
             transaction.execute_unprepared(&insert(2)).await?;
             panic!("a broken invariant")
         };
-        writer.write(work).await
+        writer.write(work, &AtomicBool::new(false)).await
     });
     assert!(panics.await.unwrap_err().is_panic());
     database.execute(&insert(3)).await.unwrap();
@@ -204,4 +211,24 @@ async fn what_was_acknowledged_on_a_full_disk_is_stored() {
     acknowledged.sort_unstable();
     assert!((30..60).contains(&acknowledged.len()), "{acknowledged:?}");
     assert_eq!(database.ids().await, acknowledged);
+}
+
+/// A connection whose driver counts one savepoint too many answers COMMIT by releasing a savepoint.
+#[tokio::test]
+async fn nothing_is_acknowledged_inside_a_transaction_that_goes_on() {
+    let database = Database::new().await;
+    let work = async |transaction: &Transaction| -> Result<(), DbError> {
+        let nested = transaction.begin().await?;
+        nested.execute_unprepared("ROLLBACK").await?;
+        nested.commit().await.expect_err("its savepoint is gone");
+        let again = "BEGIN IMMEDIATE; SAVEPOINT _sqlx_savepoint_1; SAVEPOINT _sqlx_savepoint_2";
+        transaction.execute_unprepared(again).await?;
+        transaction.execute_unprepared(&insert(1)).await?;
+        Ok(())
+    };
+    let committing = AtomicBool::new(false);
+    let written = database.writer.write(work, &committing).await;
+    assert!(matches!(written, Err(DbError::Abandoned)), "{written:?}");
+    database.execute(&insert(2)).await.unwrap();
+    assert_eq!(database.ids().await, [2]);
 }

@@ -1,0 +1,242 @@
+//! What can go wrong with a database, and how each of it is answered. Callers are told what they can
+//! do; what the database itself said goes to the log.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::PgDatabaseError;
+use sea_orm::sqlx::{self, error::DatabaseError};
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
+
+use crate::ApiError;
+
+/// For what ends by itself.
+const RETRY_SOON_S: u64 = 1;
+/// For what an operator has to end.
+const RETRY_LATER_S: u64 = 10;
+
+/// Why the database could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The URL is neither of SQLite nor of PostgreSQL, or cannot be read. The message does not
+    /// repeat it: it may hold a password.
+    #[error(
+        "the database URL is not valid; it must be of the form \
+         postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded"
+    )]
+    InvalidUrl,
+    /// A SQLite URL without a path, or one of a database in memory.
+    #[error("a SQLite database must be a file; give its path, as in sqlite:/var/lib/auspex.db")]
+    NoFile,
+    /// The SQLite file is another than the one opened, or is gone.
+    #[error(
+        "the database file {} was replaced or removed; restart the server", path.display()
+    )]
+    Replaced {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// The folder for the SQLite file could not be made.
+    #[error("cannot make the data folder {}: {cause}; name another with --data-dir", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+    /// No connection to PostgreSQL could be made.
+    #[error(
+        "cannot connect to {server}: {cause}; check storage.url and whether PostgreSQL runs there"
+    )]
+    Unreachable {
+        /// `PostgreSQL at HOST:PORT`.
+        server: String,
+        /// What went wrong, which names no password.
+        cause: sqlx::Error,
+    },
+    /// The call took longer than `storage.call_timeout_ms`. Nothing of it was stored.
+    #[error("{database} did not answer within {} ms", limit.as_millis())]
+    TimedOut {
+        /// `PostgreSQL at HOST:PORT`, or the path of the SQLite file.
+        database: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The database said no.
+    #[error(transparent)]
+    Database(#[from] DbErr),
+    /// The operating system gave no random bytes for an id.
+    #[error("the operating system gave no random bytes")]
+    Randomness(#[from] getrandom::Error),
+    /// The call took longer than its caller waits.
+    #[error("the database call did not finish in time")]
+    Interrupted,
+    /// The connection was lost or the time was up while the transaction was being committed, or
+    /// another one, which was to be committed together with it, was abandoned.
+    #[error("whether the change was stored is not known; look, and repeat it if it was not")]
+    Abandoned,
+}
+
+/// What is wrong with the database, where an error says more about it than about the statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Others keep it busy.
+    Busy,
+    /// It gave no answer in time.
+    Slow,
+    /// There is no connection to it.
+    Unreachable,
+    /// Its disk is full.
+    DiskFull,
+    /// Its disk fails.
+    DiskFailing,
+    /// It takes no changes.
+    ReadOnly,
+    /// Its file is not what it should be.
+    Damaged,
+    /// Its file was replaced or removed.
+    Replaced,
+}
+
+impl Fault {
+    /// In a few words, for `GET /health`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Slow => "no answer in time",
+            Self::Unreachable => "unreachable",
+            Self::DiskFull => "disk full",
+            Self::DiskFailing => "disk error",
+            Self::ReadOnly => "read-only",
+            Self::Damaged => "file damaged",
+            Self::Replaced => "file replaced or removed",
+        }
+    }
+
+    fn answer(self) -> ApiError {
+        let (message, retry_after_s) = match self {
+            Self::Busy => (
+                "the database is busy with other changes; ask again",
+                RETRY_SOON_S,
+            ),
+            Self::Slow => (
+                "the database did not answer in time and nothing was changed; ask again",
+                RETRY_SOON_S,
+            ),
+            Self::Unreachable => (
+                "the database cannot be reached at the moment; ask again",
+                RETRY_SOON_S,
+            ),
+            Self::DiskFull | Self::DiskFailing | Self::ReadOnly => (
+                "the database cannot store anything at the moment; ask again later",
+                RETRY_LATER_S,
+            ),
+            Self::Damaged | Self::Replaced => (
+                "the database cannot be used until its operator has mended it",
+                RETRY_LATER_S,
+            ),
+        };
+        ApiError::unavailable(message, retry_after_s)
+    }
+}
+
+impl DbError {
+    /// Whether a unique index refused a row, because there is one like it.
+    pub fn is_unique_violation(&self) -> bool {
+        let DbError::Database(error) = self else {
+            return false;
+        };
+        matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
+    }
+
+    /// What is wrong with the database; `None` where the error is about something else.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Replaced { .. } => Some(Fault::Replaced),
+            Self::Unreachable { .. } => Some(Fault::Unreachable),
+            Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),
+            Self::Database(error) => fault_of(error),
+            Self::InvalidUrl
+            | Self::NoFile
+            | Self::Folder { .. }
+            | Self::Randomness(_)
+            | Self::Abandoned => None,
+        }
+    }
+}
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        match (error.fault(), &error) {
+            (Some(Fault::Busy), _) => Fault::Busy.answer(),
+            (Some(fault), _) => fault.answer().with_cause(error),
+            (None, DbError::Abandoned) => Self::unavailable(error.to_string(), RETRY_SOON_S),
+            (None, _) => Self::internal(error),
+        }
+    }
+}
+
+fn fault_of(error: &DbErr) -> Option<Fault> {
+    match error {
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => Some(Fault::Busy),
+        DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => Some(Fault::Unreachable),
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => fault_of_driver(error),
+        _ => None,
+    }
+}
+
+fn fault_of_driver(error: &sqlx::Error) -> Option<Fault> {
+    match error {
+        sqlx::Error::PoolTimedOut => Some(Fault::Busy),
+        // A driver that lost step with the server says `Protocol`.
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => Some(Fault::Unreachable),
+        sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
+            Some(error) => fault_of_postgres(error.code()),
+            None => fault_of_sqlite(error.as_ref()),
+        },
+        _ => None,
+    }
+}
+
+/// By the table of codes in PostgreSQL's manual, appendix A.
+fn fault_of_postgres(code: &str) -> Option<Fault> {
+    match code {
+        // Deadlocks and serialization, locks and statements that took too long, no memory or
+        // connection left.
+        "40001" | "40P01" | "55P03" | "57014" | "53000" | "53200" | "53300" | "53400" => {
+            Some(Fault::Busy)
+        }
+        "53100" => Some(Fault::DiskFull),
+        "58030" => Some(Fault::DiskFailing),
+        "25006" => Some(Fault::ReadOnly),
+        "XX001" | "XX002" => Some(Fault::Damaged),
+        // Ended while it was idle in a transaction, or because PostgreSQL stops, starts or crashed.
+        "25P03" => Some(Fault::Unreachable),
+        _ if code.starts_with("57P") || code.starts_with("08") => Some(Fault::Unreachable),
+        _ => None,
+    }
+}
+
+/// By <https://www.sqlite.org/rescode.html>. The lower byte is the primary code.
+fn fault_of_sqlite(error: &dyn DatabaseError) -> Option<Fault> {
+    /// The index of the log could not grow.
+    const IOERR_SHMSIZE: i32 = 4874;
+    const READONLY_DBMOVED: i32 = 1032;
+    let code: i32 = error.code()?.parse().ok()?;
+    match (code, code & 0xff) {
+        (IOERR_SHMSIZE, _) | (_, 13) => Some(Fault::DiskFull),
+        (READONLY_DBMOVED, _) => Some(Fault::Replaced),
+        (_, 5 | 6 | 7 | 9) => Some(Fault::Busy),
+        (_, 3 | 8) => Some(Fault::ReadOnly),
+        (_, 10 | 14) => Some(Fault::DiskFailing),
+        (_, 11 | 26) => Some(Fault::Damaged),
+        _ => None,
+    }
+}

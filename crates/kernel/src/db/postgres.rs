@@ -1,0 +1,324 @@
+//! Connections to PostgreSQL. A call has one of them to itself until it ends. One whose call was
+//! abandoned, or whose transaction failed to end, is closed and never used again.
+//!
+//! The driver's own pool waits for the answer of an abandoned call before it takes the connection
+//! back: a peer that has gone silent would hold its place for ever. So here each connection is the
+//! only one of a pool of its own, which can be closed apart from the others, and the places are
+//! counted beside them.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sea_orm::sqlx::pool::PoolOptions;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
+use sea_orm::sqlx::{ConnectOptions as _, Connection as _};
+use sea_orm::{ConnAcquireErr, ConnectionTrait as _, DbBackend, DbErr, RuntimeErr, Statement};
+use sea_orm::{TransactionTrait as _, sqlx};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::{Connection, DbError, Transaction};
+
+const CONNECTIONS_MAX: usize = 10;
+/// A connection that was idle has this long to show that it is alive.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Postgres {
+    options: PgConnectOptions,
+    call_timeout: Duration,
+    places: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Postgres {
+    /// Connects once, to see whether that works.
+    pub(super) async fn open(url: &str, call_timeout: Duration) -> Result<Self, DbError> {
+        let postgres = Self {
+            options: options(url).ok_or(DbError::InvalidUrl)?,
+            call_timeout,
+            places: Semaphore::new(CONNECTIONS_MAX),
+            idle: Mutex::default(),
+        };
+        let connected = timeout(call_timeout, postgres.connect(call_timeout)).await;
+        let connection = connected.unwrap_or_else(|_| {
+            Err(DbError::TimedOut {
+                database: postgres.name(),
+                limit: call_timeout,
+            })
+        })?;
+        postgres.idle.lock().push(connection);
+        Ok(postgres)
+    }
+
+    /// For messages.
+    pub(super) fn name(&self) -> String {
+        let host = match self.options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => self.options.get_host().to_owned(),
+        };
+        format!("PostgreSQL at {host}:{}", self.options.get_port())
+    }
+
+    pub(super) async fn read<T, E: From<DbError>>(
+        &self,
+        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let lease = self.lease().await?;
+        let result = closing_if_dropped(&lease.connection, query(&lease.connection)).await;
+        lease.give_back();
+        result
+    }
+
+    /// `committing` is set before the commit begins.
+    pub(super) async fn write<T, E: From<DbError>>(
+        &self,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+        committing: &AtomicBool,
+    ) -> Result<T, E> {
+        let lease = self.lease().await?;
+        let working = transact(&lease.connection, work, committing);
+        let (result, has_ended) = closing_if_dropped(&lease.connection, working).await;
+        if has_ended {
+            lease.give_back();
+        } else {
+            let database = self.name();
+            tracing::warn!(%database, "a transaction did not end well; its connection is closed");
+        }
+        result
+    }
+
+    /// As [`Self::read`], on a connection of its own whose statements may take as long as `limit`.
+    pub(super) async fn read_apart<T, E: From<DbError>>(
+        &self,
+        limit: Duration,
+        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let connection = self.connect(limit).await?;
+        let result = closing_if_dropped(&connection, query(&connection)).await;
+        close(&connection);
+        result
+    }
+
+    /// As [`Self::write`], on a connection of its own whose statements may take as long as `limit`.
+    pub(super) async fn write_apart<T, E: From<DbError>>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+        committing: &AtomicBool,
+    ) -> Result<T, E> {
+        let connection = self.connect(limit).await?;
+        let working = transact(&connection, work, committing);
+        let (result, _) = closing_if_dropped(&connection, working).await;
+        close(&connection);
+        result
+    }
+
+    /// Waits for the calls under way and closes every connection; later calls fail.
+    pub(super) async fn close(&self) {
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let Ok(_places) = self.places.acquire_many(all).await else {
+            return;
+        };
+        self.places.close();
+        let idle = std::mem::take(&mut *self.idle.lock());
+        for connection in idle {
+            super::close(&connection).await;
+        }
+    }
+
+    /// A connection that answers.
+    async fn lease(&self) -> Result<Lease<'_>, DbError> {
+        let place = self.places.acquire().await;
+        let place =
+            place.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
+        let idle = self.idle.lock().pop();
+        let connection = match idle {
+            Some(connection) if is_alive(&connection).await => connection,
+            idle => {
+                if let Some(dead) = idle {
+                    close(&dead);
+                    // What one has lost, the others have most likely lost too.
+                    let others = std::mem::take(&mut *self.idle.lock());
+                    others.iter().for_each(close);
+                }
+                self.connect(self.call_timeout).await?
+            }
+        };
+        Ok(Lease {
+            postgres: self,
+            connection,
+            _place: place,
+            is_given_back: false,
+        })
+    }
+
+    /// A new connection whose statements may take as long as `limit`.
+    async fn connect(&self, limit: Duration) -> Result<Connection, DbError> {
+        let options = with_limits(self.options.clone(), limit);
+        // The pool would try again and again, and then only say that its time is up. A connection
+        // without a pool says why there is none.
+        let tried = async { PgConnection::connect_with(&options).await?.close().await };
+        tried.await.map_err(|cause| DbError::Unreachable {
+            server: self.name(),
+            cause,
+        })?;
+        let pool = PoolOptions::<sqlx::Postgres>::new()
+            .max_connections(1)
+            .acquire_timeout(limit)
+            .test_before_acquire(false)
+            .connect_with(options);
+        let connected = pool
+            .await
+            .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
+        Ok(connected.into())
+    }
+}
+
+/// A connection that one call has to itself. It is closed unless it is given back.
+struct Lease<'p> {
+    postgres: &'p Postgres,
+    connection: Connection,
+    _place: SemaphorePermit<'p>,
+    is_given_back: bool,
+}
+
+impl Lease<'_> {
+    fn give_back(mut self) {
+        self.postgres.idle.lock().push(self.connection.clone());
+        self.is_given_back = true;
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if !self.is_given_back {
+            close(&self.connection);
+        }
+    }
+}
+
+/// What `work` gave, and whether the connection is outside of any transaction for certain.
+async fn transact<T, E: From<DbError>>(
+    connection: &Connection,
+    work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    committing: &AtomicBool,
+) -> (Result<T, E>, bool) {
+    let transaction = match connection.begin().await {
+        Ok(transaction) => transaction,
+        Err(error) => return (Err(DbError::from(error).into()), false),
+    };
+    let value = match work(&transaction).await {
+        Ok(value) => value,
+        Err(error) => {
+            let rolled_back = transaction.rollback().await.is_ok();
+            return (Err(error), rolled_back && takes_changes(connection).await);
+        }
+    };
+    // To the COMMIT of a transaction in which a statement failed PostgreSQL answers with success,
+    // and rolls it back. Any other statement tells.
+    if let Err(error) = transaction.execute_unprepared("SELECT 1").await {
+        return (Err(DbError::from(error).into()), false);
+    }
+    committing.store(true, Ordering::Relaxed);
+    match transaction.commit().await {
+        Ok(()) => (Ok(value), true),
+        Err(error) if is_refusal(&error) => (Err(DbError::from(error).into()), false),
+        Err(error) => {
+            tracing::warn!(%error, "the connection was lost while a transaction was committed");
+            (Err(DbError::Abandoned.into()), false)
+        }
+    }
+}
+
+/// Whether PostgreSQL itself refused to commit. Where it ends the session instead (class 57P), or
+/// says nothing, it may have committed before.
+fn is_refusal(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| !code.starts_with("57P"))
+}
+
+/// After a fail-over the server behind a connection may have become one that only reads.
+async fn takes_changes(connection: &Connection) -> bool {
+    let query = Statement::from_string(DbBackend::Postgres, "SHOW transaction_read_only");
+    let row = connection.query_one_raw(query).await;
+    let value = row
+        .ok()
+        .flatten()
+        .map(|row| row.try_get_by_index::<String>(0));
+    matches!(value, Some(Ok(value)) if value == "off")
+}
+
+async fn is_alive(connection: &Connection) -> bool {
+    // Its only connection has come to an end, by age or by an error.
+    if connection.get_postgres_connection_pool().size() == 0 {
+        return false;
+    }
+    let answered = timeout(
+        PING_TIMEOUT,
+        closing_if_dropped(connection, connection.ping()),
+    );
+    matches!(answered.await, Ok(Ok(())))
+}
+
+/// Runs `work`, and closes the connection that it uses if it is dropped before it is done.
+async fn closing_if_dropped<T>(connection: &Connection, work: impl Future<Output = T>) -> T {
+    let work = pin!(work);
+    // The last one declared is dropped first: when `work` lets go of the connection, its pool must
+    // be closed already, or it would wait for the peer.
+    let mut unfinished = CloseOnDrop(Some(connection));
+    let done = work.await;
+    unfinished.0 = None;
+    done
+}
+
+struct CloseOnDrop<'c>(Option<&'c Connection>);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.into_iter().for_each(close);
+    }
+}
+
+/// Closes a connection now if it is idle, otherwise as soon as it is let go of. That is decided when
+/// this returns; what is left to do is done by a task.
+fn close(connection: &Connection) {
+    let pool = connection.get_postgres_connection_pool().clone();
+    // The call marks the pool as closed; only the rest waits.
+    drop(pool.close());
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move { pool.close().await });
+    }
+}
+
+fn options(url: &str) -> Option<PgConnectOptions> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (_, after_host) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // A bare `@` there means that the password contains a bare `/`, `?` or `#`. Read otherwise, the
+    // password would be part of a name that is logged.
+    if !matches!(scheme, "postgres" | "postgresql") || after_host.contains('@') {
+        return None;
+    }
+    let options = url.parse::<PgConnectOptions>().ok()?;
+    Some(options.disable_statement_logging())
+}
+
+/// What PostgreSQL itself holds sessions to, so that nobody waits for one whose client has gone or
+/// stands still.
+fn with_limits(options: PgConnectOptions, limit: Duration) -> PgConnectOptions {
+    let ms = limit.as_millis();
+    options.options([
+        ("statement_timeout", ms),
+        // Below the limit of the whole call, which can then say why it failed.
+        ("lock_timeout", ms * 4 / 5),
+        ("idle_in_transaction_session_timeout", ms * 2),
+    ])
+}

@@ -1,0 +1,338 @@
+//! What happens to calls when PostgreSQL is away, silent, blocked or ends sessions.
+
+use std::time::Duration;
+
+use auspex_kernel::ApiError;
+use auspex_kernel::db::{Db, DbError, Fault};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use tokio::time::Instant;
+
+use crate::proxy::Proxy;
+use crate::store::{Store, execute};
+
+const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// The URL of a schema of the test's own; `None` without PostgreSQL.
+async fn schema(test: &str) -> Option<Store> {
+    let url = std::env::var("AUSPEX_TEST_POSTGRES_URL").ok()?;
+    let store = Store::postgres(&url, test).await;
+    execute(
+        &Db::open(&store.url).await.unwrap(),
+        "CREATE TABLE t (a integer UNIQUE)".into(),
+    )
+    .await;
+    Some(store)
+}
+
+async fn hasty(url: &str) -> Db {
+    Db::open_with(url, CALL_TIMEOUT).await.unwrap()
+}
+
+/// A database behind a proxy.
+async fn behind_proxy(store: &Store) -> (Proxy, Db) {
+    let url = &store.url;
+    let (head, rest) = url.split_at(url.find("//").unwrap() + 2);
+    let (authority, path) = rest.split_once('/').unwrap();
+    let (user, host) = authority
+        .rsplit_once('@')
+        .unwrap_or(("postgres", authority));
+    let host = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:5432")
+    };
+    let proxy = Proxy::to(&host).await;
+    let url = format!("{head}{user}@{}/{path}", proxy.address);
+    (proxy, hasty(&url).await)
+}
+
+async fn value(db: &Db, sql: &str) -> Result<String, DbError> {
+    let query = Statement::from_string(DbBackend::Postgres, sql);
+    db.read(async |connection| {
+        let row = connection.query_one_raw(query).await?.unwrap();
+        Ok(row.try_get_by_index(0)?)
+    })
+    .await
+}
+
+async fn write(db: &Db, sql: &str) -> Result<(), DbError> {
+    db.write(async |transaction| {
+        transaction.execute_unprepared(sql).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn count(db: &Db) -> String {
+    value(db, "SELECT count(*)::text FROM t").await.unwrap()
+}
+
+fn fault(result: Result<impl std::fmt::Debug, DbError>) -> Fault {
+    let error = result.unwrap_err();
+    error.fault().unwrap_or_else(|| panic!("no fault: {error}"))
+}
+
+async fn together<T>(count: usize, one: impl AsyncFn(usize) -> T) -> Vec<T> {
+    futures_util::future::join_all((0..count).map(|n| one(n))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_silent_connections_hold_no_place() {
+    let Some(store) = schema("silent").await else {
+        return;
+    };
+    let (proxy, db) = behind_proxy(&store).await;
+    let calls = together(12, async |n| {
+        if n == 0 {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            proxy.silence();
+        }
+        value(&db, "SELECT pg_sleep(1)::text").await
+    });
+    let begin = Instant::now();
+    for call in calls.await {
+        assert_eq!(fault(call), Fault::Slow);
+    }
+    assert!(begin.elapsed() < CALL_TIMEOUT * 2, "{:?}", begin.elapsed());
+    // All places are free at once.
+    let begin = Instant::now();
+    for result in together(12, async |_| value(&db, "SELECT 'here'").await).await {
+        assert_eq!(result.unwrap(), "here");
+    }
+    assert!(begin.elapsed() < CALL_TIMEOUT, "{:?}", begin.elapsed());
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_change_is_stored_or_said_not_to_be() {
+    let Some(store) = schema("silent_change").await else {
+        return;
+    };
+    let (proxy, db) = behind_proxy(&store).await;
+    let written = db.write(async |transaction| -> Result<(), DbError> {
+        transaction
+            .execute_unprepared("INSERT INTO t VALUES (1)")
+            .await?;
+        proxy.silence();
+        transaction
+            .execute_unprepared("INSERT INTO t VALUES (2)")
+            .await?;
+        Ok(())
+    });
+    assert_eq!(fault(written.await), Fault::Slow);
+    // PostgreSQL ends the session that nobody speaks to any more, so that its rows are free again.
+    let begin = Instant::now();
+    while write(&db, "INSERT INTO t VALUES (1)").await.is_err() {
+        assert!(begin.elapsed() < CALL_TIMEOUT * 6);
+    }
+    assert_eq!(count(&db).await, "1");
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_that_fell_silent_are_replaced_within_a_call() {
+    let Some(store) = schema("silent_idle").await else {
+        return;
+    };
+    let (proxy, db) = behind_proxy(&store).await;
+    for result in together(10, async |_| value(&db, "SELECT pg_sleep(0.1)::text").await).await {
+        result.unwrap();
+    }
+    assert!(proxy.accepted() >= 10);
+    proxy.silence();
+    write(&db, "INSERT INTO t VALUES (1)").await.unwrap();
+    assert_eq!(count(&db).await, "1");
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_was_ended_is_unreachable_and_replaced() {
+    let Some(store) = schema("ended").await else {
+        return;
+    };
+    let db = hasty(&store.url).await;
+    let admin = hasty(&store.url).await;
+    // Idle: nobody notices.
+    let pid = value(&db, "SELECT pg_backend_pid()::text").await.unwrap();
+    write(&admin, &format!("SELECT pg_terminate_backend({pid})"))
+        .await
+        .unwrap();
+    write(&db, "INSERT INTO t VALUES (1)").await.unwrap();
+    // At work.
+    let written = db.write(async |transaction| -> Result<(), DbError> {
+        let pid = Statement::from_string(DbBackend::Postgres, "SELECT pg_backend_pid()");
+        let pid: i32 = transaction
+            .query_one_raw(pid)
+            .await?
+            .unwrap()
+            .try_get_by_index(0)?;
+        transaction
+            .execute_unprepared("INSERT INTO t VALUES (2)")
+            .await?;
+        write(&admin, &format!("SELECT pg_terminate_backend({pid})")).await?;
+        transaction
+            .execute_unprepared("INSERT INTO t VALUES (3)")
+            .await?;
+        Ok(())
+    });
+    assert_eq!(fault(written.await), Fault::Unreachable);
+    write(&db, "INSERT INTO t VALUES (4)").await.unwrap();
+    assert_eq!(count(&db).await, "2");
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_waits_for_a_lock_ends_in_time() {
+    let Some(store) = schema("locked").await else {
+        return;
+    };
+    let (db, other) = (hasty(&store.url).await, Db::open(&store.url).await.unwrap());
+    let (hold, held) = tokio::sync::oneshot::channel();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let holding = tokio::spawn(async move {
+        let written = other.write(async |transaction| -> Result<(), DbError> {
+            transaction.execute_unprepared("LOCK TABLE t").await?;
+            hold.send(()).unwrap();
+            released.await.unwrap();
+            Ok(())
+        });
+        written.await
+    });
+    held.await.unwrap();
+    let begin = Instant::now();
+    assert_eq!(
+        fault(write(&db, "INSERT INTO t VALUES (1)").await),
+        Fault::Busy
+    );
+    assert!(begin.elapsed() < CALL_TIMEOUT, "{:?}", begin.elapsed());
+    release.send(()).unwrap();
+    holding.await.unwrap().unwrap();
+    assert_eq!(count(&db).await, "0");
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_in_which_a_statement_failed_is_not_acknowledged() {
+    let Some(store) = schema("failed").await else {
+        return;
+    };
+    let db = hasty(&store.url).await;
+    let written = db.write(async |transaction| -> Result<(), DbError> {
+        transaction
+            .execute_unprepared("INSERT INTO t VALUES (1)")
+            .await?;
+        let again = transaction
+            .execute_unprepared("INSERT INTO t VALUES (1)")
+            .await;
+        again.unwrap_err();
+        Ok(())
+    });
+    written.await.unwrap_err();
+    assert_eq!(count(&db).await, "0");
+    write(&db, "INSERT INTO t VALUES (2)").await.unwrap();
+    assert_eq!(count(&db).await, "1");
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_itself_holds_sessions_to_limits() {
+    let Some(store) = schema("limits").await else {
+        return;
+    };
+    let db = hasty(&store.url).await;
+    for (name, expected) in [
+        ("statement_timeout", "1500ms"),
+        ("lock_timeout", "1200ms"),
+        ("idle_in_transaction_session_timeout", "3s"),
+    ] {
+        let shown = value(&db, &format!("SHOW {name}")).await.unwrap();
+        assert_eq!(shown, expected, "{name}");
+    }
+    let query = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");
+    let loaded = db.load(async |connection| -> Result<String, DbError> {
+        Ok(connection
+            .query_one_raw(query)
+            .await?
+            .unwrap()
+            .try_get_by_index(0)?)
+    });
+    assert_eq!(loaded.await.unwrap(), "1min");
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_error_that_says_that_the_database_is_away_is_503() {
+    let Some(store) = schema("codes").await else {
+        return;
+    };
+    let db = hasty(&store.url).await;
+    for (code, expected) in [
+        ("57P01", Fault::Unreachable),
+        ("57P02", Fault::Unreachable),
+        ("57P03", Fault::Unreachable),
+        ("08006", Fault::Unreachable),
+        ("53300", Fault::Busy),
+        ("53200", Fault::Busy),
+        ("57014", Fault::Busy),
+        ("55P03", Fault::Busy),
+        ("40001", Fault::Busy),
+        ("40P01", Fault::Busy),
+        ("53100", Fault::DiskFull),
+        ("58030", Fault::DiskFailing),
+        ("25006", Fault::ReadOnly),
+        ("XX001", Fault::Damaged),
+    ] {
+        let raise = format!("DO $$ BEGIN RAISE 'secret' USING ERRCODE = '{code}'; END $$");
+        let error = write(&db, &raise).await.unwrap_err();
+        assert_eq!(error.fault(), Some(expected), "{code}");
+        let answer = ApiError::from(error);
+        assert_eq!(answer.status(), 503, "{code}");
+        assert!(answer.headers().contains_key("retry-after"), "{code}");
+        assert!(!answer.message().contains("secret"), "{code}");
+    }
+    let error = write(&db, "INSERT INTO nowhere VALUES (1)")
+        .await
+        .unwrap_err();
+    assert_eq!(ApiError::from(error).status(), 500);
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_not_there_is_named_with_the_cause() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let url = format!("postgres://u:hunter2@127.0.0.1:{port}/x");
+    let begin = Instant::now();
+    let error = Db::open(&url).await.unwrap_err();
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    let text = error.to_string();
+    for part in [&format!("127.0.0.1:{port}"), "refused", "storage.url"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!format!("{text} {error:?}").contains("hunter2"));
+    let answer = ApiError::from(error);
+    assert_eq!(answer.status(), 503);
+    assert!(!answer.message().contains("127.0.0.1"));
+    assert!(
+        answer
+            .cause()
+            .unwrap()
+            .contains(&format!("127.0.0.1:{port}"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_never_answers_is_not_waited_for() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://u@{}/x", silent.local_addr().unwrap());
+    let begin = Instant::now();
+    let error = Db::open_with(&url, CALL_TIMEOUT).await.unwrap_err();
+    assert!(begin.elapsed() < CALL_TIMEOUT * 2);
+    let text = error.to_string();
+    assert!(
+        text.contains(&silent.local_addr().unwrap().to_string()),
+        "{text}"
+    );
+    assert_eq!(error.fault(), Some(Fault::Slow));
+}
