@@ -1,22 +1,31 @@
 //! Whether the database and the services work. Each check has a timeout and its result is kept for a
 //! second, so that asking often costs nothing and a check that hangs counts as unhealthy.
+//!
+//! The server is ready as long as all works that something cannot be answered without. Predictions
+//! need no database: while it is away a report says so, and balancers go on sending requests.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use auspex_kernel::clock::{Clock, Steady};
-use auspex_kernel::db::Db;
+use auspex_kernel::Clock;
+use auspex_kernel::db::{Db, DbError, Fault};
 use auspex_kernel::service::HealthCheck;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::services::Services;
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const REPORT_KEPT: Duration = Duration::from_secs(1);
+/// However often anybody asks, not more than one write in this time goes to the disk.
+const WRITE_KEPT: Duration = Duration::from_secs(5);
+/// Why a check failed, where nothing more is known.
+const NO_REASON: &str = "does not work";
 
 /// The state of one part, or of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -24,6 +33,8 @@ const REPORT_KEPT: Duration = Duration::from_secs(1);
 pub(crate) enum Status {
     /// Works.
     Healthy,
+    /// Of the whole: a part does not work, and requests that do not need it are answered.
+    Degraded,
     /// Does not work, or did not answer in time.
     Unhealthy,
 }
@@ -31,11 +42,14 @@ pub(crate) enum Status {
 /// The whole and its parts.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Report {
-    /// Unhealthy as soon as one part is.
     pub(crate) status: Status,
     /// Each part by name.
     #[schema(example = json!({"database": "healthy", "models": "healthy"}))]
     services: BTreeMap<String, Status>,
+    /// Why parts do not work; absent if all do.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({"database": "disk full"}), required = false)]
+    reasons: BTreeMap<String, &'static str>,
     /// Services of which a check failed.
     #[serde(skip)]
     failed: Vec<&'static str>,
@@ -46,27 +60,31 @@ struct Checked {
     /// The service it belongs to; the check of the database is the server's own.
     service: Option<&'static str>,
     name: String,
-    works: bool,
+    /// Whether the server is not ready without it.
+    needed: bool,
+    outcome: Outcome,
 }
+
+/// Why a check failed.
+type Outcome = Result<(), &'static str>;
 
 /// Asks the database and the services.
 pub(crate) struct Health {
-    db: Db,
     services: Services,
-    clock: Clock,
     stopping: AtomicBool,
-    last: Mutex<Option<(Steady, Report)>>,
+    writes: Mutex<Writes>,
+    report: Mutex<Option<(Instant, Report)>>,
+    ready: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Health {
     pub(crate) fn new(db: Db, services: Services, clock: Clock) -> Self {
-        let stopping = AtomicBool::new(false);
         Self {
-            db,
             services,
-            clock,
-            stopping,
-            last: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+            writes: Mutex::new(Writes::new(db, clock)),
+            report: Mutex::default(),
+            ready: Mutex::default(),
         }
     }
 
@@ -81,23 +99,29 @@ impl Health {
 
     /// A report that is at most a second old.
     pub(crate) async fn report(&self) -> Report {
-        // One request asks, the others wait for its result: bounded by its timeout.
-        let mut last = self.last.lock().await;
-        let now = self.clock.steady();
-        if let Some((at, report)) = &*last
-            && now.since(*at) < REPORT_KEPT
-        {
-            return report.clone();
-        }
-        let database = HealthCheck::new("database", async { self.db.ping().await.is_ok() });
-        let others = self.services.named().flat_map(|(service, running)| {
-            let checks = running.health_checks().into_iter();
-            checks.map(move |check| run(Some(service), check))
-        });
-        let checks = std::iter::once(run(None, database)).chain(others);
-        let report = summarise(join_all(checks).await);
-        *last = Some((now, report.clone()));
-        report
+        kept(&self.report, async {
+            let database = async { self.writes.lock().await.outcome().await };
+            let database = Checked {
+                service: None,
+                name: "database".into(),
+                needed: false,
+                outcome: in_time(database).await,
+            };
+            let mut checks = self.of_running(false).await;
+            checks.push(database);
+            summarise(checks)
+        })
+        .await
+    }
+
+    /// Whether all works that the server is nothing without, as of the last second. The database is
+    /// not asked.
+    pub(crate) async fn ready(&self) -> bool {
+        kept(&self.ready, async {
+            let checks = self.of_running(true).await;
+            checks.iter().all(|check| check.outcome.is_ok())
+        })
+        .await
     }
 
     /// Each service with whether its checks pass; those without checks are healthy.
@@ -106,6 +130,74 @@ impl Health {
         let status = |name| Status::of(!report.failed.contains(&name));
         let names = self.services.named().map(|(name, _)| name);
         names.map(|name| (name, status(name))).collect()
+    }
+
+    /// Runs the checks of the services, or those that are needed.
+    async fn of_running(&self, only_needed: bool) -> Vec<Checked> {
+        let checks = self.services.named().flat_map(|(service, running)| {
+            let checks = running.health_checks().into_iter();
+            let wanted = checks.filter(move |check| check.needed || !only_needed);
+            wanted.map(move |check| run(service, check))
+        });
+        join_all(checks).await
+    }
+}
+
+/// Proves by writing that the database takes changes.
+struct Writes {
+    db: Db,
+    clock: Clock,
+    last: Option<(Instant, Outcome)>,
+    /// A write that took longer than somebody waited. It goes on, so that those who share its
+    /// commit do not lose it.
+    running: Option<JoinHandle<Result<(), DbError>>>,
+}
+
+impl Writes {
+    fn new(db: Db, clock: Clock) -> Self {
+        Self {
+            db,
+            clock,
+            last: None,
+            running: None,
+        }
+    }
+
+    async fn outcome(&mut self) -> Outcome {
+        if self.running.is_none()
+            && let Some((at, outcome)) = self.last
+            && at.elapsed() < WRITE_KEPT
+        {
+            return outcome;
+        }
+        let running = self.running.get_or_insert_with(|| {
+            let (db, now) = (self.db.clone(), self.clock.now());
+            tokio::spawn(async move { db.prove_writes(now).await })
+        });
+        let written = running.await;
+        self.running = None;
+        let outcome = match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => Err(NO_REASON),
+        };
+        if outcome.is_ok() && self.last.is_some_and(|(_, last)| last.is_err()) {
+            tracing::info!("the database takes changes again");
+        }
+        self.last = Some((Instant::now(), outcome));
+        outcome
+    }
+
+    /// Logs an error that was not there at the last write.
+    fn failed(&self, error: &DbError) -> &'static str {
+        let reason = match error {
+            DbError::Abandoned => Fault::Slow.reason(),
+            _ => error.fault().map_or(NO_REASON, Fault::reason),
+        };
+        if self.last.is_none_or(|(_, last)| last != Err(reason)) {
+            tracing::warn!(%error, reason, "the database takes no changes");
+        }
+        reason
     }
 }
 
@@ -118,23 +210,59 @@ impl Status {
     }
 }
 
-async fn run(service: Option<&'static str>, check: HealthCheck<'_>) -> Checked {
-    let in_time = tokio::time::timeout(CHECK_TIMEOUT, check.is_healthy).await;
+/// The last answer if it is young enough, otherwise a new one. One request asks, the others wait for
+/// its result: bounded by its timeout.
+async fn kept<T: Clone>(last: &Mutex<Option<(Instant, T)>>, ask: impl Future<Output = T>) -> T {
+    let mut last = last.lock().await;
+    if let Some((at, answer)) = &*last
+        && at.elapsed() < REPORT_KEPT
+    {
+        return answer.clone();
+    }
+    let answer = ask.await;
+    *last = Some((Instant::now(), answer.clone()));
+    answer
+}
+
+async fn run(service: &'static str, check: HealthCheck<'_>) -> Checked {
+    let outcome = async { check.is_healthy.await.then_some(()).ok_or(NO_REASON) };
     Checked {
-        service,
+        service: Some(service),
         name: check.name.into_owned(),
-        works: in_time.unwrap_or(false),
+        needed: check.needed,
+        outcome: in_time(outcome).await,
     }
 }
 
+async fn in_time(check: impl Future<Output = Outcome>) -> Outcome {
+    let in_time = tokio::time::timeout(CHECK_TIMEOUT, check).await;
+    in_time.unwrap_or(Err(Fault::Slow.reason()))
+}
+
 fn summarise(checks: Vec<Checked>) -> Report {
-    let failed = checks.iter().filter(|check| !check.works);
+    let failed = |check: &&Checked| check.outcome.is_err();
+    let status = if checks.iter().filter(failed).any(|check| check.needed) {
+        Status::Unhealthy
+    } else if checks.iter().any(|check| check.outcome.is_err()) {
+        Status::Degraded
+    } else {
+        Status::Healthy
+    };
+    let reasons = checks.iter().filter_map(|check| {
+        let reason = check.outcome.err()?;
+        Some((check.name.clone(), reason))
+    });
     Report {
-        status: Status::of(checks.iter().all(|check| check.works)),
-        failed: failed.filter_map(|check| check.service).collect(),
+        status,
+        reasons: reasons.collect(),
+        failed: checks
+            .iter()
+            .filter(failed)
+            .filter_map(|check| check.service)
+            .collect(),
         services: checks
             .into_iter()
-            .map(|check| (check.name, Status::of(check.works)))
+            .map(|check| (check.name, Status::of(check.outcome.is_ok())))
             .collect(),
     }
 }
@@ -144,31 +272,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_unhealthy_part_makes_the_whole_unhealthy() {
-        let check = |service, name: &str, works| Checked {
-            service,
-            name: name.to_owned(),
-            works,
-        };
-        let text = |redis| {
+    fn a_part_that_fails_makes_the_whole_unhealthy_if_it_is_needed() {
+        let text = |needed, outcome| {
+            let check = |name: &str, needed, outcome| Checked {
+                service: None,
+                name: name.to_owned(),
+                needed,
+                outcome,
+            };
             let checks = vec![
-                check(None, "database", true),
-                check(Some("x"), "redis", redis),
+                check("models", true, Ok(())),
+                check("redis", needed, outcome),
             ];
             serde_json::to_string(&summarise(checks)).expect("serialisable")
         };
+        let failed =
+            r#""services":{"models":"healthy","redis":"unhealthy"},"reasons":{"redis":"x"}}"#;
         assert_eq!(
-            text(false),
-            r#"{"status":"unhealthy","services":{"database":"healthy","redis":"unhealthy"}}"#
+            text(true, Err("x")),
+            format!(r#"{{"status":"unhealthy",{failed}"#)
         );
-        assert!(text(true).starts_with(r#"{"status":"healthy""#));
+        assert_eq!(
+            text(false, Err("x")),
+            format!(r#"{{"status":"degraded",{failed}"#)
+        );
+        assert_eq!(
+            text(true, Ok(())),
+            r#"{"status":"healthy","services":{"models":"healthy","redis":"healthy"}}"#
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_check_that_hangs_is_unhealthy() {
         let hanging = HealthCheck::new("redis", std::future::pending());
-        let checked = run(Some("x"), hanging).await;
-        assert!(!checked.works);
+        let checked = run("x", hanging).await;
+        assert_eq!(checked.outcome, Err("no answer in time"));
         assert_eq!(summarise(vec![checked]).failed, ["x"]);
+    }
+
+    #[tokio::test]
+    async fn however_often_it_is_asked_one_write_goes_to_the_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("x.db").display());
+        let db = Db::open(&url).await.expect("opens");
+        auspex_kernel::migrate(&db).await.expect("migrates");
+        let mut watch = db.watch().await.expect("watched");
+        watch.changed().await.expect("answers");
+        let mut writes = Writes::new(db, Clock::system());
+        assert_eq!(writes.outcome().await, Ok(()));
+        assert!(watch.changed().await.expect("answers"), "it was a write");
+        for _ in 0..100 {
+            assert_eq!(writes.outcome().await, Ok(()));
+        }
+        assert!(!watch.changed().await.expect("answers"), "others shared it");
     }
 }

@@ -147,7 +147,7 @@ async fn get_openapi(Extension(document): Extension<Document>, headers: HeaderMa
     get, path = "/health", tag = "system", security(()),
     responses(
         (status = 200, description = "Everything works", body = Report),
-        (status = 503, description = "At least one part does not", body = Report),
+        (status = 503, description = "At least one part does not; the status says whether requests are answered without it", body = Report),
         (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
@@ -155,7 +155,7 @@ async fn get_health(Extension(health): Extension<Arc<Health>>) -> Response {
     let report = health.report().await;
     let status = match report.status {
         Status::Healthy => StatusCode::OK,
-        Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+        Status::Degraded | Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, axum::Json(report)).into_response()
 }
@@ -182,13 +182,13 @@ async fn get_health_live() -> axum::Json<Sign> {
     get, path = "/health/ready", tag = "system", security(()),
     responses(
         (status = 200, description = "It takes requests", body = Sign, example = json!({"status": "ready"})),
-        (status = 503, description = "It is stopping, or a part does not work", body = Sign),
+        (status = 503, description = "It is stopping, or a part does not work that nothing is answered without", body = Sign),
     )
 )]
 async fn get_health_ready(Extension(health): Extension<Arc<Health>>) -> Response {
     let (status, word) = if health.stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping")
-    } else if health.report().await.status == Status::Unhealthy {
+    } else if !health.ready().await {
         (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
     } else {
         (StatusCode::OK, "ready")

@@ -8,7 +8,6 @@ use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{ConnectOptions as _, Sqlite};
 use sea_orm::{DbErr, RuntimeErr};
-
 use tokio::time::Instant;
 
 use super::{Connection, DbError, Fault, make_private_folder};

@@ -7,6 +7,7 @@ mod server;
 mod architecture;
 mod auth;
 mod cli;
+mod database;
 mod edge;
 mod forgery;
 mod hostile;

@@ -114,6 +114,10 @@ impl Server {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill")
