@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
-BINARY = TARGET / "release" / "auspex"
+BINARY = Path(os.environ.get("AUSPEX_BINARY", TARGET / "release" / "auspex"))
 MODELS = ROOT / "models"
 RECORDS = ROOT / "crates" / "engine" / "tests" / "data" / "santander"
 
@@ -60,12 +60,14 @@ class Server:
     """`with Server() as server:` a running one at `server.url`, with `server.key` for everything.
 
     `config` is the text of a settings file, for what no environment variable can say; `models` the
-    folder it serves. `exit_code` is there after the end: 0 when it stopped as it should.
+    folder it serves; `data` its data folder, if that is to be a particular one. `exit_code` is there
+    after the end: 0 when it stopped as it should.
     """
 
-    def __init__(self, config="", models=MODELS, **settings):
+    def __init__(self, config="", models=MODELS, data=None, **settings):
         self.config = config
         self.models = models
+        self.data = data
         self.env = environment(**(NO_LIMITS | settings))
         self.exit_code = None
 
@@ -73,24 +75,12 @@ class Server:
         if not BINARY.exists():
             raise SystemExit(f"{BINARY} is not there; run: cargo build --release --locked")
         self.folder = Path(tempfile.mkdtemp(prefix="auspex-"))
-        self.data = self.folder / "data"
+        self.data = self.data or self.folder / "data"
         (self.folder / "auspex.toml").write_text(self.config)
         for attempt in range(3):  # somebody else may take the free port first
             self.port = free_port()
             self.url = f"http://127.0.0.1:{self.port}"
-            with open(self.folder / "log", "wb") as log:
-                self.child = subprocess.Popen(
-                    [
-                        *(BINARY, "serve", "--listen", f"127.0.0.1:{self.port}"),
-                        *("--data-dir", self.data, "--models", self.models),
-                    ],
-                    env=self.env,
-                    cwd=self.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-            if self._wait_until_ready():
+            if self._start("wb"):
                 self.key = (self.data / "admin.key").read_text().strip()
                 return self
             self._end()
@@ -99,6 +89,28 @@ class Server:
                 shutil.rmtree(self.folder)
                 raise SystemExit(f"the server was not ready within {READY_S} s; it said:\n{log}")
         raise AssertionError("unreachable")
+
+    def kill_and_start(self):
+        """Ends it without warning, and starts it again with the same address and data."""
+        self.child.kill()
+        self.child.wait()
+        if not self._start("ab"):
+            raise AssertionError(f"it did not start again:\n{self.log()}")
+
+    def _start(self, log_mode):
+        with open(self.folder / "log", log_mode) as log:
+            self.child = subprocess.Popen(
+                [
+                    *(BINARY, "serve", "--listen", f"127.0.0.1:{self.port}"),
+                    *("--data-dir", self.data, "--models", self.models),
+                ],
+                env=self.env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        return self._wait_until_ready()
 
     def _wait_until_ready(self):
         ends = time.monotonic() + READY_S

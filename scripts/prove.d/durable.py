@@ -1,0 +1,418 @@
+"""What was acknowledged is stored, whatever fails: no change lost, none undone, none made twice.
+
+    durable.py [--rounds COUNT] [--seconds SECONDS] [SCENARIO...]
+
+Clients make and revoke API keys while something is done to the server or its database, and keep a
+model of what they were told: 201 and 204 count, 503 and no answer mean that either may be. In the end
+the server is killed, started again, and has to agree with the model. All the while predictions are
+answered, and no answer is another 5xx than 503 or comes later than the deadlines of two calls.
+
+    kill          kill -9, COUNT times (60); on SQLite and on PostgreSQL
+    full          a file system of a few MB is filled and emptied while keys are made
+    full-quiet    it is filled for SECONDS (90) while there are only predictions
+    refused       files may not grow any more
+    terminated    PostgreSQL ends the server's sessions
+    blocked       somebody locks the table for ten seconds and longer
+    silent        a proxy drops what the connections carry, and keeps them open
+
+PostgreSQL is the one that AUSPEX_TEST_POSTGRES_URL names. `full` and `full-quiet` mount a tmpfs, for
+which they have to run as root.
+"""
+
+import argparse
+import collections
+import http.client
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+from checks import Checks, equal, true
+from proxy import Proxy
+from server import RECORDS, Server
+
+CLIENTS = 6
+CALL_TIMEOUT_S = 5
+ANSWERED_S = 2 * CALL_TIMEOUT_S + 3  # a change and bringing it into force, on a machine under load
+RECOVERY_S = 15
+ANSWER_S = 30
+HEALTH_S = 8  # `/health` writes every five seconds
+TMPFS_MB = 6
+POSTGRES = os.environ.get("AUSPEX_TEST_POSTGRES_URL")
+RECORD = (RECORDS / "records.jsonl").read_text().splitlines()[0]
+
+
+class Asking:
+    """One connection to the server, made anew after every failure."""
+
+    def __init__(self, server):
+        self.server = server
+        self.connection = None
+
+    def ask(self, method, path, body=None):
+        """Status and JSON of an answer; 0 without an answer."""
+        headers = {"X-API-Key": self.server.key, "Content-Type": "application/json"}
+        try:
+            if self.connection is None:
+                port = self.server.port
+                self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+            self.connection.request(method, path, body and json.dumps(body), headers)
+            answer = self.connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException):
+            if self.connection is not None:
+                self.connection.close()
+            self.connection = None
+            return 0, None
+        if answer.status == 503 and path != "/health" and answer.headers["Retry-After"] is None:
+            return 599, {"error": "503 without Retry-After"}
+        return answer.status, json.loads(text) if text else None
+
+
+class Model:
+    """What the clients know: the states in which each key may be, by its name."""
+
+    def __init__(self):
+        self.states = {}
+        self.counts = collections.Counter()
+        self.wrong = []
+        self.slowest_s = 0
+
+    def compare(self, keys):
+        """What the server says that the clients know better, as texts."""
+        found = collections.defaultdict(list)
+        for key in keys:
+            found[key["name"]].append(key["state"])
+        faults = collections.Counter()
+        for name, states in self.states.items():
+            has = found.pop(name, ["none"])
+            if len(has) > 1:
+                faults["doubled"] += 1
+            elif has[0] not in states:
+                faults["resurrected" if "active" in has else "lost"] += 1
+        found.pop("admin", None)
+        faults["unknown"] += len(found)
+        return {kind: count for kind, count in faults.items() if count}
+
+
+class Clients:
+    """Threads that change keys and predict until they are stopped."""
+
+    def __init__(self, server, model, changing=CLIENTS, may_stop=False):
+        self.server, self.model, self.may_stop = server, model, may_stop
+        self.lock = threading.Lock()
+        self.ends = threading.Event()
+        self.predictions = 0
+        targets = [self._change] * changing + [self._predict]
+        self.threads = [threading.Thread(target=target, daemon=True) for target in targets]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ends.set()
+        for thread in self.threads:
+            thread.join(2 * ANSWER_S)
+            true(not thread.is_alive(), "a client ends")
+
+    def _note(self, kind, status, began):
+        with self.lock:
+            model = self.model
+            model.counts[f"{kind} {status}"] += 1
+            model.slowest_s = max(model.slowest_s, time.monotonic() - began)
+            if status not in (200, 201, 204, 503) and not (status == 0 and self.may_stop):
+                model.wrong.append(f"{kind}: {status}")
+
+    def _change(self):
+        asking, mine = Asking(self.server), {}
+        while not self.ends.is_set():
+            began = time.monotonic()
+            if mine and random.random() < 0.4:
+                name, key = mine.popitem()
+                with self.lock:
+                    self.model.states[name] = {"active", "revoked"}
+                status, _ = asking.ask("DELETE", f"/v1/api-keys/{key}")
+                if status == 204:
+                    self.model.states[name] = {"revoked"}
+                self._note("revoke", status, began)
+            else:
+                name = f"key-{random.getrandbits(80):020x}"
+                with self.lock:
+                    self.model.states[name] = {"active", "none"}
+                body = {"name": name, "scopes": ["predict"]}
+                status, answer = asking.ask("POST", "/v1/api-keys", body)
+                if status == 201:
+                    self.model.states[name] = {"active"}
+                    mine[name] = answer["id"]
+                self._note("make", status, began)
+            if status in (0, 503):
+                time.sleep(0.05)
+
+    def _predict(self):
+        asking, record = Asking(self.server), json.loads(RECORD)
+        while not self.ends.is_set():
+            began = time.monotonic()
+            status, _ = asking.ask("POST", "/predict", record)
+            self.predictions += status == 200
+            if status != 200:
+                self._note("predict", 599 if status == 503 else status, began)
+            time.sleep(0.005)
+
+
+def keys(server):
+    path, found, asking = "/v1/api-keys?limit=1000", [], Asking(server)
+    while path:
+        status, answer = asking.ask("GET", path)
+        equal(status, 200, "status of the list of keys")
+        found += answer["data"]
+        path = answer["pagination"]["links"].get("next")
+    return found
+
+
+def eventually(what, holds, limit_s=RECOVERY_S):
+    ends = time.monotonic() + limit_s
+    while not holds():
+        true(time.monotonic() < ends, f"within {limit_s} s: {what}")
+        time.sleep(0.1)
+
+
+def health(server):
+    return Asking(server).ask("GET", "/health")[1]
+
+
+def agrees(server, model, clients, settle=True):
+    """The server takes changes again, is killed, and knows all that it acknowledged."""
+    if settle:
+        eventually("it is healthy", lambda: health(server)["status"] == "healthy")
+        body = {"name": "admin", "scopes": ["predict"]}
+        equal(Asking(server).ask("POST", "/v1/api-keys", body)[0], 201, "a key after all")
+    before = model.compare(keys(server))
+    server.kill_and_start()
+    after = model.compare(keys(server))
+    counts = " ".join(f"{kind}: {count}," for kind, count in sorted(model.counts.items()))
+    print(f"       {counts} predictions: {clients.predictions}, slowest: {model.slowest_s:.1f} s")
+    equal(before, {}, "faults while it ran")
+    equal(after, {}, "faults after it was killed")
+    equal(collections.Counter(model.wrong), {}, "answers that are wrong")
+    true(model.slowest_s < ANSWERED_S, f"no answer takes {model.slowest_s:.1f} s")
+    true(model.counts["make 201"] >= 10 and clients.predictions > 50, "something was done")
+
+
+# --- databases
+
+
+class Sqlite:
+    name = "SQLite"
+    settings = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+class Postgres:
+    """A schema of its own, reached through a proxy that can fall silent."""
+
+    name = "PostgreSQL"
+
+    def __enter__(self):
+        self.schema = f"durable_{os.getpid()}_{random.getrandbits(32)}"
+        self.sql(f"CREATE SCHEMA {self.schema}")
+        url = urlsplit(POSTGRES)
+        self.proxy = Proxy(url.hostname, url.port or 5432)
+        user = url.netloc.rpartition("@")[0] or "postgres"
+        through = url._replace(netloc=f"{user}@127.0.0.1:{self.proxy.port}").geturl()
+        options = f"options=-c%20search_path%3D{self.schema}%20-c%20application_name%3D{self.schema}"
+        self.settings = {"DATABASE_URL": f"{through}{'&' if url.query else '?'}{options}"}
+        return self
+
+    def __exit__(self, *_):
+        self.proxy.close()
+        self.sql(f"DROP SCHEMA {self.schema} CASCADE")
+
+    def sql(self, text):
+        done = subprocess.run(
+            ["psql", "-qAt", "-v", "ON_ERROR_STOP=1", POSTGRES, "-c", text],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        equal(done.returncode, 0, f"psql: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+
+class Tmpfs:
+    """A small file system that can be filled."""
+
+    def __enter__(self):
+        true(os.geteuid() == 0, "mounting a tmpfs takes root")
+        self.folder = Path(tempfile.mkdtemp(prefix="auspex-full-"))
+        options = f"size={TMPFS_MB}m,mode=0700"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.folder], check=True)
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "--lazy", self.folder], check=True)
+        self.folder.rmdir()
+
+    def fill(self):
+        with open(self.folder / "ballast", "ab", buffering=0) as ballast:
+            try:
+                while True:
+                    ballast.write(bytes(4096))
+            except OSError:
+                pass
+
+    def empty(self):
+        (self.folder / "ballast").unlink()
+
+
+# --- scenarios
+
+
+def kill(database, rounds, seconds):
+    """kill -9 in the middle of changes"""
+    model = Model()
+    with database, Server(**database.settings) as server:
+        with Clients(server, model, may_stop=True) as clients:
+            for _ in range(rounds):
+                time.sleep(random.uniform(0.2, 0.8))
+                server.kill_and_start()
+            time.sleep(1)
+        agrees(server, model, clients)
+
+
+def full(database, rounds, seconds):
+    """a full disk while keys are made, and space again"""
+    model, told = Model(), set()
+    with Tmpfs() as disk, Server(data=disk.folder / "data", **database.settings) as server:
+        with Clients(server, model) as clients:
+            for _ in range(3):
+                time.sleep(2)
+                disk.fill()
+                ends = time.monotonic() + max(seconds / 9, HEALTH_S)
+                while time.monotonic() < ends:
+                    told.add(json.dumps(health(server)))
+                    equal(Asking(server).ask("GET", "/health/ready")[0], 200, "readiness")
+                    time.sleep(1)
+                disk.empty()
+        agrees(server, model, clients)
+    true(any("disk full" in text for text in told), f"/health says disk full, not only {told}")
+    true(model.counts["make 503"] > 10, "the disk was full")
+
+
+def full_quiet(database, rounds, seconds):
+    """a full disk under predictions alone, and space again"""
+    model = Model()
+    with Tmpfs() as disk, Server(data=disk.folder / "data", **database.settings) as server:
+        with Clients(server, model):
+            time.sleep(2)
+        disk.fill()
+        with Clients(server, model, changing=0):
+            for _ in range(int(seconds)):
+                health(server)
+                time.sleep(1)
+        disk.empty()
+        with Clients(server, model) as clients:
+            time.sleep(10)
+        agrees(server, model, clients)
+
+
+def refused(database, rounds, seconds):
+    """writes that the file system refuses"""
+    model = Model()
+    with database, Server(**database.settings) as server:
+        limit = lambda size: subprocess.run(
+            ["prlimit", "--pid", str(server.child.pid), f"--fsize={size}:"], check=True
+        )
+        with Clients(server, model) as clients:
+            for _ in range(5):
+                time.sleep(2)
+                limit((server.data / "auspex.db-wal").stat().st_size + random.randrange(40_000))
+                time.sleep(seconds / 30)
+                limit("unlimited")
+        agrees(server, model, clients)
+    true(model.counts["make 503"] > 10, "writes were refused")
+
+
+def terminated(database, rounds, seconds):
+    """sessions that PostgreSQL ends"""
+    model = Model()
+    with database, Server(**database.settings) as server:
+        mine = f"FROM pg_stat_activity WHERE application_name = '{database.schema}'"
+        ended = 0
+        with Clients(server, model) as clients:
+            for _ in range(30):
+                time.sleep(0.4)
+                ended += int(database.sql(f"SELECT count(pg_terminate_backend(pid)) {mine}"))
+        agrees(server, model, clients)
+    true(ended > 60, f"only {ended} sessions were ended")
+
+
+def blocked(database, rounds, seconds):
+    """a table that somebody else locks for long"""
+    model = Model()
+    with database, Server(**database.settings) as server:
+        held_s = max(seconds / 9, 2 * CALL_TIMEOUT_S)
+        lock = f"BEGIN; LOCK TABLE {database.schema}.identity_api_keys; SELECT pg_sleep({held_s})"
+        with Clients(server, model) as clients:
+            for _ in range(3):
+                time.sleep(2)
+                database.sql(f"{lock}; COMMIT")
+        agrees(server, model, clients)
+    true(model.counts["make 503"] > 5, "the table was locked")
+
+
+def silent(database, rounds, seconds):
+    """connections to PostgreSQL that fall silent"""
+    model = Model()
+    with database, Server(**database.settings) as server:
+        with Clients(server, model, changing=12) as clients:
+            for _ in range(max(2, int(seconds / 15))):
+                time.sleep(3)
+                database.proxy.silence()
+                eventually("changes go on", lambda: health(server)["status"] == "healthy", 20)
+        agrees(server, model, clients)
+
+
+SCENARIOS = {
+    "kill": (kill, [Sqlite, Postgres]),
+    "full": (full, [Sqlite]),
+    "full-quiet": (full_quiet, [Sqlite]),
+    "refused": (refused, [Sqlite]),
+    "terminated": (terminated, [Postgres]),
+    "blocked": (blocked, [Postgres]),
+    "silent": (silent, [Postgres]),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=90)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", choices=[[], *SCENARIOS])
+    wanted = parser.parse_args()
+    checks = Checks()
+    for name in wanted.scenarios or SCENARIOS:
+        scenario, databases = SCENARIOS[name]
+        for database in databases:
+            text = f"{name} on {database.name}: {scenario.__doc__}"
+            if database is Postgres and not POSTGRES:
+                checks.run(text, true, False, "AUSPEX_TEST_POSTGRES_URL names no PostgreSQL")
+                continue
+            checks.run(text, scenario, database(), wanted.rounds, wanted.seconds)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
