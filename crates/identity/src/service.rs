@@ -9,6 +9,7 @@ use auspex_kernel::Authenticate;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::files::narrow;
 use auspex_kernel::policy::Policy;
 use auspex_kernel::service::{
     Boxed, Context, Documented, Greeting, Link, OpenError, Routes, Running, Service, StopSignal,
@@ -57,6 +58,7 @@ impl Service for IdentityService {
         let Context { db, clock, .. } = context.clone();
         let identity = Identity::open(db, clock, config, &context.public_url).await?;
         let file = key_file(&context);
+        narrow(&file);
         let first_key = identity
             .keys()
             .bootstrap(move |key| write_key(&file, key))

@@ -13,6 +13,7 @@ pub mod db;
 pub mod error;
 pub mod etag;
 pub mod fields;
+pub mod files;
 pub mod http;
 pub mod id;
 pub mod idempotency;

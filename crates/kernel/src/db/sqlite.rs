@@ -10,6 +10,8 @@ use sea_orm::sqlx::{ConnectOptions as _, Sqlite};
 use sea_orm::{DbErr, RuntimeErr};
 use tokio::time::Instant;
 
+use crate::files::{make_private, narrow};
+
 use super::{Connection, DbError, Fault, make_private_folder};
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(10);
@@ -79,6 +81,13 @@ impl Connector {
     /// may start on a new file at once: one turns on WAL, and SQLite does not let the others wait
     /// for that, whatever the busy timeout, but reports the file as locked.
     pub(super) async fn first_writer(&self) -> Result<Connection, DbError> {
+        // SQLite gives its other files the mode of the database.
+        make_private(&self.path);
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let mut other = self.path.as_os_str().to_owned();
+            other.push(suffix);
+            narrow(Path::new(&other));
+        }
         let end = Instant::now() + self.busy_timeout();
         loop {
             let options = self.options().create_if_missing(true);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, make_private_folder};
+use auspex_kernel::files::make_private;
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, secrets};
 use tokio::net::TcpListener;
@@ -173,14 +174,11 @@ fn lock(data_dir: &Path) -> Result<File, Failure> {
     make_private_folder(data_dir).map_err(|e| {
         format!("cannot make the data folder {shown}: {e}; name another with --data-dir")
     })?;
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data_dir.join("serve.lock"))
-        .map_err(|e| {
-            format!("cannot write to the data folder {shown}: {e}; name another with --data-dir")
-        })?;
+    let path = data_dir.join("serve.lock");
+    make_private(&path);
+    let file = OpenOptions::new().write(true).open(&path).map_err(|e| {
+        format!("cannot write to the data folder {shown}: {e}; name another with --data-dir")
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Failure::from(format!(

@@ -1,11 +1,15 @@
 //! Start and end.
 
+use std::fs::{DirEntry, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::client::Connection;
 use crate::predict::REQUEST;
-use crate::server::{Server, auspex};
+use crate::server::{Server, auspex, repository};
 use auspex_kernel::clock::monotonic;
 
 /// Every request that got through is answered, and the last answer of a connection says so.
@@ -185,4 +189,50 @@ fn a_list_goes_on_where_it_was_after_a_restart() {
     let second = Server::start_in(folder, &[]).get(&next);
     assert_eq!(second.status, 200, "{}", second.text());
     assert_ne!(second.json()["data"][0]["name"], first["data"][0]["name"]);
+}
+
+/// Whatever the folder's mode and the umask are, and also where the files were there before.
+#[test]
+fn only_its_owner_may_read_what_the_server_writes() {
+    let modes = |folder: &Path| -> Vec<(String, u32)> {
+        let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+        let mode = |entry: DirEntry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let mode = entry.metadata().expect("there").permissions().mode();
+            (name, mode & 0o777)
+        };
+        entries.map(mode).collect()
+    };
+    let open_to_all = || {
+        let mut command = Command::new("sh");
+        let run = format!("umask 000; exec {} \"$@\"", env!("CARGO_BIN_EXE_auspex"));
+        command.current_dir(repository()).args(["-c", &run, "sh"]);
+        command
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("changed");
+    let server = Server::start_by(open_to_all(), folder, &[]);
+    let found = modes(server.folder.path());
+    assert!(
+        found.len() >= 5,
+        "database, log, index, key, lock: {found:?}"
+    );
+    assert!(found.iter().all(|(_, mode)| *mode == 0o600), "{found:?}");
+
+    let (folder, log) = server.stop_and_keep();
+    assert!(!log.contains("could read"), "{log}");
+    for (name, _) in modes(folder.path()) {
+        let file = folder.path().join(name);
+        std::fs::set_permissions(file, Permissions::from_mode(0o644)).expect("changed");
+    }
+    let server = Server::start_by(open_to_all(), folder, &[]);
+    let found = modes(server.folder.path());
+    assert!(found.iter().all(|(_, mode)| *mode == 0o600), "{found:?}");
+    let log = server.stop();
+    for name in ["auspex.db", "admin.key", "serve.lock"] {
+        let warned = log
+            .lines()
+            .any(|line| line.contains(name) && line.contains("could read"));
+        assert!(warned, "{name}: {log}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Starts `auspex serve` in a folder of its own and ends it again.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,16 @@ impl Server {
     }
 
     pub(crate) fn start_in(folder: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
-        let mut child = auspex()
+        Self::start_by(auspex(), folder, settings)
+    }
+
+    /// By a command that runs the binary with the arguments it gets.
+    pub(crate) fn start_by(
+        mut command: Command,
+        folder: tempfile::TempDir,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path())
             .envs(settings.iter().copied())
@@ -127,6 +137,30 @@ impl Server {
         assert!(sent.success());
     }
 
+    /// Lets the running server open that many more files.
+    pub(crate) fn limit_descriptors(&self, more: usize) {
+        let id = self.child.id();
+        let open = std::fs::read_dir(format!("/proc/{id}/fd")).expect("it runs");
+        let open = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let open: BTreeSet<usize> = open.collect();
+        // A new file gets the lowest free number, which must be below the limit.
+        let mut free = (0..).filter(|number| !open.contains(number));
+        let limit = free.nth(more).expect("some number");
+        let set = Command::new("prlimit")
+            .args(["--pid", &id.to_string(), &format!("--nofile={limit}")])
+            .status();
+        assert!(set.expect("prlimit").success());
+    }
+
+    /// A figure of its memory, such as `VmRSS`.
+    pub(crate) fn memory_kb(&self, name: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(name));
+        let figure = line.and_then(|line| line.split_ascii_whitespace().nth(1));
+        figure.expect("a figure").parse().expect("a number")
+    }
+
     /// Stops reading the log after its next line.
     pub(crate) fn close_log(&self) {
         self.close_log.send(()).expect("the log is read");
@@ -150,6 +184,13 @@ impl Server {
     pub(crate) fn stop(self) -> String {
         self.signal("TERM");
         self.wait(Duration::from_secs(20)).1
+    }
+
+    /// The same for a server whose folder is used again.
+    pub(crate) fn stop_and_keep(mut self) -> (tempfile::TempDir, String) {
+        let other = tempfile::tempdir().expect("a folder");
+        let folder = std::mem::replace(&mut self.folder, other);
+        (folder, self.stop())
     }
 }
 
