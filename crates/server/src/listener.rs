@@ -5,12 +5,13 @@
 //! are spread by hash: four of them may all land on one core. A second server could also start on the
 //! same port unnoticed.)
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use auspex_kernel::clock::monotonic;
 use tokio::io::AsyncWriteExt as _;
@@ -24,8 +25,12 @@ use crate::metrics::{ConnectionGuard, OpenConnections};
 
 /// Connections that the operating system queues until they are accepted; it has its own limit too.
 const BACKLOG: u32 = 4096;
-/// When the process has no descriptor left, accepting again at once would spin.
+/// When a connection cannot even be refused, trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log may say that there is no descriptor left.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// How long a refused client may take to read why and close.
+const REFUSE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// When stopping: the queue counts as empty when nothing arrived for this long.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
@@ -112,18 +117,15 @@ impl Workers {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
+        let mut spare = Spare::new();
         loop {
             tokio::select! {
                 biased;
                 () = stop.as_mut() => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.deal(stream, peer, shared).await,
-                    Err(error) => {
-                        if !is_peers_fault(&error) {
-                            tracing::error!(%error, "cannot accept connections; is the limit of open files too low?");
-                            tokio::time::sleep(ACCEPT_PAUSE).await;
-                        }
-                    }
+                    Err(error) if is_peers_fault(&error) => {}
+                    Err(error) => spare.refuse_one(&listener, &error).await,
                 }
             }
         }
@@ -207,6 +209,48 @@ impl Worker {
 
     fn load(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// A descriptor that is kept so that, when there is no other left, a client can be told. Without it
+/// new connections would wait in silence.
+struct Spare {
+    file: Option<File>,
+    logged: Option<Instant>,
+}
+
+impl Spare {
+    fn new() -> Self {
+        Self {
+            file: File::open("/dev/null").ok(),
+            logged: None,
+        }
+    }
+
+    /// Refuses the connection that could not be accepted because of `error`.
+    async fn refuse_one(&mut self, listener: &TcpListener, error: &io::Error) {
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
+            tracing::error!(
+                %error,
+                "new connections are refused; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+            );
+            self.logged = Some(monotonic());
+        }
+        self.file = None;
+        match tokio::time::timeout(QUEUE_PAUSE, listener.accept()).await {
+            Ok(Ok((mut stream, _))) => {
+                refuse(&mut stream).await;
+                // Closing while the client still sends would take the answer back.
+                let closing = async {
+                    stream.shutdown().await?;
+                    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+                };
+                let _ = tokio::time::timeout(REFUSE_TIMEOUT, closing).await;
+            }
+            Ok(Err(_)) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Err(_) => {}
+        }
+        self.file = File::open("/dev/null").ok();
     }
 }
 

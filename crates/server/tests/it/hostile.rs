@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::Connection;
 use crate::predict::REQUEST;
-use crate::server::Server;
+use crate::server::{Server, eventually};
 use auspex_kernel::clock::monotonic;
 
 /// Short bounds, so that the tests see them without long waits.
@@ -118,13 +118,44 @@ fn connections_over_the_cap_are_told_so() {
         (503, Some("1"))
     );
     drop(held);
-    crate::server::eventually(Duration::from_secs(2), "room again", || {
+    eventually(Duration::from_secs(2), "room again", || {
         let mut connection = server.connect();
         connection.raw(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
         connection
             .receive(false)
             .is_some_and(|answer| answer.status == 200)
     });
+}
+
+#[test]
+fn without_descriptors_new_clients_are_told_so_and_old_ones_are_served() {
+    let server = Server::start();
+    let mut kept = server.connect();
+    let live = |connection: &mut Connection| {
+        connection.raw(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
+        connection.receive(false).map(|answer| answer.status)
+    };
+    assert_eq!(live(&mut kept), Some(200));
+    server.limit_descriptors(2);
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let mut connection = server.connect();
+            assert_eq!(live(&mut connection), Some(200));
+            connection
+        })
+        .collect();
+    let start = monotonic();
+    while start.elapsed() < Duration::from_millis(1500) {
+        assert_eq!(live(&mut server.connect()), Some(503));
+        assert_eq!(live(&mut kept), Some(200));
+    }
+    drop(held);
+    eventually(Duration::from_secs(5), "room again", || {
+        live(&mut server.connect()) == Some(200)
+    });
+    let log = server.stop();
+    let lines = log.matches("new connections are refused").count();
+    assert!((1..=3).contains(&lines), "{log}");
 }
 
 #[test]
