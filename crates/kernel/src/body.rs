@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Sleep;
 
@@ -55,15 +55,19 @@ impl From<BodyError> for ApiError {
     }
 }
 
-/// Memory that all bodies share while they are coming. What came whole with its head is not counted:
-/// it is dealt with at once.
+/// The buffer of a body that comes in pieces has this at least. The allocator keeps pages of 4 MiB
+/// for each thread and each length from 64 to 512 KiB, and returns what is longer.
+const BUFFER_BYTES_MIN: usize = 1 << 20;
+
+/// Memory that the bodies of all requests share until these are answered. A body that came whole with
+/// its head is not counted: it is short, and most are dealt with at once.
 #[derive(Debug)]
 pub struct Budget {
     bytes_left: AtomicUsize,
 }
 
 impl Budget {
-    /// For so many bytes.
+    /// For this many bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             bytes_left: AtomicUsize::new(bytes_max),
@@ -81,37 +85,66 @@ impl Budget {
     }
 }
 
-/// A body that ends with a [`BodyError`] when it gets too long or too slow.
+/// What the body of one request has taken of a [`Budget`]. The edge keeps it until the request is
+/// answered, because the body is in memory until then; dropping it gives everything back.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    bytes: AtomicUsize,
+}
+
+impl Share {
+    /// Nothing yet.
+    pub fn new(budget: Arc<Budget>) -> Arc<Self> {
+        let bytes = AtomicUsize::new(0);
+        Arc::new(Self { budget, bytes })
+    }
+
+    /// Raises what is taken to `bytes`; whether there was room.
+    fn raise(&self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes.load(Ordering::Relaxed));
+        let is_taken = self.budget.take(more);
+        if is_taken {
+            self.bytes.fetch_add(more, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    fn give_back(&self) {
+        self.budget.give_back(self.bytes.swap(0, Ordering::Relaxed));
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// A body that ends with a [`BodyError`] when it gets too long or too slow, or finds no room.
 pub struct Bounded {
     inner: Body,
     left: usize,
     max: usize,
     deadline: Duration,
-    budget: Arc<Budget>,
-    taken: usize,
+    share: Arc<Share>,
+    /// What comes after this verdict is read and thrown away.
+    found_no_room: bool,
     /// Armed only when the body did not come with the head.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Bounded {
     /// Wraps `inner`.
-    pub fn new(inner: Body, bytes_max: usize, deadline: Duration, budget: Arc<Budget>) -> Self {
+    pub fn new(inner: Body, bytes_max: usize, deadline: Duration, share: Arc<Share>) -> Self {
         Self {
             inner,
             left: bytes_max,
             max: bytes_max,
             deadline,
-            budget,
-            taken: 0,
+            share,
+            found_no_room: false,
             timer: None,
-        }
-    }
-}
-
-impl Drop for Bounded {
-    fn drop(&mut self) {
-        if self.taken > 0 {
-            self.budget.give_back(self.taken);
         }
     }
 }
@@ -139,13 +172,12 @@ impl http_body::Body for Bounded {
                     return Poll::Ready(Some(Err(BodyError::TooLarge(self.max).into())));
                 }
                 self.left -= length;
-                if !self.inner.is_end_stream() {
-                    // With what came before, which was the whole body as far as one knew.
-                    let bytes = self.max - self.left - self.taken;
-                    if !self.budget.take(bytes) {
-                        return Poll::Ready(Some(Err(BodyError::NoRoom.into())));
-                    }
-                    self.taken += bytes;
+                let bytes = self.max - self.left;
+                let came_with_head = bytes == length && self.inner.is_end_stream();
+                if self.found_no_room || !(came_with_head || self.share.raise(bytes)) {
+                    self.found_no_room = true;
+                    self.share.give_back();
+                    return Poll::Ready(Some(Err(BodyError::NoRoom.into())));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -178,27 +210,46 @@ impl http_body::Body for Bounded {
 /// 413 or 408 for a body that broke its bounds, 400 for one that broke off.
 pub async fn read(mut body: Body) -> Result<Bytes, ApiError> {
     let mut first: Option<Bytes> = None;
-    let mut joined: Option<BytesMut> = None;
+    let mut joined: Option<Vec<u8>> = None;
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => return Err(failed(&error, body).await),
+            Err(error) => {
+                drop((first, joined));
+                return Err(failed(&error, body).await);
+            }
         };
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        match (&mut first, &mut joined) {
-            (_, Some(all)) => all.extend_from_slice(&data),
-            (Some(begin), None) => {
-                let mut all = BytesMut::with_capacity(2 * (begin.len() + data.len()));
-                all.extend_from_slice(begin);
-                all.extend_from_slice(&data);
-                joined = Some(all);
-            }
-            (None, None) => first = Some(data),
+        let begin = first.take();
+        if begin.is_none() && joined.is_none() {
+            first = Some(data);
+            continue;
         }
+        let coming = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let all = joined.get_or_insert_default();
+        if let Some(begin) = begin {
+            join(all, &begin, data.len().saturating_add(coming));
+        }
+        join(all, &data, coming);
     }
-    Ok(joined.map_or_else(|| first.unwrap_or_default(), BytesMut::freeze))
+    Ok(joined.map_or_else(|| first.unwrap_or_default(), Bytes::from))
+}
+
+/// Appends a piece of a body of which `coming` bytes are known to follow. The buffer doubles up to the
+/// length of the body, so that a client takes no memory by a long promise.
+fn join(all: &mut Vec<u8>, piece: &[u8], coming: usize) {
+    if all.capacity() - all.len() < piece.len() {
+        let length = all.len() + piece.len();
+        let whole = match coming {
+            0 => usize::MAX,
+            _ => length.saturating_add(coming),
+        };
+        let capacity = (2 * all.len()).min(whole).max(length);
+        all.reserve_exact(capacity.max(BUFFER_BYTES_MIN) - all.len());
+    }
+    all.extend_from_slice(piece);
 }
 
 /// Reads a whole body that must be JSON, or state no type at all.
@@ -256,11 +307,11 @@ fn is_json(stated: &HeaderValue) -> bool {
 
 async fn failed(error: &axum::Error, rest: Body) -> ApiError {
     match broken_bound(error) {
-        Some(bound @ BodyError::TooLarge(_)) => {
+        Some(bound @ (BodyError::TooLarge(_) | BodyError::NoRoom)) => {
             drain(rest).await;
             bound.into()
         }
-        Some(bound @ (BodyError::TooSlow(_) | BodyError::NoRoom)) => bound.into(),
+        Some(bound @ BodyError::TooSlow(_)) => bound.into(),
         None => ApiError::malformed("the body broke off before its end"),
     }
 }
@@ -287,10 +338,12 @@ pub async fn drain(mut body: Body) {
                     None => return,
                 },
                 // A bounded body repeats its verdict for what comes after; keep reading past it.
-                Err(error) if matches!(broken_bound(&error), Some(BodyError::TooLarge(_))) => {
-                    left = left.saturating_sub(16 << 10)
-                }
-                Err(_) => return,
+                Err(error) => match broken_bound(&error) {
+                    Some(BodyError::TooLarge(_) | BodyError::NoRoom) => {
+                        left = left.saturating_sub(16 << 10)
+                    }
+                    _ => return,
+                },
             }
             if left == 0 {
                 return;
@@ -313,8 +366,8 @@ mod tests {
     }
 
     async fn read_bounded(body: Body, max: usize) -> Result<usize, u16> {
-        let budget = Arc::new(Budget::new(1_000_000));
-        let bounded = Bounded::new(body, max, Duration::from_secs(30), budget);
+        let share = Share::new(Arc::new(Budget::new(1_000_000)));
+        let bounded = Bounded::new(body, max, Duration::from_secs(30), share);
         read(Body::new(bounded))
             .await
             .map(|b| b.len())
@@ -333,19 +386,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_share_a_budget_and_give_it_back() {
+    async fn bodies_share_a_budget_until_their_requests_are_answered() {
         let budget = Arc::new(Budget::new(10));
-        let bounded = |sizes| {
+        let request = |sizes| {
+            let share = Share::new(budget.clone());
             let limit = Duration::from_secs(30);
-            Body::new(Bounded::new(chunks(sizes), 100, limit, budget.clone()))
+            let body = Bounded::new(chunks(sizes), 100, limit, share.clone());
+            (Body::new(body), share)
         };
-        let mut coming = bounded(&[6, 1]);
-        assert!(coming.frame().await.is_some_and(|frame| frame.is_ok()));
-        let refused = read(bounded(&[6, 1])).await.expect_err("no room");
+        let (body, share) = request(&[6, 1]);
+        let bytes = read(body).await.expect("room");
+        assert_eq!(bytes.len(), 7);
+        let refused = read(request(&[6, 1]).0).await.expect_err("no room");
         assert_eq!(refused.status(), 503);
-        drop(coming);
-        assert_eq!(read(bounded(&[6, 1])).await.map(|b| b.len()).ok(), Some(7));
+        drop(share);
+        assert_eq!(
+            read(request(&[6, 1]).0).await.map(|b| b.len()).ok(),
+            Some(7)
+        );
         assert_eq!(budget.bytes_left.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn a_buffer_ends_as_long_as_its_body_and_grows_with_what_has_come() {
+        let mut all = Vec::new();
+        let mut coming = 2_000_000;
+        while coming > 0 {
+            coming -= 16_000;
+            join(&mut all, &[b'x'; 16_000], coming);
+            assert!(all.capacity() <= (2 * all.len()).max(BUFFER_BYTES_MIN));
+        }
+        assert_eq!((all.len(), all.capacity()), (2_000_000, 2_000_000));
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ mod edge;
 mod front;
 mod health;
 mod listener;
+mod memory;
 mod metrics;
 mod overview;
 mod services;

@@ -21,6 +21,7 @@ use crate::app::{App, Parts};
 use crate::config::{self, Config};
 use crate::connection::Bounds;
 use crate::listener::{self, Shared, Workers};
+use crate::memory;
 use crate::services::{self, Background, Services};
 use crate::telemetry;
 
@@ -38,6 +39,7 @@ pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
         db,
         stop: stop_edge,
     } = control.block_on(start(config, migrate))?;
+    control.spawn(memory::give_back());
     let shared = Shared {
         edge: app.edge.clone(),
         bounds: Bounds::new(&config.server),

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use auspex_kernel::body::{self, Bounded, Budget};
+use auspex_kernel::body::{self, Bounded, Budget, Share};
 use auspex_kernel::clock::{Steady, monotonic};
 use auspex_kernel::policy::{Answer, RenderError, Runs};
 use auspex_kernel::quota::{Decision, SlidingWindow};
@@ -68,7 +68,7 @@ pub(crate) struct Edge {
     pub(crate) public_authority: String,
     /// Ends streams when the server stops.
     pub(crate) stop: StopSignal,
-    /// Memory for bodies that are still arriving.
+    /// Memory for the bodies of requests that are not answered yet.
     pub(crate) bodies: Arc<Budget>,
 }
 
@@ -153,17 +153,20 @@ impl Edge {
         response
     }
 
-    fn bounded(&self, body: Body, route: Option<&Arc<Route>>) -> Body {
+    /// The body within its bounds, and its share of the memory for bodies.
+    fn bounded(&self, body: Body, route: Option<&Arc<Route>>) -> (Body, Option<Arc<Share>>) {
         if body.is_end_stream() {
-            return body;
+            return (body, None);
         }
         let limits = route.map_or(&self.limits, |route| &route.limits);
-        Body::new(Bounded::new(
+        let share = Share::new(self.bodies.clone());
+        let bounded = Bounded::new(
             body,
             limits.body_bytes_max,
             limits.body_timeout,
-            self.bodies.clone(),
-        ))
+            share.clone(),
+        );
+        (Body::new(bounded), Some(share))
     }
 
     async fn pass<'t>(
@@ -183,7 +186,7 @@ impl Edge {
             Err(error) => {
                 // A client that is still sending would see a reset connection instead of this answer.
                 if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
-                    body::drain(self.bounded(body, passage.route)).await;
+                    body::drain(self.bounded(body, passage.route).0).await;
                 }
                 return error.into_response();
             }
@@ -198,8 +201,9 @@ impl Edge {
         if let Some(caller) = &passage.caller {
             parts.extensions.insert(caller.clone());
         }
-        let request = Request::from_parts(parts, self.bounded(body, Some(route)));
-        self.run(route, request, id, passage).await
+        let (body, share) = self.bounded(body, Some(route));
+        let request = Request::from_parts(parts, body);
+        self.run(route, request, id, passage, share).await
     }
 
     /// The answer to a browser that asks whether a page may send a request to an existing path.
@@ -335,6 +339,7 @@ impl Edge {
         request: Request<Body>,
         id: &RequestId,
         passage: &Passage<'_>,
+        share: Option<Arc<Share>>,
     ) -> Response {
         let limit = route.limits.request_timeout;
         let method = request.method().clone();
@@ -357,6 +362,7 @@ impl Edge {
             caller: passage.caller.clone(),
             id: id.clone(),
             started: passage.started,
+            _share: share,
             is_answered: is_answered.clone(),
         };
         let running = self.control.run(unheard.run(handler));

@@ -281,6 +281,49 @@ async fn a_table_is_replaced_under_requests() {
     assert_eq!((old.0, new.0, new.2), (200, 200, json!("new")));
 }
 
+/// A body is in memory until its request is answered, and not only while it arrives.
+#[tokio::test]
+async fn a_body_has_its_share_of_memory_until_its_request_is_answered() {
+    let (answer, answered) = tokio::sync::watch::channel(false);
+    let handler = get(async move |request: Request<Body>| {
+        let bytes = body::read(request.into_body()).await?;
+        let _ = answered.clone().wait_for(|answered| *answered).await;
+        Ok::<_, ApiError>(bytes.len().to_string())
+    });
+    for runs in [Runs::OnControl, Runs::Inline] {
+        answer.send_replace(false);
+        let edge = Edge {
+            bodies: Arc::new(Budget::new(100)),
+            ..edge(None)
+        };
+        let policy = Policy {
+            runs,
+            ..Policy::default()
+        };
+        let table = table_with(handler.clone(), policy);
+        edge.routes.store(Arc::new(table));
+        let ask = async || {
+            let pieces = ["x".repeat(30), "y".repeat(30)].map(Ok::<_, std::io::Error>);
+            let body = Body::from_stream(futures_util::stream::iter(pieces));
+            let request = Request::get("/x")
+                .header("host", "x")
+                .header("x-api-key", "good");
+            let request = request.body(body).expect("valid");
+            edge.handle(request, ADDRESS).await.status().as_u16()
+        };
+        let first = ask();
+        let second = async {
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            let status = ask().await;
+            answer.send_replace(true);
+            status
+        };
+        assert_eq!(tokio::join!(first, second), (200, 503), "{runs:?}");
+        assert_eq!(ask().await, 200, "{runs:?}");
+    }
+}
+
 /// A log that can be read.
 #[derive(Clone, Default)]
 struct Log(Arc<std::sync::Mutex<Vec<u8>>>);

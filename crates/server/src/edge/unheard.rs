@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use auspex_kernel::body::Share;
 use auspex_kernel::{ApiError, Caller, RequestId};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -17,7 +18,7 @@ use http::Method;
 use super::access::{Finished, Observers};
 use super::{Route, panic_message};
 
-/// What the record says of a request whose handler is on its own.
+/// A request whose handler is on its own.
 pub(super) struct Unheard {
     pub(super) observers: Arc<Observers>,
     pub(super) route: Arc<Route>,
@@ -25,6 +26,8 @@ pub(super) struct Unheard {
     pub(super) caller: Option<Arc<Caller>>,
     pub(super) id: RequestId,
     pub(super) started: Instant,
+    /// The memory of its body, until the handler ends.
+    pub(super) _share: Option<Arc<Share>>,
     /// Whether the client was told that it takes too long; that answer has been recorded.
     pub(super) is_answered: Arc<AtomicBool>,
 }

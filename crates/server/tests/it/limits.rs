@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::predict::REQUEST;
 use crate::server::{Server, eventually};
 use auspex_kernel::clock::monotonic;
 
@@ -140,4 +141,38 @@ fn wrong_keys_are_limited_by_address_and_good_ones_are_not_charged() {
         429,
         "the address waits, whatever it shows"
     );
+}
+
+#[test]
+fn memory_for_long_bodies_is_bounded_and_given_back() {
+    const BODY_BYTES: usize = 2_000_000;
+    let server = Server::start_with(&[("AUSPEX__SERVER__BODIES_BYTES_MAX", "8000000")]);
+    let record = REQUEST;
+    let long = format!("[{}]", vec![record; 1000].join(","));
+    let long = long.clone() + &" ".repeat(BODY_BYTES - long.len());
+    for _ in 0..10 {
+        assert_eq!(server.post("/predict", record).status, 200);
+    }
+    assert_eq!(server.post("/predict", &long).status, 200);
+    let idle = server.memory_kb("VmRSS");
+    let predicted = AtomicUsize::new(0);
+    let client = || {
+        for _ in 0..3 {
+            match server.post("/predict", &long).status {
+                200 => drop(predicted.fetch_add(1, Ordering::Relaxed)),
+                status => assert_eq!(status, 503),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(client);
+        }
+    });
+    assert!(predicted.into_inner() > 0);
+    let peak = server.memory_kb("VmHWM");
+    assert!(peak < idle + 96_000, "{peak} kB at most, {idle} kB before");
+    eventually(Duration::from_secs(60), "memory is back", || {
+        server.memory_kb("VmRSS") * 2 < idle * 3
+    });
 }
