@@ -1,6 +1,6 @@
 //! The rules of direction of ARCHITECTURE.md, checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -95,7 +95,7 @@ fn http_stays_in_http_rs_and_sql_in_store_rs() {
                 path.display()
             );
             if !is_in("store") && !is_in("migration") {
-                for word in ["EntityTrait", "QueryFilter", "SELECT "] {
+                for word in ["sea_orm", "SELECT "] {
                     assert!(
                         !text.contains(word),
                         "{}: SQL outside store.rs",
@@ -105,6 +105,131 @@ fn http_stays_in_http_rs_and_sql_in_store_rs() {
             }
         }
     }
+}
+
+/// The floors of identity, from the ground up.
+const FLOORS: [&[&str]; 7] = [
+    &[
+        "config", "error", "issuer", "jwt", "password", "throttle", "types",
+    ],
+    &["migration", "store"],
+    &["audit", "directory"],
+    &["core"],
+    &[
+        "api_keys",
+        "authenticate",
+        "maintenance",
+        "oauth",
+        "passwords",
+        "sessions",
+        "signing",
+        "tokens",
+        "users",
+        "watch",
+    ],
+    &["http"],
+    &["lib", "service"],
+];
+
+#[test]
+fn identity_uses_its_own_floor_and_those_below() {
+    let source = repository().join("crates/identity/src");
+    let floor = |module: &str| {
+        let floor = FLOORS.iter().position(|floor| floor.contains(&module));
+        floor.unwrap_or_else(|| panic!("the module {module} has no floor"))
+    };
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in sources(&source) {
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let inside = path
+            .strip_prefix(&source)
+            .expect("inside")
+            .with_extension("");
+        let names: Vec<String> = inside
+            .iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .filter(|name| name != "mod")
+            .collect();
+        let text = std::fs::read_to_string(&path).expect("read");
+        let mut used = modules_used(names.len(), &text);
+        used.remove(&names[0]);
+        for other in &used {
+            assert!(
+                floor(other) <= floor(&names[0]),
+                "{} uses {other}, which is on a floor above it",
+                path.display()
+            );
+        }
+        uses.entry(names[0].clone()).or_default().extend(used);
+    }
+    let with_floor: BTreeSet<&str> = FLOORS.iter().copied().flatten().copied().collect();
+    assert_eq!(
+        uses.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        with_floor
+    );
+
+    // Those that use nothing that is left go, until only circles are left.
+    let is_done = |used: &BTreeSet<String>, left: &BTreeMap<String, _>| {
+        used.iter().all(|module| !left.contains_key(module))
+    };
+    while let Some((done, _)) = uses.iter().find(|(_, used)| is_done(used, &uses)) {
+        let done = done.clone();
+        uses.remove(&done);
+    }
+    let left: Vec<_> = uses.into_keys().collect();
+    assert_eq!(left, [""; 0], "some of these go in a circle");
+}
+
+/// The modules at the root of a crate that a file uses, `lib` for what `lib.rs` itself has. `depth`
+/// is how many modules the file is below the root. Tests and comments do not count.
+fn modules_used(depth: usize, text: &str) -> BTreeSet<String> {
+    let (text, _) = text
+        .split_once("#[cfg(test)]\nmod tests {")
+        .unwrap_or((text, ""));
+    let code = text.lines().filter(|line| !line.trim().starts_with("//"));
+    let code = code.collect::<Vec<_>>().join("\n");
+    let code = code.replace(&"super::".repeat(depth), "crate::");
+    let mut used = BTreeSet::new();
+    for path in code.split("crate::").skip(1) {
+        let mut nested = 0;
+        let group = path.strip_prefix('{').map(|group| {
+            let end = |c: char| {
+                nested += i32::from(c == '{') - i32::from(c == '}');
+                nested < 0
+            };
+            group.split(end).next().unwrap_or_default()
+        });
+        for path in group.map_or(vec![path], names_of_group) {
+            let name = path
+                .trim()
+                .split(|c: char| !c.is_alphanumeric() && c != '_');
+            let name = name.into_iter().next().unwrap_or_default();
+            let is_module = name.starts_with(|c: char| c.is_ascii_lowercase());
+            used.insert(if is_module { name } else { "lib" }.to_owned());
+        }
+    }
+    used
+}
+
+/// The parts of `a::b, c::{d, e}`.
+fn names_of_group(group: &str) -> Vec<&str> {
+    let mut nested = 0;
+    let parts = group.split(move |c: char| {
+        nested += i32::from(c == '{') - i32::from(c == '}');
+        nested == 0 && c == ','
+    });
+    parts.filter(|part| !part.trim().is_empty()).collect()
+}
+
+#[test]
+fn uses_of_modules_are_found() {
+    let text = "use crate::{Identity, store::{self, users}};\n// crate::no\n\
+        use super::super::http::x;\nfn f(y: crate::jwt::Key) {}\nuse super::b;\n\
+        #[cfg(test)]\nmod tests {\n    use crate::never;\n}\n";
+    let used = modules_used(2, text);
+    assert_eq!(Vec::from_iter(used), ["http", "jwt", "lib", "store"]);
 }
 
 #[test]
