@@ -32,8 +32,7 @@ use crate::password::Lane;
 const ENTRIES_MAX: usize = 100_000;
 /// From how many addresses an account is known; the latest stay.
 const KNOWN_ADDRESSES_MAX: usize = 8;
-const KNOWN_FOR_US: i64 = 24 * 60 * 60 * SECOND_US;
-const SECOND_US: i64 = 1_000_000;
+const KNOWN_FOR: Duration = Duration::from_hours(24);
 
 /// How much is borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +79,8 @@ impl RetryAfter {
 /// Remembers failures and successes, in memory.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    failures_max: usize,
-    window_us: i64,
+    failures_max: u32,
+    window: Duration,
     delay_max: Duration,
     keys: RandomState,
     state: Mutex<State>,
@@ -90,12 +89,12 @@ pub(crate) struct Throttle {
 #[derive(Debug)]
 struct State {
     /// When each address failed, oldest first, `failures_max` times at most.
-    addresses: Bounded<VecDeque<i64>>,
+    addresses: Bounded<VecDeque<Steady>>,
     /// Until when each account is under suspicion.
-    accounts: Bounded<i64>,
+    accounts: Bounded<Steady>,
     /// From which addresses each account was logged in to, and when, oldest first. Strangers cannot
     /// add to this, and an owner only to what is known of their own account.
-    known: Bounded<VecDeque<(u64, i64)>>,
+    known: Bounded<VecDeque<(u64, Steady)>>,
 }
 
 impl Throttle {
@@ -106,8 +105,8 @@ impl Throttle {
 
     fn with_entries_max(settings: Settings, entries_max: usize) -> Self {
         Self {
-            failures_max: settings.failures_max.max(1) as usize,
-            window_us: i64::from(settings.window_s.max(1)) * SECOND_US,
+            failures_max: settings.failures_max.max(1),
+            window: Duration::from_secs(settings.window_s.max(1).into()),
             delay_max: Duration::from_millis(settings.delay_max_ms.into()),
             keys: RandomState::new(),
             state: Mutex::new(State {
@@ -131,16 +130,16 @@ impl Throttle {
         let (address, account) = (self.address_key(address), self.account_key(account));
         let state = self.state.lock();
         if let Some(failures) = state.addresses.get(address)
-            && failures.len() >= self.failures_max
+            && failures.len() >= self.failures_max as usize
             && let Some(oldest) = failures.front()
-            && now.0 < oldest + self.window_us
+            && now < *oldest + self.window
         {
-            return Err(RetryAfter(micros(oldest + self.window_us - now.0)));
+            return Err(RetryAfter((*oldest + self.window).since(now)));
         }
         let known = state.known.get(account).is_some_and(|addresses| {
             addresses
                 .iter()
-                .any(|(known, at)| *known == address && now.0 < at + KNOWN_FOR_US)
+                .any(|(known, at)| *known == address && now < *at + KNOWN_FOR)
         });
         if known {
             return Ok(Admission {
@@ -148,12 +147,12 @@ impl Throttle {
                 lane: Lane::Known,
             });
         }
-        let suspected_until = state.accounts.get(account).copied().unwrap_or(now.0);
-        let suspicion = (suspected_until - now.0).clamp(0, self.window_us);
+        let suspected_until = state.accounts.get(account).copied().unwrap_or(now);
+        let suspicion = suspected_until.since(now).min(self.window);
         Ok(Admission {
             delay: self
                 .delay_max
-                .mul_f64(suspicion as f64 / self.window_us as f64),
+                .mul_f64(suspicion.div_duration_f64(self.window)),
             lane: Lane::Stranger,
         })
     }
@@ -164,18 +163,18 @@ impl Throttle {
         let mut state = self.state.lock();
 
         let failures = state.addresses.get_or_insert(address, now, VecDeque::new);
-        failures.push_back(now.0);
-        if failures.len() > self.failures_max {
+        failures.push_back(now);
+        if failures.len() > self.failures_max as usize {
             failures.pop_front();
         }
-        state.addresses.keep_until(address, now.0 + self.window_us);
+        state.addresses.keep_until(address, now + self.window);
 
         // Each failure adds its share of the window, so that `failures_max` of them at once make
         // the longest delay, which then wears off over one window.
-        let share = self.window_us / self.failures_max as i64;
-        let suspected_until = state.accounts.get_or_insert(account, now, || now.0);
-        *suspected_until = (*suspected_until).max(now.0) + share;
-        *suspected_until = (*suspected_until).min(now.0 + self.window_us);
+        let share = self.window / self.failures_max;
+        let suspected_until = state.accounts.get_or_insert(account, now, || now);
+        *suspected_until = (*suspected_until).max(now) + share;
+        *suspected_until = (*suspected_until).min(now + self.window);
         let until = *suspected_until;
         state.accounts.keep_until(account, until);
     }
@@ -186,12 +185,12 @@ impl Throttle {
         let (address, account) = (self.address_key(address), self.account_key(account));
         let mut state = self.state.lock();
         let addresses = state.known.get_or_insert(account, now, VecDeque::new);
-        addresses.retain(|(known, at)| *known != address && now.0 < at + KNOWN_FOR_US);
+        addresses.retain(|(known, at)| *known != address && now < *at + KNOWN_FOR);
         if addresses.len() >= KNOWN_ADDRESSES_MAX {
             addresses.pop_front();
         }
-        addresses.push_back((address, now.0));
-        state.known.keep_until(account, now.0 + KNOWN_FOR_US);
+        addresses.push_back((address, now));
+        state.known.keep_until(account, now + KNOWN_FOR);
     }
 
     /// A provider hands a whole /64 to one customer, who can use any address in it.
@@ -215,7 +214,7 @@ impl Throttle {
 /// A table that forgets, when it is full, first what has lost its meaning, then what loses it next.
 #[derive(Debug)]
 struct Bounded<V> {
-    entries: HashMap<u64, (V, i64)>,
+    entries: HashMap<u64, (V, Steady)>,
     max: usize,
 }
 
@@ -235,11 +234,11 @@ impl<V> Bounded<V> {
         if self.entries.len() >= self.max && !self.entries.contains_key(&key) {
             self.forget(now);
         }
-        &mut self.entries.entry(key).or_insert_with(|| (new(), now.0)).0
+        &mut self.entries.entry(key).or_insert_with(|| (new(), now)).0
     }
 
     /// Says until when the entry means anything.
-    fn keep_until(&mut self, key: u64, until: i64) {
+    fn keep_until(&mut self, key: u64, until: Steady) {
         if let Some((_, kept_until)) = self.entries.get_mut(&key) {
             *kept_until = until;
         }
@@ -247,16 +246,12 @@ impl<V> Bounded<V> {
 
     /// At least an eighth at once, so that looking through all is seldom needed.
     fn forget(&mut self, now: Steady) {
-        let mut ends: Vec<i64> = self.entries.values().map(|(_, until)| *until).collect();
+        let mut ends: Vec<Steady> = self.entries.values().map(|(_, until)| *until).collect();
         let eighth = self.max / 8;
         let (_, latest_forgotten, _) = ends.select_nth_unstable(eighth);
-        let limit = now.0.max(*latest_forgotten);
+        let limit = now.max(*latest_forgotten);
         self.entries.retain(|_, (_, until)| *until > limit);
     }
-}
-
-fn micros(us: i64) -> Duration {
-    Duration::from_micros(us.try_into().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -269,7 +264,7 @@ mod tests {
     }
 
     fn at(seconds: i64) -> Steady {
-        Steady(seconds * SECOND_US)
+        Steady::default() + Duration::from_secs(seconds.unsigned_abs())
     }
 
     fn ip(text: &str) -> IpAddr {
