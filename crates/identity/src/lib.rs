@@ -61,6 +61,7 @@ pub use config::Config;
 pub use error::IdentityError;
 pub use maintenance::Maintenance;
 pub use oauth::Clients;
+pub use password::Password;
 pub use service::IdentityService;
 pub use sessions::Sessions;
 pub use signing::SigningKeys;

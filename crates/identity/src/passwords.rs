@@ -59,7 +59,7 @@ impl Passwords {
         &self,
         actor: &Actor,
         username: &str,
-        password: &str,
+        password: &Password,
         method: LoginMethod,
     ) -> Result<(User, u64), IdentityError> {
         for _ in 0..ATTEMPTS_MAX {
@@ -95,7 +95,7 @@ impl Passwords {
         &self,
         actor: &Actor,
         user: &User,
-        password: &str,
+        password: &Password,
     ) -> Result<u64, IdentityError> {
         let denied = Event::denied(Action::UserPassword, Some(format!("user:{}", user.id)));
         let checked = self.verify(actor, &user.username, password, denied);
@@ -106,7 +106,7 @@ impl Passwords {
         &self,
         actor: &Actor,
         username: &str,
-        password: &str,
+        password: &Password,
         denied: Event,
     ) -> Result<Checked, IdentityError> {
         let address = actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -125,11 +125,10 @@ impl Passwords {
             Some((user, stored)) if user.disabled_at.is_none() => (Some(user), stored),
             Some(_) | None => (None, None),
         };
-        let password = Password::presented(password.to_owned());
         let had = stored.clone();
         let verified = self
             .hasher()?
-            .verify(password, stored, admission.lane)
+            .verify(password.clone(), stored, admission.lane)
             .await?;
         let now = self.core.clock.steady();
         let Some(user) = user.filter(|_| verified.matches) else {
@@ -192,14 +191,13 @@ impl Passwords {
     /// [`IdentityError::Invalid`] if it may not be chosen, [`IdentityError::Busy`].
     pub(crate) async fn hash(
         &self,
-        password: &str,
+        password: &Password,
         username: &str,
     ) -> Result<String, IdentityError> {
-        let password = Password::presented(password.to_owned());
         password
             .check_choice(username)
             .map_err(|wrong| IdentityError::Invalid(vec![wrong]))?;
-        Ok(self.hasher()?.hash(password, Lane::Known).await?)
+        Ok(self.hasher()?.hash(password.clone(), Lane::Known).await?)
     }
 
     /// The threads that hash passwords.

@@ -15,6 +15,7 @@ use crate::audit::{Action, Actor, Event};
 use crate::config::{self, REVOCATION_KEPT};
 use crate::core::{Core, Needs};
 use crate::error::IdentityError;
+use crate::password::Password;
 use crate::passwords::Passwords;
 use crate::store;
 use crate::tokens::{Tokens, within_reach};
@@ -105,7 +106,7 @@ impl Sessions {
         &self,
         actor: &Actor,
         username: &str,
-        password: &str,
+        password: &Password,
     ) -> Result<Refreshed, IdentityError> {
         let logged_in = self
             .passwords

@@ -14,6 +14,7 @@ use auspex_kernel::{FieldError, Scope};
 use crate::audit::{Action, Actor, Event};
 use crate::core::{Change, Core, Needs, Refusal};
 use crate::error::IdentityError;
+use crate::password::Password;
 use crate::passwords::Passwords;
 use crate::store::{self, Kind};
 use crate::types::role::Role;
@@ -210,8 +211,8 @@ impl Users {
         &self,
         actor: &Actor,
         session_id: Option<SessionId>,
-        current: &str,
-        new: String,
+        current: &Password,
+        new: Password,
     ) -> Result<User, IdentityError> {
         let id = actor.user_id.as_ref().ok_or(IdentityError::NoUser)?;
         let user = self.get(id).await?;

@@ -13,6 +13,7 @@ use std::fmt;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::error::Category;
+use zeroize::Zeroize as _;
 
 pub use body::{
     Body, Change, ChangeOrClear, Filters, Member, Optional, Required, change, change_or_clear,
@@ -32,9 +33,20 @@ const WHOLE_BODY: &str = "(body)";
 
 /// The members of a JSON object that have not been asked for yet, and what is wrong so far.
 pub struct Fields {
-    members: Vec<(String, Value)>,
+    members: Vec<(String, Sent)>,
     known: Vec<&'static str>,
     errors: FieldErrors,
+}
+
+/// A value as it was sent. It may be a password, and so is overwritten in the end.
+struct Sent(Value);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if let Value::String(text) = &mut self.0 {
+            text.zeroize();
+        }
+    }
 }
 
 /// Shows no member: one may be a password.
@@ -79,27 +91,26 @@ impl Fields {
     /// A field that must be there and not null. `None` is noted as an error.
     fn required<K: Kind>(&mut self, name: &'static str, kind: &K) -> Option<K::Value> {
         match self.take(name) {
-            None | Some(Value::Null) => {
+            Some(sent) if !sent.0.is_null() => self.read(name, &sent.0, kind),
+            _ => {
                 self.refuse(name, "is required");
                 None
             }
-            Some(value) => self.read(name, &value, kind),
         }
     }
 
     /// A field that may be null or left out, which means the same.
     fn optional<K: Kind>(&mut self, name: &'static str, kind: &K) -> Option<K::Value> {
-        match self.take(name)? {
-            Value::Null => None,
-            value => self.read(name, &value, kind),
-        }
+        let sent = self.take(name).filter(|sent| !sent.0.is_null())?;
+        self.read(name, &sent.0, kind)
     }
 
     /// A field of a change: `None` where it is left out, `Some(None)` where it is null.
     fn patch<K: Kind>(&mut self, name: &'static str, kind: &K) -> Option<Option<K::Value>> {
-        match self.take(name)? {
-            Value::Null => Some(None),
-            value => self.read(name, &value, kind).map(Some),
+        let sent = self.take(name)?;
+        match sent.0.is_null() {
+            true => Some(None),
+            false => self.read(name, &sent.0, kind).map(Some),
         }
     }
 
@@ -124,7 +135,7 @@ impl Fields {
         Err(ApiError::validation(self.errors.into_list(WHOLE_BODY)))
     }
 
-    fn take(&mut self, name: &'static str) -> Option<Value> {
+    fn take(&mut self, name: &'static str) -> Option<Sent> {
         self.known.push(name);
         let place = self.members.iter().position(|(given, _)| given == name)?;
         Some(self.members.remove(place).1)
@@ -140,7 +151,7 @@ impl Fields {
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(String, Value)>;
+    type Value = Vec<(String, Sent)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -148,8 +159,8 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
+        while let Some((name, value)) = map.next_entry()? {
+            members.push((name, Sent(value)));
         }
         Ok(members)
     }

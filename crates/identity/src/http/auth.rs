@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use super::Handles;
 use crate::audit::{Action, Actor};
 use crate::error::IdentityError;
+use crate::password::{self, Password};
 use crate::sessions::{Refreshed, Sessions};
 
 const TAG: &str = "authentication";
@@ -35,7 +36,7 @@ request_body! {
     pub(super) struct LoginBody as "LoginRequest" {
         /// In either case
         username: String = required(opaque(SECRET_CHARS_MAX).example("ann@example.org")),
-        password: String = required(opaque(SECRET_CHARS_MAX).password()),
+        password: Password = required(password::presented(SECRET_CHARS_MAX)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The caller's own account.
 
 use auspex_kernel::etag::cacheable;
-use auspex_kernel::fields::{Body as _, opaque, required};
+use auspex_kernel::fields::{Body as _, required};
 use auspex_kernel::http::{ChangeErrors, JSON, ListErrors, ReadErrors, Requester};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, Caller, CursorKey, Scope, Timestamp, body, request_body};
@@ -18,8 +18,8 @@ use super::auth::SECRET_CHARS_MAX;
 use super::user_body::LoginList;
 use super::{Handles, users};
 use crate::error::IdentityError;
+use crate::password::{self, Password};
 use crate::types::role::Role;
-use crate::types::user::ChosenPassword;
 use crate::users::Users;
 
 const TAG: &str = "users";
@@ -71,9 +71,9 @@ struct MeView {
 request_body! {
     /// The current password, and the new one.
     pub(super) struct PasswordBody as "PasswordChange" {
-        current_password: String = required(opaque(SECRET_CHARS_MAX).password()),
+        current_password: Password = required(password::presented(SECRET_CHARS_MAX)),
         /// 8 to 1024 characters
-        new_password: String = required(ChosenPassword),
+        new_password: Password = required(password::chosen()),
     }
 }
 

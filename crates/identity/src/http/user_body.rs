@@ -9,10 +9,9 @@ use auspex_kernel::{ApiError, Timestamp, query_filters, request_body};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::password::{self, Password};
 use crate::types::role::{Role, RoleSet};
-use crate::types::user::{
-    self, Age, ChosenPassword, Login, NewUser, Roles, User, UserChange, UserFilter,
-};
+use crate::types::user::{self, Age, Login, NewUser, Roles, User, UserChange, UserFilter};
 
 /// A user.
 #[derive(Serialize, ToSchema)]
@@ -99,7 +98,7 @@ request_body! {
         /// The user's roles; nobody can give rights that they do not have
         roles: Option<RoleSet> = optional(Roles),
         /// 8 to 1024 characters; without one the user cannot log in by password
-        password: Option<String> = optional(ChosenPassword),
+        password: Option<Password> = optional(password::chosen()),
     }
 }
 
@@ -117,7 +116,7 @@ request_body! {
         /// By default `false`
         disabled: Option<bool> = optional(boolean()),
         /// 8 to 1024 characters
-        password: Option<String> = optional(ChosenPassword),
+        password: Option<Password> = optional(password::chosen()),
     }
 }
 
@@ -134,7 +133,7 @@ request_body! {
         /// Logs the user out everywhere, and refuses them and their keys until it is false again
         disabled: Option<bool> = change(boolean()),
         /// 8 to 1024 characters; `null` removes it
-        password: Option<Option<String>> = change_or_clear(ChosenPassword),
+        password: Option<Option<Password>> = change_or_clear(password::chosen()),
     }
 }
 
@@ -212,9 +211,8 @@ pub(super) fn read_change(body: &[u8]) -> Result<UserChange, ApiError> {
 }
 
 /// So that the client learns of it together with the other fields.
-fn check_choice(fields: &mut Fields, password: Option<&String>, username: &str) {
-    let wrong = password.and_then(|password| user::wrong_password(password, username));
-    if let Some(wrong) = wrong {
+fn check_choice(fields: &mut Fields, password: Option<&Password>, username: &str) {
+    if let Some(Err(wrong)) = password.map(|password| password.check_choice(username)) {
         fields.refuse(&wrong.field, wrong.message);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use zeroize::Zeroizing;
+
 /// No request of the protocol has half as many.
 const PARAMETERS_MAX: usize = 64;
 
@@ -12,13 +14,14 @@ pub(crate) struct Malformed;
 
 /// Decoded parameters. One without a value counts as left out (RFC 6749 §3.1).
 pub(crate) struct Parameters {
-    pairs: Vec<(String, String)>,
+    /// The values are overwritten in the end: one may be a password.
+    pairs: Vec<(String, Zeroizing<String>)>,
     repeated: HashSet<String>,
 }
 
 impl Parameters {
     pub(crate) fn parse(text: &[u8]) -> Result<Self, Malformed> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
+        let mut pairs: Vec<(String, Zeroizing<String>)> = Vec::new();
         let mut repeated = HashSet::new();
         for pair in text
             .split(|byte| *byte == b'&')
@@ -29,7 +32,7 @@ impl Parameters {
                 Some(at) => (&pair[..at], &pair[at + 1..]),
                 None => (pair, &b""[..]),
             };
-            let (name, value) = (decode(name)?, decode(value)?);
+            let (name, value) = (decode(name)?, Zeroizing::new(decode(value)?));
             if pairs.len() == PARAMETERS_MAX {
                 return Err(Malformed);
             }
@@ -76,7 +79,7 @@ impl Parameters {
 
 /// Decodes one name or value of a form.
 pub(crate) fn decode(text: &[u8]) -> Result<String, Malformed> {
-    let mut bytes = Vec::with_capacity(text.len());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.iter().copied();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
@@ -90,11 +93,9 @@ pub(crate) fn decode(text: &[u8]) -> Result<String, Malformed> {
             byte => byte,
         });
     }
-    let text = String::from_utf8(bytes).map_err(|_| Malformed)?;
-    if text.contains('\0') {
-        Err(Malformed)
-    } else {
-        Ok(text)
+    match str::from_utf8(&bytes) {
+        Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err(Malformed),
     }
 }
 

@@ -14,6 +14,7 @@ use auspex_kernel::db::{DbError, Transaction};
 use crate::audit::{Action, Actor, Event};
 use crate::core::Core;
 use crate::error::IdentityError;
+use crate::password::Password;
 use crate::passwords::Passwords;
 use crate::store;
 use crate::types::client::{digest, random_text};
@@ -77,7 +78,7 @@ impl PageSessions {
         &self,
         actor: &Actor,
         username: &str,
-        password: &str,
+        password: &Password,
         replaced: Option<&str>,
     ) -> Result<String, IdentityError> {
         let method = LoginMethod::Page;

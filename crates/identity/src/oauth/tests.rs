@@ -13,6 +13,7 @@ use crate::audit::Actor;
 use crate::config::Config;
 use crate::core::Core;
 use crate::migration::Migrator;
+use crate::password::Password;
 use crate::passwords::Passwords;
 use crate::tokens::Tokens;
 use crate::types::client::{Client, ClientDraft, GrantType};
@@ -58,7 +59,7 @@ impl World {
             email: "ann@example.org".into(),
             username: Some("ann".into()),
             roles: [Role::DataScientist].into_iter().collect(),
-            password: Some(PASSWORD.to_owned()),
+            password: Some(PASSWORD.into()),
             ..NewUser::default()
         };
         let user = users.create(&operator, user).await.unwrap();
@@ -70,7 +71,8 @@ impl World {
             public: false,
         };
         let client = clients.create(&operator, client).await.unwrap();
-        let cookie = page_sessions.begin(&operator, "ann", PASSWORD, None);
+        let password = Password::from(PASSWORD);
+        let cookie = page_sessions.begin(&operator, "ann", &password, None);
         let cookie = cookie.await.unwrap();
         let session = page_sessions.find(&cookie).await.unwrap().unwrap();
         Self {
@@ -157,7 +159,7 @@ async fn a_code_needs_the_session_the_user_and_the_client_as_they_were_read() {
 
     for change in [
         UserChange {
-            password: Some(Some("another long secret".to_owned())),
+            password: Some(Some("another long secret".into())),
             ..UserChange::default()
         },
         UserChange {

@@ -145,7 +145,7 @@ mod tests {
     use std::time::Duration;
 
     fn password(text: &str) -> Password {
-        Password::presented(text.into())
+        Password::from(text)
     }
 
     #[test]

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn password(text: &str) -> Password {
-        Password::presented(text.into())
+        Password::from(text)
     }
 
     fn hasher(parameters: Parameters) -> Hasher {

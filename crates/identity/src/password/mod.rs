@@ -4,37 +4,34 @@
 //! password, by design. It therefore runs on a few threads of its own behind two bounded queues, and
 //! never on a thread that serves requests. A name that does not exist costs as much as one that does.
 //!
-//! Nothing here prints or keeps a password. A [`Password`] is overwritten when it is dropped; the text
-//! it was read from, in a request or in the arguments of an operation, is not.
+//! From the moment a request is read, a password is a [`Password`], which nothing prints and which is
+//! overwritten when it is dropped; so are the members of a JSON body and the parameters of a form
+//! that it is taken from. What came over the network is not: the bytes of the body, the header
+//! `Authorization`, and the copy that the JSON reader makes of a text with escapes.
 
 mod argon2id;
 mod hasher;
+mod kind;
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use auspex_kernel::FieldError;
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub(crate) use argon2id::{Parameters, Verified};
 pub(crate) use hasher::{Busy, Hasher, Lane};
+pub(crate) use kind::{chosen, presented};
 
 /// How many characters a password that is chosen may have.
 pub(crate) const CHARS: RangeInclusive<usize> = 8..=1024;
 
-/// A password as somebody typed it. Overwritten when dropped; Debug output hides it.
-#[derive(Clone, Deserialize)]
-#[serde(from = "String")]
-pub(crate) struct Password(Zeroizing<String>);
+/// A password as somebody typed it: any text, for what may be chosen today says nothing about what
+/// could be chosen when a stored one was. Overwritten when dropped; Debug output hides it.
+#[derive(Clone, Default)]
+pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// A password to be checked against a stored one. Any text: what may be chosen today says
-    /// nothing about what could be chosen when the stored one was.
-    pub(crate) fn presented(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
     /// Whether this may become the password of `username`: 8 to 1024 characters, no control ones,
     /// not the name itself. No rules of composition: they make passwords worse (NIST SP 800-63B).
     ///
@@ -56,14 +53,20 @@ impl Password {
         })
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
 
 impl From<String> for Password {
     fn from(text: String) -> Self {
-        Self::presented(text)
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl From<&str> for Password {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
     }
 }
 
@@ -83,7 +86,7 @@ mod tests {
     use super::*;
 
     fn password(text: &str) -> Password {
-        Password::presented(text.into())
+        Password::from(text)
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use auspex_kernel::fields::{self, Kind, Text, Wrong};
 use auspex_kernel::id::UserId;
-use auspex_kernel::{FieldError, FieldErrors, Timestamp};
+use auspex_kernel::{FieldErrors, Timestamp};
 use serde_json::{Value, json};
 
 use crate::error::IdentityError;
-use crate::password::{self, Password};
+use crate::password::Password;
 use crate::types::api_key::Digest;
 use crate::types::role::{Role, RoleSet};
 
@@ -106,12 +106,6 @@ pub struct UserFilter {
     pub disabled: Option<bool>,
 }
 
-/// What keeps a text from being the password of the user of this name.
-pub(crate) fn wrong_password(password: &str, username: &str) -> Option<FieldError> {
-    let password = Password::presented(password.to_owned());
-    password.check_choice(username).err()
-}
-
 /// A user to be added.
 #[derive(Clone, Default)]
 pub struct NewUser {
@@ -126,7 +120,7 @@ pub struct NewUser {
     /// What they are to this installation.
     pub roles: RoleSet,
     /// Without one they cannot log in by password.
-    pub password: Option<String>,
+    pub password: Option<Password>,
 }
 
 /// What is to become of a user; `None` leaves as it is.
@@ -145,7 +139,7 @@ pub struct UserChange {
     /// Whether they are disabled.
     pub disabled: Option<bool>,
     /// Their password, or that they have none.
-    pub password: Option<Option<String>>,
+    pub password: Option<Option<Password>>,
 }
 
 /// A state in which a user must be for a change to be made; see [`User::version`].
@@ -221,27 +215,6 @@ impl Kind for Roles {
     fn schema(&self) -> Value {
         let role = fields::one_of(Role::ALL, Role::as_str).schema();
         json!({"type": "array", "items": role, "uniqueItems": true})
-    }
-}
-
-/// A password to be chosen. That it differs from the username is for the body to check, by
-/// [`wrong_password`].
-pub(crate) struct ChosenPassword;
-
-impl Kind for ChosenPassword {
-    type Value = String;
-
-    fn read(&self, value: &Value) -> Result<String, Wrong> {
-        let text = value.as_str().ok_or("must be text")?;
-        match wrong_password(text, "") {
-            None => Ok(text.to_owned()),
-            Some(wrong) => Err(wrong.message.into()),
-        }
-    }
-
-    fn schema(&self) -> Value {
-        let (low, high) = (password::CHARS.start(), password::CHARS.end());
-        json!({"type": "string", "format": "password", "minLength": low, "maxLength": high})
     }
 }
 

@@ -190,7 +190,7 @@ async fn ann(identity: &Identity) -> User {
         email: "ann@example.org".into(),
         username: Some("ann".into()),
         roles: [Role::DataScientist].into_iter().collect(),
-        password: Some(PASSWORD.to_owned()),
+        password: Some(PASSWORD.into()),
         ..NewUser::default()
     };
     identity.users().create(&OPERATOR, new).await.unwrap()
@@ -470,7 +470,7 @@ async fn a_session_lasts_twelve_hours_and_ends_with_the_password(store: &Store) 
 
     let code = browser.authorize(&request(&app.0, "")).await;
     let change = UserChange {
-        password: Some(Some("another long secret".to_owned())),
+        password: Some(Some("another long secret".into())),
         ..UserChange::default()
     };
     let changed = identity

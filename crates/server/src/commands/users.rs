@@ -3,7 +3,9 @@
 use std::io::BufRead as _;
 use std::process::ExitCode;
 
-use auspex_identity::{Actor, Expected, Identity, NewUser, Role, User, UserChange, UserFilter};
+use auspex_identity::{
+    Actor, Expected, Identity, NewUser, Password, Role, User, UserChange, UserFilter,
+};
 use auspex_kernel::Timestamp;
 use serde_json::json;
 
@@ -94,7 +96,7 @@ async fn change(identity: &Identity, user: &str, change: UserChange, done: &str)
 }
 
 /// The first line of standard input: arguments would show in process lists and shell histories.
-fn read_password() -> Result<String, Failure> {
+fn read_password() -> Result<Password, Failure> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     let end = line.trim_end_matches(['\n', '\r']).len();
@@ -102,7 +104,7 @@ fn read_password() -> Result<String, Failure> {
     if line.is_empty() {
         return Err("standard input holds no password; give it in the first line".into());
     }
-    Ok(line)
+    Ok(line.into())
 }
 
 fn as_table(users: &[User]) -> String {

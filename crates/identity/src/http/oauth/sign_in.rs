@@ -21,6 +21,7 @@ use crate::oauth::{
     AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, LoginSession, PageSessions,
     Parameters, Purpose, Sealed, Seals, Step,
 };
+use crate::password::Password;
 use crate::types::redirect::shown;
 use crate::types::scope::ClientScopes;
 
@@ -281,11 +282,11 @@ async fn submit_login(
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     let username = fields.get("username").unwrap_or_default();
-    let password = fields.get("password").unwrap_or_default();
+    let password = Password::from(fields.get("password").unwrap_or_default());
     let replaced = pages.browsers.cookie(&headers, Cookie::Session);
     match pages
         .sessions
-        .begin(&actor, username, password, replaced)
+        .begin(&actor, username, &password, replaced)
         .await
     {
         Ok(session) => {
