@@ -1,11 +1,12 @@
-//! Form bodies, declared once: the OpenAPI document describes exactly the parameters that their
-//! readers see.
+//! Forms, declared once: the OpenAPI document describes exactly the parameters that their readers see,
+//! in a body or in a query.
 
 use auspex_kernel::{ApiError, body};
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{RefOr, Required, Schema};
 
 use crate::oauth::{Malformed, Parameters};
 
@@ -15,6 +16,32 @@ const BYTES_MAX: usize = 64 << 10;
 pub(super) trait Form {
     /// The names of its parameters.
     const NAMES: &'static [&'static str];
+
+    /// What the document says of them.
+    fn declared() -> Vec<Declared>;
+}
+
+/// A parameter as it is declared.
+pub(super) struct Declared {
+    pub(super) name: &'static str,
+    pub(super) is_required: bool,
+    pub(super) about: &'static str,
+    /// JSON Schema keywords.
+    pub(super) keywords: Value,
+}
+
+impl Declared {
+    fn schema(&self) -> Value {
+        let mut schema = json!({"type": "string"});
+        for (keyword, value) in self.keywords.as_object().into_iter().flatten() {
+            schema[keyword] = value.clone();
+        }
+        schema
+    }
+
+    fn about(&self) -> Option<&str> {
+        Some(self.about.trim()).filter(|about| !about.is_empty())
+    }
 }
 
 /// Declares a form: its parameters, each `required` or `optional`, with comments and JSON Schema
@@ -31,47 +58,75 @@ macro_rules! form {
 
         impl $crate::http::oauth::form::Form for $name {
             const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            fn declared() -> Vec<$crate::http::oauth::form::Declared> {
+                vec![$($crate::http::oauth::form::Declared {
+                    name: stringify!($field),
+                    is_required: stringify!($presence) == "required",
+                    about: concat!($($doc),*),
+                    keywords: serde_json::json!($keywords),
+                }),*]
+            }
         }
 
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                $crate::http::oauth::form::schema(concat!($($about),*), &[$((
-                    stringify!($field),
-                    stringify!($presence) == "required",
-                    concat!($($doc),*),
-                    serde_json::json!($keywords),
-                )),*])
+                $crate::http::oauth::form::schema::<Self>(concat!($($about),*))
             }
         }
 
         impl utoipa::ToSchema for $name {}
+
+        impl utoipa::IntoParams for $name {
+            fn into_params(
+                _: impl Fn() -> Option<utoipa::openapi::path::ParameterIn>,
+            ) -> Vec<utoipa::openapi::path::Parameter> {
+                $crate::http::oauth::form::in_query::<Self>()
+            }
+        }
     };
 }
 pub(super) use form;
 
-/// The schema of a form; each parameter has a name, whether it is required, a comment and keywords.
-pub(super) fn schema(about: &str, parameters: &[(&str, bool, &str, Value)]) -> RefOr<Schema> {
-    let required: Vec<&str> = parameters
-        .iter()
-        .filter_map(|(name, is_required, ..)| is_required.then_some(*name))
-        .collect();
-    let properties = parameters.iter().map(|(name, _, about, keywords)| {
-        let mut schema = json!({"type": "string"});
-        for (keyword, value) in keywords.as_object().into_iter().flatten() {
-            schema[keyword] = value.clone();
+/// The schema of a form.
+pub(super) fn schema<F: Form>(about: &str) -> RefOr<Schema> {
+    let declared = F::declared();
+    let required = declared.iter().filter(|parameter| parameter.is_required);
+    let required: Vec<&str> = required.map(|parameter| parameter.name).collect();
+    let properties = declared.iter().map(|parameter| {
+        let mut schema = parameter.schema();
+        if let Some(about) = parameter.about() {
+            schema["description"] = json!(about);
         }
-        if !about.is_empty() {
-            schema["description"] = json!(about.trim());
-        }
-        ((*name).to_owned(), schema)
+        (parameter.name.to_owned(), schema)
     });
-    let schema = json!({
+    schema_of(json!({
         "type": "object",
         "description": about.trim(),
         "required": required,
         "properties": Map::from_iter(properties),
-    });
-    serde_json::from_value(schema).expect("a schema of texts")
+    }))
+}
+
+/// The parameters of a form where they come in a query.
+pub(super) fn in_query<F: Form>() -> Vec<Parameter> {
+    let parameter = |declared: &Declared| {
+        ParameterBuilder::new()
+            .name(declared.name)
+            .parameter_in(ParameterIn::Query)
+            .required(match declared.is_required {
+                true => Required::True,
+                false => Required::False,
+            })
+            .description(declared.about())
+            .schema(Some(schema_of(declared.schema())))
+            .build()
+    };
+    F::declared().iter().map(parameter).collect()
+}
+
+fn schema_of(schema: Value) -> RefOr<Schema> {
+    serde_json::from_value(schema).expect("a schema of texts and numbers")
 }
 
 /// Reads a form, without the parameters that it does not declare (RFC 6749 §3.1 says to ignore
@@ -118,7 +173,7 @@ pub(super) async fn read_any(
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
-    use utoipa::PartialSchema as _;
+    use utoipa::{IntoParams as _, PartialSchema as _};
 
     use super::*;
 
@@ -150,6 +205,20 @@ mod tests {
                     "text": {"type": "string", "maxLength": 100},
                 },
             })
+        );
+        let query = serde_json::to_value(Letter::into_params(|| None)).expect("JSON");
+        assert_eq!(
+            query,
+            json!([
+                {
+                    "name": "to", "in": "query", "description": "Who gets it", "required": true,
+                    "schema": {"type": "string"},
+                },
+                {
+                    "name": "text", "in": "query", "required": false,
+                    "schema": {"type": "string", "maxLength": 100},
+                },
+            ])
         );
     }
 }

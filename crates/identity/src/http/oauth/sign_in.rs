@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -65,48 +64,32 @@ impl Pages {
     }
 }
 
-/// The parameters of an authorization request.
-#[derive(IntoParams, ToSchema)]
-#[into_params(parameter_in = Query)]
-#[expect(
-    dead_code,
-    reason = "the provider reads them, and answers for wrong ones by redirecting"
-)]
-struct AuthorizationForm {
-    /// `code`
-    response_type: String,
-    /// As registered
-    client_id: String,
-    /// Exactly as registered
-    redirect_uri: String,
-    /// RFC 7636; required
-    code_challenge: String,
-    /// `S256`
-    code_challenge_method: String,
-    /// Space-separated; all of the client's by default
-    #[schema(required = false)]
-    #[param(required = false)]
-    scope: String,
-    /// Is returned unchanged
-    #[schema(required = false)]
-    #[param(required = false)]
-    state: String,
-    /// Is returned in the ID token
-    #[schema(required = false)]
-    #[param(required = false)]
-    nonce: String,
-    /// `none`, or some of `login`, `consent`, `select_account`
-    #[schema(required = false)]
-    #[param(required = false)]
-    prompt: String,
-    /// Most seconds since the login
-    #[schema(required = false)]
-    #[param(required = false)]
-    max_age: u32,
-    /// The username to fill in
-    #[schema(required = false)]
-    #[param(required = false)]
-    login_hint: String,
+form! {
+    /// The parameters of an authorization request.
+    struct AuthorizationForm {
+        /// `code`
+        response_type: required {},
+        /// As registered
+        client_id: required {},
+        /// Exactly as registered
+        redirect_uri: required {},
+        /// RFC 7636; required
+        code_challenge: required {},
+        /// `S256`
+        code_challenge_method: required {},
+        /// Space-separated; all of the client's by default
+        scope: optional {},
+        /// Is returned unchanged
+        state: optional {},
+        /// Is returned in the ID token
+        nonce: optional {},
+        /// `none`, or some of `login`, `consent`, `select_account`
+        prompt: optional {},
+        /// Most seconds since the login
+        max_age: optional {"type": "integer", "format": "int32", "minimum": 0},
+        /// The username to fill in
+        login_hint: optional {},
+    }
 }
 
 form! {
