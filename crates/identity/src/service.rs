@@ -103,10 +103,9 @@ impl Running for IdentityService {
     fn links(&self) -> Vec<Link> {
         vec![Link {
             name: "login",
-            path: "/.well-known/openid-configuration",
+            path: "/oauth2/login",
             title: "Log in",
-            text: "Applications send people to the login page by OpenID Connect. This is what \
-                   they need to know.",
+            text: "See who you are here, and log out.",
         }]
     }
 

@@ -27,6 +27,7 @@ pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .merge(sign_in::routes())
+        .merge(pages::routes())
         .merge(token::routes())
         .merge(metadata::routes())
         .merge(clients::routes())

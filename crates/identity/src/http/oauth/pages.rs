@@ -1,25 +1,47 @@
 //! The pages that people see. Plain HTML without scripts; everything that is shown is escaped.
 
 use askama::Template;
-use auspex_kernel::ApiError;
-use axum::http::{HeaderValue, StatusCode, header};
+use auspex_kernel::error::Envelope;
+use auspex_kernel::{ApiError, etag};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::TAG;
+use crate::http::Handles;
 use crate::oauth::AuthorizationRequest;
 use crate::types::redirect::csp_source;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const STYLE: &str = include_str!("../../../templates/style.css");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// What all pages use.
+pub(super) fn routes() -> OpenApiRouter<Handles> {
+    OpenApiRouter::new().routes(routes!(get_login_style))
+}
 
 /// Asks for username and password.
 #[derive(Template)]
 #[template(path = "login.html")]
 pub(super) struct LoginPage<'a> {
-    pub(super) client: &'a str,
+    /// The application that sent the person here; without it they came by themselves.
+    pub(super) client: Option<&'a str>,
     pub(super) csrf_token: &'a str,
     pub(super) request: &'a str,
     pub(super) username: &'a str,
     pub(super) error: Option<&'a str>,
+}
+
+/// Says as whom this browser is logged in.
+#[derive(Template)]
+#[template(path = "account.html")]
+pub(super) struct AccountPage<'a> {
+    pub(super) user: &'a str,
+    pub(super) email: &'a str,
+    pub(super) roles: &'a str,
+    pub(super) csrf_token: &'a str,
 }
 
 /// Asks whether a client may have the scopes it asks for.
@@ -99,4 +121,20 @@ pub(super) fn redirect(location: &str) -> Result<Response, ApiError> {
         (header::CACHE_CONTROL, NO_STORE),
     ];
     Ok((StatusCode::SEE_OTHER, headers).into_response())
+}
+
+/// The style sheet of the pages
+#[utoipa::path(
+    get, path = "/oauth2/assets/style.css", tag = TAG, security(()),
+    responses(
+        (status = 200, description = "The style sheet", body = String, content_type = "text/css"),
+        (status = 304, description = "Unchanged"),
+        (status = 429, description = "Too many requests", body = Envelope),
+    )
+)]
+async fn get_login_style(headers: HeaderMap) -> Response {
+    let fixed = HeaderValue::from_static;
+    let tag = etag::of(STYLE.as_bytes());
+    let kind = [(header::CONTENT_TYPE, fixed("text/css; charset=utf-8"))];
+    etag::answer(&headers, tag, fixed("public, max-age=300"), (kind, STYLE))
 }

@@ -1,10 +1,10 @@
 //! From a client's link to a code: the authorization endpoint, and the pages in between.
 
 use auspex_kernel::error::Envelope;
-use auspex_kernel::{ApiError, Peer, RequestId, etag};
+use auspex_kernel::{ApiError, Peer, RequestId};
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::TAG;
 use super::browser::{Browsers, Cookie};
 use super::form::{self, form};
-use super::pages::{ConsentPage, LoginPage, MessagePage, page, redirect, refusal};
+use super::pages::{AccountPage, ConsentPage, LoginPage, MessagePage, page, redirect, refusal};
 use crate::audit::Actor;
 use crate::error::IdentityError;
 use crate::http::Handles;
@@ -24,7 +24,6 @@ use crate::password::Password;
 use crate::types::redirect::shown;
 use crate::types::scope::ClientScopes;
 
-const STYLE: &str = include_str!("../../../templates/style.css");
 const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown. Go back \
     to the application and start again; your browser must keep cookies of this site.";
 const UNREADABLE: &str = "The form cannot be read.";
@@ -35,7 +34,6 @@ pub(super) fn routes() -> OpenApiRouter<Handles> {
         .routes(routes!(show_login, submit_login))
         .routes(routes!(submit_consent))
         .routes(routes!(submit_logout))
-        .routes(routes!(get_login_style))
 }
 
 /// What the pages need.
@@ -162,7 +160,7 @@ async fn authorize(
         }
         (Ok(Step::LogIn | Step::Ask(_)), _) => {
             let hint = request.login_hint.as_deref().unwrap_or_default();
-            pages.login_page(&headers, &request, hint, None)
+            pages.login_page(&headers, Some(&request), hint, None)
         }
         (Ok(Step::Redirect(location)), _) => redirect(&location),
         (Err(error), _) => refused(error),
@@ -200,10 +198,13 @@ async fn post_authorize(
     }
 }
 
-/// Show the login page again
+/// Show the login page, or who is logged in
+///
+/// Without `request` it is for people who come by themselves: it shows as whom this browser is logged
+/// in, or lets them log in. With it, it shows the login page of an application's request again.
 #[utoipa::path(
     get, path = "/oauth2/login", tag = TAG, security(()),
-    params(("request" = String, Query, description = "From the page")),
+    params(("request" = Option<String>, Query, description = "From the page")),
     responses(
         (status = 200, description = "The page", body = String, content_type = "text/html"),
         (status = 303, description = "To the client, with an error"),
@@ -216,14 +217,21 @@ async fn show_login(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let parameters = Parameters::parse(uri.query().unwrap_or_default().as_bytes());
+    let query = uri.query().unwrap_or_default();
+    if query.is_empty() {
+        return match pages.browsers.session(&headers).await? {
+            Some((cookie, session)) => pages.account_page(cookie, &session),
+            None => pages.login_page(&headers, None, "", None),
+        };
+    }
+    let parameters = Parameters::parse(query.as_bytes());
     let sealed = parameters.ok().and_then(|p| pages.open(Purpose::Login, &p));
     let Some(sealed) = sealed else {
         let text = "There is nothing to log in to. Go back to the application and start again.";
         return refusal(StatusCode::BAD_REQUEST, text);
     };
-    match pages.authorization.read(&sealed.query).await {
-        Ok(request) => pages.login_page(&headers, &request, "", None),
+    match pages.requested(&sealed).await {
+        Ok(request) => pages.login_page(&headers, request.as_ref(), "", None),
         Err(error) => refused(error),
     }
 }
@@ -233,7 +241,7 @@ async fn show_login(
     post, path = "/oauth2/login", tag = TAG, security(()),
     request_body(content = LoginForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 303, description = "Logged in; back to the request"),
+        (status = 303, description = "Logged in; back to the request, or to the page that says so"),
         (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
         (status = 401, description = "The page again: name or password is wrong", body = String, content_type = "text/html"),
         (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
@@ -259,7 +267,7 @@ async fn submit_login(
     let Some(sealed) = sealed.filter(|_| own) else {
         return refusal(StatusCode::FORBIDDEN, FOREIGN);
     };
-    let request = match pages.authorization.read(&sealed.query).await {
+    let request = match pages.requested(&sealed).await {
         Ok(request) => request,
         Err(error) => return refused(error),
     };
@@ -273,8 +281,13 @@ async fn submit_login(
         .await
     {
         Ok(session) => {
-            let query = request.query_after_login();
-            let mut response = redirect(&format!("/oauth2/authorize?{query}"))?;
+            let mut response = match request {
+                Some(request) => {
+                    let query = request.query_after_login();
+                    redirect(&format!("/oauth2/authorize?{query}"))?
+                }
+                None => redirect("/oauth2/login")?,
+            };
             let session = pages.browsers.set_cookie(Cookie::Session, Some(&session))?;
             response.headers_mut().append(header::SET_COOKIE, session);
             Ok(response)
@@ -283,7 +296,7 @@ async fn submit_login(
             error @ (IdentityError::InvalidCredentials
             | IdentityError::TooManyAttempts(_)
             | IdentityError::Busy(_)),
-        ) => pages.login_page(&headers, &request, username, Some(error)),
+        ) => pages.login_page(&headers, request.as_ref(), username, Some(error)),
         Err(error) => Err(error.into()),
     }
 }
@@ -385,22 +398,6 @@ async fn submit_logout(
     Ok(response)
 }
 
-/// The style sheet of the pages
-#[utoipa::path(
-    get, path = "/oauth2/assets/style.css", tag = TAG, security(()),
-    responses(
-        (status = 200, description = "The style sheet", body = String, content_type = "text/css"),
-        (status = 304, description = "Unchanged"),
-        (status = 429, description = "Too many requests", body = Envelope),
-    )
-)]
-async fn get_login_style(headers: HeaderMap) -> Response {
-    let fixed = HeaderValue::from_static;
-    let tag = etag::of(STYLE.as_bytes());
-    let kind = [(header::CONTENT_TYPE, fixed("text/css; charset=utf-8"))];
-    etag::answer(&headers, tag, fixed("public, max-age=300"), (kind, STYLE))
-}
-
 /// Answers the client where that is safe, and the person otherwise.
 fn refused(error: AuthorizationError) -> Result<Response, ApiError> {
     match error {
@@ -415,16 +412,29 @@ impl Pages {
         self.seals.open(purpose, fields.get("request")?)
     }
 
+    /// The application's request that the login page was shown for, if it was.
+    async fn requested(
+        &self,
+        sealed: &Sealed,
+    ) -> Result<Option<AuthorizationRequest>, AuthorizationError> {
+        match sealed.query.as_str() {
+            "" => Ok(None),
+            query => self.authorization.read(query).await.map(Some),
+        }
+    }
+
     fn login_page(
         &self,
         headers: &HeaderMap,
-        request: &AuthorizationRequest,
+        request: Option<&AuthorizationRequest>,
         username: &str,
         failed: Option<IdentityError>,
     ) -> Result<Response, ApiError> {
         let (cookie, set_cookie) = self.browsers.before_login(headers)?;
         let carried = Sealed {
-            query: request.query.clone(),
+            query: request
+                .map(|request| request.query.clone())
+                .unwrap_or_default(),
             scopes: String::new(),
         };
         let (error, wait_s) = match &failed {
@@ -441,7 +451,7 @@ impl Pages {
             Some(_) => (Some("Username or password is wrong.".to_owned()), None),
         };
         let shown = LoginPage {
-            client: &request.client.name,
+            client: request.map(|request| request.client.name.as_str()),
             csrf_token: &self.seals.csrf_token(&cookie),
             request: &self.seals.seal(Purpose::Login, &carried),
             username,
@@ -449,13 +459,24 @@ impl Pages {
         };
         // The answer of any other endpoint.
         let status = failed.map_or(StatusCode::OK, |error| ApiError::from(error).status());
-        let mut response = page(status, &shown, Some(request))?;
+        let mut response = page(status, &shown, request)?;
         let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
         let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));
         response
             .headers_mut()
             .extend(wait.into_iter().chain(set_cookie));
         Ok(response)
+    }
+
+    fn account_page(&self, cookie: &str, session: &LoginSession) -> Result<Response, ApiError> {
+        let user = &session.user;
+        let shown = AccountPage {
+            user: &user.name,
+            email: &user.email,
+            roles: &user.roles.to_string(),
+            csrf_token: &self.seals.csrf_token(cookie),
+        };
+        page(StatusCode::OK, &shown, None)
     }
 
     fn consent_page(

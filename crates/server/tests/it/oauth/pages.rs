@@ -392,3 +392,40 @@ fn pages_cannot_be_framed_and_nothing_breaks_out_of_them() {
         Some("text/css; charset=utf-8")
     );
 }
+
+#[test]
+fn a_person_who_comes_without_an_application_logs_in_sees_who_they_are_and_logs_out() {
+    let world = World::start();
+    let mut browser = world.browser();
+    let front = world.server.get("/").json();
+    assert_eq!(front["links"]["login"], "/oauth2/login");
+    let login = browser.get("/oauth2/login");
+    assert_eq!(login.status, 200);
+    let wrong = submit_login(&mut browser, &login, "ann", "wrong");
+    assert_eq!(wrong.status, 401);
+    assert!(!wrong.text().contains("To go on"), "{}", wrong.text());
+    let answer = submit_login(&mut browser, &wrong, "ann", PASSWORD);
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (303, Some("/oauth2/login"))
+    );
+    let account = browser.get("/oauth2/login");
+    let text = account.text();
+    assert!(
+        text.contains("Ann &#60;i&#62;") && text.contains("data-scientist"),
+        "{text}"
+    );
+    let token = hidden(&account, "csrf_token");
+    let foreign = world
+        .browser()
+        .post("/oauth2/logout", &[("csrf_token", &*token)]);
+    assert_eq!(foreign.status, 403);
+    let out = browser.post("/oauth2/logout", &[("csrf_token", &*token)]);
+    assert!(out.text().contains("You are logged out"), "{}", out.text());
+    assert!(
+        browser
+            .get("/oauth2/login")
+            .text()
+            .contains("<h1>Log in</h1>")
+    );
+}
