@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::id::{KeyId, UserId};
+use auspex_kernel::idempotency::{Kept, Receipt};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope, ScopeSet, Subject, Timestamp};
 
@@ -96,6 +97,19 @@ impl Keys {
         scopes: ScopeSet,
         expires_at: Option<Timestamp>,
     ) -> Result<NewKey, IdentityError> {
+        let created = self.create_once(actor, name, scopes, expires_at, Receipt::none());
+        Ok(created.await?.0)
+    }
+
+    /// The same for a request that may be repeated.
+    pub(crate) async fn create_once(
+        &self,
+        actor: &Actor,
+        name: &str,
+        scopes: ScopeSet,
+        expires_at: Option<Timestamp>,
+        receipt: Receipt<NewKey>,
+    ) -> Result<(NewKey, Kept), IdentityError> {
         let now = self.core.now();
         let wrong = api_key::validate(name, scopes, expires_at, now);
         if !wrong.is_empty() {
@@ -106,10 +120,12 @@ impl Keys {
         let made = self
             .core
             .change_for_secret(actor, KEYS_WRITE, async |change| {
-                create(change, key, &secret.digest()).await
+                let key = create(change, key, &secret.digest()).await?;
+                let new = NewKey { key, secret };
+                let kept = receipt.keep(change.transaction, &new).await?;
+                Ok((new, kept))
             });
-        let key = made.await?;
-        Ok(NewKey { key, secret })
+        made.await
     }
 
     /// Every key, revoked and expired ones too, newest first. Neither secrets nor hashes.
@@ -198,6 +214,18 @@ impl Keys {
         id_or_name: &str,
         overlap: Duration,
     ) -> Result<NewKey, IdentityError> {
+        let rotated = self.rotate_once(actor, id_or_name, overlap, Receipt::none());
+        Ok(rotated.await?.0)
+    }
+
+    /// The same for a request that may be repeated.
+    pub(crate) async fn rotate_once(
+        &self,
+        actor: &Actor,
+        id_or_name: &str,
+        overlap: Duration,
+        receipt: Receipt<NewKey>,
+    ) -> Result<(NewKey, Kept), IdentityError> {
         let id_or_name = checked(id_or_name)?;
         // Name and scopes are those of the old one, once it is found.
         let drawn = self.draw_key("", ScopeSet::default(), None, None)?;
@@ -209,12 +237,13 @@ impl Keys {
         let rotated = self
             .core
             .change_for_secret(actor, KEYS_WRITE, async |change| {
-                rotate(change, id_or_name, rotation).await
+                let key = rotate(change, id_or_name, rotation).await?;
+                let secret = drawn.secret;
+                let new = NewKey { key, secret };
+                let kept = receipt.keep(change.transaction, &new).await?;
+                Ok((new, kept))
             });
-        Ok(NewKey {
-            key: rotated.await?,
-            secret: drawn.secret,
-        })
+        rotated.await
     }
 
     fn draw_key(

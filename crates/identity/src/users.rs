@@ -8,6 +8,7 @@ use std::sync::Arc;
 use auspex_kernel::db::DbError;
 use auspex_kernel::fields::Kind as _;
 use auspex_kernel::id::{SessionId, UserId};
+use auspex_kernel::idempotency::{Kept, Receipt};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope};
 
@@ -53,6 +54,16 @@ impl Users {
     /// [`IdentityError::Invalid`], [`IdentityError::UserTaken`], [`IdentityError::Escalation`],
     /// [`IdentityError::CredentialEnded`], [`IdentityError::Busy`], [`IdentityError::Database`].
     pub async fn create(&self, actor: &Actor, new: NewUser) -> Result<User, IdentityError> {
+        Ok(self.create_once(actor, new, Receipt::none()).await?.0)
+    }
+
+    /// The same for a request that may be repeated.
+    pub(crate) async fn create_once(
+        &self,
+        actor: &Actor,
+        new: NewUser,
+        receipt: Receipt<User>,
+    ) -> Result<(User, Kept), IdentityError> {
         let username = new.username.unwrap_or_else(|| new.email.clone());
         let described = UserChange {
             name: Some(new.name.clone()),
@@ -84,10 +95,11 @@ impl Users {
         };
         let needs = Needs::Scope(Scope::UsersWrite);
         let made = self.core.change(actor, needs, async |change| {
-            insert(change, &user, hash).await
+            insert(change, &user, hash).await?;
+            Ok(receipt.keep(change.transaction, &user).await?)
         });
-        made.await.map_err(taken)?;
-        Ok(user)
+        let kept = made.await.map_err(taken)?;
+        Ok((user, kept))
     }
 
     /// The user with this id, in either case.

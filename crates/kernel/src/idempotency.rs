@@ -1,12 +1,14 @@
 //! Requests that are carried out once, however often they are sent: `Idempotency-Key`.
 //!
-//! The first request with a key claims it, does its work and stores its answer, which later requests
-//! get. The work runs to its end even if the client has disconnected, because that client will ask
-//! again. Keys are stored as digests, and bodies not at all: the digest that distinguishes them is
-//! mixed with the key, so that somebody who reads the database cannot check guesses at what a body was.
+//! What is remembered of a request is written in the transaction that carries it out: both are stored
+//! or neither is, whatever is killed and whenever. So the work gets a [`Receipt`], and can succeed only
+//! by what its [`Receipt::keep`] returns. Of equal requests at once the first to commit wins; the
+//! others are rolled back and given its answer.
+//!
+//! Keys are stored as digests, and bodies not at all: the digest that distinguishes them is mixed with
+//! the key, so that somebody who reads the database cannot check guesses at what a body was.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -15,18 +17,17 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
+use sea_orm::DbErr;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use crate::clock::{Clock, Timestamp};
-use crate::control::passed_on;
-use crate::db::{Db, DbError};
+use crate::clock::Clock;
+use crate::db::{Db, DbError, Transaction};
 use crate::error::{ApiError, FieldError};
 use crate::fields::optional_parameter;
-use crate::random;
-use crate::store::idempotency::{self as store, Claim, Found, StoredAnswer};
+use crate::store::idempotency::{self as store, Found, Key, StoredAnswer};
 
 /// The request header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -35,26 +36,19 @@ pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotenc
 
 /// How long answers are kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a key stays claimed when the process that claimed it was killed.
-const CLAIMED: Duration = Duration::from_secs(60);
-/// The work must end well before its claim does, or it could be done twice.
-const WORK_TIMEOUT: Duration = Duration::from_secs(50);
 const KEY_CHARS_MAX: usize = 255;
 /// Longer bodies are not kept; no answer to a change is that long.
 const BODY_BYTES_MAX: u64 = 256 << 10;
 const PRUNE_PAUSE: Duration = Duration::from_secs(60);
 const PRUNED_AT_ONCE: u64 = 500;
 const PRUNES_MAX: usize = 10;
-const RETRY_AFTER_S: u64 = 1;
-
-type Work = Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send>>;
 
 /// Remembers which requests were carried out. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     db: Db,
     clock: Clock,
-    /// Microseconds.
+    /// In steady microseconds.
     prune_at: Arc<AtomicI64>,
 }
 
@@ -83,6 +77,22 @@ pub enum Answer {
     Secret,
 }
 
+type Render<T> = Box<dyn FnOnce(&T) -> Response + Send>;
+
+/// What is to be remembered of a request that makes a `T`.
+pub struct Receipt<T> {
+    /// None: it will not be repeated.
+    key: Option<Key>,
+    answer: Answer,
+    render: Render<T>,
+    clock: Clock,
+}
+
+/// The answer to a request that is remembered as far as it asked for that.
+#[derive(Debug)]
+#[must_use = "the request is to be answered by it"]
+pub struct Kept(Response);
+
 /// The header, for the document.
 #[derive(Debug)]
 pub struct IdempotencyParams;
@@ -109,117 +119,70 @@ impl Idempotency {
         }
     }
 
-    /// Carries out `work`, unless the request has a key with which it was carried out before. Only
-    /// success is remembered: after an error, a panic or a crash the key is free again.
+    /// Carries out `work`, which makes a `T` that is answered by `render`, unless the request has a key
+    /// with which it was carried out before. Only success is remembered: after an error the key is
+    /// free again.
     ///
     /// # Errors
-    /// What `work` says; 422 for a malformed key, or one that was used with another body; 409 while
-    /// the first request is running, and for an answer that is not kept; 503 where the work takes
-    /// longer than 50 s.
-    ///
-    /// # Panics
-    /// If `work` does.
-    pub fn once<'a>(
-        &'a self,
-        request: Keyed<'a>,
-        answer: Answer,
-        work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
-    ) -> impl Future<Output = Result<Response, ApiError>> + Send + 'a {
-        // Work on the database is a large future, and it is handed on twice from here.
-        let work: Work = Box::pin(work);
-        self.once_boxed(request, answer, work)
-    }
-
-    async fn once_boxed(
+    /// What `work` says; 422 for a malformed key, or one that was used with another body; 409 for an
+    /// answer that is not kept; what [`DbError`] becomes.
+    pub async fn once<T>(
         &self,
         request: Keyed<'_>,
         answer: Answer,
-        work: Work,
+        render: impl FnOnce(&T) -> Response + Send + 'static,
+        work: impl AsyncFnOnce(Receipt<T>) -> Result<Kept, ApiError>,
     ) -> Result<Response, ApiError> {
-        let Some(key) = read_key(request.headers)? else {
-            return work.await;
-        };
-        let now = self.clock.now();
-        let claim = claim(&request, key, now).map_err(ApiError::internal)?;
-        let this = self.clone();
-        // From the claim to the answer in one piece, even if the client disconnects.
-        let running = self.db.control().run(async move {
-            this.prune(now).await;
-            match this.claim(&claim, now).await? {
-                Found::Free => this.run(claim, answer, work).await,
-                Found::Taken {
-                    fingerprint,
-                    answer,
-                } if fingerprint == claim.fingerprint => replay(answer),
-                Found::Taken { .. } => Err(wrong_key("was used with another body before")),
+        let key = read_key(request.headers)?.map(|key| Key::of(&request, key));
+        if let Some(key) = &key {
+            let now = self.clock.now();
+            let found = self
+                .db
+                .read(async |connection| store::find(connection, key, now).await);
+            if let Some(found) = found.await? {
+                return answer_again(found, key);
             }
-        });
-        running.await?
-    }
-
-    async fn run(&self, claim: Claim, answer: Answer, work: Work) -> Result<Response, ApiError> {
-        let working = tokio::time::timeout(WORK_TIMEOUT, tokio::spawn(work));
-        let response = match working.await {
-            Ok(Ok(Ok(response))) if response.status().is_success() => response,
-            Ok(ended) => {
-                self.release(claim).await;
-                return ended.unwrap_or_else(|ended| Err(passed_on(ended)));
-            }
-            // It may still come to its end, so that the key is not free before the claim expires.
-            Err(_) => {
-                let message = "it takes too long; ask later whether it was done";
-                return Err(ApiError::unavailable(message, CLAIMED.as_secs()));
-            }
-        };
-        let (response, body) = match answer {
-            Answer::Stored => read_body(response).await?,
-            Answer::Secret => (response, None),
-        };
-        self.keep(claim, stored(&response, body)).await;
-        Ok(response)
-    }
-
-    async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<Found, DbError> {
-        let claim = claim.clone();
-        self.db
-            .write(async |transaction| store::claim(transaction, &claim, now).await)
-            .await
-    }
-
-    /// Without it a repetition would only be carried out again, as without a key; the request
-    /// itself has succeeded.
-    async fn keep(&self, claim: Claim, answer: StoredAnswer) {
-        let expires_at = self.clock.now() + KEPT;
-        let kept = self
-            .db
-            .write(async |transaction| store::keep(transaction, &claim, answer, expires_at).await);
-        if let Err(error) = kept.await {
-            tracing::warn!(%error, "the answer to an Idempotency-Key was not kept");
         }
-    }
-
-    async fn release(&self, claim: Claim) {
-        let released = self
-            .db
-            .write(async |transaction| store::release(transaction, &claim).await);
-        if let Err(error) = released.await {
-            tracing::warn!(%error, "an Idempotency-Key stays taken for a minute");
+        let receipt = Receipt {
+            key: key.clone(),
+            answer,
+            render: Box::new(render),
+            clock: self.clock.clone(),
+        };
+        // Boxed: work on the database is a large future.
+        let done = Box::pin(work(receipt)).await;
+        let Some(key) = key else {
+            return done.map(|kept| kept.0);
+        };
+        match done {
+            Ok(Kept(response)) => {
+                self.prune().await;
+                Ok(response)
+            }
+            // It may have failed because an equal request was faster, or only after its commit. What
+            // a transaction finds here is stored when it has ended, also if both share a commit.
+            Err(error) => {
+                let now = self.clock.now();
+                let again = self
+                    .db
+                    .write(async |transaction| store::find(transaction, &key, now).await);
+                match again.await {
+                    Ok(Some(found)) => answer_again(found, &key),
+                    Ok(None) | Err(_) => Err(error),
+                }
+            }
         }
     }
 
     /// Deletes expired keys, from time to time and within bounds.
-    async fn prune(&self, now: Timestamp) {
-        let due = self.prune_at.load(Ordering::Relaxed);
-        let next = (now + PRUNE_PAUSE).0;
+    async fn prune(&self) {
+        let now = self.clock.steady();
         let order = Ordering::Relaxed;
-        if now.0 < due
-            || self
-                .prune_at
-                .compare_exchange(due, next, order, order)
-                .is_err()
-        {
+        let later = |due| (now.0 >= due).then_some((now + PRUNE_PAUSE).0);
+        if self.prune_at.fetch_update(order, order, later).is_err() {
             return;
         }
+        let now = self.clock.now();
         for _ in 0..PRUNES_MAX {
             let pruned = self
                 .db
@@ -233,6 +196,46 @@ impl Idempotency {
                 }
             }
         }
+    }
+}
+
+impl<T> Receipt<T> {
+    /// For work that nobody repeats and that is not answered, such as that of a command.
+    pub fn none() -> Self {
+        Self {
+            key: None,
+            answer: Answer::Secret,
+            render: Box::new(|_| Response::default()),
+            clock: Clock::system(),
+        }
+    }
+
+    /// Remembers what was made, in the transaction that made it.
+    ///
+    /// # Errors
+    /// [`DbError::Repeated`] if an equal request was faster, [`DbError::Database`]: let the transaction
+    /// end with this error.
+    pub async fn keep(self, transaction: &Transaction, made: &T) -> Result<Kept, DbError> {
+        let response = (self.render)(made);
+        let Some(key) = self.key else {
+            return Ok(Kept(response));
+        };
+        let (response, body) = match self.answer {
+            Answer::Stored => read_body(response).await?,
+            Answer::Secret => (response, None),
+        };
+        let now = self.clock.now();
+        let answer = stored(&response, body);
+        match store::keep(transaction, &key, answer, now, now + KEPT).await? {
+            true => Ok(Kept(response)),
+            false => Err(DbError::Repeated),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Receipt<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").finish_non_exhaustive()
     }
 }
 
@@ -260,15 +263,14 @@ fn wrong_key(message: &str) -> ApiError {
     }])
 }
 
-fn claim(request: &Keyed<'_>, key: &[u8], now: Timestamp) -> Result<Claim, getrandom::Error> {
-    let id = random::bytes()?;
-    let (caller, path) = (request.caller.as_bytes(), request.path.as_bytes());
-    Ok(Claim {
-        digest: digest(&[caller, request.method.as_str().as_bytes(), path, key]),
-        fingerprint: digest(&[key, request.body]),
-        id,
-        expires_at: now + CLAIMED,
-    })
+impl Key {
+    fn of(request: &Keyed<'_>, key: &[u8]) -> Self {
+        let (caller, path) = (request.caller.as_bytes(), request.path.as_bytes());
+        Self {
+            digest: digest(&[caller, request.method.as_str().as_bytes(), path, key]),
+            fingerprint: digest(&[key, request.body]),
+        }
+    }
 }
 
 /// SHA-256 over the parts, each preceded by its length, so that they cannot be split in another way.
@@ -282,13 +284,14 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// The response, and its body if it is to be kept.
-async fn read_body(response: Response) -> Result<(Response, Option<Vec<u8>>), ApiError> {
+async fn read_body(response: Response) -> Result<(Response, Option<Vec<u8>>), DbError> {
     let length = response.body().size_hint().exact();
     if length.is_none_or(|length| length > BODY_BYTES_MAX) {
         return Ok((response, None));
     }
     let (parts, body) = response.into_parts();
-    let bytes = crate::body::read(body).await?;
+    let bytes = crate::body::read(body).await;
+    let bytes = bytes.map_err(|error| DbErr::Custom(error.message().to_owned()))?;
     let kept = bytes.to_vec();
     Ok((Response::from_parts(parts, Body::from(bytes)), Some(kept)))
 }
@@ -307,12 +310,14 @@ fn stored(response: &Response, body: Option<Vec<u8>>) -> StoredAnswer {
     }
 }
 
-fn replay(answer: Option<StoredAnswer>) -> Result<Response, ApiError> {
-    let Some(answer) = answer else {
-        let message = "a request with this Idempotency-Key is being carried out; ask again soon";
-        let wait = HeaderValue::from(RETRY_AFTER_S);
-        return Err(ApiError::conflict(message).with_header(header::RETRY_AFTER, wait));
-    };
+fn answer_again(found: Found, key: &Key) -> Result<Response, ApiError> {
+    if found.fingerprint != key.fingerprint {
+        return Err(wrong_key("was used with another body before"));
+    }
+    replay(found.answer)
+}
+
+fn replay(answer: StoredAnswer) -> Result<Response, ApiError> {
     let headers = [
         (header::LOCATION, answer.location),
         (header::ETAG, answer.etag),

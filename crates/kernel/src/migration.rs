@@ -24,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(Secrets),
             Box::new(IdempotencyKeys),
             Box::new(WriteProof),
+            Box::new(KeysWithoutClaims),
         ]
     }
 
@@ -116,5 +117,34 @@ impl MigrationTrait for WriteProof {
             .col(ColumnDef::new("filler").blob().not_null())
             .to_owned();
         manager.create_table(proof).await
+    }
+}
+
+/// A key is stored together with what was done for it, and no longer before.
+struct KeysWithoutClaims;
+
+impl MigrationName for KeysWithoutClaims {
+    fn name(&self) -> &str {
+        "m0004_keys_without_claims"
+    }
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for KeysWithoutClaims {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let unanswered = Query::delete()
+            .from_table("kernel_idempotency_keys")
+            .and_where(Expr::col("status").is_null())
+            .to_owned();
+        manager.execute(unanswered).await?;
+        let claim = Table::alter()
+            .table("kernel_idempotency_keys")
+            .drop_column("claim")
+            .to_owned();
+        manager.alter_table(claim).await
     }
 }

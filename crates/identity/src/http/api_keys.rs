@@ -141,11 +141,12 @@ async fn create_api_key(
     let body = body::read_json(&creation.headers, body).await?;
     let new = read_new(&body, keys.now())?;
     let actor = creation.requester.actor();
-    let work = async move {
-        let key = keys.create(&actor, &new.name, new.scopes, new.expires_at);
-        Ok(made(key.await?, keys.now()))
+    let made = made(keys.now());
+    let work = async move |receipt| {
+        let created = keys.create_once(&actor, &new.name, new.scopes, new.expires_at, receipt);
+        Ok(created.await?.1)
     };
-    creation.once(&body, Answer::Secret, work).await
+    creation.once(&body, Answer::Secret, made, work).await
 }
 
 /// List the API keys
@@ -240,12 +241,13 @@ async fn rotate_api_key(
     let overlap = Duration::from_secs(overlap_s.unwrap_or(OVERLAP_S_USUAL).unsigned_abs());
     let id = key_id(id)?;
     let actor = creation.requester.actor();
-    let work = async move {
+    let made = made(keys.now());
+    let work = async move |receipt| {
         let key = keys.get(&actor, &id).await?;
-        let new = keys.rotate(&actor, key.id.as_str(), overlap);
-        Ok(made(new.await?, keys.now()))
+        let rotated = keys.rotate_once(&actor, key.id.as_str(), overlap, receipt);
+        Ok(rotated.await?.1)
     };
-    creation.once(&body, Answer::Secret, work).await
+    creation.once(&body, Answer::Secret, made, work).await
 }
 
 pub(super) fn read_new(body: &[u8], now: Timestamp) -> Result<CreateBody, ApiError> {
@@ -261,11 +263,13 @@ fn key_id(id: Id) -> Result<KeyId, IdentityError> {
     KeyId::parse(&text).ok_or(IdentityError::KeyNotFound)
 }
 
-fn made(new: NewKey, now: Timestamp) -> Response {
-    let location = format!("/v1/api-keys/{}", new.key.id);
-    let view = NewApiKeyView {
-        key: new.secret.expose().to_owned(),
-        about: ApiKeyView::new(new.key, now),
-    };
-    created(location, &view)
+fn made(now: Timestamp) -> impl FnOnce(&NewKey) -> Response {
+    move |new| {
+        let location = format!("/v1/api-keys/{}", new.key.id);
+        let view = NewApiKeyView {
+            key: new.secret.expose().to_owned(),
+            about: ApiKeyView::new(new.key.clone(), now),
+        };
+        created(location, &view)
+    }
 }

@@ -61,13 +61,13 @@ async fn create_user(
     let new = read_new(&body)?;
     let path = creation.path.clone();
     let actor = creation.requester.actor();
-    let work = async move {
-        let user = users.create(&actor, new).await?;
+    let made = move |user: &User| {
         let location = format!("{path}/{}", user.id);
-        let tag = [(header::ETAG, tag(&user))];
-        Ok((tag, created(location, &UserView::from(user))).into_response())
+        let tag = [(header::ETAG, tag(user))];
+        (tag, created(location, &UserView::from(user.clone()))).into_response()
     };
-    creation.once(&body, Answer::Stored, work).await
+    let work = async move |receipt| Ok(users.create_once(&actor, new, receipt).await?.1);
+    creation.once(&body, Answer::Stored, made, work).await
 }
 
 /// List the users

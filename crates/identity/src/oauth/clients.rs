@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use auspex_kernel::Scope;
 use auspex_kernel::id::ClientId;
+use auspex_kernel::idempotency::{Kept, Receipt};
 
 use super::exchange::TokenError;
 use crate::audit::{Action, Actor, Event};
@@ -44,6 +45,16 @@ impl Clients {
         actor: &Actor,
         draft: ClientDraft,
     ) -> Result<NewClient, IdentityError> {
+        Ok(self.create_once(actor, draft, Receipt::none()).await?.0)
+    }
+
+    /// The same for a request that may be repeated.
+    pub(crate) async fn create_once(
+        &self,
+        actor: &Actor,
+        draft: ClientDraft,
+        receipt: Receipt<NewClient>,
+    ) -> Result<(NewClient, Kept), IdentityError> {
         let wrong = draft.validate();
         if !wrong.is_empty() {
             return Err(IdentityError::Invalid(wrong));
@@ -70,10 +81,12 @@ impl Clients {
         let added = self
             .core
             .change_for_secret(actor, CLIENTS_WRITE, async |change| {
-                insert(change, &client, digest).await
+                insert(change, &client, digest).await?;
+                let new = NewClient { client, secret };
+                let kept = receipt.keep(change.transaction, &new).await?;
+                Ok((new, kept))
             });
-        added.await?;
-        Ok(NewClient { client, secret })
+        added.await
     }
 
     /// Every client, oldest first.

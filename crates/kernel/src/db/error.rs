@@ -71,6 +71,10 @@ pub enum DbError {
     /// The call took longer than its caller waits.
     #[error("the database call did not finish in time")]
     Interrupted,
+    /// The request has been carried out meanwhile, by one with the same `Idempotency-Key`; see
+    /// [`crate::idempotency`].
+    #[error("a request with this Idempotency-Key has just been carried out; ask again")]
+    Repeated,
     /// The connection was lost or the time was up while the transaction was being committed, or
     /// another one, which was to be committed together with it, was abandoned.
     #[error("whether the change was stored is not known; look, and repeat it if it was not")]
@@ -160,6 +164,7 @@ impl DbError {
             | Self::NoFile
             | Self::Folder { .. }
             | Self::Randomness(_)
+            | Self::Repeated
             | Self::Abandoned => None,
         }
     }
@@ -170,7 +175,9 @@ impl From<DbError> for ApiError {
         match (error.fault(), &error) {
             (Some(Fault::Busy), _) => Fault::Busy.answer(),
             (Some(fault), _) => fault.answer().with_cause(error),
-            (None, DbError::Abandoned) => Self::unavailable(error.to_string(), RETRY_SOON_S),
+            (None, DbError::Abandoned | DbError::Repeated) => {
+                Self::unavailable(error.to_string(), RETRY_SOON_S)
+            }
             (None, _) => Self::internal(error),
         }
     }

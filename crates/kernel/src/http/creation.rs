@@ -1,7 +1,5 @@
 //! Requests that create something.
 
-use std::future::Future;
-
 use axum::Json;
 use axum::extract::{Extension, FromRequestParts, OriginalUri};
 use axum::response::{IntoResponse as _, Response};
@@ -11,7 +9,7 @@ use serde::Serialize;
 
 use super::Requester;
 use crate::ApiError;
-use crate::idempotency::{Answer, Idempotency, Keyed};
+use crate::idempotency::{Answer, Idempotency, Kept, Keyed, Receipt};
 
 /// A request that creates something, and is carried out once however often it is sent. The router
 /// must have [`Idempotency`] as an extension.
@@ -49,15 +47,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Creation {
 }
 
 impl Creation {
-    /// Carries out `work`, unless it was carried out for the request's `Idempotency-Key` before.
+    /// Carries out `work`, which makes a `T` that is answered by `render`, unless it was carried out for
+    /// the request's `Idempotency-Key` before.
     ///
     /// # Errors
     /// As for [`Idempotency::once`].
-    pub async fn once(
+    pub async fn once<T>(
         &self,
         body: &[u8],
         answer: Answer,
-        work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
+        render: impl FnOnce(&T) -> Response + Send + 'static,
+        work: impl AsyncFnOnce(Receipt<T>) -> Result<Kept, ApiError>,
     ) -> Result<Response, ApiError> {
         let caller = self.requester.caller.subject.to_string();
         let request = Keyed {
@@ -67,7 +67,7 @@ impl Creation {
             headers: &self.headers,
             body,
         };
-        self.idempotency.once(request, answer, work).await
+        self.idempotency.once(request, answer, render, work).await
     }
 }
 

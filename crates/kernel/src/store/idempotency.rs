@@ -1,8 +1,11 @@
 //! Keys of requests that must not be carried out twice, and what was answered to them.
 
 use crate::db::DbError;
-use sea_orm::sea_query::{LockBehavior, LockType, OnConflict, Query};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockBehavior, LockType, OnConflict, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Iterable as _,
+    QueryFilter, Set,
+};
 
 use crate::clock::Timestamp;
 
@@ -16,10 +19,9 @@ mod rows {
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub(crate) digest: Vec<u8>,
-        pub(crate) claim: Vec<u8>,
         pub(crate) fingerprint: Vec<u8>,
         pub(crate) expires_at: Timestamp,
-        pub(crate) status: Option<i32>,
+        pub(crate) status: i32,
         #[sea_orm(column_type = "Text", nullable)]
         pub(crate) location: Option<String>,
         #[sea_orm(column_type = "Text", nullable)]
@@ -35,29 +37,20 @@ mod rows {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Somebody's right to carry out a request.
+/// An `Idempotency-Key`.
 #[derive(Clone, Debug)]
-pub(crate) struct Claim {
+pub(crate) struct Key {
     /// Stands for the key, and for who sent it where.
     pub(crate) digest: [u8; 32],
     /// Stands for the body.
     pub(crate) fingerprint: [u8; 32],
-    /// Tells this claim from one that took its place.
-    pub(crate) id: [u8; 16],
-    /// When another may take its place.
-    pub(crate) expires_at: Timestamp,
 }
 
-/// What a key was found to be.
+/// A request that was carried out.
 #[derive(Debug)]
-pub(crate) enum Found {
-    /// Free, and now taken by the claim.
-    Free,
-    /// Taken by a request with this body, and answered if that was carried out.
-    Taken {
-        fingerprint: Vec<u8>,
-        answer: Option<StoredAnswer>,
-    },
+pub(crate) struct Found {
+    pub(crate) fingerprint: Vec<u8>,
+    pub(crate) answer: StoredAnswer,
 }
 
 /// What was answered.
@@ -71,94 +64,61 @@ pub(crate) struct StoredAnswer {
     pub(crate) body: Option<Vec<u8>>,
 }
 
-/// Takes a key if it is free or expired.
-pub(crate) async fn claim(
-    transaction: &DatabaseTransaction,
-    claim: &Claim,
+/// The request that was carried out with this key, unless that is forgotten.
+pub(crate) async fn find(
+    connection: &impl ConnectionTrait,
+    key: &Key,
     now: Timestamp,
-) -> Result<Found, DbError> {
-    rows::Entity::delete_many()
-        .filter(rows::Column::Digest.eq(claim.digest.to_vec()))
-        .filter(rows::Column::ExpiresAt.lte(now))
-        .exec(transaction)
+) -> Result<Option<Found>, DbError> {
+    let row = rows::Entity::find_by_id(key.digest.to_vec())
+        .filter(rows::Column::ExpiresAt.gt(now))
+        .one(connection)
         .await?;
-    let row = rows::ActiveModel {
-        digest: Set(claim.digest.to_vec()),
-        claim: Set(claim.id.to_vec()),
-        fingerprint: Set(claim.fingerprint.to_vec()),
-        expires_at: Set(claim.expires_at),
-        ..Default::default()
+    let found = |row: rows::Model| {
+        let status = u16::try_from(row.status);
+        Ok(Found {
+            fingerprint: row.fingerprint,
+            answer: StoredAnswer {
+                status: status.map_err(|_| DbErr::Type(format!("the status {}", row.status)))?,
+                location: row.location,
+                etag: row.etag,
+                content_type: row.content_type,
+                body: row.body,
+            },
+        })
     };
-    let keep_the_first = OnConflict::column(rows::Column::Digest)
-        .do_nothing()
-        .to_owned();
-    let inserted = rows::Entity::insert(row)
-        .on_conflict(keep_the_first)
-        .exec_without_returning(transaction)
-        .await?;
-    if inserted > 0 {
-        return Ok(Found::Free);
-    }
-    let row = rows::Entity::find_by_id(claim.digest.to_vec());
-    // Who held the key may have freed it just now; it is taken a moment longer.
-    let gone = || Found::Taken {
-        fingerprint: claim.fingerprint.to_vec(),
-        answer: None,
-    };
-    Ok(row.one(transaction).await?.map_or_else(gone, taken))
+    row.map(found).transpose()
 }
 
-fn taken(row: rows::Model) -> Found {
-    let status = row.status.and_then(|status| u16::try_from(status).ok());
-    let answer = status.map(|status| StoredAnswer {
-        status,
-        location: row.location,
-        etag: row.etag,
-        content_type: row.content_type,
-        body: row.body,
-    });
-    Found::Taken {
-        fingerprint: row.fingerprint,
-        answer,
-    }
-}
-
-/// Keeps what was answered, if the claim still stands.
+/// Keeps what was answered. Whether it could: not if the key has been used meanwhile.
 pub(crate) async fn keep(
     transaction: &DatabaseTransaction,
-    claim: &Claim,
+    key: &Key,
     answer: StoredAnswer,
+    now: Timestamp,
     expires_at: Timestamp,
-) -> Result<(), DbError> {
-    let answered = rows::ActiveModel {
+) -> Result<bool, DbError> {
+    let row = rows::ActiveModel {
+        digest: Set(key.digest.to_vec()),
+        fingerprint: Set(key.fingerprint.to_vec()),
         expires_at: Set(expires_at),
-        status: Set(Some(answer.status.into())),
+        status: Set(answer.status.into()),
         location: Set(answer.location),
         etag: Set(answer.etag),
         content_type: Set(answer.content_type),
         body: Set(answer.body),
-        ..Default::default()
     };
-    rows::Entity::update_many()
-        .set(answered)
-        .filter(rows::Column::Digest.eq(claim.digest.to_vec()))
-        .filter(rows::Column::Claim.eq(claim.id.to_vec()))
-        .exec(transaction)
+    let columns = rows::Column::iter().filter(|column| !matches!(column, rows::Column::Digest));
+    // On PostgreSQL this waits for the transaction that is using the key.
+    let instead_of_an_expired_one = OnConflict::column(rows::Column::Digest)
+        .update_columns(columns)
+        .action_and_where(Expr::col((rows::Entity, rows::Column::ExpiresAt)).lte(now))
+        .to_owned();
+    let kept = rows::Entity::insert(row)
+        .on_conflict(instead_of_an_expired_one)
+        .exec_without_returning(transaction)
         .await?;
-    Ok(())
-}
-
-/// Frees the key, if the claim still stands.
-pub(crate) async fn release(
-    transaction: &DatabaseTransaction,
-    claim: &Claim,
-) -> Result<(), DbError> {
-    rows::Entity::delete_many()
-        .filter(rows::Column::Digest.eq(claim.digest.to_vec()))
-        .filter(rows::Column::Claim.eq(claim.id.to_vec()))
-        .exec(transaction)
-        .await?;
-    Ok(())
+    Ok(kept > 0)
 }
 
 /// Forgets at most so many expired keys; returns how many. Those that another process is just

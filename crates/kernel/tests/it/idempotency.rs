@@ -1,15 +1,14 @@
 //! Requests with a key are carried out once.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use auspex_kernel::db::{Db, DbError};
-use auspex_kernel::idempotency::{Answer, Idempotency, Keyed};
+use auspex_kernel::db::{Db, DbError, Transaction};
+use auspex_kernel::idempotency::{Answer, Idempotency, Kept, Keyed, Receipt};
 use auspex_kernel::{ApiError, Clock, Timestamp};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use sea_orm::ConnectionTrait as _;
 use tokio::sync::Semaphore;
 
 use crate::on_every_database;
@@ -20,21 +19,23 @@ const START: Timestamp = Timestamp(1_769_335_200_000_000);
 on_every_database! {
     equal_requests_at_once_are_carried_out_once
     answers_are_given_again_for_a_day
+    a_step_of_the_clock_repeats_nothing_before_its_date
     without_a_key_each_request_is_carried_out
     a_key_belongs_to_caller_method_path_and_body
     credentials_are_not_kept
     failures_free_the_key
-    work_goes_on_when_its_client_leaves
-    a_claim_left_behind_frees_itself
+    what_was_not_committed_is_not_remembered
+    what_was_committed_is_remembered_whatever_comes_after
+    who_fails_because_another_was_faster_gets_its_answer
     malformed_keys_are_refused
     expired_keys_are_forgotten
 }
 
-/// A service that counts how often it did its work.
+/// A service that makes numbered things.
 struct Service {
     idempotency: Idempotency,
+    db: Db,
     clock: Clock,
-    done: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy)]
@@ -58,22 +59,29 @@ const ASK: Ask = Ask {
 
 impl Service {
     async fn new(store: &Store) -> Self {
+        let db = store.db().await;
+        execute(
+            &db,
+            "CREATE TABLE IF NOT EXISTS things (number INTEGER)".into(),
+        )
+        .await;
         let clock = Clock::manual(START);
         Self {
-            idempotency: Idempotency::new(store.db().await, clock.clone()),
+            idempotency: Idempotency::new(db.clone(), clock.clone()),
+            db,
             clock,
-            done: Arc::default(),
         }
     }
 
-    fn done(&self) -> usize {
-        self.done.load(Ordering::SeqCst)
+    /// How many things there are.
+    async fn made(&self) -> i64 {
+        count(&self.db, "things").await
     }
 
     async fn run(
         &self,
         ask: Ask,
-        work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
+        work: impl AsyncFnOnce(Receipt<i64>) -> Result<Kept, ApiError>,
     ) -> Result<Response, ApiError> {
         let mut headers = HeaderMap::new();
         if let Some(key) = ask.key {
@@ -86,20 +94,39 @@ impl Service {
             headers: &headers,
             body: ask.body.as_bytes(),
         };
-        self.idempotency.once(request, ask.answer, work).await
+        let render = |number: &i64| created(*number);
+        let once = self.idempotency.once(request, ask.answer, render, work);
+        once.await
     }
 
-    /// Creates a thing, numbered.
+    /// Makes a thing.
     async fn create(&self, ask: Ask) -> Result<Response, ApiError> {
-        let done = Arc::clone(&self.done);
-        self.run(ask, async move {
-            Ok(created(done.fetch_add(1, Ordering::SeqCst) + 1))
-        })
-        .await
+        let work = async |receipt: Receipt<i64>| {
+            let made = self
+                .db
+                .write(async |transaction| make(transaction, receipt).await);
+            Ok(made.await?)
+        };
+        self.run(ask, work).await
     }
 }
 
-fn created(number: usize) -> Response {
+async fn make(transaction: &Transaction, receipt: Receipt<i64>) -> Result<Kept, DbError> {
+    let number = next(transaction).await?;
+    receipt.keep(transaction, &number).await
+}
+
+/// Makes a thing and remembers nothing.
+async fn next(transaction: &Transaction) -> Result<i64, DbError> {
+    let sql = "INSERT INTO things SELECT COUNT(*) + 1 FROM things";
+    transaction.execute_unprepared(sql).await?;
+    let sql = "SELECT COUNT(*) FROM things";
+    let statement = sea_orm::Statement::from_string(transaction.get_database_backend(), sql);
+    let row = transaction.query_one_raw(statement).await?;
+    Ok(row.unwrap().try_get_by_index::<i64>(0)?)
+}
+
+fn created(number: i64) -> Response {
     let headers = [
         ("location", format!("/v1/users/{number}")),
         ("etag", format!("\"{number}\"")),
@@ -128,17 +155,7 @@ fn is(status: u16, text: &str, replayed: bool) -> (u16, String, bool) {
 }
 
 async fn equal_requests_at_once_are_carried_out_once(store: &Store) {
-    let mut processes = Vec::new();
-    let (clock, done) = (Clock::manual(START), Arc::new(AtomicUsize::new(0)));
-    for _ in 0..2 {
-        let idempotency = Idempotency::new(store.db().await, clock.clone());
-        let (clock, done) = (clock.clone(), Arc::clone(&done));
-        processes.push(Arc::new(Service {
-            idempotency,
-            clock,
-            done,
-        }));
-    }
+    let processes = [Service::new(store).await, Service::new(store).await].map(Arc::new);
     let ask = |n: usize| {
         let service = Arc::clone(&processes[n % 2]);
         tokio::spawn(async move { shown(service.create(ASK).await).await })
@@ -148,17 +165,9 @@ async fn equal_requests_at_once_are_carried_out_once(store: &Store) {
     for asked in asking {
         let answer = asked.await.unwrap();
         first += usize::from(answer == is(201, "{\"id\":1}", false));
-        let others = [is(201, "{\"id\":1}", true), is(409, "CONFLICT", false)];
-        assert!(
-            answer == is(201, "{\"id\":1}", false) || others.contains(&answer),
-            "{answer:?}"
-        );
+        assert_eq!((answer.0, &*answer.1), (201, "{\"id\":1}"));
     }
-    assert_eq!((first, done.load(Ordering::SeqCst)), (1, 1));
-    assert_eq!(
-        shown(processes[1].create(ASK).await).await,
-        is(201, "{\"id\":1}", true)
-    );
+    assert_eq!((first, processes[0].made().await), (1, 1));
 }
 
 async fn answers_are_given_again_for_a_day(store: &Store) {
@@ -182,14 +191,24 @@ async fn answers_are_given_again_for_a_day(store: &Store) {
         shown(service.create(ASK).await).await,
         is(201, "{\"id\":2}", false)
     );
-    let empty = Ask {
-        path: "/v1/empty",
-        ..ASK
-    };
-    for replayed in [false, true] {
-        let answer = service.run(empty, async { Ok(StatusCode::NO_CONTENT.into_response()) });
-        assert_eq!(shown(answer.await).await, is(204, "", replayed));
+}
+
+async fn a_step_of_the_clock_repeats_nothing_before_its_date(store: &Store) {
+    let service = Service::new(store).await;
+    service.create(ASK).await.unwrap();
+    let (hour, days) = (Duration::from_hours(1), Duration::from_hours(240));
+    for now in [START + hour, START - hour, START - days] {
+        service.clock.step(now);
+        let again = service.create(ASK).await;
+        assert_eq!(shown(again).await, is(201, "{\"id\":1}", true));
     }
+    service.clock.step(START + days);
+    let later = service.create(ASK).await;
+    assert_eq!(shown(later).await, is(201, "{\"id\":2}", false));
+    // That one was made then, so it still counts when the clock is set right.
+    service.clock.step(START);
+    let again = service.create(ASK).await;
+    assert_eq!(shown(again).await, is(201, "{\"id\":2}", true));
 }
 
 async fn without_a_key_each_request_is_carried_out(store: &Store) {
@@ -214,7 +233,7 @@ async fn a_key_belongs_to_caller_method_path_and_body(store: &Store) {
         (422, "VALIDATION_ERROR")
     );
     assert_eq!(refused.details()[0].field, "Idempotency-Key");
-    assert_eq!(service.done(), 1);
+    assert_eq!(service.made().await, 1);
     for (number, ask) in [
         Ask {
             caller: "user:2",
@@ -263,18 +282,16 @@ async fn credentials_are_not_kept(store: &Store) {
     );
     let id = auspex_kernel::RequestId::generate();
     assert_eq!(again.render(&id).headers()["location"], "/v1/users/1");
-    assert_eq!(service.done(), 1);
+    assert_eq!(service.made().await, 1);
 }
 
 async fn failures_free_the_key(store: &Store) {
     let service = Arc::new(Service::new(store).await);
-    let refused = service.run(ASK, async { Err(ApiError::conflict("the name is taken")) });
+    let refused = service.run(ASK, async |_| Err(ApiError::conflict("the name is taken")));
     assert_eq!(shown(refused.await).await, is(409, "CONFLICT", false));
-    let refused = service.run(ASK, async { Ok(StatusCode::BAD_GATEWAY.into_response()) });
-    assert_eq!(shown(refused.await).await, is(502, "", false));
     let panicking = Arc::clone(&service);
     let panicked = tokio::spawn(async move {
-        let work = async { panic!("broken") };
+        let work = async |_| panic!("broken");
         panicking.run(ASK, work).await.map(|_| ())
     });
     assert!(panicked.await.unwrap_err().is_panic());
@@ -284,67 +301,104 @@ async fn failures_free_the_key(store: &Store) {
     );
 }
 
-async fn work_goes_on_when_its_client_leaves(store: &Store) {
+async fn what_was_not_committed_is_not_remembered(store: &Store) {
     let service = Service::new(store).await;
-    let (begun, may_end) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let work = {
-        let (begun, may_end) = (Arc::clone(&begun), Arc::clone(&may_end));
-        let done = Arc::clone(&service.done);
-        async move {
-            begun.add_permits(1);
-            may_end.acquire().await.unwrap().forget();
-            Ok(created(done.fetch_add(1, Ordering::SeqCst) + 1))
-        }
+    let rolled_back = async |receipt: Receipt<i64>| {
+        let failing = service.db.write(async |transaction| {
+            let _ = make(transaction, receipt).await?;
+            Err::<Kept, _>(DbError::Interrupted)
+        });
+        Ok(failing.await?)
+    };
+    assert!(service.run(ASK, rolled_back).await.is_err());
+    assert_eq!(service.made().await, 0);
+
+    // As when a process is killed after its work and before the commit.
+    let (done, never) = (Semaphore::new(0), Semaphore::new(0));
+    let work = async |receipt: Receipt<i64>| {
+        let stuck = service.db.write(async |transaction| -> Result<_, DbError> {
+            let kept = make(transaction, receipt).await?;
+            done.add_permits(1);
+            never.acquire().await.unwrap().forget();
+            Ok(kept)
+        });
+        Ok(stuck.await?)
     };
     tokio::select! {
         _ = service.run(ASK, work) => panic!("answered"),
-        _ = begun.acquire() => {}
+        _ = done.acquire() => {}
     }
-    let running = service.create(ASK).await.unwrap_err();
-    let id = auspex_kernel::RequestId::generate();
     assert_eq!(
-        (running.status().as_u16(), running.code()),
-        (409, "CONFLICT")
+        shown(service.create(ASK).await).await,
+        is(201, "{\"id\":1}", false)
     );
-    assert_eq!(running.render(&id).headers()["retry-after"], "1");
-    let other_body = Ask { body: "[]", ..ASK };
-    assert_eq!(shown(service.create(other_body).await).await.0, 422);
-    may_end.add_permits(1);
-    let mut answer = shown(service.create(ASK).await).await;
-    for _ in 0..1_000 {
-        if answer.0 != 409 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        answer = shown(service.create(ASK).await).await;
-    }
-    assert_eq!(answer, is(201, "{\"id\":1}", true));
-    assert_eq!(service.done(), 1);
 }
 
-async fn a_claim_left_behind_frees_itself(store: &Store) {
+async fn what_was_committed_is_remembered_whatever_comes_after(store: &Store) {
     let service = Service::new(store).await;
-    let db = store.db().await;
-    service.create(ASK).await.unwrap();
-    // As a process leaves it that is killed while it works.
-    let expiry = START.0 + 60_000_000;
-    let killed = format!("UPDATE kernel_idempotency_keys SET status = NULL, expires_at = {expiry}");
-    execute(&db, killed).await;
-    service.clock.advance(Duration::from_secs(59));
+    let work = async |receipt: Receipt<i64>| {
+        let made = service
+            .db
+            .write(async |transaction| make(transaction, receipt).await);
+        let _ = made.await?;
+        Err(ApiError::internal("a reload of what is in force"))
+    };
+    assert_eq!(
+        shown(service.run(ASK, work).await).await,
+        is(201, "{\"id\":1}", true)
+    );
     assert_eq!(
         shown(service.create(ASK).await).await,
-        is(409, "CONFLICT", false)
+        is(201, "{\"id\":1}", true)
     );
-    service.clock.advance(Duration::from_secs(1));
+    assert_eq!(service.made().await, 1);
+}
+
+async fn who_fails_because_another_was_faster_gets_its_answer(store: &Store) {
+    let service = Service::new(store).await;
+    // It has looked, and then the other one comes and takes what both want.
+    let work = async |_| {
+        service.create(ASK).await.unwrap();
+        Err(ApiError::conflict("the name is taken"))
+    };
     assert_eq!(
-        shown(service.create(ASK).await).await,
-        is(201, "{\"id\":2}", false)
+        shown(service.run(ASK, work).await).await,
+        is(201, "{\"id\":1}", true)
     );
+    let work = async |receipt: Receipt<i64>| {
+        service
+            .create(Ask {
+                key: Some("another"),
+                ..ASK
+            })
+            .await
+            .unwrap();
+        let made = service
+            .db
+            .write(async |transaction| make(transaction, receipt).await);
+        Ok(made.await?)
+    };
+    let later = Ask {
+        key: Some("another"),
+        ..ASK
+    };
+    assert_eq!(
+        shown(service.run(later, work).await).await,
+        is(201, "{\"id\":2}", true)
+    );
+    assert_eq!(service.made().await, 2, "the slower one was rolled back");
 }
 
 async fn malformed_keys_are_refused(store: &Store) {
     let service = Service::new(store).await;
-    let work = || async { Ok(created(1)) };
+    let work = || async |_: Receipt<()>| -> Result<Kept, ApiError> { panic!("carried out") };
+    let once = async |headers: &HeaderMap| {
+        let render = |(): &()| Response::default();
+        let once = service
+            .idempotency
+            .once(keyed(headers), Answer::Stored, render, work());
+        once.await.unwrap_err().status().as_u16()
+    };
     let long: &'static str = Box::leak("x".repeat(256).into_boxed_str());
     for key in ["", "a b", "é", "a\tb", long] {
         let mut headers = HeaderMap::new();
@@ -352,19 +406,13 @@ async fn malformed_keys_are_refused(store: &Store) {
             "idempotency-key",
             HeaderValue::from_bytes(key.as_bytes()).unwrap(),
         );
-        let once = service
-            .idempotency
-            .once(keyed(&headers), Answer::Stored, work());
-        assert_eq!(once.await.unwrap_err().status(), 422, "{key:?}");
+        assert_eq!(once(&headers).await, 422, "{key:?}");
     }
     let mut headers = HeaderMap::new();
     for key in ["a", "b"] {
         headers.append("idempotency-key", HeaderValue::from_static(key));
     }
-    let once = service
-        .idempotency
-        .once(keyed(&headers), Answer::Stored, work());
-    assert_eq!(once.await.unwrap_err().status(), 422);
+    assert_eq!(once(&headers).await, 422);
     let longest = Ask {
         key: Some(&long[1..]),
         ..ASK
@@ -395,22 +443,24 @@ async fn expired_keys_are_forgotten(store: &Store) {
             .await
             .unwrap();
     }
-    assert_eq!(count(&db).await, 3);
-    service.clock.advance(Duration::from_secs(86_400));
-    service
-        .create(Ask {
-            key: Some("d"),
+    let left = async || count(&db, "kernel_idempotency_keys").await;
+    assert_eq!(left().await, 3);
+    service.clock.step(START + Duration::from_hours(24));
+    // Not at every request, but however many there are.
+    for (key, expected) in [("d", 4), ("e", 2)] {
+        service.clock.advance(Duration::from_secs(30));
+        let ask = Ask {
+            key: Some(key),
             ..ASK
-        })
-        .await
-        .unwrap();
-    assert_eq!(count(&db).await, 1);
+        };
+        service.create(ask).await.unwrap();
+        assert_eq!(left().await, expected, "{key}");
+    }
 }
 
-async fn count(db: &Db) -> i64 {
-    use sea_orm::ConnectionTrait as _;
+async fn count(db: &Db, table: &str) -> i64 {
+    let sql = format!("SELECT COUNT(*) FROM {table}");
     db.read(async |connection| -> Result<_, DbError> {
-        let sql = "SELECT COUNT(*) FROM kernel_idempotency_keys";
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let row = connection.query_one_raw(statement).await?;
         Ok(row.unwrap().try_get_by_index::<i64>(0)?)

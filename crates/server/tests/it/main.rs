@@ -11,6 +11,7 @@ mod database;
 mod edge;
 mod forgery;
 mod hostile;
+mod idempotency;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -97,6 +97,14 @@ impl Server {
         }
     }
 
+    /// Another one in the same folder, once this one has ended.
+    pub(crate) fn start_again(mut self, settings: &[(&str, &str)]) -> Self {
+        self.child.wait().expect("a child");
+        let empty = tempfile::tempdir().expect("a folder");
+        let folder = std::mem::replace(&mut self.folder, empty);
+        Self::start_in(folder, settings)
+    }
+
     pub(crate) fn connect(&self) -> Connection {
         Connection::open(self.address)
     }

@@ -24,7 +24,7 @@ use crate::error::IdentityError;
 use crate::http::Handles;
 use crate::http::users::Id;
 use crate::oauth::Clients;
-use crate::types::client::{Client, ClientDraft, GrantType};
+use crate::types::client::{Client, ClientDraft, GrantType, NewClient};
 use crate::types::scope::ClientScopes;
 
 const PATH: &str = "/v1/oauth-clients";
@@ -149,15 +149,16 @@ async fn create_oauth_client(
     let body = body::read_json(&creation.headers, body).await?;
     let draft = read(&body)?;
     let actor = creation.requester.actor();
-    let work = async move {
-        let new = clients.create(&actor, draft).await?;
+    let made = |new: &NewClient| {
+        let secret = new.secret.as_ref();
         let view = NewClientView {
-            client_secret: new.secret.map(|secret| secret.expose().to_owned()),
+            client_secret: secret.map(|secret| secret.expose().to_owned()),
             client: ClientView::from(&new.client),
         };
-        Ok(created(format!("{PATH}/{}", new.client.id), &view))
+        created(format!("{PATH}/{}", new.client.id), &view)
     };
-    creation.once(&body, Answer::Secret, work).await
+    let work = async move |receipt| Ok(clients.create_once(&actor, draft, receipt).await?.1);
+    creation.once(&body, Answer::Secret, made, work).await
 }
 
 /// List clients
