@@ -1,6 +1,6 @@
 //! The service's part of the OpenAPI document, and a typed operation for each loaded model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use auspex_kernel::http::error_responses;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use crate::package::Package;
 use crate::registry::LATEST;
+use crate::schema::Field;
 use crate::{Inference, Model};
 
 /// A JSON Schema in the types of the document.
@@ -21,9 +22,10 @@ pub(crate) fn schema_of(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).expect("a schema of the kinds used here")
 }
 
-/// Gives a name in the document to a schema written as JSON.
+/// Gives a name in the document to a schema written as JSON; after the colon are the components that
+/// it refers to.
 macro_rules! components {
-    ($($(#[$doc:meta])* $name:ident = $schema:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident $(: $($part:ident),+)? = $schema:expr;)*) => {$(
         $(#[$doc])*
         pub(crate) struct $name;
 
@@ -33,7 +35,13 @@ macro_rules! components {
             }
         }
 
-        impl ToSchema for $name {}
+        impl ToSchema for $name {
+            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                let parts: Vec<(String, RefOr<Schema>)> =
+                    vec![$($((stringify!($part).to_owned(), $part::schema())),+)?];
+                schemas.extend(parts);
+            }
+        }
     )*};
 }
 
@@ -55,39 +63,59 @@ components! {
         "properties": {"predictions": {"type": "array", "items": numbers()}},
         "example": {"predictions": [[0.3658644, 0.6341356]]},
     });
-    /// The answer of the named models.
-    Prediction = {
-        let meta = json!({
-            "model": {"type": "string"},
-            "model_version": {"type": "string"},
-            "labels": {
-                "type": ["array", "null"],
-                "items": {"type": ["string", "integer"]},
-                "description": "Names of the classes in the order of `probabilities`; null for plain numbers",
-            },
-            "request_id": {"type": "string"},
-        });
-        let row = json!({
-            "prediction": {
-                "type": ["string", "number", "array", "null"],
-                "items": {"type": ["number", "null"]},
-                "description": "The label of the most probable class, or the predicted number (a list where the model gives several; null where it is not finite)",
-            },
-            "probability": {"type": ["number", "null"], "description": "Of the predicted class; null for plain numbers"},
-            "probabilities": {"type": ["array", "null"], "items": {"type": ["number", "null"]}},
-        });
-        let outputs = json!({
-            "outputs": {
-                "type": "object",
-                "additionalProperties": {"type": "object"},
-                "description": "What the model gives beside the first output, by name; only of models that give more than one",
-            },
-        });
-        let list = json!({"predictions": {"type": "array", "items": closed(&[&row], &outputs)}});
-        json!({"oneOf": [closed(&[&meta, &row], &outputs), closed(&[&meta, &list], &json!({}))]})
+    /// What a model gives beside its first output.
+    MoreOutputs = json!({
+        "type": "object",
+        "additionalProperties": true,
+        "description": "What the model gives beside the first output, by name; only of models that give more than one",
+    });
+    /// What a model says of one record.
+    PredictedRow = closed(&[&predicted()], &more_outputs());
+    /// The answer to one record.
+    PredictionOfOne = closed(&[&about_answer(), &predicted()], &more_outputs());
+    /// The answer to a list.
+    PredictionOfMany = {
+        let list = json!({"type": "array", "items": {"$ref": reference("PredictedRow")}});
+        closed(&[&about_answer(), &json!({"predictions": list})], &json!({}))
     };
+    /// The answer of the named models.
+    Prediction: MoreOutputs, PredictedRow, PredictionOfOne, PredictionOfMany = json!({"oneOf": [
+        {"$ref": reference("PredictionOfOne")},
+        {"$ref": reference("PredictionOfMany")},
+    ]});
     /// A JSON Schema.
     RecordSchema = json!({"type": "object", "additionalProperties": true});
+}
+
+/// The properties that tell what an answer is about.
+fn about_answer() -> Value {
+    json!({
+        "model": {"type": "string"},
+        "model_version": {"type": "string"},
+        "labels": {
+            "type": ["array", "null"],
+            "items": {"type": ["string", "integer"]},
+            "description": "Names of the classes in the order of `probabilities`; null for plain numbers",
+        },
+        "request_id": {"type": "string"},
+    })
+}
+
+/// The properties of a prediction.
+fn predicted() -> Value {
+    json!({
+        "prediction": {
+            "type": ["string", "number", "array", "null"],
+            "items": {"type": ["number", "null"]},
+            "description": "The label of the most probable class, or the predicted number (a list where the model gives several; null where it is not finite)",
+        },
+        "probability": {"type": ["number", "null"], "description": "Of the predicted class; null for plain numbers"},
+        "probabilities": {"type": ["array", "null"], "items": {"type": ["number", "null"]}},
+    })
+}
+
+fn more_outputs() -> Value {
+    json!({"outputs": {"$ref": reference("MoreOutputs")}})
 }
 
 fn numbers() -> Value {
@@ -104,6 +132,35 @@ fn closed(properties: &[&Value], optional: &Value) -> Value {
     let required: Vec<String> = all.keys().cloned().collect();
     all.extend(of(&[optional]));
     json!({"type": "object", "required": required, "properties": all, "additionalProperties": false})
+}
+
+/// Values by position. A schema for each place would need `items: false` behind them, which makers of
+/// clients refuse.
+fn row_schema(fields: &[Field]) -> Value {
+    let mut kinds: Vec<Value> = Vec::new();
+    for field in fields {
+        let mut kind = field.json_schema();
+        if let Some(schema) = kind.as_object_mut() {
+            schema.remove("description");
+            schema.remove("default");
+        }
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let items = match kinds.as_slice() {
+        [one] => one.clone(),
+        _ => json!({"type": ["string", "number", "boolean", "null"]}),
+    };
+    let names: Vec<&str> = fields.iter().map(|field| &*field.name).collect();
+    let count = fields.len();
+    json!({
+        "type": "array",
+        "description": names.join(", "),
+        "items": items,
+        "minItems": count,
+        "maxItems": count,
+    })
 }
 
 /// The three forms of a body: a record, a list of records, values by position.
@@ -173,7 +230,6 @@ impl Inference {
     pub fn add_model_operations(&self, document: &mut OpenApi) {
         let template = operation(document, "/v1/models/{model}/predict").map(|found| found.clone());
         let mut bodies = Vec::new();
-        let mut ids = BTreeSet::new();
         let models = self.models();
         for model in models.ready() {
             let Some(latest) = model.latest() else {
@@ -182,7 +238,7 @@ impl Inference {
             let package = latest.package();
             let body = self.add_components(document, model, package);
             if let Some(operation) = &template {
-                let operation = typed(operation.clone(), package, &body, &mut ids);
+                let operation = typed(operation.clone(), package, &body);
                 let mut item = PathItem::default();
                 item.post = Some(operation);
                 let path = format!("/v1/models/{}/predict", model.name());
@@ -212,20 +268,7 @@ impl Inference {
             format!("{}_Record", model.name()),
             format!("{}_PredictBody", model.name()),
         );
-        let fields: Vec<Value> = package
-            .schema()
-            .features
-            .iter()
-            .map(|field| field.json_schema())
-            .collect();
-        let count = fields.len();
-        let mut row = json!({"type": "array", "minItems": count, "maxItems": count});
-        if fields.iter().all(|field| *field == fields[0]) {
-            row["items"] = fields[0].clone();
-        } else {
-            row["prefixItems"] = json!(fields);
-            row["items"] = json!(false);
-        }
+        let row = row_schema(&package.schema().features);
         let mut versions: Vec<&str> = vec![LATEST];
         versions.extend(
             model
@@ -240,8 +283,7 @@ impl Inference {
             Some(&versions),
             rows_max,
         );
-        let mut record_schema = package.schema().json_schema(&package.example_record());
-        record_schema["title"] = json!(package.title().unwrap_or(model.name()));
+        let record_schema = package.schema().json_schema(&package.example_record());
         let components = document.components.get_or_insert_default();
         components.schemas.insert(record, schema_of(record_schema));
         components.schemas.insert(body.clone(), schema_of(schema));
@@ -257,22 +299,9 @@ fn operation<'d>(document: &'d mut OpenApi, path: &str) -> Option<&'d mut Operat
     document.paths.paths.get_mut(path)?.post.as_mut()
 }
 
-/// The operation of one model, made from that of all models.
-fn typed(
-    mut operation: Operation,
-    package: &Package,
-    body: &str,
-    ids: &mut BTreeSet<String>,
-) -> Operation {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    let mut id: String = format!("predict_{}", package.model())
-        .chars()
-        .map(plain)
-        .collect();
-    while !ids.insert(id.clone()) {
-        id.push('_');
-    }
-    operation.operation_id = Some(id);
+/// The operation of one model, made from that of all models. Its id depends on no other model.
+fn typed(mut operation: Operation, package: &Package, body: &str) -> Operation {
+    operation.operation_id = Some(format!("predict_{}", package.model()));
     operation.summary = Some(format!(
         "Predict with {}",
         package.title().unwrap_or(package.model())

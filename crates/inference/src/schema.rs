@@ -187,7 +187,9 @@ impl Field {
         let mut schema = self.type_schema();
         if let Some(missing) = self.missing.filter(|missing| !self.fits(*missing)) {
             let description = schema.remove("description");
-            let stands_for = json!({"const": tidy(missing), "description": "A missing value."});
+            let stands_for = json!({
+                "type": "number", "enum": [tidy(missing)], "description": "A missing value.",
+            });
             schema = Map::from_iter([("anyOf".into(), json!([schema, stands_for]))]);
             schema.extend(description.map(|text| ("description".into(), text)));
         }
@@ -197,48 +199,39 @@ impl Field {
         Value::Object(schema)
     }
 
-    /// Without what stands beside the type: a number for a missing value, a default.
+    /// Without what stands beside the type: a number for a missing value, a default. An `enum` never
+    /// has values of two types, for which languages with enumerations have no name.
     fn type_schema(&self) -> Map<String, Value> {
-        let mut schema = Map::new();
-        let kind = match &self.kind {
-            Kind::Number => json!("number"),
-            Kind::Integer => json!("integer"),
-            Kind::Boolean => json!(["boolean", "integer"]),
-            Kind::Category(_) | Kind::Text => json!("string"),
+        let mut schema = match &self.kind {
+            Kind::Number => json!({"type": "number"}),
+            Kind::Integer => json!({"type": "integer"}),
+            Kind::Boolean => json!({"anyOf": [
+                {"type": "boolean"},
+                {"type": "integer", "minimum": 0, "maximum": 1},
+            ]}),
+            Kind::Category(categories) if !self.unknown_is_missing => {
+                json!({"type": "string", "enum": categories.values})
+            }
+            Kind::Category(_) | Kind::Text => json!({"type": "string"}),
         };
-        schema.insert(
-            "type".into(),
-            if self.nullable { or_null(kind) } else { kind },
-        );
-        if let Some(description) = &self.description {
-            schema.insert("description".into(), json!(description));
-        }
-        match &self.kind {
-            Kind::Number | Kind::Integer => {
-                let low = self.min.unwrap_or(f64::MIN).max(-self.bound);
-                let high = self.max.unwrap_or(f64::MAX).min(self.bound);
-                if low > f64::MIN {
-                    schema.insert("minimum".into(), tidy(low));
-                }
-                if high < f64::MAX {
-                    schema.insert("maximum".into(), tidy(high));
-                }
+        if matches!(self.kind, Kind::Number | Kind::Integer) {
+            let low = self.min.unwrap_or(f64::MIN).max(-self.bound);
+            let high = self.max.unwrap_or(f64::MAX).min(self.bound);
+            if low > f64::MIN {
+                schema["minimum"] = tidy(low);
             }
-            Kind::Boolean => {
-                let mut allowed = vec![json!(true), json!(false), json!(1), json!(0)];
-                allowed.extend(self.nullable.then_some(Value::Null));
-                schema.insert("enum".into(), json!(allowed));
-            }
-            Kind::Text => {}
-            Kind::Category(_) if self.unknown_is_missing => {}
-            Kind::Category(categories) => {
-                let mut allowed: Vec<Value> =
-                    categories.values.iter().map(|value| json!(value)).collect();
-                allowed.extend(self.nullable.then_some(Value::Null));
-                schema.insert("enum".into(), json!(allowed));
+            if high < f64::MAX {
+                schema["maximum"] = tidy(high);
             }
         }
-        schema
+        if self.nullable {
+            schema = or_null(schema);
+        }
+        let described = self.description.iter();
+        let described = described.map(|text| ("description".to_owned(), json!(text)));
+        described
+            .chain(schema.as_object().cloned().unwrap_or_default())
+            .collect()
     }
 
     /// A number of the model's row as a record would have it; `Null` for a text, which is not in
@@ -432,14 +425,17 @@ fn ranged(what: &str, min: Option<f64>, max: Option<f64>) -> String {
     }
 }
 
-fn or_null(kind: Value) -> Value {
-    match kind {
-        Value::Array(mut kinds) => {
-            kinds.push(json!("null"));
-            Value::Array(kinds)
-        }
-        one => json!([one, "null"]),
+/// The schema with null allowed too.
+fn or_null(mut schema: Value) -> Value {
+    let nothing = json!({"type": "null"});
+    if let Some(alternatives) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        alternatives.push(nothing);
+    } else if schema.get("enum").is_some() {
+        schema = json!({"anyOf": [schema, nothing]});
+    } else {
+        schema["type"] = json!([schema["type"], "null"]);
     }
+    schema
 }
 
 /// Whole numbers without `.0`.

@@ -161,7 +161,10 @@ pub(crate) struct AnyRecord;
 
 impl utoipa::PartialSchema for AnyRecord {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        crate::openapi::schema_of(serde_json::json!({"type": ["object", "array"], "items": {}}))
+        crate::openapi::schema_of(serde_json::json!({"anyOf": [
+            {"type": "object", "additionalProperties": true},
+            {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}},
+        ]}))
     }
 }
 

@@ -19,14 +19,16 @@ pub struct PageParams;
 impl IntoParams for PageParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let number = |((name, range), about): (&(&str, RangeInclusive<usize>), &str)| {
-            let mut schema = json!({
+            let schema = json!({
                 "type": "integer", "format": "int32",
                 "minimum": range.start(), "maximum": range.end(),
             });
-            if *range == LIMITS {
-                schema["default"] = json!(LIMIT_USUAL);
-            }
-            query_parameter(name, about, schema)
+            // No `default`: clients made from the document send defaults, and these exclude others.
+            let about = match *range == LIMITS {
+                true => format!("{about}; {LIMIT_USUAL} unless given"),
+                false => (*about).to_owned(),
+            };
+            query_parameter(name, &about, schema)
         };
         let mut parameters: Vec<_> = NUMBERS.iter().zip(NUMBERS_ABOUT).map(number).collect();
         parameters.push(query_parameter(
