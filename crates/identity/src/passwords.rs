@@ -171,11 +171,12 @@ impl Passwords {
                 let Some(user) = counted.await? else {
                     return Ok(None);
                 };
-                store::users::insert_login(transaction, &user.id, method, &actor, &self.core.clock)
+                let clock = &self.core.clock;
+                store::users::insert_login(transaction, &user.id, method, &actor, now, clock)
                     .await?;
                 let done = Event::new(Action::Login, format!("user:{}", user.id));
                 let done = done.with(method.as_str());
-                audit::record(transaction, &actor, done, &self.core.clock).await?;
+                audit::record(transaction, &actor, done, clock).await?;
                 Ok(Some(user))
             })
             .await?;

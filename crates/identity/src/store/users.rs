@@ -132,12 +132,13 @@ pub(crate) async fn insert_login(
     user_id: &UserId,
     method: LoginMethod,
     actor: &Actor,
+    at: Timestamp,
     clock: &Clock,
 ) -> Result<(), DbError> {
     let row = logins::ActiveModel {
         id: Set(new_id(clock)?),
         user_id: Set(user_id.to_owned()),
-        at: Set(clock.now()),
+        at: Set(at),
         method: Set(method.as_str().to_owned()),
         address: Set(actor.address.map(address_prefix).unwrap_or_default()),
     };
