@@ -19,7 +19,8 @@ use auspex_identity::{Actor, Identity, NewUser, Role};
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::{
-    Authenticate as _, Clock, Credential, CursorKey, Peer, RequestId, ScopeSet, Timestamp, Verdict,
+    Authenticate as _, Clock, Credential, CursorKey, Peer, Random, RequestId, ScopeSet, Timestamp,
+    Verdict,
 };
 use axum::body::Body;
 use axum::http::Request;
@@ -106,7 +107,13 @@ impl World {
         Identity::migrate(&db).await.unwrap();
         crowd(&db, others).await;
         let clock = Clock::system();
-        let identity = Identity::open(db, clock.clone(), config(), "https://id.example.org");
+        let identity = Identity::open(
+            db,
+            clock.clone(),
+            Random::system(),
+            config(),
+            "https://id.example.org",
+        );
         let identity = identity.await.unwrap();
         identity.signing_keys().tend().await.unwrap();
 

@@ -254,7 +254,7 @@ impl Keys {
         owner_id: Option<UserId>,
     ) -> Result<NewKey, IdentityError> {
         let key = ApiKey {
-            id: KeyId::random()?,
+            id: KeyId::random(&self.core.random)?,
             name: name.to_owned(),
             scopes,
             created_at: self.core.now(),
@@ -266,7 +266,7 @@ impl Keys {
         };
         Ok(NewKey {
             key,
-            secret: Secret::random()?,
+            secret: Secret::random(&self.core.random)?,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! What this service records; see [`auspex_kernel::audit`].
 
-use auspex_kernel::Clock;
 use auspex_kernel::audit;
-use auspex_kernel::db::Db;
+use auspex_kernel::db::{Db, DbError, Transaction};
+use auspex_kernel::{Clock, Random};
 
 pub use auspex_kernel::audit::{Actor, Outcome};
 
@@ -40,15 +40,15 @@ auspex_kernel::audit_actions! {
 }
 
 /// The record in the database.
-#[derive(Clone)]
 pub(crate) struct AuditRecord {
     db: Db,
     clock: Clock,
+    random: Random,
 }
 
 impl AuditRecord {
-    pub(crate) fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock }
+    pub(crate) fn new(db: Db, clock: Clock, random: Random) -> Self {
+        Self { db, clock, random }
     }
 
     /// Adds a line that belongs to no other change.
@@ -58,8 +58,21 @@ impl AuditRecord {
     pub(crate) async fn add(&self, actor: &Actor, event: Event) -> Result<(), IdentityError> {
         let written = self
             .db
-            .write(async |transaction| audit::record(transaction, actor, event, &self.clock).await);
+            .write(async |transaction| self.record(transaction, actor, event).await);
         Ok(written.await?)
+    }
+
+    /// Adds a line in a transaction.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub(crate) async fn record(
+        &self,
+        transaction: &Transaction,
+        actor: &Actor,
+        event: Event,
+    ) -> Result<(), DbError> {
+        audit::record(transaction, actor, event, &self.clock, &self.random).await
     }
 
     /// Makes new ids come after those in the record.

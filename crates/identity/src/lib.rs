@@ -52,7 +52,7 @@ use std::sync::Arc;
 
 use auspex_kernel::db::Db;
 use auspex_kernel::idempotency::Idempotency;
-use auspex_kernel::{Clock, CursorKey, secrets};
+use auspex_kernel::{Clock, CursorKey, Random, secrets};
 
 pub use api_keys::Keys;
 pub use audit::{Action, Actor, Outcome};
@@ -110,12 +110,14 @@ impl Identity {
     pub async fn open(
         db: Db,
         clock: Clock,
+        random: Random,
         config: Config,
         issuer: &str,
     ) -> Result<Arc<Self>, IdentityError> {
-        let refresh_secret = secrets::load_or_create(&db, "identity.refresh").await?;
-        let page_secret = secrets::load_or_create(&db, "identity.oauth").await?;
-        let core = Arc::new(Core::open(db, clock.clone()).await?);
+        let secret = |name| secrets::load_or_create(&db, &clock, &random, name);
+        let refresh_secret = secret("identity.refresh").await?;
+        let page_secret = secret("identity.oauth").await?;
+        let core = Arc::new(Core::open(db, clock.clone(), random).await?);
         let shared = || Arc::clone(&core);
 
         let tokens = Tokens::new(&core, config.tokens.clone(), issuer, &refresh_secret);

@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 
-use auspex_kernel::audit;
 use auspex_kernel::db::Transaction;
+use auspex_kernel::id;
 
 use crate::audit::{Action, Actor, Event};
 use crate::config;
@@ -171,12 +171,12 @@ impl Passwords {
                 let Some(user) = counted.await? else {
                     return Ok(None);
                 };
-                let clock = &self.core.clock;
-                store::users::insert_login(transaction, &user.id, method, &actor, now, clock)
+                let login = id::new_id(&self.core.clock, &self.core.random)?;
+                store::users::insert_login(transaction, login, &user.id, method, &actor, now)
                     .await?;
                 let done = Event::new(Action::Login, format!("user:{}", user.id));
                 let done = done.with(method.as_str());
-                audit::record(transaction, &actor, done, clock).await?;
+                self.core.audit.record(transaction, &actor, done).await?;
                 Ok(Some(user))
             })
             .await?;
@@ -207,7 +207,12 @@ impl Passwords {
             return Ok(hasher);
         }
         let (parameters, settings) = (self.settings.parameters(), &self.settings);
-        let started = Hasher::start(parameters, settings.threads, settings.queue_max);
+        let started = Hasher::start(
+            parameters,
+            settings.threads,
+            settings.queue_max,
+            &self.core.random,
+        );
         let started = started.map_err(|error| IdentityError::Hasher(Arc::new(error)))?;
         // Of two started at once the second ends when it is dropped.
         Ok(self.hasher.get_or_init(|| started))

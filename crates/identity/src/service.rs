@@ -55,8 +55,10 @@ impl Service for IdentityService {
     }
 
     async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
-        let Context { db, clock, .. } = context.clone();
-        let identity = Identity::open(db, clock, config, &context.public_url).await?;
+        let Context {
+            db, clock, random, ..
+        } = context.clone();
+        let identity = Identity::open(db, clock, random, config, &context.public_url).await?;
         let file = key_file(&context);
         narrow(&file);
         let first_key = identity

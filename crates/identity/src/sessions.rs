@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::id::{self, ClientId, SessionId, UserId};
-use auspex_kernel::{Clock, FieldError, ScopeSet, Timestamp};
+use auspex_kernel::{FieldError, ScopeSet, Timestamp};
 
 use crate::audit::{Action, Actor, Event};
 use crate::config::{self, REVOCATION_KEPT};
@@ -85,7 +84,7 @@ impl Sessions {
     ) -> Result<Grant, IdentityError> {
         let now = self.core.now();
         Ok(Grant {
-            id: SessionId::new(&self.core.clock)?,
+            id: SessionId::new(&self.core.clock, &self.core.random)?,
             user_id: user.id.clone(),
             client_id: client_id.cloned(),
             scopes: scopes.to_owned(),
@@ -155,7 +154,7 @@ impl Sessions {
             client_id.cloned(),
             narrower.map(str::to_owned),
         );
-        let (clock, grace) = (&self.core.clock, self.refresh_grace);
+        let (core, grace) = (&self.core, self.refresh_grace);
         let exchange = self.core.db.write(async |transaction| {
             let Some(grant) = store::grants::lock_by_id(transaction, &grant_id).await? else {
                 return Ok(Ok(Exchange::Refused));
@@ -165,10 +164,10 @@ impl Sessions {
                 return Ok(Err(IdentityError::ScopeNotGranted));
             }
             let is_theirs = grant.client_id == client;
-            if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= clock.now() {
+            if !is_theirs || grant.revoked_at.is_some() || grant.expires_at <= core.now() {
                 return Ok(Ok(Exchange::Refused));
             }
-            exchange(transaction, &who, grant, sequence, clock, grace)
+            exchange(transaction, core, &who, grant, sequence, grace)
                 .await
                 .map(Ok)
         });
@@ -309,13 +308,13 @@ impl Sessions {
 
 async fn exchange(
     transaction: &Transaction,
+    core: &Core,
     actor: &Actor,
     mut grant: Grant,
     sequence: i64,
-    clock: &Clock,
     grace: Duration,
 ) -> Result<Exchange, DbError> {
-    let now = clock.now();
+    let now = core.now();
     let user = store::users::by_id(transaction, &grant.user_id).await?;
     let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
         return Ok(Exchange::Refused);
@@ -334,7 +333,7 @@ async fn exchange(
     } else {
         return Ok(Exchange::Reused(grant));
     }
-    audit::record(transaction, &actor, done, clock).await?;
+    core.audit.record(transaction, &actor, done).await?;
     Ok(Exchange::Done(user, grant))
 }
 

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use auspex_kernel::id::{ClientId, SessionId, UserId};
-use auspex_kernel::{Clock, Scope, ScopeSet, Timestamp, id};
+use auspex_kernel::{Clock, Random, Scope, ScopeSet, Timestamp, id};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -55,6 +55,7 @@ struct AccessClaims<'a> {
 /// Makes and reads the tokens of this server.
 pub(crate) struct Tokens {
     clock: Clock,
+    random: Random,
     directory: Arc<Directory>,
     settings: config::Tokens,
     issuer: String,
@@ -71,6 +72,7 @@ impl Tokens {
     ) -> Self {
         Self {
             clock: core.clock.clone(),
+            random: core.random.clone(),
             directory: Arc::clone(&core.directory),
             settings,
             issuer: issuer.trim_end_matches('/').to_owned(),
@@ -147,7 +149,7 @@ impl Tokens {
             exp: now_s + i64::from(self.settings.access_ttl_s),
             iat: now_s,
             nbf: now_s,
-            jti: id::new_id(&self.clock)?,
+            jti: id::new_id(&self.clock, &self.random)?,
             scope,
             client_id: None,
             sid: None,

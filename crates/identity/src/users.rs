@@ -79,7 +79,7 @@ impl Users {
         };
         let now = self.core.now();
         let user = User {
-            id: UserId::new(&self.core.clock)?,
+            id: UserId::new(&self.core.clock, &self.core.random)?,
             name: new.name,
             email: new.email,
             username,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use auspex_kernel::Random;
 use auspex_kernel::audit::{self, Actor};
 use auspex_kernel::db::Db;
 use auspex_kernel::service::Publisher;
@@ -26,11 +27,12 @@ impl Inference {
         actor: &Actor,
         publisher: &Publisher,
         db: &Db,
+        random: &Random,
     ) -> Result<Changes, RefreshError> {
         let looked = self.refresh(Look::Now, publisher).await;
         let event = event(&looked);
         let recording = db.write(async |transaction| {
-            audit::record(transaction, actor, event.clone(), &self.clock).await
+            audit::record(transaction, actor, event.clone(), &self.clock, random).await
         });
         if let Err(error) = recording.await {
             tracing::error!(

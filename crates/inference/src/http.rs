@@ -7,7 +7,7 @@ use auspex_kernel::etag::cacheable;
 use auspex_kernel::http::{JSON, ListErrors, ReadErrors, Requester, add_error_schemas};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::service::Publisher;
-use auspex_kernel::{ApiError, CursorKey, RequestId, body};
+use auspex_kernel::{ApiError, CursorKey, Random, RequestId, body};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -63,6 +63,8 @@ pub(crate) struct Tools {
     pub(crate) publisher: Publisher,
     /// Has the audit record.
     pub(crate) db: Db,
+    /// For the ids of its lines.
+    pub(crate) random: Random,
 }
 
 fn predictions() -> OpenApiRouter<Handle> {
@@ -199,11 +201,17 @@ async fn list_models(
 )]
 async fn reload_models(
     State(inference): State<Handle>,
-    Extension(Tools { publisher, db, .. }): Extension<Tools>,
+    Extension(tools): Extension<Tools>,
     requester: Requester,
 ) -> Result<Json<ReloadView>, ApiError> {
     let actor = requester.actor();
-    let changes = inference.reload(&actor, &publisher, &db).await?;
+    let Tools {
+        publisher,
+        db,
+        random,
+        ..
+    } = &tools;
+    let changes = inference.reload(&actor, publisher, db, random).await?;
     Ok(Json(ReloadView::from(changes)))
 }
 

@@ -54,12 +54,14 @@ impl Running for InferenceService {
             cursors,
             publisher,
             db,
+            random,
             ..
         } = self.context.clone();
         let tools = Tools {
             cursors,
             publisher,
             db,
+            random,
         };
         let inline = Policy {
             runs: Runs::Inline,

@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use auspex_engine::Output;
 use auspex_kernel::db::Db;
 use auspex_kernel::service::Publisher;
-use auspex_kernel::{ApiError, Caller, CursorKey, Peer, RequestId, ScopeSet, Subject};
+use auspex_kernel::{ApiError, Caller, CursorKey, Peer, Random, RequestId, ScopeSet, Subject};
 
 use super::*;
 use crate::fixture::{kitchen, signature, town, try_package};
@@ -67,6 +67,7 @@ async fn route(service: &Arc<Inference>, publisher: Publisher) -> Router {
         cursors: CursorKey([7; 32]),
         publisher,
         db: Db::open(&url).await.expect("opens"),
+        random: Random::system(),
     })
 }
 

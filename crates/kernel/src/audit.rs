@@ -10,8 +10,9 @@ use sea_orm::ConnectionTrait;
 use crate::caller::{Caller, Peer, ScopeSet};
 use crate::clock::{Clock, Timestamp};
 use crate::db::{DbError, Transaction};
-use crate::id::{ClientId, KeyId, SessionId, UserId, time_of_id};
+use crate::id::{ClientId, KeyId, SessionId, UserId, new_id, time_of_id};
 use crate::page::{Found, Slice};
+use crate::random::Random;
 use crate::request_id::RequestId;
 use crate::store::audit as store;
 use crate::subject::Subject;
@@ -267,8 +268,10 @@ pub async fn record<A: Action>(
     actor: &Actor,
     event: Event<A>,
     clock: &Clock,
+    random: &Random,
 ) -> Result<(), DbError> {
-    store::insert(transaction, actor, event, clock).await
+    let id = new_id(clock, random)?;
+    store::insert(transaction, id, actor, event, clock.now()).await
 }
 
 /// Makes the ids of this clock follow those of the record, so that new lines come after old ones even

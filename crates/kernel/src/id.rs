@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::clock::{Clock, IdTime};
-use crate::random;
+use crate::random::Random;
 
 /// In the order of its ASCII codes, so that texts sort as the numbers they write.
 pub(crate) const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -19,13 +19,13 @@ const LENGTH: usize = 16;
 ///
 /// # Errors
 /// The operating system gave no random bytes.
-pub fn new_id(clock: &Clock) -> Result<String, getrandom::Error> {
-    id_at(clock.for_id())
+pub fn new_id(clock: &Clock, random: &Random) -> Result<String, getrandom::Error> {
+    id_at(clock.for_id(), random)
 }
 
-fn id_at(time: IdTime) -> Result<String, getrandom::Error> {
+fn id_at(time: IdTime, random: &Random) -> Result<String, getrandom::Error> {
     let millis = u64::try_from(time.0.div_euclid(1_000)).unwrap_or_default() & 0xFFFF_FFFF_FFFF;
-    let bits = u128::from(millis) << 32 | u128::from(u32::from_ne_bytes(random::bytes()?));
+    let bits = u128::from(millis) << 32 | u128::from(u32::from_ne_bytes(random.bytes()?));
     let digit = |place| ALPHABET[(bits >> (5 * place) & 31) as usize];
     Ok((0..LENGTH)
         .rev()
@@ -46,8 +46,8 @@ macro_rules! ids {
             ///
             /// # Errors
             /// The operating system gave no random bytes.
-            pub fn new(clock: &Clock) -> Result<Self, getrandom::Error> {
-                new_id(clock).map(Self)
+            pub fn new(clock: &Clock, random: &Random) -> Result<Self, getrandom::Error> {
+                new_id(clock, random).map(Self)
             }
 
             /// From text in either case; `None` if it cannot be one.
@@ -115,8 +115,8 @@ impl KeyId {
     ///
     /// # Errors
     /// The operating system gave no random bytes.
-    pub fn random() -> Result<Self, getrandom::Error> {
-        let bytes: [u8; LENGTH] = random::bytes()?;
+    pub fn random(random: &Random) -> Result<Self, getrandom::Error> {
+        let bytes: [u8; LENGTH] = random.bytes()?;
         let chars = bytes.iter().map(|byte| ALPHABET[usize::from(byte % 32)]);
         Ok(Self(chars.map(char::from).collect()))
     }
@@ -144,31 +144,37 @@ mod tests {
     use crate::clock::Timestamp;
     use proptest::prelude::*;
 
+    fn id(clock: &Clock) -> String {
+        new_id(clock, &Random::system()).expect("random bytes")
+    }
+
+    fn at(time: IdTime) -> String {
+        id_at(time, &Random::system()).expect("random bytes")
+    }
+
     #[test]
     fn ids_sort_by_creation_while_the_wall_clock_is_set_back() {
         let hour = 3_600_000_000;
         let clock = Clock::manual(Timestamp(500 * hour));
-        let mut last = new_id(&clock).expect("random bytes");
+        let mut last = id(&clock);
         for back in [1, 240] {
             clock.step(Timestamp((500 - back) * hour));
             // Enough for the microseconds to reach the next millisecond.
             for _ in 0..1_000 {
                 clock.for_id();
             }
-            let next = new_id(&clock).expect("random bytes");
+            let next = id(&clock);
             assert!(next > last, "{last} {next}");
             last = next;
         }
         let restarted = Clock::manual(Timestamp(hour));
         restarted.follow_id(time_of_id(&last).expect("an id"));
-        assert!(new_id(&restarted).expect("random bytes") > last);
+        assert!(id(&restarted) > last);
     }
 
     #[test]
     fn ids_do_not_repeat_within_a_millisecond() {
-        let ids: std::collections::HashSet<_> = (0..1_000)
-            .map(|_| id_at(IdTime(0)).expect("random bytes"))
-            .collect();
+        let ids: std::collections::HashSet<_> = (0..1_000).map(|_| at(IdTime(0))).collect();
         assert_eq!(ids.len(), 1_000);
         assert!(ids.iter().all(|id| id.starts_with("000000000")));
     }
@@ -178,7 +184,7 @@ mod tests {
         fn ids_sort_by_time(one in 0i64..1 << 57, other in 0i64..1 << 57) {
             let (one, other) = (IdTime(one), IdTime(other));
             prop_assume!(one.0 / 1_000 != other.0 / 1_000);
-            let (a, b) = (id_at(one).expect("bytes"), id_at(other).expect("bytes"));
+            let (a, b) = (at(one), at(other));
             prop_assert_eq!(one.cmp(&other), a.cmp(&b));
             prop_assert_eq!(time_of_id(&a), Some(IdTime(one.0 / 1_000 * 1_000)));
         }
@@ -186,7 +192,7 @@ mod tests {
         #[test]
         fn ids_are_known_in_either_case_and_garbage_is_not(time in any::<i64>(), garbage in ".{0,20}") {
             let _ = time_of_id(&garbage);
-            let id = new_id(&Clock::manual(Timestamp(time))).expect("bytes");
+            let id = id(&Clock::manual(Timestamp(time)));
             prop_assert_eq!(parse_id(&id.to_lowercase()), Some(id.clone()));
             prop_assert_eq!(parse_id(&id[1..]), None);
             prop_assert_eq!(parse_id(&id.replacen(&id[..1], "U", 1)), None);

@@ -35,5 +35,6 @@ pub use error::{ApiError, FieldError, FieldErrors};
 pub use fields::Fields;
 pub use migration::migrate;
 pub use page::CursorKey;
+pub use random::Random;
 pub use request_id::RequestId;
 pub use subject::Subject;

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use http::HeaderValue;
 
 use crate::id::ALPHABET;
+use crate::random::{Random, split_mix};
 
 /// The client's own id where it is 1–64 of `[A-Za-z0-9_-]`, else `req_` and 60 random bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,20 +47,18 @@ impl RequestId {
 }
 
 fn seed() -> u64 {
-    u64::from_ne_bytes(crate::random::bytes().expect("the OS has randomness"))
+    u64::from_ne_bytes(Random::system().bytes().expect("the OS has randomness"))
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014), one stream a thread, seeded by the operating system.
+/// One stream per thread, seeded by the operating system.
 fn next_random() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(seed());
     }
-    let state = STATE.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut state = STATE.get();
+    let random = split_mix(&mut state);
     STATE.set(state);
-    let mut mixed = state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
+    random
 }
 
 #[cfg(test)]

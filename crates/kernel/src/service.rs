@@ -26,6 +26,7 @@ use crate::db::{Db, DbError};
 use crate::error::ApiError;
 use crate::page::CursorKey;
 use crate::policy::Policy;
+use crate::random::Random;
 
 /// How long [`Publisher::publish`] waits for the root.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -142,6 +143,8 @@ pub struct Context {
     pub db: Db,
     /// The time.
     pub clock: Clock,
+    /// Chance, for ids and secrets.
+    pub random: Random,
     /// Signs the cursors of lists.
     pub cursors: CursorKey,
     /// The absolute URL under which clients reach the server, without a slash at the end.

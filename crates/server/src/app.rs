@@ -229,6 +229,7 @@ pub(crate) mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::path::{Path, PathBuf};
 
+    use auspex_kernel::Random;
     use auspex_kernel::service::{Context, Publisher};
     use axum::body::Body;
     use axum::routing::get;
@@ -256,6 +257,7 @@ pub(crate) mod tests {
         let context = Context {
             db: db.clone(),
             clock: Clock::system(),
+            random: Random::system(),
             cursors: CursorKey([0; 32]),
             public_url: "http://x".into(),
             data_dir: data_dir.into(),

@@ -7,7 +7,7 @@ use auspex_kernel::error::Envelope;
 use auspex_kernel::id::new_id;
 use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::{OpenError, Warning};
-use auspex_kernel::{Clock, Timestamp};
+use auspex_kernel::{Clock, Random, Timestamp};
 use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -130,7 +130,7 @@ impl Overview {
         clock: &Clock,
     ) -> Result<Self, OpenError> {
         Ok(Self {
-            id: new_id(clock)?,
+            id: new_id(clock, &Random::system())?,
             started_at: clock.now(),
             config,
             services,

@@ -127,7 +127,7 @@ impl Authenticator {
         let issuers = Issuers::new(config.issuers.clone(), core.clock.clone());
         Ok(Self {
             directory: Arc::clone(&core.directory),
-            remembered: Remembered::new(config.verified_max)?,
+            remembered: Remembered::new(config.verified_max, &core.random)?,
             clock: core.clock.clone(),
             control: core.db.control().clone(),
             tokens,

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use auspex_kernel::{Caller, Credential, Timestamp, random};
+use auspex_kernel::{Caller, Credential, Random, Timestamp};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
@@ -38,9 +38,9 @@ struct Entry {
 impl Remembered {
     /// # Errors
     /// Without random bytes.
-    pub(crate) fn new(entries_max: usize) -> Result<Self, getrandom::Error> {
+    pub(crate) fn new(entries_max: usize, random: &Random) -> Result<Self, getrandom::Error> {
         Ok(Self {
-            key: random::bytes()?,
+            key: random.bytes()?,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shard_max: entries_max.div_ceil(SHARDS),
         })
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn what_was_verified_counts_until_it_ends_or_something_changes() {
         let directory = directory(Role::Admin);
-        let memory = Remembered::new(1_000).unwrap();
+        let memory = Remembered::new(1_000, &Random::system()).unwrap();
         let mark = memory.mark(Credential::Token(b"secret"));
         assert!(memory.caller(&mark, &directory, NOW).is_none());
         memory.keep(mark, proof(), LATER, &directory, NOW).unwrap();
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let directory = directory(Role::Viewer);
-        let memory = Remembered::new(640).unwrap();
+        let memory = Remembered::new(640, &Random::system()).unwrap();
         for n in 0..10_000_u32 {
             let mark = memory.mark(Credential::Token(&n.to_be_bytes()));
             memory.keep(mark, proof(), LATER, &directory, NOW).unwrap();
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_full_memory_stays_nearly_full() {
         let directory = directory(Role::Viewer);
-        let memory = Remembered::new(64 * 1_000).unwrap();
+        let memory = Remembered::new(64 * 1_000, &Random::system()).unwrap();
         let kept = || -> usize { memory.shards.iter().map(|shard| shard.lock().len()).sum() };
         let mut least = usize::MAX;
         for n in 0..200_000_u32 {
@@ -218,7 +218,11 @@ mod tests {
 
     #[test]
     fn marks_of_two_processes_differ() {
-        let mark = || Remembered::new(1).unwrap().mark(Credential::Token(b"x"));
+        let mark = || {
+            Remembered::new(1, &Random::system())
+                .unwrap()
+                .mark(Credential::Token(b"x"))
+        };
         assert_ne!(mark(), mark());
     }
 }

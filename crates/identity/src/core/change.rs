@@ -5,11 +5,10 @@
 //! So of two administrators who remove each other one is refused, and nobody acts by a right that
 //! they lost while their request was on its way.
 
-use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
-use auspex_kernel::{Clock, Scope, ScopeSet, Subject, Timestamp};
+use auspex_kernel::{Scope, ScopeSet, Subject, Timestamp};
 
-use crate::audit::{Actor, Event};
+use crate::audit::{Actor, AuditRecord, Event};
 use crate::error::IdentityError;
 use crate::store::{self, Kind};
 use crate::types::api_key::KeyState;
@@ -31,7 +30,7 @@ pub(crate) struct Change<'t> {
     /// With the rights they have by now.
     pub(crate) actor: Actor,
     pub(crate) now: Timestamp,
-    pub(super) clock: &'t Clock,
+    pub(super) audit: &'t AuditRecord,
 }
 
 /// Why a change is not made. Everything it has written so far is undone; the event, if there is one,
@@ -67,7 +66,8 @@ impl From<DbError> for Refusal {
 impl Change<'_> {
     /// Adds a line to the audit record.
     pub(crate) async fn record(&self, event: Event) -> Result<(), DbError> {
-        audit::record(self.transaction, &self.actor, event, self.clock).await
+        let (transaction, actor) = (self.transaction, &self.actor);
+        self.audit.record(transaction, actor, event).await
     }
 
     /// Tells every process once the transaction commits.

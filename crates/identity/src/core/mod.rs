@@ -1,5 +1,5 @@
-//! What every operation works with: the database, the time, who is in force, and the one way to
-//! change something.
+//! What every operation works with: the database, time and chance, who is in force, and the one way
+//! to change something.
 
 mod change;
 mod following;
@@ -7,7 +7,7 @@ mod following;
 use std::sync::Arc;
 
 use auspex_kernel::db::Db;
-use auspex_kernel::{Clock, Timestamp};
+use auspex_kernel::{Clock, Random, Timestamp};
 
 use crate::audit::{Actor, AuditRecord};
 use crate::directory::Directory;
@@ -21,6 +21,7 @@ pub(crate) use following::Following;
 pub(crate) struct Core {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
+    pub(crate) random: Random,
     pub(crate) directory: Arc<Directory>,
     pub(crate) following: Following,
     pub(crate) audit: AuditRecord,
@@ -31,16 +32,17 @@ impl Core {
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub(crate) async fn open(db: Db, clock: Clock) -> Result<Self, IdentityError> {
+    pub(crate) async fn open(db: Db, clock: Clock, random: Random) -> Result<Self, IdentityError> {
         let directory = Arc::new(Directory::default());
         let following = Following::new(db.clone(), clock.clone(), Arc::clone(&directory));
         following.reload().await?;
-        let audit = AuditRecord::new(db.clone(), clock.clone());
+        let audit = AuditRecord::new(db.clone(), clock.clone(), random.clone());
         audit.follow_ids().await?;
         Ok(Self {
             audit,
             db,
             clock,
+            random,
             directory,
             following,
         })
@@ -109,7 +111,7 @@ impl Core {
                     transaction,
                     actor,
                     now,
-                    clock: &self.clock,
+                    audit: &self.audit,
                 };
                 match decide(&change).await {
                     Ok(done) => Ok(Ok(done)),

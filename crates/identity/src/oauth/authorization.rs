@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use auspex_kernel::{Timestamp, audit};
+use auspex_kernel::{Random, Timestamp};
 
 use super::clients::Clients;
 use super::code::CODE_TTL;
@@ -231,7 +231,7 @@ impl AuthorizationEndpoint {
         asked: bool,
     ) -> Result<String, AuthorizationError> {
         let now = self.core.now();
-        let (code, row) = draw_code(request, session, scopes, now)?;
+        let (code, row) = draw_code(request, session, scopes, now, &self.core.random)?;
         let (user, session) = (&session.user, session.clone());
         let actor = actor.as_user(&user.id, user.roles.scopes());
         let remember = asked && !request.client.public;
@@ -254,7 +254,7 @@ impl AuthorizationEndpoint {
                 if asked {
                     let agreed = Event::new(Action::ConsentGrant, format!("client:{client}"))
                         .with(scopes.to_string());
-                    audit::record(transaction, &actor, agreed, &self.core.clock).await?;
+                    self.core.audit.record(transaction, &actor, agreed).await?;
                 }
                 store::codes::insert(transaction, row).await?;
                 Ok(true)
@@ -297,8 +297,9 @@ fn draw_code(
     session: &LoginSession,
     scopes: ClientScopes,
     now: Timestamp,
+    random: &Random,
 ) -> Result<(String, Code), IdentityError> {
-    let text = random_text()?;
+    let text = random_text(random)?;
     let code = Code {
         digest: digest(text.as_bytes()),
         client_id: request.client.id.clone(),

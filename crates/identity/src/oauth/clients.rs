@@ -60,7 +60,11 @@ impl Clients {
             return Err(IdentityError::Invalid(wrong));
         }
         let now = self.core.now();
-        let secret = (!draft.public).then(ClientSecret::random).transpose()?;
+        let random = &self.core.random;
+        let secret = match draft.public {
+            true => None,
+            false => Some(ClientSecret::random(random)?),
+        };
         let mut grant_types = Vec::new();
         for kind in draft.grant_types {
             if !grant_types.contains(&kind) {
@@ -68,7 +72,7 @@ impl Clients {
             }
         }
         let client = Client {
-            id: ClientId::new(&self.core.clock)?,
+            id: ClientId::new(&self.core.clock, random)?,
             name: draft.name,
             redirect_uris: draft.redirect_uris,
             grant_types,

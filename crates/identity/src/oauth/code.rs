@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_kernel::Clock;
-use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -87,12 +85,12 @@ impl Codes {
         let grant = self
             .sessions
             .new_grant(&user, Some(&client.id), &code.scopes, since)?;
-        let (given, actor, clock) = (grant.clone(), actor.clone(), &self.core.clock);
+        let (given, core) = (grant.clone(), &self.core);
         let nonce = code.nonce.clone();
         let redeemed = self
             .core
             .db
-            .write(async |transaction| take(transaction, &actor, code, given, clock).await);
+            .write(async |transaction| take(transaction, core, actor, code, given).await);
         match redeemed.await? {
             Redemption::Done(user) => Ok(Redeemed { user, grant, nonce }),
             Redemption::Refused => Err(IdentityError::InvalidGrant),
@@ -106,10 +104,10 @@ impl Codes {
 
 async fn take(
     transaction: &Transaction,
+    core: &Core,
     actor: &Actor,
     code: Code,
     grant: Grant,
-    clock: &Clock,
 ) -> Result<Redemption, DbError> {
     // Removing the client or the user takes this lock too, and so comes before or after.
     store::lock(transaction).await?;
@@ -126,9 +124,9 @@ async fn take(
         // Removed in between, with its client or user.
         return Ok(Redemption::Refused);
     };
-    store::grants::revoke(transaction, &given, clock.now()).await?;
+    store::grants::revoke(transaction, &given, core.now()).await?;
     let reused = Event::denied(Action::CodeReuse, Some(format!("grant:{given}")));
-    audit::record(transaction, actor, reused, clock).await?;
+    core.audit.record(transaction, actor, reused).await?;
     Ok(Redemption::Reused)
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
-use auspex_kernel::audit;
 use auspex_kernel::db::{DbError, Transaction};
 
 use crate::audit::{Action, Actor, Event};
@@ -66,7 +65,7 @@ impl PageSessions {
     /// # Errors
     /// [`IdentityError::Randomness`].
     pub(crate) fn draw_cookie(&self) -> Result<String, IdentityError> {
-        Ok(random_text()?)
+        Ok(random_text(&self.core.random)?)
     }
 
     /// Logs in by the login page. The text is for the cookie of the new session; the session of the
@@ -155,7 +154,7 @@ impl PageSessions {
             store::sessions::delete(transaction, digest).await?;
             let target = format!("user:{}", user.id);
             let done = Event::new(Action::Logout, target).with(LoginMethod::Page.as_str());
-            audit::record(transaction, &actor, done, &self.core.clock).await
+            self.core.audit.record(transaction, &actor, done).await
         });
         Ok(written.await?)
     }

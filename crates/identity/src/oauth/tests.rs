@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::db::Db;
-use auspex_kernel::{Clock, ScopeSet, Timestamp};
+use auspex_kernel::{Clock, Random, ScopeSet, Timestamp};
 use serde_json::json;
 
 use super::{AuthorizationEndpoint, AuthorizationError, Clients, LoginSession, PageSessions, Step};
@@ -45,7 +45,11 @@ impl World {
         auspex_kernel::migrate(&db).await.unwrap();
         db.migrate::<Migrator>().await.unwrap();
         let config = config();
-        let core = Arc::new(Core::open(db, clock.clone()).await.unwrap());
+        let core = Arc::new(
+            Core::open(db, clock.clone(), Random::system())
+                .await
+                .unwrap(),
+        );
         let passwords = Arc::new(Passwords::new(Arc::clone(&core), &config));
         let issuer = "https://id.example.org";
         let tokens = Arc::new(Tokens::new(&core, config.tokens, issuer, &[7; 32]));

@@ -4,6 +4,7 @@
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use auspex_kernel::Random;
 use serde::Deserialize;
 
 use super::Password;
@@ -85,8 +86,8 @@ impl Parameters {
     }
 
     /// The result in the PHC string format; `None` if the machine gives no memory or no randomness.
-    pub(super) fn hash(self, password: &Password) -> Option<String> {
-        let salt: [u8; SALT_BYTES] = auspex_kernel::random::bytes().ok()?;
+    pub(super) fn hash(self, password: &Password, random: &Random) -> Option<String> {
+        let salt: [u8; SALT_BYTES] = random.bytes().ok()?;
         let hash = self
             .argon2()?
             .hash_password_with_salt(password.bytes(), &salt);
@@ -94,9 +95,14 @@ impl Parameters {
     }
 
     /// `None` if the machine gives no memory: then nothing is known of the password.
-    pub(super) fn verify(self, password: &Password, stored: Option<&str>) -> Option<Verified> {
+    pub(super) fn verify(
+        self,
+        password: &Password,
+        stored: Option<&str>,
+        random: &Random,
+    ) -> Option<Verified> {
         let Some((stored, cost)) = stored.and_then(read_stored) else {
-            self.hash(password)?;
+            self.hash(password, random)?;
             return Some(Verified {
                 matches: false,
                 rehashed: None,
@@ -111,7 +117,7 @@ impl Parameters {
         let outdated = matches && cost.is_weaker_than(self);
         Some(Verified {
             matches,
-            rehashed: outdated.then(|| self.hash(password)).flatten(),
+            rehashed: outdated.then(|| self.hash(password, random)).flatten(),
         })
     }
 }
@@ -187,13 +193,15 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn an_unknown_name_costs_as_much_as_a_known_one() {
         let parameters = Parameters::default();
-        let known = parameters.hash(&password("correct horse")).unwrap();
+        let known = parameters
+            .hash(&password("correct horse"), &Random::system())
+            .unwrap();
         let mut least = [Duration::MAX; 3];
         let cases = [Some(known.as_str()), None, Some("garbage")];
         for _ in 0..8 {
             for (least, stored) in least.iter_mut().zip(cases) {
                 let start = processor_time();
-                let verified = parameters.verify(&password("wrong one"), stored);
+                let verified = parameters.verify(&password("wrong one"), stored, &Random::system());
                 *least = (*least).min(processor_time() - start);
                 assert!(!verified.expect("memory").matches);
             }

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_kernel::Random;
 use auspex_kernel::clock::monotonic;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -53,6 +54,7 @@ impl Hasher {
         parameters: Parameters,
         threads: usize,
         queue_max: usize,
+        random: &Random,
     ) -> io::Result<Self> {
         let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
         parameters.check().map_err(invalid)?;
@@ -66,12 +68,12 @@ impl Hasher {
             _alive: Arc::new(CloseOnDrop(Arc::clone(&queue))),
         };
         for _ in 0..threads {
-            let queue = Arc::clone(&queue);
+            let (queue, random) = (Arc::clone(&queue), random.clone());
             let work = move || {
                 yield_to_predictions();
                 while let Some(job) = queue.next() {
                     let began = monotonic();
-                    job.run(parameters);
+                    job.run(parameters, &random);
                     queue.rest(began.elapsed());
                 }
             };
@@ -132,16 +134,16 @@ impl Job {
     }
 
     /// A job that fails drops its reply, which its caller takes for [`Busy`].
-    fn run(self, parameters: Parameters) {
+    fn run(self, parameters: Parameters, random: &Random) {
         match self {
             Self::Hash(password, reply) => {
-                if let Some(hash) = parameters.hash(&password) {
+                if let Some(hash) = parameters.hash(&password, random) {
                     // The caller may have left meanwhile.
                     let _ = reply.send(hash);
                 }
             }
             Self::Verify(password, stored, reply) => {
-                if let Some(verified) = parameters.verify(&password, stored.as_deref()) {
+                if let Some(verified) = parameters.verify(&password, stored.as_deref(), random) {
                     let _ = reply.send(verified);
                 }
             }
@@ -242,7 +244,7 @@ mod tests {
     }
 
     fn hasher(parameters: Parameters) -> Hasher {
-        Hasher::start(parameters, 2, 8).unwrap()
+        Hasher::start(parameters, 2, 8, &Random::system()).unwrap()
     }
 
     /// A job that says its number, and the caller waiting for it.
@@ -310,7 +312,9 @@ mod tests {
             iterations: 1,
             parallelism: 1,
         };
-        let stored = weak.hash(&password("correct horse")).unwrap();
+        let stored = weak
+            .hash(&password("correct horse"), &Random::system())
+            .unwrap();
         let hasher = hasher(Parameters::default());
         let wrong = hasher
             .verify(password("x"), Some(stored.clone()), Lane::Known)
@@ -402,7 +406,7 @@ mod tests {
 
     #[tokio::test]
     async fn threads_end_with_the_last_handle() {
-        let hasher = Hasher::start(Parameters::default(), 2, 8).unwrap();
+        let hasher = Hasher::start(Parameters::default(), 2, 8, &Random::system()).unwrap();
         let queue = Arc::downgrade(&hasher.queue);
         let clone = hasher.clone();
         drop(hasher);
@@ -423,7 +427,8 @@ mod tests {
     #[test]
     fn numbers_that_cannot_be_used_are_refused() {
         let start = |parameters, threads, queue_max| {
-            Hasher::start(parameters, threads, queue_max).map_err(|error| error.to_string())
+            Hasher::start(parameters, threads, queue_max, &Random::system())
+                .map_err(|error| error.to_string())
         };
         let least = Parameters::default();
         assert!(start(least, 1, 1).is_ok());

@@ -17,11 +17,3 @@ pub(crate) mod user_rows;
 pub(crate) mod users;
 
 pub(crate) use changes::{Kind, lock, record_change};
-
-use auspex_kernel::db::DbError;
-use auspex_kernel::{Clock, id};
-
-/// A new id, as an error of the database where there is no chance to be had.
-pub(crate) fn new_id(clock: &Clock) -> Result<String, DbError> {
-    Ok(id::new_id(clock)?)
-}

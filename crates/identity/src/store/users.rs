@@ -1,15 +1,15 @@
 //! Users.
 
+use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::UserId;
-use auspex_kernel::{Clock, Timestamp};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
 };
 
 use super::entity::{logins, users};
-use super::{Kind, new_id, record_change};
+use super::{Kind, record_change};
 use crate::types::role::RoleSet;
 use crate::types::user::{LoginMethod, User};
 use auspex_kernel::audit::{Actor, address_prefix};
@@ -129,16 +129,16 @@ pub(crate) async fn count_login(
 /// Adds a line to a user's history.
 pub(crate) async fn insert_login(
     transaction: &DatabaseTransaction,
+    id: String,
     user_id: &UserId,
     method: LoginMethod,
     actor: &Actor,
-    at: Timestamp,
-    clock: &Clock,
+    now: Timestamp,
 ) -> Result<(), DbError> {
     let row = logins::ActiveModel {
-        id: Set(new_id(clock)?),
+        id: Set(id),
         user_id: Set(user_id.to_owned()),
-        at: Set(at),
+        at: Set(now),
         method: Set(method.as_str().to_owned()),
         address: Set(actor.address.map(address_prefix).unwrap_or_default()),
     };

@@ -10,7 +10,7 @@
 use std::fmt;
 
 use auspex_kernel::id::{KeyId, UserId};
-use auspex_kernel::{FieldError, ScopeSet, Timestamp, random};
+use auspex_kernel::{FieldError, Random, ScopeSet, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 const PREFIX: &[u8] = b"ax_";
@@ -107,11 +107,11 @@ pub struct NewKey {
 pub struct Secret(String);
 
 impl Secret {
-    pub(crate) fn random() -> Result<Self, getrandom::Error> {
+    pub(crate) fn random(random: &Random) -> Result<Self, getrandom::Error> {
         let mut key = Vec::with_capacity(KEY_LEN);
         key.extend_from_slice(PREFIX);
         while key.len() < CHECKED_LEN {
-            let bytes: [u8; 2 * RANDOM_CHARS] = random::bytes()?;
+            let bytes: [u8; 2 * RANDOM_CHARS] = random.bytes()?;
             // Of the 64 values of six bits two are thrown away: a remainder would favour some
             // characters.
             let chars = bytes
@@ -248,7 +248,7 @@ mod tests {
     fn generated_keys_have_the_published_shape() {
         let mut seen = BTreeSet::new();
         for _ in 0..2_000 {
-            let secret = Secret::random().unwrap();
+            let secret = Secret::random(&Random::system()).unwrap();
             let key = secret.expose();
             assert_eq!(key.len(), 39);
             assert!(key.starts_with("ax_"));
@@ -308,7 +308,7 @@ mod tests {
 
         #[test]
         fn any_flipped_bit_is_noticed(byte in 0..KEY_LEN, bit in 0..8_u32) {
-            let mut token = Secret::random().unwrap().expose().as_bytes().to_vec();
+            let mut token = Secret::random(&Random::system()).unwrap().expose().as_bytes().to_vec();
             prop_assert!(Digest::of_token(&token).is_some());
             token[byte] ^= 1_u8 << bit;
             prop_assert!(Digest::of_token(&token).is_none());

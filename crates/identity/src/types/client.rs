@@ -3,7 +3,7 @@
 use std::fmt;
 
 use auspex_kernel::id::ClientId;
-use auspex_kernel::{FieldError, Timestamp, random};
+use auspex_kernel::{FieldError, Random, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -150,8 +150,8 @@ impl ClientDraft {
 pub struct ClientSecret(String);
 
 impl ClientSecret {
-    pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        Ok(Self(format!("{SECRET_PREFIX}{}", random_text()?)))
+    pub(crate) fn random(random: &Random) -> Result<Self, getrandom::Error> {
+        Ok(Self(format!("{SECRET_PREFIX}{}", random_text(random)?)))
     }
 
     /// The secret itself.
@@ -180,8 +180,8 @@ pub struct NewClient {
 }
 
 /// 256 random bits as text.
-pub(crate) fn random_text() -> Result<String, getrandom::Error> {
-    Ok(URL_SAFE_NO_PAD.encode(random::bytes::<32>()?))
+pub(crate) fn random_text(random: &Random) -> Result<String, getrandom::Error> {
+    Ok(URL_SAFE_NO_PAD.encode(random.bytes::<32>()?))
 }
 
 /// What is stored of a secret with 256 bits of chance: nothing to guess that a slow hash would slow.
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn secrets_are_long_random_and_not_shown() {
-        let secret = ClientSecret::random().unwrap();
+        let secret = ClientSecret::random(&Random::system()).unwrap();
         assert_eq!(secret.expose().len(), 4 + 43);
         assert!(is_secret(&secret.digest(), secret.expose().as_bytes()));
         assert!(!is_secret(&secret.digest(), b"axs_") && !is_secret(b"", b""));

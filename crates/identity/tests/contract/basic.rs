@@ -39,15 +39,8 @@ async fn who_shows_a_password_many_times_at_once_logs_in_once(store: &Store) {
     let mut requests = tokio::task::JoinSet::new();
     for _ in 0..32 {
         let (identity, text) = (Arc::clone(&identity), text.clone());
-        let clock = store.clock.clone();
-        requests.spawn(async move {
-            let store = Store {
-                url: String::new(),
-                clock,
-                folder: None,
-            };
-            by(&identity, &store, &text).await.unwrap()
-        });
+        let store = store.shared();
+        requests.spawn(async move { by(&identity, &store, &text).await.unwrap() });
     }
     for caller in requests.join_all().await {
         assert_eq!(caller.subject.to_string(), format!("user:{id}"));

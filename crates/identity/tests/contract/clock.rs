@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use auspex_identity::Identity;
-use auspex_kernel::{Clock, Scope, ScopeSet, Timestamp};
+use auspex_kernel::{Clock, Random, Scope, ScopeSet, Timestamp};
 
 use crate::ask::{as_operator, ask, walk};
 use crate::person::{PASSWORD, add, bearer, log_in, part, refresh};
@@ -220,7 +220,13 @@ async fn lists_stay_in_order(store: &Store) {
     }
     // Another start of the program, with its wall clock set back.
     let restarted = Clock::manual(START - DAYS);
-    let identity = Identity::open(store.db().await, restarted, config(), ISSUER);
+    let identity = Identity::open(
+        store.db().await,
+        restarted,
+        Random::system(),
+        config(),
+        ISSUER,
+    );
     let identity = identity.await.unwrap();
     made.push(add(&identity, "seven", "viewer").await);
 

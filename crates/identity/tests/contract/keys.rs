@@ -9,7 +9,7 @@ use auspex_identity::{
 };
 use auspex_kernel::Subject;
 use auspex_kernel::db::Db;
-use auspex_kernel::{ApiError, Caller, Scope, ScopeSet, Timestamp};
+use auspex_kernel::{ApiError, Caller, Random, Scope, ScopeSet, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
 use tracing::instrument::WithSubscriber;
@@ -421,7 +421,9 @@ async fn bootstrap_makes_one_key(store: &Store) {
             let db = Db::open(&url).await.unwrap();
             auspex_kernel::migrate(&db).await.unwrap();
             Identity::migrate(&db).await.unwrap();
-            let identity = Identity::open(db, clock, config(), ISSUER).await.unwrap();
+            let identity = Identity::open(db, clock, Random::system(), config(), ISSUER)
+                .await
+                .unwrap();
             (
                 identity.keys().bootstrap(|_| Ok(())).await.unwrap(),
                 identity,

@@ -89,6 +89,7 @@ macro_rules! contract {
 
 mod audit;
 mod basic;
+mod chance;
 mod clock;
 mod foreign;
 mod keys;

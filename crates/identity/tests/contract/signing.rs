@@ -37,8 +37,7 @@ fn kid(token: &str) -> String {
 async fn processes_that_start_at_once_make_one_key(store: &Store) {
     let mut starts = tokio::task::JoinSet::new();
     for _ in 0..4 {
-        let (url, clock, folder) = (store.url.clone(), store.clock.clone(), None);
-        let store = Store { url, clock, folder };
+        let store = store.shared();
         starts.spawn(async move { store.identity().await });
     }
     let processes = starts.join_all().await;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use auspex_identity::{Config, Identity};
-use auspex_kernel::Clock;
 use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::{Clock, Random};
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ pub(crate) const ISSUER: &str = "https://id.example.org";
 pub(crate) struct Store {
     pub(crate) url: String,
     pub(crate) clock: Clock,
+    pub(crate) random: Random,
     pub(crate) folder: Option<tempfile::TempDir>,
 }
 
@@ -25,7 +26,18 @@ impl Store {
         Self {
             url: format!("sqlite:{}", folder.path().join("auspex.db").display()),
             clock: Clock::manual(START),
+            random: Random::system(),
             folder: Some(folder),
+        }
+    }
+
+    /// The same database, for another task. This one must outlive it.
+    pub(crate) fn shared(&self) -> Self {
+        Self {
+            url: self.url.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            folder: None,
         }
     }
 
@@ -39,6 +51,7 @@ impl Store {
         Self {
             url: format!("{url}{sign}options=-c%20search_path%3D{schema}"),
             clock: Clock::manual(START),
+            random: Random::system(),
             folder: None,
         }
     }
@@ -72,7 +85,7 @@ impl Store {
         let db = self.db().await;
         auspex_kernel::migrate(&db).await.unwrap();
         Identity::migrate(&db).await.unwrap();
-        let identity = Identity::open(db, self.clock.clone(), config, ISSUER);
+        let identity = Identity::open(db, self.clock.clone(), self.random.clone(), config, ISSUER);
         let identity = identity.await.unwrap();
         identity.signing_keys().tend().await.unwrap();
         identity

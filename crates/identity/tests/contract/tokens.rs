@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use auspex_identity::{Expected, Role, UserChange};
 use auspex_kernel::id::UserId;
-use auspex_kernel::{Clock, Credential, ScopeSet, Timestamp};
+use auspex_kernel::{Clock, Credential, ScopeSet};
 
 use crate::ask::actor;
 use crate::person::{
@@ -413,9 +413,8 @@ async fn two_logins_at_once_may_both_renew_the_hash(store: &Store) {
 
 async fn clocks_may_differ_a_little(store: &Store) {
     let ahead = Store {
-        url: store.url.clone(),
-        clock: Clock::manual(Timestamp(store.clock.now().0 + 30_000_000)),
-        folder: None,
+        clock: Clock::manual(store.clock.now() + Duration::from_secs(30)),
+        ..store.shared()
     };
     let (here, there) = (store.identity().await, ahead.identity().await);
     add(&there, "ann", "viewer").await;

@@ -8,9 +8,8 @@ use sea_orm::{
 };
 
 use crate::audit::{Action, Actor, Event, Filter, Line, address_prefix};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::db::DbError;
-use crate::id::new_id;
 use crate::page::{Found, Slice};
 
 mod rows {
@@ -49,13 +48,14 @@ mod rows {
 /// Adds a line.
 pub(crate) async fn insert<A: Action>(
     transaction: &DatabaseTransaction,
+    id: String,
     actor: &Actor,
     event: Event<A>,
-    clock: &Clock,
+    now: Timestamp,
 ) -> Result<(), DbError> {
     let row = rows::ActiveModel {
-        id: Set(new_id(clock)?),
-        at: Set(clock.now()),
+        id: Set(id),
+        at: Set(now),
         actor: Set(actor.subject.to_string()),
         action: Set(event.action.as_str().to_owned()),
         target: Set(event.target),

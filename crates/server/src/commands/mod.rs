@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use auspex_identity::Identity;
-use auspex_kernel::Clock;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::{Clock, Random};
 
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config};
@@ -107,7 +107,7 @@ async fn open_identity(config: &Config) -> Result<Arc<Identity>, Failure> {
     let db = open_db(config).await?;
     services::migrate(&db).await?;
     let (settings, issuer) = (config.identity.clone(), config.public_url());
-    Ok(Identity::open(db, Clock::system(), settings, &issuer).await?)
+    Ok(Identity::open(db, Clock::system(), Random::system(), settings, &issuer).await?)
 }
 
 /// The runtime of everything that is not a prediction: database, probes, signals.

@@ -11,7 +11,7 @@ use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, make_private_folder};
 use auspex_kernel::files::make_private;
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
-use auspex_kernel::{Clock, CursorKey, secrets};
+use auspex_kernel::{Clock, CursorKey, Random, secrets};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -104,11 +104,15 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     if migrate {
         services::migrate(&db).await?;
     }
+    let (clock, random) = (Clock::system(), Random::system());
+    let cursors = secrets::load_or_create(&db, &clock, &random, "cursors");
+    let cursors = CursorKey(cursors.await?);
     let (publisher, queue) = Publisher::new();
     let context = Context {
         db: db.clone(),
-        clock: Clock::system(),
-        cursors: CursorKey(secrets::load_or_create(&db, "cursors").await?),
+        clock,
+        random,
+        cursors,
         public_url: config.public_url(),
         data_dir: config.server.data_dir.clone(),
         control: db.control().clone(),

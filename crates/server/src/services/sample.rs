@@ -135,10 +135,12 @@ async fn extend_sample(
     requester: Requester,
 ) -> Result<StatusCode, ApiError> {
     service.added.fetch_add(1, Ordering::Relaxed);
-    let Context { db, clock, .. } = &service.context;
+    let Context {
+        db, clock, random, ..
+    } = &service.context;
     let event = Event::new(Action::SampleExtend, "sample");
     let recording = db.write(async |transaction| {
-        audit::record(transaction, &requester.actor(), event, clock).await
+        audit::record(transaction, &requester.actor(), event, clock, random).await
     });
     recording.await?;
     service.context.publisher.publish().await?;

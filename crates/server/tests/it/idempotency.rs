@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use auspex_kernel::Random;
 use auspex_kernel::db::{Db, DbError};
-use auspex_kernel::random;
 use sea_orm_migration::sea_orm::ConnectionTrait as _;
 use serde_json::json;
 
@@ -172,7 +172,7 @@ fn until_killed(server: &Server, next: &AtomicUsize) -> Vec<(Wanted, bool)> {
         for _ in 0..CLIENTS {
             scope.spawn(client);
         }
-        let [low, high] = random::bytes().expect("random bytes");
+        let [low, high] = Random::system().bytes().expect("random bytes");
         let pause = 20 + u64::from(u16::from_le_bytes([low, high])) % 130;
         std::thread::sleep(Duration::from_millis(pause));
         server.signal("KILL");
