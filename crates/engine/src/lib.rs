@@ -20,7 +20,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// The largest model file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 2 << 30;
+pub const FILE_BYTES_MAX: u64 = 2 << 30;
 
 /// A loaded model. Cheap to share between threads, never blocks.
 pub trait Engine: Send + Sync + std::fmt::Debug {

@@ -26,16 +26,21 @@ pub struct Config {
     pub watch_interval_ms: u64,
     /// How long no file of a package may have changed before it is loaded, in milliseconds.
     pub watch_quiet_ms: u64,
+    /// How long reading one package may take, in milliseconds.
+    pub read_timeout_ms: u64,
 }
 
 impl Config {
     /// What types alone cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if self.instances_max == 0 {
-            let key = "inference.instances_max";
-            return Err(ConfigError::wrong(key, "must be at least 1"));
+        let positive = [
+            ("inference.instances_max", self.instances_max as u64),
+            ("inference.read_timeout_ms", self.read_timeout_ms),
+        ];
+        match positive.into_iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(ConfigError::wrong(key, "must be at least 1")),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ mod openapi;
 mod package;
 mod plan;
 mod protocol;
+mod reads;
 mod registry;
 mod reload;
 mod schema;
@@ -55,6 +56,7 @@ use compute::{Busy, Compute};
 use model::Target;
 use plan::Scratch;
 use protocol::Protocol;
+use reads::Reads;
 use registry::Layout;
 use reload::{Catalogue, FolderState, Look};
 
@@ -69,6 +71,8 @@ pub struct Inference {
     catalogue: Arc<Mutex<Catalogue>>,
     /// What the last look found wrong with the folder itself.
     folder: ArcSwap<FolderState>,
+    /// What is being read of the folder.
+    reads: Reads,
     /// How many looks at the folder have begun.
     looks: AtomicU64,
     layout: Layout,
@@ -197,6 +201,7 @@ impl Inference {
                 is_readable: true,
                 problems: Vec::new(),
             }),
+            reads: Reads::default(),
             looks: AtomicU64::new(0),
             layout: Layout::of(&config.models),
             config: config.clone(),

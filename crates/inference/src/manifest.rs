@@ -1,5 +1,6 @@
 //! `model.toml`: what the author of a model adds to what its file says.
 
+use std::io;
 use std::path::Path;
 
 use auspex_engine::{Feature, FeatureKind, Output, Precision, Signature, Texts};
@@ -7,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::Label;
+use crate::reads::read_file;
 use crate::schema::{Categories, F32_BOUND, Field, Kind, Schema, Unused};
 
 /// The file as it is written.
@@ -137,11 +139,13 @@ impl Example {
 impl Manifest {
     /// Reads the file if it exists.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| explain(&text, &error)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error.to_string()),
-        }
+        let bytes = match read_file(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
+        toml::from_str(&text).map_err(|error| explain(&text, &error))
     }
 
     /// The schema of the model: from this file if it says something, else from the model's.

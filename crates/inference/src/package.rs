@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::answer::{Label, Writer};
 use crate::manifest::{Example, Manifest};
 use crate::plan::{Plan, Scratch, Shape};
+use crate::reads::read_file;
 use crate::registry::LATEST;
 use crate::schema::Schema;
 use crate::validate::{Reader, Refusal, WHOLE_BODY};
@@ -93,12 +94,13 @@ impl Package {
         } else {
             (path.to_owned(), Manifest::default())
         };
+        let name = file_name(&file);
+        let bytes = read_file(&file).map_err(|error| refuse(format!("{name}: {error}")))?;
         let options = LoadOptions {
             iteration_range: manifest.iteration_range,
         };
-        let engine = auspex_engine::load_with(&file, &options);
-        let engine =
-            engine.map_err(|error| refuse(format!("{}: {}", file_name(&file), error.message)))?;
+        let engine = auspex_engine::load_bytes(&name, &bytes, &options);
+        let engine = engine.map_err(|error| refuse(format!("{name}: {}", error.message)))?;
         let mut package = Self::assemble(path, model, version, manifest, engine)?;
         package.file = Some(file);
         Ok(package)

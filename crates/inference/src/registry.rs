@@ -5,14 +5,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::Model;
 use crate::package::{has_model_extension, is_package, names};
+use crate::reads::Reads;
 
 /// The name that means the highest version.
 pub(crate) const LATEST: &str = "latest";
 /// The name that no model may have, because `POST /v1/models/reload` is an operation.
 const RELOAD: &str = "reload";
+/// How long the file system may take to say what is in a folder.
+pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is said of what does not answer.
+pub(crate) const SILENT: &str = "the file system does not answer";
 /// How many packages a folder may hold; each has metrics of its own.
 const PACKAGES_MAX: usize = 1000;
 const BAD_NAME: &str = "a model's or version's name is 1 to 64 letters, digits, '.', '_' and '-', does \
@@ -150,10 +156,13 @@ pub(crate) struct Contents {
 
 /// Looks at the models path. Only its own errors count: a model whose folder cannot be read is
 /// skipped, and one that has just gone is not there.
-pub(crate) fn scan(path: &Path, layout: Layout) -> Result<Contents, InferenceError> {
+pub(crate) fn scan(path: &Path, layout: Layout, reads: &Reads) -> Result<Contents, InferenceError> {
     let shown = || path.display().to_string();
-    if !path.exists() {
-        return Err(InferenceError::NoFolder(shown()));
+    let exists = reads.one(path, LOOK_TIMEOUT, Path::exists);
+    match exists.ok_or_else(silence) {
+        Ok(true) => {}
+        Ok(false) => return Err(InferenceError::NoFolder(shown())),
+        Err(error) => return Err(InferenceError::Unreadable(shown(), error)),
     }
     let mut contents = Contents::default();
     if layout == Layout::Package {
@@ -166,25 +175,33 @@ pub(crate) fn scan(path: &Path, layout: Layout) -> Result<Contents, InferenceErr
         });
         return Ok(contents);
     }
-    let top = list(path).map_err(|error| InferenceError::Unreadable(shown(), error))?;
-    contents.problems.extend(top.model_files.iter().map(|file| {
-        format!(
-            "{file} is not in the folder of a version; move it to <model>/<version>/{file}, or the \
-             next start serves nothing else"
-        )
-    }));
-    for (model, path) in top.folders {
-        match list(&path) {
-            Ok(listing) => contents.add(&model, listing),
+    let top = reads
+        .one(path, LOOK_TIMEOUT, names_in)
+        .unwrap_or_else(no_answer);
+    let top = top.map_err(|error| InferenceError::Unreadable(shown(), error))?;
+    let mut misplaced = Vec::new();
+    let (names, paths): (Vec<String>, Vec<PathBuf>) = top.into_iter().unzip();
+    for (name, found) in names
+        .into_iter()
+        .zip(reads.each(&paths, LOOK_TIMEOUT, list))
+    {
+        match found.unwrap_or_else(no_answer) {
+            Ok(Found::Folder(listing)) => contents.add(&name, listing),
+            Ok(Found::ModelFile) => misplaced.push(format!(
+                "{name} is not in the folder of a version; move it to <model>/<version>/{name}, or \
+                 the next start serves nothing else"
+            )),
+            Ok(Found::OtherFile) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 contents.problems.push(format!(
-                    "the folder of {model:?} cannot be read: {error}; what was loaded of it is served on"
+                    "the folder of {name:?} cannot be read: {error}; what was loaded of it is served on"
                 ));
-                contents.unreadable.push(model);
+                contents.unreadable.push(name);
             }
         }
     }
+    contents.problems.splice(0..0, misplaced);
     if contents.places.len() > PACKAGES_MAX {
         return Err(InferenceError::TooMany(shown()));
     }
@@ -211,38 +228,69 @@ impl Contents {
     }
 }
 
-/// What a folder holds, sorted by name; hidden names do not count.
+/// What is in the models folder under a name.
+enum Found {
+    /// The folder of a model.
+    Folder(Listing),
+    /// A file that may be a model.
+    ModelFile,
+    OtherFile,
+}
+
+/// What the folder of a model holds, sorted by name; hidden names do not count.
 struct Listing {
     folders: Vec<(String, PathBuf)>,
     /// Names of files that may be models.
     model_files: Vec<String>,
 }
 
-fn list(folder: &Path) -> io::Result<Listing> {
-    let (mut folders, mut model_files) = (Vec::new(), Vec::new());
+/// The names in a folder that are not hidden, with their paths, sorted.
+fn names_in(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            continue;
+        if !name.starts_with('.') {
+            names.push((name, entry.path()));
         }
-        match fs::metadata(entry.path()) {
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn list(path: &Path) -> io::Result<Found> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) if has_model_extension(path) => return Ok(Found::ModelFile),
+        Ok(_) => return Ok(Found::OtherFile),
+        Err(error) => return Err(error),
+    }
+    let (mut folders, mut model_files) = (Vec::new(), Vec::new());
+    for (name, path) in names_in(path)? {
+        match fs::metadata(&path) {
             Ok(meta) if !meta.is_dir() => {
-                if has_model_extension(&entry.path()) {
+                if has_model_extension(&path) {
                     model_files.push(name);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // Reading it tells what is wrong with it.
-            Ok(_) | Err(_) => folders.push((name, entry.path())),
+            Ok(_) | Err(_) => folders.push((name, path)),
         }
     }
-    folders.sort();
-    model_files.sort();
-    Ok(Listing {
+    Ok(Found::Folder(Listing {
         folders,
         model_files,
-    })
+    }))
+}
+
+/// The error of a read that does not return.
+fn silence() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, SILENT)
+}
+
+fn no_answer<T>() -> io::Result<T> {
+    Err(silence())
 }
 
 /// The name of the model that `POST /predict` asks, whether it answers at the moment or not: the
@@ -318,11 +366,15 @@ mod tests {
     #[test]
     fn a_missing_folder_says_what_to_do() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let empty = scan(folder.path(), Layout::Folder).expect("there");
+        let empty = scan(folder.path(), Layout::Folder, &Reads::default()).expect("there");
         assert!(empty.places.is_empty());
-        let error = scan(&folder.path().join("gone"), Layout::Folder)
-            .expect_err("not there")
-            .to_string();
+        let error = scan(
+            &folder.path().join("gone"),
+            Layout::Folder,
+            &Reads::default(),
+        )
+        .expect_err("not there")
+        .to_string();
         assert!(error.contains("make it"), "{error}");
     }
 
@@ -332,7 +384,7 @@ mod tests {
         for path in ["m/latest", "m/2", "reload/1", "a b/1", ".git/objects"] {
             fs::create_dir_all(folder.path().join(path)).expect("a folder");
         }
-        let contents = scan(folder.path(), Layout::Folder).expect("readable");
+        let contents = scan(folder.path(), Layout::Folder, &Reads::default()).expect("readable");
         let found: Vec<(&str, &str, bool)> = contents
             .places
             .iter()

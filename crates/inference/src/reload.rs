@@ -13,6 +13,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -24,7 +25,9 @@ use auspex_kernel::service::{NotPublished, Publisher, StopSignal};
 use crate::fingerprint::{Fingerprint, Parts};
 use crate::model::{Model, Models, Version};
 use crate::package::Package;
-use crate::registry::{self, Contents, InferenceError, Place, compare_versions};
+use crate::registry::{
+    self, Contents, InferenceError, LOOK_TIMEOUT, Place, SILENT, compare_versions,
+};
 use crate::{Inference, version_labels};
 
 /// How long a package must stay unchanged where someone says that it is complete. The setting for
@@ -151,6 +154,14 @@ impl Entry {
         None
     }
 
+    /// What did not answer and now does is loaded again.
+    fn forgive_silence(&mut self) {
+        if self.failure.as_deref() == Some(SILENT) {
+            self.failure = None;
+            self.tried = None;
+        }
+    }
+
     /// Whether it has changed since it was last loaded.
     pub(crate) fn is_pending(&self) -> bool {
         self.tried != self.seen.as_ref().map(Fingerprint::parts)
@@ -261,7 +272,7 @@ impl Inference {
     /// What the models folder holds. That nothing is left of what is served is more likely a
     /// mistake, such as a mount that is missing, than a wish.
     fn scan(&self, catalogue: &Catalogue, look: Look) -> Result<Contents, InferenceError> {
-        let mut contents = registry::scan(&self.config.models, self.layout);
+        let mut contents = registry::scan(&self.config.models, self.layout, &self.reads);
         let is_serving = catalogue.entries.iter().any(|entry| entry.served.is_some());
         if look == Look::Watching
             && is_serving
@@ -305,13 +316,24 @@ impl Inference {
         let quiet = Duration::from_millis(self.config.watch_quiet_ms);
         let now = self.clock.steady();
         let mut due = HashSet::new();
-        for place in contents.places {
+        let paths: Vec<_> = contents
+            .places
+            .iter()
+            .map(|place| place.path.clone())
+            .collect();
+        let fingerprints = self.reads.each(&paths, LOOK_TIMEOUT, Fingerprint::of);
+        for (place, fingerprint) in contents.places.into_iter().zip(fingerprints) {
             let name = (place.model.clone(), place.version.clone());
-            let fingerprint = Fingerprint::of(&place.path);
             let mut entry = match known.remove(&name) {
                 Some(entry) => Entry { place, ..entry },
                 None => Entry::new(place),
             };
+            let Some(fingerprint) = fingerprint else {
+                self.refuse(&mut entry, SILENT.into());
+                catalogue.entries.push(entry);
+                continue;
+            };
+            entry.forgive_silence();
             let unchanged = entry.observe(fingerprint, now);
             let is_due = match look {
                 Look::Watching => entry.is_pending() && unchanged.is_some_and(|time| time >= quiet),
@@ -349,9 +371,15 @@ impl Inference {
 
     /// Loads one package beside what is served, and serves it if it is good.
     fn load_entry(&self, catalogue: &mut Catalogue, index: usize, changes: &mut Changes) {
-        let entry = &catalogue.entries[index];
-        let loaded = load_place(&entry.place);
-        let after = Fingerprint::of(&entry.place.path);
+        let entry = &mut catalogue.entries[index];
+        let (place, limit) = (entry.place.clone(), self.config.read_timeout_ms);
+        let read = move |path: &Path| (load_place(&place), Fingerprint::of(path));
+        let path = entry.place.path.clone();
+        let read = self.reads.one(&path, Duration::from_millis(limit), read);
+        let Some((loaded, after)) = read else {
+            self.refuse(entry, SILENT.into());
+            return;
+        };
         let name = entry.name();
         if entry.seen.as_ref() != Some(&after) {
             // It was written to while it was read: whatever was read is not it.
@@ -375,20 +403,28 @@ impl Inference {
                 tracing::info!(model = name.0, version = name.1, "model loaded");
                 list.push(name);
             }
-            Err(reason) => {
-                self.metrics.failed.get_or_create(&labels).set(1);
-                self.metrics.refused.inc();
-                let is_served = entry.served.is_some();
-                tracing::error!(
-                    model = name.0,
-                    version = name.1,
-                    reason,
-                    is_served,
-                    "model package refused; fix or remove it"
-                );
-                entry.failure = Some(reason);
-            }
+            Err(reason) => self.refuse(entry, reason),
         }
+    }
+
+    /// Records why a package cannot be loaded; its last good version serves on.
+    fn refuse(&self, entry: &mut Entry, reason: String) {
+        if entry.failure.as_deref() == Some(SILENT) && reason == SILENT {
+            return;
+        }
+        let (model, version) = entry.name();
+        let labels = version_labels(&model, &version);
+        self.metrics.failed.get_or_create(&labels).set(1);
+        self.metrics.refused.inc();
+        let is_served = entry.served.is_some();
+        tracing::error!(
+            model,
+            version,
+            reason,
+            is_served,
+            "model package refused; fix or remove it"
+        );
+        entry.failure = Some(reason);
     }
 
     /// Logs which model is the default now, and whether it is unclear, when that has changed.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::reload::{BINARY, MEAN, Served, names};
 use super::*;
+use crate::reads::Reads;
 use crate::registry::scan;
 use crate::reload::Changes;
 
@@ -70,10 +71,34 @@ fn a_model_file_outside_the_folder_of_a_version_is_named_with_what_to_do() {
     for file in ["model.ubj", "flat/model.json", "flat/README.md"] {
         fs::write(folder.path().join(file), "").expect("written");
     }
-    let contents = scan(folder.path(), crate::registry::Layout::Folder).expect("readable");
+    let contents = scan(
+        folder.path(),
+        crate::registry::Layout::Folder,
+        &Reads::default(),
+    )
+    .expect("readable");
     assert!(contents.places.is_empty());
     let problems = contents.problems;
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].contains("move it to <model>/<version>/model.ubj"));
     assert!(problems[1].contains("move it to flat/1/model.json"));
+}
+
+#[tokio::test]
+async fn a_package_that_does_not_answer_is_named_and_stops_no_other() {
+    let served = Served::new(&[("a/1", MEAN)]).await;
+    served.put("b/1", BINARY);
+    let hung = served.folder.path().join("a/1");
+    // As if a read of it had not returned.
+    served.service.reads.hold(&hung);
+    let changes = served.look(Look::Now).await;
+    assert_eq!(changes.added, names(&[("b", "1")]));
+    let (state, reason, is_served) = served.package("a", "1").await.expect("listed");
+    assert_eq!((state.as_str(), is_served), ("failed", true));
+    assert!(reason.contains("does not answer"), "{reason}");
+
+    served.service.reads.release(&hung);
+    served.look(Look::Now).await;
+    let (state, reason, _) = served.package("a", "1").await.expect("listed");
+    assert_eq!((state.as_str(), reason.as_str()), ("ready", ""));
 }
