@@ -7,6 +7,7 @@
 
 mod answer;
 mod audit;
+mod checksums;
 mod compute;
 mod config;
 mod fingerprint;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::Label;
+use crate::checksums::Checksums;
 use crate::reads::read_file;
 use crate::schema::{Categories, F32_BOUND, Field, Kind, Schema, Unused};
 
@@ -27,6 +28,7 @@ pub(crate) struct Manifest {
     pub(crate) unused: Vec<UnusedSection>,
     pub(crate) features: Vec<FeatureSection>,
     pub(crate) examples: Vec<Example>,
+    pub(crate) sha256: Checksums,
 }
 
 /// What a category that is not in the list means.

@@ -18,7 +18,7 @@ use crate::schema::Schema;
 use crate::validate::{Reader, Refusal, WHOLE_BODY};
 
 /// The file next to the model.
-const MANIFEST: &str = "model.toml";
+pub(crate) const MANIFEST: &str = "model.toml";
 /// Extensions of files that may be models.
 const EXTENSIONS: [&str; 2] = ["ubj", "json"];
 /// Extensions of files that are no models although they are called `model`.
@@ -43,7 +43,7 @@ impl PackageError {
         &self.message
     }
 
-    fn new(path: &Path, message: impl Into<String>) -> Self {
+    pub(crate) fn new(path: &Path, message: impl Into<String>) -> Self {
         Self {
             path: path.display().to_string(),
             message: message.into(),
@@ -58,7 +58,7 @@ pub struct Package {
     model: String,
     version: String,
     file: Option<PathBuf>,
-    manifest: Manifest,
+    pub(crate) manifest: Manifest,
     engine: Box<dyn Engine>,
     schema: Schema,
     labels: Option<Vec<Label>>,
@@ -80,6 +80,16 @@ impl Package {
 
     /// [`Package::load`] under a given name.
     pub(crate) fn load_as(path: &Path, model: &str, version: &str) -> Result<Self, PackageError> {
+        Self::load_with(path, model, version, true)
+    }
+
+    /// [`Package::load_as`], where wanted without verifying checksums.
+    pub(crate) fn load_with(
+        path: &Path,
+        model: &str,
+        version: &str,
+        verify: bool,
+    ) -> Result<Self, PackageError> {
         let refuse = |message: String| PackageError::new(path, message);
         let meta = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
         let (file, manifest) = if meta.is_dir() {
@@ -96,6 +106,10 @@ impl Package {
         };
         let name = file_name(&file);
         let bytes = read_file(&file).map_err(|error| refuse(format!("{name}: {error}")))?;
+        if verify {
+            let verified = manifest.sha256.verify(path, &name, &bytes);
+            verified.map_err(|message| refuse(format!("{MANIFEST}: {message}")))?;
+        }
         let options = LoadOptions {
             iteration_range: manifest.iteration_range,
         };
@@ -511,7 +525,7 @@ fn is_other_model(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem == "model") && !is_left_out(&extension)
 }
 
-fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()

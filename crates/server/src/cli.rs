@@ -127,6 +127,9 @@ pub(crate) enum ModelsCommand {
         /// A folder with a model file (and perhaps model.toml), or the model file itself
         #[arg(value_name = "MODEL_PACKAGE")]
         package: PathBuf,
+        /// First write the SHA-256 of its files into its model.toml, which is checked from then on
+        #[arg(long)]
+        write_checksum: bool,
     },
 }
 

@@ -10,7 +10,15 @@ use crate::cli::ModelsCommand;
 
 pub(super) fn run(command: &ModelsCommand) -> Outcome {
     match command {
-        ModelsCommand::Check { package } => check(package),
+        ModelsCommand::Check {
+            package,
+            write_checksum,
+        } => {
+            if *write_checksum {
+                Package::write_checksums(package)?;
+            }
+            check(package)
+        }
     }
 }
 
