@@ -8,7 +8,7 @@ use std::sync::Arc;
 use auspex_kernel::Authenticate;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Db, DbError, KnownMigrations};
 use auspex_kernel::files::narrow;
 use auspex_kernel::policy::Policy;
 use auspex_kernel::service::{
@@ -48,6 +48,10 @@ impl Service for IdentityService {
 
     async fn migrate(db: &Db) -> Result<(), DbError> {
         db.migrate::<migration::Migrator>().await
+    }
+
+    fn known_migrations() -> Option<KnownMigrations> {
+        Some(KnownMigrations::of::<migration::Migrator>())
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {

@@ -8,6 +8,7 @@
 //! same, and its connection is not used again where the call may still be going on in it.
 
 mod error;
+mod inspect;
 mod postgres;
 mod sqlite;
 mod writer;
@@ -30,6 +31,7 @@ use sqlite::{Connector, SqliteFile};
 use writer::Writer;
 
 pub use error::{DbError, Fault};
+pub use inspect::{Inspection, KnownMigrations};
 /// What [`Db::read`] reads with.
 pub use sea_orm::DatabaseConnection as Connection;
 /// What [`Db::write`] writes with.
@@ -138,8 +140,8 @@ impl Db {
                 Backend::Postgres(postgres) => postgres.write_apart(limit, up, &committing).await,
             }
         };
-        self.within(limit, Some(&committing), Box::pin(migrating))
-            .await
+        let migrated = self.within(limit, Some(&committing), Box::pin(migrating));
+        migrated.await.map_err(|error| self.named(error))
     }
 
     /// Runs `query` on a reader.
@@ -230,18 +232,17 @@ impl Db {
         }
     }
 
+    /// Names the file where an error says that it is damaged.
+    fn named(&self, error: DbError) -> DbError {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.connector.named(error),
+            Backend::Postgres(_) => error,
+        }
+    }
+
     /// The runtime that the database was opened on.
     pub fn control(&self) -> &Control {
         &self.control
-    }
-
-    /// Whether the database answers, and is still the one that was opened.
-    ///
-    /// # Errors
-    /// As of [`Self::read`].
-    pub async fn ping(&self) -> Result<(), DbError> {
-        self.read(async |connection| Ok(connection.ping().await?))
-            .await
     }
 
     /// Whether changes are stored, proved by making a small one.
@@ -249,8 +250,9 @@ impl Db {
     /// # Errors
     /// As of [`Self::write`].
     pub async fn prove_writes(&self, now: Timestamp) -> Result<(), DbError> {
-        self.write(async |transaction| store::write_proof::renew(transaction, now).await)
-            .await
+        let renewed =
+            self.write(async |transaction| store::write_proof::renew(transaction, now).await);
+        renewed.await.map_err(|error| self.named(error))
     }
 
     /// Tells when another connection has written.
@@ -309,7 +311,8 @@ impl Sqlite {
         query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         self.file.check()?;
-        query(&self.readers).await
+        let result = query(&self.readers).await;
+        self.explained(result)
     }
 
     async fn write<T, E: From<DbError>>(
@@ -318,7 +321,13 @@ impl Sqlite {
         committing: &AtomicBool,
     ) -> Result<T, E> {
         self.file.check()?;
-        self.writer.write(work, committing).await
+        let result = self.writer.write(work, committing).await;
+        self.explained(result)
+    }
+
+    /// What has become of the file says more than what SQLite made of it.
+    fn explained<T, E: From<DbError>>(&self, result: Result<T, E>) -> Result<T, E> {
+        result.or_else(|error| self.file.check().map_err(E::from).and(Err(error)))
     }
 }
 
@@ -326,6 +335,12 @@ async fn close(connection: &Connection) {
     if let Err(error) = connection.close_by_ref().await {
         tracing::warn!(%error, "a database connection was not closed");
     }
+}
+
+/// The file of a SQLite URL, which need not be there; `None` for another URL.
+pub fn sqlite_file(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite:")?;
+    Some(path.strip_prefix("//").unwrap_or(path).into())
 }
 
 /// Makes a folder, with those above it, that only its owner may enter.

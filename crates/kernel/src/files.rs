@@ -13,7 +13,9 @@ const SHARED: u32 = 0o077;
 /// Makes an empty private file where there is none, or else narrows the one that is there.
 pub fn make_private(path: &Path) {
     let mut file = OpenOptions::new();
-    file.create(true).truncate(false).write(true).mode(PRIVATE);
+    // One that is there is not opened: closing any descriptor of a file gives up all locks that this
+    // process has on it, SQLite's too.
+    file.create_new(true).write(true).mode(PRIVATE);
     // Whoever opens it next reports the error.
     let _ = file.open(path);
     narrow(path);

@@ -3,7 +3,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, KnownMigrations};
 
 /// Brings the tables of this crate up to date. Safe to run from several processes at once.
 ///
@@ -11,6 +11,11 @@ use crate::db::{Db, DbError};
 /// [`DbError::Database`].
 pub async fn migrate(db: &Db) -> Result<(), DbError> {
     db.migrate::<Migrator>().await
+}
+
+/// The migrations of this crate.
+pub fn known_migrations() -> KnownMigrations {
+    KnownMigrations::of::<Migrator>()
 }
 
 /// Knows every migration of this crate and keeps its own record of those that ran, so that

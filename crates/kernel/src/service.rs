@@ -22,7 +22,7 @@ use crate::caller::Authenticate;
 use crate::clock::Clock;
 use crate::config::ConfigError;
 use crate::control::Control;
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, KnownMigrations};
 use crate::error::ApiError;
 use crate::page::CursorKey;
 use crate::policy::Policy;
@@ -71,6 +71,11 @@ pub trait Service: Running + Sized {
     fn migrate(db: &Db) -> impl Future<Output = Result<(), DbError>> + Send {
         let _ = db;
         future::ready(Ok(()))
+    }
+
+    /// The migrations of its tables, for `auspex doctor`.
+    fn known_migrations() -> Option<KnownMigrations> {
+        None
     }
 
     /// Its part of the OpenAPI document, for `auspex openapi`, which opens no database.

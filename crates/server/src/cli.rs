@@ -109,6 +109,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print the OpenAPI document, loaded models included
     Openapi,
+    /// Check the data folder and say what to do; changes nothing, exit 0 if all is well
+    Doctor,
     /// Ask a running server for its health; exit 0 if it is healthy
     Health {
         /// Ask whether it takes requests, not only whether it is alive

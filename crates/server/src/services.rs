@@ -11,7 +11,7 @@ use auspex_identity::IdentityService;
 use auspex_inference::InferenceService;
 use auspex_kernel::Authenticate;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Db, DbError, KnownMigrations};
 use auspex_kernel::service::{
     Boxed, Context, Documented, OpenError, PublishQueue, Running, Service, StopSignal,
 };
@@ -44,6 +44,7 @@ pub(crate) trait Listed: Sync {
     fn actions(&self) -> &'static [&'static str];
     fn check(&self, config: &Config) -> Result<(), ConfigError>;
     fn migrate<'a>(&self, db: &'a Db) -> Boxed<'a, Result<(), DbError>>;
+    fn known_migrations(&self) -> Option<KnownMigrations>;
     fn document(&self, config: &Config) -> Result<Documented, OpenError>;
     fn open(
         &self,
@@ -71,6 +72,10 @@ impl<S: Service> Listed for Entry<S> {
 
     fn migrate<'a>(&self, db: &'a Db) -> Boxed<'a, Result<(), DbError>> {
         Box::pin(S::migrate(db))
+    }
+
+    fn known_migrations(&self) -> Option<KnownMigrations> {
+        S::known_migrations()
     }
 
     fn document(&self, config: &Config) -> Result<Documented, OpenError> {
@@ -103,6 +108,14 @@ pub(crate) async fn migrate(db: &Db) -> Result<(), DbError> {
         service.migrate(db).await?;
     }
     Ok(())
+}
+
+/// The migrations of the kernel and of every service.
+pub(crate) fn known_migrations() -> Vec<KnownMigrations> {
+    let of_services = ALL.iter().filter_map(|service| service.known_migrations());
+    std::iter::once(auspex_kernel::known_migrations())
+        .chain(of_services)
+        .collect()
 }
 
 /// Every service, open, in the order of [`ALL`].

@@ -14,6 +14,7 @@ use sea_orm::{
 };
 
 use super::entity::{changes, clients, grants, key_sets, revoked_tokens, users};
+use super::readable::{readable, tuple};
 use crate::types::role::RoleSet;
 use crate::types::user::{ActiveUser, password_mark};
 
@@ -155,7 +156,7 @@ pub(crate) async fn active_users(
     connection: &impl ConnectionTrait,
     ids: Option<Vec<UserId>>,
 ) -> Result<Vec<(UserId, ActiveUser)>, DbError> {
-    let rows: Vec<(UserId, String, Option<String>)> = users::Entity::find()
+    let query = users::Entity::find()
         .select_only()
         .columns([
             users::Column::Id,
@@ -163,10 +164,8 @@ pub(crate) async fn active_users(
             users::Column::PasswordHash,
         ])
         .filter(users::Column::DisabledAt.is_null())
-        .filter(among(users::Column::Id, ids))
-        .into_tuple()
-        .all(connection)
-        .await?;
+        .filter(among(users::Column::Id, ids));
+    let rows = readable(connection, "identity_users", query, tuple).await?;
     let active = |(id, roles, hash): (UserId, String, Option<String>)| {
         let roles = RoleSet::from_stored(&roles);
         let password_mark = password_mark(hash.as_deref());
@@ -186,13 +185,11 @@ pub(crate) async fn client_ids(
     connection: &impl ConnectionTrait,
     ids: Option<Vec<ClientId>>,
 ) -> Result<Vec<ClientId>, DbError> {
-    Ok(clients::Entity::find()
+    let query = clients::Entity::find()
         .select_only()
         .column(clients::Column::Id)
-        .filter(among(clients::Column::Id, ids))
-        .into_tuple()
-        .all(connection)
-        .await?)
+        .filter(among(clients::Column::Id, ids));
+    readable(connection, "identity_clients", query, tuple).await
 }
 
 /// Grants revoked at or after `since`: all, or those with these ids; with the time of it.
@@ -201,14 +198,12 @@ pub(crate) async fn revoked_grants(
     ids: Option<Vec<SessionId>>,
     since: Timestamp,
 ) -> Result<Vec<(SessionId, Timestamp)>, DbError> {
-    Ok(grants::Entity::find()
+    let query = grants::Entity::find()
         .select_only()
         .columns([grants::Column::Id, grants::Column::RevokedAt])
         .filter(grants::Column::RevokedAt.gte(since))
-        .filter(among(grants::Column::Id, ids))
-        .into_tuple()
-        .all(connection)
-        .await?)
+        .filter(among(grants::Column::Id, ids));
+    readable(connection, "identity_grants", query, tuple).await
 }
 
 /// Tokens revoked by their `jti`: all, or those with these; with the time they end.
@@ -216,14 +211,12 @@ pub(crate) async fn revoked_tokens(
     connection: &impl ConnectionTrait,
     jtis: Option<Vec<String>>,
 ) -> Result<Vec<(String, Timestamp)>, DbError> {
-    Ok(revoked_tokens::Entity::find()
+    let query = revoked_tokens::Entity::find()
         .select_only()
         .columns([
             revoked_tokens::Column::Jti,
             revoked_tokens::Column::ExpiresAt,
         ])
-        .filter(among(revoked_tokens::Column::Jti, jtis))
-        .into_tuple()
-        .all(connection)
-        .await?)
+        .filter(among(revoked_tokens::Column::Jti, jtis));
+    readable(connection, "identity_revoked_tokens", query, tuple).await
 }

@@ -11,6 +11,7 @@ use sea_orm::{
 };
 
 use super::entity::api_keys;
+use super::readable::{readable, tuple};
 use crate::types::api_key::{ApiKey, Digest, LiveKey, read_scopes};
 
 /// A row without its hash.
@@ -42,16 +43,6 @@ impl From<KeyRow> for ApiKey {
             last_used_at: row.last_used_at,
         }
     }
-}
-
-#[derive(DerivePartialModel)]
-#[sea_orm(entity = "api_keys::Entity")]
-struct LiveRow {
-    id: KeyId,
-    digest: Vec<u8>,
-    scopes: String,
-    expires_at: Option<Timestamp>,
-    owner_id: Option<UserId>,
 }
 
 /// Whether there is a key, in force or not.
@@ -225,19 +216,25 @@ pub(crate) async fn live_keys(
             .add(api_keys::Column::Id.is_in(ids))
             .add(api_keys::Column::OwnerId.is_in(owners)),
     };
-    let rows = api_keys::Entity::find()
+    let query = api_keys::Entity::find()
+        .select_only()
+        .columns([
+            api_keys::Column::Id,
+            api_keys::Column::Digest,
+            api_keys::Column::Scopes,
+            api_keys::Column::ExpiresAt,
+            api_keys::Column::OwnerId,
+        ])
         .filter(api_keys::Column::RevokedAt.is_null())
         .filter(unexpired)
-        .filter(wanted)
-        .into_partial_model::<LiveRow>()
-        .all(connection)
-        .await?;
-    let live = |row: LiveRow| LiveKey {
-        id: row.id,
-        digest: row.digest,
-        scopes: row.scopes,
-        expires_at: row.expires_at,
-        owner_id: row.owner_id,
+        .filter(wanted);
+    let rows = readable(connection, "identity_api_keys", query, tuple).await?;
+    let live = |(id, digest, scopes, expires_at, owner_id)| LiveKey {
+        id,
+        digest,
+        scopes,
+        expires_at,
+        owner_id,
     };
     Ok(rows.into_iter().map(live).collect())
 }

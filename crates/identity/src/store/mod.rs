@@ -10,6 +10,7 @@ mod entity;
 pub(crate) mod grants;
 pub(crate) mod keys;
 pub(crate) mod logins;
+mod readable;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod tokens;

@@ -3,11 +3,13 @@
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QueryResult, Set,
 };
 
 use super::changes::{Kind, record_change};
 use super::entity::signing_keys;
+use super::readable::readable;
 use crate::types::signing_key::StoredKey;
 
 impl From<signing_keys::Model> for StoredKey {
@@ -24,11 +26,11 @@ impl From<signing_keys::Model> for StoredKey {
 
 /// Every key, in the order in which they sign.
 pub(crate) async fn all(connection: &impl ConnectionTrait) -> Result<Vec<StoredKey>, DbError> {
-    let rows = signing_keys::Entity::find()
+    let query = signing_keys::Entity::find()
         .order_by_asc(signing_keys::Column::SignsFrom)
-        .order_by_asc(signing_keys::Column::Kid)
-        .all(connection)
-        .await?;
+        .order_by_asc(signing_keys::Column::Kid);
+    let read = |row: &QueryResult| signing_keys::Model::from_query_result(row, "");
+    let rows = readable(connection, "identity_signing_keys", query, read).await?;
     Ok(rows.into_iter().map(StoredKey::from).collect())
 }
 

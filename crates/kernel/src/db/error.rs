@@ -36,6 +36,17 @@ pub enum DbError {
         /// Where it was.
         path: PathBuf,
     },
+    /// The SQLite file is not what it should be.
+    #[error(
+        "the database file {} is damaged: {cause}; stop the server, check it with `auspex doctor`, \
+         and restore a backup", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// The folder for the SQLite file could not be made.
     #[error("cannot make the data folder {}: {cause}; name another with --data-dir", folder.display())]
     Folder {
@@ -157,6 +168,7 @@ impl DbError {
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Replaced { .. } => Some(Fault::Replaced),
+            Self::Damaged { .. } => Some(Fault::Damaged),
             Self::Unreachable { .. } => Some(Fault::Unreachable),
             Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),
             Self::Database(error) => fault_of(error),
@@ -197,6 +209,9 @@ fn fault_of(error: &DbErr) -> Option<Fault> {
 fn fault_of_driver(error: &sqlx::Error) -> Option<Fault> {
     match error {
         sqlx::Error::PoolTimedOut => Some(Fault::Busy),
+        sqlx::Error::ColumnDecode { source, .. } if source.is::<std::str::Utf8Error>() => {
+            Some(Fault::Damaged)
+        }
         // A driver that lost step with the server says `Protocol`.
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)

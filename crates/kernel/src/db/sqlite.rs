@@ -1,8 +1,13 @@
 //! The file of a SQLite database and connections to it.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -34,37 +39,102 @@ pub(super) fn sqlite_path(path: &str) -> Result<PathBuf, DbError> {
     Ok(path)
 }
 
+/// SQLite files begin with these bytes.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+const HEADER_BYTES: usize = 100;
+
+/// Every SQLite file that this process has ever opened, to look at its header. They are never closed:
+/// closing any descriptor of a file gives up all locks that SQLite holds on it.
+static HEADERS: Mutex<Vec<(FileId, Arc<File>)>> = Mutex::new(Vec::new());
+
+/// Device and inode.
+type FileId = (u64, u64);
+
 /// The file that was opened, by its identity: a connection stays with it whatever becomes of its
 /// name.
 #[derive(Debug)]
 pub(super) struct SqliteFile {
     pub(super) path: PathBuf,
-    id: (u64, u64),
+    id: FileId,
+    header: Arc<File>,
+    /// Its size when it was last looked at.
+    bytes: AtomicU64,
 }
 
 impl SqliteFile {
     pub(super) fn at(path: PathBuf) -> Result<Self, DbError> {
-        match file_id(&path) {
-            Some(id) => Ok(Self { path, id }),
-            None => Err(DbError::Replaced { path }),
+        let opened = std::fs::metadata(&path)
+            .and_then(|metadata| header_of(&path, &metadata))
+            .and_then(|header| Ok((header.metadata()?, header)));
+        match opened {
+            Ok((metadata, header)) => Ok(Self {
+                id: id_of(&metadata),
+                bytes: AtomicU64::new(metadata.len()),
+                path,
+                header,
+            }),
+            Err(_) => Err(DbError::Replaced { path }),
         }
     }
 
     /// What is written to a file that was replaced is lost, and what is read there is out of date:
-    /// neither may look like success.
+    /// neither may look like success. A file that was overwritten or cut off in its place is still
+    /// the same to SQLite, which goes on with the pages it remembers.
     pub(super) fn check(&self) -> Result<(), DbError> {
-        if file_id(&self.path) == Some(self.id) {
-            return Ok(());
+        let metadata = std::fs::metadata(&self.path);
+        let Some(metadata) = metadata.ok().filter(|now| id_of(now) == self.id) else {
+            let path = self.path.clone();
+            return Err(DbError::Replaced { path });
+        };
+        let damaged = |cause: &str| DbError::Damaged {
+            path: self.path.clone(),
+            cause: cause.to_owned(),
+        };
+        let mut header = [0; HEADER_BYTES];
+        let read = self.header.read_exact_at(&mut header, 0);
+        if read.is_err() || !header.starts_with(MAGIC) {
+            return Err(damaged("it does not begin like a SQLite database any more"));
         }
-        let path = self.path.clone();
-        Err(DbError::Replaced { path })
+        let bytes = metadata.len();
+        // Only VACUUM makes a database shorter. Otherwise it is compared with its own word, which
+        // is ahead of its size while a checkpoint makes it longer.
+        if bytes < self.bytes.load(Ordering::Relaxed) && bytes < bytes_by(&header) {
+            return Err(damaged("its end is missing"));
+        }
+        self.bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
     }
 }
 
-/// Device and inode.
-fn file_id(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+fn header_of(path: &Path, metadata: &Metadata) -> std::io::Result<Arc<File>> {
+    let mut headers = HEADERS.lock();
+    if let Some((_, header)) = headers.iter().find(|(id, _)| *id == id_of(metadata)) {
+        return Ok(header.clone());
+    }
+    let header = Arc::new(File::open(path)?);
+    headers.push((id_of(&header.metadata()?), header.clone()));
+    Ok(header)
+}
+
+/// The size that a header tells: pages times bytes of a page, where 1 stands for 64 KiB.
+fn bytes_by(header: &[u8; HEADER_BYTES]) -> u64 {
+    let page_bytes = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 1 << 16,
+        bytes => u64::from(bytes),
+    };
+    let pages = [header[28], header[29], header[30], header[31]];
+    u64::from(u32::from_be_bytes(pages)) * page_bytes
+}
+
+fn id_of(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The log beside a SQLite file.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 /// Opens connections to one file.
@@ -91,7 +161,11 @@ impl Connector {
         let end = Instant::now() + self.busy_timeout();
         loop {
             let options = self.options().create_if_missing(true);
-            match self.connect(options, 1).await.map_err(DbError::from) {
+            match self
+                .connect(options, 1)
+                .await
+                .map_err(|error| self.named(error))
+            {
                 Err(error) if error.fault() == Some(Fault::Busy) && Instant::now() < end => {
                     tokio::time::sleep(LOCKED_PAUSE).await;
                 }
@@ -113,6 +187,19 @@ impl Connector {
     /// One connection that is never replaced: each counts `data_version` for itself.
     pub(super) async fn watcher(&self) -> Result<Connection, DbErr> {
         self.connect(self.options(), 1).await
+    }
+
+    /// Names the file where an error says that it is damaged.
+    pub(super) fn named(&self, error: impl Into<DbError>) -> DbError {
+        match error.into() {
+            error @ DbError::Database(_) if error.fault() == Some(Fault::Damaged) => {
+                DbError::Damaged {
+                    path: self.path.clone(),
+                    cause: error.to_string(),
+                }
+            }
+            error => error,
+        }
     }
 
     fn busy_timeout(&self) -> Duration {

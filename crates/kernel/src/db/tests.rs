@@ -6,6 +6,11 @@ fn url(path: &Path) -> String {
     format!("sqlite:{}", path.display())
 }
 
+async fn ping(db: &Db) -> Result<(), DbError> {
+    db.read(async |connection| Ok(connection.ping().await?))
+        .await
+}
+
 async fn execute(db: &Db, sql: &'static str) -> Result<(), DbError> {
     db.write(async |transaction| {
         transaction.execute_unprepared(sql).await?;
@@ -25,7 +30,7 @@ async fn sqlite_paths_are_taken_as_they_stand() {
             execute(&db, "CREATE TABLE IF NOT EXISTS t (a)")
                 .await
                 .unwrap();
-            db.ping().await.unwrap();
+            ping(&db).await.unwrap();
             assert!(file.is_file(), "{name}");
         }
     }
@@ -99,7 +104,7 @@ async fn a_replaced_or_removed_file_is_noticed() {
         if let Some(content) = replacement {
             std::fs::write(&file, content).unwrap();
         }
-        is_lost(db.ping().await);
+        is_lost(ping(&db).await);
         is_lost(execute(&db, "CREATE TABLE t (a)").await);
         is_lost(watch.changed().await.map(|_| ()));
         is_lost(db.watch().await.map(|_| ()));
@@ -107,7 +112,7 @@ async fn a_replaced_or_removed_file_is_noticed() {
     }
 
     std::fs::rename(&moved, &file).unwrap();
-    db.ping().await.unwrap();
+    ping(&db).await.unwrap();
     execute(&db, "CREATE TABLE t (a)").await.unwrap();
     assert!(watch.changed().await.unwrap());
 }
@@ -120,7 +125,7 @@ fn use_on_another_runtime_is_noticed() {
     let url = url(&folder.path().join("x.db"));
     let [control, other] = [(); 2].map(|()| tokio::runtime::Runtime::new().unwrap());
     let db = control.block_on(Db::open(&url)).unwrap();
-    let _ = other.block_on(db.ping());
+    let _ = other.block_on(ping(&db));
 }
 
 #[tokio::test]
@@ -161,7 +166,7 @@ async fn closing_moves_the_log_into_the_file() {
     watch.close().await;
     db.close().await;
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    assert!(db.ping().await.is_err());
+    assert!(ping(&db).await.is_err());
 }
 
 /// A database whose deadline passes soon.
@@ -317,5 +322,77 @@ async fn faults_of_sqlite_are_told_apart() {
     let file = folder.path().join("y.db");
     std::fs::write(&file, "no database, whatever its name says".repeat(1000)).unwrap();
     let error = Db::open(&url(&file)).await.unwrap_err();
+    let text = error.to_string();
     assert_eq!(error.fault(), Some(Fault::Damaged), "{error}");
+    assert!(
+        text.contains("y.db") && text.contains("auspex doctor"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_overwritten_or_cut_off_in_its_place_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.db");
+    for damage in ["overwritten", "cut off", "emptied"] {
+        let db = hasty(&folder).await;
+        execute(&db, "INSERT INTO t VALUES (zeroblob(100000))")
+            .await
+            .unwrap();
+        execute(&db, "INSERT INTO t VALUES (zeroblob(100000))")
+            .await
+            .unwrap();
+        // So that all of it is in the file.
+        let checkpoint = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint");
+        db.read(async |connection| Ok::<_, DbError>(connection.query_one_raw(checkpoint).await?))
+            .await
+            .unwrap();
+        rows(&db).await;
+        let bytes = std::fs::read(&file).unwrap();
+        match damage {
+            "overwritten" => std::fs::write(&file, "nothing ".repeat(bytes.len() / 8)).unwrap(),
+            "cut off" => std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap(),
+            _ => std::fs::write(&file, "").unwrap(),
+        }
+        for result in [
+            ping(&db).await,
+            execute(&db, "INSERT INTO t VALUES (1)").await,
+        ] {
+            let error = result.unwrap_err();
+            assert_eq!(error.fault(), Some(Fault::Damaged), "{damage}: {error}");
+            assert!(error.to_string().contains("x.db"), "{damage}: {error}");
+            assert_eq!(told(error).0, 503);
+        }
+        db.close().await;
+        for name in ["x.db", "x.db-wal", "x.db-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(name));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_vacuum_makes_smaller_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.db");
+    let bytes = || std::fs::metadata(&file).unwrap().len();
+    let checkpoint =
+        || Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let db = hasty(&folder).await;
+    execute(&db, "INSERT INTO t VALUES (zeroblob(1000000))")
+        .await
+        .unwrap();
+    db.read(async |connection| Ok::<_, DbError>(connection.query_one_raw(checkpoint()).await?))
+        .await
+        .unwrap();
+    let before = bytes();
+    execute(&db, "DELETE FROM t").await.unwrap();
+    db.read(async |connection| -> Result<_, DbError> {
+        connection.execute_unprepared("VACUUM").await?;
+        Ok(connection.query_one_raw(checkpoint()).await?)
+    })
+    .await
+    .unwrap();
+    assert!(bytes() < before);
+    assert_eq!(rows(&db).await, 0);
+    execute(&db, "INSERT INTO t VALUES (1)").await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 mod clients;
+mod doctor;
 mod health;
 mod keys;
 mod models;
@@ -66,6 +67,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
             print("the configuration is valid\n")
         }
         Command::Openapi => openapi(&load()?.config),
+        Command::Doctor => doctor::run(&load()?.config),
         Command::Health { ready, .. } => health::run(&load()?.config, ready),
     }
 }

@@ -119,8 +119,11 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         publisher,
     };
     let services = Services::open(&config, &context).await.map_err(|error| {
-        let hint = "; if its tables are old, bring them up to date with `auspex migrate`";
-        format!("{error}{}", if migrate { "" } else { hint })
+        let hint = match migrate {
+            true => "`auspex doctor` checks the data folder",
+            false => "if its tables are old, bring them up to date with `auspex migrate`",
+        };
+        format!("{error}; {hint}")
     })?;
     let (stop, stopped) = StopSignal::new();
     let app = Arc::new(App::new(Parts {

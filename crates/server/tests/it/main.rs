@@ -8,6 +8,7 @@ mod architecture;
 mod auth;
 mod cli;
 mod database;
+mod doctor;
 mod edge;
 mod forgery;
 mod hostile;

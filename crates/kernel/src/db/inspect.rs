@@ -1,0 +1,154 @@
+//! Looks at a SQLite file without changing anything in it, for `auspex doctor`.
+
+use std::path::Path;
+
+use sea_orm::sqlx::pool::PoolOptions;
+use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+use sea_orm::sqlx::{ConnectOptions as _, Sqlite};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, RuntimeErr, Statement};
+use sea_orm_migration::MigratorTrait;
+
+use super::sqlite::log_of;
+use super::{Connection, DbError};
+
+const ROWS_AT_ONCE: usize = 10_000;
+
+/// The migrations that a crate of this program knows.
+#[derive(Debug)]
+pub struct KnownMigrations {
+    table: String,
+    names: Vec<String>,
+}
+
+impl KnownMigrations {
+    /// Those of a migrator.
+    pub fn of<M: MigratorTrait>() -> Self {
+        let migrations = M::migrations();
+        Self {
+            table: M::migration_table_name().to_string(),
+            names: migrations.iter().map(|one| one.name().to_owned()).collect(),
+        }
+    }
+}
+
+/// A SQLite file that is only read.
+#[derive(Debug)]
+pub struct Inspection(Connection);
+
+impl Inspection {
+    /// Opens a file that is there.
+    ///
+    /// # Errors
+    /// [`DbError::Database`].
+    pub async fn open(path: &Path) -> Result<Self, DbError> {
+        // Without a log nobody has it open; SQLite then needs no files of its own beside it.
+        let is_alone = !log_of(path).exists();
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .immutable(is_alone)
+            .disable_statement_logging();
+        let pool = PoolOptions::<Sqlite>::new().max_connections(1);
+        let connected = pool.connect_with(options).await;
+        let connected = connected.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())));
+        Ok(Self(connected?.into()))
+    }
+
+    /// What SQLite's own check finds; nothing in a sound file.
+    ///
+    /// # Errors
+    /// [`DbError::Database`], also where the file is damaged so that it cannot be checked.
+    pub async fn damage(&self) -> Result<Vec<String>, DbError> {
+        let rows = self.query("PRAGMA quick_check(20)").await?;
+        let lines = rows.iter().map(|row| row.try_get_by_index::<String>(0));
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// Migrations that ran and that this program does not know.
+    ///
+    /// # Errors
+    /// [`DbError::Database`].
+    pub async fn unknown_migrations(
+        &self,
+        known: &[KnownMigrations],
+    ) -> Result<Vec<String>, DbError> {
+        let mut unknown = Vec::new();
+        for KnownMigrations { table, names } in known {
+            if self.columns(table).await?.is_empty() {
+                continue;
+            }
+            let rows = self
+                .query(&format!("SELECT version FROM \"{table}\""))
+                .await?;
+            for row in rows {
+                let name: String = row.try_get_by_index(0)?;
+                if !names.contains(&name) {
+                    unknown.push(format!("{table}.{name}"));
+                }
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Rows with a text that is not UTF-8: their table and number.
+    ///
+    /// # Errors
+    /// [`DbError::Database`].
+    pub async fn unreadable_rows(&self) -> Result<Vec<String>, DbError> {
+        let mut unreadable = Vec::new();
+        let tables =
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
+        for table in self.query(tables).await? {
+            let table: String = table.try_get_by_index(0)?;
+            for column in self.columns(&table).await? {
+                let rows = self.unreadable_texts(&table, &column).await?;
+                let named = rows
+                    .iter()
+                    .map(|id| format!("{column} of row {id} in {table}"));
+                unreadable.extend(named);
+            }
+        }
+        Ok(unreadable)
+    }
+
+    /// The numbers of the rows that have such a text in this column.
+    async fn unreadable_texts(&self, table: &str, column: &str) -> Result<Vec<i64>, DbError> {
+        let (mut unreadable, mut last) = (Vec::new(), i64::MIN);
+        loop {
+            let texts = format!(
+                "SELECT rowid, CAST(\"{column}\" AS BLOB) FROM \"{table}\" \
+                 WHERE rowid > {last} AND typeof(\"{column}\") = 'text' \
+                 ORDER BY rowid LIMIT {ROWS_AT_ONCE}"
+            );
+            let rows = self.query(&texts).await?;
+            if rows.is_empty() {
+                return Ok(unreadable);
+            }
+            for row in rows {
+                last = row.try_get_by_index(0)?;
+                let text: Vec<u8> = row.try_get_by_index(1)?;
+                if std::str::from_utf8(&text).is_err() {
+                    unreadable.push(last);
+                }
+            }
+        }
+    }
+
+    /// Closes the file.
+    pub async fn close(self) {
+        super::close(&self.0).await;
+    }
+
+    async fn columns(&self, table: &str) -> Result<Vec<String>, DbError> {
+        let names = format!("SELECT name FROM pragma_table_info('{table}')");
+        let rows = self.query(&names).await?;
+        let names = rows.iter().map(|row| row.try_get_by_index(0));
+        Ok(names.collect::<Result<_, _>>()?)
+    }
+
+    async fn query(&self, sql: &str) -> Result<Vec<QueryResult>, DbError> {
+        let query = Statement::from_string(DbBackend::Sqlite, sql);
+        Ok(self.0.query_all_raw(query).await?)
+    }
+}

@@ -1,0 +1,168 @@
+//! `auspex doctor` says what is wrong with a data folder, and changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use auspex_kernel::db::{Db, DbError};
+use sea_orm_migration::sea_orm::ConnectionTrait as _;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::server::{Server, auspex};
+
+/// What it says, and whether all is well.
+fn doctor(folder: &Path) -> (String, bool) {
+    let before = contents(folder);
+    let output = auspex()
+        .args(["doctor", "--data-dir"])
+        .arg(folder)
+        .output()
+        .expect("runs");
+    assert!(contents(folder) == before, "it changes nothing");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).expect("UTF-8");
+    (text, output.status.success())
+}
+
+/// Every file with its content; SQLite's index of the log is made anew by whoever reads.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder).expect("a folder").map(|entry| {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name().into_string().expect("UTF-8");
+        (name, fs::read(entry.path()).expect("read"))
+    });
+    files.filter(|(name, _)| !name.ends_with("-shm")).collect()
+}
+
+fn finds(folder: &Path, parts: &[&str]) {
+    let (text, is_well) = doctor(folder);
+    assert!(!is_well, "{text}");
+    for part in parts {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+/// A folder that a server has left behind.
+fn left_behind(signal: &str) -> TempDir {
+    let mut server = Server::start();
+    let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().expect("a folder"));
+    server.signal(signal);
+    server.wait(Duration::from_secs(20));
+    folder
+}
+
+#[test]
+fn a_sound_folder_is_well_beside_a_server_after_it_and_after_a_crash() {
+    let server = Server::start();
+    let (text, is_well) = doctor(server.folder.path());
+    assert!(is_well && text.contains("a server is running"), "{text}");
+    let folder = left_behind("TERM");
+    let (text, is_well) = doctor(folder.path());
+    assert!(is_well && text.contains("no server is running"), "{text}");
+    assert!(text.contains("is sound"), "{text}");
+    let folder = left_behind("KILL");
+    let (text, is_well) = doctor(folder.path());
+    assert!(is_well && text.contains("auspex.db-wal"), "{text}");
+}
+
+#[test]
+fn each_problem_is_named_with_what_to_do() {
+    let folder = left_behind("TERM");
+    let file = folder.path().join("auspex.db");
+    let key = folder.path().join("admin.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("set");
+    finds(folder.path(), &["1 problem", "admin.key", "chmod 600"]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("set");
+
+    execute(
+        &file,
+        "INSERT INTO identity_migrations VALUES ('m9999_from_tomorrow', 0)",
+    );
+    finds(
+        folder.path(),
+        &["1 problem", "m9999_from_tomorrow", "newer"],
+    );
+    execute(
+        &file,
+        "DELETE FROM identity_migrations WHERE version LIKE 'm9999%'",
+    );
+    assert!(doctor(folder.path()).1);
+
+    let sound = fs::read(&file).expect("read");
+    let name = file.display().to_string();
+    let mut damaged = sound.clone();
+    // In the middle of a page, for several pages.
+    for byte in &mut damaged[8_200..30_000] {
+        *byte = 0xab;
+    }
+    fs::write(&file, damaged).expect("written");
+    finds(folder.path(), &[&name, "restore a backup"]);
+    fs::write(&file, "no database").expect("written");
+    finds(folder.path(), &[&name, "restore a backup"]);
+    fs::write(&file, &sound[..sound.len() / 2]).expect("written");
+    finds(folder.path(), &[&name, "restore a backup"]);
+
+    let nowhere = folder.path().join("nowhere");
+    let output = auspex()
+        .args(["doctor", "--data-dir"])
+        .arg(&nowhere)
+        .output()
+        .expect("runs");
+    assert!(!output.status.success() && !nowhere.exists());
+}
+
+fn execute(file: &Path, sql: &str) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let url = format!("sqlite:{}", file.display());
+    runtime.block_on(async {
+        let db = Db::open(&url).await.expect("opens");
+        let done = db.write(async |transaction| {
+            transaction.execute_unprepared(sql).await?;
+            Ok::<_, DbError>(())
+        });
+        done.await.expect("written");
+        db.close().await;
+    });
+}
+
+#[test]
+fn a_row_that_cannot_be_read_does_not_stop_the_start() {
+    let mut server = Server::start();
+    let make = |name: &str| {
+        let body = json!({"name": name, "scopes": ["models:read"]}).to_string();
+        let made = server.post("/v1/api-keys", body).json();
+        let text = |field: &str| made[field].as_str().expect("a text").to_owned();
+        (text("id"), text("key"))
+    };
+    let (good, bad) = (make("good"), make("bad"));
+    let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().expect("a folder"));
+    server.stop();
+    let damage = format!(
+        "UPDATE identity_api_keys SET scopes = CAST(x'ff6d' AS TEXT) WHERE id = '{}'",
+        bad.0
+    );
+    execute(&folder.path().join("auspex.db"), &damage);
+    let row = "scopes of row";
+    finds(folder.path(), &["1 problem", row, "identity_api_keys"]);
+
+    let server = Server::start_in(folder, &[]);
+    let ask = |key: &str| {
+        let mut connection = server.connect();
+        connection
+            .send("GET", "/v1/models", &[("X-API-Key", key)], b"")
+            .status
+    };
+    assert_eq!((ask(&good.1), ask(&bad.1)), (200, 401));
+    // What needs the row says that the database is damaged; the rest works.
+    let list = server.get("/v1/api-keys");
+    assert_eq!(list.status, 503, "{}", list.text());
+    assert_eq!(server.get(&format!("/v1/api-keys/{}", good.0)).status, 200);
+    let log = server.stop();
+    assert!(
+        log.contains("identity_api_keys") && log.contains(&bad.0),
+        "{log}"
+    );
+}
