@@ -1,6 +1,7 @@
 //! Chance as a parameter, so that a test can have the same ids and secrets again. `clippy.toml`
-//! forbids any other source, so that whatever is drawn somewhere is found by looking for the callers
-//! of this.
+//! forbids asking the operating system elsewhere, so whatever is drawn is found by looking for the
+//! callers of this. Only libraries have sources of their own: the cryptographic one for the keys that
+//! it makes, the standard one for hash maps.
 
 use std::sync::Arc;
 
