@@ -26,7 +26,7 @@ pub struct Config {
     pub(crate) verified_max: usize,
     pub(crate) tokens: Tokens,
     pub(crate) passwords: Passwords,
-    pub(crate) throttle: Throttle,
+    pub(crate) throttle: throttle::Settings,
     pub(crate) retention: Retention,
     pub(crate) issuers: Vec<IssuerConfig>,
 }
@@ -53,15 +53,6 @@ pub(crate) struct Passwords {
     pub(crate) parallelism: u32,
     pub(crate) threads: usize,
     pub(crate) queue_max: usize,
-}
-
-/// `[identity.throttle]`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Throttle {
-    pub(crate) failures_max: u32,
-    pub(crate) window_s: u32,
-    pub(crate) delay_max_ms: u32,
 }
 
 /// `[identity.retention]`.
@@ -200,16 +191,6 @@ impl Passwords {
             memory_kib: self.memory_kib,
             iterations: self.iterations,
             parallelism: self.parallelism,
-        }
-    }
-}
-
-impl From<Throttle> for throttle::Settings {
-    fn from(settings: Throttle) -> Self {
-        Self {
-            failures_max: settings.failures_max,
-            window_s: settings.window_s,
-            delay_max_ms: settings.delay_max_ms,
         }
     }
 }

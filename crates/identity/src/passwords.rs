@@ -43,7 +43,7 @@ impl Passwords {
     pub(crate) fn new(core: Arc<Core>, config: &config::Config) -> Self {
         Self {
             core,
-            throttle: Throttle::new(config.throttle.into()),
+            throttle: Throttle::new(config.throttle),
             settings: config.passwords.clone(),
             hasher: OnceLock::new(),
         }

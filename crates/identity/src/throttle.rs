@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use auspex_kernel::clock::Steady;
 use parking_lot::Mutex;
+use serde::Deserialize;
 
 use crate::password::Lane;
 
@@ -34,8 +35,9 @@ const ENTRIES_MAX: usize = 100_000;
 const KNOWN_ADDRESSES_MAX: usize = 8;
 const KNOWN_FOR: Duration = Duration::from_hours(24);
 
-/// How much is borne.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `[identity.throttle]`: how much is borne.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Failures per address and window before it is refused.
     pub(crate) failures_max: u32,
@@ -43,16 +45,6 @@ pub(crate) struct Settings {
     pub(crate) window_s: u32,
     /// The longest an attempt at an account waits.
     pub(crate) delay_max_ms: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            failures_max: 20,
-            window_s: 600,
-            delay_max_ms: 2_000,
-        }
-    }
 }
 
 /// An attempt may be made.
@@ -258,6 +250,16 @@ impl<V> Bounded<V> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    impl Default for Settings {
+        fn default() -> Self {
+            Self {
+                failures_max: 20,
+                window_s: 600,
+                delay_max_ms: 2_000,
+            }
+        }
+    }
 
     fn throttle() -> Throttle {
         Throttle::new(Settings::default())
