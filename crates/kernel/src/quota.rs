@@ -167,30 +167,6 @@ impl SlidingWindow {
         })
     }
 
-    /// Whether a request would pass now; counts nothing.
-    pub fn peek(&self, caller: u64, now: Steady) -> Decision {
-        let slot = now.0.div_euclid(self.slot_us);
-        let mut shard = self.shard(caller).lock();
-        let shard = &mut *shard;
-        let full = shard.rings.len() >= self.callers_per_shard_max;
-        match shard.rings.get_mut(&caller) {
-            Some(ring) => {
-                ring.turn(slot);
-                self.decision(ring, ring.total < self.max, now)
-            }
-            None if full => {
-                shard.overflow.turn(slot);
-                self.decision(&shard.overflow, shard.overflow.total < self.max, now)
-            }
-            None => Decision {
-                allowed: true,
-                limit: self.max,
-                remaining: self.max,
-                reset_in: Duration::ZERO,
-            },
-        }
-    }
-
     fn shard(&self, caller: u64) -> &Mutex<Shard> {
         let mut spread = Spread::default();
         spread.write_u64(caller);

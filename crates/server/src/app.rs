@@ -125,6 +125,7 @@ impl App {
             cors: Cors::new(&config.server.cors),
             limits: sources.limits(),
             public_authority: config.public_authority(),
+            proxies: config.server.proxies()?,
             stop,
             bodies: Arc::new(Budget::new(config.server.bodies_bytes_max)),
         };

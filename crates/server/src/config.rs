@@ -9,7 +9,7 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::quota::RateLimit;
 use serde::Deserialize;
 
-use crate::edge::CorsConfig;
+use crate::edge::{CorsConfig, ForwardedHeader, Proxies};
 use crate::telemetry;
 
 /// Descriptors beside those of connections: database, log, listener, runtime.
@@ -50,6 +50,8 @@ pub(crate) struct Server {
     pub(crate) address_limit: RateLimit,
     pub(crate) metrics: Metrics,
     pub(crate) cors: CorsConfig,
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) forwarded_header: ForwardedHeader,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -106,6 +108,12 @@ impl Server {
         self.connections_max as u64 + SPARE_DESCRIPTORS
     }
 
+    /// Who is believed about the addresses of clients.
+    pub(crate) fn proxies(&self) -> Result<Proxies, ConfigError> {
+        Proxies::new(&self.trusted_proxies, self.forwarded_header)
+            .map_err(|reason| ConfigError::wrong("server.trusted_proxies", reason))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let url = &self.public_url;
         if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
@@ -136,6 +144,7 @@ impl Server {
         }
         self.rate_limit.check("server.rate_limit")?;
         self.address_limit.check("server.address_limit")?;
+        self.proxies()?;
         self.cors.check("server.cors")
     }
 }

@@ -8,6 +8,7 @@
 mod access;
 mod cors;
 mod credentials;
+mod forwarded;
 mod headers;
 mod routes;
 mod stream;
@@ -39,6 +40,7 @@ use tower_service::Service;
 
 pub(crate) use access::Observers;
 pub(crate) use cors::{Cors, CorsConfig};
+pub(crate) use forwarded::{ForwardedHeader, Proxies};
 pub(crate) use headers::Fixed as FixedHeaders;
 pub(crate) use routes::{Limits, Route, RouteTable, declared};
 
@@ -66,6 +68,8 @@ pub(crate) struct Edge {
     pub(crate) limits: Limits,
     /// `host[:port]` of the public URL, as a `Host` header names it.
     pub(crate) public_authority: String,
+    /// Who is believed about the addresses of clients.
+    pub(crate) proxies: Proxies,
     /// Ends streams when the server stops.
     pub(crate) stop: StopSignal,
     /// Memory for the bodies of requests that are not answered yet.
@@ -86,10 +90,11 @@ struct Passage<'t> {
 }
 
 impl Edge {
-    /// Answers one request. Never fails, never panics.
+    /// Answers one request that came from `peer`. Never fails, never panics.
     pub(crate) async fn handle(&self, request: Request<Body>, peer: IpAddr) -> Response {
         let started = monotonic();
         let (parts, body) = request.into_parts();
+        let peer = self.proxies.client(peer, &parts.headers);
         let id = parts
             .headers
             .get(&X_REQUEST_ID)
@@ -245,11 +250,6 @@ impl Edge {
         };
         if !route.policy.is_limited {
             return Ok(route);
-        }
-        let left = self.addresses(passage).peek(address, steady);
-        if !left.allowed {
-            passage.quota = Some(left);
-            return Err(rate_limited(&left, "this address"));
         }
         if route.access == Access::Public {
             self.charge_address(address, passage)?;

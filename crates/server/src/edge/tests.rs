@@ -154,6 +154,7 @@ pub(super) fn edge(reports: Option<Reports>) -> Edge {
         }),
         limits: LIMITS,
         public_authority: "models.example.org".into(),
+        proxies: Proxies::new(&[], ForwardedHeader::XForwardedFor).expect("none"),
         stop: running(),
         bodies: Arc::new(Budget::new(1000)),
     }

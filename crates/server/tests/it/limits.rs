@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde_json::json;
+
 use crate::predict::REQUEST;
 use crate::server::{Server, eventually};
 use auspex_kernel::clock::monotonic;
@@ -136,11 +138,70 @@ fn wrong_keys_are_limited_by_address_and_good_ones_are_not_charged() {
     let answers: Vec<u16> = (0..12).map(wrong).collect();
     assert_eq!(answers.iter().filter(|status| **status == 401).count(), 10);
     assert_eq!(answers[10..], [429, 429]);
+    // What others do at the same address takes nothing from who shows a good key.
+    assert_eq!(server.get("/v1/models").status, 200);
+    assert_eq!(wrong(0), 429);
+}
+
+#[test]
+fn clients_behind_a_trusted_proxy_are_told_apart() {
+    let limits = [
+        ("AUSPEX__SERVER__ADDRESS_LIMIT__MAX", "30"),
+        ("AUSPEX__SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]"),
+    ];
+    let server = Server::start_with(&limits);
+    let body =
+        json!({"name": "Owner", "email": "owner@example.org", "password": "correct horse battery"});
+    assert_eq!(server.post("/v1/users", body.to_string()).status, 201);
+    let log_in = |client: &str, password: &str| {
+        let body = json!({"username": "owner@example.org", "password": password}).to_string();
+        let headers = [
+            ("X-Forwarded-For", client),
+            ("Content-Type", "application/json"),
+        ];
+        let mut connection = server.connect();
+        connection
+            .send("POST", "/v1/auth/login", &headers, body.as_bytes())
+            .status
+    };
+    let attacker = "6.6.6.6, 203.0.113.66";
+    let guesses: Vec<u16> = (0..40).map(|_| log_in(attacker, "wrong")).collect();
+    assert_eq!(guesses.iter().filter(|status| **status == 401).count(), 20);
+    assert_eq!(guesses[39], 429);
+    // The attacker writes the owner's address in front of their own: it counts for nothing.
     assert_eq!(
-        server.get("/v1/models").status,
-        429,
-        "the address waits, whatever it shows"
+        log_in("198.51.100.1, 203.0.113.66", "correct horse battery"),
+        429
     );
+    assert_eq!(log_in("198.51.100.1", "correct horse battery"), 200);
+
+    let anonymous = |client: &str| {
+        let headers = [("X-Forwarded-For", client)];
+        server
+            .connect()
+            .send("GET", "/v1/models", &headers, b"")
+            .status
+    };
+    assert_eq!(anonymous(attacker), 429);
+    assert_eq!(anonymous("198.51.100.1"), 401);
+}
+
+#[test]
+fn forwarded_addresses_count_for_nothing_without_trusted_proxies() {
+    let server = Server::start_with(&[("AUSPEX__SERVER__ADDRESS_LIMIT__MAX", "10")]);
+    let anonymous = |i: usize| {
+        let address = format!("203.0.113.{i}");
+        let headers = [
+            ("X-Forwarded-For", address.as_str()),
+            ("Forwarded", "for=1.1.1.1"),
+        ];
+        server
+            .connect()
+            .send("GET", "/v1/models", &headers, b"")
+            .status
+    };
+    let answers: Vec<u16> = (0..12).map(anonymous).collect();
+    assert_eq!(answers[9..], [401, 429, 429]);
 }
 
 #[test]
