@@ -8,7 +8,9 @@
     reason = "gathers read through pointers, and the processor must be able to"
 )]
 
-use super::kernel::{Block, LANES, Narrow, TOP, Trees, VALUE_OFFSET, Walk, add_leaves};
+use super::kernel::{
+    Block, LANES, Narrow, Sum, TOP, Trees, VALUE_OFFSET, ValueWord, Walk, add_leaves,
+};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -18,7 +20,7 @@ pub(super) const SLOTS_MAX: usize = 64;
 /// Blocks that are walked at the same time, so that their gathers overlap.
 const IN_FLIGHT: usize = 4;
 
-/// Blocks whose leaves are collected before they are added, 1 KB of them.
+/// Blocks whose leaves are collected before they are added, 1 or 2 KB of them.
 const COLLECTED: usize = 16;
 
 /// Walks with AVX-512. It exists only if the processor has it.
@@ -34,29 +36,96 @@ impl Avx512 {
     }
 }
 
-impl Walk<Narrow, f32> for Avx512 {
+impl<S: Leaf> Walk<Narrow, S> for Avx512
+where
+    Narrow: ValueWord<S>,
+{
     fn name(&self) -> &'static str {
         "avx-512"
     }
 
-    fn add(&self, trees: &Trees<Narrow>, blocks: Range<usize>, ranks: &[u32], sums: &mut [f32]) {
+    fn add(&self, trees: &Trees<Narrow>, blocks: Range<usize>, ranks: &[u32], sums: &mut [S]) {
         // SAFETY: `detect` is the only maker of `self` and has found both features.
         unsafe { add(trees, &trees.blocks[blocks], ranks, sums) }
     }
 }
 
+/// A type of leaves that can be fetched for all lanes at once.
+pub(super) trait Leaf: Sum {
+    /// Fetches the values of the leaves at `at`.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512F, and `at` must be places of leaves whose values, of this
+    /// type, are inside `words`.
+    unsafe fn fetch(words: *const i32, at: __m512i, leaves: &mut [Self; LANES]);
+}
+
+impl Leaf for f32 {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn fetch(words: *const i32, at: __m512i, leaves: &mut [Self; LANES]) {
+        let at = _mm512_add_epi32(at, _mm512_set1_epi32(VALUE_OFFSET as i32));
+        // SAFETY: the caller promises that the values are inside `words`; the array is 64 bytes, and
+        // the store asks for no alignment.
+        unsafe {
+            let values = _mm512_i32gather_epi32::<4>(at, words);
+            _mm512_storeu_si512(leaves.as_mut_ptr().cast(), values);
+        }
+    }
+}
+
+impl Leaf for f64 {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn fetch(words: *const i32, at: __m512i, leaves: &mut [Self; LANES]) {
+        let offset = _mm512_set1_epi32(VALUE_OFFSET as i32);
+        let low = _mm512_add_epi32(at, offset);
+        // SAFETY: the caller promises that both words of the values are inside `words`.
+        let (low, high) = unsafe {
+            (
+                _mm512_i32gather_epi32::<4>(low, words),
+                _mm512_i32gather_epi32::<4>(_mm512_add_epi32(low, offset), words),
+            )
+        };
+        let join = |low, high| {
+            let high = _mm512_slli_epi64::<32>(_mm512_cvtepu32_epi64(high));
+            _mm512_or_si512(_mm512_cvtepu32_epi64(low), high)
+        };
+        let first = join(_mm512_castsi512_si256(low), _mm512_castsi512_si256(high));
+        let second = join(
+            _mm512_extracti64x4_epi64::<1>(low),
+            _mm512_extracti64x4_epi64::<1>(high),
+        );
+        let (halves, _) = leaves.as_chunks_mut::<{ LANES / 2 }>();
+        // SAFETY: each half is 64 bytes, and the store asks for no alignment.
+        unsafe {
+            _mm512_storeu_si512(halves[0].as_mut_ptr().cast(), first);
+            _mm512_storeu_si512(halves[1].as_mut_ptr().cast(), second);
+        }
+    }
+}
+
 /// # Panics
-/// If `ranks` is shorter than [`SLOTS_MAX`] or a place does not fit the index of a gather.
+/// If `ranks` is shorter than [`SLOTS_MAX`], a place does not fit the index of a gather, or the
+/// leaves are of another type.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn add(trees: &Trees<Narrow>, blocks: &[Block<Narrow>], ranks: &[u32], sums: &mut [f32]) {
+fn add<S: Leaf>(trees: &Trees<Narrow>, blocks: &[Block<Narrow>], ranks: &[u32], sums: &mut [S])
+where
+    Narrow: ValueWord<S>,
+{
     assert!(
         i32::try_from(trees.words.len()).is_ok(),
         "too many words for a gather"
     );
+    assert_eq!(
+        trees.value_words,
+        Narrow::VALUE_WORDS,
+        "leaves of another type"
+    );
     let ranks = pack(ranks);
     // Leaves are collected first: sums wait for each other and would leave no room in the
     // processor's queue for the walks that follow.
-    let mut leaves = [[0.0; LANES]; COLLECTED];
+    let mut leaves = [[S::default(); LANES]; COLLECTED];
     for blocks in blocks.chunks(COLLECTED) {
         let (groups, rest) = blocks.as_chunks::<IN_FLIGHT>();
         let (leaf_groups, _) = leaves.as_chunks_mut::<IN_FLIGHT>();
@@ -102,11 +171,11 @@ fn load(words: &[u32; LANES]) -> __m512i {
 
 /// Walks some blocks at once and writes the values of the leaves.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn walk<const BLOCKS: usize>(
+fn walk<S: Leaf, const BLOCKS: usize>(
     trees: &Trees<Narrow>,
     blocks: &[Block<Narrow>; BLOCKS],
     ranks: [__m512i; 2],
-    leaves: &mut [[f32; LANES]; BLOCKS],
+    leaves: &mut [[S; LANES]; BLOCKS],
 ) {
     let words: *const i32 = trees.words.as_ptr().cast();
     let mut roots = [_mm512_setzero_si512(); BLOCKS];
@@ -125,14 +194,10 @@ fn walk<const BLOCKS: usize>(
             *at = next(nodes, *root, ranks);
         }
     }
-    let offset = _mm512_set1_epi32(VALUE_OFFSET as i32);
     for (at, leaves) in at.iter().zip(leaves) {
-        // SAFETY: `at` are leaves now, whose values are inside `words` by the same invariant; the
-        // array is 64 bytes, and the store asks for no alignment.
-        unsafe {
-            let values = _mm512_i32gather_epi32::<4>(_mm512_add_epi32(*at, offset), words);
-            _mm512_storeu_si512(leaves.as_mut_ptr().cast(), values);
-        }
+        // SAFETY: `at` are leaves now, whose values are inside `words` by the same invariant, and of
+        // type `S`, which `add` has checked.
+        unsafe { S::fetch(words, *at, leaves) }
     }
 }
 

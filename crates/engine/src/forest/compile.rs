@@ -36,6 +36,7 @@ pub(super) fn compile<S: Sum, N: ValueWord<S>>(
     let mut compiled: Trees<N> = Trees {
         words: Vec::with_capacity(per_line + total),
         blocks: Vec::with_capacity(trees.len().div_ceil(LANES)),
+        value_words: N::VALUE_WORDS,
     };
     // Roots start cache lines; an allocation need not start at one.
     let first = compiled

@@ -146,14 +146,7 @@ impl Sum for f32 {
     }
 
     fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow, Self> {
-        #[cfg(target_arch = "x86_64")]
-        if slots <= super::avx512::SLOTS_MAX
-            && let Some(kernel) = super::avx512::Avx512::detect()
-        {
-            return kernel;
-        }
-        let _ = slots;
-        &super::scalar::Scalar
+        fastest(slots)
     }
 }
 
@@ -162,9 +155,28 @@ impl Sum for f64 {
         value
     }
 
-    fn narrow_kernel(_: usize) -> &'static dyn Walk<Narrow, Self> {
-        &super::scalar::Scalar
+    fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow, Self> {
+        fastest(slots)
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn fastest<S: super::avx512::Leaf>(slots: usize) -> &'static dyn Walk<Narrow, S>
+where
+    Narrow: ValueWord<S>,
+{
+    match super::avx512::Avx512::detect() {
+        Some(kernel) if slots <= super::avx512::SLOTS_MAX => kernel,
+        _ => &super::scalar::Scalar,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn fastest<S: Sum>(_: usize) -> &'static dyn Walk<Narrow, S>
+where
+    Narrow: ValueWord<S>,
+{
+    &super::scalar::Scalar
 }
 
 /// Words that also hold the values of leaves, of type `S`.
@@ -244,6 +256,8 @@ pub(crate) struct Trees<N> {
     /// Nodes and values of leaves.
     pub(super) words: Vec<N>,
     pub(super) blocks: Vec<Block<N>>,
+    /// Words that the value of a leaf takes.
+    pub(super) value_words: usize,
 }
 
 /// Nodes in the first three levels of a tree.
