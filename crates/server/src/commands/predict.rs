@@ -207,7 +207,13 @@ mod tests {
                 &mut Progress::new(),
             );
             assert_eq!(found.expect("memory"), bad, "{length}");
-            assert_eq!(output.lines().count(), good, "{length}");
+            let output = String::from_utf8(output).expect("JSON");
+            let lines: Vec<&str> = output.lines().collect();
+            assert_eq!((lines.len(), lines[2]), (4, ""), "one answer in each place");
+            let answers = lines
+                .iter()
+                .filter(|line| line.starts_with("{\"prediction\""));
+            assert_eq!(answers.count(), good, "{length}");
         }
     }
 }
