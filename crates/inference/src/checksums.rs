@@ -1,15 +1,12 @@
 //! Checksums of a package's files: the table `[sha256]` of its `model.toml`.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-use crate::package::{MANIFEST, Package, PackageError, file_name, names};
 use crate::reads::read_file;
 
 const TABLE: &str = "sha256";
@@ -85,34 +82,6 @@ impl Checksums {
     }
 }
 
-impl Package {
-    /// Loads a package folder whatever its checksums are, and writes those of its files into its
-    /// manifest: of the model, and of each other file that the manifest has one of.
-    ///
-    /// # Errors
-    /// As for [`Package::load`], and if the manifest cannot be written.
-    pub fn write_checksums(path: &Path) -> Result<(), PackageError> {
-        let refuse = |message: String| PackageError::new(path, message);
-        let (model, version) = names(path);
-        let package = Self::load_with(path, &model, &version, false)?;
-        let file = package.file().filter(|file| *file != path);
-        let file = file.ok_or_else(|| {
-            let message = "a model file alone has no model.toml; name its folder";
-            refuse(message.into())
-        })?;
-        let manifest = path.join(MANIFEST);
-        let text = match fs::read_to_string(&manifest) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            read => read,
-        };
-        let named = |message: String| refuse(format!("{MANIFEST}: {message}"));
-        let text = text.map_err(|error| named(error.to_string()))?;
-        let written = package.manifest.sha256.write(&text, path, &file_name(file));
-        let written = written.map_err(named)?;
-        replace(&manifest, &written).map_err(|error| named(error.to_string()))
-    }
-}
-
 fn digest_of(folder: &Path, name: &str) -> Result<String, String> {
     if Path::new(name).file_name().is_none_or(|file| file != name) {
         return Err("[sha256] may only name files in the folder of the package".into());
@@ -128,20 +97,12 @@ fn digest(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Replaces a file as a whole, with its mode.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let next = path.with_file_name(format!(".{name}.new"));
-    fs::write(&next, text)?;
-    if let Ok(meta) = fs::metadata(path) {
-        fs::set_permissions(&next, meta.permissions())?;
-    }
-    fs::rename(&next, path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::Package;
 
     /// A package with the golden model, in a folder of its own.
     fn golden_package() -> tempfile::TempDir {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::package;
+use crate::files::is_part;
 
 /// Every file in a package's folder: name, size, times and inode. Hidden and temporary ones count
 /// too, because a copy often writes those first.
@@ -45,7 +45,7 @@ fn files(path: &Path) -> io::Result<Vec<File>> {
         let path = entry?.path();
         // A link to nowhere, or a file that has just gone, has no numbers.
         let meta = fs::metadata(&path).ok();
-        files.push(File::new(&path, meta.as_ref(), package::is_part(&path)));
+        files.push(File::new(&path, meta.as_ref(), is_part(&path)));
     }
     files.sort();
     Ok(files)

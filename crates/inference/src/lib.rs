@@ -10,12 +10,14 @@ mod audit;
 mod checksums;
 mod compute;
 mod config;
+mod files;
 mod fingerprint;
 #[cfg(test)]
 mod fixture;
 mod http;
 mod manifest;
 mod model;
+mod names;
 mod openapi;
 mod package;
 mod plan;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use auspex_kernel::clock::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 
+use crate::names::LATEST;
 use crate::package::Package;
-use crate::registry::LATEST;
-use crate::reload::Entry;
 
 /// All models as they were at one moment. It never changes: another one takes its place.
 #[derive(Debug, Default)]
@@ -104,26 +103,20 @@ pub struct Version {
     package: Package,
     /// Rows predicted.
     pub(crate) predictions: Counter,
-    loaded_at: Timestamp,
+    pub(crate) loaded_at: Timestamp,
 }
 
 impl Model {
-    /// A model from its packages, of which there is at least one, the latest last.
-    pub(crate) fn new(entries: &[Entry]) -> Self {
-        let status = |entry: &Entry| PackageStatus {
-            version: entry.place.version.clone(),
-            state: match &entry.failure {
-                _ if entry.is_pending() => State::Loading,
-                Some(_) => State::Failed,
-                None => State::Ready,
-            },
-            reason: entry.failure.clone(),
-            loaded_at: entry.served.as_ref().map(|version| version.loaded_at),
-        };
+    /// A model with the versions that answer and all its packages, the latest last.
+    pub(crate) fn new(
+        name: String,
+        versions: Vec<Arc<Version>>,
+        packages: Vec<PackageStatus>,
+    ) -> Self {
         Self {
-            name: entries[0].place.model.clone(),
-            versions: entries.iter().filter_map(|e| e.served.clone()).collect(),
-            packages: entries.iter().map(status).collect(),
+            name,
+            versions,
+            packages,
         }
     }
 

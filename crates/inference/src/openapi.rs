@@ -9,8 +9,8 @@ use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::{OpenApi, PathItem, Ref, RefOr, Response, Schema};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
+use crate::names::LATEST;
 use crate::package::Package;
-use crate::registry::LATEST;
 use crate::schema::Field;
 use crate::{Inference, Model};
 

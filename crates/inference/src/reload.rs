@@ -23,11 +23,10 @@ use auspex_kernel::clock::Steady;
 use auspex_kernel::service::{NotPublished, Publisher, StopSignal};
 
 use crate::fingerprint::{Fingerprint, Parts};
-use crate::model::{Model, Models, Version};
+use crate::model::{Model, Models, PackageStatus, State, Version};
+use crate::names::compare_versions;
 use crate::package::Package;
-use crate::registry::{
-    self, Contents, InferenceError, LOOK_TIMEOUT, Place, SILENT, compare_versions,
-};
+use crate::registry::{self, Contents, InferenceError, LOOK_TIMEOUT, Place, SILENT};
 use crate::{Inference, version_labels};
 
 /// How long a package must stay unchanged where someone says that it is complete. The setting for
@@ -465,10 +464,31 @@ impl Inference {
     /// Serves what the entries have. `default` is the model behind `POST /predict` so far.
     pub(crate) fn publish(&self, entries: &[Entry], default: Option<&str>) {
         let groups = entries.chunk_by(|a, b| a.place.model == b.place.model);
-        let models: Vec<Arc<Model>> = groups.map(Model::new).map(Arc::new).collect();
+        let models: Vec<Arc<Model>> = groups.map(model_of).map(Arc::new).collect();
         let default = registry::default_model(&models, &self.config.default_model, default);
         self.models.store(Arc::new(Models::new(models, default)));
     }
+}
+
+/// The model of some entries, of which there is at least one.
+fn model_of(entries: &[Entry]) -> Model {
+    let status = |entry: &Entry| PackageStatus {
+        version: entry.place.version.clone(),
+        state: match &entry.failure {
+            _ if entry.is_pending() => State::Loading,
+            Some(_) => State::Failed,
+            None => State::Ready,
+        },
+        reason: entry.failure.clone(),
+        loaded_at: entry.served.as_ref().map(|version| version.loaded_at),
+    };
+    let versions = entries.iter().filter_map(|entry| entry.served.clone());
+    let name = entries[0].place.model.clone();
+    Model::new(
+        name,
+        versions.collect(),
+        entries.iter().map(status).collect(),
+    )
 }
 
 /// Loads a package; a loader that panics refuses it.

@@ -251,7 +251,7 @@ impl Db {
     /// As of [`Self::write`].
     pub async fn prove_writes(&self, now: Timestamp) -> Result<(), DbError> {
         let renewed =
-            self.write(async |transaction| store::write_proof::renew(transaction, now).await);
+            self.write(async |transaction| Ok(store::write_proof::renew(transaction, now).await?));
         renewed.await.map_err(|error| self.named(error))
     }
 

@@ -1,10 +1,9 @@
 //! One row that is written to see whether anything can be.
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{DatabaseTransaction, EntityTrait, Set};
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, Set};
 
 use crate::clock::Timestamp;
-use crate::db::DbError;
 
 const ID: i32 = 1;
 /// About as much as a usual change writes. Where nothing else finds space a tiny row still may.
@@ -31,10 +30,7 @@ mod rows {
 }
 
 /// Writes the row.
-pub(crate) async fn renew(
-    transaction: &DatabaseTransaction,
-    now: Timestamp,
-) -> Result<(), DbError> {
+pub(crate) async fn renew(transaction: &DatabaseTransaction, now: Timestamp) -> Result<(), DbErr> {
     let row = rows::ActiveModel {
         id: Set(ID),
         written_at: Set(now),
