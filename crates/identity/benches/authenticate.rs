@@ -262,7 +262,7 @@ fn config() -> auspex_identity::Config {
             "memory_kib": 19_456, "iterations": 2, "parallelism": 1, "threads": 1, "queue_max": 64,
         },
         "throttle": {"failures_max": 20, "window_s": 600, "delay_max_ms": 2_000},
-        "retention": {"logins_days": 90, "audit_days": 400},
+        "retention": {"ended_days": 30, "logins_days": 90, "audit_days": 400},
     });
     serde_json::from_value(settings).unwrap()
 }

@@ -59,6 +59,7 @@ pub(crate) struct Passwords {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Retention {
+    pub(crate) ended_days: u32,
     pub(crate) logins_days: u32,
     pub(crate) audit_days: u32,
 }
@@ -125,6 +126,12 @@ impl Config {
             self.throttle.delay_max_ms,
             0,
             10_000,
+        )?;
+        range(
+            "identity.retention.ended_days",
+            self.retention.ended_days,
+            1,
+            36_500,
         )?;
         range(
             "identity.retention.logins_days",

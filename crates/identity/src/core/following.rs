@@ -164,8 +164,9 @@ impl Following {
             }
         }
         if !tokens.is_empty() {
+            let now = self.clock.now();
             let found = self.db.read(async |connection| {
-                store::changes::revoked_tokens(connection, Some(tokens)).await
+                store::changes::revoked_tokens(connection, Some(tokens), now).await
             });
             for (jti, until) in found.await? {
                 self.directory.revoke_token(jti, until);
@@ -188,12 +189,9 @@ impl Following {
             .db
             .read(async |connection| -> Result<_, IdentityError> {
                 if !owners.is_empty() {
-                    ids.extend(store::keys::ids_of_owners(connection, owners.clone()).await?);
+                    ids.extend(store::keys::ids_of_owners(connection, owners).await?);
                 }
-                let which = KeysToLoad::Changed {
-                    ids: ids.clone(),
-                    owners,
-                };
+                let which = KeysToLoad::Changed(ids.clone());
                 Ok((ids, store::keys::live_keys(connection, which, now).await?))
             })
             .await?;
@@ -220,7 +218,7 @@ impl Following {
                     store::changes::active_users(connection, None).await?,
                     store::changes::client_ids(connection, None).await?,
                     store::changes::revoked_grants(connection, None, since).await?,
-                    store::changes::revoked_tokens(connection, None).await?,
+                    store::changes::revoked_tokens(connection, None, now).await?,
                     store::keys::live_keys(connection, KeysToLoad::All, now).await?,
                     store::signing_keys::all(connection).await?,
                 ))

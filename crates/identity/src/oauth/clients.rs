@@ -5,6 +5,7 @@ use std::sync::Arc;
 use auspex_kernel::Scope;
 use auspex_kernel::id::ClientId;
 use auspex_kernel::idempotency::{Kept, Receipt};
+use auspex_kernel::page::{Found, Slice};
 
 use super::exchange::TokenError;
 use crate::audit::{Action, Actor, Event};
@@ -98,11 +99,20 @@ impl Clients {
     /// # Errors
     /// [`IdentityError::Database`].
     pub async fn list(&self) -> Result<Vec<Client>, IdentityError> {
-        let list = self
+        let all = Slice::Seek {
+            after: None,
+            count: i64::MAX as u64,
+        };
+        Ok(self.page(all).await?.0)
+    }
+
+    /// Clients, oldest first.
+    pub(crate) async fn page(&self, slice: Slice) -> Result<Found<Client>, IdentityError> {
+        let page = self
             .core
             .db
-            .read(async |connection| store::clients::list(connection).await);
-        Ok(list.await?)
+            .read(async |connection| store::clients::page(connection, slice).await);
+        Ok(page.await?)
     }
 
     /// The client with this id.

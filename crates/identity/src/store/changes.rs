@@ -206,10 +206,11 @@ pub(crate) async fn revoked_grants(
     readable(connection, "identity_grants", query, tuple).await
 }
 
-/// Tokens revoked by their `jti`: all, or those with these; with the time they end.
+/// Revoked tokens that have not ended, by their `jti`: all, or those with these; with the time they end.
 pub(crate) async fn revoked_tokens(
     connection: &impl ConnectionTrait,
     jtis: Option<Vec<String>>,
+    now: Timestamp,
 ) -> Result<Vec<(String, Timestamp)>, DbError> {
     let query = revoked_tokens::Entity::find()
         .select_only()
@@ -217,6 +218,7 @@ pub(crate) async fn revoked_tokens(
             revoked_tokens::Column::Jti,
             revoked_tokens::Column::ExpiresAt,
         ])
+        .filter(revoked_tokens::Column::ExpiresAt.gt(now))
         .filter(among(revoked_tokens::Column::Jti, jtis));
     readable(connection, "identity_revoked_tokens", query, tuple).await
 }

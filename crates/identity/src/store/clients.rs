@@ -2,8 +2,9 @@
 
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::ClientId;
+use auspex_kernel::page::{Found, Slice};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter, Set,
 };
 
 use super::entity::{clients, codes, consents};
@@ -85,13 +86,15 @@ pub(crate) async fn with_secret(
     }))
 }
 
-/// Every client, oldest first.
-pub(crate) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Client>, DbError> {
-    let rows = clients::Entity::find()
-        .order_by_asc(clients::Column::Id)
-        .all(connection)
-        .await?;
-    Ok(rows.into_iter().map(Client::from).collect())
+/// Clients, oldest first.
+pub(crate) async fn page(
+    connection: &impl ConnectionTrait,
+    slice: Slice,
+) -> Result<Found<Client>, DbError> {
+    let query = clients::Entity::find();
+    let by_id = slice.by_id(connection, query, clients::Column::Id, Order::Asc);
+    let (rows, total) = by_id.await?;
+    Ok((rows.into_iter().map(Client::from).collect(), total))
 }
 
 /// Removes a client, its codes and what users agreed to. Whether it was there.

@@ -194,11 +194,8 @@ pub(crate) async fn set_revoked_at(
 /// Which keys to load.
 pub(crate) enum KeysToLoad {
     All,
-    /// Those with these ids, and those that belong to these users.
-    Changed {
-        ids: Vec<KeyId>,
-        owners: Vec<UserId>,
-    },
+    /// Those with these ids.
+    Changed(Vec<KeyId>),
 }
 
 /// Of the keys asked for, those that are neither revoked nor expired.
@@ -212,9 +209,7 @@ pub(crate) async fn live_keys(
         .add(api_keys::Column::ExpiresAt.gt(now));
     let wanted = match which {
         KeysToLoad::All => Condition::all(),
-        KeysToLoad::Changed { ids, owners } => Condition::any()
-            .add(api_keys::Column::Id.is_in(ids))
-            .add(api_keys::Column::OwnerId.is_in(owners)),
+        KeysToLoad::Changed(ids) => Condition::all().add(api_keys::Column::Id.is_in(ids)),
     };
     let query = api_keys::Entity::find()
         .select_only()
@@ -239,7 +234,7 @@ pub(crate) async fn live_keys(
     Ok(rows.into_iter().map(live).collect())
 }
 
-/// The ids of all keys of these users.
+/// The ids of the keys of these users that are not revoked.
 pub(crate) async fn ids_of_owners(
     connection: &impl ConnectionTrait,
     owners: Vec<UserId>,
@@ -248,6 +243,7 @@ pub(crate) async fn ids_of_owners(
         .select_only()
         .column(api_keys::Column::Id)
         .filter(api_keys::Column::OwnerId.is_in(owners))
+        .filter(api_keys::Column::RevokedAt.is_null())
         .into_tuple()
         .all(connection)
         .await?)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use auspex_identity::{Actor, Identity, User};
 use auspex_kernel::id::KeyId;
 use auspex_kernel::{ApiError, Caller, CursorKey, Peer, RequestId, ScopeSet, Subject};
+use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use serde_json::Value;
@@ -85,6 +86,18 @@ pub(crate) async fn ask_with(
     body: &str,
     headers: &[(&str, &str)],
 ) -> Answer {
+    let router = identity.router(CursorKey([7; 32]));
+    ask_router(router, caller, method, path, body, headers).await
+}
+
+pub(crate) async fn ask_router(
+    mut router: Router,
+    caller: &Caller,
+    method: &str,
+    path: &str,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -95,7 +108,6 @@ pub(crate) async fn ask_with(
         .extension(RequestId::generate())
         .body(Body::from(body.to_owned()))
         .unwrap();
-    let mut router = identity.router(CursorKey([7; 32]));
     let response = router.call(request).await.unwrap();
     let (mut parts, body) = response.into_parts();
     let bytes = auspex_kernel::body::read(body).await.unwrap();

@@ -147,23 +147,26 @@ async fn what_was_revoked_stays_so(store: &Store) {
 async fn forgotten_revocations_come_back_with_the_time(store: &Store) {
     let identity = store.identity().await;
     let ann = add(&identity, "ann", "viewer").await;
-    let access = log_in(&identity, "ann", PASSWORD)
-        .await
-        .text("access_token");
-    let revoked = identity
-        .sessions()
-        .revoke_all_of_user(&OPERATOR, &ann)
-        .await;
-    assert_eq!(revoked.unwrap().1, 1);
+    add(&identity, "bob", "viewer").await;
+    let access = async |name| {
+        let session = log_in(&identity, name, PASSWORD).await;
+        session.text("access_token")
+    };
+    let (hers, his) = (access("ann").await, access("bob").await);
+    let revoked = identity.sessions().revoke_all_of_user(&OPERATOR, &ann);
+    assert_eq!(revoked.await.unwrap().1, 1);
+    let jti = part(&his, 1)["jti"].as_str().unwrap().to_owned();
+    let revoked = identity.sessions().revoke_jti(&OPERATOR, &jti);
+    revoked.await.unwrap();
     let watched = Box::pin(async {
         store.clock.step(START + DAYS);
         identity.maintenance().tend(Timestamp(0)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         store.clock.step(START);
-        soon("the step back", || {
-            bearer(&identity, store, &access).is_none()
-        })
-        .await;
+        for token in [&hers, &his] {
+            let is_refused = || bearer(&identity, store, token).is_none();
+            soon("the step back", is_refused).await;
+        }
     });
     while_watching(&identity, watched).await;
 }

@@ -97,6 +97,7 @@ mod meanwhile;
 mod oauth;
 mod revocation;
 mod signing;
+mod size;
 mod tokens;
 mod upkeep;
 mod users;

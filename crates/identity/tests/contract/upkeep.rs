@@ -6,12 +6,13 @@ use auspex_kernel::id::SessionId;
 use auspex_kernel::{Caller, ScopeSet, Timestamp};
 
 use crate::ask::{as_key, ask};
-use crate::person::{PASSWORD, add, bearer, disable, log_in};
+use crate::person::{PASSWORD, add, bearer, disable, log_in, part};
 use crate::store::{Store, execute, texts};
-use crate::{OPERATOR, scopes};
+use crate::{OPERATOR, START, scopes};
 
 contract! {
     what_has_ended_is_removed_however_much_it_is
+    what_was_revoked_or_has_expired_is_removed_after_its_days
     uses_of_keys_are_stored
     whoever_missed_all_changes_loads_everything
 }
@@ -47,7 +48,7 @@ async fn what_has_ended_is_removed_however_much_it_is(store: &Store) {
     store.clock.advance(Duration::from_hours(89 * 24));
     identity.maintenance().tend(Timestamp(0)).await.unwrap();
     assert_eq!(count(store, "identity_logins").await, 1);
-    assert_eq!(count(store, "identity_grants").await, 1);
+    assert_eq!(count(store, "identity_grants").await, 0);
     store.clock.advance(Duration::from_hours(2 * 24));
     identity.maintenance().tend(Timestamp(0)).await.unwrap();
     assert_eq!(count(store, "identity_logins").await, 0);
@@ -57,6 +58,68 @@ async fn what_has_ended_is_removed_however_much_it_is(store: &Store) {
         // What this very round did with signing keys is younger.
         assert!(count(store, table).await <= 3, "{table}");
     }
+}
+
+async fn what_was_revoked_or_has_expired_is_removed_after_its_days(store: &Store) {
+    let identity = store.identity().await;
+    let create = async |name: &str, days: Option<u64>| {
+        let expires_at = days.map(|days| START + Duration::from_hours(24 * days));
+        let key = identity
+            .keys()
+            .create(&OPERATOR, name, scopes("predict"), expires_at);
+        key.await.unwrap().key.id
+    };
+    // The first key stays even when it has ended, or a start of the server would make another.
+    let first = create("first", Some(1)).await;
+    store.clock.advance(Duration::from_secs(1));
+    create("expires", Some(1)).await;
+    let revoked = create("revoked", None).await;
+    create("in force", None).await;
+    identity
+        .keys()
+        .revoke(&OPERATOR, first.as_str())
+        .await
+        .unwrap();
+    identity
+        .keys()
+        .revoke(&OPERATOR, revoked.as_str())
+        .await
+        .unwrap();
+    let id = add(&identity, "ann", "viewer").await;
+    let access = log_in(&identity, "ann", PASSWORD)
+        .await
+        .text("access_token");
+    let jti = part(&access, 1)["jti"].as_str().unwrap().to_owned();
+    identity
+        .sessions()
+        .revoke_jti(&OPERATOR, &jti)
+        .await
+        .unwrap();
+    identity
+        .sessions()
+        .revoke_all_of_user(&OPERATOR, &id)
+        .await
+        .unwrap();
+    let left = async || {
+        identity.maintenance().tend(Timestamp(0)).await.unwrap();
+        let (keys, grants) = ("identity_api_keys", "identity_grants");
+        let tokens = "identity_revoked_tokens";
+        [
+            count(store, keys).await,
+            count(store, grants).await,
+            count(store, tokens).await,
+        ]
+    };
+    let days = |days: u64| START + Duration::from_hours(24 * days) + Duration::from_secs(2);
+    store.clock.step(days(29));
+    assert_eq!(left().await, [4, 1, 1]);
+    store.clock.step(days(30));
+    assert_eq!(left().await, [3, 0, 1], "what was revoked");
+    store.clock.step(days(32));
+    assert_eq!(left().await, [2, 0, 0], "what has expired since");
+    let listed = identity.keys().list().await.unwrap();
+    let names: Vec<&str> = listed.iter().map(|key| &*key.name).collect();
+    assert_eq!(names, ["in force", "first"]);
 }
 
 async fn uses_of_keys_are_stored(store: &Store) {

@@ -1,7 +1,6 @@
 //! The audit record. Its table has the name that it got when one service alone recorded, and that
 //! service's migrations make it: rows of earlier versions stay where they are.
 
-use sea_orm::sea_query::Query;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
     QueryOrder, QuerySelect, Set,
@@ -89,14 +88,20 @@ pub(crate) async fn remove_before(
     before: Timestamp,
     rows_max: u64,
 ) -> Result<u64, DbError> {
-    let old = Query::select()
+    // Two statements, because a database may prefer to read the whole table for a subquery of many rows.
+    let old: Vec<String> = rows::Entity::find()
+        .select_only()
         .column(rows::Column::Id)
-        .from(rows::Entity)
-        .and_where(rows::Column::At.lt(before))
+        .filter(rows::Column::At.lt(before))
         .limit(rows_max)
-        .to_owned();
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    if old.is_empty() {
+        return Ok(0);
+    }
     let removed = rows::Entity::delete_many()
-        .filter(rows::Column::Id.in_subquery(old))
+        .filter(rows::Column::Id.is_in(old))
         .exec(transaction)
         .await?;
     Ok(removed.rows_affected)

@@ -1,10 +1,10 @@
 //! Keys of requests that must not be carried out twice, and what was answered to them.
 
 use crate::db::DbError;
-use sea_orm::sea_query::{Expr, ExprTrait as _, LockBehavior, LockType, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockBehavior, LockType, OnConflict};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Iterable as _,
-    QueryFilter, Set,
+    QueryFilter, QuerySelect as _, Set,
 };
 
 use crate::clock::Timestamp;
@@ -128,15 +128,20 @@ pub(crate) async fn prune(
     now: Timestamp,
     rows_max: u64,
 ) -> Result<u64, DbError> {
-    let expired = Query::select()
+    let expired: Vec<Vec<u8>> = rows::Entity::find()
+        .select_only()
         .column(rows::Column::Digest)
-        .from(rows::Entity)
-        .and_where(rows::Column::ExpiresAt.lte(now))
+        .filter(rows::Column::ExpiresAt.lte(now))
         .limit(rows_max)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .to_owned();
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    if expired.is_empty() {
+        return Ok(0);
+    }
     let deleted = rows::Entity::delete_many()
-        .filter(rows::Column::Digest.in_subquery(expired))
+        .filter(rows::Column::Digest.is_in(expired))
         .exec(transaction)
         .await?;
     Ok(deleted.rows_affected)

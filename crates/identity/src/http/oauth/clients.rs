@@ -175,13 +175,9 @@ async fn list_oauth_clients(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let query = PageQuery::parse(&cursors, PATH, query.as_deref(), &[])?;
-    let clients = clients.list().await?;
-    let list = ClientList::cut(
-        &query,
-        &clients,
-        |client| client.id.as_str(),
-        ClientView::from,
-    );
+    let found = clients.page(query.slice()).await?;
+    let position = |client: &Client| client.id.to_string();
+    let list = ClientList::new(&query, found, position, |client| ClientView::from(&client));
     Ok(list.answer(&headers))
 }
 
