@@ -153,6 +153,7 @@ fn without_descriptors_new_clients_are_told_so_and_old_ones_are_served() {
     }
     assert!(refused > held.len(), "{refused} and {}", held.len());
     drop(held);
+    server.limit_descriptors(50);
     eventually(Duration::from_secs(5), "room again", || {
         live(&mut server.connect()) == Some(200)
     });

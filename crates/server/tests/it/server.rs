@@ -155,7 +155,7 @@ impl Server {
         let mut free = (0..).filter(|number| !open.contains(number));
         let limit = free.nth(more).expect("some number");
         let set = Command::new("prlimit")
-            .args(["--pid", &id.to_string(), &format!("--nofile={limit}")])
+            .args(["--pid", &id.to_string(), &format!("--nofile={limit}:")])
             .status();
         assert!(set.expect("prlimit").success());
     }
