@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use auspex_kernel::db::Db;
+use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
 use auspex_kernel::{Clock, Timestamp};
 use tokio::sync::Mutex;
@@ -26,6 +27,9 @@ pub(crate) struct Following {
     /// earlier could otherwise win and undo what the other made visible.
     known: Mutex<Known>,
 }
+
+/// The longest wait for others who bring the directory up to date.
+const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Which state of the database the directory shows.
 #[derive(Default)]
@@ -56,7 +60,8 @@ impl Following {
 
     /// Loads what has changed since the last time.
     pub(crate) async fn catch_up(&self) -> Result<(), IdentityError> {
-        let mut known = self.known.lock().await;
+        let known = tokio::time::timeout(TURN_MAX, self.known.lock()).await;
+        let mut known = known.map_err(|_| DbError::Interrupted)?;
         let generation = known.generation;
         let changes = self
             .db

@@ -6,7 +6,7 @@ mod following;
 
 use std::sync::Arc;
 
-use auspex_kernel::db::Db;
+use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::{Clock, Random, Timestamp};
 
 use crate::audit::{Actor, AuditRecord};
@@ -64,7 +64,11 @@ impl Core {
         decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
     ) -> Result<T, IdentityError> {
         let done = self.store_change(actor, needs, decide).await?;
-        self.following.catch_up().await?;
+        self.following.catch_up().await.map_err(|error| {
+            tracing::warn!(%error, "a change is stored but not yet in force");
+            // It may not be confirmed, and must not be called undone.
+            DbError::Abandoned
+        })?;
         Ok(done)
     }
 

@@ -117,17 +117,21 @@ pub(crate) async fn changes_after(
     connection: &impl ConnectionTrait,
     known: i64,
 ) -> Result<Option<Vec<Change>>, DbError> {
+    // The counter first: read after the rows, it would have moved with every change in between, and
+    // everything would be loaded anew under load.
+    if generation(connection).await? == known {
+        return Ok(Some(Vec::new()));
+    }
     let rows = changes::Entity::find()
         .filter(changes::Column::Generation.gt(known))
         .order_by_asc(changes::Column::Generation)
         .limit(CHANGES_MAX as u64 + 1)
         .all(connection)
         .await?;
-    let complete = match rows.first() {
-        Some(first) => first.generation == known + 1,
-        // None for an hour, or all of them removed while this process could not read.
-        None => generation(connection).await? == known,
-    };
+    // None for an hour, or all of them removed while this process could not read.
+    let complete = rows
+        .first()
+        .is_some_and(|first| first.generation == known + 1);
     if !complete || rows.len() > CHANGES_MAX {
         return Ok(None);
     }

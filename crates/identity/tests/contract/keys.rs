@@ -354,13 +354,13 @@ async fn watch_survives_database_errors(store: &Store) {
         .with_writer(move || writer.clone())
         .finish();
     let errors = async {
-        let hide = "ALTER TABLE identity_changes RENAME TO hidden";
+        let hide = "ALTER TABLE identity_key_sets RENAME TO hidden";
         execute(&store.db().await, hide.into()).await;
         soon("the error", || log.count("cannot be followed") == 1).await;
         // Two rounds more, which must not be logged.
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert!(knows(&here, &old), "the last snapshot stays in force");
-        let show = "ALTER TABLE hidden RENAME TO identity_changes";
+        let show = "ALTER TABLE hidden RENAME TO identity_key_sets";
         execute(&store.db().await, show.into()).await;
         soon("its end", || log.count("followed again") == 1).await;
         there.keys().revoke(&OPERATOR, "old").await.unwrap();

@@ -135,7 +135,7 @@ impl Fault {
                 RETRY_SOON_S,
             ),
             Self::Slow => (
-                "the database did not answer in time and nothing was changed; ask again",
+                "the database did not answer in time; ask again",
                 RETRY_SOON_S,
             ),
             Self::Unreachable => (

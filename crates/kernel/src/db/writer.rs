@@ -41,7 +41,8 @@ type Outcome = Option<Result<(), Lost>>;
 enum Lost {
     /// SQLite said no.
     Refused(DbErr),
-    /// SQLite said yes, and is still inside a transaction.
+    /// SQLite rolled it back by itself, or said yes and is still inside a transaction. The members
+    /// are told to look.
     Unknown,
 }
 
@@ -75,7 +76,7 @@ struct Group {
     members: usize,
     began: Instant,
     /// Why it can no longer be committed.
-    lost: Option<DbErr>,
+    lost: Option<Lost>,
 }
 
 impl Writer {
@@ -209,9 +210,11 @@ impl Group {
         Ok(value)
     }
 
+    /// SQLite has rolled back the whole group by itself, as after errors of the disk.
     fn lose(&mut self, error: DbErr) -> DbError {
-        self.lost = Some(error.clone());
-        error.into()
+        tracing::warn!(%error, "transactions were rolled back together");
+        self.lost = Some(Lost::Unknown);
+        Lost::Unknown.into()
     }
 
     fn takes_more(&self) -> bool {
@@ -222,7 +225,7 @@ impl Group {
     async fn commit(self, connection: &Connection) -> Result<(), Lost> {
         let committed = match self.lost {
             None => commit(self.transaction, connection).await,
-            Some(error) => Err(Lost::Refused(error)),
+            Some(lost) => Err(lost),
         };
         self.outcome.send_replace(Some(committed.clone()));
         committed

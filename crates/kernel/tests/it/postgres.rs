@@ -256,7 +256,7 @@ async fn postgresql_itself_holds_sessions_to_limits() {
             .unwrap()
             .try_get_by_index(0)?)
     });
-    assert_eq!(loaded.await.unwrap(), "1min");
+    assert_eq!(loaded.await.unwrap(), "20s");
     store.remove().await;
 }
 

@@ -127,6 +127,8 @@ async fn a_transaction_that_sqlite_rolled_back_takes_its_group_with_it() {
     // The last one finds the group lost and gets a connection of its own.
     let succeeded: Vec<bool> = results.iter().map(Result::is_ok).collect();
     assert_eq!(succeeded, [false, false, true]);
+    // No fault of the one who was in its company.
+    assert!(matches!(results[0], Err(DbError::Abandoned)), "{results:?}");
     database.execute(&insert(3)).await.unwrap();
     assert_eq!(database.ids().await, [2, 3]);
 }
