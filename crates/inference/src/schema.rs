@@ -101,13 +101,18 @@ impl Field {
     /// What a number is worth, if it is allowed here.
     #[inline]
     pub(crate) fn number(&self, value: f64) -> Option<f64> {
-        if self
-            .missing
-            .is_some_and(|missing| self.rounded(value) == missing)
-        {
-            return Some(f64::NAN);
+        let seen = self.seen(value);
+        (seen.is_nan() || self.fits(value)).then_some(seen)
+    }
+
+    /// The number, or NaN where it stands for a missing value, codes of texts and booleans included:
+    /// in training they were numbers like any other.
+    #[inline]
+    fn seen(&self, value: f64) -> f64 {
+        match self.missing {
+            Some(missing) if self.rounded(value) == missing => f64::NAN,
+            _ => value,
         }
-        self.fits(value).then_some(value)
     }
 
     /// A number in the precision of the model.
@@ -139,7 +144,7 @@ impl Field {
         match &self.kind {
             Kind::Text => Some(texts.push(text)),
             Kind::Category(categories) => match categories.code(text) {
-                Some(code) => Some(code),
+                Some(code) => Some(self.seen(code)),
                 None => self.unknown_is_missing.then_some(f64::NAN),
             },
             _ => None,
@@ -149,7 +154,8 @@ impl Field {
     /// What `true` or `false` is worth, if it is allowed here.
     #[inline]
     pub(crate) fn boolean(&self, value: bool) -> Option<f64> {
-        matches!(self.kind, Kind::Boolean).then_some(f64::from(u8::from(value)))
+        let code = f64::from(u8::from(value));
+        matches!(self.kind, Kind::Boolean).then(|| self.seen(code))
     }
 
     /// What `null` is worth, if it is allowed here.

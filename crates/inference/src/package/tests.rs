@@ -184,6 +184,23 @@ fn a_number_may_stand_for_a_missing_value() {
 }
 
 #[test]
+fn codes_of_texts_and_booleans_may_stand_for_missing_values_too() {
+    let manifest = "missing = 0\n[[features]]\nname = \"age\"\ntype = \"boolean\"\ndefault = false";
+    let package = try_package("m", "1", tree(named()), manifest).expect("a package");
+    for (line, values) in [
+        (r#"{"age": false, "colour": "red"}"#, [None, None]),
+        (r#"{"age": 0, "colour": "green"}"#, [None, Some(1.0)]),
+        (
+            r#"{"age": true, "colour": "green"}"#,
+            [Some(1.0), Some(1.0)],
+        ),
+        (r#"{"colour": "green"}"#, [None, Some(1.0)]),
+    ] {
+        assert_eq!(row(&package, line), Ok(values.to_vec()), "{line}");
+    }
+}
+
+#[test]
 fn a_model_trained_with_a_number_for_missing_values_needs_a_word_about_it() {
     let trained = || Signature {
         missing: Some(-999.0),

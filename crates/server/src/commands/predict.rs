@@ -96,37 +96,54 @@ impl<W: Write> Answers<'_, W> {
         }
     }
 
-    fn csv(&mut self, input: impl BufRead) -> io::Result<()> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(input);
-        let header = reader.headers()?.clone();
+    fn csv(&mut self, mut input: impl BufRead) -> io::Result<()> {
+        let mut text = Vec::new();
+        let header = loop {
+            self.number += 1;
+            match read_record(&mut input, &mut text)? {
+                Record::Whole(lines) if !text.trim_ascii().is_empty() => {
+                    self.number += lines - 1;
+                    break cells(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text));
+                }
+                Record::Whole(_) => {}
+                Record::End => return Ok(()),
+                Record::Broken { why, .. } => {
+                    return Err(io::Error::other(format!("the header {why}")));
+                }
+            }
+        };
+        let header = header.ok_or_else(|| io::Error::other("the header is not UTF-8"))?;
         let columns = Columns::new(self.package.schema(), header.iter()).map_err(|message| {
             io::Error::other(format!(
                 "the input begins with neither {{ nor [, so it is read as CSV with a header; {message}"
             ))
         })?;
-        for record in reader.records() {
-            let record = match record {
-                Ok(record) => record,
-                Err(error) if error.is_io_error() => return Err(error.into()),
-                Err(error) => {
-                    self.number = error
-                        .position()
-                        .map_or(self.number + 1, csv::Position::line);
-                    self.refuse("is not UTF-8")?;
+        loop {
+            self.number += 1;
+            let lines = match read_record(&mut input, &mut text)? {
+                Record::End => return Ok(()),
+                Record::Broken { why, lines } => {
+                    self.refuse(why)?;
+                    self.number += lines - 1;
                     continue;
                 }
+                // In a table of one column it is an empty cell.
+                Record::Whole(_) if text.trim_ascii().is_empty() && header.len() > 1 => {
+                    self.output.write_all(b"\n")?;
+                    continue;
+                }
+                Record::Whole(lines) => lines,
             };
-            self.number = record
-                .position()
-                .map_or(self.number + 1, csv::Position::line);
-            if record.len() != header.len() {
-                let (cells, names) = (record.len(), header.len());
-                self.refuse(format!("has {cells} cells, the header {names}"))?;
-                continue;
+            match cells(&text) {
+                None => self.refuse("is not UTF-8")?,
+                Some(row) if row.len() != header.len() => {
+                    let (cells, names) = (row.len(), header.len());
+                    self.refuse(format!("has {cells} cells, the header {names}"))?;
+                }
+                Some(row) => self.answer(&columns.record(&row).to_string())?,
             }
-            self.answer(&columns.record(&record).to_string())?;
+            self.number += lines - 1;
         }
-        Ok(())
     }
 
     fn answer(&mut self, text: &str) -> io::Result<()> {
@@ -152,6 +169,57 @@ impl<W: Write> Answers<'_, W> {
         }
         serde_json::to_writer(&mut self.output, &json!({"error": errors}))?;
         self.output.write_all(b"\n")
+    }
+}
+
+/// What was read of a table.
+enum Record {
+    /// A record of so many lines.
+    Whole(u64),
+    Broken {
+        why: &'static str,
+        lines: u64,
+    },
+    End,
+}
+
+/// Reads the next record of CSV (RFC 4180) into `text`: lines up to one that no quote holds open. The
+/// reader of the cells would skip blank lines, and take a quote that is never closed for the rest of
+/// the input.
+fn read_record(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Record> {
+    text.clear();
+    let mut lines = 0;
+    loop {
+        let room = LINE_BYTES_MAX + 1 - text.len() as u64;
+        let read = io::Read::take(&mut *input, room).read_until(b'\n', text)?;
+        if read == 0 {
+            let why = "has a quote that is never closed";
+            return Ok(match lines {
+                0 => Record::End,
+                _ => Record::Broken { why, lines },
+            });
+        }
+        lines += 1;
+        if text.len() as u64 > LINE_BYTES_MAX {
+            if !text.ends_with(b"\n") {
+                input.skip_until(b'\n')?;
+            }
+            let why = "is too long; a quote may not be closed";
+            return Ok(Record::Broken { why, lines });
+        }
+        if text.iter().filter(|byte| **byte == b'"').count() % 2 == 0 {
+            return Ok(Record::Whole(lines));
+        }
+    }
+}
+
+/// The cells of a record; none where it is not UTF-8. A blank record has one.
+fn cells(record: &[u8]) -> Option<csv::StringRecord> {
+    let mut reader = csv::ReaderBuilder::new();
+    let mut reader = reader.has_headers(false).from_reader(record);
+    match reader.records().next() {
+        None => Some(csv::StringRecord::from(vec![""])),
+        Some(record) => record.ok(),
     }
 }
 

@@ -441,6 +441,20 @@ fn csv_with_a_header_is_read_by_its_columns() {
         "{said}"
     );
 
+    // Blank lines, quoted line feeds and a quote that is never closed do not shift what follows.
+    let input = b"\nf0,f1,f2,f3\n\n1,2,3,4\n\"1\n\",2,3,4\n1,2,3,x\n\"1,2,3,4\n5,6,7,8\n";
+    let (code, lines, said) = predict_lines("models/mean-score/1", input);
+    assert_eq!((code, lines.len()), (Some(1), 5), "{lines:?} {said}");
+    assert_eq!(lines[0], "");
+    for (index, words) in [
+        (2, "line 5: f0 must be a number"),
+        (3, "line 7: f3 must be a number"),
+        (4, "line 8: (line) has a quote that is never closed"),
+    ] {
+        assert!(lines[index].starts_with("{\"error\""), "{}", lines[index]);
+        assert!(said.contains(words), "{said}");
+    }
+
     let (code, lines, said) = predict_lines("models/mean-score/1", b",f0,f1\n0,1,2\n");
     assert_eq!((code, lines.len()), (Some(1), 0));
     assert!(said.contains("index=False"), "{said}");
