@@ -86,8 +86,9 @@ impl Db {
     /// Each call may take as long as `call_timeout`. Must be called on the control runtime.
     ///
     /// # Errors
-    /// [`DbError::InvalidUrl`], [`DbError::NoFile`], [`DbError::Folder`], [`DbError::Unreachable`],
-    /// [`DbError::TimedOut`] or [`DbError::Database`].
+    /// [`DbError::InvalidUrl`], [`DbError::UnknownParameter`], [`DbError::NoFile`],
+    /// [`DbError::Folder`], [`DbError::Unreachable`], [`DbError::TimedOut`] or
+    /// [`DbError::Database`].
     pub async fn open_with(url: &str, call_timeout: Duration) -> Result<Self, DbError> {
         let backend = match url.strip_prefix("sqlite:") {
             Some(path) => {

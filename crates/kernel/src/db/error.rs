@@ -25,6 +25,14 @@ pub enum DbError {
          postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded"
     )]
     InvalidUrl,
+    /// The URL of PostgreSQL has a parameter that means nothing. Its value may be a password.
+    #[error("the database URL has an unknown parameter {name:?}; there are {known}, options[NAME]")]
+    UnknownParameter {
+        /// The parameter.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// A SQLite URL without a path, or one of a database in memory.
     #[error("a SQLite database must be a file; give its path, as in sqlite:/var/lib/auspex.db")]
     NoFile,
@@ -173,6 +181,7 @@ impl DbError {
             Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),
             Self::Database(error) => fault_of(error),
             Self::InvalidUrl
+            | Self::UnknownParameter { .. }
             | Self::NoFile
             | Self::Folder { .. }
             | Self::Randomness(_)

@@ -26,6 +26,28 @@ const CONNECTIONS_MAX: usize = 10;
 /// A connection that was idle has this long to show that it is alive.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What the driver takes in a URL, besides `options[NAME]`.
+const PARAMETERS: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
 #[derive(Debug)]
 pub(super) struct Postgres {
     options: PgConnectOptions,
@@ -38,7 +60,7 @@ impl Postgres {
     /// Connects once, to see whether that works.
     pub(super) async fn open(url: &str, call_timeout: Duration) -> Result<Self, DbError> {
         let postgres = Self {
-            options: options(url).ok_or(DbError::InvalidUrl)?,
+            options: options(url)?,
             call_timeout,
             places: Semaphore::new(CONNECTIONS_MAX),
             idle: Mutex::default(),
@@ -299,16 +321,39 @@ fn close(connection: &Connection) {
     }
 }
 
-fn options(url: &str) -> Option<PgConnectOptions> {
-    let (scheme, rest) = url.split_once("://")?;
+fn options(url: &str) -> Result<PgConnectOptions, DbError> {
+    let (scheme, rest) = url.split_once("://").ok_or(DbError::InvalidUrl)?;
     let (_, after_host) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // A bare `@` there means that the password contains a bare `/`, `?` or `#`. Read otherwise, the
     // password would be part of a name that is logged.
     if !matches!(scheme, "postgres" | "postgresql") || after_host.contains('@') {
-        return None;
+        return Err(DbError::InvalidUrl);
     }
-    let options = url.parse::<PgConnectOptions>().ok()?;
-    Some(options.disable_statement_logging())
+    let before_fragment = after_host.split('#').next().unwrap_or_default();
+    if let Some((_, query)) = before_fragment.split_once('?') {
+        check_parameters(query)?;
+    }
+    let options = url.parse::<PgConnectOptions>();
+    let options = options.map_err(|_| DbError::InvalidUrl)?;
+    Ok(options.disable_statement_logging())
+}
+
+/// The driver logs a parameter that it does not know, and its value, which may be a password.
+fn check_parameters(query: &str) -> Result<(), DbError> {
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        // Without a `=` it may be the rest of a password that contains a bare `&`.
+        let (name, _) = parameter.split_once('=').ok_or(DbError::InvalidUrl)?;
+        for (name, _) in form_urlencoded::parse(name.as_bytes()) {
+            let is_option = name.starts_with("options[") && name.ends_with(']');
+            if !is_option && !PARAMETERS.contains(&&*name) {
+                return Err(DbError::UnknownParameter {
+                    name: name.into_owned(),
+                    known: PARAMETERS.join(", "),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What PostgreSQL itself holds sessions to, so that nobody waits for one whose client has gone or

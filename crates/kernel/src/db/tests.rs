@@ -72,6 +72,7 @@ async fn passwords_are_not_told() {
         "postgres://u:1?hunter2@127.0.0.1/x",
         "postgres://u:1#hunter2@127.0.0.1/x",
         "postgres://u:hunter2@127.0.0.1/x?sslmode=no",
+        "postgres://u@127.0.0.1:1/x?password=p&hunter2",
         "mysql://u:hunter2@127.0.0.1/x",
         "hunter2",
     ] {
@@ -79,8 +80,22 @@ async fn passwords_are_not_told() {
         assert!(matches!(error, DbError::InvalidUrl), "{url}: {error}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}");
     }
+    // The driver would log it.
+    for name in ["sslpassword", "ssl%70assword", "options[x"] {
+        let url = format!("postgres://u@127.0.0.1:1/x?user=u&{name}=hunter2#f");
+        let error = Db::open(&url).await.unwrap_err();
+        assert!(
+            matches!(error, DbError::UnknownParameter { .. }),
+            "{url}: {error}"
+        );
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("hunter2"), "{text}");
+        let name = name.replace("%70", "p");
+        assert!(text.contains(&name) && text.contains("sslmode"), "{text}");
+    }
     // Nobody listens there.
-    let error = Db::open("postgres://u:hunter2@h/x?host=/nowhere").await;
+    let known = "host=/nowhere&sslmode=disable&options%5Ba%5D=b";
+    let error = Db::open(&format!("postgres://u:hunter2@h/x?{known}")).await;
     let error = error.unwrap_err();
     assert!(matches!(error, DbError::Unreachable { .. }));
     assert!(!format!("{error} {error:?}").contains("hunter2"));
