@@ -6,8 +6,10 @@
 //! last one commits for the whole group. An error rolls back one member's savepoint and nothing else.
 //!
 //! A connection whose begin, commit, rollback or savepoint failed, or that was abandoned halfway,
-//! is never used again: nobody could say whether it is still inside a transaction.
+//! is never used again: nobody could say whether it is still inside a transaction. While a disk hangs,
+//! the thread and the descriptors of such a connection stay, so there may only be a few.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +19,7 @@ use sea_orm::{
     TransactionTrait as _,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use super::sqlite::Connector;
@@ -28,6 +30,9 @@ const MEMBERS_MAX: usize = 256;
 /// After this long a group commits even if others are waiting, so that its first member is not kept
 /// waiting by slow ones behind it.
 const GATHERING_MAX: Duration = Duration::from_millis(20);
+
+/// The one in use, and those that were discarded and whose threads have not ended.
+const CONNECTIONS_MAX: usize = 3;
 
 /// Fails inside a transaction, and changes nothing outside of one: connections have this value from the
 /// beginning.
@@ -52,6 +57,7 @@ pub(super) struct Writer {
     connector: Connector,
     control: Handle,
     turn: Mutex<Turn>,
+    places: Arc<Semaphore>,
     /// How many wait for their turn. A group that is left open relies on them to commit it.
     waiting: AtomicUsize,
 }
@@ -62,10 +68,36 @@ enum Turn {
     /// The last connection was discarded.
     Disconnected,
     /// No transaction is open.
-    Idle(Connection),
+    Idle(Placed),
     /// The group is still to be committed.
-    Open(Connection, Group),
+    Open(Placed, Group),
     Closed,
+}
+
+/// A connection that keeps its place until its thread has ended.
+#[derive(Debug)]
+struct Placed {
+    connection: Connection,
+    control: Handle,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Placed {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        let (connection, place) = (self.connection.clone(), self.place.take());
+        self.control.spawn(async move {
+            close(&connection).await;
+            drop(place);
+        });
+    }
 }
 
 /// Transactions that share a commit.
@@ -81,13 +113,16 @@ struct Group {
 
 impl Writer {
     pub(super) async fn open(connector: Connector) -> Result<Arc<Self>, DbError> {
-        let connection = connector.first_writer().await?;
-        Ok(Arc::new(Self {
-            connector,
+        let writer = Self {
             control: Handle::current(),
-            turn: Mutex::new(Turn::Idle(connection)),
+            turn: Mutex::new(Turn::Disconnected),
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             waiting: AtomicUsize::new(0),
-        }))
+            connector: connector.clone(),
+        };
+        let first = writer.connect(async move { connector.first_writer().await });
+        *writer.turn.lock().await = Turn::Idle(first.await?);
+        Ok(Arc::new(writer))
     }
 
     /// Runs `work` in a transaction, and returns when that is durable. If `work` fails, it is rolled
@@ -127,11 +162,11 @@ impl Writer {
     pub(super) async fn close(&self) {
         let last = std::mem::replace(&mut *self.turn.lock().await, Turn::Closed);
         match last {
-            Turn::Idle(connection) => close(&connection).await,
-            Turn::Open(connection, group) => {
+            Turn::Idle(last) => close(&last).await,
+            Turn::Open(last, group) => {
                 // Its members hear of a failure from the group itself.
-                let _ = group.commit(&connection).await;
-                close(&connection).await;
+                let _ = group.commit(&last).await;
+                close(&last).await;
             }
             Turn::Disconnected | Turn::Closed => {}
         }
@@ -145,11 +180,15 @@ impl Writer {
     }
 
     /// The open group, or a new one.
-    async fn join(&self, turn: &mut Turn) -> Result<(Connection, Group), DbError> {
+    async fn join(&self, turn: &mut Turn) -> Result<(Placed, Group), DbError> {
         let connection = match std::mem::replace(turn, Turn::Disconnected) {
             Turn::Open(connection, group) => return Ok((connection, group)),
             Turn::Idle(connection) => connection,
-            Turn::Disconnected => self.connector.next_writer().await?,
+            Turn::Disconnected => {
+                let connector = self.connector.clone();
+                let next = self.connect(async move { Ok(connector.next_writer().await?) });
+                next.await?
+            }
             Turn::Closed => {
                 *turn = Turn::Closed;
                 return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into());
@@ -157,6 +196,31 @@ impl Writer {
         };
         let group = Group::begin(&connection).await?;
         Ok((connection, group))
+    }
+
+    /// Fails at once while the threads of discarded connections hold all places.
+    async fn connect(
+        &self,
+        connecting: impl Future<Output = Result<Connection, DbError>> + Send + 'static,
+    ) -> Result<Placed, DbError> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| DbError::TimedOut {
+            database: self.connector.path.display().to_string(),
+            limit: self.connector.call_timeout,
+        })?;
+        let control = self.control.clone();
+        // In a task, which keeps the place until there is a connection, whoever gives up meanwhile.
+        let connecting = self.control.spawn(async move {
+            Ok(Placed {
+                connection: connecting.await?,
+                control,
+                place: Some(place),
+            })
+        });
+        let connected = connecting.await;
+        connected.unwrap_or_else(|_| {
+            Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into())
+        })
     }
 
     /// Commits a group that was left open for somebody who gave up waiting.

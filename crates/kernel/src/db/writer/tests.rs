@@ -4,7 +4,7 @@ use sea_orm::ConnectionTrait as _;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::db::CALL_TIMEOUT;
+use crate::db::{CALL_TIMEOUT, Fault};
 
 struct Database {
     writer: Arc<Writer>,
@@ -173,7 +173,7 @@ async fn a_group_is_committed_when_the_one_it_waits_for_gives_up() {
 async fn a_connection_whose_begin_fails_is_replaced() {
     let database = Database::new().await;
     match &*database.writer.turn.lock().await {
-        Turn::Idle(connection) => close(connection).await,
+        Turn::Idle(idle) => close(idle).await,
         turn => panic!("{turn:?}"),
     }
     assert!(database.execute(&insert(1)).await.is_err());
@@ -233,4 +233,40 @@ async fn nothing_is_acknowledged_inside_a_transaction_that_goes_on() {
     assert!(matches!(written, Err(DbError::Abandoned)), "{written:?}");
     database.execute(&insert(2)).await.unwrap();
     assert_eq!(database.ids().await, [2]);
+}
+
+/// How often this process has the file open.
+fn descriptors(file: &std::path::Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+    targets.filter(|target| target == file).count()
+}
+
+/// A thread that waits for a lock stands still, as one does whose disk hangs.
+#[tokio::test]
+async fn threads_that_stand_still_are_few_and_refusals_fast() {
+    let database = Database::new().await;
+    let connector = &database.writer.connector;
+    let holder = connector.next_writer().await.unwrap();
+    let before = descriptors(&connector.path);
+    let held = Group::begin(&holder).await.unwrap();
+    let mut refused = 0;
+    for id in 0..40 {
+        let insert = insert(id);
+        match timeout(Duration::from_millis(50), database.execute(&insert)).await {
+            Ok(Err(error)) => {
+                assert_eq!(error.fault(), Some(Fault::Slow), "{error}");
+                refused += 1;
+            }
+            Ok(Ok(())) => panic!("written past a lock"),
+            Err(_) => {}
+        }
+    }
+    // As many calls as there are places waited until they gave up; the others did not wait.
+    assert_eq!(refused, 40 - CONNECTIONS_MAX);
+    assert!(descriptors(&connector.path) < before + CONNECTIONS_MAX);
+    drop(held);
+    soon(async || database.execute(&insert(99)).await.is_ok()).await;
+    assert_eq!(database.ids().await, [99]);
+    soon(async || database.writer.places.available_permits() == CONNECTIONS_MAX - 1).await;
 }
