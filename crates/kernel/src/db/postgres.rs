@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::{Connection, DbError, Transaction};
 
 const CONNECTIONS_MAX: usize = 10;
-/// A connection that was idle has this long to show that it is alive.
+/// A connection that was idle has this long at most to show that it is alive.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the driver takes in a URL, besides `options[NAME]`.
@@ -157,18 +157,9 @@ impl Postgres {
         let place = self.places.acquire().await;
         let place =
             place.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
-        let idle = self.idle.lock().pop();
-        let connection = match idle {
-            Some(connection) if is_alive(&connection).await => connection,
-            idle => {
-                if let Some(dead) = idle {
-                    close(&dead);
-                    // What one has lost, the others have most likely lost too.
-                    let others = std::mem::take(&mut *self.idle.lock());
-                    others.iter().for_each(close);
-                }
-                self.connect(self.call_timeout).await?
-            }
+        let connection = match self.answering().await {
+            Some(connection) => connection,
+            None => self.connect(self.call_timeout).await?,
         };
         Ok(Lease {
             postgres: self,
@@ -176,6 +167,18 @@ impl Postgres {
             _place: place,
             is_given_back: false,
         })
+    }
+
+    /// A connection that was idle and answers in time.
+    async fn answering(&self) -> Option<Connection> {
+        let mut asked = Asked {
+            postgres: self,
+            connection: Some(self.idle.lock().pop()?),
+        };
+        // The rest of the call's time is for a new one.
+        let limit = PING_TIMEOUT.min(self.call_timeout / 4);
+        let alive = is_alive(asked.connection.as_ref()?, limit).await;
+        alive.then(|| asked.connection.take())?
     }
 
     /// A new connection whose statements may take as long as `limit`.
@@ -197,6 +200,24 @@ impl Postgres {
             .await
             .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
         Ok(connected.into())
+    }
+}
+
+/// An idle connection that is asked whether it is alive. If it is not taken out of here, or nobody
+/// waits for its answer any more, all that are idle are closed: what one has lost, the others have
+/// most likely lost too.
+struct Asked<'p> {
+    postgres: &'p Postgres,
+    connection: Option<Connection>,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(dead) = &self.connection {
+            close(dead);
+            let others = std::mem::take(&mut *self.postgres.idle.lock());
+            others.iter().for_each(close);
+        }
     }
 }
 
@@ -279,15 +300,12 @@ async fn takes_changes(connection: &Connection) -> bool {
     matches!(value, Some(Ok(value)) if value == "off")
 }
 
-async fn is_alive(connection: &Connection) -> bool {
+async fn is_alive(connection: &Connection, limit: Duration) -> bool {
     // Its only connection has come to an end, by age or by an error.
     if connection.get_postgres_connection_pool().size() == 0 {
         return false;
     }
-    let answered = timeout(
-        PING_TIMEOUT,
-        closing_if_dropped(connection, connection.ping()),
-    );
+    let answered = timeout(limit, closing_if_dropped(connection, connection.ping()));
     matches!(answered.await, Ok(Ok(())))
 }
 

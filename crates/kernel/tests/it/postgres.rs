@@ -29,7 +29,7 @@ async fn hasty(url: &str) -> Db {
 }
 
 /// A database behind a proxy.
-async fn behind_proxy(store: &Store) -> (Proxy, Db) {
+async fn behind_proxy(store: &Store, call_timeout: Duration) -> (Proxy, Db) {
     let url = &store.url;
     let (head, rest) = url.split_at(url.find("//").unwrap() + 2);
     let (authority, path) = rest.split_once('/').unwrap();
@@ -43,7 +43,7 @@ async fn behind_proxy(store: &Store) -> (Proxy, Db) {
     };
     let proxy = Proxy::to(&host).await;
     let url = format!("{head}{user}@{}/{path}", proxy.address);
-    (proxy, hasty(&url).await)
+    (proxy, Db::open_with(&url, call_timeout).await.unwrap())
 }
 
 async fn value(db: &Db, sql: &str) -> Result<String, DbError> {
@@ -81,7 +81,7 @@ async fn ten_silent_connections_hold_no_place() {
     let Some(store) = schema("silent").await else {
         return;
     };
-    let (proxy, db) = behind_proxy(&store).await;
+    let (proxy, db) = behind_proxy(&store, CALL_TIMEOUT).await;
     let calls = together(12, async |n| {
         if n == 0 {
             tokio::time::sleep(Duration::from_millis(700)).await;
@@ -108,7 +108,7 @@ async fn a_silent_change_is_stored_or_said_not_to_be() {
     let Some(store) = schema("silent_change").await else {
         return;
     };
-    let (proxy, db) = behind_proxy(&store).await;
+    let (proxy, db) = behind_proxy(&store, CALL_TIMEOUT).await;
     let written = db.write(async |transaction| -> Result<(), DbError> {
         transaction
             .execute_unprepared("INSERT INTO t VALUES (1)")
@@ -129,19 +129,49 @@ async fn a_silent_change_is_stored_or_said_not_to_be() {
     store.remove().await;
 }
 
+/// Opens all connections, and leaves them idle.
+async fn fill(proxy: &Proxy, db: &Db) {
+    for result in together(10, async |_| value(db, "SELECT pg_sleep(0.1)::text").await).await {
+        result.unwrap();
+    }
+    assert!(proxy.accepted() >= 10);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_that_fell_silent_are_replaced_within_a_call() {
     let Some(store) = schema("silent_idle").await else {
         return;
     };
-    let (proxy, db) = behind_proxy(&store).await;
-    for result in together(10, async |_| value(&db, "SELECT pg_sleep(0.1)::text").await).await {
-        result.unwrap();
+    // Less than a second is not enough to wait a second for an answer and then connect.
+    for (id, call_timeout) in [CALL_TIMEOUT, Duration::from_millis(900)]
+        .into_iter()
+        .enumerate()
+    {
+        let (proxy, db) = behind_proxy(&store, call_timeout).await;
+        fill(&proxy, &db).await;
+        proxy.silence();
+        let insert = format!("INSERT INTO t VALUES ({id})");
+        write(&db, &insert).await.unwrap();
+        assert_eq!(count(&db).await, (id + 1).to_string());
     }
-    assert!(proxy.accepted() >= 10);
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_that_a_call_gave_up_on_warns_of_the_others() {
+    let Some(store) = schema("silent_given_up").await else {
+        return;
+    };
+    let long = Duration::from_secs(20);
+    let (proxy, db) = behind_proxy(&store, long).await;
+    fill(&proxy, &db).await;
     proxy.silence();
-    write(&db, "INSERT INTO t VALUES (1)").await.unwrap();
-    assert_eq!(count(&db).await, "1");
+    let given_up = tokio::time::timeout(Duration::from_millis(50), value(&db, "SELECT 'a'"));
+    given_up.await.unwrap_err();
+    let begin = Instant::now();
+    assert_eq!(value(&db, "SELECT 'b'").await.unwrap(), "b");
+    // Nobody waited a second for the next silent one.
+    assert!(begin.elapsed() < Duration::from_millis(900));
     store.remove().await;
 }
 
