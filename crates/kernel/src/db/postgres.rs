@@ -271,14 +271,14 @@ async fn transact<T, E: From<DbError>>(
         Ok(()) => (Ok(value), true),
         Err(error) if is_refusal(&error) => (Err(DbError::from(error).into()), false),
         Err(error) => {
-            tracing::warn!(%error, "the connection was lost while a transaction was committed");
+            tracing::warn!(%error, "whether a transaction was committed is not known");
             (Err(DbError::Abandoned.into()), false)
         }
     }
 }
 
-/// Whether PostgreSQL itself refused to commit. Where it ends the session instead (class 57P), or
-/// says nothing, it may have committed before.
+/// Whether PostgreSQL itself refused to commit. Where it says nothing, ends the session (57P), or the
+/// connection failed (08) or it does not know itself (40003), it may have committed before.
 fn is_refusal(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
         error
@@ -286,7 +286,7 @@ fn is_refusal(error: &DbErr) -> bool {
         return false;
     };
     let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| !code.starts_with("57P"))
+    code.is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08") && code != "40003")
 }
 
 /// After a fail-over the server behind a connection may have become one that only reads.

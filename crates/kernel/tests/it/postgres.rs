@@ -328,6 +328,38 @@ async fn every_error_that_says_that_the_database_is_away_is_503() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_commit_that_leaves_the_outcome_open_is_told_as_such() {
+    let Some(store) = schema("commit_codes").await else {
+        return;
+    };
+    let db = hasty(&store.url).await;
+    for (code, is_open) in [
+        ("08000", true),
+        ("08006", true),
+        ("08007", true),
+        ("40003", true),
+        ("57P01", true),
+        ("57P02", true),
+        ("40001", false),
+        ("23505", false),
+        ("53100", false),
+    ] {
+        // Raised by the commit, not by a statement.
+        let raise = format!(
+            "CREATE OR REPLACE FUNCTION raise() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE 'no' USING ERRCODE = '{code}'; END $$; \
+             CREATE CONSTRAINT TRIGGER raise AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION raise(); \
+             INSERT INTO t VALUES (1)"
+        );
+        let error = write(&db, &raise).await.unwrap_err();
+        assert_eq!(matches!(error, DbError::Abandoned), is_open, "{code}");
+    }
+    assert_eq!(count(&db).await, "0");
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_not_there_is_named_with_the_cause() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
