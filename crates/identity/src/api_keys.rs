@@ -67,18 +67,16 @@ impl Keys {
         }
         let new = self.draw_key(BOOTSTRAP_NAME, ScopeSet::all(), None, None)?;
         let operator = Actor::operator();
-        let made = self
-            .core
-            .change_for_secret(&operator, Needs::Nothing, async |change| {
-                if store::keys::has_keys(change.transaction).await? {
-                    return Ok(None);
-                }
-                add(change, &new.key, &new.secret.digest()).await?;
-                let made = Event::new(Action::KeyCreate, target(&new.key.id));
-                change.record(made).await?;
-                keep(&new.secret).map_err(IdentityError::KeyNotKept)?;
-                Ok(Some(new))
-            });
+        let made = self.core.change(&operator, Needs::Nothing, async |change| {
+            if store::keys::has_keys(change.transaction).await? {
+                return Ok(None);
+            }
+            add(change, &new.key, &new.secret.digest()).await?;
+            let made = Event::new(Action::KeyCreate, target(&new.key.id));
+            change.record(made).await?;
+            keep(&new.secret).map_err(IdentityError::KeyNotKept)?;
+            Ok(Some(new))
+        });
         made.await
     }
 
@@ -117,14 +115,12 @@ impl Keys {
         }
         let new = self.draw_key(name, scopes, expires_at, actor.user_id.clone())?;
         let NewKey { key, secret } = new;
-        let made = self
-            .core
-            .change_for_secret(actor, KEYS_WRITE, async |change| {
-                let key = create(change, key, &secret.digest()).await?;
-                let new = NewKey { key, secret };
-                let kept = receipt.keep(change.transaction, &new).await?;
-                Ok((new, kept))
-            });
+        let made = self.core.change(actor, KEYS_WRITE, async |change| {
+            let key = create(change, key, &secret.digest()).await?;
+            let new = NewKey { key, secret };
+            let kept = receipt.keep(change.transaction, &new).await?;
+            Ok((new, kept))
+        });
         made.await
     }
 
@@ -234,15 +230,13 @@ impl Keys {
             digest: drawn.secret.digest(),
             old_until: drawn.key.created_at + overlap,
         };
-        let rotated = self
-            .core
-            .change_for_secret(actor, KEYS_WRITE, async |change| {
-                let key = rotate(change, id_or_name, rotation).await?;
-                let secret = drawn.secret;
-                let new = NewKey { key, secret };
-                let kept = receipt.keep(change.transaction, &new).await?;
-                Ok((new, kept))
-            });
+        let rotated = self.core.change(actor, KEYS_WRITE, async |change| {
+            let key = rotate(change, id_or_name, rotation).await?;
+            let secret = drawn.secret;
+            let new = NewKey { key, secret };
+            let kept = receipt.keep(change.transaction, &new).await?;
+            Ok((new, kept))
+        });
         rotated.await
     }
 

@@ -78,7 +78,7 @@ impl Passwords {
                         known.password_mark == mark && known.roles == user.roles
                     });
                 if !is_known {
-                    self.core.following.catch_up().await?;
+                    self.core.put_in_force().await;
                 }
                 return Ok((user, mark));
             }

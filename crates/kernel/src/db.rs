@@ -241,6 +241,11 @@ impl Db {
         }
     }
 
+    /// How long a call may take.
+    pub fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
     /// The runtime that the database was opened on.
     pub fn control(&self) -> &Control {
         &self.control

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Connection, Db, DbError};
 use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
 use auspex_kernel::{Clock, Timestamp};
 use tokio::sync::Mutex;
@@ -17,26 +17,53 @@ use crate::error::IdentityError;
 use crate::store::changes::Change;
 use crate::store::keys::KeysToLoad;
 use crate::store::{self, Kind};
+use crate::types::api_key::LiveKey;
+use crate::types::user::ActiveUser;
 
 /// Keeps the directory up to date.
 pub(crate) struct Following {
     db: Db,
     clock: Clock,
     directory: Arc<Directory>,
+    /// How often somebody has asked for it.
+    asked: AtomicU64,
     /// Held while the directory is brought up to date: of two loads at once the one that read
     /// earlier could otherwise win and undo what the other made visible.
     known: Mutex<Known>,
 }
 
-/// The longest wait for others who bring the directory up to date.
-const TURN_MAX: Duration = Duration::from_secs(5);
-
 /// Which state of the database the directory shows.
 #[derive(Default)]
 struct Known {
     generation: i64,
+    /// So many of those who asked did so before this state was read.
+    answered: u64,
     /// What was not understood, so that it is told once.
     ignored: BTreeSet<String>,
+}
+
+/// What some changes are about.
+#[derive(Default)]
+struct Changed {
+    users: BTreeSet<UserId>,
+    clients: BTreeSet<ClientId>,
+    grants: BTreeSet<SessionId>,
+    tokens: BTreeSet<String>,
+    keys: BTreeSet<KeyId>,
+    signing_keys: bool,
+}
+
+/// The rows of what has changed, as far as there are any.
+#[derive(Default)]
+struct Rows {
+    users: Vec<(UserId, ActiveUser)>,
+    clients: Vec<ClientId>,
+    /// Revoked ones, with the time until which that must be known.
+    grants: Vec<(SessionId, Timestamp)>,
+    tokens: Vec<(String, Timestamp)>,
+    keys: Vec<LiveKey>,
+    /// All of them, if any has changed.
+    signing_keys: Option<KeyRing>,
 }
 
 impl Following {
@@ -46,6 +73,7 @@ impl Following {
             db,
             clock,
             directory,
+            asked: AtomicU64::new(0),
             known: Mutex::default(),
         }
     }
@@ -58,27 +86,40 @@ impl Following {
         self.load(&mut *self.known.lock().await).await
     }
 
-    /// Loads what has changed since the last time.
+    /// Loads what has changed since the last time. Those who wait for each other share a load that
+    /// began after they asked, and wait no longer than a call takes. Dropping this changes nothing.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`]; what is known so far stays in force.
     pub(crate) async fn catch_up(&self) -> Result<(), IdentityError> {
-        let known = tokio::time::timeout(TURN_MAX, self.known.lock()).await;
+        let place = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let known = tokio::time::timeout(self.db.call_timeout(), self.known.lock()).await;
         let mut known = known.map_err(|_| DbError::Interrupted)?;
-        let generation = known.generation;
-        let changes = self
+        if known.answered >= place {
+            return Ok(());
+        }
+        let asked = self.asked.load(Ordering::SeqCst);
+        let (generation, now) = (known.generation, self.clock.now());
+        let found = self
             .db
-            .read(async |connection| store::changes::changes_after(connection, generation).await);
-        let Some(changes) = changes.await? else {
+            .read(async |connection| -> Result<_, IdentityError> {
+                let changes = store::changes::changes_after(connection, generation).await?;
+                let Some(changes) = changes else {
+                    return Ok(None);
+                };
+                let last = changes.last().map_or(generation, |last| last.generation);
+                let mut changed = Changed::of(&changes);
+                let rows = changed.rows(connection, now).await?;
+                Ok(Some((last, changed, rows)))
+            });
+        let Some((last, changed, rows)) = found.await? else {
             return self.load(&mut known).await;
         };
-        let Some(last) = changes.last().map(|change| change.generation) else {
-            return Ok(());
-        };
-        let mut ignored = Ignored::new();
-        let applied = self.apply(&changes, &mut ignored).await;
-        // Even if only some were: what is remembered must be looked at again.
-        self.directory.changed();
-        applied?;
+        if last > generation {
+            known.tell(self.apply(changed, rows));
+        }
         known.generation = last;
-        known.tell(ignored);
+        known.answered = asked;
         Ok(())
     }
 
@@ -89,128 +130,42 @@ impl Following {
         self.directory.forget_ended(now);
     }
 
-    /// Loads what these changes are about.
-    async fn apply(&self, changes: &[Change], ignored: &mut Ignored) -> Result<(), IdentityError> {
-        let of = |kind: Kind| -> BTreeSet<&str> {
-            let of_kind = changes.iter().filter(|change| change.kind == Some(kind));
-            of_kind.map(|change| change.subject.as_str()).collect()
-        };
-        let users = || {
-            of(Kind::User)
-                .into_iter()
-                .map(UserId::from_stored)
-                .collect()
-        };
-        self.load_users(users()).await?;
-        let clients = of(Kind::Client).into_iter();
-        self.load_clients(clients.map(ClientId::from_stored).collect())
-            .await?;
-        let grants = of(Kind::Grant).into_iter().map(SessionId::from_stored);
-        let tokens = of(Kind::Token).into_iter().map(str::to_owned);
-        self.load_revocations(grants.collect(), tokens.collect())
-            .await?;
+    /// Brings into force what has changed. What has no row is in force no more.
+    fn apply(&self, changed: Changed, rows: Rows) -> Ignored {
+        let directory = &self.directory;
+        let mut users: HashMap<_, _> = rows.users.into_iter().collect();
+        for id in changed.users {
+            let user = users.remove(&id);
+            directory.set_user(id, user);
+        }
+        let clients: BTreeSet<ClientId> = rows.clients.into_iter().collect();
+        for id in changed.clients {
+            let exists = clients.contains(&id);
+            directory.set_client(id, exists);
+        }
+        for (id, until) in rows.grants {
+            directory.revoke_grant(id, until);
+        }
+        for (jti, until) in rows.tokens {
+            directory.revoke_token(jti, until);
+        }
         // They are laid out by what their owners may do, and so come after those.
-        let keys = of(Kind::Key).into_iter().map(KeyId::from_stored);
-        self.load_keys(keys.collect(), users(), ignored).await?;
-        if !of(Kind::SigningKey).is_empty() {
-            let stored = self
-                .db
-                .read(async |connection| store::signing_keys::all(connection).await);
-            let ring = KeyRing::new(stored.await?);
-            self.directory.set_signing_keys(ring);
+        let mut ignored = Ignored::new();
+        let keys = rows.keys.into_iter().map(|key| (key.id.clone(), key));
+        let mut keys: HashMap<_, _> = keys.collect();
+        for id in changed.keys {
+            let key = keys.remove(&id);
+            directory.set_key(&id, key, &mut ignored);
         }
-        Ok(())
-    }
-
-    async fn load_users(&self, ids: Vec<UserId>) -> Result<(), IdentityError> {
-        if ids.is_empty() {
-            return Ok(());
+        if let Some(ring) = rows.signing_keys {
+            directory.set_signing_keys(ring);
         }
-        let wanted = Some(ids.clone());
-        let found = self
-            .db
-            .read(async |connection| store::changes::active_users(connection, wanted).await);
-        let mut found: HashMap<_, _> = found.await?.into_iter().collect();
-        for id in ids {
-            let user = found.remove(&id);
-            self.directory.set_user(id, user);
-        }
-        Ok(())
-    }
-
-    async fn load_clients(&self, ids: Vec<ClientId>) -> Result<(), IdentityError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let wanted = Some(ids.clone());
-        let found = self
-            .db
-            .read(async |connection| store::changes::client_ids(connection, wanted).await);
-        let found: BTreeSet<ClientId> = found.await?.into_iter().collect();
-        for id in ids {
-            let exists = found.contains(&id);
-            self.directory.set_client(id, exists);
-        }
-        Ok(())
-    }
-
-    async fn load_revocations(
-        &self,
-        grants: Vec<SessionId>,
-        tokens: Vec<String>,
-    ) -> Result<(), IdentityError> {
-        if !grants.is_empty() {
-            let since = self.clock.now() - REVOCATION_KEPT;
-            let found = self.db.read(async |connection| {
-                store::changes::revoked_grants(connection, Some(grants), since).await
-            });
-            for (id, at) in found.await? {
-                self.directory.revoke_grant(id, at + REVOCATION_KEPT);
-            }
-        }
-        if !tokens.is_empty() {
-            let now = self.clock.now();
-            let found = self.db.read(async |connection| {
-                store::changes::revoked_tokens(connection, Some(tokens), now).await
-            });
-            for (jti, until) in found.await? {
-                self.directory.revoke_token(jti, until);
-            }
-        }
-        Ok(())
-    }
-
-    async fn load_keys(
-        &self,
-        mut ids: Vec<KeyId>,
-        owners: Vec<UserId>,
-        ignored: &mut Ignored,
-    ) -> Result<(), IdentityError> {
-        if ids.is_empty() && owners.is_empty() {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let (ids, found) = self
-            .db
-            .read(async |connection| -> Result<_, IdentityError> {
-                if !owners.is_empty() {
-                    ids.extend(store::keys::ids_of_owners(connection, owners).await?);
-                }
-                let which = KeysToLoad::Changed(ids.clone());
-                Ok((ids, store::keys::live_keys(connection, which, now).await?))
-            })
-            .await?;
-        let mut found: HashMap<_, _> = found.into_iter().map(|key| (key.id.clone(), key)).collect();
-        // A key that changed together with its owner is there twice, and to be set once.
-        let ids: BTreeSet<KeyId> = ids.into_iter().collect();
-        for id in ids {
-            let key = found.remove(&id);
-            self.directory.set_key(&id, key, ignored);
-        }
-        Ok(())
+        directory.changed();
+        ignored
     }
 
     async fn load(&self, known: &mut Known) -> Result<(), IdentityError> {
+        let asked = self.asked.load(Ordering::SeqCst);
         let now = self.clock.now();
         let since = now - REVOCATION_KEPT;
         let (generation, users, clients, grants, tokens, keys, signing_keys) = self
@@ -229,16 +184,77 @@ impl Following {
                 ))
             })
             .await?;
-        let until = |(id, at)| (id, at + REVOCATION_KEPT);
-        let grants = grants.into_iter().map(until).collect();
         let mut ignored = Ignored::new();
+        let grants = grants.into_iter().map(until).collect();
         self.directory.fill(users, clients, grants, tokens);
         self.directory.fill_keys(keys, &mut ignored);
         self.directory.set_signing_keys(KeyRing::new(signing_keys));
         self.directory.changed();
         known.generation = generation;
+        known.answered = asked;
         known.tell(ignored);
         Ok(())
+    }
+}
+
+/// A revoked grant, and until when that must be known.
+fn until((id, revoked_at): (SessionId, Timestamp)) -> (SessionId, Timestamp) {
+    (id, revoked_at + REVOCATION_KEPT)
+}
+
+impl Changed {
+    fn of(changes: &[Change]) -> Self {
+        let mut changed = Self::default();
+        for Change { kind, subject, .. } in changes {
+            match kind {
+                Some(Kind::User) => drop(changed.users.insert(UserId::from_stored(subject))),
+                Some(Kind::Client) => drop(changed.clients.insert(ClientId::from_stored(subject))),
+                Some(Kind::Grant) => drop(changed.grants.insert(SessionId::from_stored(subject))),
+                Some(Kind::Token) => drop(changed.tokens.insert(subject.clone())),
+                Some(Kind::Key) => drop(changed.keys.insert(KeyId::from_stored(subject))),
+                Some(Kind::SigningKey) => changed.signing_keys = true,
+                None => {}
+            }
+        }
+        changed
+    }
+
+    /// Reads what has changed. The keys of changed users count as changed.
+    async fn rows(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> Result<Rows, IdentityError> {
+        let mut rows = Rows::default();
+        if !self.users.is_empty() {
+            let ids: Vec<UserId> = self.users.iter().cloned().collect();
+            let keys = store::keys::ids_of_owners(connection, ids.clone()).await?;
+            self.keys.extend(keys);
+            rows.users = store::changes::active_users(connection, Some(ids)).await?;
+        }
+        if !self.clients.is_empty() {
+            let ids = self.clients.iter().cloned().collect();
+            rows.clients = store::changes::client_ids(connection, Some(ids)).await?;
+        }
+        if !self.grants.is_empty() {
+            let ids = Some(self.grants.iter().cloned().collect());
+            let since = now - REVOCATION_KEPT;
+            let grants = store::changes::revoked_grants(connection, ids, since).await?;
+            rows.grants = grants.into_iter().map(until).collect();
+        }
+        if !self.tokens.is_empty() {
+            let jtis = Some(self.tokens.iter().cloned().collect());
+            rows.tokens = store::changes::revoked_tokens(connection, jtis, now).await?;
+        }
+        if !self.keys.is_empty() {
+            let which = KeysToLoad::Changed(self.keys.iter().cloned().collect());
+            rows.keys = store::keys::live_keys(connection, which, now).await?;
+        }
+        if self.signing_keys {
+            let stored = store::signing_keys::all(connection).await?;
+            rows.signing_keys = Some(KeyRing::new(stored));
+        }
+        Ok(rows)
     }
 }
 
@@ -251,5 +267,39 @@ impl Known {
                 self.ignored.insert(what);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use auspex_kernel::Random;
+
+    use super::*;
+    use crate::Identity;
+    use crate::core::Core;
+
+    #[tokio::test]
+    async fn whoever_waits_takes_what_was_read_since_they_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("auspex.db").display());
+        let db = Db::open(&url).await.unwrap();
+        Identity::migrate(&db).await.unwrap();
+        let core = Core::open(db.clone(), Clock::system(), Random::system()).await;
+        let core = Arc::new(core.unwrap());
+        let mut known = core.following.known.lock().await;
+        // Whoever reads now fails.
+        db.close().await;
+        let waiting = Arc::clone(&core);
+        let waiting = tokio::spawn(async move { waiting.following.catch_up().await });
+        while core.following.asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        known.answered = 1;
+        drop(known);
+        waiting.await.unwrap().unwrap();
+        assert!(
+            core.following.catch_up().await.is_err(),
+            "asked after it was read"
+        );
     }
 }

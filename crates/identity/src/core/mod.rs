@@ -53,7 +53,8 @@ impl Core {
         self.clock.now()
     }
 
-    /// Makes a change that is in force here when this returns.
+    /// Makes a change that is in force here when this returns, or, if the database fails just after
+    /// the commit, as soon as it answers again.
     ///
     /// # Errors
     /// What `decide` says; [`IdentityError::CredentialEnded`], [`IdentityError::Database`].
@@ -64,33 +65,16 @@ impl Core {
         decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
     ) -> Result<T, IdentityError> {
         let done = self.store_change(actor, needs, decide).await?;
-        self.following.catch_up().await.map_err(|error| {
-            tracing::warn!(%error, "a change is stored but not yet in force");
-            // It may not be confirmed, and must not be called undone.
-            DbError::Abandoned
-        })?;
-        Ok(done)
-    }
-
-    /// Makes a change that gives out a secret, which an error after the commit would lose for good.
-    ///
-    /// # Errors
-    /// As of [`Self::change`].
-    pub(crate) async fn change_for_secret<T>(
-        &self,
-        actor: &Actor,
-        needs: Needs,
-        decide: impl AsyncFnOnce(&Change<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, IdentityError> {
-        let done = self.store_change(actor, needs, decide).await?;
         self.put_in_force().await;
         Ok(done)
     }
 
-    /// Brings into force here what is stored. A database that fails at this very moment only delays
-    /// it until `watch.rs` succeeds.
+    /// Brings into force here what is stored, which takes no longer than one call to the database.
+    /// What fails is no error of the change: that is made, and its answer may hold a secret that is
+    /// shown once. `watch.rs` tries until it succeeds.
     pub(crate) async fn put_in_force(&self) {
-        if let Err(error) = self.following.catch_up().await {
+        let caught_up = tokio::time::timeout(self.db.call_timeout(), self.following.catch_up());
+        if let Err(error) = caught_up.await.unwrap_or(Err(DbError::Interrupted.into())) {
             tracing::warn!(%error, "a change is stored but not yet in force");
         }
     }

@@ -83,14 +83,12 @@ impl Clients {
             created_by: actor.subject.to_string(),
         };
         let digest = secret.as_ref().map(ClientSecret::digest);
-        let added = self
-            .core
-            .change_for_secret(actor, CLIENTS_WRITE, async |change| {
-                insert(change, &client, digest).await?;
-                let new = NewClient { client, secret };
-                let kept = receipt.keep(change.transaction, &new).await?;
-                Ok((new, kept))
-            });
+        let added = self.core.change(actor, CLIENTS_WRITE, async |change| {
+            insert(change, &client, digest).await?;
+            let new = NewClient { client, secret };
+            let kept = receipt.keep(change.transaction, &new).await?;
+            Ok((new, kept))
+        });
         added.await
     }
 

@@ -95,7 +95,7 @@ impl Codes {
             Redemption::Done(user) => Ok(Redeemed { user, grant, nonce }),
             Redemption::Refused => Err(IdentityError::InvalidGrant),
             Redemption::Reused => {
-                self.core.following.catch_up().await?;
+                self.core.put_in_force().await;
                 Err(IdentityError::InvalidGrant)
             }
         }

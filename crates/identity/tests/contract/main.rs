@@ -88,6 +88,7 @@ macro_rules! contract {
 }
 
 mod audit;
+mod away;
 mod basic;
 mod chance;
 mod clock;
