@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use auspex_kernel::clock::StepsBack;
-use auspex_kernel::db::{DbError, Watch};
+use auspex_kernel::db::{DbError, LOAD_TIMEOUT, Watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::core::Core;
@@ -17,8 +17,9 @@ use crate::error::IdentityError;
 use crate::maintenance::Maintenance;
 
 const ROUND: Duration = Duration::from_millis(250);
-/// A query on a dead connection may never end by itself; a load of very many keys needs its time.
-const ROUND_MAX: Duration = Duration::from_secs(30);
+/// A query on a dead connection may never end by itself; a load of very many keys needs its time, and
+/// may have to wait for another one.
+const ROUND_MAX: Duration = LOAD_TIMEOUT.saturating_mul(3);
 /// Every five minutes everything is loaded without asking: rows changed by hand, or a backup
 /// restored into the open database, need not move the counter. A backup put in the place of a
 /// SQLite file is another matter: that file is lost to this process, and every round says so.
@@ -29,6 +30,8 @@ struct Follower {
     watch: Option<Watch>,
     rounds: u32,
     steps: StepsBack,
+    /// Everything must be loaded, and was not yet.
+    owes_load: bool,
 }
 
 /// Follows the database until `stop` is ready, and runs `maintenance` meanwhile. Database errors are
@@ -39,6 +42,7 @@ pub(crate) async fn watch(core: &Core, maintenance: &Maintenance, stop: impl Fut
         watch: None,
         rounds: 0,
         steps: StepsBack::of(&core.clock),
+        owes_load: false,
     };
     // Beside the rounds, which are not to wait for it.
     let mut upkeep = pin!(maintenance.run());
@@ -113,9 +117,11 @@ impl Follower {
         let changed = watch.changed().await?;
         self.rounds += 1;
         // What had ended by the time before, and was forgotten, may be in force again.
-        let is_set_back = self.steps.happened(&core.clock);
-        if is_set_back || self.rounds.is_multiple_of(ROUNDS_PER_LOAD) {
+        self.owes_load |= self.steps.happened(&core.clock);
+        self.owes_load |= self.rounds.is_multiple_of(ROUNDS_PER_LOAD);
+        if self.owes_load {
             core.following.reload().await?;
+            self.owes_load = false;
         } else if changed {
             core.following.catch_up().await?;
         }

@@ -40,7 +40,7 @@ pub use sea_orm::DatabaseTransaction as Transaction;
 /// How long a call may take where nothing else is said.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long reading whole tables may take.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
+pub const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long bringing the tables of a service up to date may take, the wait for other processes that
 /// do the same included.
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
