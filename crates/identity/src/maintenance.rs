@@ -92,6 +92,7 @@ impl Maintenance {
         }
         let days = |count: u32| now - Duration::from_hours(24) * count;
         let ended = store::ended::Ended {
+            now,
             changes_before: now - CHANGES_KEPT,
             ended_before: days(self.retention.ended_days),
             logins_before: days(self.retention.logins_days),

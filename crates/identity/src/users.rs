@@ -8,7 +8,7 @@ use std::sync::Arc;
 use auspex_kernel::db::DbError;
 use auspex_kernel::fields::Kind as _;
 use auspex_kernel::id::{SessionId, UserId};
-use auspex_kernel::idempotency::{Kept, Receipt};
+use auspex_kernel::idempotency::{self, Kept, Receipt};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::{FieldError, Scope};
 
@@ -401,6 +401,9 @@ async fn remove(change: &Change<'_>, id: &UserId, expected: Expected) -> Result<
     }
     store::grants::revoke_of_user(transaction, id, change.now).await?;
     store::user_rows::delete(transaction, id, change.now).await?;
+    // What was answered when they were made says who they were.
+    let made_at = ["/v1/users", "/users"].map(|list| format!("{list}/{id}"));
+    idempotency::forget_answers(transaction, made_at).await?;
     let removed = Event::new(Action::UserDelete, target(id));
     Ok(change.record(removed).await?)
 }

@@ -29,6 +29,8 @@ use crate::error::{ApiError, FieldError};
 use crate::fields::optional_parameter;
 use crate::store::idempotency::{self as store, Found, Key, StoredAnswer};
 
+pub use crate::store::idempotency::{forget_answers, prune};
+
 /// The request header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks an answer that was given before.

@@ -1,8 +1,8 @@
 //! Removes what has ended. Each statement finds its rows by an index, and as few as it removes.
 
 use auspex_kernel::Timestamp;
-use auspex_kernel::audit;
 use auspex_kernel::db::DbError;
+use auspex_kernel::{audit, idempotency};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
@@ -17,6 +17,7 @@ const ROWS_MAX: u64 = 1_000;
 /// Until when each kind of row is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
+    pub(crate) now: Timestamp,
     pub(crate) changes_before: Timestamp,
     /// Keys, grants, sessions, codes and revocations that ended before.
     pub(crate) ended_before: Timestamp,
@@ -62,6 +63,7 @@ pub(crate) async fn remove(
         )
         .await?,
         audit::remove_before(transaction, ended.audit_before, ROWS_MAX).await?,
+        idempotency::prune(transaction, ended.now, ROWS_MAX).await?,
     ]
     .to_vec();
     for has_ended in [

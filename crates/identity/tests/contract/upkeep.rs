@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use auspex_identity::Expected;
 use auspex_kernel::id::SessionId;
 use auspex_kernel::{Caller, ScopeSet, Timestamp};
+use serde_json::json;
 
-use crate::ask::{as_key, ask};
+use crate::ask::{as_key, as_operator, ask, ask_with};
 use crate::person::{PASSWORD, add, bearer, disable, log_in, part};
 use crate::store::{Store, execute, texts};
 use crate::{OPERATOR, START, scopes};
@@ -13,6 +15,7 @@ use crate::{OPERATOR, START, scopes};
 contract! {
     what_has_ended_is_removed_however_much_it_is
     what_was_revoked_or_has_expired_is_removed_after_its_days
+    answers_of_idempotent_requests_go_with_their_day_and_their_user
     uses_of_keys_are_stored
     whoever_missed_all_changes_loads_everything
 }
@@ -120,6 +123,40 @@ async fn what_was_revoked_or_has_expired_is_removed_after_its_days(store: &Store
     let listed = identity.keys().list().await.unwrap();
     let names: Vec<&str> = listed.iter().map(|key| &*key.name).collect();
     assert_eq!(names, ["in force", "first"]);
+}
+
+async fn answers_of_idempotent_requests_go_with_their_day_and_their_user(store: &Store) {
+    let identity = store.identity().await;
+    let by = as_operator(ScopeSet::all());
+    let create = async |list: &str, name: &str| {
+        let body = json!({"name": name, "email": format!("{name}@example.org")}).to_string();
+        let headers = [("idempotency-key", name)];
+        ask_with(&identity, &by, "POST", list, &body, &headers).await
+    };
+    let kept = async || {
+        let sql = "SELECT CAST(COUNT(body) AS TEXT) FROM kernel_idempotency_keys";
+        texts(&store.db().await, sql).await[0].clone()
+    };
+    for (list, name) in [("/v1/users", "ann"), ("/users", "bob"), ("/users", "eve")] {
+        assert_eq!(create(list, name).await.status, 201);
+    }
+    let again = create("/v1/users", "ann").await;
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    assert_eq!(kept().await, "3");
+    for (list, name, left) in [("/v1/users", "ann", "2"), ("/users", "bob", "1")] {
+        let id = create(list, name).await.text("id");
+        let removed = identity.users().delete(&OPERATOR, &id, Expected::Any);
+        removed.await.unwrap();
+        assert_eq!(kept().await, left, "{name}");
+        assert_eq!(create(list, name).await.status, 409, "not made again");
+    }
+    let keys = "kernel_idempotency_keys";
+    store.clock.advance(Duration::from_hours(23));
+    identity.maintenance().tend(Timestamp(0)).await.unwrap();
+    assert_eq!(count(store, keys).await, 3);
+    store.clock.advance(Duration::from_hours(2));
+    identity.maintenance().tend(Timestamp(0)).await.unwrap();
+    assert_eq!(count(store, keys).await, 0);
 }
 
 async fn uses_of_keys_are_stored(store: &Store) {

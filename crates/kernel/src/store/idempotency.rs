@@ -123,7 +123,10 @@ pub(crate) async fn keep(
 
 /// Forgets at most so many expired keys; returns how many. Those that another process is just
 /// forgetting are left to it.
-pub(crate) async fn prune(
+///
+/// # Errors
+/// [`DbError::Database`].
+pub async fn prune(
     transaction: &DatabaseTransaction,
     now: Timestamp,
     rows_max: u64,
@@ -145,4 +148,21 @@ pub(crate) async fn prune(
         .exec(transaction)
         .await?;
     Ok(deleted.rows_affected)
+}
+
+/// Forgets what was answered to the requests that made the things at these places. That they were
+/// carried out stays known, so that none is carried out again.
+///
+/// # Errors
+/// [`DbError::Database`].
+pub async fn forget_answers(
+    transaction: &DatabaseTransaction,
+    locations: impl IntoIterator<Item = String>,
+) -> Result<(), DbError> {
+    rows::Entity::update_many()
+        .col_expr(rows::Column::Body, Expr::value(None::<Vec<u8>>))
+        .filter(rows::Column::Location.is_in(locations))
+        .exec(transaction)
+        .await?;
+    Ok(())
 }
