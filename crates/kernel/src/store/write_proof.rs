@@ -4,6 +4,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, Set};
 
 use crate::clock::Timestamp;
+use crate::random::split_mix;
 
 const ID: i32 = 1;
 /// About as much as a usual change writes. Where nothing else finds space a tiny row still may.
@@ -34,7 +35,7 @@ pub(crate) async fn renew(transaction: &DatabaseTransaction, now: Timestamp) -> 
     let row = rows::ActiveModel {
         id: Set(ID),
         written_at: Set(now),
-        filler: Set(vec![0; FILLER_BYTES]),
+        filler: Set(filler(now)),
     };
     let replace = OnConflict::column(rows::Column::Id)
         .update_columns([rows::Column::WrittenAt, rows::Column::Filler])
@@ -44,4 +45,11 @@ pub(crate) async fn renew(transaction: &DatabaseTransaction, now: Timestamp) -> 
         .exec_without_returning(transaction)
         .await?;
     Ok(())
+}
+
+/// PostgreSQL compresses long values, so it has to be one that cannot be compressed.
+fn filler(now: Timestamp) -> Vec<u8> {
+    let mut state = now.unix_seconds().cast_unsigned();
+    let numbers = std::iter::repeat_with(|| split_mix(&mut state).to_le_bytes());
+    numbers.flatten().take(FILLER_BYTES).collect()
 }

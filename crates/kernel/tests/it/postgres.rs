@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use auspex_kernel::ApiError;
+use auspex_kernel::clock::Timestamp;
 use auspex_kernel::db::{Db, DbError, Fault};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::time::Instant;
@@ -324,6 +325,22 @@ async fn every_error_that_says_that_the_database_is_away_is_503() {
         .await
         .unwrap_err();
     assert_eq!(ApiError::from(error).status(), 500);
+    store.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proof_of_writing_takes_space() {
+    let Some(store) = schema("proof").await else {
+        return;
+    };
+    let db = store.db().await;
+    let stored = "SELECT pg_column_size(filler)::text FROM kernel_write_proof";
+    for second in 0..2 {
+        let now = Timestamp::from_unix_seconds(1_700_000_000 + second);
+        db.prove_writes(now).await.unwrap();
+        let bytes: usize = value(&db, stored).await.unwrap().parse().unwrap();
+        assert!(bytes >= 32 << 10, "{bytes}");
+    }
     store.remove().await;
 }
 
