@@ -5,16 +5,18 @@
 //! are spread by hash: four of them may all land on one core. A second server could also start on the
 //! same port unnoticed.)
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use auspex_kernel::clock::monotonic;
-use tokio::io::AsyncWriteExt as _;
+use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -29,8 +31,10 @@ const BACKLOG: u32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log may say that there is no descriptor left.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
-/// How long a refused client may take to read why and close.
-const REFUSE_TIMEOUT: Duration = Duration::from_millis(50);
+/// Descriptors that are kept for clients that are refused.
+const RESERVED: usize = 16;
+/// How much of what a refused client has sent is read before its connection is closed.
+const DRAINED_BYTES_MAX: u64 = 64 << 10;
 
 /// When stopping: the queue counts as empty when nothing arrived for this long.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
@@ -117,15 +121,15 @@ impl Workers {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
-        let mut spare = Spare::new();
+        let mut reserve = Reserve::new();
         loop {
             tokio::select! {
                 biased;
                 () = stop.as_mut() => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.deal(stream, peer, shared).await,
+                    Ok((stream, peer)) => self.deal(stream, peer, shared, &mut reserve),
                     Err(error) if is_peers_fault(&error) => {}
-                    Err(error) => spare.refuse_one(&listener, &error).await,
+                    Err(error) => reserve.refuse_next(&listener, &error).await,
                 }
             }
         }
@@ -133,23 +137,29 @@ impl Workers {
             while let Ok(Ok((stream, peer))) =
                 tokio::time::timeout(QUEUE_PAUSE, listener.accept()).await
             {
-                self.deal(stream, peer, shared).await;
+                self.deal(stream, peer, shared, &mut reserve);
             }
         };
         let _ = tokio::time::timeout(QUEUE_TIMEOUT, queued).await;
     }
 
-    async fn deal(&self, mut stream: tokio::net::TcpStream, peer: SocketAddr, shared: &Shared) {
+    fn deal(
+        &self,
+        stream: tokio::net::TcpStream,
+        peer: SocketAddr,
+        shared: &Shared,
+        reserve: &mut Reserve,
+    ) {
+        let Ok(stream) = stream.into_std() else {
+            return;
+        };
         let open = usize::try_from(shared.open.count()).unwrap_or(0);
         if open >= shared.connections_max {
-            refuse(&mut stream).await;
+            reserve.refuse(stream);
             return;
         }
         let idlest = self.workers.iter().min_by_key(|worker| worker.load());
         let Some(worker) = idlest else { return };
-        let Ok(stream) = stream.into_std() else {
-            return;
-        };
         worker.connections.fetch_add(1, Ordering::Relaxed);
         // A worker ends only after the listener; a failed send drops the connection.
         let _ = worker.queue.send(Accepted {
@@ -212,23 +222,78 @@ impl Worker {
     }
 }
 
-/// A descriptor that is kept so that, when there is no other left, a client can be told. Without it
+/// Descriptors that are kept so that, when there is no other left, clients can be told. Without them
 /// new connections would wait in silence.
-struct Spare {
-    file: Option<File>,
+///
+/// Those in use hold the clients that were refused last: a connection that is closed while its client
+/// still sends takes the answer back. The oldest makes room for the next, so nobody is waited for.
+struct Reserve {
+    /// The null device where nobody was refused yet.
+    held: VecDeque<File>,
     logged: Option<Instant>,
 }
 
-impl Spare {
+impl Reserve {
     fn new() -> Self {
-        Self {
-            file: File::open("/dev/null").ok(),
+        let mut reserve = Self {
+            held: VecDeque::with_capacity(RESERVED + 1),
             logged: None,
+        };
+        reserve.fill();
+        reserve
+    }
+
+    /// Refuses the next connection, which could not be accepted because of `error`.
+    async fn refuse_next(&mut self, listener: &TcpListener, error: &io::Error) {
+        while let Some(oldest) = self.held.pop_front() {
+            close(oldest);
+            match listener.accept().now_or_never() {
+                Some(Ok((stream, _))) => {
+                    self.log(error);
+                    if let Ok(stream) = stream.into_std() {
+                        self.refuse(stream);
+                    }
+                    return self.fill();
+                }
+                // Nobody is waiting: it fails for want of a descriptor all the same.
+                None => return self.fill(),
+                // Something else in the program was faster to take the descriptor.
+                Some(Err(_)) => {}
+            }
+        }
+        self.log(error);
+        self.fill();
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    /// Tells the client why it is refused.
+    fn refuse(&mut self, mut stream: TcpStream) {
+        let body = r#"{"error":{"code":"UNAVAILABLE","message":"too many connections; try again soon","details":[],"request_id":""}}"#;
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        // It does not block, and the buffer of a new connection has room for this.
+        let _ = stream.write_all(answer.as_bytes());
+        let _ = stream.shutdown(Shutdown::Write);
+        self.held.push_back(File::from(OwnedFd::from(stream)));
+        if self.held.len() > RESERVED
+            && let Some(oldest) = self.held.pop_front()
+        {
+            close(oldest);
         }
     }
 
-    /// Refuses the connection that could not be accepted because of `error`.
-    async fn refuse_one(&mut self, listener: &TcpListener, error: &io::Error) {
+    fn fill(&mut self) {
+        while self.held.len() < RESERVED
+            && let Ok(unused) = File::open("/dev/null")
+        {
+            self.held.push_front(unused);
+        }
+    }
+
+    fn log(&mut self, error: &io::Error) {
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
             tracing::error!(
                 %error,
@@ -236,22 +301,12 @@ impl Spare {
             );
             self.logged = Some(monotonic());
         }
-        self.file = None;
-        match tokio::time::timeout(QUEUE_PAUSE, listener.accept()).await {
-            Ok(Ok((mut stream, _))) => {
-                refuse(&mut stream).await;
-                // Closing while the client still sends would take the answer back.
-                let closing = async {
-                    stream.shutdown().await?;
-                    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-                };
-                let _ = tokio::time::timeout(REFUSE_TIMEOUT, closing).await;
-            }
-            Ok(Err(_)) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            Err(_) => {}
-        }
-        self.file = File::open("/dev/null").ok();
     }
+}
+
+/// Reads what has arrived before it closes; what is unread would take back the answer.
+fn close(refused: File) {
+    let _ = io::copy(&mut refused.take(DRAINED_BYTES_MAX), &mut io::sink());
 }
 
 /// Removes the connection from the counts when it ends.
@@ -282,16 +337,4 @@ fn is_peers_fault(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset
     )
-}
-
-/// Tells the client why it is refused.
-async fn refuse(stream: &mut tokio::net::TcpStream) {
-    let body = r#"{"error":{"code":"UNAVAILABLE","message":"too many connections; try again soon","details":[],"request_id":""}}"#;
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let write = stream.write_all(answer.as_bytes());
-    let _ = tokio::time::timeout(Duration::from_millis(100), write).await;
 }

@@ -163,6 +163,29 @@ fn without_descriptors_new_clients_are_told_so_and_old_ones_are_served() {
 }
 
 #[test]
+fn without_descriptors_silent_clients_do_not_delay_others() {
+    let server = Server::start();
+    let live = || {
+        let mut connection = server.connect();
+        connection.raw(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
+        connection.receive(false).map(|answer| answer.status)
+    };
+    assert_eq!(live(), Some(200));
+    // The server needs some of them for files of its own.
+    server.limit_descriptors(10);
+    let silent: Vec<Connection> = (0..60).map(|_| server.connect()).collect();
+    let start = monotonic();
+    assert_eq!(live(), Some(503));
+    assert!(
+        start.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(silent);
+    eventually(Duration::from_secs(5), "room again", || live() == Some(200));
+}
+
+#[test]
 fn garbage_instead_of_http_harms_nobody() {
     let server = Server::start();
     let garbage: [&[u8]; 7] = [
