@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,6 +20,7 @@ use http_body::Body as _;
 use sea_orm::DbErr;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
@@ -88,6 +89,8 @@ pub struct Receipt<T> {
     answer: Answer,
     render: Render<T>,
     clock: Clock,
+    /// Set when the key is found in the database, stored by this request or by an equal one.
+    is_stored: Arc<AtomicBool>,
 }
 
 /// The answer to a request that is remembered as far as it asked for that.
@@ -135,6 +138,7 @@ impl Idempotency {
         render: impl FnOnce(&T) -> Response + Send + 'static,
         work: impl AsyncFnOnce(Receipt<T>) -> Result<Kept, ApiError>,
     ) -> Result<Response, ApiError> {
+        let deadline = Instant::now() + self.db.call_timeout();
         let key = read_key(request.headers)?.map(|key| Key::of(&request, key));
         if let Some(key) = &key {
             let now = self.clock.now();
@@ -145,11 +149,13 @@ impl Idempotency {
                 return answer_again(found, key);
             }
         }
+        let is_stored = Arc::new(AtomicBool::new(false));
         let receipt = Receipt {
             key: key.clone(),
             answer,
             render: Box::new(render),
             clock: self.clock.clone(),
+            is_stored: is_stored.clone(),
         };
         // Boxed: work on the database is a large future.
         let done = Box::pin(work(receipt)).await;
@@ -161,19 +167,29 @@ impl Idempotency {
                 self.prune().await;
                 Ok(response)
             }
-            // It may have failed because an equal request was faster, or only after its commit. What
-            // a transaction finds here is stored when it has ended, also if both share a commit.
-            Err(error) => {
-                let now = self.clock.now();
-                let again = self
-                    .db
-                    .write(async |transaction| store::find(transaction, &key, now).await);
-                match again.await {
-                    Ok(Some(found)) => answer_again(found, &key),
-                    Ok(None) | Err(_) => Err(error),
+            Err(error) if is_stored.load(Ordering::Relaxed) || may_be_repeated(&error) => {
+                match self.find_stored(&key, deadline).await {
+                    Some(found) => answer_again(found, &key),
+                    None => Err(error),
                 }
             }
+            Err(error) => Err(error),
         }
+    }
+
+    /// What an equal request has stored that was faster, or this one before it failed; `None` also if
+    /// the database does not say so by `deadline`.
+    async fn find_stored(&self, key: &Key, deadline: Instant) -> Option<Found> {
+        if Instant::now() >= deadline {
+            return None;
+        }
+        let now = self.clock.now();
+        // Not a read: an equal request may share its commit with others and not be visible yet. What
+        // a transaction finds is committed when the transaction is.
+        let finding = self
+            .db
+            .write(async |transaction| store::find(transaction, key, now).await);
+        timeout_at(deadline, finding).await.ok()?.ok()?
     }
 
     /// Deletes expired keys, from time to time and within bounds.
@@ -209,6 +225,7 @@ impl<T> Receipt<T> {
             answer: Answer::Secret,
             render: Box::new(|_| Response::default()),
             clock: Clock::system(),
+            is_stored: Arc::default(),
         }
     }
 
@@ -228,7 +245,9 @@ impl<T> Receipt<T> {
         };
         let now = self.clock.now();
         let answer = stored(&response, body);
-        match store::keep(transaction, &key, answer, now, now + KEPT).await? {
+        let is_new = store::keep(transaction, &key, answer, now, now + KEPT).await?;
+        self.is_stored.store(true, Ordering::Relaxed);
+        match is_new {
             true => Ok(Kept(response)),
             false => Err(DbError::Repeated),
         }
@@ -239,6 +258,15 @@ impl<T> fmt::Debug for Receipt<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receipt").finish_non_exhaustive()
     }
+}
+
+/// Whether it is what a repetition gets that comes too late: the name is taken, the key that is to be
+/// rotated has ended, also if it is the caller's own.
+fn may_be_repeated(error: &ApiError) -> bool {
+    matches!(
+        error.status(),
+        StatusCode::CONFLICT | StatusCode::UNAUTHORIZED
+    )
 }
 
 fn read_key(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, DbError, Transaction};
 use auspex_kernel::idempotency::{Answer, Idempotency, Kept, Keyed, Receipt};
 use auspex_kernel::{ApiError, Clock, Timestamp};
@@ -27,6 +28,7 @@ on_every_database! {
     what_was_not_committed_is_not_remembered
     what_was_committed_is_remembered_whatever_comes_after
     who_fails_because_another_was_faster_gets_its_answer
+    a_failure_takes_no_second_turn_at_the_database
     malformed_keys_are_refused
     expired_keys_are_forgotten
 }
@@ -387,6 +389,62 @@ async fn who_fails_because_another_was_faster_gets_its_answer(store: &Store) {
         is(201, "{\"id\":2}", true)
     );
     assert_eq!(service.made().await, 2, "the slower one was rolled back");
+}
+
+async fn a_failure_takes_no_second_turn_at_the_database(store: &Store) {
+    const LIMIT: Duration = Duration::from_millis(800);
+    let mut service = Service::new(store).await;
+    service.db = Db::open_with(&store.url, LIMIT).await.unwrap();
+    service.idempotency = Idempotency::new(service.db.clone(), service.clock.clone());
+
+    let invalid = async |_| Err(ApiError::validation(Vec::new()));
+    let (status, took) = fail_while_held(store, &service, invalid).await;
+    assert!(status == 422 && took < LIMIT / 2, "{status}, {took:?}");
+
+    let slow = async |receipt| {
+        let making = service
+            .db
+            .write(async |transaction| make(transaction, receipt).await);
+        Ok(making.await?)
+    };
+    let (status, took) = fail_while_held(store, &service, slow).await;
+    assert!(status == 503 && took < LIMIT * 3 / 2, "{status}, {took:?}");
+}
+
+/// The status of work that fails while another process holds up whoever uses the database, and how
+/// long it took.
+async fn fail_while_held(
+    store: &Store,
+    service: &Service,
+    work: impl AsyncFnOnce(Receipt<i64>) -> Result<Kept, ApiError>,
+) -> (u16, Duration) {
+    let other = store.db().await;
+    let [begin, begun, end] = [0; 3].map(Semaphore::new);
+    let holding = async {
+        begin.acquire().await.unwrap().forget();
+        let held = other.write(async |transaction| -> Result<_, DbError> {
+            if transaction.get_database_backend() == sea_orm::DbBackend::Postgres {
+                let lock = "LOCK TABLE things, kernel_idempotency_keys IN ACCESS EXCLUSIVE MODE";
+                transaction.execute_unprepared(lock).await?;
+            }
+            begun.add_permits(1);
+            end.acquire().await.unwrap().forget();
+            Ok(())
+        });
+        held.await.unwrap();
+    };
+    let asking = async {
+        let work = async |receipt| {
+            begin.add_permits(1);
+            begun.acquire().await.unwrap().forget();
+            work(receipt).await
+        };
+        let start = monotonic();
+        let failed = service.run(ASK, work).await.unwrap_err();
+        end.add_permits(1);
+        (failed.status().as_u16(), start.elapsed())
+    };
+    tokio::join!(holding, asking).1
 }
 
 async fn malformed_keys_are_refused(store: &Store) {
