@@ -225,11 +225,6 @@ impl Db {
         Err(DbError::TimedOut { database, limit }.into())
     }
 
-    /// How long each call may take.
-    pub(crate) fn call_timeout(&self) -> Duration {
-        self.call_timeout
-    }
-
     /// For messages.
     fn name(&self) -> String {
         match &self.backend {
