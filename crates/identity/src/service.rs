@@ -17,7 +17,7 @@ use auspex_kernel::service::{
 };
 use parking_lot::Mutex;
 
-use crate::{Config, Identity, Secret, migration};
+use crate::{Config, Identity, Secret, http, migration};
 
 /// The first key, in the data folder.
 const KEY_FILE: &str = "admin.key";
@@ -81,11 +81,13 @@ impl Service for IdentityService {
 impl Running for IdentityService {
     fn routes(self: Arc<Self>) -> Routes {
         let router = self.identity.router(self.context.cursors.clone());
-        let oauth_errors = Policy {
-            render_error: crate::http::render_error,
+        let errors_by = |render_error| Policy {
+            render_error,
             ..Policy::default()
         };
-        Routes::new(router, documented()).with_policy(&crate::http::CLIENT_ENDPOINTS, oauth_errors)
+        Routes::new(router, documented())
+            .with_policy(&http::CLIENT_ENDPOINTS, errors_by(http::render_error))
+            .with_policy(&http::PAGES, errors_by(http::render_page))
     }
 
     fn background(self: Arc<Self>, mut stop: StopSignal) -> Boxed<'static, ()> {
@@ -133,7 +135,7 @@ impl Running for IdentityService {
 }
 
 fn documented() -> Documented {
-    Documented::new(crate::http::document()).with_tags(&TAGS)
+    Documented::new(http::document()).with_tags(&TAGS)
 }
 
 fn key_file(context: &Context) -> PathBuf {

@@ -24,7 +24,7 @@ use crate::sessions::Sessions;
 use crate::tokens::Tokens;
 use crate::users::Users;
 
-pub(crate) use oauth::{CLIENT_ENDPOINTS, Pages, render_error};
+pub(crate) use oauth::{CLIENT_ENDPOINTS, PAGES, Pages, render_error, render_page};
 
 /// What the routes call, each as the state of those handlers that name it.
 macro_rules! handles {

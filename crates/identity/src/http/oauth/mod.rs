@@ -16,6 +16,7 @@ use super::Handles;
 #[cfg(test)]
 pub(super) use clients::ClientBody;
 pub(crate) use error::render as render_error;
+pub(crate) use pages::render as render_page;
 pub(crate) use sign_in::Pages;
 
 const TAG: &str = "oauth";
@@ -23,6 +24,16 @@ const TAG: &str = "oauth";
 /// Endpoints that clients ask directly, whose errors have the form of RFC 6749.
 pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
     ["exchange_token", "introspect_token", "revoke_token"];
+
+/// What people open in a browser: errors are pages too.
+pub(crate) const PAGES: [&str; 6] = [
+    "authorize",
+    "post_authorize",
+    "show_login",
+    "submit_login",
+    "submit_consent",
+    "submit_logout",
+];
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use auspex_kernel::error::Envelope;
-use auspex_kernel::{ApiError, etag};
+use auspex_kernel::{ApiError, RequestId, etag};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
@@ -108,6 +108,16 @@ pub(super) fn refusal(status: StatusCode, text: &str) -> Result<Response, ApiErr
         is_error: true,
     };
     page(status, &message, None)
+}
+
+/// Renders every error of the pages, those of the edge included.
+pub(crate) fn render(error: &ApiError, request_id: &RequestId) -> Response {
+    let mut response = match refusal(error.status(), error.message()) {
+        Ok(page) => page,
+        Err(error) => return error.render(request_id),
+    };
+    response.headers_mut().extend(error.headers().clone());
+    response
 }
 
 /// Redirects the browser, which continues by GET in any case.

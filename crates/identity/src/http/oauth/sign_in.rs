@@ -1,6 +1,5 @@
 //! From a client's link to a code: the authorization endpoint, and the pages in between.
 
-use auspex_kernel::error::Envelope;
 use auspex_kernel::{ApiError, Peer, RequestId};
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -24,9 +23,10 @@ use crate::password::Password;
 use crate::types::redirect::shown;
 use crate::types::scope::ClientScopes;
 
-const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown. Go back \
-    to the application and start again; your browser must keep cookies of this site.";
-const UNREADABLE: &str = "The form cannot be read.";
+const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown. Start again: \
+    at the application that sent you here, or at /oauth2/login if you came by yourself. Your browser must \
+    keep cookies of this site.";
+const UNREADABLE: &str = "The form or address cannot be read. Start again.";
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
@@ -133,7 +133,8 @@ form! {
         (status = 200, description = "A page: log in, or agree", body = String, content_type = "text/html"),
         (status = 303, description = "To the client"),
         (status = 400, description = "A page that says what is wrong with client or address", body = String, content_type = "text/html"),
-        (status = 429, description = "Too many requests", body = Envelope),
+        (status = 429, description = "A page: too many requests", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away", body = String, content_type = "text/html"),
     )
 )]
 async fn authorize(
@@ -177,8 +178,9 @@ async fn authorize(
     responses(
         (status = 303, description = "To the authorization endpoint, or to the client with an error"),
         (status = 400, description = "A page that says what is wrong with the form, client or address", body = String, content_type = "text/html"),
-        (status = 413, description = "The form is too long", body = Envelope),
-        (status = 429, description = "Too many requests", body = Envelope),
+        (status = 413, description = "A page: the form is too long", body = String, content_type = "text/html"),
+        (status = 429, description = "A page: too many requests", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away", body = String, content_type = "text/html"),
     )
 )]
 async fn post_authorize(
@@ -208,8 +210,9 @@ async fn post_authorize(
     responses(
         (status = 200, description = "The page", body = String, content_type = "text/html"),
         (status = 303, description = "To the client, with an error"),
-        (status = 400, description = "A page: begin at the application", body = String, content_type = "text/html"),
-        (status = 429, description = "Too many requests", body = Envelope),
+        (status = 400, description = "A page: the address cannot be read, or is too old; start again", body = String, content_type = "text/html"),
+        (status = 429, description = "A page: too many requests", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away", body = String, content_type = "text/html"),
     )
 )]
 async fn show_login(
@@ -217,18 +220,18 @@ async fn show_login(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let query = uri.query().unwrap_or_default();
-    if query.is_empty() {
+    let Ok(parameters) = Parameters::parse(uri.query().unwrap_or_default().as_bytes()) else {
+        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
+    };
+    // Others may have been added on the way here, such as those that count visitors.
+    if parameters.get("request").is_none() {
         return match pages.browsers.session(&headers).await? {
             Some((cookie, session)) => pages.account_page(cookie, &session),
             None => pages.login_page(&headers, None, "", None),
         };
     }
-    let parameters = Parameters::parse(query.as_bytes());
-    let sealed = parameters.ok().and_then(|p| pages.open(Purpose::Login, &p));
-    let Some(sealed) = sealed else {
-        let text = "There is nothing to log in to. Go back to the application and start again.";
-        return refusal(StatusCode::BAD_REQUEST, text);
+    let Some(sealed) = pages.open(Purpose::Login, &parameters) else {
+        return refusal(StatusCode::BAD_REQUEST, FOREIGN);
     };
     match pages.requested(&sealed).await {
         Ok(request) => pages.login_page(&headers, request.as_ref(), "", None),
@@ -246,7 +249,7 @@ async fn show_login(
         (status = 401, description = "The page again: name or password is wrong", body = String, content_type = "text/html"),
         (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
         (status = 429, description = "The page again, after too many failures from this address", body = String, content_type = "text/html"),
-        (status = 503, description = "The page again: too many passwords to check", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: too many passwords to check, or the database is away", body = String, content_type = "text/html"),
     )
 )]
 async fn submit_login(
@@ -309,7 +312,8 @@ async fn submit_login(
         (status = 303, description = "To the client"),
         (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
         (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
-        (status = 429, description = "Too many requests", body = Envelope),
+        (status = 429, description = "A page: too many requests", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away", body = String, content_type = "text/html"),
     )
 )]
 async fn submit_consent(
@@ -360,7 +364,8 @@ async fn submit_consent(
         (status = 303, description = "Logged out; back to the request, for another login"),
         (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
         (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
-        (status = 429, description = "Too many requests", body = Envelope),
+        (status = 429, description = "A page: too many requests", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away", body = String, content_type = "text/html"),
     )
 )]
 async fn submit_logout(

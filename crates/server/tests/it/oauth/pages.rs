@@ -429,3 +429,45 @@ fn a_person_who_comes_without_an_application_logs_in_sees_who_they_are_and_logs_
             .contains("<h1>Log in</h1>")
     );
 }
+
+#[test]
+fn without_the_database_a_browser_is_shown_a_page() {
+    let world = World::start();
+    let mut browser = world.browser();
+    let login = browser.get("/oauth2/login");
+    assert_eq!(
+        submit_login(&mut browser, &login, "ann", PASSWORD).status,
+        303
+    );
+    let file = world.server.folder.path().join("auspex.db");
+    std::fs::rename(&file, file.with_extension("away")).expect("moved");
+    let paths = ["/oauth2/login".to_owned(), world.request(&[])];
+    for answer in paths.map(|path| browser.get(&path)) {
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/html; charset=utf-8")
+        );
+        assert!(answer.header("retry-after").is_some());
+        assert!(
+            answer.text().contains("role=\"alert\""),
+            "{}",
+            answer.text()
+        );
+    }
+}
+
+#[test]
+fn the_login_page_is_for_whoever_comes_without_a_request() {
+    let world = World::start();
+    for path in ["/oauth2/login?utm_source=mail", "/oauth2/login?request="] {
+        let page = world.browser().get(path);
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.text().contains("<h1>Log in</h1>"), "{}", page.text());
+    }
+    let old = world.browser().get("/oauth2/login?request=old");
+    assert_eq!(old.status, 400);
+    for way in ["application", "/oauth2/login"] {
+        assert!(old.text().contains(way), "{}", old.text());
+    }
+}
