@@ -8,12 +8,11 @@ use std::sync::Arc;
 use auspex_kernel::Authenticate;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{Db, DbError, KnownMigrations};
 use auspex_kernel::files::narrow;
 use auspex_kernel::policy::Policy;
 use auspex_kernel::service::{
-    Boxed, Context, Documented, Greeting, Link, OpenError, Routes, Running, Service, StopSignal,
-    Warning,
+    Boxed, Context, Documented, Greeting, Link, Migrations, OpenError, Routes, Running, Service,
+    StopSignal, Warning,
 };
 use parking_lot::Mutex;
 
@@ -46,12 +45,8 @@ impl Service for IdentityService {
         config.check()
     }
 
-    async fn migrate(db: &Db) -> Result<(), DbError> {
-        db.migrate::<migration::Migrator>().await
-    }
-
-    fn known_migrations() -> Option<KnownMigrations> {
-        Some(KnownMigrations::of::<migration::Migrator>())
+    fn migrations() -> Option<Migrations> {
+        Some(Migrations::of::<migration::Migrator>())
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {

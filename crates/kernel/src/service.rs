@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use sea_orm_migration::MigratorTrait;
 use tokio::sync::{mpsc, oneshot, watch};
 use utoipa::openapi::{OpenApi, Tag};
 
@@ -64,17 +65,9 @@ pub trait Service: Running + Sized {
         Ok(())
     }
 
-    /// Brings its tables up to date. Several processes may run this at once.
-    ///
-    /// # Errors
-    /// [`DbError::Database`].
-    fn migrate(db: &Db) -> impl Future<Output = Result<(), DbError>> + Send {
-        let _ = db;
-        future::ready(Ok(()))
-    }
-
-    /// The migrations of its tables, for `auspex doctor`.
-    fn known_migrations() -> Option<KnownMigrations> {
+    /// The migrations of its tables: `auspex migrate` and each start run them, and `auspex doctor`
+    /// knows by them whether a database is of a newer version.
+    fn migrations() -> Option<Migrations> {
         None
     }
 
@@ -93,6 +86,31 @@ pub trait Service: Running + Sized {
         config: Self::Config,
         context: Context,
     ) -> impl Future<Output = Result<Arc<Self>, OpenError>> + Send;
+}
+
+/// The migrations of a service.
+pub struct Migrations {
+    run: for<'a> fn(&'a Db) -> Boxed<'a, Result<(), DbError>>,
+    /// Which there are.
+    pub known: KnownMigrations,
+}
+
+impl Migrations {
+    /// Those of a migrator.
+    pub fn of<M: MigratorTrait + 'static>() -> Self {
+        Self {
+            run: |db| Box::pin(db.migrate::<M>()),
+            known: KnownMigrations::of::<M>(),
+        }
+    }
+
+    /// Brings the tables up to date. Several processes may run this at once.
+    ///
+    /// # Errors
+    /// As of [`Db::migrate`].
+    pub async fn run(&self, db: &Db) -> Result<(), DbError> {
+        (self.run)(db).await
+    }
 }
 
 /// A service that is open.

@@ -13,7 +13,7 @@ use auspex_kernel::Authenticate;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError, KnownMigrations};
 use auspex_kernel::service::{
-    Boxed, Context, Documented, OpenError, PublishQueue, Running, Service, StopSignal,
+    Boxed, Context, Documented, Migrations, OpenError, PublishQueue, Running, Service, StopSignal,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
@@ -43,8 +43,7 @@ pub(crate) trait Listed: Sync {
     fn defaults(&self) -> &'static str;
     fn actions(&self) -> &'static [&'static str];
     fn check(&self, config: &Config) -> Result<(), ConfigError>;
-    fn migrate<'a>(&self, db: &'a Db) -> Boxed<'a, Result<(), DbError>>;
-    fn known_migrations(&self) -> Option<KnownMigrations>;
+    fn migrations(&self) -> Option<Migrations>;
     fn document(&self, config: &Config) -> Result<Documented, OpenError>;
     fn open(
         &self,
@@ -70,12 +69,8 @@ impl<S: Service> Listed for Entry<S> {
         S::check((self.0)(config))
     }
 
-    fn migrate<'a>(&self, db: &'a Db) -> Boxed<'a, Result<(), DbError>> {
-        Box::pin(S::migrate(db))
-    }
-
-    fn known_migrations(&self) -> Option<KnownMigrations> {
-        S::known_migrations()
+    fn migrations(&self) -> Option<Migrations> {
+        S::migrations()
     }
 
     fn document(&self, config: &Config) -> Result<Documented, OpenError> {
@@ -104,17 +99,17 @@ pub(crate) fn actions() -> &'static [&'static str] {
 /// Brings the tables of the kernel and of every service up to date.
 pub(crate) async fn migrate(db: &Db) -> Result<(), DbError> {
     auspex_kernel::migrate(db).await?;
-    for service in ALL {
-        service.migrate(db).await?;
+    for migrations in ALL.iter().filter_map(|service| service.migrations()) {
+        migrations.run(db).await?;
     }
     Ok(())
 }
 
 /// The migrations of the kernel and of every service.
 pub(crate) fn known_migrations() -> Vec<KnownMigrations> {
-    let of_services = ALL.iter().filter_map(|service| service.known_migrations());
+    let of_services = ALL.iter().filter_map(|service| service.migrations());
     std::iter::once(auspex_kernel::known_migrations())
-        .chain(of_services)
+        .chain(of_services.map(|migrations| migrations.known))
         .collect()
 }
 

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use auspex_kernel::ApiError;
 use auspex_kernel::audit::{self, Action as _, Event};
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::DbError;
 use auspex_kernel::http::Requester;
 use auspex_kernel::service::{
-    Boxed, Context, Documented, HealthCheck, OpenError, Routes, Running, Service, StopSignal,
+    Boxed, Context, Documented, HealthCheck, Migrations, OpenError, Routes, Running, Service,
+    StopSignal,
 };
 use axum::Extension;
 use http::StatusCode;
@@ -56,8 +57,8 @@ impl Service for SampleService {
         }
     }
 
-    async fn migrate(db: &Db) -> Result<(), DbError> {
-        db.migrate::<Migrator>().await
+    fn migrations() -> Option<Migrations> {
+        Some(Migrations::of::<Migrator>())
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {
@@ -205,12 +206,14 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
+    use auspex_kernel::db::{Db, Inspection};
     use axum::body::Body;
     use http::Request;
     use http_body_util::BodyExt as _;
 
     use super::*;
     use crate::app::tests::{Opened, open};
+    use crate::services;
     use crate::settings::{self, Overrides};
 
     type Setting = (&'static str, &'static str);
@@ -283,5 +286,30 @@ mod tests {
 
         let stopped = opened.background.stop(Duration::from_secs(5)).await;
         assert_eq!(stopped, [] as [&str; 0], "all ended in time");
+    }
+
+    #[tokio::test]
+    async fn a_database_with_newer_tables_of_an_added_service_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("auspex.db");
+        let db = Db::open(&format!("sqlite:{}", file.display()))
+            .await
+            .expect("opens");
+        services::migrate(&db).await.expect("migrates");
+        let unknown = async || {
+            let inspection = Inspection::open(&file).await.expect("opens");
+            let known = services::known_migrations();
+            let unknown = inspection.unknown_migrations(&known).await.expect("reads");
+            inspection.close().await;
+            unknown
+        };
+        assert_eq!(unknown().await, [] as [&str; 0]);
+
+        let newer = "INSERT INTO sample_migrations VALUES ('m0002_newer', 0)";
+        let stored = db.write(async |transaction| -> Result<_, DbError> {
+            Ok(transaction.execute_unprepared(newer).await?)
+        });
+        stored.await.expect("stored");
+        assert_eq!(unknown().await, ["sample_migrations.m0002_newer"]);
     }
 }
