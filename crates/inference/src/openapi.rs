@@ -134,33 +134,25 @@ fn closed(properties: &[&Value], optional: &Value) -> Value {
     json!({"type": "object", "required": required, "properties": all, "additionalProperties": false})
 }
 
-/// Values by position. A schema for each place would need `items: false` behind them, which makers of
-/// clients refuse.
+/// Values by position. There is nothing behind the last place, which `maxItems` says: makers of clients
+/// refuse `items: false`.
 fn row_schema(fields: &[Field]) -> Value {
-    let mut kinds: Vec<Value> = Vec::new();
-    for field in fields {
-        let mut kind = field.json_schema();
-        if let Some(schema) = kind.as_object_mut() {
-            schema.remove("description");
-            schema.remove("default");
-        }
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
-    }
-    let items = match kinds.as_slice() {
-        [one] => one.clone(),
-        _ => json!({"type": ["string", "number", "boolean", "null"]}),
-    };
+    let places: Vec<Value> = fields.iter().map(Field::json_schema).collect();
     let names: Vec<&str> = fields.iter().map(|field| &*field.name).collect();
     let count = fields.len();
-    json!({
+    let mut row = json!({
         "type": "array",
         "description": names.join(", "),
-        "items": items,
         "minItems": count,
         "maxItems": count,
-    })
+    });
+    if places.iter().all(|place| *place == places[0]) {
+        row["items"] = places[0].clone();
+    } else {
+        row["items"] = json!({"type": ["string", "number", "boolean", "null"]});
+        row["prefixItems"] = json!(places);
+    }
+    row
 }
 
 /// The three forms of a body: a record, a list of records, values by position.

@@ -24,7 +24,8 @@ fn each_model_has_its_own_operation_in_the_document() {
     }
     let row = &schemas["kitchen_PredictBody"]["oneOf"][2]["properties"]["features"]["oneOf"][0];
     let scalar = json!({"type": ["string", "number", "boolean", "null"]});
-    assert_eq!((&row["items"], &row["minItems"]), (&scalar, &json!(6)));
+    assert_eq!((&row["items"], &row["maxItems"]), (&scalar, &json!(6)));
+    assert_eq!(row["prefixItems"][1], expected["properties"]["sexo"]);
     assert_eq!(
         row["description"],
         "age, sexo, income, active, province, weight"
