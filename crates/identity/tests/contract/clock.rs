@@ -118,10 +118,10 @@ async fn what_was_revoked_stays_so(store: &Store) {
     add(&identity, "bob", "viewer").await;
     for back in [HOUR, DAYS] {
         store.clock.step(START);
-        let hers = log_in(&identity, "ann", PASSWORD)
+        let of_ann = log_in(&identity, "ann", PASSWORD)
             .await
             .text("access_token");
-        let his = log_in(&identity, "bob", PASSWORD)
+        let of_bob = log_in(&identity, "bob", PASSWORD)
             .await
             .text("access_token");
         store.clock.step(START - back);
@@ -130,7 +130,7 @@ async fn what_was_revoked_stays_so(store: &Store) {
             .revoke_all_of_user(&OPERATOR, &ann)
             .await;
         assert_eq!(revoked.unwrap().1, 1);
-        let jti = part(&his, 1)["jti"].as_str().unwrap().to_owned();
+        let jti = part(&of_bob, 1)["jti"].as_str().unwrap().to_owned();
         identity
             .sessions()
             .revoke_jti(&OPERATOR, &jti)
@@ -139,8 +139,8 @@ async fn what_was_revoked_stays_so(store: &Store) {
         store.clock.step(START + Duration::from_mins(1));
         identity.maintenance().tend(Timestamp(0)).await.unwrap();
         for process in [&identity, &store.identity().await] {
-            assert!(bearer(process, store, &hers).is_none());
-            assert!(bearer(process, store, &his).is_none());
+            assert!(bearer(process, store, &of_ann).is_none());
+            assert!(bearer(process, store, &of_bob).is_none());
         }
     }
 }
@@ -153,10 +153,10 @@ async fn forgotten_revocations_come_back_with_the_time(store: &Store) {
         let session = log_in(&identity, name, PASSWORD).await;
         session.text("access_token")
     };
-    let (hers, his) = (access("ann").await, access("bob").await);
+    let (of_ann, of_bob) = (access("ann").await, access("bob").await);
     let revoked = identity.sessions().revoke_all_of_user(&OPERATOR, &ann);
     assert_eq!(revoked.await.unwrap().1, 1);
-    let jti = part(&his, 1)["jti"].as_str().unwrap().to_owned();
+    let jti = part(&of_bob, 1)["jti"].as_str().unwrap().to_owned();
     let revoked = identity.sessions().revoke_jti(&OPERATOR, &jti);
     revoked.await.unwrap();
     let watched = Box::pin(async {
@@ -164,7 +164,7 @@ async fn forgotten_revocations_come_back_with_the_time(store: &Store) {
         identity.maintenance().tend(Timestamp(0)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         store.clock.step(START);
-        for token in [&hers, &his] {
+        for token in [&of_ann, &of_bob] {
             let is_refused = || bearer(&identity, store, token).is_none();
             soon("the step back", is_refused).await;
         }
