@@ -1,8 +1,9 @@
 //! The database handle every service shares: SQLite with nothing to install, PostgreSQL by URL.
 //!
 //! It is used on the control runtime alone (see [`Control`]), which is handed the work of a whole
-//! request at once: nothing here spawns or clones for a call, and one box keeps the futures of callers small. SQLite has readers and one
-//! `Writer`, whose transactions share commits; PostgreSQL has one set of connections for both.
+//! request at once: nothing here spawns or clones for a call, and one box keeps the futures of
+//! callers small. SQLite has readers and one `Writer`, whose transactions share commits; PostgreSQL
+//! has one set of connections for both.
 //!
 //! Every call has a deadline. One that misses it is told whether its change may be stored all the
 //! same, and its connection is not used again where the call may still be going on in it.
