@@ -246,67 +246,6 @@ fn boosters_that_do_not_fit_together_are_refused() {
     );
 }
 
-/// The first bytes of files that are not models, and the words that help.
-const OTHER_FILES: [(&[u8], &str); 17] = [
-    (
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n",
-        "a Git LFS pointer, not the model itself; fetch it with `git lfs pull`",
-    ),
-    (
-        b"\x80\x04\x95\xe8I\0\0\0\0\0\0\x8c\x0cxgboost.core",
-        "a Python pickle",
-    ),
-    (b"ccopy_reg\n_reconstructor\n", "a Python pickle"),
-    (b"PK\x03\x04\x14\0", "a zip archive"),
-    (b"\x1f\x8b\x08\0", "compressed; decompress it first"),
-    (b"binf\0\0\0\x3f\x05\0\0\0", "XGBoost's old binary format"),
-    (
-        b"[\n  { \"nodeid\": 0, \"depth\": 0, \"split\": \"f0\"",
-        "a dump of XGBoost's trees for people (`dump_model`)",
-    ),
-    (
-        b"booster[0]:\n0:[f0<1] yes=1,no=2",
-        "a dump of XGBoost's trees",
-    ),
-    (b"0:[f0<1] yes=1,no=2", "a dump of XGBoost's trees"),
-    (b"tree\nversion=v4\nnum_class=1\n", "a LightGBM model"),
-    (
-        b"{\"name\":\"tree\",\"version\":\"v4\",\"num_tree_per_iteration\":1,\"max_feature_idx\":3",
-        "a dump of a LightGBM model",
-    ),
-    (b"CBM1\x1c\0\0\0", "a CatBoost model"),
-    (
-        b"{\n\"features_info\": {\"float_features\":[]}}",
-        "a CatBoost model",
-    ),
-    (b"\x08\x09\x12\x08skl2onnx\x1a\x061.17.0", "an ONNX model"),
-    (b"\x08\x0a:\x0c\n\x04node", "an ONNX model"),
-    (b"<!DOCTYPE html>", "not a model file of a known format"),
-    (b"[1, 2]", "not a model file of a known format"),
-];
-
-#[test]
-fn files_of_other_formats_are_named_whatever_they_are_called() {
-    for (bytes, words) in OTHER_FILES {
-        let message = load_bytes(bytes).unwrap_err().message;
-        assert!(message.contains(words), "{message}");
-    }
-}
-
-#[test]
-fn a_feature_may_be_called_like_a_key_of_another_format() {
-    let mut model: Value =
-        serde_json::from_slice(&fs::read(golden("binary-logistic.json")).unwrap()).unwrap();
-    model["learner"]["feature_names"] = json!([
-        "ctr_data",
-        "oblivious_trees",
-        "features_info",
-        "tree_info",
-        "nodeid"
-    ]);
-    assert!(load_bytes(model.to_string().as_bytes()).is_ok());
-}
-
 #[test]
 fn files_that_are_no_models_are_refused() {
     for (bytes, reason) in [

@@ -1,0 +1,360 @@
+//! Files that are no models that are read: each is named for what it is, with what to do.
+
+#![expect(clippy::unwrap_used, reason = "a test without its data fails")]
+
+use auspex_engine::{LoadOptions, load_bytes};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+fn message(bytes: &[u8]) -> String {
+    match load_bytes("model", bytes, &LoadOptions::default()) {
+        Ok(_) => panic!("accepted"),
+        Err(error) => error.message,
+    }
+}
+
+const SAVE: &str = "`import joblib; joblib.load(\"FILE\").save_model(\"model.ubj\")`";
+
+/// Files that their own libraries have written, what each is, and the words that say what to do.
+const REAL_FILES: [(&str, &str, &str); 47] = [
+    (
+        "booster-0.pkl",
+        "a Python pickle of an XGBoost Booster",
+        SAVE,
+    ),
+    (
+        "booster-2.pkl",
+        "a Python pickle of an XGBoost Booster",
+        SAVE,
+    ),
+    (
+        "booster-5.pkl",
+        "a Python pickle of an XGBoost Booster",
+        SAVE,
+    ),
+    ("wrapper.pkl", "with the interface of scikit-learn", SAVE),
+    (
+        "wrapper-cloud.pkl",
+        "with the interface of scikit-learn",
+        SAVE,
+    ),
+    ("wrapper.joblib", "with the interface of scikit-learn", SAVE),
+    (
+        "pipeline.joblib",
+        "a scikit-learn pipeline",
+        "joblib.load(\"FILE\")[-1].save_model",
+    ),
+    (
+        "sklearn.joblib",
+        "a Python pickle of a scikit-learn model",
+        "if an XGBoost model is inside",
+    ),
+    (
+        "sklearn.skops",
+        "a scikit-learn model saved by skops",
+        "if an XGBoost model is inside",
+    ),
+    (
+        "lightgbm.pkl",
+        "a Python pickle of a LightGBM model",
+        "only XGBoost",
+    ),
+    (
+        "catboost.pkl",
+        "a Python pickle of a CatBoost model",
+        "only XGBoost",
+    ),
+    ("zlib.joblib", "compressed with zlib", SAVE),
+    ("gzip.joblib", "compressed with gzip", SAVE),
+    ("bz2.joblib", "compressed with bzip2", SAVE),
+    ("xz.joblib", "compressed with xz", SAVE),
+    ("lzma.joblib", "compressed with xz", SAVE),
+    ("lz4.joblib", "compressed with LZ4", SAVE),
+    ("model.json.gz", "compressed with gzip", "`gunzip FILE`"),
+    (
+        "model.json.zst",
+        "compressed with Zstandard",
+        "`unzstd FILE`",
+    ),
+    ("model.zip", "a zip archive", "`unzip FILE`"),
+    ("model.tar", "a tar archive", "`tar -xf FILE`"),
+    ("model.7z", "a 7-Zip archive", "`7z x FILE`"),
+    (
+        "xgboost-0.90.model",
+        "XGBoost's old binary format",
+        "save_model(\"model.ubj\")",
+    ),
+    (
+        "dump.txt",
+        "a dump of XGBoost's trees",
+        "save_model(\"model.ubj\")",
+    ),
+    (
+        "dump.json",
+        "a dump of XGBoost's trees",
+        "save_model(\"model.ubj\")",
+    ),
+    (
+        "dump.dot",
+        "a dump of XGBoost's trees",
+        "save_model(\"model.ubj\")",
+    ),
+    (
+        "config.json",
+        "the settings of an XGBoost model",
+        "save_model(\"model.ubj\")",
+    ),
+    ("lightgbm.txt", "a LightGBM model", "only XGBoost"),
+    (
+        "lightgbm.json",
+        "a dump of a LightGBM model",
+        "only XGBoost",
+    ),
+    ("catboost.cbm", "a CatBoost model", "only XGBoost"),
+    ("catboost.json", "a CatBoost model", "only XGBoost"),
+    (
+        "catboost.py",
+        "a CatBoost model as source code",
+        "only XGBoost",
+    ),
+    (
+        "catboost.cpp",
+        "a CatBoost model as source code",
+        "only XGBoost",
+    ),
+    ("catboost.onnx", "an ONNX model", "only XGBoost"),
+    ("catboost.mlmodel", "a Core ML model", "only XGBoost"),
+    ("catboost.pmml", "a PMML model", "only XGBoost"),
+    ("model.onnx", "an ONNX model", "only XGBoost"),
+    ("model.keras", "a Keras model", "only XGBoost"),
+    (
+        "model.h5",
+        "an HDF5 file, as Keras saves models",
+        "only XGBoost",
+    ),
+    ("model.safetensors", "a safetensors file", "only XGBoost"),
+    (
+        "table.csv",
+        "a table such as CSV",
+        "put the model file here",
+    ),
+    (
+        "table.tsv",
+        "a table such as CSV",
+        "put the model file here",
+    ),
+    (
+        "table.jsonl",
+        "records as JSON Lines",
+        "put the model file here",
+    ),
+    (
+        "table.parquet",
+        "a Parquet table",
+        "put the model file here",
+    ),
+    (
+        "table.feather",
+        "an Arrow or Feather table",
+        "put the model file here",
+    ),
+    ("array.npy", "a NumPy array", "put the model file here"),
+    (
+        "arrays.npz",
+        "a file of NumPy arrays",
+        "put the model file here",
+    ),
+];
+
+#[test]
+fn files_of_other_libraries_are_named_with_what_to_do() {
+    for (name, what, fix) in REAL_FILES {
+        let message = message(&fs::read(golden("others").join(name)).unwrap());
+        assert!(message.starts_with("this is "), "{name}: {message}");
+        assert!(
+            message.contains(what) && message.contains(fix),
+            "{name}: {message}"
+        );
+    }
+    let files = fs::read_dir(golden("others")).unwrap();
+    assert_eq!(files.count(), REAL_FILES.len(), "each file has a line here");
+}
+
+#[test]
+fn whatever_is_cut_off_is_refused() {
+    for (name, ..) in REAL_FILES {
+        let bytes = fs::read(golden("others").join(name)).unwrap();
+        for end in 0..bytes.len().min(400) {
+            message(&bytes[..end]);
+        }
+    }
+}
+
+/// An archive of stored entries, as `torch.save`, Keras and Excel write them: the headers of the
+/// entries, and the list of them at the end (APPNOTE.TXT, 4.3.7 and 4.3.12).
+fn zip(names: &[&str], padding: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut list = Vec::new();
+    for name in names {
+        let length = u16::try_from(name.len()).unwrap().to_le_bytes();
+        list.extend(
+            [
+                b"PK\x01\x02".as_slice(),
+                &[0; 24],
+                &length,
+                &[0; 16],
+                name.as_bytes(),
+            ]
+            .concat(),
+        );
+        bytes.extend(
+            [
+                b"PK\x03\x04".as_slice(),
+                &[0; 22],
+                &length,
+                &[0; 2],
+                name.as_bytes(),
+            ]
+            .concat(),
+        );
+        bytes.resize(bytes.len() + padding, 0);
+    }
+    [bytes, list, b"PK\x05\x06".to_vec(), vec![0; 18]].concat()
+}
+
+#[test]
+fn archives_are_named_for_the_entries_they_have() {
+    // Names of entries: caffe2/serialize/inline_container.cc, torch/jit/_serialization.py.
+    for (names, words) in [
+        (&["model/data.pkl", "model/version"][..], "a PyTorch file"),
+        (
+            &["model/data.pkl", "model/code/x.py", "model/constants.pkl"],
+            "a TorchScript model",
+        ),
+        (
+            &["saved_model.pb", "variables/variables.index"],
+            "a TensorFlow SavedModel",
+        ),
+        (
+            &["[Content_Types].xml", "xl/workbook.xml"],
+            "an Excel workbook",
+        ),
+        (&["model.ubj"], "a zip archive; unpack it with `unzip FILE`"),
+    ] {
+        for padding in [0, 10_000] {
+            let message = message(&zip(names, padding));
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}
+
+/// The first bytes of files that are not models, and the words that help.
+const OTHER_FILES: [(&[u8], &str); 32] = [
+    (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n",
+        "a Git LFS pointer, not the model itself; fetch it with `git lfs pull`",
+    ),
+    (
+        b"\x80\x04\x95\xe8I\0\0\0\0\0\0\x8c\x0cxgboost.core",
+        "a Python pickle",
+    ),
+    (b"ccopy_reg\n_reconstructor\n", "a Python pickle"),
+    (b"PK\x03\x04\x14\0", "a zip archive"),
+    (
+        b"\x1f\x8b\x08\0",
+        "compressed with gzip; decompress it first",
+    ),
+    // torch/serialization.py: MAGIC_NUMBER 0x1950a86a20f9469cfc6c, pickled.
+    (
+        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.",
+        "a PyTorch file",
+    ),
+    (
+        b"ccatboost.core\nCatBoost\n",
+        "a Python pickle of a CatBoost model",
+    ),
+    (
+        b"clightgbm.sklearn\nLGBMClassifier\n",
+        "a Python pickle of a LightGBM model",
+    ),
+    (
+        b"(dp0\nVmodel\np1\ncxgboost.sklearn\n",
+        "with the interface of scikit-learn",
+    ),
+    // tensorflow/core/protobuf/saved_model.proto and meta_graph.proto.
+    (
+        b"\x08\x01\x12\xc8\x1a\x0a\xa4\x0f\x12\x85\x06\x0a.\x0a\x03Add",
+        "a TensorFlow SavedModel",
+    ),
+    // tensorflow/lite/schema/schema.fbs: file_identifier.
+    (b"\x1c\0\0\0TFL3", "a TensorFlow Lite model"),
+    (b"GGUF\x03\0\0\0", "a GGUF model"),
+    (b"Rar!\x1a\x07\x01\0", "a RAR archive"),
+    (b"SQLite format 3\0\x10", "a SQLite database"),
+    (b"\n<HTML><head>", "an HTML page"),
+    (b"\xef\xbb\xbf<!-- x --><html>", "an HTML page"),
+    (
+        b"<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code>",
+        "an XML or HTML file",
+    ),
+    (b"a;b\r\n1;2\r\n", "a table such as CSV"),
+    (b"binf\0\0\0\x3f\x05\0\0\0", "XGBoost's old binary format"),
+    (
+        b"[\n  { \"nodeid\": 0, \"depth\": 0, \"split\": \"f0\"",
+        "a dump of XGBoost's trees for people (`dump_model`)",
+    ),
+    (
+        b"booster[0]:\n0:[f0<1] yes=1,no=2",
+        "a dump of XGBoost's trees",
+    ),
+    (b"0:[f0<1] yes=1,no=2", "a dump of XGBoost's trees"),
+    (b"tree\nversion=v4\nnum_class=1\n", "a LightGBM model"),
+    (
+        b"{\"name\":\"tree\",\"version\":\"v4\",\"num_tree_per_iteration\":1,\"max_feature_idx\":3",
+        "a dump of a LightGBM model",
+    ),
+    (b"CBM1\x1c\0\0\0", "a CatBoost model"),
+    (
+        b"{\n\"features_info\": {\"float_features\":[]}}",
+        "a CatBoost model",
+    ),
+    (b"\x08\x09\x12\x08skl2onnx\x1a\x061.17.0", "an ONNX model"),
+    (b"\x08\x0a:\x0c\n\x04node", "an ONNX model"),
+    (b"<!DOCTYPE html>", "an XML or HTML file"),
+    (
+        b"<!doctype html>\n<html lang=\"en\">",
+        "curl -fL -o model.ubj URL",
+    ),
+    (b"[1, 2]", "not a model file of a known format"),
+    (b"x^2 and so on", "not a model file of a known format"),
+];
+
+#[test]
+fn files_of_other_formats_are_named_whatever_they_are_called() {
+    for (bytes, words) in OTHER_FILES {
+        let message = message(bytes);
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_feature_may_be_called_like_a_key_of_another_format() {
+    let mut model: Value =
+        serde_json::from_slice(&fs::read(golden("3.2/binary-logistic.json")).unwrap()).unwrap();
+    model["learner"]["feature_names"] = json!([
+        "ctr_data",
+        "oblivious_trees",
+        "features_info",
+        "tree_info",
+        "nodeid"
+    ]);
+    let bytes = model.to_string().into_bytes();
+    assert!(load_bytes("model", &bytes, &LoadOptions::default()).is_ok());
+}
