@@ -85,8 +85,9 @@ async function main() {
   mkdirSync(process.env.PAGES, { recursive: true })
   const browser = await launch()
   const home = await returnAddress()
+  const beyond = await returnAddress()
   try {
-    await checks.run('a user and three clients are made', () => prepare(home.port))
+    await checks.run('a user and three clients are made', () => prepare(home, beyond))
     await checks.run('openid-client finds both documents, and they agree', discovery)
     await checks.run('the documents say what there is', async () => metadata())
     await checks.run('the key set is public and complete', keySet)
@@ -105,6 +106,9 @@ async function main() {
       ['a reply that was lost can be asked for again', tokens.lostReply],
       ['revoked tokens stop at once', tokens.revoked],
       ['a browser without scripts will do', login.withoutScripts],
+      ['what the client redirects on to is reached (Chromium)', login.redirectedOn],
+      ['an app by its own scheme is reached, once', login.toAnApp],
+      ['going back in the browser sends no code again', login.backDoesNothing],
       ['Deny is told to the client', login.denied],
       ['the password is asked for once in a browser', login.oncePerBrowser],
       ['prompt=none asks nobody', login.silently],
@@ -123,6 +127,7 @@ async function main() {
   } finally {
     await browser.close()
     home.close()
+    beyond.close()
   }
   checks.finish()
 }

@@ -13,7 +13,7 @@ export function launch() {
       ...['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run'],
       ...['--disable-background-networking', '--disable-component-update', '--disable-sync'],
       // No name is looked up: an address elsewhere is one that the browser was sent to, no more.
-      '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+      '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost',
     ],
   })
 }
@@ -35,13 +35,18 @@ export async function asStranger(browser, body, options = {}) {
 }
 
 // The server of an installed program: listens on a loopback port for its user's return.
+// Keeps what it was `asked`, and sends the browser on to the address that is set as `redirectOn`.
 export async function returnAddress() {
+  const home = { asked: [], redirectOn: null }
   const server = createServer((request, response) => {
+    home.asked.push(request)
+    if (home.redirectOn) return response.writeHead(302, { Location: home.redirectOn }).end()
     response.setHeader('Content-Type', 'text/html; charset=utf-8')
     response.end('<!doctype html><html lang="en"><title>Back</title><h1>You can close this page</h1></html>')
   })
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
-  return { port: server.address().port, close: () => server.closeAllConnections() ?? server.close() }
+  const close = () => server.closeAllConnections() ?? server.close()
+  return Object.assign(home, { port: server.address().port, close })
 }
 
 // Goes to `url`, logs in and decides where asked, and gives the address at which the browser comes back.

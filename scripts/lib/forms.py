@@ -1,4 +1,4 @@
-"""A browser without scripts: follows redirects, keeps cookies, fills in forms and sends them."""
+"""A browser without scripts: follows redirects and pages that lead on, keeps cookies, fills in forms and sends them."""
 
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
@@ -17,7 +17,7 @@ class Page(HTMLParser):
     def __init__(self, answer):
         super().__init__()
         self.url, self.status, self.headers = answer.url, answer.status_code, answer.headers
-        self.forms, self.text, self.alert = [], "", ""
+        self.forms, self.text, self.alert, self.leads_to = [], "", "", None
         self._in_form, self._in_alert = None, None
         self.feed(answer.text)
 
@@ -36,6 +36,8 @@ class Page(HTMLParser):
             self._in_form["fields"][found["name"]] = found.get("value", "")
         elif tag == "button" and self._in_form and found.get("name"):
             self._in_form["buttons"][found.get("value", "")] = found["name"]
+        elif tag == "meta" and found.get("http-equiv") == "refresh":
+            self.leads_to = found["content"].partition("url=")[2]
         if found.get("role") == "alert":
             self._in_alert = tag
 
@@ -77,12 +79,17 @@ class Browser:
 
     def _follow(self, answer):
         for _ in range(STEPS_MAX):
-            if not answer.is_redirect:
-                return Page(answer)
-            true(
-                answer.status_code in (302, 303), f"redirected with {answer.status_code}, which may send a form again"
-            )
-            to = urljoin(answer.url, answer.headers["Location"])
+            if answer.is_redirect:
+                true(
+                    answer.status_code in (302, 303),
+                    f"redirected with {answer.status_code}, which may send a form again",
+                )
+                to = urljoin(answer.url, answer.headers["Location"])
+            else:
+                page = Page(answer)
+                if page.leads_to is None:
+                    return page
+                to = urljoin(answer.url, page.leads_to)
             if not to.startswith(f"{self.site}/"):
                 return to
             answer = self.session.get(to, allow_redirects=False, timeout=TIMEOUT_S)

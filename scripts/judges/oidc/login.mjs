@@ -1,9 +1,11 @@
 // A person at a browser: the login and the consent page, and the ways through them.
 
-import { asStranger, authorize, typeIn } from '../../lib/browser.mjs'
+import { STEP_MS, asStranger, authorize, typeIn } from '../../lib/browser.mjs'
 import { equal, from, holds, refusal } from '../../lib/checks.mjs'
 import { judgeHeaders, judgePage } from './pages.mjs'
 import { ISSUER, PERSON, notebookRequest, notebookTokens, redeem, state, statusOf } from './world.mjs'
+
+const COMPLAINT_MS = 300 // by which a browser has said that it refuses to go on
 
 export async function loginPage(checks, browser) {
   return asStranger(browser, async (context, complaints) => {
@@ -128,6 +130,80 @@ export async function withoutScripts(browser) {
     },
     { javaScriptEnabled: false },
   )
+}
+
+// The application's address redirects on: to another origin, or to an app by its own scheme. Browsers hold
+// every redirect that follows a form against the policy of the page with the form.
+export async function redirectedOn(browser) {
+  const elsewhere = `http://localhost:${state.beyond.port}/in`
+  for (const place of [elsewhere, 'com.example.app:/in']) {
+    for (const decision of ['Allow', 'Deny']) {
+      await asStranger(browser, async (context, complaints) => {
+        const request = await notebookRequest()
+        const page = await context.newPage()
+        const last = place === elsewhere ? state.beyond : state.home
+        const times = () => last.asked.filter(({ url }) => /^\/(in|callback)/.test(url)).length
+        const before = times()
+        state.home.redirectOn = place
+        try {
+          await page.goto(String(request.url))
+          await typeIn(page, PERSON)
+          await page.getByRole('button', { name: decision }).click()
+          await until(() => times() > before, `the way to ${place}`)
+          await page.waitForTimeout(COMPLAINT_MS)
+        } finally {
+          state.home.redirectOn = null
+        }
+        equal(complaints, [], `complaints of the browser on the way to ${place}`)
+        const told = [state.home, state.beyond].flatMap((one) => one.asked.map(({ headers }) => headers.referer))
+        equal(told.filter((one) => one?.startsWith(ISSUER)), [], 'where the browser says that it comes from')
+      })
+    }
+  }
+}
+
+async function until(holdsNow, what) {
+  const end = Date.now() + STEP_MS
+  while (!holdsNow()) {
+    holds(Date.now() < end, `${what} is not gone in time`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+// An application by the scheme of an app: the browser cannot open it here, but must be sent there, and the
+// page that stays says where it leads.
+export async function toAnApp(browser) {
+  return asStranger(browser, async (context, complaints) => {
+    const request = await notebookRequest({ redirect_uri: 'com.example.notebook:/callback' })
+    const page = await context.newPage()
+    await page.goto(String(request.url))
+    await typeIn(page, PERSON)
+    await page.getByRole('button', { name: 'Allow' }).click()
+    const link = page.locator('main a')
+    await link.waitFor()
+    holds((await link.getAttribute('href')).startsWith('com.example.notebook:/callback?code='), 'no code')
+    equal(complaints, [], 'complaints of the browser')
+    await page.reload()
+    holds(!(await page.content()).includes('code='), 'the code can be sent a second time')
+  })
+}
+
+export async function backDoesNothing(browser) {
+  return asStranger(browser, async (context) => {
+    const request = await notebookRequest()
+    const page = await context.newPage()
+    const returns = []
+    page.on('request', (one) => one.url().startsWith(state.loopback) && returns.push(one.url()))
+    const back = page.waitForRequest((one) => one.url().startsWith(state.loopback))
+    await page.goto(String(request.url))
+    await typeIn(page, PERSON)
+    await page.getByRole('button', { name: 'Allow' }).click()
+    await back
+    await page.waitForLoadState('load')
+    await page.goBack().catch(() => {})
+    await page.waitForLoadState('load')
+    equal(returns.length, 1, 'how often the browser came back to the client')
+  })
 }
 
 export async function denied(browser) {

@@ -48,7 +48,8 @@ export async function form(path, fields, headers = {}) {
   return { status: response.status, headers: response.headers, body: await response.json().catch(() => null) }
 }
 
-export async function prepare(port) {
+export async function prepare(home, beyond) {
+  Object.assign(state, { home, beyond })
   await create('/v1/users', {
     name: 'Data Scientist',
     email: 'scientist@example.org',
@@ -58,7 +59,7 @@ export async function prepare(port) {
   })
   state.notebook = await create('/v1/oauth-clients', {
     name: 'Notebook of the team',
-    redirect_uris: ['http://127.0.0.1/callback'],
+    redirect_uris: ['http://127.0.0.1/callback', 'com.example.notebook:/callback'],
     grant_types: ['authorization_code', 'refresh_token'],
     scopes: ['openid', 'profile', 'email', 'offline_access', 'predict', 'models:read'],
     public: true,
@@ -79,7 +80,7 @@ export async function prepare(port) {
     scopes: ['predict'],
     public: false,
   })
-  state.loopback = `http://127.0.0.1:${port}/callback`
+  state.loopback = `http://127.0.0.1:${home.port}/callback`
 }
 
 export async function notebookRequest(more = {}) {

@@ -16,6 +16,8 @@ const PAGE_TTL: Duration = Duration::from_mins(30);
 pub(crate) enum Purpose {
     Login,
     Consent,
+    /// To go on from a form.
+    Continue,
 }
 
 impl Purpose {
@@ -23,6 +25,7 @@ impl Purpose {
         match self {
             Purpose::Login => "login",
             Purpose::Consent => "consent",
+            Purpose::Continue => "continue",
         }
     }
 }
@@ -30,10 +33,13 @@ impl Purpose {
 /// What a page carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sealed {
-    /// The query of the authorization request; checked anew whenever it comes back.
+    /// The query of the authorization request; checked anew whenever it comes back. To go on from a
+    /// form: where to.
     pub(crate) query: String,
     /// The scopes that the person was shown.
     pub(crate) scopes: String,
+    /// Whose it is, if it is not anybody's.
+    pub(crate) holder: String,
 }
 
 /// Seals and opens, by a key that is the same in every process on one database.
@@ -63,7 +69,10 @@ impl Seals {
     /// Seals a request for the hidden field of a page.
     pub(crate) fn seal(&self, purpose: Purpose, sealed: &Sealed) -> String {
         let until = (self.clock.now() + PAGE_TTL).0.to_string();
-        let text = format!("{until}\n{}\n{}", sealed.scopes, sealed.query);
+        let text = format!(
+            "{until}\n{}\n{}\n{}",
+            sealed.scopes, sealed.holder, sealed.query
+        );
         let mac = self.mac(&["request", purpose.as_str(), &text]);
         let (text, mac) = (URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(mac));
         format!("{text}.{mac}")
@@ -76,11 +85,16 @@ impl Seals {
         if !self.is_mac(&["request", purpose.as_str(), &text], mac) {
             return None;
         }
-        let mut parts = text.splitn(3, '\n');
+        let mut parts = text.splitn(4, '\n');
         let until = Timestamp(parts.next()?.parse().ok()?);
-        let (scopes, query) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        let mut part = || parts.next().map(str::to_owned);
+        let (scopes, holder, query) = (part()?, part()?, part()?);
         let is_open = self.clock.now().is_during(until - PAGE_TTL, until);
-        is_open.then_some(Sealed { query, scopes })
+        is_open.then_some(Sealed {
+            query,
+            scopes,
+            holder,
+        })
     }
 
     /// The hidden field that proves a form to be ours: no other page knows the cookie, which is not
@@ -119,6 +133,7 @@ mod tests {
         Sealed {
             query: "client_id=C&state=a\nb".into(),
             scopes: "openid predict".into(),
+            holder: "ann".into(),
         }
     }
 

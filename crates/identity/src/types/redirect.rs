@@ -100,30 +100,6 @@ pub(crate) fn shown(uri: &str) -> String {
     }
 }
 
-/// The place as a source expression of a Content-Security-Policy. Browsers apply `form-action` to
-/// the redirect that answers a form too.
-pub(crate) fn csp_source(uri: &str) -> String {
-    let Some((scheme, rest)) = uri.split_once(':') else {
-        return String::new();
-    };
-    // The grammar of sources has no IPv6 addresses, and apps have no hosts.
-    let host = authority(rest).filter(|authority| !authority.starts_with('['));
-    match (scheme, host) {
-        ("http" | "https", Some(host)) => {
-            // A host cannot hold these, but what comes into a header is not left to reasoning.
-            let safe = host
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b".-_:".contains(&b));
-            if safe {
-                format!("{scheme}://{host}")
-            } else {
-                format!("{scheme}:")
-            }
-        }
-        _ => format!("{scheme}:"),
-    }
-}
-
 /// Adds parameters to the address of a client.
 pub(crate) fn with_parameters(uri: &str, parameters: &[(&str, &str)]) -> String {
     let mut text = uri.to_owned();
@@ -266,19 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn policies_name_the_origin() {
-        for (uri, source) in [
-            (
-                "https://app.example.org:8443/cb",
-                "https://app.example.org:8443",
-            ),
-            ("http://127.0.0.1:5000/cb", "http://127.0.0.1:5000"),
-            ("http://[::1]:5000/cb", "http:"),
-            ("com.example.app:/cb", "com.example.app:"),
-            ("https://a.example;script-src/", "https:"),
-        ] {
-            assert_eq!(csp_source(uri), source);
-        }
+    fn people_are_shown_the_host_or_that_it_is_an_app() {
         assert_eq!(shown("https://app.example.org/cb"), "app.example.org");
+        assert_eq!(
+            shown("com.example.app:/cb"),
+            "an app on this device (com.example.app)"
+        );
     }
 }

@@ -26,8 +26,16 @@ impl Browser {
         self.send("GET", path, &[], "")
     }
 
+    /// Sends a form. Where the page that follows leads on, that is the place of the answer.
     pub(crate) fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        self.send("POST", path, &[FORM], &encode(fields))
+        let answer = self.send("POST", path, &[FORM], &encode(fields));
+        let step = answer.header("location").unwrap_or_default();
+        if !step.starts_with("/oauth2/continue?") {
+            return answer;
+        }
+        let page = self.get(step);
+        assert_eq!(page.status, 200, "{}", page.text());
+        answer.with_header("location", &led_to(&page))
     }
 
     pub(crate) fn send(
@@ -45,7 +53,8 @@ impl Browser {
         }
         let mut connection = Connection::open(self.address);
         let answer = connection.send(method, path, &headers, body.as_bytes());
-        if let Some((pair, rules)) = answer.header("set-cookie").and_then(|l| l.split_once(';')) {
+        for line in answer.headers("set-cookie") {
+            let (pair, rules) = line.split_once(';').expect("rules");
             let (name, value) = pair.split_once('=').expect("a name");
             self.cookies.insert(name.to_owned(), value.to_owned());
             if rules.contains("Max-Age=0") {
@@ -99,6 +108,18 @@ pub(crate) fn hidden(page: &Answer, name: &str) -> String {
         + begin.len();
     let rest = &text[from..];
     rest[..rest.find('"').expect("an end")].to_owned()
+}
+
+/// Where a page leads on to by itself, which its link says too.
+pub(crate) fn led_to(page: &Answer) -> String {
+    let text = page.text();
+    let between = |begin: &str| {
+        let (_, rest) = text.split_once(begin).expect(begin);
+        rest.split('"').next().expect("an end")
+    };
+    let to = between("<meta http-equiv=\"refresh\" content=\"0;url=");
+    assert_eq!(between("<a href=\""), to);
+    to.replace("&#38;", "&").replace("&#39;", "'")
 }
 
 /// Where a redirect leads, and its parameters.

@@ -24,6 +24,25 @@ impl Answer {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// Every value of a header.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self
+            .headers
+            .iter()
+            .filter(move |(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The same answer with another value of a header that it has.
+    pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
+        for (key, known) in &mut self.headers {
+            if key.eq_ignore_ascii_case(name) {
+                value.clone_into(known);
+            }
+        }
+        self
+    }
+
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }

@@ -48,7 +48,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Operations open to everybody. Each was decided on; the edge serves no other.
-const PUBLIC: [&str; 19] = [
+const PUBLIC: [&str; 20] = [
     "get /",
     "get /health",
     "get /health/live",
@@ -64,6 +64,7 @@ const PUBLIC: [&str; 19] = [
     "post /oauth2/login",
     "post /oauth2/consent",
     "post /oauth2/logout",
+    "get /oauth2/continue",
     "post /oauth2/token",
     "post /oauth2/introspect",
     "post /oauth2/revoke",

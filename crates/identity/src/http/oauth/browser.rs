@@ -1,7 +1,8 @@
 //! What a browser sends along: cookies, and evidence of the page that a form comes from.
 //!
-//! There are two cookies of 256 random bits each. A session cookie is set only by a login. The cookie
+//! There are three cookies of 256 random bits each. A session cookie is set only by a login. The cookie
 //! from before the login only ties the login form to this browser, and never counts as a login.
+//! The third is for the step from a form to where it leads, and is used up by it.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ const VALUE_CHARS: usize = 43;
 pub(super) enum Cookie {
     Session,
     BeforeLogin,
+    Continue,
 }
 
 impl Cookie {
@@ -29,6 +31,8 @@ impl Cookie {
             (Cookie::Session, false) => "auspex_session",
             (Cookie::BeforeLogin, true) => "__Host-auspex_login",
             (Cookie::BeforeLogin, false) => "auspex_login",
+            (Cookie::Continue, true) => "__Host-auspex_continue",
+            (Cookie::Continue, false) => "auspex_continue",
         }
     }
 }
@@ -91,6 +95,7 @@ impl Browsers {
             (Cookie::Session, Some(_)) => {
                 line.push_str(&format!("; Max-Age={}", SESSION_TTL.as_secs()));
             }
+            (Cookie::Continue, Some(_)) => line.push_str("; Max-Age=60"),
             // Until the browser is closed.
             (Cookie::BeforeLogin, Some(_)) => {}
         }

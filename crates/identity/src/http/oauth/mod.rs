@@ -4,10 +4,13 @@ mod browser;
 mod clients;
 mod error;
 mod form;
+mod leave;
 mod metadata;
 mod pages;
 mod sign_in;
+mod sign_out;
 mod token;
+mod views;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -17,7 +20,7 @@ use super::Handles;
 pub(super) use clients::ClientBody;
 pub(crate) use error::render as render_error;
 pub(crate) use pages::render as render_page;
-pub(crate) use sign_in::Pages;
+pub(crate) use views::Pages;
 
 const TAG: &str = "oauth";
 
@@ -26,18 +29,21 @@ pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
     ["exchange_token", "introspect_token", "revoke_token"];
 
 /// What people open in a browser: errors are pages too.
-pub(crate) const PAGES: [&str; 6] = [
+pub(crate) const PAGES: [&str; 7] = [
     "authorize",
     "post_authorize",
     "show_login",
     "submit_login",
     "submit_consent",
     "submit_logout",
+    "continue_on",
 ];
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .merge(sign_in::routes())
+        .merge(sign_out::routes())
+        .merge(leave::routes())
         .merge(pages::routes())
         .merge(token::routes())
         .merge(metadata::routes())

@@ -10,12 +10,19 @@ use utoipa_axum::routes;
 
 use super::TAG;
 use crate::http::Handles;
-use crate::oauth::AuthorizationRequest;
-use crate::types::redirect::csp_source;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const STYLE: &str = include_str!("../../../templates/style.css");
+/// Nothing but the style sheet, and forms to this site alone: `leave.rs` goes on from there.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+);
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+pub(super) const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown. Start again: \
+    at the application that sent you here, or at /oauth2/login if you came by yourself. Your browser must \
+    keep cookies of this site.";
+pub(super) const UNREADABLE: &str = "The form or address cannot be read. Start again.";
 
 /// What all pages use.
 pub(super) fn routes() -> OpenApiRouter<Handles> {
@@ -58,6 +65,15 @@ pub(super) struct ConsentPage<'a> {
     pub(super) request: &'a str,
 }
 
+/// Leads on, by itself and by a link.
+#[derive(Template)]
+#[template(path = "leave.html")]
+pub(super) struct LeavePage<'a> {
+    pub(super) to: &'a str,
+    /// Empty: this site.
+    pub(super) destination: &'a str,
+}
+
 /// Shows a message; there is nothing to do on the page.
 #[derive(Template)]
 #[template(path = "message.html")]
@@ -67,27 +83,16 @@ pub(super) struct MessagePage<'a> {
     pub(super) is_error: bool,
 }
 
-/// A page that leads to the client of this request.
+/// A page.
 ///
 /// # Errors
-/// 500 if the page cannot be rendered.
-pub(super) fn page(
-    status: StatusCode,
-    page: &impl Template,
-    request: Option<&AuthorizationRequest>,
-) -> Result<Response, ApiError> {
+/// 500 if it cannot be rendered.
+pub(super) fn page(status: StatusCode, page: &impl Template) -> Result<Response, ApiError> {
     let text = page.render().map_err(ApiError::internal)?;
-    // Browsers follow a form's redirects only to places that `form-action` allows.
-    let client = request.map(|request| csp_source(&request.redirect_uri));
-    let policy = format!(
-        "default-src 'none'; style-src 'self'; form-action 'self' {}; frame-ancestors 'none'; base-uri 'none'",
-        client.unwrap_or_default()
-    );
-    let policy = HeaderValue::try_from(policy).map_err(ApiError::internal)?;
     let headers = [
         (header::CONTENT_TYPE, HTML),
         (header::CACHE_CONTROL, NO_STORE),
-        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
         (
             header::REFERRER_POLICY,
@@ -107,7 +112,7 @@ pub(super) fn refusal(status: StatusCode, text: &str) -> Result<Response, ApiErr
         text,
         is_error: true,
     };
-    page(status, &message, None)
+    page(status, &message)
 }
 
 /// Renders every error of the pages, those of the edge included.

@@ -9,57 +9,21 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::TAG;
-use super::browser::{Browsers, Cookie};
+use super::browser::Cookie;
 use super::form::{self, form};
-use super::pages::{AccountPage, ConsentPage, LoginPage, MessagePage, page, redirect, refusal};
+use super::pages::{FOREIGN, UNREADABLE, redirect, refusal};
+use super::views::Pages;
 use crate::audit::Actor;
 use crate::error::IdentityError;
 use crate::http::Handles;
-use crate::oauth::{
-    AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, LoginSession, PageSessions,
-    Parameters, Purpose, Sealed, Seals, Step,
-};
+use crate::oauth::{AuthorizationError, Parameters, Purpose, Step};
 use crate::password::Password;
-use crate::types::redirect::shown;
-use crate::types::scope::ClientScopes;
-
-const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown. Start again: \
-    at the application that sent you here, or at /oauth2/login if you came by yourself. Your browser must \
-    keep cookies of this site.";
-const UNREADABLE: &str = "The form or address cannot be read. Start again.";
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(authorize, post_authorize))
         .routes(routes!(show_login, submit_login))
         .routes(routes!(submit_consent))
-        .routes(routes!(submit_logout))
-}
-
-/// What the pages need.
-#[derive(Clone)]
-pub(crate) struct Pages {
-    authorization: AuthorizationEndpoint,
-    sessions: PageSessions,
-    seals: Seals,
-    browsers: Browsers,
-}
-
-impl Pages {
-    /// `issuer` is the public URL, without a slash at its end.
-    pub(crate) fn new(
-        authorization: AuthorizationEndpoint,
-        sessions: PageSessions,
-        seals: Seals,
-        issuer: &str,
-    ) -> Self {
-        Self {
-            browsers: Browsers::new(sessions.clone(), seals.clone(), issuer),
-            authorization,
-            sessions,
-            seals,
-        }
-    }
 }
 
 form! {
@@ -108,15 +72,6 @@ form! {
         /// From the page, like the next field
         csrf_token: required {},
         request: required {},
-    }
-}
-
-form! {
-    /// The fields of the button that logs out.
-    struct LogoutForm {
-        /// From the page, like the next field
-        csrf_token: required {},
-        request: optional {},
     }
 }
 
@@ -230,7 +185,7 @@ async fn show_login(
             None => pages.login_page(&headers, None, "", None),
         };
     }
-    let Some(sealed) = pages.open(Purpose::Login, &parameters) else {
+    let Some(sealed) = pages.request(Purpose::Login, &parameters) else {
         return refusal(StatusCode::BAD_REQUEST, FOREIGN);
     };
     match pages.requested(&sealed).await {
@@ -263,7 +218,7 @@ async fn submit_login(
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
     let cookie = pages.browsers.cookie(&headers, Cookie::BeforeLogin);
-    let sealed = pages.open(Purpose::Login, &fields);
+    let sealed = pages.request(Purpose::Login, &fields);
     let own = pages
         .browsers
         .is_own_form(&headers, cookie, fields.get("csrf_token"));
@@ -272,7 +227,7 @@ async fn submit_login(
     };
     let request = match pages.requested(&sealed).await {
         Ok(request) => request,
-        Err(error) => return refused(error),
+        Err(error) => return pages.refused_form(error),
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     let username = fields.get("username").unwrap_or_default();
@@ -287,7 +242,7 @@ async fn submit_login(
             let mut response = match request {
                 Some(request) => {
                     let query = request.query_after_login();
-                    redirect(&format!("/oauth2/authorize?{query}"))?
+                    pages.go_on(&format!("/oauth2/authorize?{query}"))?
                 }
                 None => redirect("/oauth2/login")?,
             };
@@ -326,7 +281,7 @@ async fn submit_consent(
     let Ok(fields) = form::read::<ConsentForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
-    let sealed = pages.open(Purpose::Consent, &fields);
+    let sealed = pages.request(Purpose::Consent, &fields);
     let token = fields.get("csrf_token");
     let session = pages.browsers.session(&headers).await?;
     let own =
@@ -341,66 +296,16 @@ async fn submit_consent(
     };
     let request = match pages.authorization.read(&sealed.query).await {
         Ok(request) => request,
-        Err(error) => return refused(error),
+        Err(error) => return pages.refused_form(error),
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     let decided = pages
         .authorization
         .decide(&actor, &request, &session, &sealed.scopes, allowed);
     match decided.await {
-        Ok(location) => redirect(&location),
-        Err(error) => refused(error),
+        Ok(location) => pages.go_on(&location),
+        Err(error) => pages.refused_form(error),
     }
-}
-
-/// Log out of the login pages
-///
-/// Ends the session of this browser; tokens that clients have got stay valid.
-#[utoipa::path(
-    post, path = "/oauth2/logout", tag = TAG, security(()),
-    request_body(content = LogoutForm, content_type = "application/x-www-form-urlencoded"),
-    responses(
-        (status = 200, description = "A page: logged out", body = String, content_type = "text/html"),
-        (status = 303, description = "Logged out; back to the request, for another login"),
-        (status = 400, description = "A page: the form cannot be read", body = String, content_type = "text/html"),
-        (status = 403, description = "A page: the form is not from a page of this browser", body = String, content_type = "text/html"),
-        (status = 429, description = "A page: too many requests", body = String, content_type = "text/html"),
-        (status = 503, description = "A page: the database is away", body = String, content_type = "text/html"),
-    )
-)]
-async fn submit_logout(
-    State(pages): State<Pages>,
-    Extension(peer): Extension<Peer>,
-    Extension(request_id): Extension<RequestId>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read::<LogoutForm>(&headers, body).await? else {
-        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
-    };
-    let cookie = pages.browsers.cookie(&headers, Cookie::Session);
-    let own = pages
-        .browsers
-        .is_own_form(&headers, cookie, fields.get("csrf_token"));
-    let Some(cookie) = cookie.filter(|_| own) else {
-        return refusal(StatusCode::FORBIDDEN, FOREIGN);
-    };
-    let actor = Actor::anonymous(peer, Some(&request_id));
-    pages.sessions.end(&actor, cookie).await?;
-    let mut response = match pages.open(Purpose::Consent, &fields) {
-        Some(sealed) => redirect(&format!("/oauth2/authorize?{}", sealed.query))?,
-        None => {
-            let message = MessagePage {
-                title: "You are logged out",
-                text: "You can close this page.",
-                is_error: false,
-            };
-            page(StatusCode::OK, &message, None)?
-        }
-    };
-    let removed = pages.browsers.set_cookie(Cookie::Session, None)?;
-    response.headers_mut().append(header::SET_COOKIE, removed);
-    Ok(response)
 }
 
 /// Answers the client where that is safe, and the person otherwise.
@@ -413,97 +318,11 @@ fn refused(error: AuthorizationError) -> Result<Response, ApiError> {
 }
 
 impl Pages {
-    fn open(&self, purpose: Purpose, fields: &Parameters) -> Option<Sealed> {
-        self.seals.open(purpose, fields.get("request")?)
-    }
-
-    /// The application's request that the login page was shown for, if it was.
-    async fn requested(
-        &self,
-        sealed: &Sealed,
-    ) -> Result<Option<AuthorizationRequest>, AuthorizationError> {
-        match sealed.query.as_str() {
-            "" => Ok(None),
-            query => self.authorization.read(query).await.map(Some),
+    /// The same for the answer to a form of ours.
+    fn refused_form(&self, error: AuthorizationError) -> Result<Response, ApiError> {
+        match error {
+            AuthorizationError::Redirect(location) => self.go_on(&location),
+            error => refused(error),
         }
-    }
-
-    fn login_page(
-        &self,
-        headers: &HeaderMap,
-        request: Option<&AuthorizationRequest>,
-        username: &str,
-        failed: Option<IdentityError>,
-    ) -> Result<Response, ApiError> {
-        let (cookie, set_cookie) = self.browsers.before_login(headers)?;
-        let carried = Sealed {
-            query: request
-                .map(|request| request.query.clone())
-                .unwrap_or_default(),
-            scopes: String::new(),
-        };
-        let (error, wait_s) = match &failed {
-            None => (None, None),
-            Some(IdentityError::TooManyAttempts(retry)) => {
-                let seconds = retry.seconds();
-                let text = format!("Too many failed attempts. Try again in {seconds} seconds.");
-                (Some(text), Some(seconds))
-            }
-            Some(IdentityError::Busy(_)) => {
-                let text = "Too many people are logging in at once. Try again in a moment.";
-                (Some(text.to_owned()), Some(1))
-            }
-            Some(_) => (Some("Username or password is wrong.".to_owned()), None),
-        };
-        let shown = LoginPage {
-            client: request.map(|request| request.client.name.as_str()),
-            csrf_token: &self.seals.csrf_token(&cookie),
-            request: &self.seals.seal(Purpose::Login, &carried),
-            username,
-            error: error.as_deref(),
-        };
-        // The answer of any other endpoint.
-        let status = failed.map_or(StatusCode::OK, |error| ApiError::from(error).status());
-        let mut response = page(status, &shown, request)?;
-        let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
-        let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));
-        response
-            .headers_mut()
-            .extend(wait.into_iter().chain(set_cookie));
-        Ok(response)
-    }
-
-    fn account_page(&self, cookie: &str, session: &LoginSession) -> Result<Response, ApiError> {
-        let user = &session.user;
-        let shown = AccountPage {
-            user: &user.name,
-            email: &user.email,
-            roles: &user.roles.to_string(),
-            csrf_token: &self.seals.csrf_token(cookie),
-        };
-        page(StatusCode::OK, &shown, None)
-    }
-
-    fn consent_page(
-        &self,
-        request: &AuthorizationRequest,
-        cookie: &str,
-        session: &LoginSession,
-        scopes: ClientScopes,
-    ) -> Result<Response, ApiError> {
-        let carried = Sealed {
-            query: request.query.clone(),
-            scopes: scopes.to_string(),
-        };
-        let asked = ConsentPage {
-            client: &request.client.name,
-            user: &session.user.name,
-            destination: &shown(&request.redirect_uri),
-            scopes: scopes.in_words(),
-            public: request.client.public,
-            csrf_token: &self.seals.csrf_token(cookie),
-            request: &self.seals.seal(Purpose::Consent, &carried),
-        };
-        page(StatusCode::OK, &asked, Some(request))
     }
 }
