@@ -100,7 +100,14 @@ impl Drop for Placed {
     }
 }
 
-/// Transactions that share a commit.
+// The savepoint of a member. Each statement is a message to the connection's thread and an answer, and
+// a transaction of the driver inside another is two more of both.
+const BEGIN_MEMBER: &str = "SAVEPOINT member";
+const KEEP: &str = "RELEASE member";
+const KEEP_AND_GO_ON: &str = "RELEASE member; SAVEPOINT member";
+const UNDO: &str = "ROLLBACK TO member";
+
+/// Transactions that share a commit. While it is open, the savepoint of the next member is too.
 #[derive(Debug)]
 struct Group {
     transaction: Transaction,
@@ -136,8 +143,10 @@ impl Writer {
         // Until it is put back the turn holds no connection: if this future is dropped here or
         // below, the connection is gone with it, and so is everything the group had written.
         let (connection, mut group) = self.join(&mut turn).await?;
-        let result = group.run(work).await;
-        if self.waiting.load(Ordering::SeqCst) > 0 && group.takes_more() {
+        let result = work(&group.transaction).await;
+        let goes_on = self.waiting.load(Ordering::SeqCst) > 0 && group.takes_more();
+        let result = group.end_member(result, goes_on).await;
+        if goes_on && group.lost.is_none() {
             let outcome = group.outcome.subscribe();
             *turn = Turn::Open(connection, group);
             drop(turn);
@@ -245,8 +254,10 @@ impl Group {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
+        let transaction = connection.begin_with_options(options).await?;
+        transaction.execute_unprepared(BEGIN_MEMBER).await?;
         Ok(Self {
-            transaction: connection.begin_with_options(options).await?,
+            transaction,
             outcome: watch::Sender::new(None),
             members: 0,
             began: Instant::now(),
@@ -254,19 +265,19 @@ impl Group {
         })
     }
 
-    /// Runs `work` in a savepoint. A savepoint that cannot be opened or closed loses the group.
-    async fn run<T, E: From<DbError>>(
+    /// Keeps what a member did, or undoes it. A savepoint that cannot be closed loses the group.
+    async fn end_member<T, E: From<DbError>>(
         &mut self,
-        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+        result: Result<T, E>,
+        goes_on: bool,
     ) -> Result<T, E> {
         self.members += 1;
-        let begun = self.transaction.begin().await;
-        let part = begun.map_err(|error| self.lose(error))?;
-        let result = work(&part).await;
-        let ended = match result {
-            Ok(_) => part.commit().await,
-            Err(_) => part.rollback().await,
+        let end = match &result {
+            Ok(_) if goes_on => KEEP_AND_GO_ON,
+            Ok(_) => KEEP,
+            Err(_) => UNDO,
         };
+        let ended = self.transaction.execute_unprepared(end).await;
         let ended = ended.map_err(|error| self.lose(error));
         // Why the work failed says more than that it could not be rolled back either.
         let value = result?;

@@ -223,7 +223,7 @@ async fn nothing_is_acknowledged_inside_a_transaction_that_goes_on() {
         let nested = transaction.begin().await?;
         nested.execute_unprepared("ROLLBACK").await?;
         nested.commit().await.expect_err("its savepoint is gone");
-        let again = "BEGIN IMMEDIATE; SAVEPOINT _sqlx_savepoint_1; SAVEPOINT _sqlx_savepoint_2";
+        let again = "BEGIN IMMEDIATE; SAVEPOINT _sqlx_savepoint_1; SAVEPOINT member";
         transaction.execute_unprepared(again).await?;
         transaction.execute_unprepared(&insert(1)).await?;
         Ok(())
