@@ -92,8 +92,14 @@ class Server:
 
     def kill_and_start(self):
         """Ends it without warning, and starts it again with the same address and data."""
+        self.kill()
+        self.start_again()
+
+    def kill(self):
         self.child.kill()
         self.child.wait()
+
+    def start_again(self):
         if not self._start("ab"):
             raise AssertionError(f"it did not start again:\n{self.log()}")
 
