@@ -61,6 +61,10 @@ pub enum Answer {
     /// in force and when the server stops. A connection on which nothing moves is closed after a
     /// while, so send something at least every half minute.
     Stream,
+    /// As a stream. And the request may ask for another protocol (RFC 9110, 7.8): its extensions hold
+    /// hyper's `OnUpgrade`, and after an answer of 101 the connection is the handler's. When it has to
+    /// end, its reads and writes fail. HTTP/2 has no such thing.
+    Upgrade,
 }
 
 impl Default for Policy {

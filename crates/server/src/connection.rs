@@ -4,12 +4,14 @@
 //! HTTP/2 one, so a [`Watch`] beside the connection checks it a few times per timeout. It reads
 //! plain counters: a request costs no clock reading and no timer.
 
+mod upgraded;
+
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,7 +29,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::config;
-use crate::edge::Edge;
+use crate::edge::{Admitted, Edge};
+use upgraded::Tether;
 
 /// How long the peer may take to close an idle connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,11 +93,12 @@ pub(crate) async fn serve(
         .http2()
         .max_concurrent_streams(bounds.http2_streams_max)
         .max_header_list_size(u32::try_from(bounds.head_bytes_max).unwrap_or(u32::MAX));
-    let linger_timeout = bounds.linger_timeout;
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let (linger_timeout, stall_timeout) = (bounds.linger_timeout, bounds.stall_timeout);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut watch = pin!(Watch::new(activity.clone(), bounds).run());
+    let mut stopping = stop.clone();
     let mut goodbye = pin!(async {
-        stop.stop_requested().await;
+        stopping.stop_requested().await;
         activity.stopping.store(true, Ordering::Relaxed);
         if !activity.http2.load(Ordering::Relaxed) {
             tokio::time::sleep(linger_timeout).await;
@@ -105,7 +109,7 @@ pub(crate) async fn serve(
         tokio::select! {
             biased;
             // Errors are the peer's: a broken connection, garbage instead of HTTP.
-            _ = connection.as_mut() => return,
+            _ = connection.as_mut() => break,
             verdict = watch.as_mut() => match verdict {
                 Verdict::Drop => return,
                 Verdict::Close => {
@@ -119,6 +123,9 @@ pub(crate) async fn serve(
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+    if let Some(admitted) = activity.upgraded.get() {
+        upgraded::watch(&activity, admitted, stall_timeout, &mut stop).await;
     }
 }
 
@@ -136,6 +143,9 @@ struct Activity {
     http2: AtomicBool,
     /// The server is stopping: each answer says that it is the last.
     stopping: AtomicBool,
+    /// Set when the connection leaves HTTP.
+    upgraded: OnceLock<Admitted>,
+    tether: Tether,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -220,12 +230,19 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.activity.tether.release();
+    }
+}
+
 impl Read for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        self.activity.tether.check_read(cx)?;
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         self.moved();
         self.activity.head_begun.store(true, Ordering::Relaxed);
@@ -239,6 +256,7 @@ impl Write for Watched {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.activity.tether.check_write(cx)?;
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
         self.moved();
         Poll::Ready(Ok(written))
@@ -261,6 +279,7 @@ impl Write for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.tether.check_write(cx)?;
         let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, slices))?;
         self.moved();
         Poll::Ready(Ok(written))
@@ -284,7 +303,9 @@ impl Service<Request<Incoming>> for Door {
         let (edge, peer) = (self.edge.clone(), self.peer);
         Box::pin(async move {
             let mut response = edge.handle(request.map(Body::new), peer).await;
-            if in_flight.is_last() {
+            if let Some(admitted) = response.extensions_mut().remove() {
+                in_flight.leave_http(admitted);
+            } else if in_flight.is_last() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
@@ -303,6 +324,13 @@ impl InFlight {
         }
         activity.begun.fetch_add(1, Ordering::Relaxed);
         Self(activity.clone())
+    }
+
+    /// After this answer the connection is the handler's.
+    fn leave_http(&self, admitted: Admitted) {
+        self.0.tether.leave_http();
+        // A connection leaves once.
+        let _ = self.0.upgraded.set(admitted);
     }
 
     /// Whether an HTTP/1.1 connection ends with this answer.

@@ -36,6 +36,7 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use http_body::Body as _;
+use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
 
 pub(crate) use access::Observers;
@@ -43,6 +44,7 @@ pub(crate) use cors::{Cors, CorsConfig};
 pub(crate) use forwarded::{ForwardedHeader, Proxies};
 pub(crate) use headers::Fixed as FixedHeaders;
 pub(crate) use routes::{Limits, Route, RouteTable, declared};
+pub(crate) use stream::Admitted;
 
 use routes::Access;
 use stream::{Admission, Ending};
@@ -85,7 +87,7 @@ struct Passage<'t> {
     route: Option<&'t Arc<Route>>,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
-    /// Of a stream: what keeps it open.
+    /// Of a stream or another protocol: what keeps it open.
     admission: Option<Admission>,
 }
 
@@ -129,6 +131,11 @@ impl Edge {
             let route = passage.route;
             let render = route.map_or(envelope, |route| route.policy.render_error);
             response = render(error, &id);
+        } else if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let admitted = passage.admission.take().map(Admitted::new);
+            if let Some(admitted) = admitted {
+                response.extensions_mut().insert(admitted);
+            }
         } else if let Some(admission) = passage.admission.take() {
             let stop = self.stop.clone();
             response = response.map(|body| Body::new(Ending::new(body, admission, stop)));
@@ -196,7 +203,10 @@ impl Edge {
                 return error.into_response();
             }
         };
-        if route.policy.answer == Answer::Stream {
+        if route.policy.answer != Answer::Upgrade {
+            parts.extensions.remove::<OnUpgrade>();
+        }
+        if route.policy.answer != Answer::Whole {
             let (identity, clock) = (self.identity.clone(), self.clock.clone());
             let admission = Admission::new(&parts.headers, peer, route.access, identity, clock);
             passage.admission = Some(admission);

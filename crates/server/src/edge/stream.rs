@@ -1,6 +1,7 @@
-//! Answers without end: the edge ends them when their credential is no longer in force and when the
-//! server stops.
+//! Answers without end, and connections that leave HTTP: they end when their credential is no longer in
+//! force and when the server stops.
 
+use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use super::{X_API_KEY, credentials};
 /// How often it is asked whether the credential of a stream is still in force.
 const REVIEW_PERIOD: Duration = Duration::from_secs(1);
 
-/// What a stream was admitted with.
+/// What a stream or another protocol was admitted with.
 pub(super) struct Admission {
     /// The headers that hold the credential.
     shown: HeaderMap,
@@ -55,7 +56,7 @@ impl Admission {
     }
 
     /// Ends when the credential is no longer in force, or may no longer do this.
-    async fn ended(self) {
+    async fn ended(&self) {
         if self.access == Access::Public {
             return std::future::pending().await;
         }
@@ -84,6 +85,27 @@ impl Admission {
             // It was valid before, and cannot be verified now because the server is busy.
             Err(error) => error.status() != StatusCode::UNAUTHORIZED,
         }
+    }
+}
+
+/// In the extensions of an answer after which the connection leaves HTTP.
+#[derive(Clone)]
+pub(crate) struct Admitted(Arc<Admission>);
+
+impl Admitted {
+    pub(super) fn new(admission: Admission) -> Self {
+        Self(Arc::new(admission))
+    }
+
+    /// Ends when the credential is no longer in force, or may no longer do this.
+    pub(crate) async fn ended(&self) {
+        self.0.ended().await;
+    }
+}
+
+impl fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").finish_non_exhaustive()
     }
 }
 

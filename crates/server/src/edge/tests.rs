@@ -49,8 +49,14 @@ impl Authenticate for OneKey {
 
 /// Knows `good` until it is revoked.
 #[derive(Default)]
-struct Revocable {
+pub(crate) struct Revocable {
     revoked: AtomicBool,
+}
+
+impl Revocable {
+    pub(crate) fn revoke(&self) {
+        self.revoked.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Authenticate for Revocable {
@@ -104,7 +110,7 @@ fn table(routes: Routes, document: &Value) -> RouteTable {
 }
 
 /// A table of one route, `GET /x`, for callers with the scope `predict`.
-fn table_with(handler: MethodRouter, policy: Policy) -> RouteTable {
+pub(crate) fn table_with(handler: MethodRouter, policy: Policy) -> RouteTable {
     let document = json!({"paths": {"/x": {"get": {
         "operationId": "get_x",
         "security": [{"bearer": ["predict"]}],
@@ -118,7 +124,7 @@ pub(crate) fn public_table(handlers: axum::Router, path: &'static str) -> RouteT
     table(routes(handlers).with_pages(&[path]), &Value::Null)
 }
 
-pub(super) fn edge(reports: Option<Reports>) -> Edge {
+pub(crate) fn edge(reports: Option<Reports>) -> Edge {
     let handlers = axum::Router::new()
         .route(
             "/panic",
@@ -433,7 +439,7 @@ async fn a_stream_ends_when_the_credential_is_no_longer_in_force() {
     let mut body = open_stream(&edge).await;
     let waiting = tokio::time::timeout(Duration::from_secs(300), body.frame()).await;
     assert!(waiting.is_err(), "it goes on while the key is in force");
-    identity.revoked.store(true, Ordering::Relaxed);
+    identity.revoke();
     let end = tokio::time::timeout(Duration::from_secs(2), body.frame()).await;
     assert!(end.expect("soon").is_none());
 }
