@@ -2,10 +2,14 @@
 //!
 //! The defaults file is the reference: a key that is not in it does not exist.
 
+mod origins;
+
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
+
+use origins::{Origins, Source, join, line_of};
 
 /// Environment variables of this form are settings: `AUSPEX__SERVER__RATE_LIMIT__MAX`.
 const ENV_PREFIX: &str = "AUSPEX__";
@@ -32,23 +36,17 @@ pub enum ConfigError {
     /// A key that does not exist.
     #[error("{origin}: unknown setting \"{key}\"{}", suggestion.as_ref().map_or(String::new(), |s| format!("; did you mean \"{s}\"?")))]
     UnknownKey {
-        /// File or variable.
+        /// File and line, variable or flag.
         origin: String,
         /// The dotted key.
         key: String,
         /// The nearest that exists.
         suggestion: Option<String>,
     },
-    /// A value that its setting does not take.
-    #[error("the configuration cannot be used: {reason}")]
-    Unusable {
-        /// The setting and what it must be.
-        reason: String,
-    },
     /// A value of the wrong type or out of range.
     #[error("{origin}: setting \"{key}\" {reason}")]
     Value {
-        /// File or variable.
+        /// File and line, variable or flag.
         origin: String,
         /// The dotted key.
         key: String,
@@ -58,7 +56,8 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// A value that its type takes and the program cannot use.
+    /// A value that its type takes and the program cannot use. [`Layers::locate`] says where it was
+    /// written.
     pub fn wrong(key: &str, reason: impl Into<String>) -> Self {
         Self::Value {
             origin: "configuration".into(),
@@ -72,6 +71,7 @@ impl ConfigError {
 #[derive(Clone, Debug)]
 pub struct Layers {
     merged: Table,
+    origins: Origins,
 }
 
 impl Layers {
@@ -84,6 +84,7 @@ impl Layers {
             merged: defaults
                 .parse()
                 .expect("the embedded defaults are valid TOML"),
+            origins: Origins::default(),
         }
     }
 
@@ -99,19 +100,13 @@ impl Layers {
         })?;
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
             // Not the line itself, which toml would show: it may hold a secret.
-            let begin = error.span().map_or(0, |span| span.start);
-            let line = text
-                .bytes()
-                .take(begin)
-                .filter(|byte| *byte == b'\n')
-                .count()
-                + 1;
+            let line = line_of(&text, error.span().map_or(0, |span| span.start));
             ConfigError::Syntax {
-                origin: file.clone(),
-                reason: format!("line {line}: {}", error.message()),
+                origin: format!("{file}:{line}"),
+                reason: error.message().to_owned(),
             }
         })?;
-        merge(&mut self.merged, table, &file, "")
+        self.lay(table, &Source::file(&file, &text))
     }
 
     /// Lays the `AUSPEX__…` variables over what is there. A value is read as the type of its default;
@@ -152,7 +147,7 @@ impl Layers {
         let Value::Table(table) = table else {
             unreachable!("a key has at least one part")
         };
-        merge(&mut self.merged, table, origin, "")
+        self.lay(table, &Source::named(origin))
     }
 
     /// The typed settings.
@@ -160,11 +155,33 @@ impl Layers {
     /// # Errors
     /// [`ConfigError::Value`] for a value that its type does not take.
     pub fn build<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        Value::Table(self.merged.clone())
-            .try_into()
-            .map_err(|error: toml::de::Error| ConfigError::Unusable {
-                reason: error.to_string().trim().replace('\n', " "),
-            })
+        let merged = Value::Table(self.merged.clone());
+        serde_path_to_error::deserialize(merged).map_err(|error| {
+            let key = error.path().to_string();
+            let said = error.inner().message();
+            // Our own types say what they take.
+            let reason = match said.starts_with("must ") {
+                true => said.to_owned(),
+                false => format!("is wrong: {said}"),
+            };
+            self.locate(ConfigError::wrong(&key, reason))
+        })
+    }
+
+    /// Names the place where the value was written that `error` is about.
+    pub fn locate(&self, error: ConfigError) -> ConfigError {
+        match error {
+            ConfigError::Value { key, reason, .. } => ConfigError::Value {
+                origin: self.origins.of(&key),
+                key,
+                reason,
+            },
+            other => other,
+        }
+    }
+
+    fn lay(&mut self, table: Table, source: &Source) -> Result<(), ConfigError> {
+        merge(&mut self.merged, table, source, &mut self.origins, "")
     }
 
     /// Everything in force, with the values of keys that name secrets left out.
@@ -175,30 +192,30 @@ impl Layers {
     }
 }
 
-fn merge(base: &mut Table, over: Table, origin: &str, path: &str) -> Result<(), ConfigError> {
+fn merge(
+    base: &mut Table,
+    over: Table,
+    source: &Source,
+    origins: &mut Origins,
+    path: &str,
+) -> Result<(), ConfigError> {
     for (name, value) in over {
-        let key = if path.is_empty() {
-            name.clone()
-        } else {
-            format!("{path}.{name}")
-        };
+        let key = join(path, &name);
         let Some(slot) = base.get_mut(&name) else {
-            let suggestion = nearest(base, &name).map(|near| {
-                if path.is_empty() {
-                    near.to_owned()
-                } else {
-                    format!("{path}.{near}")
-                }
-            });
             return Err(ConfigError::UnknownKey {
-                origin: origin.into(),
+                origin: source.place_of(&key),
+                suggestion: nearest(base, &name).map(|near| join(path, near)),
                 key,
-                suggestion,
             });
         };
         match (slot, value) {
-            (Value::Table(inner), Value::Table(over)) => merge(inner, over, origin, &key)?,
-            (slot, value) if same_type(slot, &value) => *slot = value,
+            (Value::Table(inner), Value::Table(over)) => {
+                merge(inner, over, source, origins, &key)?;
+            }
+            (slot, value) if same_type(slot, &value) => {
+                *slot = value;
+                origins.set(&key, source);
+            }
             (slot, value) => {
                 let reason = format!(
                     "must be of type {}, not {}",
@@ -206,7 +223,7 @@ fn merge(base: &mut Table, over: Table, origin: &str, path: &str) -> Result<(), 
                     value.type_str()
                 );
                 return Err(ConfigError::Value {
-                    origin: origin.into(),
+                    origin: source.place_of(&key),
                     key,
                     reason,
                 });
@@ -290,178 +307,4 @@ fn is_secret(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DEFAULTS: &str = "[server]\nlisten = \"127.0.0.1:8080\"\nsecret = \"\"\n\
-        [server.rate_limit]\nmax = 1000\nwindow_s = 60\nratio = 1.0\n";
-
-    fn with_env(name: &str, value: &str) -> Result<Layers, ConfigError> {
-        let mut layers = Layers::new(DEFAULTS);
-        layers.env([(name.to_owned(), value.to_owned())])?;
-        Ok(layers)
-    }
-
-    #[test]
-    fn later_layers_win() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("auspex.toml");
-        std::fs::write(&path, "[server.rate_limit]\nmax = 5\nwindow_s = 7\n").expect("written");
-        let mut layers = Layers::new(DEFAULTS);
-        layers.file(&path).expect("valid");
-        layers
-            .env([("AUSPEX__SERVER__RATE_LIMIT__MAX".into(), "9".into())])
-            .expect("a known key");
-        let limit = lookup(&layers.merged, "server.rate_limit").expect("there");
-        assert_eq!(
-            (limit["max"].as_integer(), limit["window_s"].as_integer()),
-            (Some(9), Some(7))
-        );
-    }
-
-    #[test]
-    fn a_wrong_key_is_named_with_the_nearest_right_one() {
-        let error = with_env("AUSPEX__SERVER__RATE_LIMT__MAX", "9").expect_err("a typo");
-        assert_eq!(
-            error.to_string(),
-            "AUSPEX__SERVER__RATE_LIMT__MAX: unknown setting \"server.rate_limt\"; \
-             did you mean \"server.rate_limit\"?"
-        );
-        let error = with_env("AUSPEX__XYZZY", "9").expect_err("unknown");
-        assert_eq!(
-            error.to_string(),
-            "AUSPEX__XYZZY: unknown setting \"xyzzy\""
-        );
-    }
-
-    #[test]
-    fn a_wrong_type_is_named() {
-        let error = with_env("AUSPEX__SERVER__RATE_LIMIT__MAX", "many").expect_err("not a number");
-        assert!(
-            error
-                .to_string()
-                .contains("\"server.rate_limit.max\" must be of type integer"),
-            "{error}"
-        );
-        assert!(
-            with_env("AUSPEX__SERVER__RATE_LIMIT__RATIO", "2").is_ok(),
-            "2 is a number too"
-        );
-        assert!(
-            with_env("AUSPEX__SERVER__LISTEN", "8080").is_ok(),
-            "text stays text"
-        );
-    }
-
-    #[test]
-    fn urls_are_shown_without_what_they_carry() {
-        for (url, shown) in [
-            ("postgres://u:hunter2@db/x", "postgres://(not shown)@db/x"),
-            (
-                "postgres://db/x?password=hunter2",
-                "postgres://db/x?(not shown)",
-            ),
-            (
-                "http://127.0.0.1:4318/v1/traces",
-                "http://127.0.0.1:4318/v1/traces",
-            ),
-        ] {
-            assert_eq!(without_secrets(url), shown);
-        }
-    }
-
-    #[test]
-    fn a_syntax_error_names_its_line_and_does_not_show_it() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("auspex.toml");
-        std::fs::write(&path, "[server]\nsecret = hunter2\n").expect("written");
-        let error = Layers::new(DEFAULTS)
-            .file(&path)
-            .expect_err("no quotes")
-            .to_string();
-        assert!(
-            error.contains("line 2") && !error.contains("hunter2"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let shown = with_env("AUSPEX__SERVER__SECRET", "hunter2")
-            .expect("known")
-            .show();
-        assert!(
-            !shown.contains("hunter2") && shown.contains("not shown"),
-            "{shown}"
-        );
-    }
-
-    #[derive(Debug, PartialEq, serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Lists {
-        origins: Vec<String>,
-        issuers: Vec<Issuer>,
-    }
-
-    #[derive(Debug, PartialEq, serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Issuer {
-        url: String,
-        client_secret: String,
-    }
-
-    const LISTS: &str = "origins = []\nissuers = []\n";
-
-    fn origins(text: &str) -> Result<Vec<String>, ConfigError> {
-        let mut layers = Layers::new(LISTS);
-        layers.env([("AUSPEX__ORIGINS".to_owned(), text.to_owned())])?;
-        layers.build().map(|lists: Lists| lists.origins)
-    }
-
-    #[test]
-    fn variables_give_lists_too() {
-        for text in ["a,b", " a , b, ", "[\"a\", \"b\"]", "[\n'a',\n'b'\n]"] {
-            assert_eq!(origins(text).expect(text), ["a", "b"], "{text}");
-        }
-        assert_eq!(origins("").expect("empty"), [""; 0]);
-        assert_eq!(origins("[]").expect("empty"), [""; 0]);
-        for text in ["[a]", "[\"a\"", "[1]"] {
-            let error = origins(text).expect_err(text).to_string();
-            assert!(error.contains("origins"), "{error}");
-        }
-    }
-
-    #[test]
-    fn lists_of_tables_are_taken_whole_and_wrong_keys_in_them_are_named() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("auspex.toml");
-        let read = |text: &str| {
-            std::fs::write(&path, text).expect("written");
-            let mut layers = Layers::new(LISTS);
-            layers.file(&path)?;
-            Ok::<_, ConfigError>((layers.show(), layers.build::<Lists>()?))
-        };
-        let one = "[[issuers]]\nurl = \"https://a.example.org\"\nclient_secret = \"hunter2\"\n";
-        let (shown, lists) = read(one).expect("valid");
-        assert_eq!(lists.issuers.len(), 1);
-        assert!(
-            shown.contains("a.example.org") && !shown.contains("hunter2"),
-            "{shown}"
-        );
-        for (text, named) in [
-            (
-                format!("{one}clientsecret = 1\n"),
-                ["issuers", "clientsecret"],
-            ),
-            (
-                "[[issuers]]\nurl = \"x\"\n".into(),
-                ["issuers", "client_secret"],
-            ),
-            ("issuers = 1\n".into(), ["issuers", "array"]),
-        ] {
-            let error = read(&text).expect_err(&text).to_string();
-            assert!(named.iter().all(|part| error.contains(part)), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
-        }
-    }
-}
+mod tests;
