@@ -12,6 +12,7 @@ mod error;
 mod inspect;
 mod postgres;
 mod sqlite;
+mod url;
 mod writer;
 
 use std::os::unix::fs::DirBuilderExt as _;
@@ -29,6 +30,7 @@ use crate::control::Control;
 use crate::store;
 use postgres::Postgres;
 use sqlite::{Connector, SqliteFile};
+use url::Location;
 use writer::Writer;
 
 pub use error::{DbError, Fault};
@@ -82,18 +84,17 @@ impl Db {
     }
 
     /// Opens `postgres://…`, or `sqlite:PATH`, which is made with its folder where missing. PATH
-    /// is taken as it stands: nothing in it is decoded, and it has no parameters. `sqlite://PATH`
-    /// is the same, so that `sqlite:///data/x.db` is `/data/x.db` and `sqlite://x.db` is `x.db`.
+    /// is taken as it stands: nothing in it is decoded, and it has no parameters. `sqlite:///PATH`
+    /// is the same, so that `sqlite:////data/x.db` is `/data/x.db` and `sqlite:///x.db` is `x.db`.
     /// Each call may take as long as `call_timeout`. Must be called on the control runtime.
     ///
     /// # Errors
-    /// [`DbError::InvalidUrl`], [`DbError::UnknownParameter`], [`DbError::NoFile`],
-    /// [`DbError::Folder`], [`DbError::Unreachable`], [`DbError::TimedOut`] or
-    /// [`DbError::Database`].
+    /// As of [`check_url`]; [`DbError::Folder`], [`DbError::Forbidden`], [`DbError::Unreachable`],
+    /// [`DbError::TimedOut`] or [`DbError::Database`].
     pub async fn open_with(url: &str, call_timeout: Duration) -> Result<Self, DbError> {
-        let backend = match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let path = sqlite::sqlite_path(path)?;
+        let backend = match url::read(url)? {
+            Location::Sqlite(path) => {
+                sqlite::make_folder(&path)?;
                 let name = path.display().to_string();
                 let opened = timeout(call_timeout, Sqlite::open(path, call_timeout)).await;
                 Backend::Sqlite(Arc::new(opened.unwrap_or(Err(DbError::TimedOut {
@@ -101,7 +102,9 @@ impl Db {
                     limit: call_timeout,
                 }))?))
             }
-            None => Backend::Postgres(Arc::new(Postgres::open(url, call_timeout).await?)),
+            Location::Postgres(options) => {
+                Backend::Postgres(Arc::new(Postgres::open(*options, call_timeout).await?))
+            }
         };
         Ok(Self {
             backend,
@@ -226,15 +229,15 @@ impl Db {
         Err(DbError::TimedOut { database, limit }.into())
     }
 
-    /// For messages.
-    fn name(&self) -> String {
+    /// The file, or the host and port of PostgreSQL, for messages.
+    pub fn name(&self) -> String {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.file.path.display().to_string(),
             Backend::Postgres(postgres) => postgres.name(),
         }
     }
 
-    /// Names the file where an error says that it is damaged.
+    /// Names the file where an error says that it is damaged or may not be written.
     fn named(&self, error: DbError) -> DbError {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.connector.named(error),
@@ -301,6 +304,13 @@ impl Db {
 impl Sqlite {
     async fn open(path: PathBuf, call_timeout: Duration) -> Result<Self, DbError> {
         let connector = Connector { path, call_timeout };
+        match Self::open_by(connector.clone()).await {
+            Err(error) => Err(connector.named(error)),
+            opened => opened,
+        }
+    }
+
+    async fn open_by(connector: Connector) -> Result<Self, DbError> {
         // The writer first: it creates the file and turns on WAL.
         let writer = Writer::open(connector.clone()).await?;
         let file = SqliteFile::at(connector.path.clone())?;
@@ -344,10 +354,21 @@ async fn close(connection: &Connection) {
     }
 }
 
+/// Checks whether a URL names a database, without looking for it.
+///
+/// # Errors
+/// [`DbError::InvalidUrl`], [`DbError::ForeignUrl`], [`DbError::UnknownParameter`] or
+/// [`DbError::NoFile`].
+pub fn check_url(url: &str) -> Result<(), DbError> {
+    url::read(url).map(drop)
+}
+
 /// The file of a SQLite URL, which need not be there; `None` for another URL.
 pub fn sqlite_file(url: &str) -> Option<PathBuf> {
-    let path = url.strip_prefix("sqlite:")?;
-    Some(path.strip_prefix("//").unwrap_or(path).into())
+    match url::read(url) {
+        Ok(Location::Sqlite(path)) => Some(path),
+        _ => None,
+    }
 }
 
 /// Makes a folder, with those above it, that only its owner may enter.

@@ -1,14 +1,20 @@
 //! Files that hold secrets, such as the database: only their owner may read them, whatever the folder
 //! and the umask say.
 
+use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 /// The mode of a file that only its owner may read and write.
 pub const PRIVATE: u32 = 0o600;
 /// What a group and others may do.
 const SHARED: u32 = 0o077;
+/// Names of users, one a line, before the first colon; the id is after the second.
+const USERS: &str = "/etc/passwd";
 
 /// Makes an empty private file where there is none, or else narrows the one that is there.
 pub fn make_private(path: &Path) {
@@ -31,10 +37,98 @@ pub fn narrow(path: &Path) {
         return;
     }
     let file = path.display();
-    match fs::set_permissions(path, Permissions::from_mode(PRIVATE)) {
+    // No more than its owner may do already.
+    let own = meta.permissions().mode() & PRIVATE;
+    match fs::set_permissions(path, Permissions::from_mode(own)) {
         Ok(()) => tracing::warn!(%file, "others could read this file; now only its owner can"),
         Err(error) => {
             tracing::warn!(%file, %error, "others can read this file; run chmod 600 on it as its owner");
         }
+    }
+}
+
+/// Why this process may not write a file or into a folder, and what to do.
+#[derive(Debug)]
+pub struct Obstacle {
+    path: PathBuf,
+    cause: io::Error,
+    owner: u32,
+    mode: u32,
+}
+
+impl Obstacle {
+    /// What keeps this process from writing `path`, if it is there.
+    pub fn to_writing(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        let wanted = Access::READ_OK | Access::WRITE_OK;
+        let denied = accessat(CWD, path, wanted, AtFlags::EACCESS).err()?;
+        Some(Self {
+            path: path.to_owned(),
+            cause: denied.into(),
+            owner: meta.uid(),
+            mode: meta.mode() & 0o7777,
+        })
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, me) = (self.path.display(), rustix::process::geteuid().as_raw());
+        let (owner, mode) = (user(self.owner), self.mode);
+        write!(f, "{path}: {}; ", self.cause)?;
+        if self.cause.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            return write!(f, "mount its file system so that it can be written");
+        }
+        if self.owner == me {
+            return write!(f, "it has mode {mode:04o}; run chmod u+rw {path}");
+        }
+        write!(
+            f,
+            "it belongs to {owner}, with mode {mode:04o}, and this process runs as {}; run it as \
+             {owner}, or run chown {me} {path}",
+            user(me)
+        )
+    }
+}
+
+/// `user NAME (ID)`, or `user ID` if it has no name here.
+fn user(id: u32) -> String {
+    let users = fs::read_to_string(USERS).unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        (parts.nth(1)?.parse() == Ok(id)).then_some(name)
+    });
+    match name {
+        Some(name) => format!("user {name} ({id})"),
+        None => format!("user {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrowing_never_lets_anybody_do_more() {
+        let folder = tempfile::tempdir().unwrap();
+        for (before, after) in [
+            (0o644, 0o600),
+            (0o444, 0o400),
+            (0o600, 0o600),
+            (0o400, 0o400),
+        ] {
+            let file = folder.path().join(format!("{before:o}"));
+            fs::write(&file, "x").unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(before)).unwrap();
+            narrow(&file);
+            assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, after);
+        }
+    }
+
+    #[test]
+    fn users_are_named_where_they_have_names() {
+        assert_eq!(user(0), "user root (0)");
+        assert_eq!(user(4_000_000_001), "user 4000000001");
     }
 }

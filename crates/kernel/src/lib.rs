@@ -33,7 +33,7 @@ pub use clock::{Clock, Timestamp};
 pub use control::Control;
 pub use error::{ApiError, FieldError, FieldErrors};
 pub use fields::Fields;
-pub use migration::{known_migrations, migrate};
+pub use migration::{is_migrated, known_migrations, migrate};
 pub use page::CursorKey;
 pub use random::Random;
 pub use request_id::RequestId;

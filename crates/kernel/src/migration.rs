@@ -13,6 +13,16 @@ pub async fn migrate(db: &Db) -> Result<(), DbError> {
     db.migrate::<Migrator>().await
 }
 
+/// Whether the tables of this crate have ever been made.
+///
+/// # Errors
+/// As of [`Db::read`].
+pub async fn is_migrated(db: &Db) -> Result<bool, DbError> {
+    let record = Migrator::migration_table_name().to_string();
+    db.read(async |connection| Ok(SchemaManager::new(connection).has_table(&record).await?))
+        .await
+}
+
 /// The migrations of this crate.
 pub fn known_migrations() -> KnownMigrations {
     KnownMigrations::of::<Migrator>()

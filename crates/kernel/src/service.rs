@@ -65,6 +65,16 @@ pub trait Service: Running + Sized {
         Ok(())
     }
 
+    /// Checks what its settings name on this machine, such as folders that must be readable, before
+    /// it is opened. It changes nothing and asks nobody: `auspex config check` does it too.
+    ///
+    /// # Errors
+    /// [`ConfigError::wrong`].
+    fn check_surroundings(config: &Self::Config) -> Result<(), ConfigError> {
+        let _ = config;
+        Ok(())
+    }
+
     /// The migrations of its tables: `auspex migrate` and each start run them, and `auspex doctor`
     /// knows by them whether a database is of a newer version.
     fn migrations() -> Option<Migrations> {

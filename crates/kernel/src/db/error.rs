@@ -9,6 +9,7 @@ use sea_orm::sqlx::{self, error::DatabaseError};
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
 
 use crate::ApiError;
+use crate::files::Obstacle;
 
 /// For what ends by itself.
 const RETRY_SOON_S: u64 = 1;
@@ -22,9 +23,13 @@ pub enum DbError {
     /// repeat it: it may hold a password.
     #[error(
         "the database URL is not valid; it must be of the form \
-         postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded"
+         postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded, or \
+         sqlite:PATH"
     )]
     InvalidUrl,
+    /// The URL is one for other programs. The message says what to write.
+    #[error("a database URL {0}")]
+    ForeignUrl(&'static str),
     /// The URL of PostgreSQL has a parameter that means nothing. Its value may be a password.
     #[error("the database URL has an unknown parameter {name:?}; there are {known}, options[NAME]")]
     UnknownParameter {
@@ -55,6 +60,9 @@ pub enum DbError {
         /// What is wrong with it.
         cause: String,
     },
+    /// The files of a SQLite database may not be written.
+    #[error("the database cannot be written: {0}")]
+    Forbidden(Obstacle),
     /// The folder for the SQLite file could not be made.
     #[error("cannot make the data folder {}: {cause}; name another with --data-dir", folder.display())]
     Folder {
@@ -176,11 +184,13 @@ impl DbError {
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Replaced { .. } => Some(Fault::Replaced),
+            Self::Forbidden(_) => Some(Fault::ReadOnly),
             Self::Damaged { .. } => Some(Fault::Damaged),
             Self::Unreachable { .. } => Some(Fault::Unreachable),
             Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),
             Self::Database(error) => fault_of(error),
             Self::InvalidUrl
+            | Self::ForeignUrl(_)
             | Self::UnknownParameter { .. }
             | Self::NoFile
             | Self::Folder { .. }

@@ -58,9 +58,12 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Connects once, to see whether that works.
-    pub(super) async fn open(url: &str, call_timeout: Duration) -> Result<Self, DbError> {
+    pub(super) async fn open(
+        options: PgConnectOptions,
+        call_timeout: Duration,
+    ) -> Result<Self, DbError> {
         let postgres = Self {
-            options: options(url)?,
+            options,
             call_timeout,
             places: Semaphore::new(CONNECTIONS_MAX),
             idle: Mutex::default(),
@@ -339,12 +342,13 @@ fn close(connection: &Connection) {
     }
 }
 
-fn options(url: &str) -> Result<PgConnectOptions, DbError> {
-    let (scheme, rest) = url.split_once("://").ok_or(DbError::InvalidUrl)?;
+/// Reads a URL of PostgreSQL.
+pub(super) fn options(url: &str) -> Result<PgConnectOptions, DbError> {
+    let (_, rest) = url.split_once("://").ok_or(DbError::InvalidUrl)?;
     let (_, after_host) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // A bare `@` there means that the password contains a bare `/`, `?` or `#`. Read otherwise, the
     // password would be part of a name that is logged.
-    if !matches!(scheme, "postgres" | "postgresql") || after_host.contains('@') {
+    if after_host.contains('@') {
         return Err(DbError::InvalidUrl);
     }
     let before_fragment = after_host.split('#').next().unwrap_or_default();

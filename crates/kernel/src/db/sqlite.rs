@@ -15,7 +15,7 @@ use sea_orm::sqlx::{ConnectOptions as _, Sqlite};
 use sea_orm::{DbErr, RuntimeErr};
 use tokio::time::Instant;
 
-use crate::files::{make_private, narrow};
+use crate::files::{Obstacle, make_private, narrow};
 
 use super::{Connection, DbError, Fault, make_private_folder};
 
@@ -25,21 +25,13 @@ const READERS: u32 = 4;
 /// time is up.
 const NEVER: Duration = Duration::from_hours(24 * 365);
 
-/// The file that a SQLite URL names, after `sqlite:`. Its folder is made where missing.
-pub(super) fn sqlite_path(path: &str) -> Result<PathBuf, DbError> {
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path == ":memory:" {
-        return Err(DbError::NoFile);
-    }
-    let failed = |folder: &Path, cause| DbError::Folder {
+/// Makes the folder of a SQLite file where missing.
+pub(super) fn make_folder(file: &Path) -> Result<(), DbError> {
+    let folder = file.parent().unwrap_or(file);
+    make_private_folder(folder).map_err(|cause| DbError::Folder {
         folder: folder.into(),
         cause,
-    };
-    // SQLite takes what begins with `file:` for a URI; nothing absolute does.
-    let path = std::path::absolute(path).map_err(|cause| failed(Path::new(path), cause))?;
-    let folder = path.parent().unwrap_or(&path);
-    make_private_folder(folder).map_err(|cause| failed(folder, cause))?;
-    Ok(path)
+    })
 }
 
 /// SQLite files begin with these bytes.
@@ -135,8 +127,12 @@ fn id_of(metadata: &Metadata) -> FileId {
 
 /// The log beside a SQLite file.
 pub(super) fn log_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(suffix);
     name.into()
 }
 
@@ -157,9 +153,7 @@ impl Connector {
         // SQLite gives its other files the mode of the database.
         make_private(&self.path);
         for suffix in ["-wal", "-shm", "-journal"] {
-            let mut other = self.path.as_os_str().to_owned();
-            other.push(suffix);
-            narrow(Path::new(&other));
+            narrow(&beside(&self.path, suffix));
         }
         let end = Instant::now() + self.busy_timeout();
         loop {
@@ -194,17 +188,30 @@ impl Connector {
         self.connect(self.options(), 1, self.call_timeout).await
     }
 
-    /// Names the file where an error says that it is damaged.
+    /// Names the file where an error says that it is damaged or may not be written.
     pub(super) fn named(&self, error: impl Into<DbError>) -> DbError {
-        match error.into() {
-            error @ DbError::Database(_) if error.fault() == Some(Fault::Damaged) => {
-                DbError::Damaged {
-                    path: self.path.clone(),
-                    cause: error.to_string(),
-                }
+        let error = error.into();
+        match error.fault() {
+            Some(Fault::Damaged) if matches!(error, DbError::Database(_)) => DbError::Damaged {
+                path: self.path.clone(),
+                cause: error.to_string(),
+            },
+            // SQLite says the same of a file that it may not open as of a disk that fails.
+            Some(Fault::ReadOnly | Fault::DiskFailing | Fault::Replaced) => {
+                self.obstacle().map_or(error, DbError::Forbidden)
             }
-            error => error,
+            _ => error,
         }
+    }
+
+    /// What this process may not write, of the files that it has to write.
+    fn obstacle(&self) -> Option<Obstacle> {
+        let beside = ["", "-wal", "-shm"].map(|suffix| beside(&self.path, suffix));
+        let folder = self.path.parent().map(Path::to_owned);
+        beside
+            .iter()
+            .chain(&folder)
+            .find_map(|path| Obstacle::to_writing(path))
     }
 
     fn busy_timeout(&self) -> Duration {

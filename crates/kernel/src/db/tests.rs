@@ -23,31 +23,15 @@ async fn execute(db: &Db, sql: &'static str) -> Result<(), DbError> {
 async fn sqlite_paths_are_taken_as_they_stand() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["%41", "a?mode=ro", "a#b", "a b", "file:x", "é"] {
-        for prefix in ["sqlite:", "sqlite://"] {
-            let file = folder.path().join(name).join("x?y.db");
-            let url = format!("{prefix}{}", file.display());
-            let db = Db::open(&url).await.unwrap();
-            execute(&db, "CREATE TABLE IF NOT EXISTS t (a)")
-                .await
-                .unwrap();
-            ping(&db).await.unwrap();
-            assert!(file.is_file(), "{name}");
-        }
+        let file = folder.path().join(name).join("x?y.db");
+        let db = Db::open(&url(&file)).await.unwrap();
+        execute(&db, "CREATE TABLE IF NOT EXISTS t (a)")
+            .await
+            .unwrap();
+        ping(&db).await.unwrap();
+        assert!(file.is_file(), "{name}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 6);
-}
-
-#[test]
-fn relative_sqlite_paths_are_of_the_working_folder() {
-    let here = std::env::current_dir().unwrap();
-    for text in ["x.db", "//x.db", "./x.db"] {
-        assert_eq!(
-            sqlite::sqlite_path(text).unwrap(),
-            here.join("x.db"),
-            "{text}"
-        );
-    }
-    assert_eq!(sqlite::sqlite_path("file:x").unwrap(), here.join("file:x"));
 }
 
 #[tokio::test]
@@ -77,7 +61,8 @@ async fn passwords_are_not_told() {
         "hunter2",
     ] {
         let error = Db::open(url).await.unwrap_err();
-        assert!(matches!(error, DbError::InvalidUrl), "{url}: {error}");
+        let is_refused = matches!(error, DbError::InvalidUrl | DbError::ForeignUrl(_));
+        assert!(is_refused, "{url}: {error}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}");
     }
     // The driver would log it.
