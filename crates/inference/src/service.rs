@@ -14,6 +14,8 @@ use prometheus_client::registry::Registry;
 
 use crate::audit::Action;
 use crate::http::Tools;
+use crate::reads::Reads;
+use crate::registry::{self, Layout};
 use crate::{Config, Inference};
 
 const TAGS: [(&str, &str); 2] = [("predictions", "Ask a model"), ("models", "What is loaded")];
@@ -35,6 +37,14 @@ impl Service for InferenceService {
 
     fn check(config: &Config) -> Result<(), ConfigError> {
         config.check()
+    }
+
+    fn check_surroundings(config: &Config) -> Result<(), ConfigError> {
+        let models = &config.models;
+        let scanned = registry::scan(models, Layout::of(models), &Reads::default());
+        scanned.map(drop).map_err(|error| {
+            ConfigError::wrong("inference.models", format!("cannot be used: {error}"))
+        })
     }
 
     fn document(config: &Config) -> Result<Documented, OpenError> {

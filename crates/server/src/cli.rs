@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use auspex_identity::{GrantType, Role};
+use auspex_kernel::{Scope, Timestamp};
 use clap::{Args, Parser, Subcommand};
 
-use crate::settings::Overrides;
+use crate::settings::{Flag, Overrides};
 use crate::telemetry::LogFormat;
 
 /// Trained models behind a production API: one binary, one command.
@@ -46,26 +47,49 @@ impl Global {
             .to_owned()
         };
         let settings = [
-            ("server.data_dir", self.data_dir.as_ref().map(text)),
-            ("inference.models", self.models.as_ref().map(text)),
-            ("telemetry.log_format", self.log_format.map(format)),
-            ("server.listen", listen.map(str::to_owned)),
+            (
+                "--data-dir",
+                "server.data_dir",
+                self.data_dir.as_ref().map(text),
+            ),
+            (
+                "--models",
+                "inference.models",
+                self.models.as_ref().map(text),
+            ),
+            (
+                "--log-format",
+                "telemetry.log_format",
+                self.log_format.map(format),
+            ),
+            ("--listen", "server.listen", listen.map(str::to_owned)),
         ];
+        let flag = |(name, key, value): (_, _, Option<String>)| {
+            let value = value?;
+            Some(Flag { name, key, value })
+        };
         Overrides {
             file: self.config.clone(),
-            settings: settings
-                .into_iter()
-                .filter_map(|(key, v)| Some((key, v?)))
-                .collect(),
+            settings: settings.into_iter().filter_map(flag).collect(),
         }
     }
+}
+
+/// A command that works on the database beside a server or without one.
+#[derive(Debug, Args)]
+pub(crate) struct OnDatabase<C: Subcommand> {
+    /// Make the database if there is none
+    #[arg(long, global = true)]
+    pub(crate) create: bool,
+    #[command(subcommand)]
+    pub(crate) command: C,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the models over HTTP until SIGTERM or Ctrl-C
     Serve {
-        /// Address and port [default: 127.0.0.1:8080]
+        /// Address and port, as localhost:8080 or 0.0.0.0:8080 [default: 127.0.0.1:8080]
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
         /// Do not bring the database up to date (it was done by `auspex migrate`)
@@ -93,17 +117,13 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Create, list, replace and revoke API keys
-    #[command(subcommand)]
-    Keys(KeysCommand),
+    Keys(OnDatabase<KeysCommand>),
     /// Add, list, change and remove users
-    #[command(subcommand)]
-    Users(UsersCommand),
+    Users(OnDatabase<UsersCommand>),
     /// End sessions and tokens, and replace the key that signs them
-    #[command(subcommand)]
-    Tokens(TokensCommand),
+    Tokens(OnDatabase<TokensCommand>),
     /// Register, list and remove OAuth clients
-    #[command(subcommand)]
-    Clients(ClientsCommand),
+    Clients(OnDatabase<ClientsCommand>),
     /// Show or check the settings in force
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -143,11 +163,18 @@ pub(crate) enum KeysCommand {
         #[arg(long)]
         name: String,
         /// Scope of the key; repeat for more
-        #[arg(long = "scope", value_name = "SCOPE", required = true)]
-        scopes: Vec<String>,
+        #[arg(
+            long = "scope",
+            value_name = "SCOPE",
+            required_unless_present = "roles"
+        )]
+        scopes: Vec<Scope>,
+        /// Role whose scopes the key gets, those that the role has now; repeat for more
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<Role>,
         /// When the key expires, RFC 3339, e.g. 2027-01-31T00:00:00Z
-        #[arg(long, value_name = "TIME")]
-        expires_at: Option<String>,
+        #[arg(long, value_name = "TIME", value_parser = read_time)]
+        expires_at: Option<Timestamp>,
     },
     /// List keys, newest first
     List {
@@ -313,4 +340,8 @@ pub(crate) enum ConfigCommand {
 fn read_grant_type(text: &str) -> Result<GrantType, String> {
     let known: Vec<&str> = GrantType::ALL.iter().map(|kind| kind.as_str()).collect();
     GrantType::parse(text).ok_or_else(|| format!("must be one of {}", known.join(", ")))
+}
+
+fn read_time(text: &str) -> Result<Timestamp, &'static str> {
+    Timestamp::parse_rfc3339(text).ok_or("must be RFC 3339, e.g. 2027-01-31T00:00:00Z")
 }

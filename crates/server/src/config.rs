@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use auspex_kernel::config::ConfigError;
+use auspex_kernel::db::check_url;
+use auspex_kernel::files::Obstacle;
 use auspex_kernel::quota::RateLimit;
 use serde::Deserialize;
 
+use crate::address;
 use crate::edge::{CorsConfig, ForwardedHeader, Proxies};
 use crate::telemetry;
 
@@ -30,6 +33,7 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Server {
+    #[serde(deserialize_with = "address::listen")]
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: String,
     pub(crate) data_dir: PathBuf,
@@ -114,11 +118,24 @@ impl Server {
             .map_err(|reason| ConfigError::wrong("server.trusted_proxies", reason))
     }
 
+    /// Whether files can be made in the data folder, or the folder itself.
+    pub(crate) fn check_data_dir(&self) -> Result<(), ConfigError> {
+        let folder = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        let Some(there) = folder.ancestors().find(|folder| folder.exists()) else {
+            return Ok(());
+        };
+        let reason = match Obstacle::to_writing(there) {
+            Some(obstacle) => format!("names a folder that cannot be used: {obstacle}"),
+            None if there.is_dir() => return Ok(()),
+            None => format!("names a folder, but {} is a file", there.display()),
+        };
+        Err(ConfigError::wrong("server.data_dir", reason))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
-        let url = &self.public_url;
-        if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
-            let reason = "must begin with http:// or https://";
-            return Err(ConfigError::wrong("server.public_url", reason));
+        if !self.public_url.is_empty() {
+            address::check_public_url(&self.public_url)
+                .map_err(|reason| ConfigError::wrong("server.public_url", reason))?;
         }
         if self.head_bytes_max < 8192 {
             let reason = "must be at least 8192";
@@ -151,12 +168,10 @@ impl Server {
 
 impl Storage {
     fn check(&self) -> Result<(), ConfigError> {
-        let is_known = ["sqlite:", "postgres://", "postgresql://"]
-            .iter()
-            .any(|scheme| self.url.starts_with(scheme));
-        if !self.url.is_empty() && !is_known {
-            let reason = "must be empty, sqlite:PATH or postgres://USER@HOST/DATABASE";
-            return Err(ConfigError::wrong("storage.url", reason));
+        if !self.url.is_empty() {
+            check_url(&self.url).map_err(|error| {
+                ConfigError::wrong("storage.url", format!("cannot be used: {error}"))
+            })?;
         }
         if !(100..=60_000).contains(&self.call_timeout_ms) {
             let reason = "must be between 100 and 60,000";

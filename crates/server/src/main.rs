@@ -1,5 +1,6 @@
 //! Auspex: trained models behind a production API, in one binary.
 
+mod address;
 mod app;
 mod audit;
 mod cli;

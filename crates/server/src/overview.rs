@@ -192,14 +192,16 @@ impl Overview {
     }
 }
 
-fn url_warning(config: &Config) -> Option<Warning> {
+/// What is to be said of the public URL, if anything.
+pub(crate) fn url_warning(config: &Config) -> Option<Warning> {
     let url = config.public_url();
     if config.server.public_url.is_empty() && !config.server.listen.ip().is_loopback() {
         return Some(Warning {
             code: "PUBLIC_URL_UNSET",
             message: format!(
                 "server.public_url is not set, so links and tokens name {url}; set it to the URL \
-                 that clients use"
+                 that clients use: public_url = \"https://models.example.org\" below [server] in \
+                 auspex.toml, or the variable AUSPEX__SERVER__PUBLIC_URL"
             ),
         });
     }

@@ -43,6 +43,7 @@ pub(crate) trait Listed: Sync {
     fn defaults(&self) -> &'static str;
     fn actions(&self) -> &'static [&'static str];
     fn check(&self, config: &Config) -> Result<(), ConfigError>;
+    fn check_surroundings(&self, config: &Config) -> Result<(), ConfigError>;
     fn migrations(&self) -> Option<Migrations>;
     fn document(&self, config: &Config) -> Result<Documented, OpenError>;
     fn open(
@@ -67,6 +68,10 @@ impl<S: Service> Listed for Entry<S> {
 
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
         S::check((self.0)(config))
+    }
+
+    fn check_surroundings(&self, config: &Config) -> Result<(), ConfigError> {
+        S::check_surroundings((self.0)(config))
     }
 
     fn migrations(&self) -> Option<Migrations> {

@@ -24,7 +24,15 @@ const ALIASES: [(&str, &str); 3] = [
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) file: Option<PathBuf>,
-    pub(crate) settings: Vec<(&'static str, String)>,
+    pub(crate) settings: Vec<Flag>,
+}
+
+/// What a flag sets.
+#[derive(Debug)]
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) value: String,
 }
 
 /// All layers, merged and checked, with the typed result.
@@ -59,15 +67,35 @@ pub(crate) fn load(
         }
     }
     layers.env(env())?;
-    for (key, value) in &overrides.settings {
-        layers.set(key, value, "command line")?;
+    for Flag { name, key, value } in &overrides.settings {
+        layers.set(key, value, name)?;
     }
     let config: Config = layers.build()?;
-    config.check_own()?;
-    for service in services::ALL {
-        service.check(&config)?;
+    match check(&config) {
+        Ok(()) => Ok(Loaded { layers, config }),
+        Err(error) => Err(layers.locate(error)),
     }
-    Ok(Loaded { layers, config })
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    config.check_own()?;
+    services::ALL
+        .iter()
+        .try_for_each(|service| service.check(config))
+}
+
+impl Loaded {
+    /// Checks what the settings name on this machine, as far as that can be done without changing
+    /// or asking anything. `serve` and `config check` do.
+    pub(crate) fn check_surroundings(&self) -> Result<(), ConfigError> {
+        let config = &self.config;
+        let checked = config.server.check_data_dir().and_then(|()| {
+            services::ALL
+                .iter()
+                .try_for_each(|service| service.check_surroundings(config))
+        });
+        checked.map_err(|error| self.layers.locate(error))
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +165,33 @@ mod tests {
                 "50",
                 "storage.call_timeout_ms",
             ),
-            ("AUSPEX__SERVER__LISTEN", "localhost", "listen"),
+            ("AUSPEX__SERVER__LISTEN", "localhost", "0.0.0.0:8080"),
+            (
+                "AUSPEX__SERVER__PUBLIC_URL",
+                "https://x.example.org/models",
+                "host name of its own",
+            ),
+            (
+                "DATABASE_URL",
+                "postgresql+psycopg2://u:p@h/x",
+                "write postgresql://",
+            ),
+            ("DATABASE_URL", "postgres://u@h/x?sslmodus=no", "sslmodus"),
+            (
+                "AUSPEX__TELEMETRY__OTLP_ENDPOINT",
+                "collector:4317",
+                "http://",
+            ),
+            (
+                "AUSPEX__TELEMETRY__OTLP_ENDPOINT",
+                "http://collector:4318",
+                "/v1/traces",
+            ),
+            (
+                "AUSPEX__TELEMETRY__SENTRY_DSN",
+                "https://sentry.example.org/1",
+                "sentry_dsn",
+            ),
             ("AUSPEX__TELEMETRY__LOG_FORMAT", "xml", "log_format"),
             ("LOG_LEVEL", "nonsense", "telemetry.log_level"),
             ("AUSPEX__SERVER__DATA_DIR", "", "server.data_dir"),
@@ -151,6 +205,10 @@ mod tests {
                 .expect_err(value)
                 .to_string();
             assert!(error.contains(key), "{error}");
+            assert!(
+                error.starts_with(&format!("{variable}: setting ")),
+                "{error}"
+            );
         }
     }
 }

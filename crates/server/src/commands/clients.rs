@@ -6,12 +6,13 @@ use auspex_identity::{Actor, Client, ClientDraft, ClientScopes};
 use serde_json::json;
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
-use crate::cli::ClientsCommand;
+use crate::cli::{ClientsCommand, OnDatabase};
 use crate::config::Config;
 
-pub(super) fn run(config: &Config, command: ClientsCommand) -> Outcome {
+pub(super) fn run(config: &Config, command: OnDatabase<ClientsCommand>) -> Outcome {
+    let OnDatabase { create, command } = command;
     control_runtime()?.block_on(async {
-        let identity = open_identity(config).await?;
+        let identity = open_identity(config, create).await?;
         match command {
             ClientsCommand::Create {
                 name,

@@ -3,26 +3,29 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use auspex_identity::{Actor, ApiKey};
+use auspex_identity::{Actor, ApiKey, RoleSet};
 use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::{Clock, Scope, ScopeSet, Timestamp};
 use serde_json::json;
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
-use crate::cli::KeysCommand;
+use crate::cli::{KeysCommand, OnDatabase};
 use crate::config::Config;
 
-pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
+pub(super) fn run(config: &Config, command: OnDatabase<KeysCommand>) -> Outcome {
+    let OnDatabase { create, command } = command;
     control_runtime()?.block_on(async {
-        let identity = open_identity(config).await?;
+        let identity = open_identity(config, create).await?;
         match command {
             KeysCommand::Create {
                 name,
                 scopes,
+                roles,
                 expires_at,
             } => {
-                let scopes = read_scopes(&scopes)?;
-                let expires_at = expires_at.as_deref().map(read_time).transpose()?;
+                let roles: RoleSet = roles.into_iter().collect();
+                let scopes = scopes.into_iter().collect::<ScopeSet>();
+                let scopes = scopes.union(roles.scopes());
                 let new = identity
                     .keys()
                     .create(&Actor::operator(), &name, scopes, expires_at)
@@ -52,25 +55,6 @@ pub(super) fn run(config: &Config, command: KeysCommand) -> Outcome {
             }
         }
     })
-}
-
-fn read_scopes(texts: &[String]) -> Result<ScopeSet, Failure> {
-    texts
-        .iter()
-        .map(|text| text.parse::<Scope>().map_err(usage))
-        .collect()
-}
-
-fn read_time(text: &str) -> Result<Timestamp, Failure> {
-    Timestamp::parse_rfc3339(text)
-        .ok_or_else(|| usage("--expires-at must be RFC 3339, e.g. 2027-01-31T00:00:00Z"))
-}
-
-fn usage(message: impl std::fmt::Display) -> Failure {
-    Failure {
-        message: message.to_string(),
-        code: 2,
-    }
 }
 
 fn as_table(keys: &[ApiKey]) -> String {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use auspex_identity::Identity;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Db, DbError, sqlite_file};
 use auspex_kernel::{Clock, Random};
 
 use crate::cli::{Cli, Command, ConfigCommand};
@@ -51,7 +51,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     };
     let load = || load(&global.overrides(listen.as_deref()));
     match command {
-        Command::Serve { no_migrate, .. } => serve::run(&load()?.config, !no_migrate),
+        Command::Serve { no_migrate, .. } => serve::run(&load()?, !no_migrate),
         Command::Migrate => migrate(&load()?.config),
         Command::Predict { package } => predict::run(&package),
         Command::Models(command) => models::run(&command),
@@ -63,7 +63,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Config(ConfigCommand::Defaults) => print(&settings::defaults()),
         Command::Config(ConfigCommand::Show) => print(&load()?.layers.show()),
         Command::Config(ConfigCommand::Check) => {
-            load()?;
+            load()?.check_surroundings()?;
             print("the configuration is valid\n")
         }
         Command::Openapi => openapi(&load()?.config),
@@ -94,7 +94,7 @@ fn migrate(config: &Config) -> Outcome {
     control_runtime()?.block_on(async {
         let db = open_db(config).await?;
         services::migrate(&db).await?;
-        print("the database is up to date\n")
+        print(&format!("the database is up to date: {}\n", db.name()))
     })
 }
 
@@ -104,12 +104,29 @@ async fn open_db(config: &Config) -> Result<Db, DbError> {
     Db::open_with(&config.storage_url(), call_timeout).await
 }
 
-/// Opens the database, brings it up to date and loads its users and keys.
-async fn open_identity(config: &Config) -> Result<Arc<Identity>, Failure> {
+/// Opens the database, says which, brings it up to date and loads its users and keys. Unless it is to
+/// be created, there must be one: a command on the wrong folder would seem to succeed.
+async fn open_identity(config: &Config, create: bool) -> Result<Arc<Identity>, Failure> {
+    let file = sqlite_file(&config.storage_url());
+    if let Some(file) = file.filter(|file| !create && matches!(file.try_exists(), Ok(false))) {
+        return Err(no_database(&format!("{} does not exist", file.display())));
+    }
     let db = open_db(config).await?;
+    if !create && !auspex_kernel::is_migrated(&db).await? {
+        return Err(no_database(&format!("{} holds no tables", db.name())));
+    }
+    eprintln!("auspex: the database is {}", db.name());
     services::migrate(&db).await?;
     let (settings, issuer) = (config.identity.clone(), config.public_url());
     Ok(Identity::open(db, Clock::system(), Random::system(), settings, &issuer).await?)
+}
+
+fn no_database(found: &str) -> Failure {
+    Failure::from(format!(
+        "the database {found}; name the server's data folder with --data-dir, or its database with \
+         storage.url. To make a new one, start the server or run `auspex migrate` first, or add \
+         --create"
+    ))
 }
 
 /// The runtime of everything that is not a prediction: database, probes, signals.

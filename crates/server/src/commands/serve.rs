@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, make_private_folder};
-use auspex_kernel::files::make_private;
+use auspex_kernel::files::{Obstacle, make_private};
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
 use tokio::net::TcpListener;
@@ -22,13 +22,17 @@ use crate::config::{self, Config};
 use crate::connection::Bounds;
 use crate::listener::{self, Shared, Workers};
 use crate::memory;
+use crate::overview::url_warning;
 use crate::services::{self, Background, Services};
+use crate::settings::Loaded;
 use crate::telemetry;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn run(config: &Config, migrate: bool) -> Outcome {
+pub(super) fn run(loaded: &Loaded, migrate: bool) -> Outcome {
+    let config = &loaded.config;
     telemetry::start(&config.telemetry)?;
+    loaded.check_surroundings()?;
     raise_descriptor_limit(config.server.descriptors_wanted());
     let _lock = lock(&config.server.data_dir)?;
     let control = control_runtime()?;
@@ -105,6 +109,8 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         services::migrate(&db).await?;
     }
     let (clock, random) = (Clock::system(), Random::system());
+    // A server that can store nothing is found out now, not by the first change.
+    db.prove_writes(clock.now()).await?;
     let cursors = secrets::load_or_create(&db, &clock, &random, "cursors");
     let cursors = CursorKey(cursors.await?);
     let (publisher, queue) = Publisher::new();
@@ -136,7 +142,10 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     })?);
     let rebuilt = app.clone();
     let background = services.start(queue, move || rebuilt.rebuild_routes());
-    greet(&config, &services)?;
+    if let Some(warning) = url_warning(&config) {
+        tracing::warn!(code = warning.code, "{}", warning.message);
+    }
+    greet(&config, &services, &db)?;
     Ok(Started {
         app,
         listener: listener.into_std()?,
@@ -186,7 +195,8 @@ fn lock(data_dir: &Path) -> Result<File, Failure> {
     let path = data_dir.join("serve.lock");
     make_private(&path);
     let file = OpenOptions::new().write(true).open(&path).map_err(|e| {
-        format!("cannot write to the data folder {shown}: {e}; name another with --data-dir")
+        let reason = Obstacle::to_writing(&path).map_or(e.to_string(), |found| found.to_string());
+        format!("cannot lock the data folder {shown}: {reason}; or name another with --data-dir")
     })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -198,7 +208,7 @@ fn lock(data_dir: &Path) -> Result<File, Failure> {
 }
 
 /// Prints where everything is.
-fn greet(config: &Config, services: &Services) -> Result<(), Failure> {
+fn greet(config: &Config, services: &Services, db: &Db) -> Result<(), Failure> {
     let url = config.public_url();
     let mut greeting = Greeting {
         is_terminal: std::io::stdout().is_terminal(),
@@ -213,7 +223,7 @@ fn greet(config: &Config, services: &Services) -> Result<(), Failure> {
     for (label, line) in greeting.lines {
         text.push_str(&format!("  {label:<5} {line}\n"));
     }
-    tracing::info!(%url, models = serves, "serving");
+    tracing::info!(%url, models = serves, database = db.name(), "serving");
     print(&text).map(|_| ())
 }
 

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use auspex_identity::{Actor, Identity};
 
 use super::{Failure, Outcome, control_runtime, open_identity};
-use crate::cli::{Revoked, TokensCommand};
+use crate::cli::{OnDatabase, Revoked, TokensCommand};
 use crate::config::Config;
 
-pub(super) fn run(config: &Config, command: TokensCommand) -> Outcome {
+pub(super) fn run(config: &Config, command: OnDatabase<TokensCommand>) -> Outcome {
+    let OnDatabase { create, command } = command;
     control_runtime()?.block_on(async {
-        let identity = open_identity(config).await?;
+        let identity = open_identity(config, create).await?;
         let done = match command {
             TokensCommand::Revoke(which) => revoke(&identity, which).await?,
             TokensCommand::RotateKey { drop_others } => rotate(&identity, drop_others).await?,

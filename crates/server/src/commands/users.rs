@@ -10,12 +10,13 @@ use auspex_kernel::Timestamp;
 use serde_json::json;
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
-use crate::cli::UsersCommand;
+use crate::cli::{OnDatabase, UsersCommand};
 use crate::config::Config;
 
-pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
+pub(super) fn run(config: &Config, command: OnDatabase<UsersCommand>) -> Outcome {
+    let OnDatabase { create, command } = command;
     control_runtime()?.block_on(async {
-        let identity = open_identity(config).await?;
+        let identity = open_identity(config, create).await?;
         match command {
             UsersCommand::Add {
                 name,

@@ -33,6 +33,14 @@ impl Config {
             let reason = "must be between 0 and 1";
             return Err(ConfigError::wrong("telemetry.otlp_sample_ratio", reason));
         }
+        if !self.otlp_endpoint.is_empty() {
+            traces::check_endpoint(&self.otlp_endpoint)
+                .map_err(|reason| ConfigError::wrong("telemetry.otlp_endpoint", reason))?;
+        }
+        if !self.sentry_dsn.is_empty() {
+            reports::read_dsn(&self.sentry_dsn)
+                .map_err(|reason| ConfigError::wrong("telemetry.sentry_dsn", reason))?;
+        }
         Ok(())
     }
 

@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use auspex_kernel::{ApiError, RequestId};
 use sentry::protocol::{Event, Level};
+use sentry::types::Dsn;
 
 /// A Sentry client of its own, so that nothing else in the process adds to what is sent.
 pub(crate) struct Reports {
     client: sentry::ClientInitGuard,
 }
 
+/// The error does not repeat the DSN, which is a secret.
+pub(super) fn read_dsn(text: &str) -> Result<Dsn, String> {
+    text.parse()
+        .map_err(|error| format!("must be of the form https://KEY@HOST/PROJECT: {error}"))
+}
+
 impl Reports {
     pub(crate) fn new(dsn: &str, environment: &str) -> Result<Self, String> {
-        let dsn = dsn
-            .parse()
-            .map_err(|error| format!("telemetry.sentry_dsn: {error}"))?;
+        let dsn = read_dsn(dsn)?;
         let mut options = sentry::ClientOptions::default();
         options.dsn = Some(dsn);
         options.release = Some(concat!("auspex@", env!("CARGO_PKG_VERSION")).into());

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use auspex_kernel::RequestId;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use opentelemetry::trace::{
     Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
     Tracer, TracerProvider,
@@ -57,6 +57,22 @@ fn parse(text: &str) -> Option<SpanContext> {
         TraceState::NONE,
     );
     context.is_valid().then_some(context)
+}
+
+/// What is wrong with the URL of a collector.
+pub(super) fn check_endpoint(url: &str) -> Result<(), &'static str> {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    let rest = rest.ok_or("must begin with http:// or https://; gRPC is not spoken")?;
+    let uri: Uri = url.parse().map_err(|_| "must be a URL")?;
+    if uri.host().is_none_or(str::is_empty) {
+        return Err("must name a host");
+    }
+    if !rest.contains('/') {
+        return Err("must be the whole URL, which mostly ends with :4318/v1/traces");
+    }
+    Ok(())
 }
 
 impl Traces {

@@ -32,7 +32,8 @@ fn a_wrong_setting_is_named_with_the_nearest_right_one() {
     std::fs::write(&file, "[server]\nlisten = 8080\n").expect("written");
     let (code, _, error) = run(&["serve", "--config", path(&file)]);
     assert_eq!(code, Some(2));
-    assert!(error.contains("server.listen"), "{error}");
+    let place = format!("{}:2: setting \"server.listen\"", path(&file));
+    assert!(error.contains(&place), "{error}");
     let (code, _, error) = run(&["--config", "/nowhere/x.toml", "config", "check"]);
     assert_eq!(code, Some(2));
     assert!(error.contains("/nowhere/x.toml"), "{error}");
@@ -49,6 +50,158 @@ fn the_reference_of_all_settings_is_the_one_in_the_program() {
         printed == kept,
         "renew it: cargo run -- config defaults > crates/server/auspex.default.toml"
     );
+}
+
+/// Whoever reads the error must find the line, variable or flag that is to be changed.
+#[test]
+fn a_wrong_value_is_named_with_its_origin_and_the_form_that_is_wanted() {
+    let checked = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let output = auspex()
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .output()
+            .expect("runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), error)
+    };
+    for (name, value, form) in [
+        ("LOG_LEVEL", "loud", "must be one of"),
+        (
+            "DATABASE_URL",
+            "postgres+asyncpg://u:hunter2@h/x",
+            "write postgresql://",
+        ),
+        ("DATABASE_URL", "mysql://u:hunter2@h/x", "not supported"),
+        ("DATABASE_URL", "sqlite://x.db", "sqlite:///auspex.db"),
+        ("MODEL_PATH", "/nowhere", "make it"),
+        (
+            "AUSPEX__SERVER__DATA_DIR",
+            "/dev/null/x",
+            "/dev/null is a file",
+        ),
+    ] {
+        let (code, error) = checked(&[(name, value)], &["config", "check"]);
+        assert!(matches!(code, Some(1 | 2)), "{error}");
+        assert!(error.contains(&format!("{name}: setting")), "{error}");
+        assert!(error.contains(form), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        // What `config check` finds, `serve` finds, and says the same.
+        assert_eq!(checked(&[(name, value)], &["serve"]), (code, error));
+    }
+    let (code, error) = checked(&[], &["serve", "--listen", "example.org:80"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        error.contains("--listen: setting \"server.listen\" must be ADDRESS:PORT"),
+        "{error}"
+    );
+}
+
+#[test]
+fn listening_is_asked_for_as_people_write_it() {
+    for written in ["localhost:0", ":0"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = auspex();
+        command.args(["health", "--listen", written]);
+        let output = command.output().expect("runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains("no answer from 127.0.0.1:0"), "{error}");
+        drop(folder);
+    }
+}
+
+/// Otherwise a command in the wrong folder seems to succeed, and the server knows nothing of it.
+#[test]
+fn commands_say_which_database_they_use_and_make_none_unasked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let create = ["keys", "create", "--name", "x", "--role", "viewer"];
+    let keys = |more: &[&str]| {
+        let mut arguments = create.to_vec();
+        arguments.extend(["--data-dir", path(&data)]);
+        arguments.extend(more);
+        run(&arguments)
+    };
+    let file = data.join("auspex.db");
+    let (code, out, error) = keys(&[]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    for part in [path(&file), "does not exist", "--create", "auspex migrate"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!data.exists());
+    for command in [
+        &["users", "list"][..],
+        &["clients", "list"],
+        &["tokens", "rotate-key"],
+    ] {
+        let mut arguments = command.to_vec();
+        arguments.extend(["--data-dir", path(&data)]);
+        assert_eq!(run(&arguments).0, Some(1), "{command:?}");
+    }
+    assert!(!data.exists());
+
+    let (code, out, error) = keys(&["--create"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(out.starts_with("ax_"), "{out}");
+    assert!(error.contains(path(&file)), "{error}");
+    assert_eq!(keys(&[]).0, Some(0), "now there is one");
+
+    // A file that is there and is not ours.
+    let other = folder.path().join("other.db");
+    std::fs::write(&other, "").expect("written");
+    let url = format!("sqlite:{}", other.display());
+    let output = auspex()
+        .args(create)
+        .env("DATABASE_URL", url)
+        .output()
+        .expect("runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("holds no tables"), "{error}");
+}
+
+#[test]
+fn a_key_gets_the_scopes_of_roles_and_those_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = path(folder.path());
+    let mut create = vec![
+        "keys",
+        "create",
+        "--create",
+        "--data-dir",
+        data,
+        "--name",
+        "x",
+    ];
+    assert_eq!(run(&create).0, Some(2), "a key may do something");
+    create.extend([
+        "--role",
+        "viewer",
+        "--role",
+        "service",
+        "--scope",
+        "audit:read",
+    ]);
+    assert_eq!(run(&create).0, Some(0));
+    let (_, out, _) = run(&["keys", "list", "--json", "--data-dir", data]);
+    let keys: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let scopes = keys[0]["scopes"].as_array().expect("a list");
+    let mut scopes: Vec<&str> = scopes.iter().filter_map(|scope| scope.as_str()).collect();
+    scopes.sort_unstable();
+    let wanted = [
+        "audit:read",
+        "data:write",
+        "gateway:read",
+        "jobs:read",
+        "jobs:write",
+        "metrics:read",
+        "models:read",
+        "predict",
+    ];
+    assert_eq!(scopes, wanted);
+    create.extend(["--role", "emperor"]);
+    let (code, _, error) = run(&create);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("data-scientist"), "{error}");
 }
 
 #[test]
@@ -157,7 +310,15 @@ fn wrong_scopes_and_times_are_refused_with_what_is_right() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = path(folder.path());
     let create = |more: &[&str]| {
-        let mut arguments = vec!["keys", "create", "--data-dir", data, "--name", "x"];
+        let mut arguments = vec![
+            "keys",
+            "create",
+            "--create",
+            "--data-dir",
+            data,
+            "--name",
+            "x",
+        ];
         arguments.extend(more);
         run(&arguments)
     };

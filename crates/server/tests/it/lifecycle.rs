@@ -136,6 +136,81 @@ fn a_data_folder_serves_one_server() {
     );
 }
 
+/// A server that can read its database and not change it must not look like one that works.
+#[test]
+fn a_database_that_cannot_be_written_is_no_start_and_its_owner_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |mut command: Command, arguments: &[&str]| {
+        let command = command.args(arguments).arg("--data-dir").arg(folder.path());
+        let output = command.output().expect("ends by itself");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), error)
+    };
+    assert_eq!(run(auspex(), &["migrate"]).0, Some(0));
+    let file = folder.path().join("auspex.db");
+    let is_root = rustix::process::geteuid().is_root();
+    let (command, wanted) = match is_root {
+        // Somebody else's. Root may write all the same, unless it lacks the capability.
+        true => {
+            std::os::unix::fs::chown(&file, Some(65_534), None).expect("chown");
+            let mut command = Command::new("setpriv");
+            command
+                .arg("--bounding-set=-dac_override,-dac_read_search")
+                .arg(auspex().get_program())
+                .env_clear()
+                .current_dir(repository());
+            (command, "(65534), with mode 0600")
+        }
+        false => {
+            std::fs::set_permissions(&file, Permissions::from_mode(0o400)).expect("chmod");
+            (auspex(), "it has mode 0400; run chmod u+rw")
+        }
+    };
+    let (code, error) = run(command, &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{error}");
+    for part in ["cannot be written", path(&file), wanted] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+#[test]
+fn a_server_for_others_without_a_public_url_warns_with_the_line_to_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = |settings: &[(&str, &str)]| {
+        let mut command = auspex();
+        command
+            .args(["serve", "--listen", "0.0.0.0:0", "--data-dir"])
+            .arg(folder.path())
+            .envs(settings.iter().copied())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("starts");
+        let mut greeting = [0; 6];
+        let stdout = child.stdout.as_mut().expect("piped");
+        std::io::Read::read_exact(stdout, &mut greeting).expect("it starts");
+        let id = child.id().to_string();
+        let stopped = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(stopped.expect("kill").success());
+        let output = child.wait_with_output().expect("ends");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let warned = log(&[]);
+    for part in [
+        "PUBLIC_URL_UNSET",
+        "public_url = ",
+        "AUSPEX__SERVER__PUBLIC_URL",
+    ] {
+        assert!(warned.contains(part), "{warned}");
+    }
+    let url = ("AUSPEX__SERVER__PUBLIC_URL", "https://models.example.org");
+    let quiet = log(&[url]);
+    assert!(!quiet.contains("PUBLIC_URL"), "{quiet}");
+}
+
 #[test]
 fn from_start_to_first_prediction_is_quick() {
     let start = monotonic();
