@@ -52,6 +52,12 @@ struct AccessClaims<'a> {
     role: Option<String>,
 }
 
+/// What an ID token tells as a hint.
+pub(crate) struct IdTokenHint {
+    pub(crate) user_id: UserId,
+    pub(crate) client_id: ClientId,
+}
+
 /// Makes and reads the tokens of this server.
 pub(crate) struct Tokens {
     clock: Clock,
@@ -197,6 +203,19 @@ impl Tokens {
             leeway_s: LEEWAY_S,
         };
         jwt::verify(token, key, &expectations, now)
+    }
+
+    /// Of whom an ID token of ours was, and for whom. It may have expired: it proves nothing but that
+    /// we made it.
+    pub(crate) fn id_token_hint(&self, token: &str) -> Option<IdTokenHint> {
+        let token = jwt::read(token.as_bytes()).ok()?;
+        let ring = self.directory.signing_keys();
+        let key = ring.verifying(token.kid()?)?;
+        let claims = jwt::verify_hint(&token, key, &self.issuer, ID_TYPE).ok()?;
+        Some(IdTokenHint {
+            user_id: UserId::from_stored(claims.sub),
+            client_id: ClientId::from_stored(claims.aud.into_iter().next()?),
+        })
     }
 
     /// The claims of an access token of ours that is in force, with all that stands behind it.

@@ -48,17 +48,7 @@ pub(super) fn check(
     expected: &Expectations<'_>,
     now: Timestamp,
 ) -> Result<Claims, Refusal> {
-    if !expected
-        .types
-        .iter()
-        .any(|one| same_type(*one, token.typ()))
-    {
-        return Err(Refusal::Type);
-    }
-    let claims = read(token.payload()?)?;
-    if claims.iss != expected.issuer {
-        return Err(Refusal::Issuer);
-    }
+    let claims = check_origin(token, expected.issuer, expected.types)?;
     let for_us = |audience: &String| expected.audiences.contains(&audience.as_str());
     if !claims.aud.iter().any(for_us) {
         return Err(Refusal::Audience);
@@ -74,6 +64,22 @@ pub(super) fn check(
     }
     if claims.iat.is_some_and(|iat| iat > latest_s) {
         return Err(Refusal::IssuedInTheFuture);
+    }
+    Ok(claims)
+}
+
+/// Reads the claims of a token that is of one of these types and of this issuer.
+pub(super) fn check_origin(
+    token: &Unverified<'_>,
+    issuer: &str,
+    types: &[Option<&str>],
+) -> Result<Claims, Refusal> {
+    if !types.iter().any(|one| same_type(*one, token.typ())) {
+        return Err(Refusal::Type);
+    }
+    let claims = read(token.payload()?)?;
+    if claims.iss != issuer {
+        return Err(Refusal::Issuer);
     }
     Ok(claims)
 }

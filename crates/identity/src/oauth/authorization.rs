@@ -10,53 +10,28 @@ use auspex_kernel::{Random, Timestamp};
 use super::clients::Clients;
 use super::code::CODE_TTL;
 use super::parameters::Parameters;
+use super::request::{self, AuthorizationRequest};
 use super::session::LoginSession;
 use crate::audit::{Action, Actor, Event};
 use crate::core::Core;
 use crate::error::IdentityError;
 use crate::store;
 use crate::tokens::Tokens;
-use crate::types::client::{Client, GrantType, digest, random_text};
+use crate::types::client::{digest, random_text};
 use crate::types::grant::Code;
 use crate::types::redirect;
 use crate::types::scope::ClientScopes;
 
 const QUERY_BYTES_MAX: usize = 8_192;
-/// SHA-256 in base64url.
-const CHALLENGE_CHARS: usize = 43;
 const CHANGED: &str = "The login or the application has changed meanwhile. Go back to the application \
     and start again.";
-
-/// A request that may be answered.
-#[derive(Clone, Debug)]
-pub(crate) struct AuthorizationRequest {
-    pub(crate) client: Client,
-    pub(crate) redirect_uri: String,
-    /// For the login form.
-    pub(crate) login_hint: Option<String>,
-    /// As it came, to be read again when a form comes back.
-    pub(crate) query: String,
-    state: Option<String>,
-    /// What was asked for, all of which the client may have.
-    scopes: ClientScopes,
-    challenge: String,
-    nonce: Option<String>,
-    prompt: Prompt,
-    max_age_s: Option<u64>,
-}
-
-/// What the client wants the person to be asked (OpenID Connect Core §3.1.2.1).
-#[derive(Clone, Copy, Debug, Default)]
-struct Prompt {
-    none: bool,
-    login: bool,
-    consent: bool,
-}
 
 /// What comes next.
 #[derive(Debug)]
 pub(crate) enum Step {
     LogIn,
+    /// Tell the person that they have none of the rights that the client asks for.
+    Lack,
     /// Ask whether the client may have these.
     Ask(ClientScopes),
     /// Send the browser here.
@@ -78,8 +53,6 @@ impl From<IdentityError> for AuthorizationError {
         Self::Failed(error)
     }
 }
-
-type Wrong = (&'static str, &'static str);
 
 /// The authorization endpoint.
 #[derive(Clone)]
@@ -130,9 +103,16 @@ impl AuthorizationEndpoint {
         };
         let (uri, state) = (uri.to_owned(), parameters.get("state").map(str::to_owned));
         let state = state.filter(|_| !parameters.repeats("state"));
-        read(client, &uri, &parameters, query).map_err(|(error, description)| {
-            AuthorizationError::Redirect(self.refusal(&uri, state.as_deref(), error, description))
-        })
+        request::read(&self.tokens, client, &uri, &parameters, query).map_err(
+            |(error, description)| {
+                AuthorizationError::Redirect(self.refusal(
+                    &uri,
+                    state.as_deref(),
+                    error,
+                    description,
+                ))
+            },
+        )
     }
 
     /// What comes next for the person at the browser, logged in or not.
@@ -150,21 +130,26 @@ impl AuthorizationEndpoint {
             let age_s = self.core.now().since(session.authenticated_at).as_secs();
             // Zero is the same as `prompt=login`, even in the second of the last login.
             let is_recent = |max| max > 0 && age_s <= max;
-            !request.prompt.login && request.max_age_s.is_none_or(is_recent)
+            !request.prompt.login
+                && request.max_age_s.is_none_or(is_recent)
+                && request.is_for(&session.user)
         };
         let Some(session) = session.filter(is_fresh) else {
             if request.prompt.none {
                 return refuse(
                     "login_required",
-                    "nobody is logged in, or not lately enough",
+                    "nobody is logged in, or somebody else, or not lately enough",
                 );
             }
             return Ok(Step::LogIn);
         };
         let scopes = request.offered(session);
         if scopes.is_empty() {
-            let description = "the user has none of the scopes asked for";
-            return refuse("access_denied", description);
+            if request.prompt.none {
+                let description = "the user has none of the scopes asked for";
+                return refuse("access_denied", description);
+            }
+            return Ok(Step::Lack);
         }
         // Anybody can say to be a public client (RFC 8252 §8.6), so a person is always asked.
         let remembered = !request.client.public && !request.prompt.consent;
@@ -313,149 +298,4 @@ fn draw_code(
         grant_id: None,
     };
     Ok((text, code))
-}
-
-impl AuthorizationRequest {
-    /// What this person can let the client have.
-    fn offered(&self, session: &LoginSession) -> ClientScopes {
-        let own = ClientScopes::of_user(session.user.roles.scopes());
-        self.scopes.intersection(own)
-    }
-
-    /// The same request for somebody who has just logged in, who need not be asked for it again.
-    pub(crate) fn query_after_login(&self) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        let parameters = Parameters::parse(self.query.as_bytes());
-        for (name, value) in parameters.iter().flat_map(Parameters::iter) {
-            match name {
-                "max_age" => {}
-                "prompt" => {
-                    let asks_login = |word: &&str| !matches!(*word, "login" | "select_account");
-                    let rest: Vec<&str> = value.split(' ').filter(asks_login).collect();
-                    query.append_pair(name, &rest.join(" "));
-                }
-                _ => {
-                    query.append_pair(name, value);
-                }
-            }
-        }
-        query.finish()
-    }
-}
-
-/// Reads what follows the client and the address.
-fn read(
-    client: Client,
-    redirect_uri: &str,
-    parameters: &Parameters,
-    query: &str,
-) -> Result<AuthorizationRequest, Wrong> {
-    if parameters.has_repeated() {
-        return Err(("invalid_request", "a parameter is given more than once"));
-    }
-    check_form(parameters)?;
-    if !client.may(GrantType::AuthorizationCode) {
-        let description = "the client is not registered for authorization_code";
-        return Err(("unauthorized_client", description));
-    }
-    let challenge = challenge(parameters)?;
-    let prompt = Prompt::read(parameters.get("prompt").unwrap_or_default())?;
-    let max_age_s = match parameters.get("max_age").map(str::parse::<u32>) {
-        None => None,
-        Some(Ok(seconds)) => Some(u64::from(seconds)),
-        Some(Err(_)) => return Err(("invalid_request", "max_age must be a number of seconds")),
-    };
-    let scopes = match parameters.get("scope") {
-        None => client.scopes,
-        Some(text) => text
-            .parse::<ClientScopes>()
-            .map_err(|_| ("invalid_scope", "a scope is not one of scopes_supported"))?,
-    };
-    if scopes.is_empty() || !client.scopes.contains_all(scopes) {
-        let description = "the client is not registered for these scopes";
-        return Err(("invalid_scope", description));
-    }
-    Ok(AuthorizationRequest {
-        challenge: challenge.to_owned(),
-        client,
-        redirect_uri: redirect_uri.to_owned(),
-        login_hint: parameters.get("login_hint").map(str::to_owned),
-        query: query.to_owned(),
-        state: parameters.get("state").map(str::to_owned),
-        scopes,
-        nonce: parameters.get("nonce").map(str::to_owned),
-        prompt,
-        max_age_s,
-    })
-}
-
-/// Refuses the forms of a request that are not offered here.
-fn check_form(parameters: &Parameters) -> Result<(), Wrong> {
-    for (name, error) in [
-        ("request", "request_not_supported"),
-        ("request_uri", "request_uri_not_supported"),
-        ("registration", "registration_not_supported"),
-    ] {
-        if parameters.get(name).is_some() {
-            return Err((error, "send plain parameters"));
-        }
-    }
-    match parameters.get("response_type") {
-        Some("code") => {}
-        Some(_) => return Err(("unsupported_response_type", "response_type must be code")),
-        None => {
-            return Err((
-                "invalid_request",
-                "response_type is missing; it must be code",
-            ));
-        }
-    }
-    if !matches!(parameters.get("response_mode"), None | Some("query")) {
-        return Err(("invalid_request", "response_mode must be query"));
-    }
-    Ok(())
-}
-
-/// The challenge of RFC 7636, which no request goes without.
-fn challenge(parameters: &Parameters) -> Result<&str, Wrong> {
-    let Some(challenge) = parameters.get("code_challenge") else {
-        return Err((
-            "invalid_request",
-            "code_challenge is missing; PKCE is required",
-        ));
-    };
-    // Left out it would mean `plain`.
-    if parameters.get("code_challenge_method") != Some("S256") {
-        return Err(("invalid_request", "code_challenge_method must be S256"));
-    }
-    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if challenge.len() != CHALLENGE_CHARS || !challenge.bytes().all(is_base64url) {
-        return Err((
-            "invalid_request",
-            "code_challenge must be 43 characters of base64url",
-        ));
-    }
-    Ok(challenge)
-}
-
-impl Prompt {
-    fn read(text: &str) -> Result<Self, Wrong> {
-        let mut prompt = Self::default();
-        for word in text.split(' ').filter(|word| !word.is_empty()) {
-            match word {
-                "none" => prompt.none = true,
-                // One account a browser: to choose another is to log in.
-                "login" | "select_account" => prompt.login = true,
-                "consent" => prompt.consent = true,
-                _ => {
-                    let description = "prompt must be of none, login, consent, select_account";
-                    return Err(("invalid_request", description));
-                }
-            }
-        }
-        if prompt.none && (prompt.login || prompt.consent) {
-            return Err(("invalid_request", "prompt none stands alone"));
-        }
-        Ok(prompt)
-    }
 }

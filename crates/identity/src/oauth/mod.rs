@@ -10,20 +10,20 @@ mod code;
 mod exchange;
 mod metadata;
 mod parameters;
+mod request;
 mod seal;
 mod session;
 #[cfg(test)]
 mod tests;
 mod token;
 
-pub(crate) use authorization::{
-    AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, Step,
-};
+pub(crate) use authorization::{AuthorizationEndpoint, AuthorizationError, Step};
 pub use clients::Clients;
 pub(crate) use clients::Presented;
 pub(crate) use exchange::{TokenEndpoint, TokenError, TokenResponse};
 pub(crate) use metadata::metadata;
 pub(crate) use parameters::{Malformed, Parameters, decode};
+pub(crate) use request::AuthorizationRequest;
 pub(crate) use seal::{Purpose, Sealed, Seals};
 pub(crate) use session::{LoginSession, PageSessions, SESSION_TTL};
 pub(crate) use token::{Introspection, IssuedTokens, UserInfo};

@@ -38,7 +38,8 @@ pub(crate) struct Sealed {
     pub(crate) query: String,
     /// The scopes that the person was shown.
     pub(crate) scopes: String,
-    /// Whose it is, if it is not anybody's.
+    /// The user that the page was shown to. To go on from a form: by what the browser's ticket is
+    /// recognised.
     pub(crate) holder: String,
 }
 
@@ -98,14 +99,15 @@ impl Seals {
     }
 
     /// The hidden field that proves a form to be ours: no other page knows the cookie, which is not
-    /// in the field.
-    pub(crate) fn csrf_token(&self, cookie: &str) -> String {
-        URL_SAFE_NO_PAD.encode(self.mac(&["csrf", cookie]))
+    /// in the field. It is for one user, or for nobody who is logged in; another login of the same
+    /// user, as in a second tab, does not end it.
+    pub(crate) fn csrf_token(&self, cookie: &str, user: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.mac(&["csrf", cookie, user]))
     }
 
-    /// Whether the field fits the cookie. Takes one time for all wrong ones.
-    pub(crate) fn is_csrf_token(&self, cookie: &str, token: &str) -> bool {
-        self.is_mac(&["csrf", cookie], token)
+    /// Whether the field fits cookie and user. Takes one time for all wrong ones.
+    pub(crate) fn is_csrf_token(&self, cookie: &str, user: &str, token: &str) -> bool {
+        self.is_mac(&["csrf", cookie, user], token)
     }
 }
 
@@ -167,11 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn csrf_tokens_belong_to_one_cookie() {
-        let token = seals_now().csrf_token("cookie");
-        assert!(seals_now().is_csrf_token("cookie", &token));
-        assert!(!seals_now().is_csrf_token("cookies", &token));
-        assert!(!seals_now().is_csrf_token("", &token) && !seals_now().is_csrf_token("cookie", ""));
+    fn csrf_tokens_belong_to_one_cookie_and_one_user() {
+        let token = seals_now().csrf_token("cookie", "ann");
+        let fits = |cookie, user, token| seals_now().is_csrf_token(cookie, user, token);
+        assert!(fits("cookie", "ann", &token));
+        for (cookie, user) in [
+            ("cookies", "ann"),
+            ("cookie", "bob"),
+            ("cookie", ""),
+            ("", ""),
+        ] {
+            assert!(!fits(cookie, user, &token), "{cookie} {user}");
+        }
+        assert!(!fits("cookie", "ann", ""));
         assert!(!token.contains("cookie"));
     }
 
@@ -179,7 +189,7 @@ mod tests {
         #[test]
         fn garbage_does_not_open(text in "[A-Za-z0-9_.-]{0,200}|.{0,80}") {
             prop_assert_eq!(seals_now().open(Purpose::Login, &text), None);
-            prop_assert!(!seals_now().is_csrf_token("cookie", &text));
+            prop_assert!(!seals_now().is_csrf_token("cookie", "ann", &text));
         }
     }
 }

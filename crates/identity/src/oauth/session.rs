@@ -139,17 +139,17 @@ impl PageSessions {
         found.await
     }
 
-    /// Ends the session of a cookie.
+    /// Ends a session.
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub(crate) async fn end(&self, actor: &Actor, cookie: &str) -> Result<(), IdentityError> {
-        let Some(session) = self.find(cookie).await? else {
-            return Ok(());
-        };
-        let user = session.user;
+    pub(crate) async fn end(
+        &self,
+        actor: &Actor,
+        session: LoginSession,
+    ) -> Result<(), IdentityError> {
+        let LoginSession { user, digest, .. } = session;
         let actor = actor.as_user(&user.id, user.roles.scopes());
-        let digest = digest(cookie.as_bytes());
         let written = self.core.db.write(async |transaction| {
             store::sessions::delete(transaction, digest).await?;
             let target = format!("user:{}", user.id);

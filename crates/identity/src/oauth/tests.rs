@@ -32,7 +32,6 @@ struct World {
     user: User,
     client: Client,
     session: LoginSession,
-    cookie: String,
     _folder: tempfile::TempDir,
 }
 
@@ -88,7 +87,6 @@ impl World {
             clock,
             user,
             session,
-            cookie,
             _folder: folder,
         }
     }
@@ -121,7 +119,9 @@ impl World {
         };
         let remembered = match endpoint.next_step(&nobody, &request, Some(session)).await {
             Ok(Step::Redirect(location)) => location.contains("code="),
-            Ok(Step::LogIn | Step::Ask(_)) | Err(AuthorizationError::Shown(_)) => false,
+            Ok(Step::LogIn | Step::Lack | Step::Ask(_)) | Err(AuthorizationError::Shown(_)) => {
+                false
+            }
             Err(error) => panic!("{error:?}"),
         };
         [asked, remembered]
@@ -152,7 +152,7 @@ async fn a_code_needs_the_session_the_user_and_the_client_as_they_were_read() {
     let world = World::start().await;
     let ended = async {
         let actor = Actor::operator();
-        let ended = world.page_sessions.end(&actor, &world.cookie);
+        let ended = world.page_sessions.end(&actor, world.session.clone());
         ended.await.unwrap();
     };
     assert_eq!(world.gets_code_after(Box::pin(ended)).await, [false, false]);

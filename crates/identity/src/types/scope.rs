@@ -102,6 +102,15 @@ impl ClientScopes {
         }
     }
 
+    /// The scopes that are not in the other.
+    pub(crate) fn without(self, other: Self) -> Self {
+        let api = self.api.iter().filter(|scope| !other.api.contains(*scope));
+        Self {
+            api: api.collect(),
+            oidc: self.oidc & !other.oidc,
+        }
+    }
+
     pub(crate) fn contains_all(self, other: Self) -> bool {
         self.intersection(other) == other
     }
@@ -219,5 +228,6 @@ mod tests {
         assert_eq!(asked.intersection(user), parse("openid predict"));
         assert!(!user.contains_all(asked) && user.contains_all(parse("email predict")));
         assert_eq!(asked.without_oidc(), parse("predict users:write"));
+        assert_eq!(asked.without(parse("openid predict")), parse("users:write"));
     }
 }

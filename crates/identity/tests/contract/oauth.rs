@@ -36,6 +36,7 @@ contract! {
     people_are_asked_once_but_public_clients_every_time
     a_page_can_be_used_for_half_an_hour
     nothing_becomes_younger_when_the_clock_is_set_back
+    an_id_token_is_a_hint_after_it_has_expired
     cookies_belong_to_this_host_and_to_https
     no_secret_is_stored
 }
@@ -629,6 +630,22 @@ async fn nothing_becomes_younger_when_the_clock_is_set_back(store: &Store) {
         let taken = redeem(&identity, &app, &code, CALLBACK, VERIFIER).await;
         assert_eq!(taken.status, 200, "{}", taken.text);
     }
+}
+
+async fn an_id_token_is_a_hint_after_it_has_expired(store: &Store) {
+    let identity = store.identity().await;
+    ann(&identity).await;
+    let app = register(&identity, json!({})).await;
+    let mut browser = Browser::new(&identity);
+    let code = browser.authorize(&request(&app.0, "")).await;
+    let tokens = redeem(&identity, &app, &code, CALLBACK, VERIFIER)
+        .await
+        .json();
+    let id_token = tokens["id_token"].as_str().unwrap();
+    store.clock.advance(Duration::from_hours(1));
+    let silent = format!("&prompt=none&id_token_hint={id_token}");
+    let seen = browser.get(&request(&app.0, &silent)).await;
+    assert!(!seen.parameter("code").is_empty(), "{}", seen.location);
 }
 
 async fn cookies_belong_to_this_host_and_to_https(store: &Store) {

@@ -1,7 +1,7 @@
 //! What a browser sends along: cookies, and evidence of the page that a form comes from.
 //!
-//! There are three cookies of 256 random bits each. A session cookie is set only by a login. The cookie
-//! from before the login only ties the login form to this browser, and never counts as a login.
+//! There are three cookies of 256 random bits each. A session cookie is set only by a login. That
+//! of the browser only ties forms to the browser that was shown them, and never counts as a login.
 //! The third is for the step from a form to where it leads, and is used up by it.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const VALUE_CHARS: usize = 43;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cookie {
     Session,
-    BeforeLogin,
+    Browser,
     Continue,
 }
 
@@ -29,8 +29,8 @@ impl Cookie {
         match (self, https) {
             (Cookie::Session, true) => "__Host-auspex_session",
             (Cookie::Session, false) => "auspex_session",
-            (Cookie::BeforeLogin, true) => "__Host-auspex_login",
-            (Cookie::BeforeLogin, false) => "auspex_login",
+            (Cookie::Browser, true) => "__Host-auspex_login",
+            (Cookie::Browser, false) => "auspex_login",
             (Cookie::Continue, true) => "__Host-auspex_continue",
             (Cookie::Continue, false) => "auspex_continue",
         }
@@ -97,57 +97,50 @@ impl Browsers {
             }
             (Cookie::Continue, Some(_)) => line.push_str("; Max-Age=60"),
             // Until the browser is closed.
-            (Cookie::BeforeLogin, Some(_)) => {}
+            (Cookie::Browser, Some(_)) => {}
         }
         HeaderValue::try_from(line).map_err(ApiError::internal)
     }
 
-    /// The session of the browser, with its cookie.
+    /// The session of the browser.
     ///
     /// # Errors
     /// [`IdentityError::Database`].
-    pub(super) async fn session<'h>(
+    pub(super) async fn session(
         &self,
-        headers: &'h HeaderMap,
-    ) -> Result<Option<(&'h str, LoginSession)>, IdentityError> {
-        let Some(cookie) = self.cookie(headers, Cookie::Session) else {
-            return Ok(None);
-        };
-        Ok(self
-            .sessions
-            .find(cookie)
-            .await?
-            .map(|session| (cookie, session)))
+        headers: &HeaderMap,
+    ) -> Result<Option<LoginSession>, IdentityError> {
+        match self.cookie(headers, Cookie::Session) {
+            Some(cookie) => self.sessions.find(cookie).await,
+            None => Ok(None),
+        }
     }
 
-    /// The cookie from before the login: the browser's, or a new one and the header that sets it.
+    /// What a form holds to be known again as ours, and the header that sets the cookie for it where the
+    /// browser has none. `user` is who is logged in; empty: nobody.
     ///
     /// # Errors
     /// [`IdentityError::Randomness`].
-    pub(super) fn before_login(
+    pub(super) fn csrf_token(
         &self,
         headers: &HeaderMap,
+        user: &str,
     ) -> Result<(String, Option<HeaderValue>), ApiError> {
-        if let Some(cookie) = self.cookie(headers, Cookie::BeforeLogin) {
-            return Ok((cookie.to_owned(), None));
+        if let Some(cookie) = self.cookie(headers, Cookie::Browser) {
+            return Ok((self.seals.csrf_token(cookie, user), None));
         }
         let cookie = self.sessions.draw_cookie()?;
-        let header = self.set_cookie(Cookie::BeforeLogin, Some(&cookie))?;
-        Ok((cookie, Some(header)))
+        let header = self.set_cookie(Cookie::Browser, Some(&cookie))?;
+        Ok((self.seals.csrf_token(&cookie, user), Some(header)))
     }
 
     /// Whether a form comes from one of our pages: the browser does not say otherwise, and the form has
-    /// the token that belongs to the cookie.
+    /// the token that belongs to its cookie and to `user`, whom the page was shown to.
     ///
     /// Our pages send no referrer, and browsers then send `Origin: null` even with our own forms.
     /// `Sec-Fetch-Site` is exact, but browsers leave it out for addresses without https. So neither is
     /// proof; only the token is.
-    pub(super) fn is_own_form(
-        &self,
-        headers: &HeaderMap,
-        cookie: Option<&str>,
-        token: Option<&str>,
-    ) -> bool {
+    pub(super) fn is_own_form(&self, headers: &HeaderMap, user: &str, token: Option<&str>) -> bool {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let from_site = matches!(text("sec-fetch-site"), None | Some("same-origin" | "none"));
         let host = text("host");
@@ -158,8 +151,8 @@ impl Browsers {
                 *origin == *self.issuer || (authority.is_some() && authority == host)
             }
         };
-        let has_token = match (cookie, token) {
-            (Some(cookie), Some(token)) => self.seals.is_csrf_token(cookie, token),
+        let has_token = match (self.cookie(headers, Cookie::Browser), token) {
+            (Some(cookie), Some(token)) => self.seals.is_csrf_token(cookie, user, token),
             _ => false,
         };
         from_site && from_origin && has_token

@@ -48,7 +48,7 @@ async fn continue_on(
     let sealed = parameters.and_then(|found| pages.open(Purpose::Continue, found.get("to")?));
     let ticket = pages.browsers.cookie(&headers, Cookie::Continue);
     let is_own = |sealed: &Sealed| {
-        ticket.is_some_and(|ticket| pages.seals.is_csrf_token(ticket, &sealed.holder))
+        ticket.is_some_and(|ticket| pages.seals.is_csrf_token(ticket, "", &sealed.holder))
     };
     let Some(Sealed { query: to, .. }) = sealed.filter(is_own) else {
         let message = MessagePage {
@@ -79,7 +79,7 @@ impl Pages {
         let ticket = self.sessions.draw_cookie()?;
         let sealed = Sealed {
             query: location.to_owned(),
-            holder: self.seals.csrf_token(&ticket),
+            holder: self.seals.csrf_token(&ticket, ""),
             scopes: String::new(),
         };
         let sealed = self.seals.seal(Purpose::Continue, &sealed);

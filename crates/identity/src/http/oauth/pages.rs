@@ -38,7 +38,8 @@ pub(super) struct LoginPage<'a> {
     pub(super) csrf_token: &'a str,
     pub(super) request: &'a str,
     pub(super) username: &'a str,
-    pub(super) error: Option<&'a str>,
+    /// Why the page is shown.
+    pub(super) notice: Option<&'a str>,
 }
 
 /// Says as whom this browser is logged in.
@@ -59,8 +60,22 @@ pub(super) struct ConsentPage<'a> {
     pub(super) user: &'a str,
     pub(super) destination: &'a str,
     pub(super) scopes: Vec<&'static str>,
+    /// What it asks for beside, and the user does not have.
+    pub(super) lacking: Vec<&'static str>,
     /// Whether the client is public and cannot prove what program it is.
     pub(super) public: bool,
+    pub(super) csrf_token: &'a str,
+    pub(super) request: &'a str,
+}
+
+/// Says that the user has none of the rights that a client asks for.
+#[derive(Template)]
+#[template(path = "lack.html")]
+pub(super) struct LackPage<'a> {
+    pub(super) client: &'a str,
+    pub(super) user: &'a str,
+    pub(super) destination: &'a str,
+    pub(super) scopes: Vec<&'static str>,
     pub(super) csrf_token: &'a str,
     pub(super) request: &'a str,
 }

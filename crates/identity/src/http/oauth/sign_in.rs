@@ -16,7 +16,7 @@ use super::views::Pages;
 use crate::audit::Actor;
 use crate::error::IdentityError;
 use crate::http::Handles;
-use crate::oauth::{AuthorizationError, Parameters, Purpose, Step};
+use crate::oauth::{AuthorizationError, AuthorizationRequest, Parameters, Purpose, Sealed, Step};
 use crate::password::Password;
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
@@ -49,8 +49,10 @@ form! {
         prompt: optional {},
         /// Most seconds since the login
         max_age: optional {"type": "integer", "format": "int32", "minimum": 0},
-        /// The username to fill in
+        /// Username, e-mail address or id of the user that is expected; fills in the login form
         login_hint: optional {},
+        /// An ID token that the client got for the user that is expected; it may have expired
+        id_token_hint: optional {},
     }
 }
 
@@ -106,17 +108,26 @@ async fn authorize(
         Err(error) => return refused(error),
     };
     let session = pages.browsers.session(&headers).await?;
-    let known = session.as_ref().map(|(_, session)| session);
-    match (
-        pages.authorization.next_step(&actor, &request, known).await,
-        &session,
-    ) {
-        (Ok(Step::Ask(scopes)), Some((cookie, session))) => {
-            pages.consent_page(&request, cookie, session, scopes)
+    let step = pages
+        .authorization
+        .next_step(&actor, &request, session.as_ref());
+    match (step.await, &session) {
+        (Ok(Step::Ask(scopes)), Some(session)) => {
+            pages.consent_page(&headers, &request, session, scopes)
         }
-        (Ok(Step::LogIn | Step::Ask(_)), _) => {
-            let hint = request.login_hint.as_deref().unwrap_or_default();
-            pages.login_page(&headers, Some(&request), hint, None)
+        (Ok(Step::Lack), Some(session)) => pages.lack_page(&headers, &request, session),
+        (Ok(Step::LogIn | Step::Lack | Step::Ask(_)), _) => {
+            let other = session.filter(|session| !request.is_for(&session.user));
+            let notice = other.map(|session| {
+                let (who, client) = (session.user.name, &request.client.name);
+                format!("You are logged in as {who}. {client} expects somebody else.")
+            });
+            pages.login_page(
+                &headers,
+                Some(&request),
+                request.hinted(),
+                notice.as_deref(),
+            )
         }
         (Ok(Step::Redirect(location)), _) => redirect(&location),
         (Err(error), _) => refused(error),
@@ -181,7 +192,7 @@ async fn show_login(
     // Others may have been added on the way here, such as those that count visitors.
     if parameters.get("request").is_none() {
         return match pages.browsers.session(&headers).await? {
-            Some((cookie, session)) => pages.account_page(cookie, &session),
+            Some(session) => pages.account_page(&headers, &session),
             None => pages.login_page(&headers, None, "", None),
         };
     }
@@ -189,7 +200,10 @@ async fn show_login(
         return refusal(StatusCode::BAD_REQUEST, FOREIGN);
     };
     match pages.requested(&sealed).await {
-        Ok(request) => pages.login_page(&headers, request.as_ref(), "", None),
+        Ok(request) => {
+            let hint = request.as_ref().map_or("", AuthorizationRequest::hinted);
+            pages.login_page(&headers, request.as_ref(), hint, None)
+        }
         Err(error) => refused(error),
     }
 }
@@ -217,11 +231,9 @@ async fn submit_login(
     let Ok(fields) = form::read::<LoginForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
-    let cookie = pages.browsers.cookie(&headers, Cookie::BeforeLogin);
+    let token = fields.get("csrf_token");
+    let own = pages.browsers.is_own_form(&headers, "", token);
     let sealed = pages.request(Purpose::Login, &fields);
-    let own = pages
-        .browsers
-        .is_own_form(&headers, cookie, fields.get("csrf_token"));
     let Some(sealed) = sealed.filter(|_| own) else {
         return refusal(StatusCode::FORBIDDEN, FOREIGN);
     };
@@ -254,7 +266,7 @@ async fn submit_login(
             error @ (IdentityError::InvalidCredentials
             | IdentityError::TooManyAttempts(_)
             | IdentityError::Busy(_)),
-        ) => pages.login_page(&headers, request.as_ref(), username, Some(error)),
+        ) => pages.failed_login_page(&headers, request.as_ref(), username, error),
         Err(error) => Err(error.into()),
     }
 }
@@ -281,18 +293,22 @@ async fn submit_consent(
     let Ok(fields) = form::read::<ConsentForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
-    let sealed = pages.request(Purpose::Consent, &fields);
     let token = fields.get("csrf_token");
-    let session = pages.browsers.session(&headers).await?;
-    let own =
-        session.filter(|(cookie, _)| pages.browsers.is_own_form(&headers, Some(cookie), token));
-    let (Some(sealed), Some((_, session))) = (sealed, own) else {
+    let sealed = pages.request(Purpose::Consent, &fields);
+    let is_own = |sealed: &Sealed| pages.browsers.is_own_form(&headers, &sealed.holder, token);
+    let Some(sealed) = sealed.filter(is_own) else {
         return refusal(StatusCode::FORBIDDEN, FOREIGN);
     };
     let allowed = match fields.get("decision") {
         Some("allow") => true,
         Some("deny") => false,
         _ => return refusal(StatusCode::BAD_REQUEST, UNREADABLE),
+    };
+    let session = pages.browsers.session(&headers).await?;
+    let asked = session.filter(|session| session.user.id.as_str() == sealed.holder);
+    let Some(session) = asked else {
+        // In another tab they logged out, or in as somebody else, who is asked in their turn.
+        return pages.go_on(&format!("/oauth2/authorize?{}", sealed.query));
     };
     let request = match pages.authorization.read(&sealed.query).await {
         Ok(request) => request,

@@ -15,7 +15,7 @@ use super::pages::{FOREIGN, MessagePage, UNREADABLE, page, refusal};
 use super::views::Pages;
 use crate::audit::Actor;
 use crate::http::Handles;
-use crate::oauth::Purpose;
+use crate::oauth::{LoginSession, Purpose};
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new().routes(routes!(submit_logout))
@@ -55,15 +55,17 @@ async fn submit_logout(
     let Ok(fields) = form::read::<LogoutForm>(&headers, body).await? else {
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
-    let cookie = pages.browsers.cookie(&headers, Cookie::Session);
-    let own = pages
-        .browsers
-        .is_own_form(&headers, cookie, fields.get("csrf_token"));
-    let Some(cookie) = cookie.filter(|_| own) else {
+    let token = fields.get("csrf_token");
+    let session = pages.browsers.session(&headers).await?;
+    let is_own = |session: &LoginSession| {
+        let user = session.user.id.as_str();
+        pages.browsers.is_own_form(&headers, user, token)
+    };
+    let Some(session) = session.filter(is_own) else {
         return refusal(StatusCode::FORBIDDEN, FOREIGN);
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
-    pages.sessions.end(&actor, cookie).await?;
+    pages.sessions.end(&actor, session).await?;
     let mut response = match pages.request(Purpose::Consent, &fields) {
         Some(sealed) => pages.go_on(&format!("/oauth2/authorize?{}", sealed.query))?,
         None => {

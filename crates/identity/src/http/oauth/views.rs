@@ -1,11 +1,11 @@
 //! What the routes of the pages have, and how each page is filled in.
 
 use auspex_kernel::ApiError;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::browser::Browsers;
-use super::pages::{AccountPage, ConsentPage, LoginPage, page};
+use super::pages::{AccountPage, ConsentPage, LackPage, LoginPage, page};
 use crate::error::IdentityError;
 use crate::oauth::{
     AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, LoginSession, PageSessions,
@@ -13,6 +13,7 @@ use crate::oauth::{
 };
 use crate::types::redirect::shown;
 use crate::types::scope::ClientScopes;
+use crate::types::user::User;
 
 /// What the pages need.
 #[derive(Clone)]
@@ -62,14 +63,15 @@ impl Pages {
         }
     }
 
+    /// The login page. `notice` says why it is shown.
     pub(super) fn login_page(
         &self,
         headers: &HeaderMap,
         request: Option<&AuthorizationRequest>,
         username: &str,
-        failed: Option<IdentityError>,
+        notice: Option<&str>,
     ) -> Result<Response, ApiError> {
-        let (cookie, set_cookie) = self.browsers.before_login(headers)?;
+        let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, "")?;
         let carried = Sealed {
             query: request
                 .map(|request| request.query.clone())
@@ -77,73 +79,129 @@ impl Pages {
             scopes: String::new(),
             holder: String::new(),
         };
-        let (error, wait_s) = match &failed {
-            None => (None, None),
-            Some(IdentityError::TooManyAttempts(retry)) => {
-                let seconds = retry.seconds();
-                let text = format!("Too many failed attempts. Try again in {seconds} seconds.");
-                (Some(text), Some(seconds))
-            }
-            Some(IdentityError::Busy(_)) => {
-                let text = "Too many people are logging in at once. Try again in a moment.";
-                (Some(text.to_owned()), Some(1))
-            }
-            Some(_) => (Some("Username or password is wrong.".to_owned()), None),
-        };
         let shown = LoginPage {
             client: request.map(|request| request.client.name.as_str()),
-            csrf_token: &self.seals.csrf_token(&cookie),
+            csrf_token: &csrf_token,
             request: &self.seals.seal(Purpose::Login, &carried),
             username,
-            error: error.as_deref(),
+            notice,
         };
-        // The answer of any other endpoint.
-        let status = failed.map_or(StatusCode::OK, |error| ApiError::from(error).status());
-        let mut response = page(status, &shown)?;
-        let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
-        let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));
-        response
-            .headers_mut()
-            .extend(wait.into_iter().chain(set_cookie));
+        let mut response = page(StatusCode::OK, &shown)?;
+        add_cookie(&mut response, set_cookie);
         Ok(response)
     }
 
+    /// The same after an attempt that failed.
+    pub(super) fn failed_login_page(
+        &self,
+        headers: &HeaderMap,
+        request: Option<&AuthorizationRequest>,
+        username: &str,
+        error: IdentityError,
+    ) -> Result<Response, ApiError> {
+        let (text, wait_s) = match &error {
+            IdentityError::TooManyAttempts(retry) => {
+                let seconds = retry.seconds();
+                let text = format!("Too many failed attempts. Try again in {seconds} seconds.");
+                (text, Some(seconds))
+            }
+            IdentityError::Busy(_) => {
+                let text = "Too many people are logging in at once. Try again in a moment.";
+                (text.to_owned(), Some(1))
+            }
+            _ => ("Username or password is wrong.".to_owned(), None),
+        };
+        let mut response = self.login_page(headers, request, username, Some(&text))?;
+        // The answer of any other endpoint.
+        *response.status_mut() = ApiError::from(error).status();
+        let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+        response.headers_mut().extend(wait);
+        Ok(response)
+    }
+
+    /// Says as whom this browser is logged in.
     pub(super) fn account_page(
         &self,
-        cookie: &str,
+        headers: &HeaderMap,
         session: &LoginSession,
     ) -> Result<Response, ApiError> {
         let user = &session.user;
+        let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, user.id.as_str())?;
         let shown = AccountPage {
             user: &user.name,
             email: &user.email,
             roles: &user.roles.to_string(),
-            csrf_token: &self.seals.csrf_token(cookie),
+            csrf_token: &csrf_token,
         };
-        page(StatusCode::OK, &shown)
+        let mut response = page(StatusCode::OK, &shown)?;
+        add_cookie(&mut response, set_cookie);
+        Ok(response)
     }
 
+    /// Asks whether the client may have these scopes.
     pub(super) fn consent_page(
         &self,
+        headers: &HeaderMap,
         request: &AuthorizationRequest,
-        cookie: &str,
         session: &LoginSession,
         scopes: ClientScopes,
     ) -> Result<Response, ApiError> {
+        let user = &session.user;
+        let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, user.id.as_str())?;
+        let asked = ConsentPage {
+            client: &request.client.name,
+            user: &user.name,
+            destination: &shown(&request.redirect_uri),
+            scopes: scopes.in_words(),
+            lacking: request.beyond(scopes).in_words(),
+            public: request.client.public,
+            csrf_token: &csrf_token,
+            request: &self.asked_of(user, request, scopes),
+        };
+        let mut response = page(StatusCode::OK, &asked)?;
+        add_cookie(&mut response, set_cookie);
+        Ok(response)
+    }
+
+    /// Tells a person that they have none of the rights that the client asks for.
+    pub(super) fn lack_page(
+        &self,
+        headers: &HeaderMap,
+        request: &AuthorizationRequest,
+        session: &LoginSession,
+    ) -> Result<Response, ApiError> {
+        let (user, none) = (&session.user, ClientScopes::default());
+        let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, user.id.as_str())?;
+        let told = LackPage {
+            client: &request.client.name,
+            user: &user.name,
+            destination: &shown(&request.redirect_uri),
+            scopes: request.beyond(none).in_words(),
+            csrf_token: &csrf_token,
+            request: &self.asked_of(user, request, none),
+        };
+        let mut response = page(StatusCode::OK, &told)?;
+        add_cookie(&mut response, set_cookie);
+        Ok(response)
+    }
+
+    /// The request that a page asks this user about.
+    fn asked_of(
+        &self,
+        user: &User,
+        request: &AuthorizationRequest,
+        scopes: ClientScopes,
+    ) -> String {
         let carried = Sealed {
             query: request.query.clone(),
             scopes: scopes.to_string(),
-            holder: String::new(),
+            holder: user.id.to_string(),
         };
-        let asked = ConsentPage {
-            client: &request.client.name,
-            user: &session.user.name,
-            destination: &shown(&request.redirect_uri),
-            scopes: scopes.in_words(),
-            public: request.client.public,
-            csrf_token: &self.seals.csrf_token(cookie),
-            request: &self.seals.seal(Purpose::Consent, &carried),
-        };
-        page(StatusCode::OK, &asked)
+        self.seals.seal(Purpose::Consent, &carried)
     }
+}
+
+fn add_cookie(response: &mut Response, set_cookie: Option<HeaderValue>) {
+    let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));
+    response.headers_mut().extend(set_cookie);
 }

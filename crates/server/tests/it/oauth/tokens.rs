@@ -139,7 +139,10 @@ fn a_removed_client_and_a_disabled_user_lose_everything_at_once() {
     assert_eq!(world.status_with(&access), 401);
     assert_eq!(error_of(&world.refresh(&refresh, "")), "invalid_grant");
     assert_eq!(error_of(&world.redeem(&code, VERIFIER)), "invalid_grant");
-    assert_eq!(submit_consent(&mut browser, &page, "allow").status, 403);
+    let asked_anew = submit_consent(&mut browser, &page, "allow");
+    let place = asked_anew.header("location").expect("a place");
+    assert!(place.starts_with("/oauth2/authorize?"), "{place}");
+    assert!(browser.get(place).text().contains("<h1>Log in</h1>"));
     assert_eq!(disable(false), 200);
 
     let (access, refresh) = world.tokens();
