@@ -98,6 +98,14 @@ impl Seals {
         })
     }
 
+    /// Sets the cookies of one installation apart from those of others: browsers send the cookies of a
+    /// host to every port of it. It is the same in every process on one database.
+    pub(crate) fn installation(&self) -> String {
+        let mut text = URL_SAFE_NO_PAD.encode(self.mac(&["installation"]));
+        text.truncate(8);
+        text
+    }
+
     /// The hidden field that proves a form to be ours: no other page knows the cookie, which is not
     /// in the field. It is for one user, or for nobody who is logged in; another login of the same
     /// user, as in a second tab, does not end it.

@@ -22,6 +22,20 @@ impl Browser {
         }
     }
 
+    /// One of our cookies, by the word in its name: `session`, `login` or `continue`.
+    pub(crate) fn cookie(&self, kind: &str) -> Option<&String> {
+        let prefix = format!("auspex_{kind}_");
+        let mut cookies = self.cookies.iter();
+        cookies.find_map(|(name, value)| name.starts_with(&prefix).then_some(value))
+    }
+
+    /// What the names of our cookies end with, once there is one.
+    pub(crate) fn installation(&self) -> String {
+        let name = self.cookies.keys().find(|name| name.starts_with("auspex_"));
+        let end = name.and_then(|name| name.splitn(3, '_').nth(2));
+        end.expect("a cookie of ours").to_owned()
+    }
+
     pub(crate) fn get(&mut self, path: &str) -> Answer {
         self.send("GET", path, &[], "")
     }

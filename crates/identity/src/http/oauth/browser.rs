@@ -24,15 +24,11 @@ pub(super) enum Cookie {
 }
 
 impl Cookie {
-    /// `__Host-` keeps other hosts of the domain from setting it; it needs https.
-    fn name(self, https: bool) -> &'static str {
-        match (self, https) {
-            (Cookie::Session, true) => "__Host-auspex_session",
-            (Cookie::Session, false) => "auspex_session",
-            (Cookie::Browser, true) => "__Host-auspex_login",
-            (Cookie::Browser, false) => "auspex_login",
-            (Cookie::Continue, true) => "__Host-auspex_continue",
-            (Cookie::Continue, false) => "auspex_continue",
+    fn name(self) -> &'static str {
+        match self {
+            Cookie::Session => "auspex_session",
+            Cookie::Browser => "auspex_login",
+            Cookie::Continue => "auspex_continue",
         }
     }
 }
@@ -44,14 +40,17 @@ pub(super) struct Browsers {
     seals: Seals,
     /// The public URL, without a slash at its end.
     issuer: Arc<str>,
+    /// At the end of the name of each cookie.
+    installation: Arc<str>,
 }
 
 impl Browsers {
     pub(super) fn new(sessions: PageSessions, seals: Seals, issuer: &str) -> Self {
         Self {
             sessions,
-            seals,
             issuer: issuer.into(),
+            installation: seals.installation().into(),
+            seals,
         }
     }
 
@@ -59,9 +58,15 @@ impl Browsers {
         self.issuer.starts_with("https://")
     }
 
+    fn name_of(&self, cookie: Cookie) -> String {
+        // Keeps other hosts of the domain from setting it; needs https.
+        let prefix = if self.is_https() { "__Host-" } else { "" };
+        format!("{prefix}{}_{}", cookie.name(), self.installation)
+    }
+
     /// The value of a cookie, if it looks like one of ours.
     pub(super) fn cookie<'h>(&self, headers: &'h HeaderMap, cookie: Cookie) -> Option<&'h str> {
-        let name = cookie.name(self.is_https());
+        let name = self.name_of(cookie);
         let lines = headers.get_all(header::COOKIE).iter();
         let pairs = lines
             .filter_map(|line| line.to_str().ok())
@@ -85,7 +90,7 @@ impl Browsers {
         value: Option<&str>,
     ) -> Result<HeaderValue, ApiError> {
         let https = self.is_https();
-        let (name, text) = (cookie.name(https), value.unwrap_or_default());
+        let (name, text) = (self.name_of(cookie), value.unwrap_or_default());
         let mut line = format!("{name}={text}; Path=/; HttpOnly; SameSite=Lax");
         if https {
             line.push_str("; Secure");

@@ -2,6 +2,7 @@
 
 use super::{CALLBACK, LOOPBACK, PASSWORD, STATE, World, submit_consent, submit_login};
 use crate::browser::{Browser, encode, hidden, led_to, location};
+use crate::client::Answer;
 
 #[test]
 fn nobody_is_sent_where_no_client_registered() {
@@ -227,7 +228,7 @@ fn forms_of_other_pages_are_refused() {
         403,
         "no cookie"
     );
-    assert!(!browser.cookies.contains_key("auspex_session"));
+    assert!(browser.cookie("session").is_none());
     let own = world.issuer();
     let consent = world.log_in(&mut browser, &world.request(&[]));
     assert_eq!(
@@ -273,25 +274,44 @@ fn forms_of_other_pages_are_refused() {
     assert_eq!(submit_consent(&mut browser, &page, "allow").status, 303);
 }
 
+/// Browsers send the cookies of a host to all of its ports.
+#[test]
+fn two_servers_on_one_host_log_nobody_out_of_the_other() {
+    let (one, other) = (World::start(), World::start());
+    let (mut at_one, mut at_other) = (one.browser(), other.browser());
+    let is_in = |page: &Answer| page.text().contains("<h1>Allow");
+    assert!(is_in(&one.log_in(&mut at_one, &one.request(&[]))));
+    at_other.cookies = at_one.cookies.clone();
+    assert!(is_in(&other.log_in(&mut at_other, &other.request(&[]))));
+    at_one.cookies = at_other.cookies.clone();
+    assert!(is_in(&at_one.get(&one.request(&[]))), "still logged in");
+    assert_eq!(
+        at_one
+            .cookies
+            .keys()
+            .filter(|name| name.contains("session"))
+            .count(),
+        2
+    );
+}
+
 #[test]
 fn only_a_login_makes_a_session_and_logging_out_ends_it() {
     let world = World::start();
     let mut browser = world.browser();
     let planted = "A".repeat(43);
-    browser
-        .cookies
-        .insert("auspex_session".into(), planted.clone());
+    browser.get(&world.request(&[]));
+    let name = format!("auspex_session_{}", browser.installation());
+    browser.cookies.insert(name.clone(), planted.clone());
     let page = browser.get(&world.request(&[]));
     assert!(page.text().contains("<h1>Log in</h1>"), "{}", page.text());
-    let before = browser.cookies["auspex_login"].clone();
+    let before = browser.cookie("login").expect("set").clone();
     let consent = world.log_in(&mut browser, &world.request(&[]));
-    let session = browser.cookies["auspex_session"].clone();
+    let session = browser.cookie("session").expect("set").clone();
     assert!(session != planted && session != before);
     let worth = |session: &str| {
         let mut browser = world.browser();
-        browser
-            .cookies
-            .insert("auspex_session".into(), session.to_owned());
+        browser.cookies.insert(name.clone(), session.to_owned());
         browser
             .get(&world.request(&[]))
             .text()
@@ -304,7 +324,7 @@ fn only_a_login_makes_a_session_and_logging_out_ends_it() {
         submit_login(&mut browser, &again, "ann", PASSWORD).status,
         303
     );
-    let second = browser.cookies["auspex_session"].clone();
+    let second = browser.cookie("session").expect("set").clone();
     assert!(
         worth(&second) && !worth(&session),
         "the older one has ended"
@@ -317,7 +337,7 @@ fn only_a_login_makes_a_session_and_logging_out_ends_it() {
     ];
     let out = browser.post("/oauth2/logout", &fields);
     assert_eq!(out.status, 303);
-    assert!(!worth(&second) && !browser.cookies.contains_key("auspex_session"));
+    assert!(!worth(&second) && browser.cookie("session").is_none());
     let login = browser.get(out.header("location").expect("a place"));
     assert!(login.text().contains("<h1>Log in</h1>"));
     let late = [
@@ -381,7 +401,7 @@ fn pages_cannot_be_framed_and_nothing_breaks_out_of_them() {
     let back = submit_consent(&mut browser, &consent, "allow");
     let set: Vec<&str> = back.headers("set-cookie").collect();
     assert!(
-        set.len() == 1 && set[0].starts_with("auspex_continue="),
+        set.len() == 1 && set[0].starts_with("auspex_continue_"),
         "nothing came out of the state: {set:?}"
     );
     let style = browser.get("/oauth2/assets/style.css");
@@ -414,7 +434,7 @@ fn a_form_leads_to_a_page_here_that_goes_on_once() {
     };
     // It is of use to this browser alone, and as it was made.
     shown(&mut world.browser(), &step);
-    let ticket = browser.cookies["auspex_continue"].clone();
+    let ticket = browser.cookie("continue").expect("set").clone();
     for path in [
         "/oauth2/continue",
         "/oauth2/continue?to=",
@@ -425,7 +445,7 @@ fn a_form_leads_to_a_page_here_that_goes_on_once() {
     ] {
         shown(&mut browser, path);
     }
-    assert_eq!(browser.cookies["auspex_continue"], ticket);
+    assert_eq!(browser.cookie("continue"), Some(&ticket));
     let page = browser.get(&step);
     assert_eq!(page.status, 200);
     assert_eq!(page.header("cache-control"), Some("no-store"));
