@@ -25,6 +25,7 @@ from server import Server
 TIMEOUT_S = 15
 PASSWORD = "correct horse battery staple"
 OWNER, OWNER_ADDRESS = "owner", "127.0.0.9"
+SHARED_ADDRESS = "127.0.0.10"
 
 GROUP = 100  # names of each kind
 DIFFERENCE_MAX = 0.05
@@ -33,6 +34,10 @@ GUESSES = 1000
 GUESSERS = 32
 OWNER_MAX_S = 1.0
 OWNER_EVERY_S = 0.1
+
+SHARED_GUESSES = 300
+NEWCOMERS = 10
+NEWCOMER_MAX_S = 5.0
 
 ROUNDS = 3
 ROUND_S = 8
@@ -179,6 +184,48 @@ def no_lock_out(server):
     true(max(waits) <= OWNER_MAX_S, f"the owner waited {max(waits):.2f} s")
 
 
+def neighbours(server):
+    """Somebody guesses as fast as they can. Others at that address log in with the right password."""
+    for number in range(NEWCOMERS):
+        create(server, f"newcomer-{number}", PASSWORD)
+    equal(log_in(server, OWNER, PASSWORD, SHARED_ADDRESS).status, 200, "the owner before")
+    guessed = itertools.cycle(["victim", *(f"made-up-{number}" for number in range(97))])
+    create(server, "victim", PASSWORD)
+
+    def guess(_):
+        return log_in(server, next(guessed), f"guess {chance.random()}", SHARED_ADDRESS).status
+
+    over, later = threading.Event(), []
+
+    def go_on():
+        while not over.is_set():
+            later.append(guess(None))
+
+    with ThreadPoolExecutor(SHARED_GUESSES) as pool:
+        first = list(pool.map(guess, range(SHARED_GUESSES)))
+    counted = {status: first.count(status) for status in set(first)}
+    equal(counted, {401: 20, 429: SHARED_GUESSES - 20}, "answers to guesses at once")
+    guessers = [threading.Thread(target=go_on) for _ in range(GUESSERS)]
+    for guesser in guessers:
+        guesser.start()
+    try:
+        owner, newcomers = [], []
+        for number in range(NEWCOMERS):
+            owner.append(log_in(server, OWNER, PASSWORD, SHARED_ADDRESS))
+            newcomers.append(log_in(server, f"newcomer-{number}", PASSWORD, SHARED_ADDRESS))
+    finally:
+        over.set()
+        for guesser in guessers:
+            guesser.join()
+    equal({answer.status for answer in owner}, {200}, "answers to somebody who had logged in there")
+    equal({answer.status for answer in newcomers}, {200}, "answers to newcomers")
+    equal(set(later), {429}, f"answers to {len(later)} more guesses")
+    slowest = [max(answer.seconds for answer in answers) for answers in (owner, newcomers)]
+    print("       slowest: the owner {:.2f} s, a newcomer {:.2f} s".format(*slowest))
+    true(slowest[0] <= OWNER_MAX_S, "the owner waited longer")
+    true(slowest[1] <= NEWCOMER_MAX_S, "a newcomer waited longer")
+
+
 class Flood:
     """`with Flood(server) as flood:` logins all the while, most of them of names that do not exist."""
 
@@ -265,6 +312,7 @@ def main():
         ("no name is known by its answer or its time, POST /v1/auth/login", alike, log_in),
         ("no name is known by its answer or its time, HTTP Basic", alike, by_basic),
         ("strangers lock nobody out", no_lock_out),
+        ("a guesser keeps nobody at the address out", neighbours),
         ("a flood of logins leaves predictions", predictions_go_on),
     ):
         with Server(**SETTINGS) as server:

@@ -76,6 +76,7 @@ use core::Core;
 use http::{Handles, Pages};
 use oauth::{AuthorizationEndpoint, IssuedTokens, PageSessions, Seals, TokenEndpoint};
 use passwords::Passwords;
+use throttle::Throttle;
 use tokens::Tokens;
 
 /// The identity service: its parts, put together.
@@ -122,7 +123,9 @@ impl Identity {
 
         let tokens = Tokens::new(&core, config.tokens.clone(), issuer, &refresh_secret);
         let tokens = Arc::new(tokens);
-        let passwords = Arc::new(Passwords::new(shared(), &config));
+        let throttle = Arc::new(Throttle::new(config.throttle));
+        let passwords = config.passwords.clone();
+        let passwords = Arc::new(Passwords::new(shared(), Arc::clone(&throttle), passwords));
         let authenticator =
             Authenticator::new(&core, &config, Arc::clone(&tokens), Arc::clone(&passwords))?;
 
@@ -134,7 +137,7 @@ impl Identity {
             Arc::clone(&tokens),
             &config.tokens,
         );
-        let clients = Clients::new(shared());
+        let clients = Clients::new(shared(), throttle);
         let pages = Pages::new(
             AuthorizationEndpoint::new(shared(), clients.clone(), Arc::clone(&tokens)),
             PageSessions::new(shared(), passwords),

@@ -1,5 +1,5 @@
 //! What is done now and then, so that nothing grows without bound: ended rows are removed, uses of
-//! keys are stored, the next signing key is made in time.
+//! keys are stored, refusals that were counted are recorded, the next signing key is made in time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -74,6 +74,7 @@ impl Maintenance {
     /// [`IdentityError::Database`], [`IdentityError::Signing`].
     pub async fn tend(&self, uses_since: Timestamp) -> Result<Timestamp, IdentityError> {
         self.signing_keys.tend().await?;
+        self.core.audit.add_counts(false).await?;
         let now = self.core.now();
         self.core.following.forget_ended(now).await;
         let used = self.core.directory.keys_used_since(uses_since);

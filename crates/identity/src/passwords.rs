@@ -5,9 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use auspex_kernel::db::Transaction;
 use auspex_kernel::id;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::audit::{Action, Actor, Event};
 use crate::config;
@@ -15,11 +18,16 @@ use crate::core::Core;
 use crate::error::IdentityError;
 use crate::password::{Hasher, Lane, Password};
 use crate::store;
-use crate::throttle::Throttle;
+use crate::throttle::{Attempt, REFUSED_AFTER, Throttle, Turn};
 use crate::types::user::{LoginMethod, User, password_mark};
 
 /// Another login may store a better hash of the same password while this one is being checked.
 const ATTEMPTS_MAX: usize = 2;
+/// The longest that a password from an address that has failed too often waits to be checked.
+const TRIED_WITHIN: Duration = Duration::from_secs(10);
+/// Names from addresses that have failed too often that are looked up at once. The others wait, so
+/// that they leave the database to everybody else.
+const LOOKUPS_MAX: usize = 2;
 
 /// Whose password was shown.
 struct Checked {
@@ -33,18 +41,25 @@ struct Checked {
 /// Checks passwords, and hashes those that are chosen.
 pub(crate) struct Passwords {
     core: Arc<Core>,
-    throttle: Throttle,
+    throttle: Arc<Throttle>,
     settings: config::Passwords,
+    /// See [`LOOKUPS_MAX`].
+    lookups: Semaphore,
     /// Started at the first password: commands for operators rarely need it.
     hasher: OnceLock<Hasher>,
 }
 
 impl Passwords {
-    pub(crate) fn new(core: Arc<Core>, config: &config::Config) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        throttle: Arc<Throttle>,
+        settings: config::Passwords,
+    ) -> Self {
         Self {
             core,
-            throttle: Throttle::new(config.throttle),
-            settings: config.passwords.clone(),
+            throttle,
+            settings,
+            lookups: Semaphore::new(LOOKUPS_MAX),
             hasher: OnceLock::new(),
         }
     }
@@ -102,6 +117,7 @@ impl Passwords {
         Ok(password_mark(checked.await?.had.as_deref()))
     }
 
+    /// Checks a password as the throttle allows, and records a refusal.
     async fn verify(
         &self,
         actor: &Actor,
@@ -110,38 +126,92 @@ impl Passwords {
         denied: Event,
     ) -> Result<Checked, IdentityError> {
         let address = actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let admission = self
-            .throttle
-            .admit(address, username, self.core.clock.steady())?;
-        if !admission.delay.is_zero() {
-            tokio::time::sleep(admission.delay).await;
+        let now = self.core.clock.steady();
+        let attempt = self.throttle.begin(address, username, now);
+        let tried = self.try_password(&attempt, username, password);
+        let Some(retry) = attempt.beyond else {
+            if let Some(checked) = tried.await? {
+                return Ok(checked);
+            }
+            self.core.audit.refuse(actor, denied).await?;
+            return Err(IdentityError::InvalidCredentials);
+        };
+        // All refusals take the same time, whoever there is and whose turn it was. Only where hashing
+        // itself takes longer, so does the answer: a right password is not refused for that.
+        let refused_at = Instant::now() + REFUSED_AFTER;
+        match tokio::time::timeout(TRIED_WITHIN, tried).await {
+            Ok(Ok(Some(checked))) => return Ok(checked),
+            Ok(Err(error)) if !matches!(error, IdentityError::Busy(_)) => return Err(error),
+            Ok(Ok(None) | Err(_)) | Err(_) => {}
         }
+        self.core.audit.refuse(actor, denied).await?;
+        tokio::time::sleep_until(refused_at).await;
+        Err(retry.into())
+    }
+
+    /// Checks a password when it is its turn; `None` if it is wrong, or has no turn.
+    async fn try_password(
+        &self,
+        attempt: &Attempt,
+        username: &str,
+        password: &Password,
+    ) -> Result<Option<Checked>, IdentityError> {
+        let tried = self.hash_in_turn(attempt, username, password).await;
+        if tried.is_err() {
+            self.throttle.untried(attempt);
+        }
+        tried
+    }
+
+    async fn hash_in_turn(
+        &self,
+        attempt: &Attempt,
+        username: &str,
+        password: &Password,
+    ) -> Result<Option<Checked>, IdentityError> {
+        if self.throttle.is_hopeless(attempt, self.core.clock.steady()) {
+            return Ok(None);
+        }
+        let (user, stored) = match self.look_up(attempt, username).await? {
+            Some((user, stored)) if user.disabled_at.is_none() => (Some(user), stored),
+            Some(_) | None => (None, None),
+        };
+        let now = self.core.clock.steady();
+        let Some(Turn { delay, lane }) = self.throttle.turn(attempt, user.is_some(), now) else {
+            return Ok(None);
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let had = stored.clone();
+        let verified = self.hasher()?.verify(password.clone(), stored, lane);
+        let verified = verified.await?;
+        let Some(user) = user.filter(|_| verified.matches) else {
+            return Ok(None);
+        };
+        self.throttle.succeeded(attempt, self.core.clock.steady());
+        Ok(Some(Checked {
+            user,
+            had,
+            rehashed: verified.rehashed,
+        }))
+    }
+
+    async fn look_up(
+        &self,
+        attempt: &Attempt,
+        username: &str,
+    ) -> Result<Option<(User, Option<String>)>, IdentityError> {
+        let _place = match attempt.beyond {
+            Some(_) if !attempt.is_known => self.lookups.acquire().await.ok(),
+            Some(_) | None => None,
+        };
         let name = username.to_owned();
         let found = self
             .core
             .db
             .read(async |connection| store::users::by_username(connection, &name).await);
-        let (user, stored) = match found.await? {
-            Some((user, stored)) if user.disabled_at.is_none() => (Some(user), stored),
-            Some(_) | None => (None, None),
-        };
-        let had = stored.clone();
-        let verified = self
-            .hasher()?
-            .verify(password.clone(), stored, admission.lane)
-            .await?;
-        let now = self.core.clock.steady();
-        let Some(user) = user.filter(|_| verified.matches) else {
-            self.throttle.failed(address, username, now);
-            self.core.audit.add(actor, denied).await?;
-            return Err(IdentityError::InvalidCredentials);
-        };
-        self.throttle.succeeded(address, username, now);
-        Ok(Checked {
-            user,
-            had,
-            rehashed: verified.rehashed,
-        })
+        Ok(found.await?)
     }
 
     /// The user as they are after the login; `None` if they were disabled, or were given another

@@ -72,6 +72,9 @@ pub(crate) async fn watch(core: &Core, maintenance: &Maintenance, stop: impl Fut
         }
         health = now;
     }
+    if let Err(error) = core.audit.add_counts(true).await {
+        tracing::warn!(%error, "refusals that were counted are not in the audit record");
+    }
     if let Some(watch) = follower.watch {
         watch.close().await;
     }

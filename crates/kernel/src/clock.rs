@@ -112,6 +112,15 @@ impl Add<Duration> for Steady {
     }
 }
 
+/// Saturating.
+impl Sub<Duration> for Steady {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+}
+
 /// When an id is made, in microseconds: as the wall clock says, but later than for any id before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdTime(pub(crate) i64);

@@ -13,6 +13,7 @@ use crate::core::{Change, Core, Needs, Refusal};
 use crate::error::IdentityError;
 use crate::store;
 use crate::store::Kind;
+use crate::throttle::Throttle;
 use crate::types::client::{Client, ClientDraft, ClientSecret, NewClient, is_secret};
 
 const CLIENTS_WRITE: Needs = Needs::Scope(Scope::ClientsWrite);
@@ -28,11 +29,12 @@ pub(crate) struct Presented {
 #[derive(Clone)]
 pub struct Clients {
     core: Arc<Core>,
+    throttle: Arc<Throttle>,
 }
 
 impl Clients {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    pub(crate) fn new(core: Arc<Core>, throttle: Arc<Throttle>) -> Self {
+        Self { core, throttle }
     }
 
     /// Registers a client. Its secret, if it has one, is returned this once.
@@ -137,10 +139,13 @@ impl Clients {
         }
     }
 
-    /// The client that proves to be who it says. The failure of one that exists is recorded.
+    /// The client that proves to be who it says. The failure of one that exists is recorded. Failures
+    /// count for the address like wrong passwords; the right secret, which is too long to be guessed, is
+    /// never refused.
     ///
     /// # Errors
-    /// [`TokenError::InvalidClient`], [`TokenError::Failed`].
+    /// [`TokenError::InvalidClient`], [`TokenError::Failed`], also where the address has failed too
+    /// often.
     pub(crate) async fn authenticate(
         &self,
         actor: &Actor,
@@ -178,7 +183,11 @@ impl Clients {
         // Of ids that nobody has there is nothing to tell, and anybody could send any number.
         if target.is_some() {
             let denied = Event::denied(Action::ClientLogin, target);
-            self.core.audit.add(actor, denied).await?;
+            self.core.audit.refuse(actor, denied).await?;
+        }
+        if let Some(address) = actor.address {
+            let failed = self.throttle.failed(address, self.core.clock.steady());
+            failed.map_err(IdentityError::from)?;
         }
         Err(TokenError::InvalidClient)
     }

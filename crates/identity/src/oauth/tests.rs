@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::migration::Migrator;
 use crate::password::Password;
 use crate::passwords::Passwords;
+use crate::throttle::Throttle;
 use crate::tokens::Tokens;
 use crate::types::client::{Client, ClientDraft, GrantType};
 use crate::types::role::Role;
@@ -49,11 +50,14 @@ impl World {
                 .await
                 .unwrap(),
         );
-        let passwords = Arc::new(Passwords::new(Arc::clone(&core), &config));
+        let throttle = Arc::new(Throttle::new(config.throttle));
+        let settings = config.passwords.clone();
+        let passwords = Passwords::new(Arc::clone(&core), Arc::clone(&throttle), settings);
+        let passwords = Arc::new(passwords);
         let issuer = "https://id.example.org";
         let tokens = Arc::new(Tokens::new(&core, config.tokens, issuer, &[7; 32]));
         let users = Users::new(Arc::clone(&core), Arc::clone(&passwords));
-        let clients = Clients::new(Arc::clone(&core));
+        let clients = Clients::new(Arc::clone(&core), throttle);
         let page_sessions = PageSessions::new(Arc::clone(&core), passwords);
         let endpoint = AuthorizationEndpoint::new(core, clients.clone(), tokens);
         let operator = Actor::operator();

@@ -1,4 +1,4 @@
-//! The threads on which passwords are hashed, and the two queues before them.
+//! The threads on which passwords are hashed, and the three queues before them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,6 +24,8 @@ pub(crate) enum Lane {
     Known,
     /// Everybody else.
     Stranger,
+    /// From an address that has failed too often. Served when nobody else waits.
+    Suspect,
 }
 
 /// The lane is full, or the machine has no memory to hash in. To be answered by 503 and
@@ -161,7 +163,14 @@ struct Queue {
 struct Waiting {
     known: VecDeque<Job>,
     strangers: VecDeque<Job>,
+    suspects: VecDeque<Job>,
     closed: bool,
+}
+
+impl Waiting {
+    fn strangers_wait(&self) -> bool {
+        !self.strangers.is_empty() || !self.suspects.is_empty()
+    }
 }
 
 impl Queue {
@@ -178,6 +187,7 @@ impl Queue {
         let jobs = match lane {
             Lane::Known => &mut waiting.known,
             Lane::Stranger => &mut waiting.strangers,
+            Lane::Suspect => &mut waiting.suspects,
         };
         if jobs.len() >= self.max {
             // Callers who gave up must not keep others out.
@@ -199,7 +209,8 @@ impl Queue {
                 return None;
             }
             let job = waiting.known.pop_front();
-            match job.or_else(|| waiting.strangers.pop_front()) {
+            let job = job.or_else(|| waiting.strangers.pop_front());
+            match job.or_else(|| waiting.suspects.pop_front()) {
                 Some(job) if job.is_abandoned() => {}
                 Some(job) => return Some(job),
                 None => self.changed.wait(&mut waiting),
@@ -213,7 +224,7 @@ impl Queue {
     fn rest(&self, worked: Duration) {
         let end = monotonic() + worked;
         let mut waiting = self.waiting.lock();
-        while !waiting.closed && waiting.known.is_empty() && !waiting.strangers.is_empty() {
+        while !waiting.closed && waiting.known.is_empty() && waiting.strangers_wait() {
             if self.changed.wait_until(&mut waiting, end).timed_out() {
                 return;
             }
@@ -349,6 +360,7 @@ mod tests {
         let queue = Queue::new(8);
         let lanes = [
             Lane::Stranger,
+            Lane::Suspect,
             Lane::Stranger,
             Lane::Known,
             Lane::Stranger,
@@ -364,7 +376,7 @@ mod tests {
             })
             .collect();
         let order: Vec<String> = lanes.iter().map(|_| number(queue.next())).collect();
-        assert_eq!(order, ["2", "4", "0", "1", "3"]);
+        assert_eq!(order, ["3", "5", "0", "2", "4", "1"]);
         drop(callers);
     }
 

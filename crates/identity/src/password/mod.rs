@@ -1,7 +1,7 @@
 //! Passwords: what may be one, and how it is hashed and checked.
 //!
 //! Argon2id (RFC 9106) takes tens of milliseconds of a core and megabytes of memory for each
-//! password, by design. It therefore runs on a few threads of its own behind two bounded queues, and
+//! password, by design. It therefore runs on a few threads of its own behind three bounded queues, and
 //! never on a thread that serves requests. A name that does not exist costs as much as one that does.
 //!
 //! From the moment a request is read, a password is a [`Password`], which nothing prints and which is

@@ -99,6 +99,7 @@ mod oauth;
 mod revocation;
 mod signing;
 mod size;
+mod strangers;
 mod tokens;
 mod upkeep;
 mod users;

@@ -165,14 +165,11 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
             .status
     };
     let attacker = "6.6.6.6, 203.0.113.66";
-    let guesses: Vec<u16> = (0..40).map(|_| log_in(attacker, "wrong")).collect();
+    let guesses: Vec<u16> = (0..22).map(|_| log_in(attacker, "wrong")).collect();
     assert_eq!(guesses.iter().filter(|status| **status == 401).count(), 20);
-    assert_eq!(guesses[39], 429);
+    assert_eq!(guesses[21], 429);
     // The attacker writes the owner's address in front of their own: it counts for nothing.
-    assert_eq!(
-        log_in("198.51.100.1, 203.0.113.66", "correct horse battery"),
-        429
-    );
+    assert_eq!(log_in("198.51.100.1, 203.0.113.66", "wrong"), 429);
     assert_eq!(log_in("198.51.100.1", "correct horse battery"), 200);
 
     let anonymous = |client: &str| {
@@ -182,7 +179,8 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
             .send("GET", "/v1/models", &headers, b"")
             .status
     };
-    assert_eq!(anonymous(attacker), 429);
+    let more: Vec<u16> = (0..8).map(|_| anonymous(attacker)).collect();
+    assert_eq!(more, [401, 401, 401, 401, 401, 401, 401, 429]);
     assert_eq!(anonymous("198.51.100.1"), 401);
 }
 

@@ -1,12 +1,17 @@
 //! What this service records; see [`auspex_kernel::audit`].
 
+mod refused;
+
 use auspex_kernel::audit;
 use auspex_kernel::db::{Db, DbError, Transaction};
 use auspex_kernel::{Clock, Random};
 
 pub use auspex_kernel::audit::{Actor, Outcome};
 
+use parking_lot::Mutex;
+
 use crate::error::IdentityError;
+use refused::Refused;
 
 /// A line of this service.
 pub(crate) type Event = audit::Event<Action>;
@@ -44,11 +49,17 @@ pub(crate) struct AuditRecord {
     db: Db,
     clock: Clock,
     random: Random,
+    refused: Mutex<Refused>,
 }
 
 impl AuditRecord {
     pub(crate) fn new(db: Db, clock: Clock, random: Random) -> Self {
-        Self { db, clock, random }
+        Self {
+            db,
+            clock,
+            random,
+            refused: Mutex::default(),
+        }
     }
 
     /// Adds a line that belongs to no other change.
@@ -59,6 +70,41 @@ impl AuditRecord {
         let written = self
             .db
             .write(async |transaction| self.record(transaction, actor, event).await);
+        Ok(written.await?)
+    }
+
+    /// Adds a line about a refusal that anybody could bring about, or counts it; see `refused.rs`.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn refuse(&self, actor: &Actor, event: Event) -> Result<(), IdentityError> {
+        let now = self.clock.steady();
+        let has_line = self.refused.lock().has_line(actor, &event, now);
+        match has_line {
+            true => self.add(actor, event).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Adds the lines about refusals that were only counted: of a window that is over, or of all if
+    /// `ends` says that this process does.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub(crate) async fn add_counts(&self, ends: bool) -> Result<(), IdentityError> {
+        let counts = match ends {
+            true => self.refused.lock().counts(),
+            false => self.refused.lock().end(self.clock.steady()),
+        };
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let written = self.db.write(async |transaction| -> Result<(), DbError> {
+            for (actor, event) in &counts {
+                self.record(transaction, actor, event.clone()).await?;
+            }
+            Ok(())
+        });
         Ok(written.await?)
     }
 
