@@ -8,7 +8,7 @@ mod others;
 use crate::document::Fault;
 use crate::{Engine, LoadOptions, xgboost};
 
-pub(crate) use others::name_other;
+pub use others::name_other;
 
 /// A format that is read.
 struct Format {

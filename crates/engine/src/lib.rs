@@ -12,6 +12,7 @@ mod signature;
 mod xgboost;
 
 pub use error::{LoadError, RowRefusal};
+pub use format::name_other;
 pub use row::{RowBuffer, Rows, Texts};
 pub use signature::{Feature, FeatureKind, NamedOutput, Output, Precision, Signature};
 

@@ -17,6 +17,8 @@ pub struct Config {
     /// The model behind `POST /predict`. Empty: the package that says `default = true`, else the
     /// only one.
     pub default_model: String,
+    /// Whether the start ends with an error where something in the models folder cannot be served.
+    pub strict: bool,
     /// The most instances one request may hold.
     pub instances_max: usize,
     /// Requests of up to this many rows are computed on the thread that read them; longer ones go

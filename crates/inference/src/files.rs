@@ -1,6 +1,7 @@
 //! The files of a package: which they are, and what its folders call the model.
 
 use std::fs;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::names::is_name;
@@ -9,85 +10,246 @@ use crate::names::is_name;
 pub(crate) const MANIFEST: &str = "model.toml";
 /// Extensions of files that may be models.
 const EXTENSIONS: [&str; 2] = ["ubj", "json"];
+/// Extensions that models have elsewhere. Some hold a model that is read, since the content decides;
+/// of the rest loading says what they are.
+const OTHER_EXTENSIONS: [&str; 26] = [
+    "bin",
+    "bst",
+    "cbm",
+    "ckpt",
+    "dill",
+    "h5",
+    "hdf5",
+    "joblib",
+    "keras",
+    "lgb",
+    "mlmodel",
+    "model",
+    "onnx",
+    "pb",
+    "pickle",
+    "pkl",
+    "pmml",
+    "pt",
+    "pth",
+    "rds",
+    "safetensors",
+    "sav",
+    "skops",
+    "tflite",
+    "xgb",
+    "xgboost",
+];
+/// Extensions of what a model may be packed into.
+const PACKED_EXTENSIONS: [&str; 13] = [
+    "7z", "bz2", "gz", "lz4", "lzma", "rar", "tar", "tgz", "xz", "z", "zip", "zlib", "zst",
+];
 /// Extensions of files that are no models although they are called `model`.
 const NOT_MODELS: [&str; 8] = ["bak", "log", "md", "old", "part", "partial", "swp", "tmp"];
+/// Folders that systems and tools make by themselves.
+const SYSTEM_FOLDERS: [&str; 6] = [
+    "lost+found",
+    "__MACOSX",
+    "__pycache__",
+    "@eaDir",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+];
+/// How many names of files a message has.
+const NAMES_SHOWN: usize = 3;
+
+/// Whether a name in the models folder is nobody's model: hidden, or made by a system or a tool.
+pub(crate) fn is_passed_over(name: &str) -> bool {
+    name.starts_with('.') || SYSTEM_FOLDERS.contains(&name)
+}
 
 /// Whether a folder is a package itself rather than a folder of packages.
 pub(crate) fn is_package(path: &Path) -> bool {
-    path.is_file()
-        || path.join(MANIFEST).is_file()
-        || model_file(path).is_ok_and(|file| has_model_extension(&file))
+    path.is_file() || may_be_package(path) && !holds_packages(path)
+}
+
+/// Whether a folder has a model or a manifest in it.
+fn may_be_package(path: &Path) -> bool {
+    let is_named = |file: PathBuf| has_model_extension(&file) || is_called_model(&file);
+    path.join(MANIFEST).is_file() || model_file(path).is_ok_and(is_named)
+}
+
+/// Whether there are packages two levels below, as in a folder of models.
+pub(crate) fn holds_packages(path: &Path) -> bool {
+    let mut models = folders_in(path).into_iter();
+    models.any(|model| folders_in(&model).iter().any(|path| may_be_package(path)))
+}
+
+/// The folders in a folder that are not passed over.
+pub(crate) fn folders_in(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten();
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let is_folder = |path: &PathBuf| !is_passed_over(&file_name(path)) && path.is_dir();
+    let mut folders: Vec<PathBuf> = paths.filter(is_folder).collect();
+    folders.sort();
+    folders
 }
 
 /// A file that is meant to be the manifest, in a folder without one.
 pub(crate) fn misnamed_manifest(folder: &Path) -> Option<String> {
-    let is_meant = |name: &String| {
-        let lower = name.to_lowercase();
-        let (stem, extension) = lower.rsplit_once('.').unwrap_or_default();
-        matches!(stem, "model" | "models" | "manifest")
-            && matches!(extension, "toml" | "yaml" | "yml")
-    };
     if folder.join(MANIFEST).exists() {
         return None;
     }
     let entries = fs::read_dir(folder).ok()?;
     let names = entries.filter_map(|entry| Some(file_name(&entry.ok()?.path())));
-    names.filter(is_meant).min()
+    names.filter(|name| is_manifest_name(name)).min()
 }
 
-/// The one model file in a folder: `model.*`, or else the only file that may be one.
+/// Whether a file is called like a manifest, if not quite.
+pub(crate) fn is_manifest_name(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let (stem, extension) = lower.rsplit_once('.').unwrap_or_default();
+    matches!(stem, "model" | "models" | "manifest") && matches!(extension, "toml" | "yaml" | "yml")
+}
+
+/// The one model file in a folder: `model.*`, or else the only file that may be one. Where there is
+/// none that is read, one of another kind, since loading it says what it is.
 pub(crate) fn model_file(folder: &Path) -> Result<PathBuf, String> {
-    let entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
+    let files = paths_in(folder).map_err(|error| error.to_string())?;
+    model_among(&files)?.ok_or_else(|| nothing_in(folder, &files))
+}
+
+/// What is in a folder and not hidden, sorted.
+fn paths_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?;
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let all: Vec<PathBuf> = paths.filter(|path| path.is_file()).collect();
-    let mut files: Vec<PathBuf> = all
-        .iter()
-        .filter(|path| has_model_extension(path))
-        .cloned()
+    let mut paths: Vec<PathBuf> = paths
+        .filter(|path| !file_name(path).starts_with('.'))
         .collect();
-    if files.is_empty() {
-        // Loading it says what it is.
-        files = all
-            .into_iter()
-            .filter(|path| is_other_model(path))
-            .collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn model_among(paths: &[PathBuf]) -> Result<Option<PathBuf>, String> {
+    let files = || paths.iter().filter(|path| path.is_file());
+    let mut models: Vec<&PathBuf> = files().filter(|path| has_model_extension(path)).collect();
+    if models.iter().any(|path| has_stem_model(path)) {
+        models.retain(|path| has_stem_model(path));
     }
-    files.sort();
-    let is_called_model = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == "model");
-    if files.iter().any(|path| is_called_model(&path)) {
-        files.retain(|path| is_called_model(&path));
-    }
-    match files.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(format!(
-            "there is no model file in it; put one there as model.{}",
-            EXTENSIONS.join(" or model.")
-        )),
-        [first, second, ..] => Err(format!(
+    if let [first, second, ..] = models[..] {
+        return Err(format!(
             "there is more than one model file in it ({} and {}); keep one",
             file_name(first),
             file_name(second)
-        )),
+        ));
     }
+    if let Some(model) = models.pop() {
+        return Ok(Some(model.clone()));
+    }
+    if let Some(link) = paths.iter().find(|p| may_be_model(p) && is_dangling(p)) {
+        return Err(format!("{} is {DANGLING}", file_name(link)));
+    }
+    let kinds: [fn(&Path) -> bool; 3] = [is_called_model, is_other_model, is_packed];
+    let other = kinds.iter().find_map(|is_it| files().find(|p| is_it(p)));
+    Ok(other.cloned())
+}
+
+/// Why a folder is no package, with what there is in place of a model file.
+fn nothing_in(folder: &Path, paths: &[PathBuf]) -> String {
+    let below = folders_in(folder).into_iter().find_map(|below| {
+        let paths = paths_in(&below).ok()?;
+        model_among(&paths).ok()?
+    });
+    if let Some(file) = below {
+        let name = file.strip_prefix(folder).unwrap_or(&file).display();
+        return match what_is(&file) {
+            Some(what) => format!("there is no model file in it, and {name} is {what}"),
+            None => format!(
+                "there is no model file in it; move {name}, and what belongs to it, one folder up"
+            ),
+        };
+    }
+    let files = paths.iter().filter(|path| path.is_file());
+    let mut names: Vec<String> = files.map(|path| file_name(path)).collect();
+    names.retain(|name| name != MANIFEST);
+    let more = if names.len() > NAMES_SHOWN {
+        " and more"
+    } else {
+        ""
+    };
+    names.truncate(NAMES_SHOWN);
+    let there = match names.as_slice() {
+        [] => String::new(),
+        names => format!(", only {}{more}", names.join(", ")),
+    };
+    format!(
+        "there is no model file in it{there}; put one there as model.{}",
+        EXTENSIONS.join(" or model.")
+    )
+}
+
+/// What is said of a link that leads nowhere.
+pub(crate) const DANGLING: &str =
+    "a link to something that is not there; put back what it leads to, or remove it";
+
+pub(crate) fn is_dangling(path: &Path) -> bool {
+    path.is_symlink() && path.try_exists().is_ok_and(|exists| !exists)
+}
+
+/// What a file is that holds no model that is read, and what to do with it; none where that cannot be
+/// told. Only its two ends are read.
+pub(crate) fn what_is(file: &Path) -> Option<&'static str> {
+    const END_BYTES: u64 = 4096;
+    if !file.is_file() {
+        return None;
+    }
+    let mut opened = fs::File::open(file).ok()?;
+    let mut bytes = Vec::new();
+    (&opened).take(END_BYTES).read_to_end(&mut bytes).ok()?;
+    let rest = opened.metadata().ok()?.len().saturating_sub(END_BYTES);
+    if rest > 0 {
+        let end = i64::try_from(rest.min(END_BYTES)).ok()?;
+        opened.seek(SeekFrom::End(-end)).ok()?;
+        opened.take(END_BYTES).read_to_end(&mut bytes).ok()?;
+    }
+    auspex_engine::name_other(&bytes)
+}
+
+fn has_extension(path: &Path, known: &[&str]) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let is_known = |extension: &str| known.iter().any(|k| extension.eq_ignore_ascii_case(k));
+    !file_name(path).starts_with('.') && extension.is_some_and(is_known)
 }
 
 pub(crate) fn has_model_extension(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let is_hidden = file_name(path).starts_with('.');
-    !is_hidden && extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+    has_extension(path, &EXTENSIONS)
+}
+
+/// Whether a file has an extension that models have elsewhere.
+fn is_other_model(path: &Path) -> bool {
+    has_extension(path, &OTHER_EXTENSIONS)
+}
+
+fn is_packed(path: &Path) -> bool {
+    has_extension(path, &PACKED_EXTENSIONS)
+}
+
+/// Whether a file is meant to be a model, by its name.
+pub(crate) fn may_be_model(path: &Path) -> bool {
+    has_model_extension(path) || is_called_model(path) || is_other_model(path) || is_packed(path)
 }
 
 /// Whether a file belongs to the package in its folder; others may come, go and grow.
 pub(crate) fn is_part(path: &Path) -> bool {
     let is_manifest = file_name(path) == MANIFEST;
-    (is_manifest || has_model_extension(path) || is_other_model(path)) && path.is_file()
+    let is_model = has_model_extension(path) || is_called_model(path) || is_other_model(path);
+    (is_manifest || is_model) && path.is_file()
 }
 
-/// Whether a file is called `model` and has another extension, such as `model.onnx`.
-fn is_other_model(path: &Path) -> bool {
-    let is_left_out = |extension: &str| extension == "toml" || NOT_MODELS.contains(&extension);
+fn has_stem_model(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem == "model")
+}
+
+/// Whether a file is called `model` and has another extension, such as `model.csv`.
+fn is_called_model(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_string_lossy();
-    path.file_stem().is_some_and(|stem| stem == "model") && !is_left_out(&extension)
+    let is_left_out = NOT_MODELS.contains(&&*extension) || extension.ends_with('~');
+    has_stem_model(path) && !is_left_out && !is_manifest_name(&file_name(path))
 }
 
 pub(crate) fn file_name(path: &Path) -> String {

@@ -9,11 +9,13 @@ mod answer;
 mod audit;
 mod checksums;
 mod compute;
+mod condition;
 mod config;
 mod files;
 mod fingerprint;
 #[cfg(test)]
 mod fixture;
+mod folder;
 mod http;
 mod manifest;
 mod model;
@@ -27,6 +29,7 @@ mod registry;
 mod reload;
 mod schema;
 mod service;
+mod strays;
 mod table;
 mod validate;
 mod view;
@@ -47,6 +50,7 @@ use tokio::sync::Mutex;
 
 pub use answer::Label;
 pub use config::Config;
+pub use folder::ModelsFolder;
 pub use model::{Model, Models, Version};
 pub use package::{BenchReport, Package, PackageError};
 pub use registry::InferenceError;
@@ -202,6 +206,7 @@ impl Inference {
             catalogue: Arc::default(),
             folder: ArcSwap::from_pointee(FolderState {
                 is_readable: true,
+                has_unreadable: false,
                 problems: Vec::new(),
             }),
             reads: Reads::default(),

@@ -40,6 +40,15 @@ impl Models {
         self.all.iter().filter(|model| model.latest().is_some())
     }
 
+    /// The packages that cannot be loaded as they are on disk, with their models.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = (&Model, &PackageStatus)> {
+        let packages = self.all.iter().flat_map(|model| {
+            let packages = model.packages.iter();
+            packages.map(|package| (&**model, package))
+        });
+        packages.filter(|(_, package)| package.state == State::Failed)
+    }
+
     /// The model of that name.
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         let index = self.all.binary_search_by(|model| model.name().cmp(name));
@@ -123,12 +132,6 @@ impl Model {
     /// What became of each of its packages, the latest version last.
     pub(crate) fn packages(&self) -> &[PackageStatus] {
         &self.packages
-    }
-
-    /// The versions whose packages cannot be loaded as they are on disk.
-    pub(crate) fn failed(&self) -> impl Iterator<Item = &str> {
-        let failed = self.packages.iter().filter(|p| p.state == State::Failed);
-        failed.map(|package| package.version.as_str())
     }
 
     /// `Ready` if it answers.

@@ -19,6 +19,11 @@ pub(crate) fn is_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
+/// Whether a name is that of a version by its form, such as `2` or `v1.10`.
+pub(crate) fn is_version(name: &str) -> bool {
+    Precedence::of(name).is_some()
+}
+
 /// Versions order by their numbers (`2` before `10`, `1.9` before `1.10`), and pre-releases of
 /// Semantic Versioning 2.0.0 (`2.0.0-rc.1`) just below their release. Names of another form, such as
 /// `2.bak`, come below them all, so that a copy put aside never is the latest.

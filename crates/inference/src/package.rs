@@ -11,7 +11,9 @@ use auspex_kernel::clock::monotonic;
 use serde_json::{Map, Value};
 
 use crate::answer::{Label, Writer};
-use crate::files::{MANIFEST, file_name, misnamed_manifest, model_file, names};
+use crate::files::{
+    DANGLING, MANIFEST, file_name, is_dangling, misnamed_manifest, model_file, names,
+};
 use crate::manifest::{Example, Manifest};
 use crate::names::LATEST;
 use crate::plan::{Plan, Scratch, Shape};
@@ -86,8 +88,14 @@ impl Package {
         verify: bool,
     ) -> Result<Self, PackageError> {
         let refuse = |message: String| PackageError::new(path, message);
-        let meta = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+        let meta = fs::metadata(path).map_err(|error| match is_dangling(path) {
+            true => refuse(format!("it is {DANGLING}")),
+            false => refuse(error.to_string()),
+        })?;
         let (file, manifest) = if meta.is_dir() {
+            if is_dangling(&path.join(MANIFEST)) {
+                return Err(refuse(format!("{MANIFEST} is {DANGLING}")));
+            }
             if let Some(other) = misnamed_manifest(path) {
                 let message =
                     format!("the manifest is called {MANIFEST}; rename {other}, or remove it");

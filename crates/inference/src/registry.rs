@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::files::{has_model_extension, is_package, names};
+use crate::files::{file_name, is_dangling, is_package, is_passed_over, names};
 use crate::model::Model;
 use crate::names::{BAD_NAME, RELOAD, compare_versions, is_name};
 use crate::reads::Reads;
+use crate::strays;
 
 /// How long the file system may take to say what is in a folder.
 pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +38,17 @@ pub enum InferenceError {
         "the models folder {0} holds no package any more; POST /v1/models/reload withdraws them all"
     )]
     Vanished(String),
+    /// The start is to be strict.
+    #[error(
+        "not all of the models folder {folder} can be served: {}; mend it, or start without --strict \
+         (inference.strict)", .wrong.join("; ")
+    )]
+    Strict {
+        /// The folder.
+        folder: String,
+        /// What is not served, and why.
+        wrong: Vec<String>,
+    },
     /// The one package that was named cannot be used.
     #[error("no model can be served; {}", .0.join("; "))]
     NothingGood(Vec<String>),
@@ -107,7 +119,6 @@ pub(crate) fn scan(path: &Path, layout: Layout, reads: &Reads) -> Result<Content
         .one(path, LOOK_TIMEOUT, names_in)
         .unwrap_or_else(no_answer);
     let top = top.map_err(|error| InferenceError::Unreadable(shown(), error))?;
-    let mut misplaced = Vec::new();
     let (names, paths): (Vec<String>, Vec<PathBuf>) = top.into_iter().unzip();
     for (name, found) in names
         .into_iter()
@@ -115,21 +126,20 @@ pub(crate) fn scan(path: &Path, layout: Layout, reads: &Reads) -> Result<Content
     {
         match found.unwrap_or_else(no_answer) {
             Ok(Found::Folder(listing)) => contents.add(&name, listing),
-            Ok(Found::ModelFile) => misplaced.push(format!(
-                "{name} is not in the folder of a version; move it to <model>/<version>/{name}, or \
-                 the next start serves nothing else"
-            )),
-            Ok(Found::OtherFile) => {}
+            Ok(Found::Stray(problem)) => contents.problems.push(problem),
+            Ok(Found::Nothing) => {}
+            Ok(Found::Dangling) => {
+                contents.problems.push(strays::dangling(&name));
+                contents.unreadable.push(name);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                contents.problems.push(format!(
-                    "the folder of {name:?} cannot be read: {error}; what was loaded of it is served on"
-                ));
+                contents.problems.push(strays::unreadable(&name, &error));
                 contents.unreadable.push(name);
             }
         }
     }
-    contents.problems.splice(0..0, misplaced);
+    contents.problems = strays::bounded(contents.problems);
     if contents.places.len() > PACKAGES_MAX {
         return Err(InferenceError::TooMany(shown()));
     }
@@ -150,9 +160,7 @@ impl Contents {
                     problem: (!is_good).then(|| BAD_NAME.to_owned()),
                 }
             }));
-        self.problems.extend(listing.model_files.iter().map(|file| {
-            format!("{model}/{file} is not in the folder of a version; move it to {model}/1/{file}")
-        }));
+        self.problems.extend(listing.problems);
     }
 }
 
@@ -160,56 +168,83 @@ impl Contents {
 enum Found {
     /// The folder of a model.
     Folder(Listing),
-    /// A file that may be a model.
-    ModelFile,
-    OtherFile,
+    /// A file that should be elsewhere, as its problem.
+    Stray(String),
+    /// A link to nothing.
+    Dangling,
+    /// A file that is none of a model's.
+    Nothing,
 }
 
-/// What the folder of a model holds, sorted by name; hidden names do not count.
+/// What the folder of a model holds.
+#[derive(Default)]
 struct Listing {
     folders: Vec<(String, PathBuf)>,
-    /// Names of files that may be models.
-    model_files: Vec<String>,
+    problems: Vec<String>,
 }
 
-/// The names in a folder that are not hidden, with their paths, sorted.
+/// The names in a folder with their paths, sorted. Hidden ones are there too.
 fn names_in(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            names.push((name, entry.path()));
-        }
+        names.push((name, entry.path()));
     }
     names.sort();
     Ok(names)
 }
 
 fn list(path: &Path) -> io::Result<Found> {
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => {}
-        Ok(_) if has_model_extension(path) => return Ok(Found::ModelFile),
-        Ok(_) => return Ok(Found::OtherFile),
-        Err(error) => return Err(error),
+    let name = file_name(path);
+    if is_passed_over(&name) {
+        return Ok(Found::Nothing);
     }
-    let (mut folders, mut model_files) = (Vec::new(), Vec::new());
+    let is_stray = strays::is_stray(path, &name);
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => list_model(path, &name).map(Found::Folder),
+        Ok(_) if is_stray => Ok(Found::Stray(strays::at_top(path, &name))),
+        Ok(_) => Ok(Found::Nothing),
+        Err(_) if is_dangling(path) && is_stray => Ok(Found::Stray(strays::at_top(path, &name))),
+        Err(_) if is_dangling(path) => Ok(Found::Dangling),
+        Err(error) => Err(error),
+    }
+}
+
+fn list_model(path: &Path, model: &str) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    let (mut files, mut is_prepared) = (Vec::new(), false);
     for (name, path) in names_in(path)? {
-        match fs::metadata(&path) {
-            Ok(meta) if !meta.is_dir() => {
-                if has_model_extension(&path) {
-                    model_files.push(name);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        let meta = fs::metadata(&path);
+        if is_passed_over(&name) {
+            is_prepared |= name.starts_with('.') && meta.is_ok_and(|meta| meta.is_dir());
+            continue;
+        }
+        let is_file = match meta {
+            Ok(meta) => !meta.is_dir(),
+            Err(_) if is_dangling(&path) => strays::is_stray(&path, &name),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             // Reading it tells what is wrong with it.
-            Ok(_) | Err(_) => folders.push((name, path)),
+            Err(_) => false,
+        };
+        match is_file {
+            true => files.push((name, path)),
+            false => listing.folders.push((name, path)),
         }
     }
-    Ok(Found::Folder(Listing {
-        folders,
-        model_files,
-    }))
+    let numbers = listing
+        .folders
+        .iter()
+        .filter_map(|(name, _)| name.parse::<u64>().ok());
+    let next = numbers.max().unwrap_or_default().saturating_add(1);
+    files.retain(|(name, path)| strays::is_stray(path, name));
+    if files.is_empty() && listing.folders.is_empty() && !is_prepared {
+        listing.problems.push(strays::without_version(model));
+    }
+    let problem =
+        |(name, path): &(String, PathBuf)| strays::beside_versions(path, model, name, next);
+    listing.problems.extend(files.iter().map(problem));
+    Ok(listing)
 }
 
 /// The error of a read that does not return.

@@ -62,6 +62,8 @@ pub(crate) struct Changes {
 pub(crate) struct FolderState {
     /// Whether it could be read, and held a package if one is served.
     pub(crate) is_readable: bool,
+    /// Whether the folder of a model in it could not.
+    pub(crate) has_unreadable: bool,
     /// What is skipped in it, and what to do about it.
     pub(crate) problems: Vec<String>,
 }
@@ -292,8 +294,10 @@ impl Inference {
                 tracing::warn!(problem, "part of the models folder is skipped");
             }
         }
+        let has_unreadable = contents.as_ref().is_ok_and(|c| !c.unreadable.is_empty());
         self.folder.store(Arc::new(FolderState {
             is_readable,
+            has_unreadable,
             problems,
         }));
         contents
@@ -492,7 +496,7 @@ fn model_of(entries: &[Entry]) -> Model {
 }
 
 /// Loads a package; a loader that panics refuses it.
-fn load_place(place: &Place) -> Result<Package, String> {
+pub(crate) fn load_place(place: &Place) -> Result<Package, String> {
     if let Some(problem) = &place.problem {
         return Err(problem.clone());
     }

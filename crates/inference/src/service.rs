@@ -54,6 +54,9 @@ impl Service for InferenceService {
 
     async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
         let inference = Inference::load(&config, context.clock.clone())?;
+        if config.strict {
+            inference.check_strictly()?;
+        }
         Ok(Arc::new(Self { inference, context }))
     }
 }
@@ -82,8 +85,8 @@ impl Running for InferenceService {
     }
 
     fn health_checks(&self) -> Vec<HealthCheck<'_>> {
-        let has_models = self.inference.models().ready().next().is_some();
-        vec![HealthCheck::new("models", std::future::ready(has_models))]
+        let condition = std::future::ready(self.inference.condition());
+        vec![HealthCheck::with("models", condition)]
     }
 
     fn register_metrics(&self, registry: &mut Registry) {
@@ -96,71 +99,7 @@ impl Running for InferenceService {
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        let models = self.inference.models();
-        let failed: Vec<String> = models
-            .all()
-            .iter()
-            .flat_map(|model| model.failed().map(|package| (model.name(), package)))
-            .map(|(model, package)| format!("{model} {package}"))
-            .collect();
-        let mut warnings = Vec::new();
-        if !failed.is_empty() {
-            let failed = failed.join(", ");
-            warnings.push(Warning {
-                code: "MODEL_FAILED",
-                message: format!(
-                    "these packages cannot be loaded as they are on disk: {failed}; GET /v1/models \
-                     says why"
-                ),
-            });
-        }
-        if models.ready().next().is_none() {
-            warnings.push(Warning {
-                code: "NO_MODEL",
-                message: "no model is served; put one into the models folder".into(),
-            });
-        }
-        let folder = self.inference.folder.load();
-        if !folder.is_readable {
-            warnings.push(Warning {
-                code: "MODELS_FOLDER_UNREADABLE",
-                message:
-                    "the models folder cannot be read, or holds no package any more; what was \
-                          loaded is served on until a restart, and the log has the reason"
-                        .into(),
-            });
-        }
-        if !folder.problems.is_empty() {
-            warnings.push(Warning {
-                code: "MODELS_SKIPPED",
-                message: folder.problems.join("; "),
-            });
-        }
-        let rivals = self.inference.rivals(&models);
-        if !rivals.is_empty() {
-            let now = match models.default_name() {
-                Some(name) => format!("{name} stays the default model until the next start"),
-                None => "none of them is the default model".to_owned(),
-            };
-            warnings.push(Warning {
-                code: "DEFAULT_MODEL_UNCLEAR",
-                message: format!(
-                    "{} all say default = true, so {now}; let one say it, or set [inference] \
-                     default_model",
-                    rivals.join(", ")
-                ),
-            });
-        }
-        if let (Some(name), None) = (models.default_name(), models.default_model()) {
-            warnings.push(Warning {
-                code: "DEFAULT_MODEL_AWAY",
-                message: format!(
-                    "the default model, {name}, is not served, and POST /predict is 503; put it back, \
-                     or let another say default = true"
-                ),
-            });
-        }
-        warnings
+        self.inference.warnings()
     }
 
     fn greet(&self, greeting: &mut Greeting) {

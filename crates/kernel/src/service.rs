@@ -265,11 +265,22 @@ impl Documented {
 pub struct HealthCheck<'a> {
     /// Its name in `GET /health`.
     pub name: Cow<'static, str>,
-    /// Whether it works. Not answering in time counts as no.
-    pub is_healthy: Boxed<'a, bool>,
+    /// How it is. Not answering in time counts as not working.
+    pub condition: Boxed<'a, Condition>,
     /// Whether the server is not ready without it. One that is not needed makes a report say
     /// `degraded`: some requests are answered all the same.
     pub needed: bool,
+}
+
+/// How a part of a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It works.
+    Works,
+    /// It works but for a part, and why. The reason is public.
+    Impaired(&'static str),
+    /// It does not work.
+    Fails,
 }
 
 impl<'a> HealthCheck<'a> {
@@ -278,9 +289,22 @@ impl<'a> HealthCheck<'a> {
         name: impl Into<Cow<'static, str>>,
         is_healthy: impl Future<Output = bool> + Send + 'a,
     ) -> Self {
+        Self::with(name, async {
+            match is_healthy.await {
+                true => Condition::Works,
+                false => Condition::Fails,
+            }
+        })
+    }
+
+    /// [`HealthCheck::new`] for what may work in part.
+    pub fn with(
+        name: impl Into<Cow<'static, str>>,
+        condition: impl Future<Output = Condition> + Send + 'a,
+    ) -> Self {
         Self {
             name: name.into(),
-            is_healthy: Box::pin(is_healthy),
+            condition: Box::pin(condition),
             needed: true,
         }
     }

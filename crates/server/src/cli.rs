@@ -36,7 +36,12 @@ pub(crate) struct Global {
 }
 
 impl Global {
-    pub(crate) fn overrides(&self, listen: Option<&str>) -> Overrides {
+    pub(crate) fn overrides(&self, command: &Command) -> Overrides {
+        let (listen, is_strict) = match command {
+            Command::Serve { listen, strict, .. } => (listen.as_ref(), *strict),
+            Command::Health { listen, .. } => (listen.as_ref(), false),
+            _ => (None, false),
+        };
         let text = |path: &PathBuf| path.display().to_string();
         let format = |format: LogFormat| {
             match format {
@@ -62,7 +67,12 @@ impl Global {
                 "telemetry.log_format",
                 self.log_format.map(format),
             ),
-            ("--listen", "server.listen", listen.map(str::to_owned)),
+            ("--listen", "server.listen", listen.cloned()),
+            (
+                "--strict",
+                "inference.strict",
+                is_strict.then(|| "true".to_owned()),
+            ),
         ];
         let flag = |(name, key, value): (_, _, Option<String>)| {
             let value = value?;
@@ -95,6 +105,9 @@ pub(crate) enum Command {
         /// Do not bring the database up to date (it was done by `auspex migrate`)
         #[arg(long)]
         no_migrate: bool,
+        /// End the start with an error where something in the models folder cannot be served
+        #[arg(long)]
+        strict: bool,
     },
     /// Bring the database up to date and exit
     Migrate,
@@ -144,9 +157,10 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
-    /// Load a package, print its schema and engine, run its examples
+    /// Load a package, print its schema and engine, run its examples; or all of a models folder
     Check {
-        /// A folder with a model file (and perhaps model.toml), or the model file itself
+        /// A folder with a model file (and perhaps model.toml), the model file itself, or a folder with
+        /// MODEL/VERSION/ of which everything is checked; exit 1 if something is wrong
         #[arg(value_name = "MODEL_PACKAGE")]
         package: PathBuf,
         /// First write the SHA-256 of its files into its model.toml, which is checked from then on

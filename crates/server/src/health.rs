@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use auspex_kernel::Clock;
 use auspex_kernel::db::{Db, DbError, Fault};
-use auspex_kernel::service::HealthCheck;
+use auspex_kernel::service::{Condition, HealthCheck};
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -27,13 +27,13 @@ const WRITE_KEPT: Duration = Duration::from_secs(5);
 /// Why a check failed, where nothing more is known.
 const NO_REASON: &str = "does not work";
 
-/// The state of one part, or of the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+/// The state of one part, or of the whole, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     /// Works.
     Healthy,
-    /// Of the whole: a part does not work, and requests that do not need it are answered.
+    /// Works but for a part, and requests that do not need that are answered.
     Degraded,
     /// Does not work, or did not answer in time.
     Unhealthy,
@@ -50,9 +50,18 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({"database": "disk full"}), required = false)]
     reasons: BTreeMap<String, &'static str>,
-    /// Services of which a check failed.
+    /// Services of which a check found something wrong, and the worst of that.
     #[serde(skip)]
-    failed: Vec<&'static str>,
+    wrong: BTreeMap<&'static str, Status>,
+}
+
+impl Report {
+    /// Whether every part works, be it not in all it should.
+    pub(crate) fn all_work(&self) -> bool {
+        self.services
+            .values()
+            .all(|status| *status != Status::Unhealthy)
+    }
 }
 
 /// A check that was run.
@@ -62,7 +71,9 @@ struct Checked {
     name: String,
     /// Whether the server is not ready without it.
     needed: bool,
-    outcome: Outcome,
+    status: Status,
+    /// Why it is not healthy.
+    reason: Option<&'static str>,
 }
 
 /// Why a check failed.
@@ -101,11 +112,13 @@ impl Health {
     pub(crate) async fn report(&self) -> Report {
         kept(&self.report, async {
             let database = async { self.writes.lock().await.outcome().await };
+            let outcome = in_time(database).await;
             let database = Checked {
                 service: None,
                 name: "database".into(),
                 needed: false,
-                outcome: in_time(database).await,
+                status: Status::of(outcome.and_then(|outcome| outcome)),
+                reason: outcome.and_then(|outcome| outcome).err(),
             };
             let mut checks = self.of_running(false).await;
             checks.push(database);
@@ -119,7 +132,7 @@ impl Health {
     pub(crate) async fn ready(&self) -> bool {
         kept(&self.ready, async {
             let checks = self.of_running(true).await;
-            checks.iter().all(|check| check.outcome.is_ok())
+            checks.iter().all(|check| check.status != Status::Unhealthy)
         })
         .await
     }
@@ -127,7 +140,8 @@ impl Health {
     /// Each service with whether its checks pass; those without checks are healthy.
     pub(crate) async fn of_services(&self) -> Vec<(&'static str, Status)> {
         let report = self.report().await;
-        let status = |name| Status::of(!report.failed.contains(&name));
+        let wrong = |name| report.wrong.get(name).copied();
+        let status = |name| wrong(name).unwrap_or(Status::Healthy);
         let names = self.services.named().map(|(name, _)| name);
         names.map(|name| (name, status(name))).collect()
     }
@@ -202,10 +216,10 @@ impl Writes {
 }
 
 impl Status {
-    fn of(works: bool) -> Self {
-        match works {
-            true => Status::Healthy,
-            false => Status::Unhealthy,
+    fn of(outcome: Outcome) -> Self {
+        match outcome {
+            Ok(()) => Status::Healthy,
+            Err(_) => Status::Unhealthy,
         }
     }
 }
@@ -225,44 +239,51 @@ async fn kept<T: Clone>(last: &Mutex<Option<(Instant, T)>>, ask: impl Future<Out
 }
 
 async fn run(service: &'static str, check: HealthCheck<'_>) -> Checked {
-    let outcome = async { check.is_healthy.await.then_some(()).ok_or(NO_REASON) };
+    let (status, reason) = match in_time(check.condition).await {
+        Ok(Condition::Works) => (Status::Healthy, None),
+        Ok(Condition::Impaired(reason)) => (Status::Degraded, Some(reason)),
+        Ok(Condition::Fails) => (Status::Unhealthy, Some(NO_REASON)),
+        Err(late) => (Status::Unhealthy, Some(late)),
+    };
     Checked {
         service: Some(service),
         name: check.name.into_owned(),
         needed: check.needed,
-        outcome: in_time(outcome).await,
+        status,
+        reason,
     }
 }
 
-async fn in_time(check: impl Future<Output = Outcome>) -> Outcome {
+async fn in_time<T>(check: impl Future<Output = T>) -> Result<T, &'static str> {
     let in_time = tokio::time::timeout(CHECK_TIMEOUT, check).await;
-    in_time.unwrap_or(Err(Fault::Slow.reason()))
+    in_time.map_err(|_| Fault::Slow.reason())
 }
 
 fn summarise(checks: Vec<Checked>) -> Report {
-    let failed = |check: &&Checked| check.outcome.is_err();
-    let status = if checks.iter().filter(failed).any(|check| check.needed) {
-        Status::Unhealthy
-    } else if checks.iter().any(|check| check.outcome.is_err()) {
-        Status::Degraded
-    } else {
-        Status::Healthy
+    let of_whole = |check: &Checked| match check.status {
+        Status::Unhealthy if !check.needed => Status::Degraded,
+        status => status,
     };
-    let reasons = checks.iter().filter_map(|check| {
-        let reason = check.outcome.err()?;
-        Some((check.name.clone(), reason))
-    });
+    let mut wrong = BTreeMap::new();
+    for check in checks
+        .iter()
+        .filter(|check| check.status != Status::Healthy)
+    {
+        if let Some(service) = check.service {
+            let worst = wrong.entry(service).or_insert(check.status);
+            *worst = check.status.max(*worst);
+        }
+    }
+    let reasons = checks
+        .iter()
+        .filter_map(|check| Some((check.name.clone(), check.reason?)));
     Report {
-        status,
+        status: checks.iter().map(of_whole).max().unwrap_or(Status::Healthy),
         reasons: reasons.collect(),
-        failed: checks
-            .iter()
-            .filter(failed)
-            .filter_map(|check| check.service)
-            .collect(),
+        wrong,
         services: checks
             .into_iter()
-            .map(|check| (check.name, Status::of(check.outcome.is_ok())))
+            .map(|check| (check.name, check.status))
             .collect(),
     }
 }
@@ -273,12 +294,13 @@ mod tests {
 
     #[test]
     fn a_part_that_fails_makes_the_whole_unhealthy_if_it_is_needed() {
-        let text = |needed, outcome| {
-            let check = |name: &str, needed, outcome| Checked {
+        let text = |needed, outcome: Outcome| {
+            let check = |name: &str, needed, outcome: Outcome| Checked {
                 service: None,
                 name: name.to_owned(),
                 needed,
-                outcome,
+                status: Status::of(outcome),
+                reason: outcome.err(),
             };
             let checks = vec![
                 check("models", true, Ok(())),
@@ -306,8 +328,23 @@ mod tests {
     async fn a_check_that_hangs_is_unhealthy() {
         let hanging = HealthCheck::new("redis", std::future::pending());
         let checked = run("x", hanging).await;
-        assert_eq!(checked.outcome, Err("no answer in time"));
-        assert_eq!(summarise(vec![checked]).failed, ["x"]);
+        assert_eq!(checked.reason, Some("no answer in time"));
+        let wrong = summarise(vec![checked]).wrong;
+        assert_eq!(wrong, [("x", Status::Unhealthy)].into());
+    }
+
+    #[tokio::test]
+    async fn what_works_but_for_a_part_degrades_the_whole_and_is_ready() {
+        let condition = std::future::ready(Condition::Impaired("a part is away"));
+        let checked = run("x", HealthCheck::with("models", condition)).await;
+        assert!(checked.needed && checked.status != Status::Unhealthy);
+        let report = summarise(vec![checked]);
+        assert!(report.all_work());
+        assert_eq!(report.wrong, [("x", Status::Degraded)].into());
+        assert_eq!(
+            serde_json::to_string(&report).expect("serialisable"),
+            r#"{"status":"degraded","services":{"models":"degraded"},"reasons":{"models":"a part is away"}}"#
+        );
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::audit;
 use crate::front::{self, Front};
-use crate::health::{Health, Report, Status};
+use crate::health::{Health, Report};
 use crate::metrics::Metrics;
 use crate::overview::{self, Overview};
 
@@ -146,16 +146,16 @@ async fn get_openapi(Extension(document): Extension<Document>, headers: HeaderMa
 #[utoipa::path(
     get, path = "/health", tag = "system", security(()),
     responses(
-        (status = 200, description = "Everything works", body = Report),
-        (status = 503, description = "At least one part does not; the status says whether requests are answered without it", body = Report),
+        (status = 200, description = "Every part works; with the status degraded one of them not in all it should", body = Report),
+        (status = 503, description = "At least one part does not work; the status says whether requests are answered without it", body = Report),
         (status = 429, description = "Too many requests", body = Envelope),
     )
 )]
 async fn get_health(Extension(health): Extension<Arc<Health>>) -> Response {
     let report = health.report().await;
-    let status = match report.status {
-        Status::Healthy => StatusCode::OK,
-        Status::Degraded | Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+    let status = match report.all_work() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, axum::Json(report)).into_response()
 }

@@ -26,8 +26,9 @@ const OTHERS: &[&[Other]] = &[
     POINTERS, PICKLES, ZIPS, PACKED, XGBOOST, LIBRARIES, TEXTS, DATA,
 ];
 
-/// What a file is and what to do with it, if it is of a kind that is recognised and not read.
-pub(crate) fn name_other(bytes: &[u8]) -> Option<&'static str> {
+/// What a file is and what to do with it, if it is of a kind that is recognised and not read: the end
+/// of "this is …". Its two ends will do in place of all of it.
+pub fn name_other(bytes: &[u8]) -> Option<&'static str> {
     let ends = Ends {
         head: &bytes[..bytes.len().min(EXAMINED_BYTES)],
         tail: &bytes[bytes.len().saturating_sub(EXAMINED_BYTES)..],

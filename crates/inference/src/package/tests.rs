@@ -408,6 +408,109 @@ fn a_folder_has_exactly_one_model_file() {
 }
 
 #[test]
+fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden");
+    let refusal = |files: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, source) in files {
+            let place = folder.path().join(name);
+            fs::create_dir_all(place.parent().expect("a folder")).expect("made");
+            fs::copy(golden.join("others").join(source), place).expect("copied");
+        }
+        let error = Package::load(folder.path()).expect_err("no model that is read");
+        error.reason().to_owned()
+    };
+    for (name, source, words) in [
+        (
+            "model.pkl",
+            "booster-5.pkl",
+            "model.pkl: this is a Python pickle of an XGBoost Booster",
+        ),
+        (
+            "churn.joblib",
+            "zlib.joblib",
+            "churn.joblib: this is compressed with zlib, as joblib",
+        ),
+        (
+            "model.json.gz",
+            "model.json.gz",
+            "model.json.gz: this is compressed with gzip",
+        ),
+        ("keras.H5", "model.h5", "keras.H5: this is an HDF5 file"),
+        (
+            "net.keras",
+            "model.keras",
+            "net.keras: this is a Keras model",
+        ),
+        (
+            "model.cbm",
+            "catboost.cbm",
+            "model.cbm: this is a CatBoost model",
+        ),
+        (
+            "model.txt",
+            "lightgbm.txt",
+            "model.txt: this is a LightGBM model",
+        ),
+        (
+            "x.safetensors",
+            "model.safetensors",
+            "this is a safetensors file",
+        ),
+        ("all.zip", "model.zip", "all.zip: this is a zip archive"),
+        (
+            "model.parquet",
+            "table.parquet",
+            "model.parquet: this is a Parquet table",
+        ),
+        (
+            "saved/net.keras",
+            "model.keras",
+            "no model file in it, and saved/net.keras is a Keras model",
+        ),
+        (
+            "train.csv",
+            "table.csv",
+            "no model file in it, only train.csv; put one there as model.ubj",
+        ),
+    ] {
+        let reason = refusal(&[(name, source)]);
+        assert!(reason.contains(words), "{name}: {reason}");
+    }
+    let reason = refusal(&[("data.zip", "model.zip"), ("model.pkl", "wrapper.pkl")]);
+    assert!(reason.starts_with("model.pkl: "), "{reason}");
+    let tables = ["a.csv", "b.csv", "c.csv", "d.csv"].map(|name| (name, "table.csv"));
+    let reason = refusal(&tables);
+    assert!(
+        reason.contains("only a.csv, b.csv, c.csv and more; put"),
+        "{reason}"
+    );
+    // The content decides.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = golden.join("3.2/binary-logistic.json");
+    fs::copy(&model, folder.path().join("churn.bst")).expect("copied");
+    let package = Package::load(folder.path()).expect("a model");
+    assert!(
+        package
+            .file()
+            .is_some_and(|file| file.ends_with("churn.bst"))
+    );
+    fs::create_dir(folder.path().join("1")).expect("made");
+    fs::rename(
+        folder.path().join("churn.bst"),
+        folder.path().join("1/model.json"),
+    )
+    .expect("moved");
+    let reason = Package::load(folder.path())
+        .expect_err("one level too high")
+        .to_string();
+    assert!(
+        reason.contains("move 1/model.json, and what belongs to it, one folder up"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn names_come_from_the_folders() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("churn/2.1");

@@ -45,11 +45,8 @@ type Outcome = Result<ExitCode, Failure>;
 /// Runs the command line.
 pub(crate) fn run(cli: Cli) -> Outcome {
     let Cli { global, command } = cli;
-    let listen = match &command {
-        Command::Serve { listen, .. } | Command::Health { listen, .. } => listen.clone(),
-        _ => None,
-    };
-    let load = || load(&global.overrides(listen.as_deref()));
+    let overrides = global.overrides(&command);
+    let load = || load(&overrides);
     match command {
         Command::Serve { no_migrate, .. } => serve::run(&load()?, !no_migrate),
         Command::Migrate => migrate(&load()?.config),

@@ -1,11 +1,13 @@
-//! `auspex models check` and `auspex bench`: look at one package before it goes live.
+//! `auspex models check` and `auspex bench`: look at packages before they go live.
 
 use std::path::Path;
+use std::process::ExitCode;
 
-use auspex_inference::Package;
+use auspex_inference::{ModelsFolder, Package};
+use auspex_kernel::error::{is_printable, shown};
 use serde_json::json;
 
-use super::{Outcome, print};
+use super::{Failure, Outcome, print};
 use crate::cli::ModelsCommand;
 
 pub(super) fn run(command: &ModelsCommand) -> Outcome {
@@ -17,28 +19,78 @@ pub(super) fn run(command: &ModelsCommand) -> Outcome {
             if *write_checksum {
                 Package::write_checksums(package)?;
             }
-            check(package)
+            match ModelsFolder::open(package)? {
+                Some(folder) => check_all(package, &folder),
+                None => check(package),
+            }
         }
     }
 }
 
 fn check(path: &Path) -> Outcome {
     let package = Package::load(path)?;
-    let examples = package.check_examples()?;
     print(&format!(
-        "{}\nmanifest: {}\nengine: {}\nexamples: {}\n{}\n",
+        "{}\n{}{}\n",
         path.display(),
-        match package.has_manifest() {
-            true => "model.toml",
-            false => "none; the model's file alone says what goes in",
-        },
-        package.engine().description(),
-        match examples {
-            0 => "none; add [[examples]] to model.toml so that a wrong model cannot go live".into(),
-            n => format!("{n} reproduced"),
-        },
+        facts(&package)?,
         serde_json::to_string_pretty(&package.schema().json_schema(&package.example_record()))?,
     ))
+}
+
+fn facts(package: &Package) -> Result<String, Failure> {
+    let manifest = match package.has_manifest() {
+        true => "model.toml",
+        false => "none; the model's file alone says what goes in",
+    };
+    let examples = match package.check_examples()? {
+        0 => "none; add [[examples]] to model.toml so that a wrong model cannot go live".into(),
+        n => format!("{n} reproduced"),
+    };
+    let engine = package.engine().description();
+    Ok(format!(
+        "manifest: {manifest}\nengine: {engine}\nexamples: {examples}\n"
+    ))
+}
+
+/// Checks every package of a folder, whatever is wrong with the others.
+fn check_all(path: &Path, folder: &ModelsFolder) -> Outcome {
+    let (mut good, mut refused) = (0, 0);
+    for (model, version, loaded) in folder.packages() {
+        let verdict = match loaded {
+            Ok(package) => {
+                good += 1;
+                format!("good\n{}", facts(&package)?)
+            }
+            Err(reason) => {
+                refused += 1;
+                format!("refused\n{reason}\n")
+            }
+        };
+        let verdict = printable(verdict.trim_end()).replace('\n', "\n    ");
+        print(&format!("{} {}: {verdict}\n", shown(model), shown(version)))?;
+    }
+    let problems = folder.problems();
+    for problem in problems {
+        print(&format!("not served: {}\n", printable(problem)))?;
+    }
+    print(&format!(
+        "{}: {good} good, {refused} refused, {} not served\n",
+        path.display(),
+        problems.len()
+    ))?;
+    match refused + problems.len() {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Err(format!("not all is well in {}", path.display()).into()),
+    }
+}
+
+/// Names of files may hold anything: what does not print is escaped, lines stay.
+fn printable(text: &str) -> String {
+    let escaped = |c: char| match c == '\n' || is_printable(c) {
+        true => c.to_string(),
+        false => c.escape_default().to_string(),
+    };
+    text.chars().map(escaped).collect()
 }
 
 /// What sockets, HTTP, authentication and limits add to a request. Measured by `bench/run` on two

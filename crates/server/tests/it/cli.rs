@@ -268,6 +268,81 @@ fn models_check_prints_schema_engine_and_examples() {
 }
 
 #[test]
+fn models_check_of_a_folder_names_all_that_is_in_it() {
+    let (code, out, error) = run(&["models", "check", "models"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(
+        out.contains("mean-score 1: good\n    manifest: model.toml\n    engine: "),
+        "{out}"
+    );
+    assert!(
+        out.ends_with("models: 2 good, 0 refused, 0 not served\n"),
+        "{out}"
+    );
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = repository().join("models/mean-score/1/model.ubj");
+    for place in ["a/1", "a/10", "b/1", "c", "d\n/1"] {
+        let place = folder.path().join(place);
+        std::fs::create_dir_all(&place).expect("made");
+        std::fs::copy(&model, place.join("model.ubj")).expect("copied");
+    }
+    std::fs::write(folder.path().join("b/1/Model.toml"), "").expect("written");
+    let (code, out, error) = run(&["models", "check", path(folder.path())]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(error.contains("not all is well"), "{error}");
+    let places = [
+        "a 1: good\n",
+        "a 10: good\n",
+        "b 1: refused\n",
+        "d\\n 1: refused\n",
+    ];
+    let places = places.map(|line| out.find(line).expect(line));
+    assert!(places.is_sorted(), "{out}");
+    for words in [
+        "    the manifest is called model.toml; rename Model.toml",
+        "not served: c/model.ubj is not in the folder of a version",
+        ": 2 good, 2 refused, 1 not served\n",
+    ] {
+        assert!(out.contains(words), "{words} is not in {out}");
+    }
+    let (code, out, _) = run(&["models", "check", path(&folder.path().join("a"))]);
+    assert_eq!(code, Some(0));
+    assert!(
+        out.contains("a 10: good") && out.ends_with("2 good, 0 refused, 0 not served\n"),
+        "{out}"
+    );
+    let (code, _, error) = run(&["models", "check", path(&folder.path().join("d\n"))]);
+    assert_eq!(code, Some(1), "{error}");
+}
+
+#[test]
+fn a_strict_start_ends_where_something_cannot_be_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, models) = (folder.path().join("data"), folder.path().join("models"));
+    let package = models.join("broken/1");
+    std::fs::create_dir_all(&package).expect("made");
+    std::fs::write(package.join("model.pkl"), b"\x80\x04\x95").expect("written");
+    let (code, out, error) = run(&[
+        "serve",
+        "--strict",
+        "--listen",
+        "127.0.0.1:0",
+        "--models",
+        path(&models),
+        "--data-dir",
+        path(&data),
+    ]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{error}");
+    for words in [
+        "broken 1: model.pkl: this is a Python pickle",
+        "without --strict",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn a_bare_model_file_is_a_package_too() {
     let (code, out, error) = run(&["models", "check", "models/santander/1/model.ubj"]);
     assert_eq!(code, Some(0), "{error}");

@@ -120,3 +120,48 @@ fn a_server_without_a_good_model_says_that_it_is_unhealthy_until_one_comes() {
         server.get("/health").status == 200
     });
 }
+
+#[test]
+fn what_is_wrong_in_the_folder_is_named_once_and_in_health() {
+    let folder = tempfile::tempdir().expect("a folder");
+    put(folder.path(), "good/1");
+    put(folder.path(), "bad/1");
+    fs::write(folder.path().join("bad/1/model.json"), "tree\n").expect("written");
+    let server = start(folder.path(), "20");
+    let health = || server.connect().send("GET", "/health", &[], b"");
+    let answer = health();
+    assert_eq!(answer.status, 200, "all of it works in part");
+    assert_eq!(
+        answer.text(),
+        r#"{"status":"degraded","services":{"database":"healthy","models":"degraded"},"reasons":{"models":"a package cannot be loaded"}}"#
+    );
+    let ready = server.connect().send("GET", "/health/ready", &[], b"");
+    assert_eq!(ready.status, 200, "the good one answers");
+    let services = server.get("/v1/server").json()["services"].to_string();
+    assert!(
+        services.contains(r#""name":"inference","status":"degraded""#),
+        "{services}"
+    );
+
+    fs::write(folder.path().join("stray.json"), "{}").expect("written");
+    let warnings = || server.get("/v1/server").json()["warnings"].to_string();
+    eventually(LIMIT, "the stray file is a warning", || {
+        warnings().contains("move it to stray/1/stray.json")
+    });
+    std::os::unix::fs::symlink("nowhere", folder.path().join("away")).expect("a link");
+    eventually(LIMIT, "looks go on", || {
+        warnings().contains("away is a link")
+    });
+    fs::remove_dir_all(folder.path().join("bad")).expect("removed");
+    fs::remove_file(folder.path().join("away")).expect("removed");
+    eventually(LIMIT, "all is well again", || {
+        health().text().starts_with(r#"{"status":"healthy""#)
+    });
+    let log = server.stop();
+    for name in ["bad", "stray.json", "away is a link"] {
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(name) && !line.contains("model loaded"));
+        assert_eq!(lines.count(), 1, "{name} once in {log}");
+    }
+}
