@@ -80,9 +80,13 @@ impl Running for IdentityService {
             render_error,
             ..Policy::default()
         };
+        let pages = Policy {
+            needs_own_host: true,
+            ..errors_by(http::render_page)
+        };
         Routes::new(router, documented())
             .with_policy(&http::CLIENT_ENDPOINTS, errors_by(http::render_error))
-            .with_policy(&http::PAGES, errors_by(http::render_page))
+            .with_policy(&http::PAGES, pages)
     }
 
     fn background(self: Arc<Self>, mut stop: StopSignal) -> Boxed<'static, ()> {

@@ -34,6 +34,9 @@ pub struct Policy {
     /// Whether limits of callers and addresses apply. An orchestrator would restart the program if
     /// its probes were refused. Only a public route may be without limits.
     pub is_limited: bool,
+    /// Whether it is answered only under host names of this server: for pages, which would else be
+    /// shown under any name that somebody makes lead here. The default leaves it to the credential.
+    pub needs_own_host: bool,
     /// The form of its errors, those of the edge included.
     pub render_error: RenderError,
 }
@@ -78,6 +81,7 @@ impl Default for Policy {
             caller_limit: None,
             address_limit: None,
             is_limited: true,
+            needs_own_host: false,
             render_error: ApiError::render,
         }
     }

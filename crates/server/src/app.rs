@@ -14,7 +14,7 @@ use utoipa::{Modify, OpenApi};
 
 use crate::audit;
 use crate::config::{self, Config};
-use crate::edge::{self, Cors, Edge, Limits, Observers, RouteTable};
+use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteTable};
 use crate::front::Front;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -125,6 +125,7 @@ impl App {
             cors: Cors::new(&config.server.cors),
             limits: sources.limits(),
             public_authority: config.public_authority(),
+            hosts: Hosts::new(&config.public_authority(), &config.server.hosts),
             proxies: config.server.proxies()?,
             stop,
             bodies: Arc::new(Budget::new(config.server.bodies_bytes_max)),

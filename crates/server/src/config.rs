@@ -12,7 +12,7 @@ use auspex_kernel::quota::RateLimit;
 use serde::Deserialize;
 
 use crate::address;
-use crate::edge::{CorsConfig, ForwardedHeader, Proxies};
+use crate::edge::{CorsConfig, ForwardedHeader, Proxies, check_names};
 use crate::telemetry;
 
 /// Descriptors beside those of connections: database, log, listener, runtime.
@@ -36,6 +36,7 @@ pub(crate) struct Server {
     #[serde(deserialize_with = "address::listen")]
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: String,
+    pub(crate) hosts: Vec<String>,
     pub(crate) data_dir: PathBuf,
     pub(crate) workers: usize,
     pub(crate) docs: bool,
@@ -162,6 +163,7 @@ impl Server {
         self.rate_limit.check("server.rate_limit")?;
         self.address_limit.check("server.address_limit")?;
         self.proxies()?;
+        check_names("server.hosts", &self.hosts)?;
         self.cors.check("server.cors")
     }
 }

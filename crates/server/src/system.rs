@@ -66,6 +66,10 @@ pub(crate) fn routes(parts: &Parts, public_metrics: bool) -> Routes {
         .layer(Extension(parts.front.clone()))
         .layer(Extension(parts.record.clone()))
         .split_for_parts();
+    let front = Policy {
+        needs_own_host: true,
+        ..Policy::default()
+    };
     let ready = Policy {
         is_limited: false,
         ..Policy::default()
@@ -78,6 +82,7 @@ pub(crate) fn routes(parts: &Parts, public_metrics: bool) -> Routes {
     Routes::new(router, Documented::new(operations).with_tags(&TAGS))
         .with_policy(&["get_health_live"], live)
         .with_policy(&["get_health_ready"], ready)
+        .with_policy(&["get_index"], front)
 }
 
 /// Their part of the document. Metrics are public or not, as the settings say.

@@ -10,6 +10,7 @@ mod cors;
 mod credentials;
 mod forwarded;
 mod headers;
+mod host;
 mod routes;
 mod stream;
 mod timeout;
@@ -34,7 +35,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
@@ -43,6 +44,7 @@ pub(crate) use access::Observers;
 pub(crate) use cors::{Cors, CorsConfig};
 pub(crate) use forwarded::{ForwardedHeader, Proxies};
 pub(crate) use headers::Fixed as FixedHeaders;
+pub(crate) use host::{Hosts, check_names};
 pub(crate) use routes::{Limits, Route, RouteTable, declared};
 pub(crate) use stream::Admitted;
 
@@ -70,6 +72,8 @@ pub(crate) struct Edge {
     pub(crate) limits: Limits,
     /// `host[:port]` of the public URL, as a `Host` header names it.
     pub(crate) public_authority: String,
+    /// Under which names pages are shown.
+    pub(crate) hosts: Hosts,
     /// Who is believed about the addresses of clients.
     pub(crate) proxies: Proxies,
     /// Ends streams when the server stops.
@@ -229,7 +233,7 @@ impl Edge {
         peer: IpAddr,
         passage: &mut Passage<'_>,
     ) -> Option<Response> {
-        if !self.cors.is_preflight(parts) || check_host(parts).is_err() {
+        if !self.cors.is_preflight(parts) || host::of(parts).is_err() {
             return None;
         }
         let methods = table.methods(parts.uri.path())?;
@@ -295,9 +299,12 @@ impl Edge {
         parts: &Parts,
         passage: &mut Passage<'t>,
     ) -> Result<&'t Arc<Route>, ApiError> {
-        check_host(parts)?;
+        let host = host::of(parts)?;
         let route = table.find(&parts.method, parts.uri.path())?;
         passage.route = Some(route);
+        if route.policy.needs_own_host {
+            self.hosts.check(host)?;
+        }
         check_length(parts, route.limits.body_bytes_max)?;
         Ok(route)
     }
@@ -330,8 +337,8 @@ impl Edge {
             )
         })?;
         let public = &self.public_authority;
-        let authority = parts.uri.authority();
-        credentials::check_origin(&parts.headers, authority, public, &self.cors, credential)?;
+        let host = host::of(parts)?;
+        credentials::check_origin(&parts.headers, host, public, &self.cors, credential)?;
         match self.identity.authenticate(credential, now) {
             Verdict::Known(caller) => Ok(caller),
             Verdict::Refused => Err(ApiError::unauthenticated(
@@ -393,18 +400,6 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("without a message"))
-}
-
-/// RFC 9112 §3.2: an HTTP/1.1 request has exactly one `Host`. hyper lets others through.
-fn check_host(parts: &Parts) -> Result<(), ApiError> {
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let present = hosts.next().is_some();
-    if (parts.version == Version::HTTP_11 && !present) || hosts.next().is_some() {
-        return Err(ApiError::malformed(
-            "the request must have exactly one Host header",
-        ));
-    }
-    Ok(())
 }
 
 /// Refuses by `Content-Length` what would be refused anyway after reading it.

@@ -160,6 +160,7 @@ pub(crate) fn edge(reports: Option<Reports>) -> Edge {
         }),
         limits: LIMITS,
         public_authority: "models.example.org".into(),
+        hosts: Hosts::new("models.example.org", &[]),
         proxies: Proxies::new(&[], ForwardedHeader::XForwardedFor).expect("none"),
         stop: running(),
         bodies: Arc::new(Budget::new(1000)),

@@ -107,6 +107,40 @@ fn a_request_has_exactly_one_host() {
     }
 }
 
+/// Every name can be made to lead here; only what goes without a credential must not be shown there.
+#[test]
+fn pages_are_shown_under_our_names_alone() {
+    let server = Server::start_with(&[("AUSPEX__SERVER__HOSTS", "models.internal")]);
+    let ask = |path: &str, host: &str| {
+        let mut connection = server.connect();
+        let key = &server.key;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {key}\r\n\r\n");
+        connection.raw(head.as_bytes());
+        connection.receive(false).expect("an answer")
+    };
+    for path in ["/", "/oauth2/login"] {
+        for ours in ["models.internal:80", "localhost", "127.0.0.1:1", "[::1]"] {
+            assert_eq!(ask(path, ours).status, 200, "{path} {ours}");
+        }
+        let foreign = ask(path, "rebound.example");
+        assert_eq!(foreign.status, 421, "{path}");
+        assert!(
+            foreign.text().contains("server.hosts"),
+            "{}",
+            foreign.text()
+        );
+        assert!(!foreign.text().contains("rebound"), "{}", foreign.text());
+    }
+    // What goes by a credential goes by it alone.
+    assert_eq!(ask("/v1/models", "rebound.example").status, 200);
+    assert_eq!(ask("/health", "auspex:8080").status, 200);
+    for garbage in ["a b", "a/b", "u@a", "a:b:c", "[::1", "\u{e4}"] {
+        let answer = ask("/health", garbage);
+        assert_eq!(answer.status, 400, "{garbage}");
+        assert_eq!(answer.error_code(), "MALFORMED_REQUEST");
+    }
+}
+
 #[test]
 fn a_body_with_two_lengths_ends_its_connection() {
     let server = Server::start();
