@@ -17,7 +17,7 @@ TIMEOUT_S = 10
 NOTICED_S = 1  # a change made beside the server is known there within this
 RECORD = json.loads((RECORDS / "records.jsonl").read_text().splitlines()[0])
 PASSWORD = "correct horse battery staple"
-USER = {"id", "name", "email", "username", "age", "roles", "disabled", "created_at", "last_login_at", "login_count"}
+USER = {"id", "name", "email", "email_verified", "username", "age", "roles", "disabled", "created_at", "last_login_at", "login_count"}
 
 
 class Api:

@@ -21,7 +21,9 @@ use crate::core::Core;
 use crate::directory::{Directory, Proof, TokenClaims};
 use crate::error::IdentityError;
 use crate::jwt::{self, Claims, Expectations, Refusal, Unverified};
+use crate::types::claims::UserClaims;
 use crate::types::grant::Grant;
+use crate::types::scope::ClientScopes;
 use crate::types::user::User;
 
 const ACCESS_TYPE: &str = "at+jwt";
@@ -50,6 +52,8 @@ struct AccessClaims<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<String>,
+    #[serde(flatten)]
+    user: UserClaims,
 }
 
 /// What an ID token tells as a hint.
@@ -119,14 +123,23 @@ impl Tokens {
         grant: &Grant,
         scope: &str,
     ) -> Result<String, IdentityError> {
-        let role = (user.roles != Default::default()).then(|| user.roles.to_string());
-        self.sign_access_token(AccessClaims {
+        let claims = AccessClaims {
             sub: user.id.as_str(),
             client_id: grant.client_id.as_ref().map(ClientId::as_str),
             sid: Some(grant.id.as_str()),
-            name: Some(&user.name),
-            role,
             ..self.claims(scope)?
+        };
+        // A client's token tells what its user let it know; a user's own tells who they are.
+        self.sign_access_token(match grant.client_id {
+            Some(_) => AccessClaims {
+                user: UserClaims::of(user, ClientScopes::from_stored(scope)),
+                ..claims
+            },
+            None => AccessClaims {
+                name: Some(&user.name),
+                role: (user.roles != Default::default()).then(|| user.roles.to_string()),
+                ..claims
+            },
         })
     }
 
@@ -161,6 +174,7 @@ impl Tokens {
             sid: None,
             name: None,
             role: None,
+            user: UserClaims::default(),
         })
     }
 

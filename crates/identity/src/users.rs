@@ -82,6 +82,7 @@ impl Users {
             id: UserId::new(&self.core.clock, &self.core.random)?,
             name: new.name,
             email: new.email,
+            email_verified: new.email_verified,
             username,
             age: new.age,
             roles: new.roles,
@@ -174,7 +175,7 @@ impl Users {
         Ok(found.await?)
     }
 
-    /// Changes a user. What decides who they are or what they may do (e-mail, username, roles,
+    /// Changes a user. What decides who they are or what they may do (e-mail and whether it is verified, username, roles,
     /// password, whether they are disabled) can be changed only by an actor who has all of the user's
     /// rights, before and after; nobody can change their own roles. A disabled user, and one with a new password, is
     /// logged out everywhere.
@@ -427,6 +428,7 @@ fn check_rights(
         return Err(IdentityError::OwnRoles);
     }
     let is_harmless = before.email == after.email
+        && before.email_verified == after.email_verified
         && before.username == after.username
         && events
             .iter()
@@ -456,6 +458,10 @@ fn events(before: &User, after: &User, has_new_password: bool) -> Vec<Event> {
     let fields: Vec<&str> = [
         ("name", before.name != after.name),
         ("email", before.email != after.email),
+        (
+            "email_verified",
+            before.email_verified != after.email_verified,
+        ),
         ("username", before.username != after.username),
         ("age", before.age != after.age),
     ]

@@ -16,10 +16,13 @@ use utoipa_axum::routes;
 
 use super::auth::SECRET_CHARS_MAX;
 use super::user_body::LoginList;
-use super::{Handles, users};
+use super::{Handles, oauth, users};
 use crate::error::IdentityError;
+use crate::oauth::IssuedTokens;
 use crate::password::{self, Password};
+use crate::types::claims::UserClaims;
 use crate::types::role::Role;
+use crate::types::scope::ClientScopes;
 use crate::users::Users;
 
 const TAG: &str = "users";
@@ -36,8 +39,8 @@ pub(super) fn more_routes() -> OpenApiRouter<Handles> {
 }
 
 /// Who calls, and what they may do. The fields of a user are null for a key that belongs to nobody. An
-/// OAuth client sees only the user's `id` and `roles`; what else the user has agreed to share is at
-/// `/oauth2/userinfo`.
+/// OAuth client sees the user's `id`, and what it was granted to know, as at `/oauth2/userinfo`: `name`,
+/// `username` and `updated_at` by `profile`, `email` and `email_verified` by `email`, `roles` by `roles`.
 #[derive(Serialize, ToSchema)]
 struct MeView {
     /// As in the audit record: `user:ID`, `key:ID` or `client:ID`.
@@ -52,6 +55,8 @@ struct MeView {
     id: Option<String>,
     name: Option<String>,
     email: Option<String>,
+    /// Whether an administrator says that the address is the user's.
+    email_verified: Option<bool>,
     /// The name to log in with, in either case.
     username: Option<String>,
     age: Option<i32>,
@@ -95,6 +100,7 @@ fn no_client(caller: &Caller) -> Result<(), ApiError> {
 )]
 async fn get_me(
     State(users): State<Users>,
+    State(issued): State<IssuedTokens>,
     requester: Requester,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -105,19 +111,29 @@ async fn get_me(
     let of = user.as_ref();
     // Letting an application predict does not mean letting it see who the user is.
     let to_themselves = of.filter(|_| requester.caller.client_id.is_none());
+    let claims = match (of, to_themselves) {
+        (Some(user), None) => {
+            let token = oauth::presented_token(&headers).unwrap_or_default();
+            UserClaims::of(user, issued.granted(token))
+        }
+        (Some(user), Some(_)) => UserClaims::of(user, ClientScopes::all_oidc()),
+        (None, _) => UserClaims::default(),
+    };
+    let updated_at = of.filter(|_| claims.updated_at.is_some());
     let view = MeView {
         subject: requester.caller.subject.to_string(),
         scopes: requester.caller.scopes.iter().map(Scope::as_str).collect(),
         expires_at: requester.caller.expires_at.map(Timestamp::to_rfc3339),
         id: of.map(|user| user.id.to_string()),
-        name: to_themselves.map(|user| user.name.clone()),
-        email: to_themselves.map(|user| user.email.clone()),
-        username: to_themselves.map(|user| user.username.clone()),
+        name: claims.name,
+        email: claims.email,
+        email_verified: claims.email_verified,
+        username: claims.preferred_username,
         age: to_themselves.and_then(|user| user.age),
-        roles: of.map(|user| user.roles.iter().collect()),
+        roles: claims.roles,
         has_password: to_themselves.map(|user| user.has_password),
         created_at: to_themselves.map(|user| user.created_at.to_rfc3339()),
-        updated_at: to_themselves.map(|user| user.updated_at.to_rfc3339()),
+        updated_at: updated_at.map(|user| user.updated_at.to_rfc3339()),
         last_login_at: to_themselves.and_then(|user| user.last_login_at.map(Timestamp::to_rfc3339)),
         login_count: to_themselves.map(|user| user.login_count),
     };

@@ -20,6 +20,8 @@ pub(super) struct UserView {
     id: String,
     name: String,
     email: String,
+    /// Whether an administrator says that the address is the user's.
+    email_verified: bool,
     /// The name to log in with, in either case.
     username: String,
     age: Option<i32>,
@@ -44,6 +46,7 @@ impl From<User> for UserView {
             id: user.id.to_string(),
             name: user.name,
             email: user.email,
+            email_verified: user.email_verified,
             username: user.username,
             age: user.age,
             roles: user.roles.iter().collect(),
@@ -92,6 +95,8 @@ request_body! {
         name: String = required(user::name().example("Alice")),
         /// Unique among users, whatever its case
         email: String = required(email().example("alice@example.org")),
+        /// Whether the address is known to be the user's; applications are told so
+        email_verified: Option<bool> = optional(boolean().by_default(false)),
         /// The name to log in with, without a colon; by default the e-mail address
         username: Option<String> = optional(user::username()),
         age: Option<i32> = optional(Age),
@@ -108,6 +113,8 @@ request_body! {
     pub(super) struct ReplaceBody as "UserReplace" {
         name: String = required(user::name().example("Alice")),
         email: String = required(email().example("alice@example.org")),
+        /// By default `false`
+        email_verified: Option<bool> = optional(boolean()),
         /// By default the e-mail address
         username: Option<String> = optional(user::username()),
         age: Option<i32> = optional(Age),
@@ -124,7 +131,10 @@ request_body! {
     /// What to change about a user.
     pub(super) struct PatchBody as "UserPatch" {
         name: Option<String> = change(user::name()),
+        /// Another address is not verified, unless the same change says so
         email: Option<String> = change(email()),
+        /// Whether the address is known to be the user's; applications are told so
+        email_verified: Option<bool> = change(boolean()),
         username: Option<String> = change(user::username()),
         /// `null` clears it
         age: Option<Option<i32>> = change_or_clear(Age),
@@ -170,6 +180,7 @@ pub(super) fn read_new(body: &[u8]) -> Result<NewUser, ApiError> {
     Ok(NewUser {
         name: body.name,
         email: body.email,
+        email_verified: body.email_verified.unwrap_or_default(),
         username: body.username,
         age: body.age,
         roles: body.roles.unwrap_or_default(),
@@ -186,6 +197,7 @@ pub(super) fn read_replacement(body: &[u8]) -> Result<UserChange, ApiError> {
         username: Some(body.username.unwrap_or_else(|| body.email.clone())),
         name: Some(body.name),
         email: Some(body.email),
+        email_verified: Some(body.email_verified.unwrap_or_default()),
         age: Some(body.age),
         roles: Some(body.roles.unwrap_or_default()),
         disabled: Some(body.disabled.unwrap_or_default()),
@@ -202,6 +214,7 @@ pub(super) fn read_change(body: &[u8]) -> Result<UserChange, ApiError> {
     Ok(UserChange {
         name: body.name,
         email: body.email,
+        email_verified: body.email_verified,
         username: body.username,
         age: body.age,
         roles: body.roles,

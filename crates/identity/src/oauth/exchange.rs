@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::error::IdentityError;
 use crate::sessions::Sessions;
 use crate::tokens::{Tokens, within_reach};
+use crate::types::claims::UserClaims;
 use crate::types::client::{Client, GrantType};
 use crate::types::grant::Grant;
 use crate::types::scope::{ClientScopes, OidcScope};
@@ -77,12 +78,8 @@ struct IdClaims<'a> {
     nonce: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     at_hash: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email_verified: Option<bool>,
+    #[serde(flatten)]
+    user: UserClaims,
 }
 
 /// The token endpoint.
@@ -243,7 +240,6 @@ impl TokenEndpoint {
             return Ok(None);
         }
         let now_s = self.core.now().unix_seconds();
-        let email = scopes.has(OidcScope::Email).then_some(user.email.as_str());
         let claims = IdClaims {
             iss: self.tokens.issuer(),
             sub: user.id.as_str(),
@@ -253,10 +249,7 @@ impl TokenEndpoint {
             auth_time: grant.authenticated_at.unix_seconds(),
             nonce,
             at_hash: at_hash(access_token),
-            name: scopes.has(OidcScope::Profile).then_some(user.name.as_str()),
-            // An administrator wrote it down; nobody has sent a message there.
-            email_verified: email.map(|_| false),
-            email,
+            user: UserClaims::of(user, scopes),
         };
         self.tokens.sign_id_token(&claims).map(Some)
     }

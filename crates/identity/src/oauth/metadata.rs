@@ -40,7 +40,7 @@ pub(crate) fn metadata(tokens: &Tokens) -> Value {
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "claims_supported": [
             "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name",
-            "updated_at", "email", "email_verified",
+            "preferred_username", "updated_at", "email", "email_verified", "roles",
         ],
         "claims_parameter_supported": false,
         "request_parameter_supported": false,

@@ -15,6 +15,7 @@ use crate::error::IdentityError;
 use crate::sessions::Sessions;
 use crate::store;
 use crate::tokens::{Tokens, within_reach};
+use crate::types::claims::UserClaims;
 use crate::types::client::Client;
 use crate::types::scope::{ClientScopes, OidcScope};
 
@@ -50,18 +51,8 @@ pub(crate) struct Introspection {
 pub(crate) struct UserInfo {
     /// Id of the user
     sub: String,
-    /// By `profile`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// By `profile`: when the user was last changed, in seconds
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updated_at: Option<i64>,
-    /// By `email`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email: Option<String>,
-    /// By `email`: whether a message sent there was answered
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email_verified: Option<bool>,
+    #[serde(flatten)]
+    claims: UserClaims,
 }
 
 /// Answers for tokens that were given out, and ends them.
@@ -207,14 +198,16 @@ impl IssuedTokens {
             .core
             .db
             .read(async |connection| store::users::by_id(connection, &user_id).await);
-        let profile = scopes.has(OidcScope::Profile);
-        let email = scopes.has(OidcScope::Email);
         Ok(found.await?.map(|user| UserInfo {
             sub: user.id.to_string(),
-            name: profile.then_some(user.name),
-            updated_at: profile.then(|| user.updated_at.unix_seconds()),
-            email: email.then_some(user.email),
-            email_verified: email.then_some(false),
+            claims: UserClaims::of(&user, scopes),
         }))
+    }
+
+    /// What an access token was granted; nothing if it is none in force.
+    pub(crate) fn granted(&self, token: &[u8]) -> ClientScopes {
+        let claims = self.tokens.in_force(token);
+        let scope = claims.and_then(|claims| claims.scope);
+        ClientScopes::from_stored(&scope.unwrap_or_default())
     }
 }

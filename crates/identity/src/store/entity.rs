@@ -86,6 +86,7 @@ pub(crate) mod users {
         pub(crate) email: String,
         #[sea_orm(column_type = "Text")]
         pub(crate) email_key: String,
+        pub(crate) email_verified: bool,
         #[sea_orm(column_type = "Text")]
         pub(crate) username: String,
         #[sea_orm(column_type = "Text")]

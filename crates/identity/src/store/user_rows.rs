@@ -58,6 +58,7 @@ fn changeable(user: &User) -> users::ActiveModel {
     users::ActiveModel {
         name: Set(user.name.clone()),
         email: Set(user.email.clone()),
+        email_verified: Set(user.email_verified),
         email_key: Set(user.email.to_lowercase()),
         username: Set(user.username.clone()),
         username_key: Set(user.username.to_lowercase()),

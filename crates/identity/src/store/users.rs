@@ -20,6 +20,7 @@ impl From<users::Model> for User {
             id: row.id,
             name: row.name,
             email: row.email,
+            email_verified: row.email_verified,
             username: row.username,
             age: row.age,
             roles: RoleSet::from_stored(&row.roles),

@@ -1,6 +1,7 @@
 //! The things that this service is about, without a word of SQL or HTTP.
 
 pub(crate) mod api_key;
+pub(crate) mod claims;
 pub(crate) mod client;
 pub(crate) mod grant;
 pub(crate) mod page_session;

@@ -1,24 +1,27 @@
-//! What a client may be given: this program's own scopes, and the four of OpenID Connect.
+//! What a client may be given: this program's own scopes, and those of OpenID Connect.
 
 use std::fmt;
 use std::str::FromStr;
 
 use auspex_kernel::{Scope, ScopeSet};
 
-/// A scope of OpenID Connect Core §5.4 and §11. They open no route but `/oauth2/userinfo`.
+/// A scope of OpenID Connect Core §5.4 and §11, or of the same kind. They open no route but `/oauth2/userinfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OidcScope {
     OpenId,
     Profile,
     Email,
+    /// Not of the specification, which knows no roles.
+    Roles,
     OfflineAccess,
 }
 
 impl OidcScope {
-    pub(crate) const ALL: [OidcScope; 4] = [
+    pub(crate) const ALL: [OidcScope; 5] = [
         OidcScope::OpenId,
         OidcScope::Profile,
         OidcScope::Email,
+        OidcScope::Roles,
         OidcScope::OfflineAccess,
     ];
 
@@ -27,6 +30,7 @@ impl OidcScope {
             OidcScope::OpenId => "openid",
             OidcScope::Profile => "profile",
             OidcScope::Email => "email",
+            OidcScope::Roles => "roles",
             OidcScope::OfflineAccess => "offline_access",
         }
     }
@@ -72,9 +76,17 @@ impl ClientScopes {
         Ok(())
     }
 
+    /// Every one of OpenID Connect.
+    pub(crate) fn all_oidc() -> Self {
+        Self::of_user(ScopeSet::default())
+    }
+
     /// Of this program's own scopes these, and every one of OpenID Connect: what a user may pass on.
     pub(crate) fn of_user(api: ScopeSet) -> Self {
-        Self { api, oidc: 0b1111 }
+        let oidc = OidcScope::ALL
+            .iter()
+            .fold(0, |all, scope| all | 1 << *scope as u8);
+        Self { api, oidc }
     }
 
     /// Only this program's own.
@@ -140,8 +152,9 @@ impl ClientScopes {
 fn oidc_in_words(scope: OidcScope) -> &'static str {
     match scope {
         OidcScope::OpenId => "Know that it is you",
-        OidcScope::Profile => "See your name",
+        OidcScope::Profile => "See your name and username",
         OidcScope::Email => "See your e-mail address",
+        OidcScope::Roles => "See your roles",
         OidcScope::OfflineAccess => "Keep its access while you are away",
     }
 }

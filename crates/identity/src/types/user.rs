@@ -23,6 +23,8 @@ pub struct User {
     pub name: String,
     /// Where they are reached; no two users have the same address.
     pub email: String,
+    /// Whether an administrator says that the address is theirs.
+    pub email_verified: bool,
     /// What they log in with, in either case; no two users have the same.
     pub username: String,
     /// In years, where known.
@@ -113,6 +115,8 @@ pub struct NewUser {
     pub name: String,
     /// Where they are reached.
     pub email: String,
+    /// Whether the address is known to be theirs.
+    pub email_verified: bool,
     /// What they log in with; the e-mail address where left out.
     pub username: Option<String>,
     /// In years.
@@ -130,6 +134,8 @@ pub struct UserChange {
     pub name: Option<String>,
     /// Where they are reached.
     pub email: Option<String>,
+    /// Whether the address is known to be theirs. Left out, it stays so with the address alone.
+    pub email_verified: Option<bool>,
     /// What they log in with.
     pub username: Option<String>,
     /// In years, or no longer told.
@@ -251,6 +257,8 @@ impl UserChange {
         take(&self.name, &mut after.name);
         take(&self.email, &mut after.email);
         take(&self.username, &mut after.username);
+        let same_address = before.email_verified && after.email == before.email;
+        after.email_verified = self.email_verified.unwrap_or(same_address);
         after.age = self.age.unwrap_or(after.age);
         after.roles = self.roles.unwrap_or(after.roles);
         after.disabled_at = match self.disabled {

@@ -69,7 +69,7 @@ async fn users_are_added_shown_changed_and_removed(store: &Store) {
         made.json,
         json!({
             "id": made.json["id"], "name": "Ann", "email": "Ann@Example.org",
-            "username": "Ann@Example.org", "age": 41, "roles": ["viewer"], "disabled": false,
+            "email_verified": false, "username": "Ann@Example.org", "age": 41, "roles": ["viewer"], "disabled": false,
             "has_password": false, "created_at": now, "updated_at": now, "last_login_at": null,
             "login_count": 0,
         })

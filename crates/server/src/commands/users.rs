@@ -33,6 +33,7 @@ pub(super) fn run(config: &Config, command: OnDatabase<UsersCommand>) -> Outcome
                     age,
                     roles: roles.into_iter().collect(),
                     password: password_stdin.then(read_password).transpose()?,
+                    ..NewUser::default()
                 };
                 let user = identity.users().create(&Actor::operator(), new).await?;
                 print(&format!("{}\n", user.id))

@@ -52,7 +52,7 @@ request_body! {
                 .example(["authorization_code", "refresh_token"].as_slice()),
         ),
         /// The most it may be given: scopes of the caller, and `openid`, `profile`, `email`,
-        /// `offline_access`
+        /// `roles`, `offline_access`
         scopes: ClientScopes = required(
             RegisteredScopes.example(["openid", "profile", "predict"].as_slice()),
         ),

@@ -20,6 +20,7 @@ use super::Handles;
 pub(super) use clients::ClientBody;
 pub(crate) use error::render as render_error;
 pub(crate) use pages::render as render_page;
+pub(super) use token::presented_token;
 pub(crate) use views::Pages;
 
 const TAG: &str = "oauth";

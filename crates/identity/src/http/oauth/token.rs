@@ -162,8 +162,8 @@ async fn revoke_token(
 
 /// Show the user of an access token
 ///
-/// OpenID Connect Core §5.3: `sub`, and with the scopes `profile` and `email` the name and e-mail
-/// address.
+/// OpenID Connect Core §5.3: `sub`, and what the scopes `profile`, `email` and `roles` tell, as in
+/// the tokens.
 #[utoipa::path(
     get, path = "/oauth2/userinfo", tag = TAG,
     security(("api_key" = []), ("bearer" = [])),
@@ -203,13 +203,8 @@ async fn post_userinfo(
 
 async fn userinfo(tokens: &IssuedTokens, headers: &HeaderMap) -> Result<Json<UserInfo>, ApiError> {
     // The edge has checked the credential; whether it is a token with `openid` is checked here.
-    let authorization = headers
-        .get(header::AUTHORIZATION)
-        .map(HeaderValue::as_bytes);
-    let token = authorization.and_then(|value| value.split_at_checked("Bearer ".len()));
-    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
-    let known = match token {
-        Some((_, token)) => tokens.user_info(token.trim_ascii()).await?,
+    let known = match presented_token(headers) {
+        Some(token) => tokens.user_info(token).await?,
         None => None,
     };
     let challenge = "Bearer realm=\"auspex\", error=\"insufficient_scope\", scope=\"openid\"";
@@ -219,6 +214,17 @@ async fn userinfo(tokens: &IssuedTokens, headers: &HeaderMap) -> Result<Json<Use
             HeaderValue::from_static(challenge),
         )
     })
+}
+
+/// The token or key of a request that the edge has let in.
+pub(in crate::http) fn presented_token(headers: &HeaderMap) -> Option<&[u8]> {
+    let authorization = headers
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes);
+    let bearer = authorization.and_then(|value| value.split_at_checked("Bearer ".len()));
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+    let key = headers.get("x-api-key").map(HeaderValue::as_bytes);
+    bearer.map(|(_, token)| token.trim_ascii()).or(key)
 }
 
 /// A client that has authenticated, and its parameters.

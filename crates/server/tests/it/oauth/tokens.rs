@@ -306,7 +306,7 @@ fn a_client_learns_of_its_user_what_he_let_it_know() {
     for path in ["/me", "/v1/me"] {
         let me = send("GET", path, "").json();
         let known = json!({"subject": format!("user:{}", world.user), "scopes": ["predict"],
-            "expires_at": me["expires_at"], "id": world.user, "roles": ["data-scientist"]});
+            "expires_at": me["expires_at"], "id": world.user});
         for (name, value) in me.as_object().expect("an object") {
             assert_eq!(*value, known[name], "{path} {name}");
         }
