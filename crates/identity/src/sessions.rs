@@ -135,7 +135,8 @@ impl Sessions {
 
     /// Exchanges a refresh token. The one before the current one still gets the current one again
     /// for a few seconds, for a client whose reply was lost or who asked twice at once; any older one is
-    /// taken for stolen and ends the grant.
+    /// taken for stolen and ends the grant. A newer one than the database knows, which was restored
+    /// meanwhile, is refused and ends nothing.
     ///
     /// # Errors
     /// [`IdentityError::InvalidGrant`], [`IdentityError::ScopeNotGranted`],
@@ -330,6 +331,9 @@ async fn exchange(
         store::grants::advance(transaction, &grant.id, grant.sequence, now).await?;
     } else if sequence + 1 == grant.sequence && lately && !grace.is_zero() {
         done = done.with("again");
+    } else if sequence > grant.sequence {
+        // Of a time that a restored database has not seen: nobody has used it twice.
+        return Ok(Exchange::Refused);
     } else {
         return Ok(Exchange::Reused(grant));
     }

@@ -21,6 +21,7 @@ contract! {
     a_refreshed_session_goes_on
     logging_out_ends_the_session
     reuse_of_a_refresh_token_ends_the_session
+    a_refresh_token_younger_than_a_restored_database_is_no_theft
     simultaneous_refreshes_all_succeed
     a_lost_reply_can_be_had_again_for_a_few_seconds
     without_grace_every_reuse_ends_the_session
@@ -193,6 +194,39 @@ async fn reuse_of_a_refresh_token_ends_the_session(store: &Store) {
     );
     let audit = "SELECT outcome FROM identity_audit WHERE action = 'token.reuse'";
     assert_eq!(texts(&store.db().await, audit).await, ["denied"]);
+}
+
+async fn a_refresh_token_younger_than_a_restored_database_is_no_theft(store: &Store) {
+    let identity = store.identity().await;
+    add(&identity, "ann", "viewer").await;
+    let first = log_in(&identity, "ann", PASSWORD).await;
+    let second = refresh(&identity, &first.text("refresh_token")).await;
+    let third = refresh(&identity, &second.text("refresh_token")).await;
+    // The backup was made before the refreshes.
+    let restored = "UPDATE identity_grants SET sequence = 1, refreshed_at = NULL";
+    execute(&store.db().await, restored.into()).await;
+    for younger in [&third, &second, &third] {
+        let refused = refresh(&identity, &younger.text("refresh_token")).await;
+        assert_eq!(refused.status, 401);
+    }
+    let token = first.text("access_token");
+    assert!(bearer(&identity, store, &token).is_some(), "nothing ended");
+    let audit = "SELECT outcome FROM identity_audit WHERE action = 'token.reuse'";
+    assert!(texts(&store.db().await, audit).await.is_empty());
+    let known = first.text("refresh_token");
+    assert_eq!(refresh(&identity, &known).await.status, 200);
+    // One that is known and used is a theft as ever.
+    refresh(&identity, &third.text("refresh_token")).await;
+    let next = refresh(&identity, &second.text("refresh_token")).await;
+    let next = refresh(&identity, &next.text("refresh_token")).await;
+    assert_eq!(
+        (next.status, refresh(&identity, &known).await.status),
+        (200, 401)
+    );
+    assert!(
+        bearer(&identity, store, &token).is_none(),
+        "all of it ended"
+    );
 }
 
 /// A client with ten requests under way, whose access token ends.
