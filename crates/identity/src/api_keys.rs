@@ -6,6 +6,9 @@
 //!
 //! An actor with `users:write` deals with everybody's keys, a user with their own. A key that belongs to
 //! nobody deals with itself alone: others like it may be anybody's.
+//!
+//! Whoever may predict deals with keys of their own ([`Keys::own`]), without `keys:write`. With a key
+//! that lacks that scope they see and end that key alone: one that leaked must make no other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +26,6 @@ use crate::store::keys::KeysOf;
 use crate::store::{self, Kind};
 use crate::types::api_key::{self, ApiKey, Digest, KeyState, NewKey, Secret};
 
-const KEYS_WRITE: Needs = Needs::Scope(Scope::KeysWrite);
 const BOOTSTRAP_NAME: &str = "admin";
 /// How many keys of one name an error lists.
 const AMBIGUOUS_SHOWN_MAX: u64 = 10;
@@ -32,11 +34,68 @@ const AMBIGUOUS_SHOWN_MAX: u64 = 10;
 #[derive(Clone)]
 pub struct Keys {
     core: Arc<Core>,
+    whose: Whose,
+}
+
+/// Which keys are dealt with, and by what right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Those that `keys:write` reaches.
+    Reached,
+    /// The actor's own, by the right to predict.
+    Own,
+}
+
+impl Whose {
+    fn needs(self) -> Needs {
+        Needs::Scope(match self {
+            Whose::Reached => Scope::KeysWrite,
+            Whose::Own => Scope::Predict,
+        })
+    }
+
+    fn includes(self, actor: &Actor, key: &ApiKey) -> bool {
+        match (&actor.user_id, self) {
+            _ if self.reaches_all(actor) => true,
+            (Some(_), _) if !self.only_itself(actor) => actor.user_id == key.owner_id,
+            _ => actor.key_id() == Some(&key.id),
+        }
+    }
+
+    fn reaches_all(self, actor: &Actor) -> bool {
+        self == Whose::Reached && actor.scopes.contains(Scope::UsersWrite)
+    }
+
+    fn only_itself(self, actor: &Actor) -> bool {
+        let by_key = actor.key_id().is_some();
+        self == Whose::Own && by_key && !actor.scopes.contains(Scope::KeysWrite)
+    }
+
+    /// Why somebody may make no keys, if so.
+    fn no_maker(self, actor: &Actor) -> Option<IdentityError> {
+        if actor.client_id.is_some() || matches!(actor.subject, Subject::External(_)) {
+            return Some(IdentityError::NoKeyMaker);
+        }
+        if self == Whose::Own && actor.user_id.is_none() {
+            return Some(IdentityError::NoUser);
+        }
+        self.only_itself(actor)
+            .then_some(IdentityError::KeyMakesNoKeys)
+    }
 }
 
 impl Keys {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        let whose = Whose::Reached;
+        Self { core, whose }
+    }
+
+    /// The keys of whoever acts, for which the right to predict is enough.
+    pub(crate) fn own(&self) -> Self {
+        Self {
+            whose: Whose::Own,
+            ..self.clone()
+        }
     }
 
     /// The time here, by which a key is in force or is not.
@@ -114,9 +173,9 @@ impl Keys {
             return Err(IdentityError::Invalid(wrong));
         }
         let new = self.draw_key(name, scopes, expires_at, actor.user_id.clone())?;
-        let NewKey { key, secret } = new;
-        let made = self.core.change(actor, KEYS_WRITE, async |change| {
-            let key = create(change, key, &secret.digest()).await?;
+        let (NewKey { key, secret }, whose) = (new, self.whose);
+        let made = self.core.change(actor, whose.needs(), async |change| {
+            let key = create(change, whose, key, &secret.digest()).await?;
             let new = NewKey { key, secret };
             let kept = receipt.keep(change.transaction, &new).await?;
             Ok((new, kept))
@@ -144,10 +203,10 @@ impl Keys {
         slice: Slice,
     ) -> Result<Found<ApiKey>, IdentityError> {
         let mut whose = Vec::from_iter(owner_id.map(KeysOf::User));
-        if !actor.scopes.contains(Scope::UsersWrite) {
+        if !self.whose.reaches_all(actor) {
             whose.push(match &actor.user_id {
-                Some(id) => KeysOf::User(id.clone()),
-                None => KeysOf::Own(actor.key_id().cloned()),
+                Some(id) if !self.whose.only_itself(actor) => KeysOf::User(id.clone()),
+                _ => KeysOf::Own(actor.key_id().cloned()),
             });
         }
         let page = self
@@ -165,7 +224,8 @@ impl Keys {
             .core
             .db
             .read(async |connection| store::keys::key_by_id(connection, &id).await);
-        let key = found.await?.filter(|key| deals_with(actor, key));
+        let key = found.await?;
+        let key = key.filter(|key| self.whose.includes(actor, key));
         let mut keys = self.with_last_uses(Vec::from_iter(key));
         keys.pop().ok_or(IdentityError::KeyNotFound)
     }
@@ -189,9 +249,9 @@ impl Keys {
     /// [`IdentityError::Escalation`], [`IdentityError::CredentialEnded`],
     /// [`IdentityError::Database`].
     pub async fn revoke(&self, actor: &Actor, id_or_name: &str) -> Result<ApiKey, IdentityError> {
-        let id_or_name = checked(id_or_name)?;
-        let revoked = self.core.change(actor, KEYS_WRITE, async |change| {
-            revoke(change, id_or_name).await
+        let (id_or_name, whose) = (checked(id_or_name)?, self.whose);
+        let revoked = self.core.change(actor, whose.needs(), async |change| {
+            revoke(change, whose, id_or_name).await
         });
         revoked.await
     }
@@ -222,7 +282,7 @@ impl Keys {
         overlap: Duration,
         receipt: Receipt<NewKey>,
     ) -> Result<(NewKey, Kept), IdentityError> {
-        let id_or_name = checked(id_or_name)?;
+        let (id_or_name, whose) = (checked(id_or_name)?, self.whose);
         // Name and scopes are those of the old one, once it is found.
         let drawn = self.draw_key("", ScopeSet::default(), None, None)?;
         let rotation = Rotation {
@@ -230,8 +290,8 @@ impl Keys {
             digest: drawn.secret.digest(),
             old_until: drawn.key.created_at + overlap,
         };
-        let rotated = self.core.change(actor, KEYS_WRITE, async |change| {
-            let key = rotate(change, id_or_name, rotation).await?;
+        let rotated = self.core.change(actor, whose.needs(), async |change| {
+            let key = rotate(change, whose, id_or_name, rotation).await?;
             let secret = drawn.secret;
             let new = NewKey { key, secret };
             let kept = receipt.keep(change.transaction, &new).await?;
@@ -277,27 +337,21 @@ fn target(id: &KeyId) -> String {
     format!("key:{id}")
 }
 
-fn deals_with(actor: &Actor, key: &ApiKey) -> bool {
-    actor.scopes.contains(Scope::UsersWrite)
-        || match &actor.user_id {
-            Some(_) => actor.user_id == key.owner_id,
-            None => actor.key_id() == Some(&key.id),
-        }
-}
-
 async fn add(change: &Change<'_>, key: &ApiKey, digest: &Digest) -> Result<(), DbError> {
     store::keys::insert_key(change.transaction, key, digest).await?;
     change.publish(Kind::Key, &key.id).await
 }
 
-async fn create(change: &Change<'_>, mut key: ApiKey, digest: &Digest) -> Result<ApiKey, Refusal> {
-    let refused = if !may_make_keys(&change.actor) {
-        Some(IdentityError::NoKeyMaker)
-    } else if !change.actor.scopes.contains_all(key.scopes) {
-        Some(IdentityError::Escalation)
-    } else {
-        None
-    };
+async fn create(
+    change: &Change<'_>,
+    whose: Whose,
+    mut key: ApiKey,
+    digest: &Digest,
+) -> Result<ApiKey, Refusal> {
+    let refused = whose.no_maker(&change.actor).or_else(|| {
+        let goes_further = !change.actor.scopes.contains_all(key.scopes);
+        goes_further.then_some(IdentityError::Escalation)
+    });
     if let Some(refused) = refused {
         let denied = Event::denied(Action::KeyCreate, None).with(key.scopes.to_string());
         return Err(Refusal::recorded(refused, denied));
@@ -312,10 +366,6 @@ async fn create(change: &Change<'_>, mut key: ApiKey, digest: &Digest) -> Result
     let made = Event::new(Action::KeyCreate, target(&key.id)).with(key.scopes.to_string());
     change.record(made).await?;
     Ok(key)
-}
-
-fn may_make_keys(actor: &Actor) -> bool {
-    actor.client_id.is_none() && !matches!(actor.subject, Subject::External(_))
 }
 
 /// When the key by which somebody acts ends, if it does.
@@ -334,9 +384,9 @@ fn outlives_maker() -> IdentityError {
     }])
 }
 
-async fn revoke(change: &Change<'_>, id_or_name: &str) -> Result<ApiKey, Refusal> {
+async fn revoke(change: &Change<'_>, whose: Whose, id_or_name: &str) -> Result<ApiKey, Refusal> {
     let (transaction, actor) = (change.transaction, &change.actor);
-    let mut key = find_key(transaction, actor, id_or_name).await?;
+    let mut key = find_key(transaction, actor, whose, id_or_name).await?;
     if key.revoked_at.is_some() {
         return Ok(key);
     }
@@ -363,18 +413,16 @@ struct Rotation {
 
 async fn rotate(
     change: &Change<'_>,
+    whose: Whose,
     id_or_name: &str,
     rotation: Rotation,
 ) -> Result<ApiKey, Refusal> {
     let (transaction, actor, now) = (change.transaction, &change.actor, change.now);
-    let old = find_key(transaction, actor, id_or_name).await?;
-    let refused = if !may_make_keys(actor) {
-        Some(IdentityError::NoKeyMaker)
-    } else if !actor.scopes.contains_all(old.scopes) {
-        Some(IdentityError::Escalation)
-    } else {
-        None
-    };
+    let old = find_key(transaction, actor, whose, id_or_name).await?;
+    let refused = whose.no_maker(actor).or_else(|| {
+        let goes_further = !actor.scopes.contains_all(old.scopes);
+        goes_further.then_some(IdentityError::Escalation)
+    });
     if let Some(refused) = refused {
         let denied = Event::denied(Action::KeyRotate, Some(target(&old.id)));
         return Err(Refusal::recorded(refused, denied));
@@ -407,24 +455,25 @@ async fn rotate(
 async fn find_key(
     transaction: &Transaction,
     actor: &Actor,
+    whose: Whose,
     id_or_name: &str,
 ) -> Result<ApiKey, IdentityError> {
     if let Some(id) = KeyId::parse(id_or_name)
         && let Some(key) = store::keys::key_by_id(transaction, &id).await?
     {
-        let allowed = Some(key).filter(|key| deals_with(actor, key));
+        let allowed = Some(key).filter(|key| whose.includes(actor, key));
         return allowed.ok_or(IdentityError::KeyNotFound);
     }
     let mut keys =
         store::keys::keys_by_name(transaction, id_or_name, false, AMBIGUOUS_SHOWN_MAX).await?;
-    keys.retain(|key| deals_with(actor, key));
+    keys.retain(|key| whose.includes(actor, key));
     if keys.len() > 1 {
         let ids = keys.into_iter().map(|key| key.id).collect();
         return Err(IdentityError::KeyAmbiguous(ids));
     }
     if keys.is_empty() {
         keys = store::keys::keys_by_name(transaction, id_or_name, true, 1).await?;
-        keys.retain(|key| deals_with(actor, key));
+        keys.retain(|key| whose.includes(actor, key));
     }
     keys.pop().ok_or(IdentityError::KeyNotFound)
 }

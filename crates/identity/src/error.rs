@@ -27,6 +27,11 @@ pub enum IdentityError {
         "a token of an OAuth client or of another issuer can make no API key; log in as a user"
     )]
     NoKeyMaker,
+    /// A key that leaked must make no other.
+    #[error(
+        "an API key makes and replaces keys only with the scope keys:write; log in as its user"
+    )]
+    KeyMakesNoKeys,
     /// What stands behind the credential ended, or lost the right, after the request had begun.
     #[error("the credential, or its right to do this, was revoked meanwhile; log in again")]
     CredentialEnded,
@@ -131,9 +136,10 @@ impl From<IdentityError> for ApiError {
             IdentityError::UserTaken | IdentityError::LastAdmin | IdentityError::KeyEnded => {
                 ApiError::conflict(error.to_string())
             }
-            IdentityError::OwnRoles | IdentityError::NoUser | IdentityError::NoKeyMaker => {
-                ApiError::forbidden(error.to_string())
-            }
+            IdentityError::OwnRoles
+            | IdentityError::NoUser
+            | IdentityError::NoKeyMaker
+            | IdentityError::KeyMakesNoKeys => ApiError::forbidden(error.to_string()),
             IdentityError::VersionMismatch => ApiError::new(
                 StatusCode::PRECONDITION_FAILED,
                 "PRECONDITION_FAILED",

@@ -29,7 +29,8 @@ use crate::api_keys::Keys;
 use crate::error::IdentityError;
 use crate::types::api_key::{ApiKey, NewKey};
 
-const TAG: &str = "api-keys";
+pub(super) const TAG: &str = "api-keys";
+const LIST: &str = "/v1/api-keys";
 const NAME_CHARS_MAX: usize = 100;
 const OVERLAP_S_MAX: i64 = 604_800;
 const OVERLAP_S_USUAL: i64 = 86_400;
@@ -43,7 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<Handles> {
 
 /// An API key; never the key itself.
 #[derive(Serialize, ToSchema)]
-struct ApiKeyView {
+pub(super) struct ApiKeyView {
     #[schema(example = "7K3QX0M8E2V5T1RD")]
     id: String,
     name: String,
@@ -66,7 +67,7 @@ struct ApiKeyView {
 }
 
 impl ApiKeyView {
-    fn new(key: ApiKey, now: Timestamp) -> Self {
+    pub(super) fn new(key: ApiKey, now: Timestamp) -> Self {
         Self {
             state: key.state(now).as_str(),
             id: key.id.to_string(),
@@ -84,7 +85,7 @@ impl ApiKeyView {
 
 /// A key that was just created.
 #[derive(Serialize, ToSchema)]
-struct NewApiKeyView {
+pub(super) struct NewApiKeyView {
     /// The key itself. It is shown only once.
     #[schema(pattern = "^ax_[0-9A-Za-z]{36}$")]
     key: String,
@@ -92,7 +93,7 @@ struct NewApiKeyView {
     about: ApiKeyView,
 }
 
-type ApiKeyList = List<ApiKeyView>;
+pub(super) type ApiKeyList = List<ApiKeyView>;
 
 request_body! {
     /// A key to create.
@@ -141,7 +142,7 @@ async fn create_api_key(
     let body = body::read_json(&creation.headers, body).await?;
     let new = read_new(&body, keys.now())?;
     let actor = creation.requester.actor();
-    let made = made(keys.now());
+    let made = made(LIST, keys.now());
     let work = async move |receipt| {
         let created = keys.create_once(&actor, &new.name, new.scopes, new.expires_at, receipt);
         Ok(created.await?.1)
@@ -166,7 +167,7 @@ async fn list_api_keys(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (query, filters) = KeyFilters::parse(&cursors, "/v1/api-keys", query.as_deref())?;
+    let (query, filters) = KeyFilters::parse(&cursors, LIST, query.as_deref())?;
     // A text that cannot be an id belongs to nobody.
     let owner = filters.owner_id.map(|text| UserId::parse(&text));
     let owner = owner.map(|id| id.unwrap_or_else(|| UserId::from_stored("")));
@@ -234,14 +235,10 @@ async fn rotate_api_key(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body::read_json(&creation.headers, body).await?;
-    let overlap_s = match body.trim_ascii() {
-        b"" | b"null" => None,
-        given => RotateBody::parse(given)?.overlap_s,
-    };
-    let overlap = Duration::from_secs(overlap_s.unwrap_or(OVERLAP_S_USUAL).unsigned_abs());
+    let overlap = read_overlap(&body)?;
     let id = key_id(id)?;
     let actor = creation.requester.actor();
-    let made = made(keys.now());
+    let made = made(LIST, keys.now());
     let work = async move |receipt| {
         let key = keys.get(&actor, &id).await?;
         let rotated = keys.rotate_once(&actor, key.id.as_str(), overlap, receipt);
@@ -258,14 +255,24 @@ pub(super) fn read_new(body: &[u8], now: Timestamp) -> Result<CreateBody, ApiErr
     })
 }
 
-fn key_id(id: Id) -> Result<KeyId, IdentityError> {
+/// How long a key works on that is replaced as this body says, which may be empty.
+pub(super) fn read_overlap(body: &[u8]) -> Result<Duration, ApiError> {
+    let overlap_s = match body.trim_ascii() {
+        b"" | b"null" => None,
+        given => RotateBody::parse(given)?.overlap_s,
+    };
+    let overlap_s = overlap_s.unwrap_or(OVERLAP_S_USUAL);
+    Ok(Duration::from_secs(overlap_s.unsigned_abs()))
+}
+
+pub(super) fn key_id(id: Id) -> Result<KeyId, IdentityError> {
     let text = id.map(|path| path.0).unwrap_or_default();
     KeyId::parse(&text).ok_or(IdentityError::KeyNotFound)
 }
 
-fn made(now: Timestamp) -> impl FnOnce(&NewKey) -> Response {
+pub(super) fn made(list: &'static str, now: Timestamp) -> impl FnOnce(&NewKey) -> Response {
     move |new| {
-        let location = format!("/v1/api-keys/{}", new.key.id);
+        let location = format!("{list}/{}", new.key.id);
         let view = NewApiKeyView {
             key: new.secret.expose().to_owned(),
             about: ApiKeyView::new(new.key.clone(), now),

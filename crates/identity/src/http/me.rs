@@ -83,7 +83,7 @@ request_body! {
 }
 
 /// Refuses an OAuth client, whatever scopes it was given.
-fn no_client(caller: &Caller) -> Result<(), ApiError> {
+pub(super) fn no_client(caller: &Caller) -> Result<(), ApiError> {
     match caller.client_id {
         Some(_) => Err(ApiError::forbidden(
             "an application cannot do this for its user, who has to log in here",

@@ -4,6 +4,7 @@ mod api_keys;
 mod auth;
 mod me;
 mod oauth;
+mod own_keys;
 #[cfg(test)]
 mod tests;
 mod user_body;
@@ -57,7 +58,8 @@ fn routes() -> OpenApiRouter<Handles> {
         .merge(users::history_routes())
         .merge(me::routes())
         .merge(me::more_routes())
-        .merge(api_keys::routes());
+        .merge(api_keys::routes())
+        .merge(own_keys::routes());
     let unversioned = renamed(users::routes().merge(me::routes()));
     let mut router = OpenApiRouter::new()
         .merge(auth::routes())

@@ -28,7 +28,7 @@ macro_rules! roles {
 
 roles! {
     Admin = "admin", "May do everything.";
-    DataScientist = "data-scientist", "Predicts, manages models, reads consented texts, runs jobs.";
+    DataScientist = "data-scientist", "Predicts, manages models, reads consented texts and metrics, runs jobs.";
     Operator = "operator", "Manages models and the gateway, reads metrics and the audit record.";
     Service = "service", "A program: predicts, hands in texts, runs jobs.";
     Viewer = "viewer", "Sees how things are.";
@@ -47,6 +47,7 @@ impl Role {
                 DataRead,
                 JobsRead,
                 JobsWrite,
+                MetricsRead,
             ],
             Role::Operator => &[
                 ModelsRead,

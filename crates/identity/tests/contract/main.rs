@@ -96,6 +96,7 @@ mod foreign;
 mod keys;
 mod meanwhile;
 mod oauth;
+mod own_keys;
 mod revocation;
 mod signing;
 mod size;

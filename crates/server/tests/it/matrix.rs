@@ -24,6 +24,7 @@ const ROLES: [(&str, &[&str]); 5] = [
             "data:read",
             "jobs:read",
             "jobs:write",
+            "metrics:read",
         ],
     ),
     (
@@ -213,7 +214,9 @@ fn reach(name: &str) -> Option<Reach> {
     if shared.iter().any(|prefix| path.starts_with(prefix)) {
         return Some(Reach::Shared);
     }
-    path.starts_with("/v1/api-keys/").then_some(Reach::Owned)
+    let owned = ["/v1/api-keys/", "/v1/me/api-keys/"];
+    let is_owned = owned.iter().any(|prefix| path.starts_with(prefix));
+    is_owned.then_some(Reach::Owned)
 }
 
 #[test]
