@@ -57,6 +57,7 @@ pub(crate) struct Server {
     pub(crate) cors: CorsConfig,
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) forwarded_header: ForwardedHeader,
+    pub(crate) proxy_protocol: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -115,8 +116,13 @@ impl Server {
 
     /// Who is believed about the addresses of clients.
     pub(crate) fn proxies(&self) -> Result<Proxies, ConfigError> {
-        Proxies::new(&self.trusted_proxies, self.forwarded_header)
-            .map_err(|reason| ConfigError::wrong("server.trusted_proxies", reason))
+        let proxies = Proxies::new(&self.trusted_proxies, self.forwarded_header)
+            .map_err(|reason| ConfigError::wrong("server.trusted_proxies", reason))?;
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let reason = "needs server.trusted_proxies, which says whose connections begin with it";
+            return Err(ConfigError::wrong("server.proxy_protocol", reason));
+        }
+        Ok(proxies.announcing(self.proxy_protocol))
     }
 
     /// Whether files can be made in the data folder, or the folder itself.

@@ -4,6 +4,8 @@
 //! HTTP/2 one, so a [`Watch`] beside the connection checks it a few times per timeout. It reads
 //! plain counters: a request costs no clock reading and no timer.
 
+mod proxied;
+mod proxy_header;
 mod upgraded;
 
 use std::future::Future;
@@ -68,12 +70,25 @@ impl Bounds {
 /// request that is on its way. So after `stop` every answer carries `Connection: close`, and the
 /// connection is closed only if the peer stays silent for a while.
 pub(crate) async fn serve(
-    stream: TcpStream,
-    peer: IpAddr,
+    mut stream: TcpStream,
+    mut peer: IpAddr,
     edge: Arc<Edge>,
     bounds: Bounds,
     mut stop: StopSignal,
 ) {
+    if edge.proxies.announces(peer) {
+        let mut stopping = stop.clone();
+        let cut = async {
+            stopping.stop_requested().await;
+            tokio::time::sleep(bounds.linger_timeout).await;
+        };
+        let client = tokio::select! {
+            client = proxied::client(&mut stream, peer, bounds.head_timeout) => client,
+            () = cut => None,
+        };
+        let Some(client) = client else { return };
+        peer = client;
+    }
     let activity = Arc::new(Activity::default());
     let io = Watched {
         inner: TokioIo::new(stream),

@@ -17,7 +17,10 @@ pub(super) fn run(config: &Config, ready: bool) -> Outcome {
         "/health/live"
     };
     let address = reachable(config.server.listen);
-    let answer = ask(address, path).map_err(|error| Failure {
+    // Whoever connects from here may count as a proxy, which speaks for itself.
+    let announced = config.server.proxies()?.announces(address.ip());
+    let header = if announced { "PROXY UNKNOWN\r\n" } else { "" };
+    let answer = ask(address, header, path).map_err(|error| Failure {
         message: format!("no answer from {address}: {error}; is `auspex serve` running there?"),
         code: 1,
     })?;
@@ -42,13 +45,13 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
+fn ask(address: SocketAddr, header: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        "{header}GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = Vec::new();
     stream.take(64 << 10).read_to_end(&mut answer)?;

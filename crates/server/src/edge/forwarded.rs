@@ -24,6 +24,8 @@ pub(crate) enum ForwardedHeader {
 pub(crate) struct Proxies {
     trusted: Vec<IpNet>,
     header: ForwardedHeader,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    announce: bool,
 }
 
 impl Proxies {
@@ -42,7 +44,22 @@ impl Proxies {
             })
         };
         let trusted = trusted.iter().map(range).collect::<Result<_, _>>()?;
-        Ok(Self { trusted, header })
+        Ok(Self {
+            trusted,
+            header,
+            announce: false,
+        })
+    }
+
+    /// The same, whose connections begin with a header of the PROXY protocol, or not.
+    pub(crate) fn announcing(self, announce: bool) -> Self {
+        Self { announce, ..self }
+    }
+
+    /// Whether a connection of `peer` begins with a header of the PROXY protocol. That is decided by
+    /// its address: to look at what it sends would be a guess.
+    pub(crate) fn announces(&self, peer: IpAddr) -> bool {
+        self.announce && self.trusts(peer)
     }
 
     /// Who sent a request that came from `peer`.

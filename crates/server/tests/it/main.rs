@@ -22,6 +22,7 @@ mod observe;
 mod openapi;
 mod overview;
 mod predict;
+mod proxied;
 mod reload;
 mod tokens;
 mod users;
