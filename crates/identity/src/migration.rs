@@ -15,6 +15,7 @@ impl MigratorTrait for Migrator {
             Box::new(Users),
             Box::new(Indexes),
             Box::new(VerifiedEmails),
+            Box::new(Logouts),
         ]
     }
 
@@ -242,6 +243,32 @@ impl MigrationTrait for VerifiedEmails {
         let added = Table::alter()
             .table("identity_users")
             .add_column(verified)
+            .to_owned();
+        manager.alter_table(added).await
+    }
+}
+
+/// Where clients have their users back after a logout.
+struct Logouts;
+
+impl MigrationName for Logouts {
+    fn name(&self) -> &str {
+        "m0005_logouts"
+    }
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for Logouts {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // Space-separated.
+        let mut uris = text("post_logout_redirect_uris");
+        let added = Table::alter()
+            .table("identity_clients")
+            .add_column(uris.not_null().default(""))
             .to_owned();
         manager.alter_table(added).await
     }

@@ -312,6 +312,9 @@ pub(crate) enum ClientsCommand {
         /// Where browsers may be sent back to, exactly; repeat for more
         #[arg(long = "redirect-uri", value_name = "URI")]
         redirect_uris: Vec<String>,
+        /// Where browsers may be sent back to after a logout, exactly; repeat for more
+        #[arg(long = "post-logout-redirect-uri", value_name = "URI")]
+        post_logout_redirect_uris: Vec<String>,
         /// authorization_code, refresh_token or client_credentials; repeat for more
         #[arg(
             long = "grant-type",

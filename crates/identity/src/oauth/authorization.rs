@@ -9,6 +9,7 @@ use auspex_kernel::{Random, Timestamp};
 
 use super::clients::Clients;
 use super::code::CODE_TTL;
+use super::logout::{LogoutRequest, read_logout};
 use super::parameters::Parameters;
 use super::request::{self, AuthorizationRequest};
 use super::session::LoginSession;
@@ -69,6 +70,17 @@ impl AuthorizationEndpoint {
             clients,
             tokens,
         }
+    }
+
+    /// Reads and checks a request to log out.
+    ///
+    /// # Errors
+    /// What is wrong, of which the person alone can be told.
+    pub(crate) async fn read_logout(
+        &self,
+        query: &str,
+    ) -> Result<LogoutRequest, AuthorizationError> {
+        read_logout(&self.clients, &self.tokens, query).await
     }
 
     /// Reads and checks a request.

@@ -78,6 +78,7 @@ impl Clients {
             id: ClientId::new(&self.core.clock, random)?,
             name: draft.name,
             redirect_uris: draft.redirect_uris,
+            post_logout_redirect_uris: draft.post_logout_redirect_uris,
             grant_types,
             scopes: draft.scopes,
             public: draft.public,

@@ -22,6 +22,7 @@ pub(crate) fn metadata(tokens: &Tokens) -> Value {
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
         "token_endpoint": at("/oauth2/token"),
+        "end_session_endpoint": at("/oauth2/end-session"),
         "userinfo_endpoint": at("/oauth2/userinfo"),
         "jwks_uri": at("/.well-known/jwks.json"),
         "introspection_endpoint": at("/oauth2/introspect"),

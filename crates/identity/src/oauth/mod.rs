@@ -1,13 +1,14 @@
 //! The OAuth 2.0 and OpenID Connect provider: what is decided, without a word of HTTP or SQL.
 //!
 //! Authorization code with PKCE (RFC 6749, 7636), refresh, client credentials, revocation (RFC 7009),
-//! introspection (RFC 7662), discovery (RFC 8414), the issuer in the response (RFC 9207); by the
+//! introspection (RFC 7662), discovery (RFC 8414), logout, the issuer in the response (RFC 9207); by the
 //! advice of RFC 9700. There is no implicit grant, no password grant and no `plain` challenge.
 
 mod authorization;
 mod clients;
 mod code;
 mod exchange;
+mod logout;
 mod metadata;
 mod parameters;
 mod request;
@@ -21,6 +22,7 @@ pub(crate) use authorization::{AuthorizationEndpoint, AuthorizationError, Step};
 pub use clients::Clients;
 pub(crate) use clients::Presented;
 pub(crate) use exchange::{TokenEndpoint, TokenError, TokenResponse};
+pub(crate) use logout::LogoutRequest;
 pub(crate) use metadata::metadata;
 pub(crate) use parameters::{Malformed, Parameters, decode};
 pub(crate) use request::AuthorizationRequest;

@@ -16,6 +16,7 @@ const PAGE_TTL: Duration = Duration::from_mins(30);
 pub(crate) enum Purpose {
     Login,
     Consent,
+    Logout,
     /// To go on from a form.
     Continue,
 }
@@ -25,6 +26,7 @@ impl Purpose {
         match self {
             Purpose::Login => "login",
             Purpose::Consent => "consent",
+            Purpose::Logout => "logout",
             Purpose::Continue => "continue",
         }
     }

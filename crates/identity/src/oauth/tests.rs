@@ -73,6 +73,7 @@ impl World {
         let client = ClientDraft {
             name: "App".into(),
             redirect_uris: vec!["https://app.example.org/cb".into()],
+            post_logout_redirect_uris: Vec::new(),
             grant_types: vec![GrantType::AuthorizationCode],
             scopes: "predict".parse().unwrap(),
             public: false,

@@ -20,6 +20,7 @@ impl From<clients::Model> for Client {
             id: row.id,
             name: row.name,
             redirect_uris: words(&row.redirect_uris),
+            post_logout_redirect_uris: words(&row.post_logout_redirect_uris),
             // What a newer version wrote gives nothing.
             grant_types: row
                 .grant_types
@@ -50,6 +51,7 @@ pub(crate) async fn insert(
         name: Set(client.name.clone()),
         secret_digest: Set(secret_digest),
         redirect_uris: Set(client.redirect_uris.join(" ")),
+        post_logout_redirect_uris: Set(client.post_logout_redirect_uris.join(" ")),
         grant_types: Set(grant_types.join(" ")),
         scopes: Set(client.scopes.to_string()),
         created_at: Set(client.created_at),

@@ -215,6 +215,8 @@ pub(crate) mod clients {
         #[sea_orm(column_type = "Text")]
         pub(crate) redirect_uris: String,
         #[sea_orm(column_type = "Text")]
+        pub(crate) post_logout_redirect_uris: String,
+        #[sea_orm(column_type = "Text")]
         pub(crate) grant_types: String,
         #[sea_orm(column_type = "Text")]
         pub(crate) scopes: String,

@@ -59,6 +59,8 @@ pub struct Client {
     pub name: String,
     /// Where browsers may be sent back to, as text.
     pub redirect_uris: Vec<String>,
+    /// Where browsers may be sent back to after a logout, as text.
+    pub post_logout_redirect_uris: Vec<String>,
     /// How it may get tokens.
     pub grant_types: Vec<GrantType>,
     /// The most it may be given.
@@ -82,6 +84,12 @@ impl Client {
         let mut registered = self.redirect_uris.iter();
         registered.any(|registered| redirect::matches(registered, uri, self.public))
     }
+
+    /// Whether a browser may be sent to `uri` after a logout.
+    pub(crate) fn returns_to(&self, uri: &str) -> bool {
+        let mut registered = self.post_logout_redirect_uris.iter();
+        registered.any(|registered| redirect::matches(registered, uri, self.public))
+    }
 }
 
 /// What a client is to be.
@@ -91,6 +99,8 @@ pub struct ClientDraft {
     pub name: String,
     /// Exact addresses.
     pub redirect_uris: Vec<String>,
+    /// Exact addresses.
+    pub post_logout_redirect_uris: Vec<String>,
     /// At least one.
     pub grant_types: Vec<GrantType>,
     /// At least one.
@@ -115,12 +125,17 @@ impl ClientDraft {
             let message = "must be text of 1 to 100 printable characters, not blank";
             refuse("name".into(), message);
         }
-        if self.redirect_uris.len() > REDIRECT_URIS_MAX {
-            refuse("redirect_uris".into(), "must be at most 10");
-        }
-        for (i, uri) in self.redirect_uris.iter().enumerate() {
-            if let Err(message) = redirect::check(uri, self.public) {
-                refuse(format!("redirect_uris[{i}]"), message);
+        for (name, uris) in [
+            ("redirect_uris", &self.redirect_uris),
+            ("post_logout_redirect_uris", &self.post_logout_redirect_uris),
+        ] {
+            if uris.len() > REDIRECT_URIS_MAX {
+                refuse(name.into(), "must be at most 10");
+            }
+            for (i, uri) in uris.iter().enumerate() {
+                if let Err(message) = redirect::check(uri, self.public) {
+                    refuse(format!("{name}[{i}]"), message);
+                }
             }
         }
         let by_code = self.grant_types.contains(&GrantType::AuthorizationCode);
@@ -202,6 +217,7 @@ mod tests {
         ClientDraft {
             name: "App".into(),
             redirect_uris: vec!["https://app.example.org/cb".into()],
+            post_logout_redirect_uris: vec!["https://app.example.org/".into()],
             grant_types: vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
             scopes: "openid predict".parse().unwrap(),
             public: false,
@@ -226,6 +242,8 @@ mod tests {
         });
         assert_eq!(all, ["name", "redirect_uris[1]", "grant_types", "scopes"]);
         assert_eq!(wrong(|d| d.redirect_uris.clear()), ["redirect_uris"]);
+        let after_logout = wrong(|d| d.post_logout_redirect_uris.push("http://a.example".into()));
+        assert_eq!(after_logout, ["post_logout_redirect_uris[1]"]);
         assert_eq!(wrong(|d| d.name = "a\u{202e}b".into()), ["name"]);
         assert_eq!(
             wrong(|d| {

@@ -7,6 +7,15 @@
 use url::Url;
 
 const CHARS_MAX: usize = 1_000;
+/// Parameters of our answers. A client could not tell which of two is ours.
+const ANSWERED: [&str; 6] = [
+    "code",
+    "state",
+    "iss",
+    "error",
+    "error_description",
+    "error_uri",
+];
 const LOOPBACKS: [&str; 2] = ["127.0.0.1", "[::1]"];
 
 /// Whether a client may register this.
@@ -25,10 +34,21 @@ pub(crate) fn check(uri: &str, public: bool) -> Result<(), &'static str> {
         return Err("must be a URI of at most 1000 ASCII characters");
     }
     if uri.contains('#') {
-        return Err("must have no fragment");
+        return Err("must have no fragment; leave out # and what follows it");
+    }
+    if uri.contains('*') {
+        return Err("must be one address and no pattern; name each address that there is");
     }
     let absolute = "must be absolute, such as https://app.example.org/callback";
     let url = Url::parse(uri).map_err(|_| absolute)?;
+    if url
+        .query_pairs()
+        .any(|(name, _)| ANSWERED.contains(&&*name))
+    {
+        return Err(
+            "must not have code, state, iss or error in its query, which the answer brings; leave them out",
+        );
+    }
     let (scheme, rest) = uri.split_once(':').ok_or(absolute)?;
     let authority = authority(rest);
     if authority.is_some_and(|authority| authority.contains('@')) {
@@ -147,6 +167,12 @@ mod tests {
             "HTTPS://app.example.org/cb",
             "https://app.example.org/cb#x",
             "https://app.example.org/cb#",
+            "https://*.example.org/cb",
+            "https://app.example.org/*",
+            "https://app.example.org/cb?code=1",
+            "https://app.example.org/cb?x=1&state",
+            "https://app.example.org/cb?%69ss=x",
+            "com.example.app:/cb?error=1",
             "https://user@app.example.org/cb",
             "https://user:pw@app.example.org/cb",
             "https://@app.example.org/",

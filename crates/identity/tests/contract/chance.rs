@@ -26,6 +26,7 @@ async fn drawn(random: Random) -> Vec<String> {
     let draft = ClientDraft {
         name: "App".into(),
         redirect_uris: Vec::new(),
+        post_logout_redirect_uris: Vec::new(),
         grant_types: vec![GrantType::ClientCredentials],
         scopes: "predict".parse().unwrap(),
         public: false,

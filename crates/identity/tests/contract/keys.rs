@@ -890,6 +890,7 @@ async fn borrowed_rights_make_no_keys(store: &Store) {
     let draft = ClientDraft {
         name: "shop".into(),
         redirect_uris: Vec::new(),
+        post_logout_redirect_uris: Vec::new(),
         grant_types: vec![GrantType::ClientCredentials],
         scopes: "keys:write".parse().unwrap(),
         public: false,

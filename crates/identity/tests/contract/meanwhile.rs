@@ -29,6 +29,7 @@ fn draft() -> ClientDraft {
     ClientDraft {
         name: "shop".into(),
         redirect_uris: Vec::new(),
+        post_logout_redirect_uris: Vec::new(),
         grant_types: vec![GrantType::ClientCredentials],
         scopes: "predict".parse().unwrap(),
         public: false,

@@ -17,6 +17,7 @@ pub(super) fn run(config: &Config, command: OnDatabase<ClientsCommand>) -> Outco
             ClientsCommand::Create {
                 name,
                 redirect_uris,
+                post_logout_redirect_uris,
                 grant_types,
                 scopes,
                 public,
@@ -24,6 +25,7 @@ pub(super) fn run(config: &Config, command: OnDatabase<ClientsCommand>) -> Outco
                 let draft = ClientDraft {
                     name,
                     redirect_uris,
+                    post_logout_redirect_uris,
                     grant_types,
                     scopes: read_scopes(&scopes)?,
                     public,
@@ -99,6 +101,7 @@ fn as_json(clients: &[Client]) -> Result<String, Failure> {
                 "client_id": client.id,
                 "name": client.name,
                 "redirect_uris": client.redirect_uris,
+                "post_logout_redirect_uris": client.post_logout_redirect_uris,
                 "grant_types": grant_types(client),
                 "scopes": client.scopes.iter().collect::<Vec<_>>(),
                 "public": client.public,

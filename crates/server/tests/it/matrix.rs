@@ -49,7 +49,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Operations open to everybody. Each was decided on; the edge serves no other.
-const PUBLIC: [&str; 20] = [
+const PUBLIC: [&str; 22] = [
     "get /",
     "get /health",
     "get /health/live",
@@ -66,6 +66,8 @@ const PUBLIC: [&str; 20] = [
     "post /oauth2/consent",
     "post /oauth2/logout",
     "get /oauth2/continue",
+    "get /oauth2/end-session",
+    "post /oauth2/end-session",
     "post /oauth2/token",
     "post /oauth2/introspect",
     "post /oauth2/revoke",

@@ -46,6 +46,10 @@ request_body! {
         redirect_uris: Option<Vec<String>> = optional(
             list(0..=10, text(1..=URI_CHARS_MAX)).example(["https://app.example.org/callback"].as_slice()),
         ),
+        /// Where browsers may be sent back to after a logout, by the same rules
+        post_logout_redirect_uris: Option<Vec<String>> = optional(
+            list(0..=10, text(1..=URI_CHARS_MAX)).example(["https://app.example.org/"].as_slice()),
+        ),
         /// How it may get tokens
         grant_types: Vec<GrantType> = required(
             list(1..=3, one_of(GrantType::ALL, GrantType::as_str))
@@ -94,6 +98,7 @@ struct ClientView {
     client_id: String,
     name: String,
     redirect_uris: Vec<String>,
+    post_logout_redirect_uris: Vec<String>,
     grant_types: Vec<&'static str>,
     scopes: Vec<&'static str>,
     public: bool,
@@ -106,6 +111,7 @@ impl From<&Client> for ClientView {
             client_id: client.id.to_string(),
             name: client.name.clone(),
             redirect_uris: client.redirect_uris.clone(),
+            post_logout_redirect_uris: client.post_logout_redirect_uris.clone(),
             grant_types: client
                 .grant_types
                 .iter()
@@ -223,6 +229,7 @@ fn read(body: &[u8]) -> Result<ClientDraft, ApiError> {
     Ok(ClientDraft {
         name: body.name,
         redirect_uris: body.redirect_uris.unwrap_or_default(),
+        post_logout_redirect_uris: body.post_logout_redirect_uris.unwrap_or_default(),
         grant_types: body.grant_types,
         scopes: body.scopes,
         public: body.public.unwrap_or_default(),

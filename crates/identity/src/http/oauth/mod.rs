@@ -30,7 +30,7 @@ pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
     ["exchange_token", "introspect_token", "revoke_token"];
 
 /// What people open in a browser: errors are pages too.
-pub(crate) const PAGES: [&str; 7] = [
+pub(crate) const PAGES: [&str; 9] = [
     "authorize",
     "post_authorize",
     "show_login",
@@ -38,6 +38,8 @@ pub(crate) const PAGES: [&str; 7] = [
     "submit_consent",
     "submit_logout",
     "continue_on",
+    "end_session",
+    "post_end_session",
 ];
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {

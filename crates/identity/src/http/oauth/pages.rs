@@ -80,6 +80,16 @@ pub(super) struct LackPage<'a> {
     pub(super) request: &'a str,
 }
 
+/// Asks whether to log out.
+#[derive(Template)]
+#[template(path = "logout.html")]
+pub(super) struct LogoutPage<'a> {
+    pub(super) client: Option<&'a str>,
+    pub(super) user: &'a str,
+    pub(super) csrf_token: &'a str,
+    pub(super) request: &'a str,
+}
+
 /// Leads on, by itself and by a link.
 #[derive(Template)]
 #[template(path = "leave.html")]

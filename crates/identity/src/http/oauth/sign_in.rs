@@ -325,7 +325,7 @@ async fn submit_consent(
 }
 
 /// Answers the client where that is safe, and the person otherwise.
-fn refused(error: AuthorizationError) -> Result<Response, ApiError> {
+pub(super) fn refused(error: AuthorizationError) -> Result<Response, ApiError> {
     match error {
         AuthorizationError::Shown(text) => refusal(StatusCode::BAD_REQUEST, text),
         AuthorizationError::Redirect(location) => redirect(&location),

@@ -3,7 +3,7 @@
 use auspex_kernel::{ApiError, Peer, RequestId};
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -11,14 +11,31 @@ use utoipa_axum::routes;
 use super::TAG;
 use super::browser::Cookie;
 use super::form::{self, form};
-use super::pages::{FOREIGN, MessagePage, UNREADABLE, page, refusal};
-use super::views::Pages;
+use super::pages::{FOREIGN, LogoutPage, MessagePage, UNREADABLE, page, redirect, refusal};
+use super::sign_in::refused;
+use super::views::{Pages, add_cookie};
 use crate::audit::Actor;
 use crate::http::Handles;
-use crate::oauth::{LoginSession, Purpose};
+use crate::oauth::{LoginSession, LogoutRequest, Purpose, Sealed};
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
-    OpenApiRouter::new().routes(routes!(submit_logout))
+    OpenApiRouter::new()
+        .routes(routes!(end_session, post_end_session))
+        .routes(routes!(submit_logout))
+}
+
+form! {
+    /// The parameters of a request to log out.
+    struct EndSessionForm {
+        /// An ID token that the client got for its user; it may have expired. Without one the person is asked
+        id_token_hint: optional {},
+        /// Needed for `post_logout_redirect_uri` where there is no `id_token_hint`
+        client_id: optional {},
+        /// Exactly as registered
+        post_logout_redirect_uri: optional {},
+        /// Is returned unchanged
+        state: optional {},
+    }
 }
 
 form! {
@@ -27,6 +44,84 @@ form! {
         /// From the page, like the next field
         csrf_token: required {},
         request: optional {},
+    }
+}
+
+/// Log out for a client
+///
+/// The end session endpoint (OpenID Connect RP-Initiated Logout 1.0), to be opened in a browser. With the
+/// ID token of whoever is logged in the login here ends at once; otherwise they are asked. Then the
+/// browser goes on to `post_logout_redirect_uri`. Tokens that clients have got stay valid: revoke them.
+#[utoipa::path(
+    get, path = "/oauth2/end-session", tag = TAG, security(()),
+    params(EndSessionForm),
+    responses(
+        (status = 200, description = "A page: logged out, or asks whether to", body = String, content_type = "text/html"),
+        (status = 303, description = "Logged out; to the client"),
+        (status = 400, description = "A page that says what is wrong with the request", body = String, content_type = "text/html"),
+        (status = 429, description = "A page: too many requests", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away", body = String, content_type = "text/html"),
+    )
+)]
+async fn end_session(
+    State(pages): State<Pages>,
+    Extension(peer): Extension<Peer>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let query = uri.query().unwrap_or_default();
+    let request = match pages.authorization.read_logout(query).await {
+        Ok(request) => request,
+        Err(error) => return refused(error),
+    };
+    let session = pages.browsers.session(&headers).await?;
+    let ends = match session {
+        Some(session) if request.user_id.as_ref() != Some(&session.user.id) => {
+            return pages.logout_page(&headers, &request, &session, query);
+        }
+        session => session,
+    };
+    if let Some(session) = ends {
+        let actor = Actor::anonymous(peer, Some(&request_id));
+        pages.sessions.end(&actor, session).await?;
+    }
+    let gone_on = match &request.return_to {
+        Some(location) => redirect(location)?,
+        None => logged_out()?,
+    };
+    pages.without_session(gone_on)
+}
+
+/// Log out for a client by a form
+///
+/// The same with the parameters in the body. A valid request is redirected to GET, because browsers
+/// send no cookies with forms of other sites.
+#[utoipa::path(
+    post, path = "/oauth2/end-session", tag = TAG, security(()),
+    request_body(content = EndSessionForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "To the same endpoint"),
+        (status = 400, description = "A page that says what is wrong with the form or request", body = String, content_type = "text/html"),
+        (status = 413, description = "A page: the form is too long", body = String, content_type = "text/html"),
+        (status = 429, description = "A page: too many requests", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away", body = String, content_type = "text/html"),
+    )
+)]
+async fn post_end_session(
+    State(pages): State<Pages>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Ok(fields) = form::read::<EndSessionForm>(&headers, body).await? else {
+        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
+    };
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields.iter())
+        .finish();
+    match pages.authorization.read_logout(&query).await {
+        Ok(_) => redirect(&format!("/oauth2/end-session?{query}")),
+        Err(error) => refused(error),
     }
 }
 
@@ -66,18 +161,63 @@ async fn submit_logout(
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     pages.sessions.end(&actor, session).await?;
-    let mut response = match pages.request(Purpose::Consent, &fields) {
-        Some(sealed) => pages.go_on(&format!("/oauth2/authorize?{}", sealed.query))?,
-        None => {
-            let message = MessagePage {
-                title: "You are logged out",
-                text: "You can close this page.",
-                is_error: false,
-            };
-            page(StatusCode::OK, &message)?
+    let response = if let Some(asked) = pages.request(Purpose::Consent, &fields) {
+        pages.go_on(&format!("/oauth2/authorize?{}", asked.query))?
+    } else if let Some(asked) = pages.request(Purpose::Logout, &fields) {
+        match pages.authorization.read_logout(&asked.query).await {
+            Ok(LogoutRequest {
+                return_to: Some(location),
+                ..
+            }) => pages.go_on(&location)?,
+            Ok(_) => logged_out()?,
+            Err(error) => refused(error)?,
         }
+    } else {
+        logged_out()?
     };
-    let removed = pages.browsers.set_cookie(Cookie::Session, None)?;
-    response.headers_mut().append(header::SET_COOKIE, removed);
-    Ok(response)
+    pages.without_session(response)
+}
+
+fn logged_out() -> Result<Response, ApiError> {
+    let message = MessagePage {
+        title: "You are logged out",
+        text: "You can close this page.",
+        is_error: false,
+    };
+    page(StatusCode::OK, &message)
+}
+
+impl Pages {
+    /// The answer, with which the browser forgets the session that has ended.
+    fn without_session(&self, mut response: Response) -> Result<Response, ApiError> {
+        let removed = self.browsers.set_cookie(Cookie::Session, None)?;
+        response.headers_mut().append(header::SET_COOKIE, removed);
+        Ok(response)
+    }
+
+    /// Asks whether to log out.
+    fn logout_page(
+        &self,
+        headers: &HeaderMap,
+        request: &LogoutRequest,
+        session: &LoginSession,
+        query: &str,
+    ) -> Result<Response, ApiError> {
+        let user = &session.user;
+        let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, user.id.as_str())?;
+        let carried = Sealed {
+            query: query.to_owned(),
+            scopes: String::new(),
+            holder: user.id.to_string(),
+        };
+        let asked = LogoutPage {
+            client: request.client.as_ref().map(|client| client.name.as_str()),
+            user: &user.name,
+            csrf_token: &csrf_token,
+            request: &self.seals.seal(Purpose::Logout, &carried),
+        };
+        let mut response = page(StatusCode::OK, &asked)?;
+        add_cookie(&mut response, set_cookie);
+        Ok(response)
+    }
 }

@@ -201,7 +201,7 @@ impl Pages {
     }
 }
 
-fn add_cookie(response: &mut Response, set_cookie: Option<HeaderValue>) {
+pub(super) fn add_cookie(response: &mut Response, set_cookie: Option<HeaderValue>) {
     let set_cookie = set_cookie.map(|cookie| (header::SET_COOKIE, cookie));
     response.headers_mut().extend(set_cookie);
 }
