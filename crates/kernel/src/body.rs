@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Sleep;
 
@@ -59,8 +59,10 @@ impl From<BodyError> for ApiError {
 /// for each thread and each length from 64 to 512 KiB, and returns what is longer.
 const BUFFER_BYTES_MIN: usize = 1 << 20;
 
-/// Memory that the bodies of all requests share until these are answered. A body that came whole with
-/// its head is not counted: it is short, and most are dealt with at once.
+/// Memory that the bodies of all requests share until these are answered. A body takes the length that
+/// its head states as soon as its first piece is there, so those that find no room cost nothing, and no
+/// buffer has to grow. One that came whole with its head is not counted: it is short, and most are dealt
+/// with at once.
 #[derive(Debug)]
 pub struct Budget {
     bytes_left: AtomicUsize,
@@ -127,7 +129,8 @@ pub struct Bounded {
     left: usize,
     max: usize,
     deadline: Duration,
-    share: Arc<Share>,
+    /// `None`: what is read is not kept.
+    share: Option<Arc<Share>>,
     /// What comes after this verdict is read and thrown away.
     found_no_room: bool,
     /// Armed only when the body did not come with the head.
@@ -135,8 +138,13 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// Wraps `inner`.
-    pub fn new(inner: Body, bytes_max: usize, deadline: Duration, share: Arc<Share>) -> Self {
+    /// Wraps `inner`. Without a share it is to be read and thrown away.
+    pub fn new(
+        inner: Body,
+        bytes_max: usize,
+        deadline: Duration,
+        share: Option<Arc<Share>>,
+    ) -> Self {
         Self {
             inner,
             left: bytes_max,
@@ -147,6 +155,26 @@ impl Bounded {
             timer: None,
         }
     }
+}
+
+impl Bounded {
+    /// Whether there is room for the `bytes` that have come and for those that are known to follow. If
+    /// not, nothing is taken any more.
+    fn has_room(&self, bytes: usize) -> bool {
+        let Some(share) = &self.share else {
+            return true;
+        };
+        let has_room = share.raise(bytes.saturating_add(coming(&self.inner)));
+        if !has_room {
+            share.give_back();
+        }
+        has_room
+    }
+}
+
+/// How many bytes of a body are known to follow.
+fn coming(body: &impl http_body::Body) -> usize {
+    usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
 }
 
 impl fmt::Debug for Bounded {
@@ -174,9 +202,8 @@ impl http_body::Body for Bounded {
                 self.left -= length;
                 let bytes = self.max - self.left;
                 let came_with_head = bytes == length && self.inner.is_end_stream();
-                if self.found_no_room || !(came_with_head || self.share.raise(bytes)) {
+                if self.found_no_room || !(came_with_head || self.has_room(bytes)) {
                     self.found_no_room = true;
-                    self.share.give_back();
                     return Poll::Ready(Some(Err(BodyError::NoRoom.into())));
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -227,7 +254,7 @@ pub async fn read(mut body: Body) -> Result<Bytes, ApiError> {
             first = Some(data);
             continue;
         }
-        let coming = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let coming = coming(&body);
         let all = joined.get_or_insert_default();
         if let Some(begin) = begin {
             join(all, &begin, data.len().saturating_add(coming));
@@ -237,16 +264,15 @@ pub async fn read(mut body: Body) -> Result<Bytes, ApiError> {
     Ok(joined.map_or_else(|| first.unwrap_or_default(), Bytes::from))
 }
 
-/// Appends a piece of a body of which `coming` bytes are known to follow. The buffer doubles up to the
-/// length of the body, so that a client takes no memory by a long promise.
+/// Appends a piece of a body of which `coming` bytes are known to follow. Where that is unknown the buffer
+/// doubles.
 fn join(all: &mut Vec<u8>, piece: &[u8], coming: usize) {
     if all.capacity() - all.len() < piece.len() {
         let length = all.len() + piece.len();
-        let whole = match coming {
-            0 => usize::MAX,
+        let capacity = match coming {
+            0 => length.max(2 * all.len()),
             _ => length.saturating_add(coming),
         };
-        let capacity = (2 * all.len()).min(whole).max(length);
         all.reserve_exact(capacity.max(BUFFER_BYTES_MIN) - all.len());
     }
     all.extend_from_slice(piece);
@@ -367,7 +393,7 @@ mod tests {
 
     async fn read_bounded(body: Body, max: usize) -> Result<usize, u16> {
         let share = Share::new(Arc::new(Budget::new(1_000_000)));
-        let bounded = Bounded::new(body, max, Duration::from_secs(30), share);
+        let bounded = Bounded::new(body, max, Duration::from_secs(30), Some(share));
         read(Body::new(bounded))
             .await
             .map(|b| b.len())
@@ -391,7 +417,7 @@ mod tests {
         let request = |sizes| {
             let share = Share::new(budget.clone());
             let limit = Duration::from_secs(30);
-            let body = Bounded::new(chunks(sizes), 100, limit, share.clone());
+            let body = Bounded::new(chunks(sizes), 100, limit, Some(share.clone()));
             (Body::new(body), share)
         };
         let (body, share) = request(&[6, 1]);
@@ -407,16 +433,81 @@ mod tests {
         assert_eq!(budget.bytes_left.load(Ordering::Relaxed), 10);
     }
 
-    #[test]
-    fn a_buffer_ends_as_long_as_its_body_and_grows_with_what_has_come() {
-        let mut all = Vec::new();
-        let mut coming = 2_000_000;
-        while coming > 0 {
-            coming -= 16_000;
-            join(&mut all, &[b'x'; 16_000], coming);
-            assert!(all.capacity() <= (2 * all.len()).max(BUFFER_BYTES_MIN));
+    /// A body whose head states its length, and whose second piece never comes.
+    struct Promise {
+        first: Option<Bytes>,
+        length: u64,
+    }
+
+    impl http_body::Body for Promise {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            match self.first.take() {
+                Some(first) => {
+                    self.length -= first.len() as u64;
+                    Poll::Ready(Some(Ok(Frame::data(first))))
+                }
+                None => Poll::Pending,
+            }
         }
-        assert_eq!((all.len(), all.capacity()), (2_000_000, 2_000_000));
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.length)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_takes_its_stated_length_with_its_first_piece() {
+        let budget = Arc::new(Budget::new(1000));
+        let promise = |kept: bool| {
+            let share = kept.then(|| Share::new(budget.clone()));
+            let promise = Body::new(Promise {
+                first: Some(Bytes::from_static(b"a piece")),
+                length: 600,
+            });
+            Bounded::new(promise, 1000, Duration::from_secs(30), share)
+        };
+        let left = || budget.bytes_left.load(Ordering::Relaxed);
+        let mut thrown_away = promise(false);
+        assert!(thrown_away.frame().await.is_some_and(|frame| frame.is_ok()));
+        assert_eq!(left(), 1000);
+        let mut first = promise(true);
+        assert!(first.frame().await.is_some_and(|frame| frame.is_ok()));
+        assert_eq!(left(), 400);
+        let mut second = promise(true);
+        assert!(second.frame().await.is_some_and(|frame| frame.is_err()));
+        assert_eq!(left(), 400);
+        drop((first, second));
+        assert_eq!(left(), 1000);
+    }
+
+    #[test]
+    fn a_buffer_never_grows_where_the_length_is_known_and_doubles_where_it_is_not() {
+        let read = |length_is_known| {
+            let (mut all, mut coming, mut grown) = (Vec::new(), 4_000_000, 0);
+            while coming > 0 {
+                coming -= 16_000;
+                let before = all.capacity();
+                join(
+                    &mut all,
+                    &[b'x'; 16_000],
+                    if length_is_known { coming } else { 0 },
+                );
+                grown += usize::from(all.capacity() != before);
+            }
+            (all.len(), all.capacity(), grown)
+        };
+        assert_eq!(read(true), (4_000_000, 4_000_000, 1));
+        let (_, capacity, grown) = read(false);
+        assert!(
+            capacity < 8_000_000 && grown < 4,
+            "{capacity}, {grown} times"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ pub struct Policy {
     pub runs: Runs,
     /// What its answer is.
     pub answer: Answer,
-    /// The longest body; `None`: `server.body_bytes_max`.
+    /// The longest body; `None`: `server.body_bytes_max`, and at most 64 KiB on a public route.
     pub body_bytes_max: Option<usize>,
     /// How long a body may take to arrive; `None`: `server.body_timeout_ms`.
     pub body_timeout: Option<Duration>,

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use auspex_kernel::body::{self, Bounded, Budget, Share};
+use auspex_kernel::body::{self, Budget, Share};
 use auspex_kernel::clock::{Steady, monotonic};
 use auspex_kernel::policy::{Answer, RenderError, Runs};
 use auspex_kernel::quota::{Decision, SlidingWindow};
@@ -170,19 +170,12 @@ impl Edge {
     }
 
     /// The body within its bounds, and its share of the memory for bodies.
-    fn bounded(&self, body: Body, route: Option<&Arc<Route>>) -> (Body, Option<Arc<Share>>) {
+    fn bounded(&self, body: Body, route: &Route) -> (Body, Option<Arc<Share>>) {
         if body.is_end_stream() {
             return (body, None);
         }
-        let limits = route.map_or(&self.limits, |route| &route.limits);
-        let share = Share::new(self.bodies.clone());
-        let bounded = Bounded::new(
-            body,
-            limits.body_bytes_max,
-            limits.body_timeout,
-            share.clone(),
-        );
-        (Body::new(bounded), Some(share))
+        let share = Some(Share::new(self.bodies.clone()));
+        (route.limits.bound(body, share.clone()), share)
     }
 
     async fn pass<'t>(
@@ -202,7 +195,8 @@ impl Edge {
             Err(error) => {
                 // A client that is still sending would see a reset connection instead of this answer.
                 if !body.is_end_stream() && !parts.headers.contains_key(header::EXPECT) {
-                    body::drain(self.bounded(body, passage.route).0).await;
+                    let limits = passage.route.map_or(&self.limits, |route| &route.limits);
+                    body::drain(limits.bound(body, None)).await;
                 }
                 return error.into_response();
             }
@@ -220,7 +214,7 @@ impl Edge {
         if let Some(caller) = &passage.caller {
             parts.extensions.insert(caller.clone());
         }
-        let (body, share) = self.bounded(body, Some(route));
+        let (body, share) = self.bounded(body, route);
         let request = Request::from_parts(parts, body);
         self.run(route, request, id, passage, share).await
     }

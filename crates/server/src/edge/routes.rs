@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_kernel::body::{Bounded, Share};
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::Policy;
 use auspex_kernel::quota::{RateLimit, SlidingWindow};
 use auspex_kernel::service::Routes;
 use auspex_kernel::{ApiError, Scope, ScopeSet};
+use axum::body::Body;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 
@@ -39,6 +41,10 @@ impl Access {
     }
 }
 
+/// The longest body from strangers: forms and credentials are short, and bodies that are on their way take
+/// memory from others.
+const PUBLIC_BODY_BYTES_MAX: usize = 64 << 10;
+
 /// Bounds of one request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -49,12 +55,26 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// These limits, except where the policy sets its own.
-    fn with(self, policy: &Policy) -> Self {
+    fn with(self, policy: &Policy, access: Access) -> Self {
+        let usual = match access {
+            Access::Public => self.body_bytes_max.min(PUBLIC_BODY_BYTES_MAX),
+            Access::Caller | Access::Scope(_) => self.body_bytes_max,
+        };
         Self {
-            body_bytes_max: policy.body_bytes_max.unwrap_or(self.body_bytes_max),
+            body_bytes_max: policy.body_bytes_max.unwrap_or(usual),
             body_timeout: policy.body_timeout.unwrap_or(self.body_timeout),
             request_timeout: policy.request_timeout.unwrap_or(self.request_timeout),
         }
+    }
+
+    /// The body within its bounds.
+    pub(super) fn bound(&self, body: Body, share: Option<Arc<Share>>) -> Body {
+        Body::new(Bounded::new(
+            body,
+            self.body_bytes_max,
+            self.body_timeout,
+            share,
+        ))
     }
 }
 
@@ -222,7 +242,7 @@ impl RouteTable {
             routes.push(Arc::new(Route {
                 callers: window(Counts::Callers, policy.caller_limit),
                 addresses: window(Counts::Addresses, policy.address_limit),
-                limits: limits.with(&policy),
+                limits: limits.with(&policy, declared.access),
                 metrics: metrics(&declared.template, &declared.method),
                 template: declared.template,
                 method: declared.method,
@@ -435,6 +455,29 @@ mod tests {
         assert_eq!(max(Method::GET).expect("found"), 100);
         let error = table_with("put_x").expect_err("no such operation");
         assert!(error.to_string().contains("put_x"), "{error}");
+    }
+
+    #[test]
+    fn strangers_may_send_less() {
+        let document = json!({"paths": {"/x": {
+            "get": {"operationId": "get_x", "security": []},
+            "post": {"operationId": "post_x", "security": [{"bearer": []}]},
+        }}});
+        let limits = |bytes| {
+            let limits = Limits {
+                body_bytes_max: bytes,
+                ..LIMITS
+            };
+            let declared = declared(&routes(), &document).expect("rules");
+            let metrics = |_: &str, _: &Method| RouteMetrics::default();
+            let table = RouteTable::new(declared, limits, None, metrics).expect("valid");
+            [Method::GET, Method::POST].map(|method| {
+                let route = table.find(&method, "/x").expect("found");
+                route.limits.body_bytes_max
+            })
+        };
+        assert_eq!(limits(1 << 20), [PUBLIC_BODY_BYTES_MAX, 1 << 20]);
+        assert_eq!(limits(100), [100, 100]);
     }
 
     #[test]
