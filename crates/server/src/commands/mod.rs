@@ -3,6 +3,7 @@
 mod clients;
 mod doctor;
 mod health;
+mod input;
 mod keys;
 mod models;
 mod predict;
