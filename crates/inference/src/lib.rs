@@ -11,6 +11,7 @@ mod checksums;
 mod compute;
 mod condition;
 mod config;
+mod draft;
 mod files;
 mod fingerprint;
 #[cfg(test)]
@@ -50,6 +51,7 @@ use tokio::sync::Mutex;
 
 pub use answer::Label;
 pub use config::Config;
+pub use draft::{Draft, Written};
 pub use folder::ModelsFolder;
 pub use model::{Model, Models, Version};
 pub use package::{BenchReport, Package, PackageError};

@@ -147,7 +147,12 @@ impl Manifest {
             Err(error) => return Err(error.to_string()),
         };
         let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
-        toml::from_str(&text).map_err(|error| explain(&text, &error))
+        Self::parse(&text)
+    }
+
+    /// Reads its text.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| explain(text, &error))
     }
 
     /// The schema of the model: from this file if it says something, else from the model's.

@@ -352,13 +352,17 @@ impl Package {
 
     fn example_row(&self, example: &Example) -> Result<RowBuffer, String> {
         self.parse_line(&example.input().to_string())
-            .map_err(|errors| {
-                let list: Vec<String> = errors
-                    .iter()
-                    .map(|error| format!("{} {}", error.field, error.message))
-                    .collect();
-                format!("input: {}", list.join("; "))
-            })
+            .map_err(|errors| format!("input: {}", listed(&errors)))
+    }
+
+    /// What it answers to a record, as an example has it.
+    pub(crate) fn answer(&self, record: &Map<String, Value>) -> Result<Vec<f64>, String> {
+        let text = Value::Object(record.clone()).to_string();
+        let row = self.parse_line(&text).map_err(|errors| listed(&errors))?;
+        let mut values = Vec::new();
+        let predicted = self.predict(&row, &mut values);
+        predicted.map_err(|refusal| refusal.reason)?;
+        Ok(self.writer.answer_row(&values))
     }
 
     /// The rows of the examples, or one made up from the schema if there are none.
@@ -443,6 +447,14 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         fs::set_permissions(&next, meta.permissions())?;
     }
     fs::rename(&next, path)
+}
+
+fn listed(errors: &[FieldError]) -> String {
+    let texts = errors.iter();
+    let texts: Vec<String> = texts
+        .map(|e| format!("{} {}", e.field, e.message))
+        .collect();
+    texts.join("; ")
 }
 
 fn of_line(message: impl Into<String>) -> Vec<FieldError> {

@@ -53,7 +53,7 @@ impl<'s> Columns<'s> {
 }
 
 /// A text that is no value of the field stays one, for the reader of records to refuse.
-fn value(field: &Field, cell: &str) -> Value {
+pub(crate) fn value(field: &Field, cell: &str) -> Value {
     let number = || cell.parse().ok().map(Value::Number);
     match (&field.kind, cell) {
         (_, "") => Value::Null,

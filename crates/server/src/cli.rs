@@ -167,6 +167,15 @@ pub(crate) enum ModelsCommand {
         #[arg(long)]
         write_checksum: bool,
     },
+    /// Write a first model.toml for a model: its features, and from a sample their types and ranges
+    Init {
+        /// A folder with a model file and no model.toml
+        #[arg(value_name = "MODEL_PACKAGE")]
+        package: PathBuf,
+        /// Inputs of the model as CSV with a header or as JSON Lines; other columns do no harm
+        #[arg(long, value_name = "FILE")]
+        sample: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

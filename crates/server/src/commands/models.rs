@@ -1,12 +1,15 @@
-//! `auspex models check` and `auspex bench`: look at packages before they go live.
+//! `auspex models` and `auspex bench`: make packages, and look at them before they go live.
 
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use auspex_inference::{ModelsFolder, Package};
+use auspex_inference::{Draft, ModelsFolder, Package};
 use auspex_kernel::error::{is_printable, shown};
 use serde_json::json;
 
+use super::input::{Input, Row};
 use super::{Failure, Outcome, print};
 use crate::cli::ModelsCommand;
 
@@ -24,6 +27,75 @@ pub(super) fn run(command: &ModelsCommand) -> Outcome {
                 None => check(package),
             }
         }
+        ModelsCommand::Init { package, sample } => init(package, sample.as_deref()),
+    }
+}
+
+/// What is read of a sample at most: more rows would show hardly more.
+const SAMPLE_ROWS_MAX: u64 = 100_000;
+const SAMPLE_BYTES_MAX: usize = 64 << 20;
+
+fn init(package: &Path, sample: Option<&Path>) -> Outcome {
+    let mut draft = Draft::new(package)?;
+    if let Some(sample) = sample {
+        let read = read_sample(&mut draft, sample);
+        read.map_err(|message| format!("the sample {}: {message}", sample.display()))?;
+    }
+    let written = draft.write()?;
+    let mut text = format!("{}: {} features", written.path.display(), written.features);
+    if written.rows > 0 {
+        text.push_str(&format!(", {} rows of the sample", written.rows));
+    }
+    if let Some(line) = written.example {
+        text.push_str(&format!(", an example of its line {line}"));
+    }
+    for note in written.notes {
+        text.push_str(&format!("\ncheck {}", printable(&note)));
+    }
+    let folder = package.display();
+    print(&format!(
+        "{text}\nedit it, then run: auspex models check {folder}\n"
+    ))
+}
+
+fn read_sample(draft: &mut Draft, path: &Path) -> Result<(), String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    draft.begin_sample(&name);
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    // More than is looked at, so that no row is cut in two; what never ends does end.
+    let file = file.take(2 * SAMPLE_BYTES_MAX as u64);
+    let mut input = Input::open(BufReader::new(file)).map_err(|error| match error.kind() {
+        io::ErrorKind::Other => format!(
+            "it begins with neither {{ nor [, so it is read as CSV with a header, and {error}"
+        ),
+        _ => error.to_string(),
+    })?;
+    if let Some(header) = input.header() {
+        draft.add_header(header)?;
+    }
+    let (mut rows, mut bytes) = (0, 0);
+    while rows < SAMPLE_ROWS_MAX && bytes < SAMPLE_BYTES_MAX {
+        let Some((line, row)) = input.next().map_err(|error| error.to_string())? else {
+            break;
+        };
+        let added = match row {
+            Row::Blank => continue,
+            Row::Json(text) => {
+                bytes += text.len();
+                draft.add_json(line, text)
+            }
+            Row::Cells(cells) => {
+                bytes += cells.as_slice().len();
+                draft.add_cells(line, &cells)
+            }
+            Row::Broken(why) => Err(why),
+        };
+        added.map_err(|what| format!("line {line}: {what}"))?;
+        rows += 1;
+    }
+    match rows {
+        0 => Err("there is no row in it".into()),
+        _ => Ok(()),
     }
 }
 

@@ -317,6 +317,77 @@ fn models_check_of_a_folder_names_all_that_is_in_it() {
 }
 
 #[test]
+fn models_init_writes_a_manifest_that_passes_the_check() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let package = folder.path().join("scores/1");
+    std::fs::create_dir_all(&package).expect("made");
+    let model = repository().join("models/mean-score/1/model.ubj");
+    std::fs::copy(model, package.join("model.ubj")).expect("copied");
+    let sample = |content: &str| {
+        let file = folder.path().join("sample");
+        std::fs::write(&file, content).expect("written");
+        run(&["models", "init", path(&package), "--sample", path(&file)])
+    };
+    for (content, words) in [
+        ("", "there is no row in it"),
+        ("a,b,c,d\n", "there is no row in it"),
+        ("a,b,c,d\n1,2,3\n", "line 2: has 3 cells, the header 4"),
+        ("a,b,c\n1,2,3\n", "it has 3 columns, the model 4 features"),
+        ("\u{1}\u{2}", "it has 1 columns"),
+        (
+            "a,b,c,d\n1,2,3,\"x\n",
+            "line 2: has a quote that is never closed",
+        ),
+        (
+            "[\n  {\n",
+            "line 1: is no JSON record; each line must be one",
+        ),
+        ("{\"a\": 1", "line 1: is no JSON record"),
+    ] {
+        let (code, out, error) = sample(content);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{content}");
+        assert!(
+            error.contains("the sample ") && error.contains(words),
+            "{error}"
+        );
+    }
+    let endless = ["models", "init", path(&package), "--sample", "/dev/zero"];
+    let (code, _, error) = run(&endless);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("read as CSV with a header, and the header is too long"),
+        "{error}"
+    );
+
+    let (code, out, error) = sample("income,debt,balance,years\n0.5,1.2,-0.3,1\n\n2,3,,7\n");
+    assert_eq!(code, Some(0), "{error}");
+    for words in [
+        "4 features, 2 rows of the sample, an example of its line 2\n",
+        "check min and max",
+    ] {
+        assert!(out.contains(words), "{out}");
+    }
+    let (code, out, error) = run(&["models", "check", path(&package)]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(
+        out.contains("examples: 1 reproduced") && out.contains("\"balance\""),
+        "{out}"
+    );
+    let (code, _, error) = sample("[1, 2, 3, 4]");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("there is a model.toml already"), "{error}");
+}
+
+#[test]
+fn models_check_says_which_iterations_count() {
+    let model = "crates/engine/tests/golden/3.2/best-iteration.json";
+    let (code, out, error) = run(&["models", "check", model]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(out.contains("iterations (best_iteration)"), "{out}");
+    assert!(out.contains("manifest: none"), "{out}");
+}
+
+#[test]
 fn a_strict_start_ends_where_something_cannot_be_served() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, models) = (folder.path().join("data"), folder.path().join("models"));

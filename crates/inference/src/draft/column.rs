@@ -1,0 +1,202 @@
+//! What a sample shows of one feature.
+
+use std::collections::BTreeSet;
+
+use auspex_engine::{Feature, FeatureKind};
+use serde_json::{Number, Value};
+
+/// More different texts than these are no category.
+const TEXTS_MAX: usize = 1000;
+/// How many texts that the model does not know are named.
+const STRANGERS_MAX: usize = 5;
+
+/// A value of a sample.
+#[derive(Clone, Debug)]
+pub(super) enum Cell {
+    Absent,
+    /// A cell of a table.
+    Text(String),
+    Json(Value),
+}
+
+impl Cell {
+    /// Whether it is one of the signs for nothing that pandas reads as such; a category of that name
+    /// is one all the same.
+    pub(super) fn is_missing(&self, kind: &FeatureKind) -> bool {
+        match self {
+            Self::Absent | Self::Json(Value::Null) => true,
+            Self::Json(_) => false,
+            Self::Text(text) => {
+                let is_known =
+                    matches!(kind, FeatureKind::Category(values) if values.contains(text));
+                let signs = [
+                    "", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>",
+                ];
+                !is_known && signs.contains(&text.as_str())
+            }
+        }
+    }
+}
+
+/// A feature of the model, and what was seen of it.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) kind: FeatureKind,
+    pub(super) missing: u64,
+    pub(super) numbers: u64,
+    integers: u64,
+    booleans: u64,
+    texts: u64,
+    is_table: bool,
+    pub(super) min: f64,
+    pub(super) max: f64,
+    /// The different cells of a table, or texts of records, unless they are too many.
+    different: Option<BTreeSet<String>>,
+    /// Texts that are no category of the model.
+    pub(super) strangers: BTreeSet<String>,
+}
+
+/// What a feature is taken for.
+#[derive(Debug, PartialEq)]
+pub(super) enum Guess {
+    Number,
+    Integer,
+    Boolean,
+    Text,
+    /// Of the values that the model file has.
+    Category,
+    /// Of these values, whose codes nobody knows.
+    Codes(Vec<String>),
+}
+
+impl Column {
+    pub(super) fn new(feature: &Feature) -> Self {
+        Self {
+            name: feature.name.clone(),
+            kind: feature.kind.clone(),
+            missing: 0,
+            numbers: 0,
+            integers: 0,
+            booleans: 0,
+            texts: 0,
+            is_table: false,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            different: Some(BTreeSet::new()),
+            strangers: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a value; `missing` is the number that stands for none.
+    pub(super) fn add(&mut self, cell: &Cell, missing: Option<f64>) -> Result<(), String> {
+        if cell.is_missing(&self.kind) {
+            self.missing += 1;
+            return Ok(());
+        }
+        match cell {
+            Cell::Absent | Cell::Json(Value::Null) => {}
+            Cell::Json(Value::Bool(_)) => self.booleans += 1,
+            Cell::Json(Value::Number(number)) => self.add_number(number, missing),
+            Cell::Json(Value::String(text)) => self.add_text(text),
+            Cell::Json(Value::Array(_) | Value::Object(_)) => {
+                return Err("has a list or an object in it, which is no value of a feature".into());
+            }
+            Cell::Text(text) => {
+                self.is_table = true;
+                if matches!(self.kind, FeatureKind::Category(_) | FeatureKind::Text) {
+                    self.add_text(text);
+                } else if matches!(
+                    text.as_str(),
+                    "true" | "True" | "TRUE" | "false" | "False" | "FALSE"
+                ) {
+                    self.booleans += 1;
+                    self.remember(text);
+                } else if let Ok(number) = text.parse::<Number>() {
+                    self.add_number(&number, missing);
+                    self.remember(text);
+                } else if text.trim().parse::<f64>().is_ok() {
+                    return Err(
+                        "has a number in a form that JSON has not, such as inf, +1 or .5".into(),
+                    );
+                } else {
+                    self.add_text(text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_number(&mut self, number: &Number, missing: Option<f64>) {
+        let value = number.as_f64().unwrap_or(f64::NAN);
+        if missing.is_some_and(|missing| value as f32 == missing as f32) {
+            self.missing += 1;
+            return;
+        }
+        self.numbers += 1;
+        self.integers += u64::from(!number.is_f64());
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.texts += 1;
+        match &self.kind {
+            FeatureKind::Category(values) => {
+                if self.strangers.len() < STRANGERS_MAX && !values.iter().any(|known| known == text)
+                {
+                    self.strangers.insert(text.to_owned());
+                }
+            }
+            _ => self.remember(text),
+        }
+    }
+
+    fn remember(&mut self, text: &str) {
+        let Some(different) = &mut self.different else {
+            return;
+        };
+        if !different.contains(text) {
+            different.insert(text.to_owned());
+        }
+        if different.len() > TEXTS_MAX {
+            self.different = None;
+        }
+    }
+
+    /// What it is taken for.
+    pub(super) fn guess(&self) -> Result<Guess, String> {
+        match &self.kind {
+            FeatureKind::Category(_) => return Ok(Guess::Category),
+            FeatureKind::Text => return Ok(Guess::Text),
+            _ => {}
+        }
+        let others = self.numbers + self.booleans;
+        if self.texts > 0 {
+            // A text among numbers is more likely a mistake than a category.
+            if others > 0 && (!self.is_table || others > self.texts) {
+                return Err("has texts among its numbers".into());
+            }
+            return match &self.different {
+                Some(values) => Ok(Guess::Codes(values.iter().cloned().collect())),
+                None => Err(format!(
+                    "has more than {TEXTS_MAX} different texts, and the model takes a number there"
+                )),
+            };
+        }
+        let is_flag = self.numbers == 0 || self.min >= 0.0 && self.max <= 1.0;
+        let is_whole = self.integers == self.numbers;
+        if self.booleans > 0 {
+            return match is_flag && is_whole {
+                true => Ok(Guess::Boolean),
+                false => Err("has numbers beside true and false".into()),
+            };
+        }
+        Ok(match self.kind {
+            FeatureKind::Boolean if is_flag && is_whole => Guess::Boolean,
+            FeatureKind::Integer | FeatureKind::Boolean if is_whole => Guess::Integer,
+            _ if self.numbers > 0 && is_whole => Guess::Integer,
+            _ => Guess::Number,
+        })
+    }
+}

@@ -1,0 +1,256 @@
+//! The text of a first manifest: one line for each thing, each fit to be edited.
+
+use auspex_engine::{FeatureKind, Output};
+use auspex_kernel::error::shown;
+use serde_json::{Map, Value};
+
+use super::column::{Cell, Column, Guess};
+use super::{Draft, OTHERS_NAMED};
+use crate::package::Package;
+use crate::schema::Schema;
+use crate::table;
+
+/// Lists of more values than these are not repeated from the model file.
+const VALUES_SHOWN: usize = 100;
+
+impl Draft {
+    /// All but the example, and what its author should look at.
+    pub(super) fn text(&self) -> Result<(String, Vec<String>), String> {
+        let mut notes = Vec::new();
+        let mut text = self.top();
+        if self.names_are_guessed {
+            notes.push(
+                "the names of the features: the model has none, and these are the columns of the sample \
+                 in their order"
+                    .into(),
+            );
+            text.push_str("\n# CHECK: the model has no names, these are the columns of the sample in their order.\n");
+        }
+        if self.rows > 0 {
+            notes.push(
+                "min and max: they are those of the sample; widen them to all that may come".into(),
+            );
+            text.push_str("\n# CHECK: min and max are those of the sample; widen them to all that may come, or remove them.\n");
+        }
+        for column in &self.columns {
+            let guess = column.guess();
+            let guess = guess
+                .map_err(|what| format!("the sample: column \"{}\" {what}", shown(&column.name)))?;
+            if matches!(guess, Guess::Codes(_)) {
+                notes.push(format!(
+                    "the codes of \"{}\": the values are in the order of the alphabet, as pandas and \
+                     scikit-learn number them",
+                    shown(&column.name)
+                ));
+            }
+            text.push_str(&feature(column, &guess, self.rows > 0));
+        }
+        Ok((text, notes))
+    }
+
+    fn top(&self) -> String {
+        let from = match &self.source {
+            Some(source) => format!("{} and {} rows of {source}", shown(&self.file), self.rows),
+            None => shown(&self.file).into_owned(),
+        };
+        let mut text = format!(
+            "# What the model file does not say, made from {from}.\n\
+             # Edit it, then run `auspex models check` on this folder. Every key is optional.\n\n\
+             title = {}\n\
+             # description = \"what it predicts, and for whom\"\n\
+             # default = true         # this model answers POST /predict\n\
+             # unknown = \"missing\"    # a category that is not listed counts as missing, not as an error\n",
+            quoted(&self.model)
+        );
+        if let Some(missing) = self.signature.missing {
+            text.push_str(&format!(
+                "missing = {}    # in training this number stood for a missing value\n",
+                number(missing)
+            ));
+        }
+        if !self.others.is_empty() {
+            let names: Vec<String> = self
+                .others
+                .iter()
+                .take(OTHERS_NAMED)
+                .map(|n| quoted(n))
+                .collect();
+            text.push_str(&format!(
+                "# unused = [{}]    # columns of the sample that are no features; to accept and ignore them\n",
+                names.join(", ")
+            ));
+        }
+        let output = self.signature.output;
+        let (kind, labels) = match output {
+            Output::Binary => ("binary", 2),
+            Output::Multiclass { classes } => ("multiclass", classes),
+            Output::Class { classes } => ("class", classes),
+            Output::Numbers { count } => ("numbers", count),
+        };
+        text.push_str(&format!("\n[output]\nkind = \"{kind}\"\n"));
+        let is_short = labels <= VALUES_SHOWN && output != Output::Numbers { count: 1 };
+        if is_short {
+            let labels: Vec<String> = (0..labels)
+                .map(|label| format!("\"name of {label}\""))
+                .collect();
+            text.push_str(&format!("# labels = [{}]\n", labels.join(", ")));
+        }
+        text
+    }
+
+    /// The section of an example with its line in the sample, made of the first row that the package
+    /// accepts; if none is, why the first is not.
+    pub(super) fn example(&self, package: &Package) -> Result<(u64, String), Option<String>> {
+        let mut refusal = None;
+        for (line, row) in &self.kept {
+            let record = record(&self.columns, row, package.schema());
+            match package.answer(&record) {
+                Ok(output) => {
+                    let mut text = format!(
+                        "\n# CHECK: line {line} of the sample. The output is what this program computes; compare \
+                         it with what\n# the model gives in Python.\n[[examples]]\noutput = {}\n[examples.input]\n",
+                        outputs(&output)
+                    );
+                    for (name, value) in &record {
+                        text.push_str(&format!("{} = {}\n", key(name), toml(value)));
+                    }
+                    return Ok((*line, text));
+                }
+                Err(reason) => refusal = refusal.or(Some(format!("line {line}: {reason}"))),
+            }
+        }
+        Err(refusal)
+    }
+}
+
+/// The section of a feature.
+fn feature(column: &Column, guess: &Guess, has_sample: bool) -> String {
+    let mut text = format!("\n[[features]]\nname = {}\n", quoted(&column.name));
+    let mut line = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    match guess {
+        Guess::Number | Guess::Integer => {
+            let kind = if *guess == Guess::Number {
+                "number"
+            } else {
+                "integer"
+            };
+            line(&format!("type = \"{kind}\""));
+            if column.numbers > 0 {
+                line(&format!("min = {}", number(column.min)));
+                line(&format!("max = {}", number(column.max)));
+            } else {
+                line("# min = 0\n# max = 100");
+            }
+        }
+        Guess::Boolean => line("type = \"boolean\""),
+        Guess::Text => line("type = \"string\""),
+        Guess::Category => {
+            line("type = \"category\"");
+            if let FeatureKind::Category(values) = &column.kind {
+                match values.len() > VALUES_SHOWN {
+                    true => line(&format!(
+                        "# its {} values are in the model file",
+                        values.len()
+                    )),
+                    false => line(&format!("values = {}", list(values))),
+                }
+            }
+            if !column.strangers.is_empty() {
+                let strangers: Vec<String> = column.strangers.iter().cloned().collect();
+                line(&format!(
+                    "# CHECK: the sample has values that the model has not: {}",
+                    list(&strangers)
+                ));
+            }
+        }
+        Guess::Codes(values) => {
+            line("type = \"category\"");
+            line(
+                "# CHECK: the first is 0 to the model, the next 1 …; this is the order of the alphabet",
+            );
+            line(&format!("values = {}", list(values)));
+        }
+    }
+    if column.missing > 0 {
+        line("nullable = true");
+    }
+    if has_sample && column.missing == 0 && *guess == Guess::Number && column.numbers == 0 {
+        line("# the sample has no value of it");
+    }
+    line("# description = \"\"");
+    text
+}
+
+/// A row of the sample as a record of a request.
+fn record(columns: &[Column], row: &[Cell], schema: &Schema) -> Map<String, Value> {
+    let fields = columns.iter().zip(row).zip(&schema.features);
+    let fields = fields.filter_map(|((column, cell), field)| {
+        let value = match cell {
+            Cell::Absent => return None,
+            _ if cell.is_missing(&column.kind) => Value::Null,
+            Cell::Json(value) => value.clone(),
+            Cell::Text(text) => table::value(field, text),
+        };
+        Some((field.name.clone(), value))
+    });
+    fields.collect()
+}
+
+/// An example as comments, for its author to fill in.
+pub(super) fn example_to_fill_in(package: &Package) -> String {
+    let mut text = "\n# An example is checked whenever the model is loaded, so that another one cannot go live \
+                    in its place.\n# [[examples]]\n# output = 0.5    # what the model gives in Python\n\
+                    # [examples.input]\n"
+        .to_owned();
+    for (name, value) in package.example_record().as_object().into_iter().flatten() {
+        text.push_str(&format!("# {} = {}\n", key(name), toml(value)));
+    }
+    text
+}
+
+/// A basic string of TOML. It has the escapes of JSON, and one control character more that needs one.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007F")
+}
+
+fn key(name: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    match !name.is_empty() && name.bytes().all(is_bare) {
+        true => name.to_owned(),
+        false => quoted(name),
+    }
+}
+
+fn list(texts: &[String]) -> String {
+    let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+fn number(value: f64) -> String {
+    match value {
+        _ if value.is_nan() => "nan".into(),
+        _ if value.trunc() == value && value.abs() < 9e15 => format!("{}", value as i64),
+        _ => format!("{value:?}"),
+    }
+}
+
+fn outputs(values: &[f64]) -> String {
+    let numbers: Vec<String> = values.iter().map(|value| number(*value)).collect();
+    match numbers.as_slice() {
+        [one] => one.clone(),
+        _ => format!("[{}]", numbers.join(", ")),
+    }
+}
+
+/// TOML has no null: `nan` stands for a missing value.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(value) => number(value.as_f64().unwrap_or(f64::NAN)),
+        Value::Null | Value::Array(_) | Value::Object(_) => "nan".into(),
+    }
+}
