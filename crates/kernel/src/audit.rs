@@ -257,6 +257,27 @@ pub struct Filter {
     pub target: Option<String>,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// Since when, this moment included.
+    pub from: Option<Timestamp>,
+    /// Until when, this moment not included.
+    pub to: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Lines between two times are in the order of time; the others in the order in which they were
+    /// recorded, which differs where the wall clock was set.
+    pub(crate) fn is_by_time(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    /// How a line is found again by the page after it.
+    pub fn position(&self) -> impl Fn(&Line) -> String + use<> {
+        let is_by_time = self.is_by_time();
+        move |line| match is_by_time {
+            true => format!("{}.{}", line.at.0, line.id),
+            false => line.id.clone(),
+        }
+    }
 }
 
 /// Adds a line. It is kept only if the transaction commits, so a refusal must commit as well.

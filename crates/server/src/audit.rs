@@ -1,21 +1,25 @@
 //! `GET /v1/audit`: who did what, whichever service recorded it.
 
+use std::borrow::Cow;
+
 use auspex_kernel::audit::{self, Filter, Line, Outcome};
 use auspex_kernel::db::Db;
-use auspex_kernel::fields::{Filters as _, one_of, text};
+use auspex_kernel::fields::{Filters as _, one_of, text, timestamp};
 use auspex_kernel::http::{List, ListErrors};
 use auspex_kernel::page::PageParams;
-use auspex_kernel::{ApiError, CursorKey, query_filters};
+use auspex_kernel::{ApiError, CursorKey, Timestamp, query_filters};
 use axum::Extension;
 use axum::extract::RawQuery;
 use axum::response::Response;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::services;
+
+const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
 
 /// Reads the record.
 #[derive(Clone)]
@@ -76,6 +80,28 @@ query_filters! {
         target: String = text(1..=256),
         /// How it ended: `success`, `denied` or `failed`
         outcome: Outcome = one_of(Outcome::ALL, Outcome::as_str),
+        /// Since this time, RFC 3339
+        from: Timestamp = timestamp(),
+        /// Before this time, RFC 3339
+        to: Timestamp = timestamp(),
+        /// How the lines are written, whatever `Accept` says
+        format: Format = one_of(&[Format::Json, Format::Csv], Format::as_str),
+    }
+}
+
+/// How the lines are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Csv,
+}
+
+impl Format {
+    fn as_str(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Csv => "csv",
+        }
     }
 }
 
@@ -86,6 +112,8 @@ impl From<AuditFilters> for Filter {
             action: filters.action.map(str::to_owned),
             target: filters.target,
             outcome: filters.outcome,
+            from: filters.from,
+            to: filters.to,
         }
     }
 }
@@ -96,11 +124,18 @@ pub(crate) fn operations() -> OpenApiRouter {
 
 /// List what was done
 ///
-/// Logins, denials, reloads of models, and every change of users, roles, keys, clients and grants.
+/// Logins, denials, reloads of models, and every change of users, roles, keys, clients and grants. As
+/// JSON, or as CSV where `format` or `Accept` asks for it; the next page of CSV is in the header
+/// `Link`.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "audit",
     params(PageParams, AuditFilters),
-    responses((status = 200, description = "One page of the record, newest first", body = AuditList), ListErrors),
+    responses(
+        (status = 200, description = "One page of the record, newest first", content(
+            (AuditList = "application/json"), (String = "text/csv"),
+        )),
+        ListErrors,
+    ),
     security(("api_key" = ["audit:read"]), ("bearer" = ["audit:read"]))
 )]
 async fn list_audit(
@@ -109,9 +144,127 @@ async fn list_audit(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let (query, filters) = AuditFilters::parse(&cursors, "/v1/audit", query.as_deref())?;
-    let page =
-        db.read(async |connection| audit::page(connection, filters.into(), query.slice()).await);
-    let found = page.await?;
-    let list = AuditList::new(&query, found, |line| line.id.clone(), AuditView::from);
-    Ok(list.answer(&headers))
+    let format = filters.format;
+    let filter = Filter::from(filters);
+    let position = filter.position();
+    let page = db.read(async |connection| audit::page(connection, filter, query.slice()).await);
+    let list = AuditList::new(&query, page.await?, position, AuditView::from);
+    let is_csv = format.map_or_else(|| names_csv(&headers), |format| format == Format::Csv);
+    let mut response = match is_csv {
+        false => list.answer(&headers),
+        true => list.answer_as(&headers, CSV, csv_lines),
+    };
+    let accept = HeaderValue::from_static("Accept");
+    response.headers_mut().append(header::VARY, accept);
+    if is_csv {
+        let name = HeaderValue::from_static("attachment; filename=\"audit.csv\"");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}
+
+/// Programs for tables name the type; tools that take anything do not.
+fn names_csv(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter();
+    let ranges = values.filter_map(|value| value.to_str().ok());
+    ranges.flat_map(|text| text.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_csv = parts
+            .next()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case("text/csv"));
+        is_csv && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+/// RFC 4180, with a header.
+fn csv_lines(lines: &[AuditView]) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
+    let header = [
+        "id",
+        "at",
+        "actor",
+        "action",
+        "target",
+        "outcome",
+        "detail",
+        "address",
+        "request_id",
+    ];
+    // Nothing is written to but memory.
+    let _ = writer.write_record(header);
+    for line in lines {
+        let _ = writer.write_record(
+            [
+                cell(Some(&line.id)),
+                cell(Some(&line.at)),
+                cell(Some(&line.actor)),
+                cell(Some(&line.action)),
+                cell(line.target.as_deref()),
+                cell(Some(&line.outcome)),
+                cell(line.detail.as_deref()),
+                cell(line.address.as_deref()),
+                cell(line.request_id.as_deref()),
+            ]
+            .map(|cell| cell.into_owned()),
+        );
+    }
+    writer.into_inner().unwrap_or_default()
+}
+
+/// A text as no program for tables takes it for a formula: clients choose ids of requests.
+fn cell(text: Option<&str>) -> Cow<'_, str> {
+    let text = text.unwrap_or_default();
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+        true => format!("'{text}").into(),
+        false => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula_and_every_text_stays_in_its_cell() {
+        let line = |request_id: &str| AuditView {
+            id: "06H0".into(),
+            at: "2026-11-22T02:37:16Z".into(),
+            actor: "key:K".into(),
+            action: "login".into(),
+            target: None,
+            outcome: "denied".into(),
+            detail: Some("a,\"b\"\nc".into()),
+            address: Some("192.0.2.0/24".into()),
+            request_id: Some(request_id.into()),
+        };
+        let ids = ["-1-cmd", "=1+1", "@x", "+1", "req_1"];
+        let written = csv_lines(&ids.map(line));
+        let text = String::from_utf8(written.clone()).expect("UTF-8");
+        assert!(
+            text.starts_with("id,at,actor,") && text.ends_with("\r\n"),
+            "{text}"
+        );
+        let mut reader = csv::Reader::from_reader(written.as_slice());
+        let read: Vec<_> = reader.records().map(|row| row.expect("a row")).collect();
+        let shown: Vec<&str> = read.iter().map(|row| &row[8]).collect();
+        assert_eq!(shown, ["'-1-cmd", "'=1+1", "'@x", "'+1", "req_1"]);
+        assert!(
+            read.iter()
+                .all(|row| &row[6] == "a,\"b\"\nc" && row[4].is_empty())
+        );
+    }
+
+    #[test]
+    fn only_who_names_csv_gets_it() {
+        let names = |accept: &'static str| {
+            let accept = HeaderValue::from_static(accept);
+            names_csv(&HeaderMap::from_iter([(header::ACCEPT, accept)]))
+        };
+        assert!(names("Text/CSV") && names("application/json, text/csv;q=0.5"));
+        assert!(!names("*/*") && !names("text/csv;q=0") && !names("application/json"));
+    }
 }

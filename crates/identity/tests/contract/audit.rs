@@ -8,11 +8,12 @@ use auspex_kernel::db::DbError;
 use auspex_kernel::page::Slice;
 
 use crate::store::Store;
-use crate::{OPERATOR, scopes};
+use crate::{OPERATOR, START, scopes};
 
 contract! {
     what_is_done_is_recorded_without_names_or_addresses
     the_record_is_filtered
+    lines_between_two_times_are_in_their_order
 }
 
 async fn what_is_done_is_recorded_without_names_or_addresses(store: &Store) {
@@ -117,4 +118,48 @@ async fn the_record_is_filtered(store: &Store) {
         ..Filter::default()
     };
     assert_eq!(found(denied, 0).await, []);
+}
+
+async fn lines_between_two_times_are_in_their_order(store: &Store) {
+    let identity = store.identity().await;
+    let at = |minute: u64| START + Duration::from_secs(60 * minute);
+    // The wall clock is set back in between.
+    for minute in [10, 20, 30, 5, 15, 20] {
+        store.clock.step(at(minute));
+        let name = format!("at {minute}");
+        let made = identity
+            .keys()
+            .create(&OPERATOR, &name, scopes("predict"), None);
+        made.await.unwrap();
+    }
+    let db = store.db().await;
+    let minutes = async |from: Option<u64>, to: Option<u64>, count: u64| {
+        let filter = Filter {
+            action: Some("key.create".into()),
+            from: from.map(at),
+            to: to.map(at),
+            ..Filter::default()
+        };
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let slice = Slice::Seek { after, count };
+            let position = filter.position();
+            let filter = filter.clone();
+            let page = db.read(async |connection| audit::page(connection, filter, slice).await);
+            let page: Result<_, DbError> = page.await;
+            let lines = page.unwrap().0;
+            let Some(last) = lines.last() else {
+                return seen;
+            };
+            after = Some(position(last));
+            let minute = |line: &audit::Line| (line.at.0 - START.0) / 60_000_000;
+            seen.extend(lines.iter().map(minute));
+        }
+    };
+    for count in [1, 2, 100] {
+        assert_eq!(minutes(Some(10), Some(30), count).await, [20, 20, 15, 10]);
+        assert_eq!(minutes(Some(20), None, count).await, [30, 20, 20]);
+        assert_eq!(minutes(None, Some(10), count).await, [5]);
+        assert_eq!(minutes(Some(30), Some(10), count).await, [0; 0]);
+    }
 }

@@ -290,6 +290,14 @@ impl Measured {
 
 async fn read_audit(db: &Db, measured: &mut Measured) {
     let is = |text: &str| Some(text.to_owned());
+    // The oldest lines of all, far from where a list begins.
+    let oldest = "SELECT CAST(MIN(at) AS TEXT) FROM identity_audit";
+    let oldest = Timestamp(texts(db, oldest).await[0].parse().unwrap());
+    let between = Filter {
+        from: Some(oldest),
+        to: Some(oldest + Duration::from_millis(1)),
+        ..Filter::default()
+    };
     for (operation, filter) in [
         ("audit", Filter::default()),
         (
@@ -318,6 +326,14 @@ async fn read_audit(db: &Db, measured: &mut Measured) {
             Filter {
                 outcome: Some(Outcome::Denied),
                 ..Filter::default()
+            },
+        ),
+        ("audit between two times", between.clone()),
+        (
+            "audit of an actor between two times",
+            Filter {
+                actor: is("user:X"),
+                ..between
             },
         ),
     ] {

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use axum::response::Response;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::JSON;
-use crate::etag::cacheable;
+use crate::etag::{self, REVALIDATE, cacheable};
 use crate::page::{Found, PageQuery, Pagination};
 
 /// One page of a list, each row as the API shows it.
@@ -58,7 +58,21 @@ impl<T> List<T> {
 impl<T: Serialize> List<T> {
     /// The answer with an `ETag`, or 304. The links are in the header `Link` too.
     pub fn answer(&self, headers: &HeaderMap) -> Response {
-        let mut response = cacheable(headers, JSON, self);
+        self.with_links(cacheable(headers, JSON, self))
+    }
+
+    /// The same in another form than JSON, which has the rows alone.
+    pub fn answer_as(
+        &self,
+        headers: &HeaderMap,
+        kind: HeaderValue,
+        form: impl FnOnce(&[T]) -> Vec<u8>,
+    ) -> Response {
+        let full = ([(header::CONTENT_TYPE, kind)], form(&self.data));
+        self.with_links(etag::answer(headers, etag::of(&full.1), REVALIDATE, full))
+    }
+
+    fn with_links(&self, mut response: Response) -> Response {
         let links = self.pagination.link_header();
         response.headers_mut().insert(header::LINK, links);
         response

@@ -1,9 +1,10 @@
 //! The audit record. Its table has the name that it got when one service alone recorded, and that
 //! service's migrations make it: rows of earlier versions stay where they are.
 
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
-    QueryOrder, QuerySelect, Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
+    QueryFilter, QueryOrder, QuerySelect, Select, Set,
 };
 
 use crate::audit::{Action, Actor, Event, Filter, Line, address_prefix};
@@ -113,6 +114,7 @@ pub(crate) async fn page(
     filter: Filter,
     slice: Slice,
 ) -> Result<Found<Line>, DbError> {
+    let is_by_time = filter.is_by_time();
     let outcome = filter.outcome.map(|outcome| outcome.as_str().to_owned());
     let mut wanted = Condition::all();
     for (column, value) in [
@@ -123,9 +125,25 @@ pub(crate) async fn page(
     ] {
         wanted = wanted.add_option(value.map(|value| column.eq(value)));
     }
+    let (at, id) = (rows::Column::At, rows::Column::Id);
+    wanted = wanted.add_option(filter.from.map(|from| at.gte(from)));
+    wanted = wanted.add_option(filter.to.map(|to| at.lt(to)));
     let query = rows::Entity::find().filter(wanted);
-    let by_id = slice.by_id(connection, query, rows::Column::Id, Order::Desc);
-    let (rows, total) = by_id.await?;
+    let (rows, total) = if is_by_time {
+        let query = query.order_by_desc(at).order_by_desc(id);
+        let after = |query: Select<_>, position: &str| {
+            let last = position.split_once('.');
+            let last = last.and_then(|(time, id)| Some((time.parse::<i64>().ok()?, id)));
+            let (time, last) =
+                last.ok_or_else(|| DbErr::Custom("a position in the audit record".into()))?;
+            let last = Expr::tuple([Expr::value(time), Expr::value(last)]);
+            Ok(query.filter(Expr::tuple([Expr::col(at), Expr::col(id)]).lt(last)))
+        };
+        let (query, total) = slice.limit(connection, query, after).await?;
+        (query.all(connection).await?, total)
+    } else {
+        slice.by_id(connection, query, id, Order::Desc).await?
+    };
     let line = |row: rows::Model| Line {
         id: row.id,
         at: row.at,

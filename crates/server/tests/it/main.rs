@@ -5,6 +5,7 @@ mod client;
 mod server;
 
 mod architecture;
+mod audit;
 mod auth;
 mod cli;
 mod database;
