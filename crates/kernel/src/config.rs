@@ -162,7 +162,7 @@ impl Layers {
             // Our own types say what they take.
             let reason = match said.starts_with("must ") {
                 true => said.to_owned(),
-                false => format!("is wrong: {said}"),
+                false => format!("is wrong: {}", plain(said)),
             };
             self.locate(ConfigError::wrong(&key, reason))
         })
@@ -190,6 +190,21 @@ impl Layers {
         redact(&mut shown);
         toml::to_string(&shown).unwrap_or_default()
     }
+}
+
+/// In the words of people: `expected u32` helps only those who write Rust.
+fn plain(said: &str) -> String {
+    let max = match said
+        .rsplit_once("expected ")
+        .map_or("", |(_, kind)| kind.trim())
+    {
+        "u8" => u64::from(u8::MAX),
+        "u16" => u64::from(u16::MAX),
+        "u32" => u64::from(u32::MAX),
+        "u64" | "usize" => return "it must be a whole number from 0 on".into(),
+        _ => return said.to_owned(),
+    };
+    format!("it must be a whole number from 0 to {max}")
 }
 
 fn merge(

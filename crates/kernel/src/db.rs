@@ -229,7 +229,7 @@ impl Db {
         Err(DbError::TimedOut { database, limit }.into())
     }
 
-    /// The file, or the host and port of PostgreSQL, for messages.
+    /// The file, or the database of PostgreSQL with its host and port, for messages.
     pub fn name(&self) -> String {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.file.path.display().to_string(),
@@ -237,10 +237,14 @@ impl Db {
         }
     }
 
-    /// Names the file where an error says that it is damaged or may not be written.
+    /// Names the database where an error says that it is damaged or cannot be written.
     fn named(&self, error: DbError) -> DbError {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.connector.named(error),
+            Backend::Postgres(_) if error.fault() == Some(Fault::ReadOnly) => DbError::ReadOnly {
+                database: self.name(),
+                cause: error.to_string(),
+            },
             Backend::Postgres(_) => error,
         }
     }

@@ -91,6 +91,24 @@ struct TypedServer {
     listen: std::net::SocketAddr,
 }
 
+#[derive(Debug, serde::Deserialize)]
+#[expect(dead_code, reason = "only whether it can be built matters")]
+struct Counted {
+    server: CountedServer,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[expect(dead_code, reason = "only whether it can be built matters")]
+struct CountedServer {
+    rate_limit: Limit,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[expect(dead_code, reason = "only whether it can be built matters")]
+struct Limit {
+    max: u16,
+}
+
 #[test]
 fn a_wrong_value_is_named_with_the_place_where_it_was_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -104,6 +122,15 @@ fn a_wrong_value_is_named_with_the_place_where_it_was_written() {
     let place = format!("{file}:3: setting \"server.listen\" is wrong");
     assert!(said(&layers).starts_with(&place), "{}", said(&layers));
     let wrong = |layers: &Layers, key| layers.locate(ConfigError::wrong(key, "no")).to_string();
+    layers
+        .set("server.rate_limit.max", "-1", "X")
+        .expect("known");
+    let counted = layers.build::<Counted>().expect_err("negative").to_string();
+    assert_eq!(
+        counted,
+        "X: setting \"server.rate_limit.max\" is wrong: it must be a whole number from 0 to 65535"
+    );
+    layers.file(&path).expect("known keys");
     let limit = wrong(&layers, "server.rate_limit.max");
     assert!(limit.starts_with(&format!("{file}:4: ")), "{limit}");
     assert_eq!(

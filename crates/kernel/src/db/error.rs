@@ -63,6 +63,17 @@ pub enum DbError {
     /// The files of a SQLite database may not be written.
     #[error("the database cannot be written: {0}")]
     Forbidden(Obstacle),
+    /// PostgreSQL takes no changes.
+    #[error(
+        "{database} takes no changes: {cause}; name the primary in storage.url, or see \
+         default_transaction_read_only there"
+    )]
+    ReadOnly {
+        /// Which one.
+        database: String,
+        /// What it said.
+        cause: String,
+    },
     /// The folder for the SQLite file could not be made.
     #[error("cannot make the data folder {}: {cause}; name another with --data-dir", folder.display())]
     Folder {
@@ -76,7 +87,7 @@ pub enum DbError {
         "cannot connect to {server}: {cause}; check storage.url and whether PostgreSQL runs there"
     )]
     Unreachable {
-        /// `PostgreSQL at HOST:PORT`.
+        /// `PostgreSQL at HOST:PORT, database "NAME"`.
         server: String,
         /// What went wrong, which names no password.
         cause: sqlx::Error,
@@ -84,7 +95,7 @@ pub enum DbError {
     /// The call took longer than `storage.call_timeout_ms`. Nothing of it was stored.
     #[error("{database} did not answer within {} ms", limit.as_millis())]
     TimedOut {
-        /// `PostgreSQL at HOST:PORT`, or the path of the SQLite file.
+        /// `PostgreSQL at HOST:PORT, database "NAME"`, or the path of the SQLite file.
         database: String,
         /// How long it was waited for.
         limit: Duration,
@@ -184,7 +195,7 @@ impl DbError {
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Replaced { .. } => Some(Fault::Replaced),
-            Self::Forbidden(_) => Some(Fault::ReadOnly),
+            Self::Forbidden(_) | Self::ReadOnly { .. } => Some(Fault::ReadOnly),
             Self::Damaged { .. } => Some(Fault::Damaged),
             Self::Unreachable { .. } => Some(Fault::Unreachable),
             Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),

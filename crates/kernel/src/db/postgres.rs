@@ -85,7 +85,11 @@ impl Postgres {
             Some(folder) => folder.display().to_string(),
             None => self.options.get_host().to_owned(),
         };
-        format!("PostgreSQL at {host}:{}", self.options.get_port())
+        let server = format!("PostgreSQL at {host}:{}", self.options.get_port());
+        match self.options.get_database() {
+            Some(database) => format!("{server}, database {database:?}"),
+            None => server,
+        }
     }
 
     pub(super) async fn read<T, E: From<DbError>>(

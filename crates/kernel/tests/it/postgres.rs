@@ -47,6 +47,33 @@ async fn behind_proxy(store: &Store, call_timeout: Duration) -> (Proxy, Db) {
     (proxy, Db::open_with(&url, call_timeout).await.unwrap())
 }
 
+/// A standby, or a database that its operator has closed to changes.
+#[tokio::test]
+async fn a_database_that_takes_no_changes_is_named_with_what_to_do() {
+    let Some(store) = schema("read_only").await else {
+        return;
+    };
+    auspex_kernel::migrate(&store.db().await).await.unwrap();
+    let url = format!("{}%20-c%20default_transaction_read_only%3Don", store.url);
+    let db = hasty(&url).await;
+    assert!(auspex_kernel::is_migrated(&db).await.unwrap());
+    for error in [
+        db.prove_writes(Timestamp(0)).await.unwrap_err(),
+        auspex_kernel::migrate(&db).await.unwrap_err(),
+    ] {
+        assert_eq!(error.fault(), Some(Fault::ReadOnly), "{error}");
+        let said = error.to_string();
+        for part in [
+            "PostgreSQL at ",
+            ", database \"",
+            "default_transaction_read_only",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+    store.remove().await;
+}
+
 async fn value(db: &Db, sql: &str) -> Result<String, DbError> {
     let query = Statement::from_string(DbBackend::Postgres, sql);
     db.read(async |connection| {
