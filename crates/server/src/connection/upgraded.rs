@@ -182,7 +182,7 @@ mod tests {
         }
 
         /// The client sees the end, and nothing is served any more.
-        async fn is_over(mut self) {
+        async fn ends(mut self) {
             let mut rest = Vec::new();
             let read = tokio::time::timeout(SOON, self.client.read_to_end(&mut rest)).await;
             let _ = read.expect("the connection is closed");
@@ -202,7 +202,7 @@ mod tests {
         upgraded.echoes().await;
         assert!(!upgraded.serving.is_finished(), "it still counts");
         upgraded.client.shutdown().await.expect("closes");
-        upgraded.is_over().await;
+        upgraded.ends().await;
         for answer in [Answer::Whole, Answer::Stream] {
             let refused = Fixture::new(answer, edge(None), SOON).await;
             assert!(
@@ -223,7 +223,7 @@ mod tests {
         let mut upgraded = Fixture::new(Answer::Upgrade, edge, SOON).await;
         upgraded.echoes().await;
         identity.revoke();
-        upgraded.is_over().await;
+        upgraded.ends().await;
     }
 
     #[tokio::test]
@@ -236,7 +236,7 @@ mod tests {
         let mut upgraded = Fixture::new(Answer::Upgrade, edge, SOON).await;
         upgraded.echoes().await;
         stop.send_replace(true);
-        upgraded.is_over().await;
+        upgraded.ends().await;
     }
 
     #[tokio::test]
@@ -244,6 +244,6 @@ mod tests {
         let stall_timeout = Duration::from_millis(200);
         let mut upgraded = Fixture::new(Answer::Upgrade, edge(None), stall_timeout).await;
         upgraded.echoes().await;
-        upgraded.is_over().await;
+        upgraded.ends().await;
     }
 }
