@@ -1,5 +1,6 @@
 //! Whether all is well with the models, as health, warnings and a strict start want to know it.
 
+use auspex_kernel::error::shown;
 use auspex_kernel::service::{Condition, Warning};
 
 use crate::Inference;
@@ -30,7 +31,11 @@ impl Inference {
         let models = self.models();
         let failed = models.failed().map(|(model, package)| {
             let reason = package.reason.as_deref().unwrap_or_default();
-            format!("{} {}: {reason}", model.name(), package.version)
+            format!(
+                "{} {}: {reason}",
+                shown(model.name()),
+                shown(&package.version)
+            )
         });
         let mut wrong: Vec<String> = failed.collect();
         wrong.extend(self.folder.load().problems.iter().cloned());

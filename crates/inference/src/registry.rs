@@ -40,8 +40,8 @@ pub enum InferenceError {
     Vanished(String),
     /// The start is to be strict.
     #[error(
-        "not all of the models folder {folder} can be served: {}; mend it, or start without --strict \
-         (inference.strict)", .wrong.join("; ")
+        "not all of the models folder {folder} can be served:{}\nmend it, or start without --strict \
+         (inference.strict)", lines(.wrong)
     )]
     Strict {
         /// The folder.
@@ -52,6 +52,23 @@ pub enum InferenceError {
     /// The one package that was named cannot be used.
     #[error("no model can be served; {}", .0.join("; "))]
     NothingGood(Vec<String>),
+}
+
+/// Each on a line of its own, and no more than anybody reads.
+fn lines(wrong: &[String]) -> String {
+    const LINES_MAX: usize = 20;
+    let mut text = String::new();
+    for line in wrong.iter().take(LINES_MAX) {
+        text.push_str("\n  ");
+        text.push_str(line);
+    }
+    if let Some(more) = wrong.len().checked_sub(LINES_MAX + 1) {
+        text.push_str(&format!(
+            "\n  and {} more, see `auspex models check`",
+            more + 1
+        ));
+    }
+    text
 }
 
 /// What the models path is. It is decided at start, so that a stray file in a folder of models does

@@ -109,6 +109,11 @@ impl Running for InferenceService {
         if greeting.serves.is_empty() {
             greeting.serves.push("no model yet".into());
         }
+        let is_skipping = !self.inference.folder.load().problems.is_empty();
+        if is_skipping || models.failed().next().is_some() {
+            let line = "part of the models folder is not served; the log says why";
+            greeting.lines.push(("But", line.into()));
+        }
         let url = &self.context.public_url;
         let api = format!("POST {url}/predict   and {url}/v1/models/{{model}}/predict");
         greeting.lines.push(("API", api));

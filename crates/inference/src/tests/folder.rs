@@ -294,7 +294,11 @@ fn a_strict_start_wants_all_of_the_folder() {
     refused("", "stray.json is not in the folder of a version");
     fs::remove_file(folder.path().join("stray.json")).expect("removed");
     put_files(folder.path(), &["bad/2/model.ubj"]);
-    refused("", "bad 2: model.ubj: the file is empty");
+    refused("", "\n  bad 2: model.ubj: the file is empty\n");
+    for number in 0..40 {
+        put_files(folder.path(), &[&format!("stray{number}.json")]);
+    }
+    refused("", "\n  and 21 more, see");
 }
 
 #[tokio::test]

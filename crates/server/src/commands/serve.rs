@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_inference::InferenceError;
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, make_private_folder};
 use auspex_kernel::files::{Obstacle, make_private};
@@ -125,6 +126,10 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         publisher,
     };
     let services = Services::open(&config, &context).await.map_err(|error| {
+        if error.is::<InferenceError>() {
+            // It says what to do, and the data folder has no part in it.
+            return error.to_string();
+        }
         let hint = match migrate {
             true => "`auspex doctor` checks the data folder",
             false => "if its tables are old, bring them up to date with `auspex migrate`",

@@ -406,8 +406,8 @@ fn a_strict_start_ends_where_something_cannot_be_served() {
     ]);
     assert_eq!((code, out.as_str()), (Some(1), ""), "{error}");
     for words in [
-        "broken 1: model.pkl: this is a Python pickle",
-        "without --strict",
+        "can be served:\n  broken 1: model.pkl: this is a Python pickle",
+        "\nmend it, or start without --strict (inference.strict)\n",
     ] {
         assert!(error.contains(words), "{error}");
     }
