@@ -278,3 +278,6 @@ pub(crate) fn names(path: &Path) -> (String, String) {
         _ => (folder, "1".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@
 
 mod answer;
 mod audit;
+mod bench;
+mod catalogue;
 mod checksums;
 mod compute;
 mod condition;
@@ -50,24 +52,26 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 
 pub use answer::Label;
+pub use bench::BenchReport;
 pub use config::Config;
 pub use draft::{Draft, Written};
 pub use folder::ModelsFolder;
 pub use model::{Model, Models, Version};
-pub use package::{BenchReport, Package, PackageError};
+pub use package::{Package, PackageError};
 pub use registry::InferenceError;
 pub use schema::{Categories, Field, Kind, Schema, Unused};
 pub use service::InferenceService;
 pub use table::Columns;
 pub use validate::Refusal;
 
+use catalogue::Catalogue;
 use compute::{Busy, Compute};
 use model::Target;
 use plan::Scratch;
 use protocol::Protocol;
 use reads::Reads;
 use registry::Layout;
-use reload::{Catalogue, FolderState, Look};
+use reload::{FolderState, Look};
 
 /// Bodies longer than this are read on the compute pool too, not only predicted there.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -194,7 +198,7 @@ impl Inference {
             let labels = version_labels(&place.model, &place.version);
             let counter = inference.metrics.predictions.get_or_create_owned(&labels);
             let version = Version::new(package, counter, inference.clock.now());
-            reload::Entry::served(place, Arc::new(version))
+            catalogue::Entry::served(place, Arc::new(version))
         };
         let entries: Vec<_> = packages.into_iter().map(served).collect();
         inference.publish(&entries, None);

@@ -19,10 +19,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use auspex_kernel::clock::Steady;
 use auspex_kernel::service::{NotPublished, Publisher, StopSignal};
 
-use crate::fingerprint::{Fingerprint, Parts};
+use crate::catalogue::{Catalogue, Entry};
+use crate::fingerprint::Fingerprint;
 use crate::model::{Model, Models, PackageStatus, State, Version};
 use crate::names::compare_versions;
 use crate::package::Package;
@@ -87,90 +87,6 @@ pub(crate) enum RefreshError {
     /// The models are served, but the document does not show them yet.
     #[error(transparent)]
     Document(#[from] NotPublished),
-}
-
-/// What is known of each package on disk, in the order of models and versions.
-#[derive(Debug, Default)]
-pub(crate) struct Catalogue {
-    pub(crate) entries: Vec<Entry>,
-    /// The last look that was asked for, by its number.
-    asked: Option<(u64, Changes)>,
-    /// Whether the document does not show yet what is served.
-    is_unpublished: bool,
-    /// What was wrong at the last look, so that it is logged once.
-    last_error: Option<String>,
-    /// The models that claimed to be the default at the last look, where they were several.
-    rivals: Vec<String>,
-}
-
-/// A package on disk and what became of it.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) place: Place,
-    /// How it looked at the last look.
-    seen: Option<Fingerprint>,
-    /// When it was first seen to look so.
-    unchanged_since: Steady,
-    /// What was last loaded, with or without success.
-    tried: Option<Parts>,
-    /// Its last good version.
-    pub(crate) served: Option<Arc<Version>>,
-    /// Why the last attempt to load it failed.
-    pub(crate) failure: Option<String>,
-    /// Whether it was not there at the last look.
-    is_absent: bool,
-}
-
-impl Entry {
-    fn new(place: Place) -> Self {
-        Self {
-            place,
-            seen: None,
-            unchanged_since: Steady::default(),
-            tried: None,
-            served: None,
-            failure: None,
-            is_absent: false,
-        }
-    }
-
-    /// An entry that is served already.
-    #[cfg(test)]
-    pub(crate) fn served(place: Place, version: Arc<Version>) -> Self {
-        Self {
-            served: Some(version),
-            ..Self::new(place)
-        }
-    }
-
-    /// Records how the package looks now; returns for how long it has looked so, if it is not for
-    /// the first time.
-    fn observe(&mut self, fingerprint: Fingerprint, now: Steady) -> Option<Duration> {
-        self.is_absent = false;
-        if self.seen.as_ref() == Some(&fingerprint) {
-            return Some(now.since(self.unchanged_since));
-        }
-        self.seen = Some(fingerprint);
-        self.unchanged_since = now;
-        None
-    }
-
-    /// What did not answer and now does is loaded again.
-    fn forgive_silence(&mut self) {
-        if self.failure.as_deref() == Some(SILENT) {
-            self.failure = None;
-            self.tried = None;
-        }
-    }
-
-    /// Whether it has changed since it was last loaded.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.tried != self.seen.as_ref().map(Fingerprint::parts)
-    }
-
-    fn name(&self) -> Name {
-        (self.place.model.clone(), self.place.version.clone())
-    }
 }
 
 impl Inference {

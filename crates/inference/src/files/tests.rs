@@ -1,0 +1,168 @@
+//! Which file of a folder is the model, and what is said where none is.
+
+use super::*;
+use crate::package::Package;
+
+#[test]
+fn a_file_called_model_that_is_none_is_left_aside() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["model.log", "model.tmp", "model.bak"] {
+        fs::write(folder.path().join(name), "").expect("written");
+    }
+    let message = Package::load(folder.path()).expect_err("none").to_string();
+    assert!(
+        message.contains("there is no model file in it"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_folder_has_exactly_one_model_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("model.toml"), "").expect("written");
+    let message = Package::load(folder.path()).expect_err("none").to_string();
+    assert!(
+        message.contains("there is no model file in it; put one there as model.ubj"),
+        "{message}"
+    );
+    fs::write(
+        folder.path().join("model.onnx"),
+        b"\x08\x09\x12\x08skl2onnx",
+    )
+    .expect("written");
+    let message = Package::load(folder.path())
+        .expect_err("not a model that is read")
+        .to_string();
+    assert!(
+        message.contains("model.onnx: this is an ONNX model"),
+        "{message}"
+    );
+    for name in ["model.json", "model.ubj", "README.txt"] {
+        fs::write(folder.path().join(name), "").expect("written");
+    }
+    let message = Package::load(folder.path()).expect_err("two").to_string();
+    assert!(
+        message.contains("more than one model file in it (model.json and model.ubj)"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden");
+    let refusal = |files: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, source) in files {
+            let place = folder.path().join(name);
+            fs::create_dir_all(place.parent().expect("a folder")).expect("made");
+            fs::copy(golden.join("others").join(source), place).expect("copied");
+        }
+        let error = Package::load(folder.path()).expect_err("no model that is read");
+        error.reason().to_owned()
+    };
+    for (name, source, words) in [
+        (
+            "model.pkl",
+            "booster-5.pkl",
+            "model.pkl: this is a Python pickle of an XGBoost Booster",
+        ),
+        (
+            "churn.joblib",
+            "zlib.joblib",
+            "churn.joblib: this is compressed with zlib, as joblib",
+        ),
+        (
+            "model.json.gz",
+            "model.json.gz",
+            "model.json.gz: this is compressed with gzip",
+        ),
+        ("keras.H5", "model.h5", "keras.H5: this is an HDF5 file"),
+        (
+            "net.keras",
+            "model.keras",
+            "net.keras: this is a Keras model",
+        ),
+        (
+            "model.cbm",
+            "catboost.cbm",
+            "model.cbm: this is a CatBoost model",
+        ),
+        (
+            "model.txt",
+            "lightgbm.txt",
+            "model.txt: this is a LightGBM model",
+        ),
+        (
+            "x.safetensors",
+            "model.safetensors",
+            "this is a safetensors file",
+        ),
+        ("all.zip", "model.zip", "all.zip: this is a zip archive"),
+        (
+            "model.parquet",
+            "table.parquet",
+            "model.parquet: this is a Parquet table",
+        ),
+        (
+            "saved/net.keras",
+            "model.keras",
+            "no model file in it, and saved/net.keras is a Keras model",
+        ),
+        (
+            "train.csv",
+            "table.csv",
+            "no model file in it, only train.csv; put one there as model.ubj",
+        ),
+    ] {
+        let reason = refusal(&[(name, source)]);
+        assert!(reason.contains(words), "{name}: {reason}");
+    }
+    let reason = refusal(&[("data.zip", "model.zip"), ("model.pkl", "wrapper.pkl")]);
+    assert!(reason.starts_with("model.pkl: "), "{reason}");
+    let tables = ["a.csv", "b.csv", "c.csv", "d.csv"].map(|name| (name, "table.csv"));
+    let reason = refusal(&tables);
+    assert!(
+        reason.contains("only a.csv, b.csv, c.csv and more; put"),
+        "{reason}"
+    );
+    // The content decides.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = golden.join("3.2/binary-logistic.json");
+    fs::copy(&model, folder.path().join("churn.bst")).expect("copied");
+    let package = Package::load(folder.path()).expect("a model");
+    assert!(
+        package
+            .file()
+            .is_some_and(|file| file.ends_with("churn.bst"))
+    );
+    fs::create_dir(folder.path().join("1")).expect("made");
+    fs::rename(
+        folder.path().join("churn.bst"),
+        folder.path().join("1/model.json"),
+    )
+    .expect("moved");
+    let reason = Package::load(folder.path())
+        .expect_err("one level too high")
+        .to_string();
+    assert!(
+        reason.contains("move 1/model.json, and what belongs to it, one folder up"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn names_come_from_the_folders() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("churn/2.1");
+    fs::create_dir_all(&path).expect("a folder");
+    assert_eq!(names(&path), ("churn".into(), "2.1".into()));
+    fs::write(path.join("churn-v2.ubj"), "").expect("written");
+    assert_eq!(
+        names(&path.join("churn-v2.ubj")),
+        ("churn-v2".into(), "1".into())
+    );
+    assert_eq!(
+        names(path.parent().expect("its parent")),
+        ("churn".into(), "1".into())
+    );
+}
