@@ -74,7 +74,7 @@ pub use users::Users;
 
 use core::Core;
 use http::{Handles, Pages};
-use oauth::{AuthorizationEndpoint, IssuedTokens, PageSessions, Seals, TokenEndpoint};
+use oauth::{AuthorizationEndpoint, IssuedTokens, Own, PageSessions, Seals, TokenEndpoint};
 use passwords::Passwords;
 use throttle::Throttle;
 use tokens::Tokens;
@@ -138,9 +138,11 @@ impl Identity {
             &config.tokens,
         );
         let clients = Clients::new(shared(), throttle);
+        let own = Own::new(shared());
         let pages = Pages::new(
             AuthorizationEndpoint::new(shared(), clients.clone(), Arc::clone(&tokens)),
             PageSessions::new(shared(), passwords),
+            own.clone(),
             Seals::new(&page_secret, clock),
             tokens.issuer(),
         );
@@ -158,6 +160,7 @@ impl Identity {
                 tokens,
                 sessions,
                 pages,
+                own,
             },
             core,
         }))

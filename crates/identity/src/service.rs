@@ -112,7 +112,7 @@ impl Running for IdentityService {
             name: "login",
             path: "/oauth2/login",
             title: "Log in",
-            text: "See who you are here, and log out.",
+            text: "See who you are here, where you are logged in and which applications act for you, and end that.",
         }]
     }
 

@@ -38,6 +38,7 @@ auspex_kernel::audit_actions! {
         ClientDelete = "client.delete";
         ConsentGrant = "consent.grant";
         ConsentDeny = "consent.deny";
+        ConsentWithdraw = "consent.withdraw";
         CodeReuse = "code.reuse";
         ClientLogin = "client.login";
         SigningKeyRotate = "signing_key.rotate";

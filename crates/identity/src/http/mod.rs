@@ -4,6 +4,7 @@ mod api_keys;
 mod auth;
 mod me;
 mod oauth;
+mod own;
 mod own_keys;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::api_keys::Keys;
-use crate::oauth::{Clients, IssuedTokens, TokenEndpoint};
+use crate::oauth::{Clients, IssuedTokens, Own, TokenEndpoint};
 use crate::sessions::Sessions;
 use crate::tokens::Tokens;
 use crate::users::Users;
@@ -51,6 +52,7 @@ handles! {
     token_endpoint: TokenEndpoint,
     issued_tokens: IssuedTokens,
     pages: Pages,
+    own: Own,
 }
 
 fn routes() -> OpenApiRouter<Handles> {
@@ -58,6 +60,7 @@ fn routes() -> OpenApiRouter<Handles> {
         .merge(users::history_routes())
         .merge(me::routes())
         .merge(me::more_routes())
+        .merge(own::routes())
         .merge(api_keys::routes())
         .merge(own_keys::routes());
     let unversioned = renamed(users::routes().merge(me::routes()));

@@ -1,7 +1,7 @@
 //! Authorization codes.
 
 use auspex_kernel::db::DbError;
-use auspex_kernel::id::{SessionId, UserId};
+use auspex_kernel::id::{ClientId, SessionId, UserId};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
 
@@ -67,6 +67,20 @@ pub(crate) async fn take(
         .exec(transaction)
         .await?;
     Ok(taken.rows_affected == 1)
+}
+
+/// Removes the codes of a user for a client. Whether there were any.
+pub(crate) async fn delete_of(
+    transaction: &DatabaseTransaction,
+    user_id: &UserId,
+    client_id: &ClientId,
+) -> Result<bool, DbError> {
+    let deleted = codes::Entity::delete_many()
+        .filter(codes::Column::UserId.eq(user_id))
+        .filter(codes::Column::ClientId.eq(client_id))
+        .exec(transaction)
+        .await?;
+    Ok(deleted.rows_affected > 0)
 }
 
 /// Removes the codes of a user.

@@ -4,7 +4,9 @@ use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::{ClientId, UserId};
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
+};
 
 use super::entity::consents;
 use crate::types::scope::ClientScopes;
@@ -44,6 +46,35 @@ pub(crate) async fn set(
         .exec_without_returning(transaction)
         .await?;
     Ok(())
+}
+
+/// What a user let clients have, and since when.
+pub(crate) async fn of_user(
+    connection: &impl ConnectionTrait,
+    user_id: &UserId,
+    count: u64,
+) -> Result<Vec<(ClientId, ClientScopes, Timestamp)>, DbError> {
+    let rows = consents::Entity::find()
+        .filter(consents::Column::UserId.eq(user_id))
+        .limit(count)
+        .all(connection)
+        .await?;
+    let read = |row: consents::Model| {
+        let scopes = ClientScopes::from_stored(&row.scopes);
+        (row.client_id, scopes, row.at)
+    };
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// Forgets what a user let a client have. Whether there was something.
+pub(crate) async fn delete(
+    transaction: &DatabaseTransaction,
+    user_id: &UserId,
+    client_id: &ClientId,
+) -> Result<bool, DbError> {
+    let id = (user_id.to_owned(), client_id.to_owned());
+    let deleted = consents::Entity::delete_by_id(id).exec(transaction).await?;
+    Ok(deleted.rows_affected > 0)
 }
 
 /// Forgets what a user agreed to.

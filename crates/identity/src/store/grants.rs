@@ -5,10 +5,10 @@ use std::time::Duration;
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::{ClientId, SessionId, UserId};
-use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _, Func};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _, Func, IntoCondition};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
-    Value,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, Set,
 };
 
 use super::changes::{Kind, record_change};
@@ -70,6 +70,24 @@ pub(crate) async fn lock_by_id(
     Ok(row.one(transaction).await?.map(Grant::from))
 }
 
+/// The grants of a user that are in force, the latest first.
+pub(crate) async fn of_user(
+    connection: &impl ConnectionTrait,
+    user_id: &UserId,
+    now: Timestamp,
+    count: u64,
+) -> Result<Vec<Grant>, DbError> {
+    let rows = grants::Entity::find()
+        .filter(grants::Column::UserId.eq(user_id))
+        .filter(grants::Column::RevokedAt.is_null())
+        .filter(grants::Column::ExpiresAt.gt(now))
+        .order_by_desc(grants::Column::ExpiresAt)
+        .limit(count)
+        .all(connection)
+        .await?;
+    Ok(rows.into_iter().map(Grant::from).collect())
+}
+
 /// Makes the next refresh token the current one.
 pub(crate) async fn advance(
     transaction: &DatabaseTransaction,
@@ -122,7 +140,7 @@ pub(crate) async fn revoke_of_user(
     user_id: &UserId,
     now: Timestamp,
 ) -> Result<usize, DbError> {
-    revoke_those(transaction, grants::Column::UserId, user_id, None, now).await
+    revoke_those(transaction, grants::Column::UserId.eq(user_id), None, now).await
 }
 
 /// Ends every grant of a user but the one they are using. How many there were.
@@ -132,8 +150,21 @@ pub(crate) async fn revoke_others_of_user(
     kept: &SessionId,
     now: Timestamp,
 ) -> Result<usize, DbError> {
-    let of_user = grants::Column::UserId;
-    revoke_those(transaction, of_user, user_id, Some(kept), now).await
+    let theirs = grants::Column::UserId.eq(user_id);
+    revoke_those(transaction, theirs, Some(kept), now).await
+}
+
+/// Ends every grant that a client was given for a user. How many there were.
+pub(crate) async fn revoke_of_user_and_client(
+    transaction: &DatabaseTransaction,
+    user_id: &UserId,
+    client_id: &ClientId,
+    now: Timestamp,
+) -> Result<usize, DbError> {
+    let theirs = Condition::all()
+        .add(grants::Column::UserId.eq(user_id))
+        .add(grants::Column::ClientId.eq(client_id));
+    revoke_those(transaction, theirs, None, now).await
 }
 
 /// Ends every grant that a client was given. How many there were.
@@ -142,20 +173,20 @@ pub(crate) async fn revoke_of_client(
     client_id: &ClientId,
     now: Timestamp,
 ) -> Result<usize, DbError> {
-    revoke_those(transaction, grants::Column::ClientId, client_id, None, now).await
+    let its = grants::Column::ClientId.eq(client_id);
+    revoke_those(transaction, its, None, now).await
 }
 
 async fn revoke_those(
     transaction: &DatabaseTransaction,
-    column: grants::Column,
-    value: impl Into<Value>,
+    those: impl IntoCondition,
     kept: Option<&SessionId>,
     now: Timestamp,
 ) -> Result<usize, DbError> {
     let mut ids: Vec<SessionId> = grants::Entity::find()
         .select_only()
         .column(grants::Column::Id)
-        .filter(column.eq(value))
+        .filter(those)
         .filter(grants::Column::RevokedAt.is_null())
         // An access token of the last moment lives on, for a day at most.
         .filter(grants::Column::ExpiresAt.gt(now - Duration::from_hours(24)))

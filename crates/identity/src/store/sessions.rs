@@ -3,7 +3,10 @@
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::UserId;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, Set};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Set,
+};
 
 use super::entity::sessions;
 use crate::types::page_session::PageSession;
@@ -45,6 +48,23 @@ pub(crate) async fn by_digest(
     let session = sessions::Entity::find_by_id(digest).one(connection).await?;
     let session = session.map(PageSession::from);
     Ok(session.filter(|session| now.is_during(session.authenticated_at, session.expires_at)))
+}
+
+/// The sessions of a user that are in force, the latest first.
+pub(crate) async fn of_user(
+    connection: &impl ConnectionTrait,
+    user_id: &UserId,
+    now: Timestamp,
+    count: u64,
+) -> Result<Vec<PageSession>, DbError> {
+    let rows = sessions::Entity::find()
+        .filter(sessions::Column::UserId.eq(user_id))
+        .filter(sessions::Column::ExpiresAt.gt(now))
+        .order_by_desc(sessions::Column::ExpiresAt)
+        .limit(count)
+        .all(connection)
+        .await?;
+    Ok(rows.into_iter().map(PageSession::from).collect())
 }
 
 /// Ends a session.

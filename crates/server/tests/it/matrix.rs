@@ -49,7 +49,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Operations open to everybody. Each was decided on; the edge serves no other.
-const PUBLIC: [&str; 22] = [
+const PUBLIC: [&str; 23] = [
     "get /",
     "get /health",
     "get /health/live",
@@ -66,6 +66,7 @@ const PUBLIC: [&str; 22] = [
     "post /oauth2/consent",
     "post /oauth2/logout",
     "get /oauth2/continue",
+    "post /oauth2/account",
     "get /oauth2/end-session",
     "post /oauth2/end-session",
     "post /oauth2/token",
@@ -75,12 +76,16 @@ const PUBLIC: [&str; 22] = [
 ];
 
 /// Operations for everybody who is logged in, about themselves.
-const ANYBODY: [&str; 7] = [
+const ANYBODY: [&str; 11] = [
     "post /v1/auth/logout",
     "get /me",
     "get /v1/me",
     "put /v1/me/password",
     "get /v1/me/logins",
+    "get /v1/me/sessions",
+    "delete /v1/me/sessions/{session_id}",
+    "get /v1/me/consents",
+    "delete /v1/me/consents/{client_id}",
     "get /oauth2/userinfo",
     "post /oauth2/userinfo",
 ];
@@ -204,10 +209,12 @@ fn everybody_gets_what_was_decided_and_nothing_else() {
 }
 
 /// Who reaches one thing: `Shared` things have no owner and the scope alone decides; `Owned` ones are
-/// reached by their owner and by callers that may change users.
+/// reached by their owner and by callers that may change users; `Own` ones by their user alone, and by no
+/// key, as `oauth/own.rs` shows.
 enum Reach {
     Shared,
     Owned,
+    Own,
 }
 
 fn reach(name: &str) -> Option<Reach> {
@@ -215,6 +222,10 @@ fn reach(name: &str) -> Option<Reach> {
     let shared = ["/v1/models/", "/v1/users/", "/users/", "/v1/oauth-clients/"];
     if shared.iter().any(|prefix| path.starts_with(prefix)) {
         return Some(Reach::Shared);
+    }
+    let own = ["/v1/me/sessions/", "/v1/me/consents/"];
+    if own.iter().any(|prefix| path.starts_with(prefix)) {
+        return Some(Reach::Own);
     }
     let owned = ["/v1/api-keys/", "/v1/me/api-keys/"];
     let is_owned = owned.iter().any(|prefix| path.starts_with(prefix));
@@ -294,6 +305,7 @@ fn filled(path: &str) -> String {
         ("{version}", "1"),
         ("{id}", "0123456789ABCDEF"),
         ("{client_id}", "0123456789ABCDEF"),
+        ("{session_id}", "0123456789ABCDEF"),
     ] {
         filled = filled.replace(parameter, value);
     }

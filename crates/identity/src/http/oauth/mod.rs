@@ -1,5 +1,6 @@
 //! The routes of the OAuth 2.0 provider. [`crate::oauth`] makes the decisions.
 
+mod account;
 mod browser;
 mod clients;
 mod error;
@@ -30,7 +31,7 @@ pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
     ["exchange_token", "introspect_token", "revoke_token"];
 
 /// What people open in a browser: errors are pages too.
-pub(crate) const PAGES: [&str; 9] = [
+pub(crate) const PAGES: [&str; 10] = [
     "authorize",
     "post_authorize",
     "show_login",
@@ -38,6 +39,7 @@ pub(crate) const PAGES: [&str; 9] = [
     "submit_consent",
     "submit_logout",
     "continue_on",
+    "change_account",
     "end_session",
     "post_end_session",
 ];
@@ -46,6 +48,7 @@ pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .merge(sign_in::routes())
         .merge(sign_out::routes())
+        .merge(account::routes())
         .merge(leave::routes())
         .merge(pages::routes())
         .merge(token::routes())

@@ -42,13 +42,30 @@ pub(super) struct LoginPage<'a> {
     pub(super) notice: Option<&'a str>,
 }
 
-/// Says as whom this browser is logged in.
+/// A login, as its user sees it.
+pub(super) struct ShownSession {
+    pub(super) id: String,
+    pub(super) place: &'static str,
+    pub(super) since: String,
+}
+
+/// An application that acts for a user, as they see it.
+pub(super) struct ShownConsent {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) scopes: Vec<&'static str>,
+    pub(super) since: String,
+}
+
+/// Says as whom this browser is logged in, where else they are, and which applications act for them.
 #[derive(Template)]
 #[template(path = "account.html")]
 pub(super) struct AccountPage<'a> {
     pub(super) user: &'a str,
     pub(super) email: &'a str,
     pub(super) roles: &'a str,
+    pub(super) sessions: Vec<ShownSession>,
+    pub(super) consents: Vec<ShownConsent>,
     pub(super) csrf_token: &'a str,
 }
 

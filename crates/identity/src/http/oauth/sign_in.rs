@@ -192,7 +192,7 @@ async fn show_login(
     // Others may have been added on the way here, such as those that count visitors.
     if parameters.get("request").is_none() {
         return match pages.browsers.session(&headers).await? {
-            Some(session) => pages.account_page(&headers, &session),
+            Some(session) => pages.account_page(&headers, &session).await,
             None => pages.login_page(&headers, None, "", None),
         };
     }

@@ -5,11 +5,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::browser::Browsers;
-use super::pages::{AccountPage, ConsentPage, LackPage, LoginPage, page};
+use super::pages::{ConsentPage, LackPage, LoginPage, page};
 use crate::error::IdentityError;
 use crate::oauth::{
-    AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, LoginSession, PageSessions,
-    Parameters, Purpose, Sealed, Seals,
+    AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, LoginSession, Own,
+    PageSessions, Parameters, Purpose, Sealed, Seals,
 };
 use crate::types::redirect::shown;
 use crate::types::scope::ClientScopes;
@@ -20,6 +20,7 @@ use crate::types::user::User;
 pub(crate) struct Pages {
     pub(super) authorization: AuthorizationEndpoint,
     pub(super) sessions: PageSessions,
+    pub(super) own: Own,
     pub(super) seals: Seals,
     pub(super) browsers: Browsers,
 }
@@ -29,6 +30,7 @@ impl Pages {
     pub(crate) fn new(
         authorization: AuthorizationEndpoint,
         sessions: PageSessions,
+        own: Own,
         seals: Seals,
         issuer: &str,
     ) -> Self {
@@ -36,6 +38,7 @@ impl Pages {
             browsers: Browsers::new(sessions.clone(), seals.clone(), issuer),
             authorization,
             sessions,
+            own,
             seals,
         }
     }
@@ -116,25 +119,6 @@ impl Pages {
         *response.status_mut() = ApiError::from(error).status();
         let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
         response.headers_mut().extend(wait);
-        Ok(response)
-    }
-
-    /// Says as whom this browser is logged in.
-    pub(super) fn account_page(
-        &self,
-        headers: &HeaderMap,
-        session: &LoginSession,
-    ) -> Result<Response, ApiError> {
-        let user = &session.user;
-        let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, user.id.as_str())?;
-        let shown = AccountPage {
-            user: &user.name,
-            email: &user.email,
-            roles: &user.roles.to_string(),
-            csrf_token: &csrf_token,
-        };
-        let mut response = page(StatusCode::OK, &shown)?;
-        add_cookie(&mut response, set_cookie);
         Ok(response)
     }
 

@@ -2,6 +2,7 @@
 
 mod claims;
 mod logout;
+mod own;
 mod pages;
 mod people;
 mod tokens;
