@@ -13,6 +13,8 @@ use origins::{Origins, Source, join, line_of};
 
 /// Environment variables of this form are settings: `AUSPEX__SERVER__RATE_LIMIT__MAX`.
 const ENV_PREFIX: &str = "AUSPEX__";
+/// Written so by mistake: it would change nothing, in silence.
+const NEARLY_PREFIX: &str = "AUSPEX_";
 
 /// What is wrong with the settings, and where.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -119,11 +121,19 @@ impl Layers {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
         for (name, text) in variables {
-            let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
-                continue;
-            };
-            let key = rest.to_lowercase().replace("__", ".");
-            self.set(&key, &text, &name)?;
+            if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
+                let key = rest.to_lowercase().replace("__", ".");
+                self.set(&key, &text, &name)?;
+            } else if let Some(rest) = name.strip_prefix(NEARLY_PREFIX)
+                && let Some(meant) = self.spelled_with_dots(&rest.to_lowercase())
+            {
+                let variable = meant.to_uppercase().replace('.', "__");
+                return Err(ConfigError::UnknownKey {
+                    key: rest.to_lowercase(),
+                    suggestion: Some(format!("{ENV_PREFIX}{variable}")),
+                    origin: name,
+                });
+            }
         }
         Ok(())
     }
@@ -181,7 +191,43 @@ impl Layers {
     }
 
     fn lay(&mut self, table: Table, source: &Source) -> Result<(), ConfigError> {
-        merge(&mut self.merged, table, source, &mut self.origins, "")
+        let merged = merge(&mut self.merged, table, source, &mut self.origins, "");
+        merged.map_err(|error| match error {
+            ConfigError::UnknownKey {
+                origin,
+                key,
+                suggestion: None,
+            } => ConfigError::UnknownKey {
+                suggestion: self
+                    .spelled_with_dots(&key)
+                    .or_else(|| self.in_a_section(&key)),
+                origin,
+                key,
+            },
+            other => other,
+        })
+    }
+
+    /// The key that was meant where its dots are underscores.
+    fn spelled_with_dots(&self, key: &str) -> Option<String> {
+        let flat = |key: &str| key.replace("__", "_").replace('.', "_");
+        self.keys()
+            .into_iter()
+            .find(|known| flat(known) == flat(key))
+    }
+
+    /// The key that was meant where its section was left out.
+    fn in_a_section(&self, key: &str) -> Option<String> {
+        let ending = format!(".{key}");
+        self.keys()
+            .into_iter()
+            .find(|known| known.ends_with(&ending))
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        collect_keys(&self.merged, "", &mut keys);
+        keys
     }
 
     /// Everything in force, with the values of keys that name secrets left out.
@@ -205,6 +251,16 @@ fn plain(said: &str) -> String {
         _ => return said.to_owned(),
     };
     format!("it must be a whole number from 0 to {max}")
+}
+
+fn collect_keys(table: &Table, path: &str, keys: &mut Vec<String>) {
+    for (name, value) in table {
+        let key = join(path, name);
+        match value {
+            Value::Table(inner) => collect_keys(inner, &key, keys),
+            _ => keys.push(key),
+        }
+    }
 }
 
 fn merge(

@@ -44,6 +44,35 @@ fn a_wrong_key_is_named_with_the_nearest_right_one() {
 }
 
 #[test]
+fn a_key_without_its_section_or_its_dots_is_named_with_the_one_that_is_meant() {
+    for (variable, meant) in [
+        ("AUSPEX__LISTEN", "server.listen"),
+        ("AUSPEX__SERVER_LISTEN", "server.listen"),
+        ("AUSPEX_SERVER_LISTEN", "AUSPEX__SERVER__LISTEN"),
+        (
+            "AUSPEX_SERVER__RATE_LIMIT_MAX",
+            "AUSPEX__SERVER__RATE_LIMIT__MAX",
+        ),
+    ] {
+        let error = with_env(variable, "9").expect_err("unknown").to_string();
+        assert!(error.starts_with(variable), "{error}");
+        assert!(
+            error.ends_with(&format!("did you mean \"{meant}\"?")),
+            "{error}"
+        );
+    }
+    assert!(
+        with_env("AUSPEX_HOME", "/x").is_ok(),
+        "it is no setting at all"
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("auspex.toml");
+    std::fs::write(&path, "listen = \":80\"\n").expect("written");
+    let error = Layers::new(DEFAULTS).file(&path).expect_err("no section");
+    assert!(error.to_string().contains("\"server.listen\""), "{error}");
+}
+
+#[test]
 fn a_wrong_type_is_named() {
     let error = with_env("AUSPEX__SERVER__RATE_LIMIT__MAX", "many").expect_err("not a number");
     assert!(

@@ -131,6 +131,9 @@ fn pages_are_shown_under_our_names_alone() {
         );
         assert!(!foreign.text().contains("rebound"), "{}", foreign.text());
     }
+    // The target of a request wins over its Host (RFC 9112, 3.2.2).
+    assert_eq!(ask("http://rebound.example/", "localhost").status, 421);
+    assert_eq!(ask("http://localhost/", "rebound.example").status, 200);
     // What goes by a credential goes by it alone.
     assert_eq!(ask("/v1/models", "rebound.example").status, 200);
     assert_eq!(ask("/health", "auspex:8080").status, 200);
