@@ -1,5 +1,6 @@
 //! `model.toml`: what the author of a model adds to what its file says.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -191,11 +192,11 @@ impl Manifest {
     /// are those it goes by, else by position.
     fn sections(&self, signature: &Signature) -> Result<Vec<Option<&FeatureSection>>, String> {
         let (here, there) = (self.features.len(), signature.features.len());
-        let index_of = |name: &str| {
-            let mut names = signature.features.iter();
-            names.position(|feature| feature.name == name)
-        };
-        let is_stranger = |section: &&FeatureSection| index_of(&section.name).is_none();
+        let mut index_of = HashMap::new();
+        for (index, feature) in signature.features.iter().enumerate() {
+            index_of.entry(feature.name.as_str()).or_insert(index);
+        }
+        let is_stranger = |section: &&FeatureSection| !index_of.contains_key(&*section.name);
         let stranger = self.features.iter().find(is_stranger);
         match stranger {
             Some(stranger) if signature.named => {
@@ -216,7 +217,7 @@ impl Manifest {
         }
         let mut sections = vec![None; there];
         for section in &self.features {
-            let index = index_of(&section.name).unwrap_or_default();
+            let index = index_of[section.name.as_str()];
             if sections[index].replace(section).is_some() {
                 return Err(format!("feature \"{}\" is listed twice", section.name));
             }

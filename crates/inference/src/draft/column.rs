@@ -27,12 +27,12 @@ impl Cell {
             Self::Absent | Self::Json(Value::Null) => true,
             Self::Json(_) => false,
             Self::Text(text) => {
-                let is_known =
-                    matches!(kind, FeatureKind::Category(values) if values.contains(text));
                 let signs = [
                     "", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>",
                 ];
-                !is_known && signs.contains(&text.as_str())
+                let is_known =
+                    || matches!(kind, FeatureKind::Category(values) if values.contains(text));
+                signs.contains(&text.as_str()) && !is_known()
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Packages: what is loaded, and what is refused with which words.
 
 use std::fs;
+use std::time::Duration;
 
 use auspex_engine::{Feature, FeatureKind, Output, Signature};
+use auspex_kernel::clock::monotonic;
 
 use super::*;
 use crate::fixture::{REASON, REFUSED, kitchen, signature, town, try_package};
@@ -108,6 +110,24 @@ fn tree(signature: Signature) -> Signature {
         takes_missing: true,
         ..signature
     }
+}
+
+#[test]
+fn a_manifest_of_very_many_features_is_read_at_once() {
+    const FEATURES: usize = 100_000;
+    let mut manifest = String::new();
+    for feature in (0..FEATURES).rev() {
+        manifest.push_str(&format!(
+            "[[features]]\nname = \"f{feature}\"\nmin = {feature}\n"
+        ));
+    }
+    let parsed = Manifest::parse(&manifest).expect("a manifest");
+    let begun = monotonic();
+    let schema = parsed.schema(&signature(FEATURES, Output::Binary));
+    let fields = schema.expect("all are the model's").features;
+    assert_eq!(fields[FEATURES - 1].min, Some(FEATURES as f64 - 1.0));
+    // Comparing each name with every other one takes minutes.
+    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
