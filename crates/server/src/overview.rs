@@ -199,8 +199,8 @@ pub(crate) fn url_warning(config: &Config) -> Option<Warning> {
         return Some(Warning {
             code: "PUBLIC_URL_UNSET",
             message: format!(
-                "server.public_url is not set, so links and tokens name {url}; set it to the URL \
-                 that clients use: public_url = \"https://models.example.org\" below [server] in \
+                "server.public_url is not set, so links and tokens name {url}, and pages are shown \
+                 under addresses alone; set it to the URL that clients use: public_url = \"https://models.example.org\" below [server] in \
                  auspex.toml, or the variable AUSPEX__SERVER__PUBLIC_URL"
             ),
         });
