@@ -18,6 +18,7 @@ use crate::files::{MANIFEST, file_name, is_dangling, misnamed_manifest, model_fi
 use crate::manifest::Manifest;
 use crate::package::{Package, PackageError};
 use crate::reads::read_file;
+use crate::table;
 use column::{Cell, Column};
 
 /// How many rows of a sample are kept to make an example of.
@@ -141,6 +142,9 @@ impl Draft {
             let others = others.filter(|(_, feature)| feature.is_none());
             self.others = others.map(|(name, _)| (*name).to_owned()).collect();
             return Ok(());
+        }
+        if names.iter().any(|name| table::is_many_columns(name)) {
+            return Err(table::MANY_COLUMNS.into());
         }
         let width = self.columns.len();
         if self.signature.named {

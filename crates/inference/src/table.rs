@@ -33,6 +33,7 @@ impl<'s> Columns<'s> {
             let unused = schema.unused.iter().find(|unused| unused.name == name);
             let unused = unused.map(|unused| (unused.name.as_str(), None));
             unused.ok_or_else(|| match name {
+                _ if is_many_columns(name) => MANY_COLUMNS.into(),
                 "" => "a column has no name; pandas writes its index so, unless index=False".into(),
                 _ => format!("column \"{name}\" {}", unknown(schema, name, true)),
             })
@@ -50,6 +51,16 @@ impl<'s> Columns<'s> {
         });
         Value::Object(Map::from_iter(record))
     }
+}
+
+/// What is said of a table whose columns are not separated by commas, as Excel writes it in many
+/// countries.
+pub(crate) const MANY_COLUMNS: &str =
+    "its columns are separated by semicolons or tabs; separate them by commas, as pandas does";
+
+/// Whether a name is several, which something else than a comma separates.
+pub(crate) fn is_many_columns(name: &str) -> bool {
+    name.contains([';', '\t'])
 }
 
 /// A text that is no value of the field stays one, for the reader of records to refuse.
@@ -101,6 +112,7 @@ mod tests {
             ),
             (["", "age"], "index=False"),
             (["age", "age"], "two columns are called \"age\""),
+            (["age;sexo;income", ""], "separate them by commas"),
         ] {
             let error = Columns::new(package.schema(), header).unwrap_err();
             assert!(error.contains(words), "{error}");

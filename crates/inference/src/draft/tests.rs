@@ -209,7 +209,8 @@ fn what_is_wrong_with_a_sample_is_said() {
     let many: Vec<[&str; 1]> = many.iter().map(|text| [text.as_str()]).collect();
     let many: Vec<&[&str]> = many.iter().map(|row| &row[..]).collect();
     type Rows<'r> = &'r [&'r [&'r str]];
-    let cases: [(&[&str], Rows<'_>, &str); 7] = [
+    let cases: [(&[&str], Rows<'_>, &str); 8] = [
+        (&["age;income;owner"], &[], "separate them by commas"),
         (
             &["x", "y"],
             &[],
@@ -255,6 +256,24 @@ fn what_is_wrong_with_a_sample_is_said() {
         let error = draft.add_json(1, line).expect_err(line);
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn a_number_that_stood_for_missing_values_does_so_in_the_draft() {
+    let folder = package(Some(NAMES));
+    let path = folder.path().join("model.json");
+    let mut model: Value = serde_json::from_slice(&fs::read(&path).expect("there")).expect("JSON");
+    model["learner"]["attributes"] = json!({"scikit_learn": r#"{"missing": -999.0}"#});
+    fs::write(&path, model.to_string()).expect("written");
+    let rows: [&[&str]; 2] = [&["-999", "1"], &["30", "2"]];
+    drafted(folder.path(), &["age", "income"], &rows).expect("a good sample");
+    assert!(manifest(folder.path()).contains("\nmissing = -999 "));
+    let package = Package::load(folder.path()).expect("it loads");
+    let age = &package.schema().features[0];
+    assert_eq!(
+        (age.min, age.max, age.missing),
+        (Some(30.0), Some(30.0), Some(-999.0))
+    );
 }
 
 /// Names and texts that a careless writer of TOML would trip over.
