@@ -29,7 +29,8 @@ use auspex_kernel::policy::{Answer, RenderError, Runs};
 use auspex_kernel::quota::{Decision, SlidingWindow};
 use auspex_kernel::service::StopSignal;
 use auspex_kernel::{
-    ApiError, Authenticate, Caller, Clock, Control, Peer, RequestId, Timestamp, Verdict,
+    ApiError, Authenticate, Caller, Clock, Control, Credential, Peer, RequestId, Scope, Timestamp,
+    Verdict,
 };
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -279,9 +280,7 @@ impl Edge {
             return Err(rate_limited(&taken, "this caller"));
         }
         match route.access {
-            Access::Scope(scope) if !scopes.contains(scope) => Err(ApiError::forbidden(format!(
-                "this needs the scope {scope}, which the caller does not have"
-            ))),
+            Access::Scope(scope) if !scopes.contains(scope) => Err(lacking(scope)),
             Access::Scope(_) | Access::Caller | Access::Public => Ok(route),
         }
     }
@@ -333,13 +332,20 @@ impl Edge {
         let public = &self.public_authority;
         let host = host::of(parts)?;
         credentials::check_origin(&parts.headers, host, public, &self.cors, credential)?;
-        match self.identity.authenticate(credential, now) {
+        let verified = match self.identity.authenticate(credential, now) {
             Verdict::Known(caller) => Ok(caller),
             Verdict::Refused => Err(ApiError::unauthenticated(
                 "the key or token is unknown, revoked or expired",
             )),
             Verdict::Unverified => self.identity.clone().verify(credential, peer).await,
-        }
+        };
+        verified.map_err(|error| match (error.status(), credential) {
+            (StatusCode::UNAUTHORIZED, Credential::Token(_)) => error.with_header(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"auspex\", error=\"invalid_token\""),
+            ),
+            _ => error,
+        })
     }
 
     /// An inline handler stays on the thread of its connection. Any other runs on the control
@@ -405,6 +411,19 @@ fn check_length(parts: &Parts, max: usize) -> Result<(), ApiError> {
     match stated.and_then(|text| text.parse::<u64>().ok()) {
         Some(length) if length > max as u64 => Err(body::BodyError::TooLarge(max).into()),
         _ => Ok(()),
+    }
+}
+
+/// RFC 6750 §3.1 names the scope for programs.
+fn lacking(scope: Scope) -> ApiError {
+    let challenge =
+        format!("Bearer realm=\"auspex\", error=\"insufficient_scope\", scope=\"{scope}\"");
+    let error = ApiError::forbidden(format!(
+        "this needs the scope {scope}, which the caller does not have"
+    ));
+    match HeaderValue::try_from(challenge) {
+        Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
+        Err(_) => error,
     }
 }
 

@@ -64,10 +64,17 @@ fn without_a_valid_key_the_answer_is_401_with_a_challenge() {
             (answer.status, answer.error_code().as_str()),
             (401, "UNAUTHENTICATED")
         );
+        let challenge = answer.header("www-authenticate").expect("a challenge");
+        assert!(challenge.starts_with("Bearer"), "{challenge}");
+        // RFC 6750 §3.1: no error where nothing was sent that could be one.
+        let sent = headers
+            .iter()
+            .any(|(name, value)| *name == "X-API-Key" || value.contains("ax_"));
+        let says_so = challenge.contains("error=\"invalid_token\"");
+        assert!(!says_so || sent, "{headers:?}: {challenge}");
         assert!(
-            answer
-                .header("www-authenticate")
-                .is_some_and(|c| c.starts_with("Bearer"))
+            says_so || headers.len() != 1 || !sent,
+            "{headers:?}: {challenge}"
         );
         assert!(
             !answer.text().contains(&wrong),
@@ -164,4 +171,25 @@ fn pages_of_other_origins_cannot_use_a_key() {
     assert_eq!(with(&ours), 200);
     assert_eq!(with("https://evil.example"), 403);
     assert_eq!(with("null"), 403);
+}
+
+#[test]
+fn a_missing_scope_is_named_for_programs_too() {
+    let server = Server::start();
+    let key = server.run(&["keys", "create", "--name", "k", "--scope", "predict"]);
+    let answered = || {
+        let headers = [("X-API-Key", key.trim())];
+        server.connect().send("GET", "/v1/users", &headers, b"")
+    };
+    eventually(Duration::from_secs(5), "the key is known", || {
+        answered().status == 403
+    });
+    let challenge = answered()
+        .header("www-authenticate")
+        .expect("a challenge")
+        .to_owned();
+    assert_eq!(
+        challenge,
+        "Bearer realm=\"auspex\", error=\"insufficient_scope\", scope=\"users:read\""
+    );
 }

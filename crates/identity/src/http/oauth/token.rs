@@ -278,7 +278,8 @@ fn presented(headers: &HeaderMap, parameters: &Parameters) -> Result<Presented, 
     }
     Ok(Presented {
         client_id,
-        secret: Some(secret),
+        // Some libraries send Basic with nothing after the colon for a client that has no secret.
+        secret: Some(secret).filter(|secret| !secret.is_empty()),
     })
 }
 

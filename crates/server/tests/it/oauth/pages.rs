@@ -504,7 +504,11 @@ fn without_the_database_a_browser_is_shown_a_page() {
     );
     let file = world.server.folder.path().join("auspex.db");
     std::fs::rename(&file, file.with_extension("away")).expect("moved");
-    let paths = ["/oauth2/login".to_owned(), world.request(&[])];
+    let paths = [
+        "/oauth2/login".to_owned(),
+        world.request(&[]),
+        format!("/oauth2/end-session?client_id={}", world.app.0),
+    ];
     for answer in paths.map(|path| browser.get(&path)) {
         assert_eq!(answer.status, 503, "{}", answer.text());
         assert_eq!(

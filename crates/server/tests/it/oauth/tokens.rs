@@ -442,3 +442,40 @@ fn clients_are_made_listed_and_removed_by_command() {
     server.run(&["clients", "delete", &id]);
     crate::server::eventually(limit, "its token is dead", || status() == 401);
 }
+
+#[test]
+fn an_empty_secret_is_none() {
+    let world = World::start();
+    let basic = |id: &str| {
+        use base64::Engine as _;
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{id}:"));
+        let authorization = format!("Basic {pair}");
+        let headers = [
+            ("Authorization", authorization.as_str()),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ];
+        let body = "grant_type=authorization_code&code=x&redirect_uri=x&code_verifier=x";
+        error_of(
+            &world
+                .browser()
+                .send("POST", "/oauth2/token", &headers, body),
+        )
+    };
+    // A public client got past its authentication; one with a secret did not.
+    assert_eq!(basic(&world.notebook), "invalid_grant");
+    assert_eq!(basic(&world.app.0), "invalid_client");
+}
+
+#[test]
+fn without_the_database_clients_are_told_to_come_again() {
+    let world = World::start();
+    let file = world.server.folder.path().join("auspex.db");
+    std::fs::rename(&file, file.with_extension("away")).expect("moved");
+    for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+        let fields = [("grant_type", "client_credentials"), ("token", "axr_x")];
+        let answer = world.ask(path, &fields);
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+        assert_eq!(error_of(&answer), "temporarily_unavailable", "{path}");
+        assert!(answer.header("retry-after").is_some(), "{path}");
+    }
+}
