@@ -23,6 +23,10 @@ def main():
     with Server() as server:
         run_checks(checks, "oidc.mjs", RUN_S, AUSPEX_URL=server.url, AUSPEX_KEY=server.key, PAGES=pages)
         checks.run("the server still runs", true, server.running(), "it has ended")
+    for algorithm in ("ES256", "RS256"):
+        with Server(AUSPEX__IDENTITY__TOKENS__ALGORITHM=algorithm) as one:
+            more = {"AUSPEX_URL": one.url, "AUSPEX_KEY": one.key, "ALGORITHM": algorithm}
+            run_checks(checks, "algorithms.mjs", RUN_S, **more)
     checks.run("SIGTERM ends the server with exit code 0", equal, server.exit_code, 0, "exit code")
     checks.finish()
 

@@ -95,16 +95,19 @@ impl Running for IdentityService {
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        if !key_file(&self.context).is_file() {
-            return Vec::new();
-        }
-        vec![Warning {
+        let pending = self.identity.signing_keys().pending();
+        let pending = pending.map(|message| Warning {
+            code: "SIGNING_ALGORITHM_PENDING",
+            message,
+        });
+        let first_key = key_file(&self.context).is_file().then(|| Warning {
             code: "ADMIN_KEY_FILE",
             message: format!(
                 "the first key, which may do everything, is still in the file {KEY_FILE} of the \
                  data folder; make keys with fewer scopes, then revoke it and remove the file"
             ),
-        }]
+        });
+        first_key.into_iter().chain(pending).collect()
     }
 
     fn links(&self) -> Vec<Link> {

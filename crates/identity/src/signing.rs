@@ -62,7 +62,33 @@ impl SigningKeys {
             }
             Ok(())
         });
-        tended.await
+        tended.await?;
+        if let Some(pending) = self.pending() {
+            tracing::warn!("{pending}");
+        }
+        Ok(())
+    }
+
+    /// What is pending after a change of `identity.tokens.algorithm`, in words: tokens are signed by
+    /// another one than the settings say, since the new key has to be known first.
+    pub(crate) fn pending(&self) -> Option<String> {
+        let (ring, now) = (self.core.directory.signing_keys(), self.core.now());
+        let (wanted, signs) = (self.settings.algorithm, *ring.algorithms(now).first()?);
+        if signs == wanted {
+            return None;
+        }
+        let (signs, name) = (signs.name(), wanted.name());
+        Some(match ring.signs_from(wanted, now) {
+            Some(at) => format!(
+                "tokens are signed with {signs} until {}, and from then on with {name}, as \
+                 identity.tokens.algorithm says; clients have to take both meanwhile",
+                at.to_rfc3339()
+            ),
+            None => format!(
+                "tokens are signed with {signs} and not yet with {name}, as identity.tokens.algorithm \
+                 says, because another new key is waiting; a key of {name} follows it"
+            ),
+        })
     }
 
     /// Makes a key that signs once it has been published for a while; its id. With `drop_others` it

@@ -20,7 +20,7 @@ use crate::config;
 use crate::core::Core;
 use crate::directory::{Directory, Proof, TokenClaims};
 use crate::error::IdentityError;
-use crate::jwt::{self, Claims, Expectations, Refusal, Unverified};
+use crate::jwt::{self, Algorithm, Claims, Expectations, Refusal, Unverified};
 use crate::types::claims::UserClaims;
 use crate::types::grant::Grant;
 use crate::types::scope::ClientScopes;
@@ -106,6 +106,13 @@ impl Tokens {
     /// How long an access token lives.
     pub(crate) fn access_ttl_s(&self) -> u64 {
         self.settings.access_ttl_s.into()
+    }
+
+    /// The algorithms that tokens are signed with, now and by keys that are waiting.
+    pub(crate) fn algorithms(&self) -> Vec<&'static str> {
+        let ring = self.directory.signing_keys();
+        let algorithms = ring.algorithms(self.clock.now()).into_iter();
+        algorithms.map(Algorithm::name).collect()
     }
 
     /// The published key set (RFC 7517 §5).

@@ -52,6 +52,24 @@ impl KeyRing {
         Some(key.signing.verifying_key())
     }
 
+    /// What signs now, and what will by a key that is waiting: what clients must be able to verify from
+    /// now on.
+    pub(crate) fn algorithms(&self, now: Timestamp) -> Vec<Algorithm> {
+        let current = self.current(now).map(SigningKey::algorithm);
+        let waiting = self.0.iter().filter(|key| key.signs_from > now);
+        let waiting = waiting.map(|key| key.signing.algorithm());
+        let mut algorithms: Vec<_> = current.into_iter().chain(waiting).collect();
+        algorithms.dedup();
+        algorithms
+    }
+
+    /// When the first key of this algorithm begins to sign, if it has not yet.
+    pub(crate) fn signs_from(&self, algorithm: Algorithm, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.0.iter().filter(|key| key.signs_from > now);
+        let mut waiting = waiting.filter(|key| key.signing.algorithm() == algorithm);
+        waiting.next().map(|key| key.signs_from)
+    }
+
     /// The key set that is published (RFC 7517 §5).
     pub(crate) fn jwks(&self) -> Value {
         let keys: Vec<Value> = self.0.iter().map(|key| key.signing.public_jwk()).collect();

@@ -1,7 +1,5 @@
 //! What clients are told of this provider (RFC 8414, OpenID Connect Discovery).
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use crate::tokens::Tokens;
@@ -12,9 +10,6 @@ use crate::types::scope::ClientScopes;
 pub(crate) fn metadata(tokens: &Tokens) -> Value {
     let issuer = tokens.issuer();
     let at = |path: &str| format!("{issuer}{path}");
-    let jwks = tokens.jwks();
-    let keys = jwks["keys"].as_array().into_iter().flatten();
-    let algorithms: BTreeSet<&str> = keys.filter_map(|key| key["alg"].as_str()).collect();
     let grant_types: Vec<&str> = GrantType::ALL.iter().map(|kind| kind.as_str()).collect();
     let confidential = ["client_secret_basic", "client_secret_post"];
     let any = ["client_secret_basic", "client_secret_post", "none"];
@@ -37,7 +32,7 @@ pub(crate) fn metadata(tokens: &Tokens) -> Value {
         "introspection_endpoint_auth_methods_supported": confidential,
         "authorization_response_iss_parameter_supported": true,
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": algorithms,
+        "id_token_signing_alg_values_supported": tokens.algorithms(),
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "claims_supported": [
             "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name",

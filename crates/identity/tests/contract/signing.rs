@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use auspex_identity::Identity;
 use auspex_kernel::ScopeSet;
+use serde_json::json;
 
 use crate::ask::{as_key, ask};
 use crate::person::{PASSWORD, add, bearer, log_in, part};
-use crate::store::{Store, texts};
+use crate::store::{Store, settings, texts};
 use crate::{OPERATOR, soon, while_watching};
 
 const LEAD: Duration = Duration::from_hours(1);
@@ -19,6 +20,7 @@ contract! {
     a_new_key_waits_until_it_is_known_and_the_old_one_until_it_is_forgotten
     the_next_key_is_made_in_time
     dropped_keys_are_refused_at_once
+    the_metadata_tells_what_signs_now_and_next
 }
 
 async fn keys(store: &Store) -> Vec<String> {
@@ -89,6 +91,30 @@ async fn a_new_key_waits_until_it_is_known_and_the_old_one_until_it_is_forgotten
     store.clock.advance(Duration::from_hours(1));
     identity.signing_keys().tend().await.unwrap();
     assert_eq!(keys(store).await, [second]);
+}
+
+async fn the_metadata_tells_what_signs_now_and_next(store: &Store) {
+    let before = store.identity().await;
+    add(&before, "ann", "viewer").await;
+    let mut settings = settings();
+    settings["tokens"]["algorithm"] = "RS256".into();
+    let changed = serde_json::from_value(settings).unwrap();
+    let identity = store.identity_with(changed).await;
+    identity.signing_keys().tend().await.unwrap();
+    let nobody = as_key("NOBODY", ScopeSet::default());
+    let advertised = async || {
+        let path = "/.well-known/openid-configuration";
+        let metadata = ask(&identity, &nobody, "GET", path, "").await.json;
+        metadata["id_token_signing_alg_values_supported"].clone()
+    };
+    let signs = async || part(&token(&identity).await, 0)["alg"].clone();
+    assert_eq!(signs().await, "EdDSA");
+    assert_eq!(advertised().await, json!(["EdDSA", "RS256"]));
+    store.clock.advance(LEAD);
+    assert_eq!(signs().await, "RS256");
+    // The old key still verifies, and signs no more.
+    assert_eq!(advertised().await, json!(["RS256"]));
+    assert_eq!(keys(store).await.len(), 2);
 }
 
 async fn the_next_key_is_made_in_time(store: &Store) {

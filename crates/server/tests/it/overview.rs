@@ -51,3 +51,28 @@ fn the_server_tells_what_runs_and_what_to_look_at() {
     assert!(!has_key_file(&later), "{later}");
     assert_eq!(later["instance_id"], view["instance_id"]);
 }
+
+#[test]
+fn an_algorithm_that_does_not_sign_yet_is_a_warning() {
+    let pending = |server: &Server| {
+        let view = server.get("/v1/server").json();
+        let warnings = view["warnings"].as_array().expect("a list").clone();
+        let found = warnings
+            .into_iter()
+            .find(|one| one["code"] == "SIGNING_ALGORITHM_PENDING");
+        found.map(|one| one["message"].as_str().expect("a text").to_owned())
+    };
+    let server = Server::start();
+    assert_eq!(pending(&server), None);
+    server.signal("TERM");
+    let server = server.start_again(&[("AUSPEX__IDENTITY__TOKENS__ALGORITHM", "ES256")]);
+    let said = pending(&server).expect("a warning");
+    assert!(
+        said.contains("with EdDSA until 20") && said.contains("with ES256"),
+        "{said}"
+    );
+    let log = server.stop();
+    assert!(log.contains("with EdDSA until 20"), "{log}");
+    let first = Server::start_with(&[("AUSPEX__IDENTITY__TOKENS__ALGORITHM", "ES256")]);
+    assert_eq!(pending(&first), None, "the first key signs at once");
+}
