@@ -1,5 +1,7 @@
 //! What every request passes and every answer carries.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::client::Connection;
@@ -142,6 +144,39 @@ fn pages_are_shown_under_our_names_alone() {
         assert_eq!(answer.status, 400, "{garbage}");
         assert_eq!(answer.error_code(), "MALFORMED_REQUEST");
     }
+}
+
+/// RFC 9113, 8.3.1. What a proxy goes by must be what we go by.
+#[test]
+fn over_http2_the_host_is_that_of_the_authority() {
+    let server = Server::start();
+    let status = |host: &[u8]| {
+        // HPACK: GET, /, http, an :authority and a host, none of them indexed.
+        let authority = [&[0x82, 0x84, 0x86, 0x01, 9][..], b"localhost"].concat();
+        let length = u8::try_from(host.len()).expect("short");
+        let fields = [&authority[..], &[0, 4], b"host", &[length], host].concat();
+        let length = u8::try_from(fields.len()).expect("short");
+        let frames = [
+            &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..],
+            &[0, 0, length, 1, 5, 0, 0, 0, 1],
+            &fields,
+        ];
+        let mut stream = TcpStream::connect(server.address).expect("connects");
+        stream.write_all(&frames.concat()).expect("sent");
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).expect("a frame");
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            stream.read_exact(&mut payload).expect("a payload");
+            if head[3] == 1 {
+                return payload[0];
+            }
+        }
+    };
+    let (ok, malformed) = (0x88, 0x8c);
+    assert_eq!(status(b"LOCALHOST"), ok);
+    assert_eq!(status(b"rebound.example"), malformed);
 }
 
 #[test]
