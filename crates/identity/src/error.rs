@@ -75,7 +75,7 @@ pub enum IdentityError {
     #[error("there is no such user; GET /v1/users or `auspex users list` shows those there are")]
     UserNotFound,
     /// Two users cannot share an e-mail address or a name to log in.
-    #[error("another user has this e-mail address or username; choose another")]
+    #[error("another user has this as e-mail address or username; choose another")]
     UserTaken,
     /// Somebody tried to change their own rights.
     #[error("nobody can change their own roles; ask another administrator")]

@@ -10,6 +10,7 @@
 //! This crate never logs a password, key, token or e-mail, and stores of a key its SHA-256 alone.
 
 // What things are, and what can be done with them without knowing the rest.
+mod canonical;
 mod config;
 mod error;
 mod issuer;
@@ -70,7 +71,7 @@ pub use types::client::{Client, ClientDraft, ClientSecret, GrantType, NewClient}
 pub use types::role::{Role, RoleSet, UnknownRole};
 pub use types::scope::{ClientScopes, UnknownClientScope};
 pub use types::user::{Expected, Login, LoginMethod, NewUser, User, UserChange, UserFilter};
-pub use users::Users;
+pub use users::{NameConflict, Users};
 
 use core::Core;
 use http::{Handles, Pages};

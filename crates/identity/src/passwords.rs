@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::audit::{Action, Actor, Event};
+use crate::canonical;
 use crate::config;
 use crate::core::Core;
 use crate::error::IdentityError;
-use crate::password::{Hasher, Lane, Password};
+use crate::password::{Hasher, Lane, Password, Verified};
 use crate::store;
 use crate::throttle::{Attempt, REFUSED_AFTER, Throttle, Turn};
 use crate::types::user::{LoginMethod, User, password_mark};
@@ -127,7 +128,8 @@ impl Passwords {
     ) -> Result<Checked, IdentityError> {
         let address = actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let now = self.core.clock.steady();
-        let attempt = self.throttle.begin(address, username, now);
+        let account = canonical::key(username);
+        let attempt = self.throttle.begin(address, &account, now);
         let tried = self.try_password(&attempt, username, password);
         let Some(retry) = attempt.beyond else {
             if let Some(checked) = tried.await? {
@@ -184,8 +186,7 @@ impl Passwords {
             tokio::time::sleep(delay).await;
         }
         let had = stored.clone();
-        let verified = self.hasher()?.verify(password.clone(), stored, lane);
-        let verified = verified.await?;
+        let verified = self.check_forms(password, stored, lane).await?;
         let Some(user) = user.filter(|_| verified.matches) else {
             return Ok(None);
         };
@@ -195,6 +196,32 @@ impl Passwords {
             had,
             rehashed: verified.rehashed,
         }))
+    }
+
+    /// Checks a password in its canonical form, and as it was sent where it has another: it may have
+    /// been chosen before there was such a form, and is then hashed anew.
+    async fn check_forms(
+        &self,
+        password: &Password,
+        stored: Option<String>,
+        lane: Lane,
+    ) -> Result<Verified, IdentityError> {
+        let hasher = self.hasher()?;
+        let canonical = password.canonical();
+        if let Some(canonical) = &canonical {
+            let verified = hasher.verify(canonical.clone(), stored.clone(), lane);
+            let verified = verified.await?;
+            if verified.matches || canonical.bytes() == password.bytes() {
+                return Ok(verified);
+            }
+        }
+        let mut verified = hasher.verify(password.clone(), stored, lane).await?;
+        if verified.matches
+            && let Some(canonical) = canonical
+        {
+            verified.rehashed = Some(hasher.hash(canonical, lane).await?);
+        }
+        Ok(verified)
     }
 
     async fn look_up(
@@ -265,10 +292,10 @@ impl Passwords {
         password: &Password,
         username: &str,
     ) -> Result<String, IdentityError> {
-        password
+        let chosen = password
             .check_choice(username)
             .map_err(|wrong| IdentityError::Invalid(vec![wrong]))?;
-        Ok(self.hasher()?.hash(password.clone(), Lane::Known).await?)
+        Ok(self.hasher()?.hash(chosen, Lane::Known).await?)
     }
 
     /// The threads that hash passwords.

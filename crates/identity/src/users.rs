@@ -3,10 +3,11 @@
 //! Whether a change is allowed is decided inside the transaction that makes it (see `core`).
 //! Refusals for want of rights enter the audit record.
 
+mod conflicts;
+
 use std::sync::Arc;
 
 use auspex_kernel::db::DbError;
-use auspex_kernel::fields::Kind as _;
 use auspex_kernel::id::{SessionId, UserId};
 use auspex_kernel::idempotency::{self, Kept, Receipt};
 use auspex_kernel::page::{Found, Slice};
@@ -19,9 +20,9 @@ use crate::password::Password;
 use crate::passwords::Passwords;
 use crate::store::{self, Kind};
 use crate::types::role::Role;
-use crate::types::user::{
-    self, Expected, Login, NewUser, User, UserChange, UserFilter, password_mark,
-};
+use crate::types::user::{Expected, Login, NewUser, User, UserChange, UserFilter, password_mark};
+
+pub use conflicts::NameConflict;
 
 /// A change with all that decides about it.
 struct Edit {
@@ -66,13 +67,14 @@ impl Users {
     ) -> Result<(User, Kept), IdentityError> {
         let username = new.username.unwrap_or_else(|| new.email.clone());
         let described = UserChange {
-            name: Some(new.name.clone()),
-            email: Some(new.email.clone()),
-            username: Some(username.clone()),
+            name: Some(new.name),
+            email: Some(new.email),
+            username: Some(username),
             age: Some(new.age),
             ..UserChange::default()
         };
-        described.check()?;
+        let described = described.canonical()?;
+        let username = described.username.unwrap_or_default();
         let hash = match &new.password {
             Some(password) => Some(self.passwords.hash(password, &username).await?),
             None => None,
@@ -80,8 +82,8 @@ impl Users {
         let now = self.core.now();
         let user = User {
             id: UserId::new(&self.core.clock, &self.core.random)?,
-            name: new.name,
-            email: new.email,
+            name: described.name.unwrap_or_default(),
+            email: described.email.unwrap_or_default(),
             email_verified: new.email_verified,
             username,
             age: new.age,
@@ -126,10 +128,6 @@ impl Users {
             found => return found,
         }
         let username = id_or_username.to_owned();
-        // Also keeps text from the database that it cannot take, such as a NUL.
-        if user::username().read(&username.as_str().into()).is_err() {
-            return Err(IdentityError::UserNotFound);
-        }
         let found = self
             .core
             .db
@@ -193,7 +191,7 @@ impl Users {
         expected: Expected,
     ) -> Result<User, IdentityError> {
         let user = self.get(id).await?;
-        change.check()?;
+        let change = change.canonical()?;
         let password_hash = match &change.password {
             Some(Some(password)) => {
                 let username = change.username.as_ref().unwrap_or(&user.username);
@@ -315,6 +313,9 @@ async fn insert(
         let denied = Event::denied(Action::UserCreate, None).with(user.roles.to_string());
         return Err(Refusal::recorded(IdentityError::Escalation, denied));
     }
+    if store::user_rows::is_name_of_another(change.transaction, user).await? {
+        return Err(IdentityError::UserTaken.into());
+    }
     store::user_rows::insert(change.transaction, user, password_hash).await?;
     change.publish(Kind::User, &user.id).await?;
     let mut made = Event::new(Action::UserCreate, target(&user.id));
@@ -358,7 +359,11 @@ async fn apply(change: &Change<'_>, edit: Edit) -> Result<User, Refusal> {
     {
         return Err(IdentityError::LastAdmin.into());
     }
-    store::user_rows::update(transaction, &after, edit.password_hash).await?;
+    let is_renamed = before.username != after.username || before.email != after.email;
+    if is_renamed && store::user_rows::is_name_of_another(transaction, &after).await? {
+        return Err(IdentityError::UserTaken.into());
+    }
+    store::user_rows::update(transaction, &before, &after, edit.password_hash).await?;
     change.publish(Kind::User, &after.id).await?;
     let is_logged_out = events
         .iter()

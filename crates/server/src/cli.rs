@@ -251,6 +251,8 @@ pub(crate) enum UsersCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List users whose names look the same as those of others; the exit code is 1 if there are any
+    Conflicts,
     /// Keep a user out and end their sessions
     Disable {
         #[arg(value_name = "ID_OR_USERNAME")]

@@ -1,8 +1,8 @@
 //! Users, as requests describe them and answers show them.
 
 use auspex_kernel::fields::{
-    Body as _, Fields, Kind as _, boolean, change, change_or_clear, email, one_of, optional,
-    required, text,
+    Body as _, Fields, Kind as _, boolean, change, change_or_clear, one_of, optional, required,
+    text,
 };
 use auspex_kernel::http::List;
 use auspex_kernel::{ApiError, Timestamp, query_filters, request_body};
@@ -94,7 +94,7 @@ request_body! {
     pub(super) struct CreateBody as "UserCreate" {
         name: String = required(user::name().example("Alice")),
         /// Unique among users, whatever its case
-        email: String = required(email().example("alice@example.org")),
+        email: String = required(user::email().example("alice@example.org")),
         /// Whether the address is known to be the user's; applications are told so
         email_verified: Option<bool> = optional(boolean().by_default(false)),
         /// The name to log in with, without a colon; by default the e-mail address
@@ -112,7 +112,7 @@ request_body! {
     /// stays.
     pub(super) struct ReplaceBody as "UserReplace" {
         name: String = required(user::name().example("Alice")),
-        email: String = required(email().example("alice@example.org")),
+        email: String = required(user::email().example("alice@example.org")),
         /// By default `false`
         email_verified: Option<bool> = optional(boolean()),
         /// By default the e-mail address
@@ -132,7 +132,7 @@ request_body! {
     pub(super) struct PatchBody as "UserPatch" {
         name: Option<String> = change(user::name()),
         /// Another address is not verified, unless the same change says so
-        email: Option<String> = change(email()),
+        email: Option<String> = change(user::email()),
         /// Whether the address is known to be the user's; applications are told so
         email_verified: Option<bool> = change(boolean()),
         username: Option<String> = change(user::username()),

@@ -4,6 +4,7 @@ use auspex_kernel::id::UserId;
 
 use super::parameters::Parameters;
 use super::session::LoginSession;
+use crate::canonical;
 use crate::tokens::Tokens;
 use crate::types::client::{Client, GrantType};
 use crate::types::scope::ClientScopes;
@@ -51,8 +52,8 @@ impl AuthorizationRequest {
 
     /// Whether this is whom the client expects, if it expects somebody.
     pub(crate) fn is_for(&self, user: &User) -> bool {
-        let names = [user.id.as_str(), &user.username, &user.email].map(str::to_lowercase);
-        let named = |hint: &String| names.contains(&hint.trim().to_lowercase());
+        let names = [user.id.as_str(), &user.username, &user.email].map(canonical::key);
+        let named = |hint: &String| names.contains(&canonical::key(hint.trim()));
         match &self.hint {
             Some(id) => *id == user.id,
             None => self.login_hint.as_ref().is_none_or(named),

@@ -40,7 +40,7 @@ impl Kind for Chosen {
     fn read(&self, value: &Value) -> Result<Password, Wrong> {
         let password = Password::from(value.as_str().ok_or("must be text")?);
         match password.check_choice("") {
-            Ok(()) => Ok(password),
+            Ok(_) => Ok(password),
             Err(wrong) => Err(wrong.message.into()),
         }
     }

@@ -19,6 +19,8 @@ use std::ops::RangeInclusive;
 use auspex_kernel::FieldError;
 use zeroize::Zeroizing;
 
+use crate::canonical;
+
 pub(crate) use argon2id::{Parameters, Verified};
 pub(crate) use hasher::{Busy, Hasher, Lane};
 pub(crate) use kind::{chosen, presented};
@@ -32,20 +34,28 @@ pub(crate) const CHARS: RangeInclusive<usize> = 8..=1024;
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// Whether this may become the password of `username`: 8 to 1024 characters, no control ones,
-    /// not the name itself. No rules of composition: they make passwords worse (NIST SP 800-63B).
+    /// The form in which it is hashed; `None` for what cannot be chosen.
+    pub(crate) fn canonical(&self) -> Option<Self> {
+        canonical::password(&self.0).map(Self)
+    }
+
+    /// The form of a password that may be chosen by `username`: 8 to 1024 characters, none that is
+    /// not seen, not the name itself. No rules of composition: they make passwords worse (NIST SP
+    /// 800-63B).
     ///
     /// # Errors
     /// What is wrong, for the field `password`.
-    pub(crate) fn check_choice(&self, username: &str) -> Result<(), FieldError> {
-        let wrong = if !CHARS.contains(&self.0.chars().count()) {
+    pub(crate) fn check_choice(&self, username: &str) -> Result<Self, FieldError> {
+        let canonical = self.canonical();
+        let text = canonical.as_ref().unwrap_or(self);
+        let wrong = if !CHARS.contains(&text.0.chars().count()) {
             "must be 8 to 1024 characters long"
-        } else if self.0.chars().any(char::is_control) {
-            "must not contain control characters"
-        } else if lower(&self.0).eq(lower(username)) {
+        } else if canonical.is_none() {
+            "must not contain control or invisible characters"
+        } else if lower(&text.0).eq(lower(username)) {
             "must differ from the username"
         } else {
-            return Ok(());
+            return Ok(text.clone());
         };
         Err(FieldError {
             field: "password".into(),
@@ -91,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_may_be_chosen() {
-        let check = |text: &str| password(text).check_choice("Ada@example.org");
+        let check = |text: &str| password(text).check_choice("Ada@example.org").map(|_| ());
         let long = ["x".repeat(1024), "ä".repeat(1024)];
         for good in ["12345678", "correct horse", "pässwörd", &long[0], &long[1]] {
             assert_eq!(check(good), Ok(()), "{good}");
@@ -103,6 +113,7 @@ mod tests {
             &"x".repeat(1025),
             "12345678\n",
             "1234\u{0}5678",
+            "1234\u{200b}5678",
             "ada@EXAMPLE.org",
         ] {
             let error = check(bad).expect_err(bad);

@@ -4,6 +4,7 @@ use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::UserId;
 use auspex_kernel::page::{Found, Slice};
+use sea_orm::ActiveValue::NotSet;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
@@ -12,6 +13,7 @@ use sea_orm::{
 
 use super::entity::{api_keys, logins, users};
 use super::{Kind, codes, consents, keys, record_change, sessions};
+use crate::canonical;
 use crate::types::role::Role;
 use crate::types::user::{User, UserFilter};
 
@@ -38,10 +40,18 @@ pub(crate) async fn insert(
 /// Stores a user's new state, and the password where it is given. Violations as in [`insert`].
 pub(crate) async fn update(
     transaction: &DatabaseTransaction,
+    before: &User,
     user: &User,
     password_hash: Option<Option<String>>,
 ) -> Result<(), DbError> {
     let mut row = changeable(user);
+    // A name from before they had one form may be found by no other key.
+    if before.username == user.username {
+        row.username_key = NotSet;
+    }
+    if before.email == user.email {
+        row.email_key = NotSet;
+    }
     if let Some(hash) = password_hash {
         row.password_hash = Set(hash);
     }
@@ -59,9 +69,9 @@ fn changeable(user: &User) -> users::ActiveModel {
         name: Set(user.name.clone()),
         email: Set(user.email.clone()),
         email_verified: Set(user.email_verified),
-        email_key: Set(user.email.to_lowercase()),
+        email_key: Set(canonical::key(&user.email)),
         username: Set(user.username.clone()),
-        username_key: Set(user.username.to_lowercase()),
+        username_key: Set(canonical::key(&user.username)),
         age: Set(user.age),
         roles: Set(user.roles.to_string()),
         disabled_at: Set(user.disabled_at),
@@ -69,6 +79,21 @@ fn changeable(user: &User) -> users::ActiveModel {
         version: Set(user.version),
         ..Default::default()
     }
+}
+
+/// Whether another user's e-mail address is this one's username, or the other way round.
+pub(crate) async fn is_name_of_another(
+    transaction: &DatabaseTransaction,
+    user: &User,
+) -> Result<bool, DbError> {
+    let taken = Condition::any()
+        .add(users::Column::EmailKey.eq(canonical::key(&user.username)))
+        .add(users::Column::UsernameKey.eq(canonical::key(&user.email)));
+    Ok(users::Entity::find()
+        .filter(users::Column::Id.ne(&user.id))
+        .filter(taken)
+        .exists(transaction)
+        .await?)
 }
 
 /// Whether anybody but this user is an administrator who is not disabled. One without a password
@@ -128,10 +153,12 @@ pub(crate) async fn list(
 ) -> Result<Found<User>, DbError> {
     let mut wanted = Condition::all();
     if let Some(email) = filter.email {
-        wanted = wanted.add(users::Column::EmailKey.eq(email.to_lowercase()));
+        let keys = [canonical::key(&email), canonical::old_key(&email)];
+        wanted = wanted.add(users::Column::EmailKey.is_in(keys));
     }
     if let Some(username) = filter.username {
-        wanted = wanted.add(users::Column::UsernameKey.eq(username.to_lowercase()));
+        let keys = [canonical::key(&username), canonical::old_key(&username)];
+        wanted = wanted.add(users::Column::UsernameKey.is_in(keys));
     }
     if let Some(role) = filter.role {
         wanted = wanted.add(has_role(role));

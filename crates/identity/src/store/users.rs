@@ -10,6 +10,7 @@ use sea_orm::{
 
 use super::entity::{logins, users};
 use super::{Kind, record_change};
+use crate::canonical;
 use crate::types::role::RoleSet;
 use crate::types::user::{LoginMethod, User};
 use auspex_kernel::audit::{Actor, address_prefix};
@@ -60,7 +61,7 @@ pub(crate) async fn password_hash(
     Ok(hash.flatten())
 }
 
-/// The user who logs in with this name, whatever its case, and the hash of their password.
+/// The user who logs in with this name, in whatever form, and the hash of their password.
 pub(crate) async fn by_username(
     connection: &impl ConnectionTrait,
     username: &str,
@@ -69,10 +70,16 @@ pub(crate) async fn by_username(
     if username.contains('\0') {
         return Ok(None);
     }
-    let row = users::Entity::find()
-        .filter(users::Column::UsernameKey.eq(username.to_lowercase()))
-        .one(connection)
+    let written = canonical::old_key(username);
+    let keys = [canonical::key(username), written.clone()];
+    let rows = users::Entity::find()
+        .filter(users::Column::UsernameKey.is_in(keys))
+        .all(connection)
         .await?;
+    // A name from before they had one form may still be there beside the other that is now the same.
+    let row = rows
+        .into_iter()
+        .max_by_key(|row| row.username_key == written);
     Ok(row.map(|row| {
         let hash = row.password_hash.clone();
         (User::from(row), hash)

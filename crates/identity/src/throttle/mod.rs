@@ -176,7 +176,7 @@ impl Throttle {
         }
     }
 
-    /// Counts an attempt at `account` from `address`.
+    /// Counts an attempt at `account`, in the form in which names are compared, from `address`.
     pub(crate) fn begin(&self, address: IpAddr, account: &str, now: Steady) -> Attempt {
         let mut state = self.state.lock();
         let (address, account) = (self.address_key(address), self.account_key(account));
@@ -329,7 +329,7 @@ impl Throttle {
     }
 
     fn account_key(&self, account: &str) -> u64 {
-        self.key(account.to_lowercase())
+        self.key(account)
     }
 
     fn pair_key(&self, attempt: &Attempt) -> u64 {

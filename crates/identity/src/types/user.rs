@@ -1,10 +1,11 @@
 //! Users: people, and programs that log in like people.
 
-use auspex_kernel::fields::{self, Kind, Text, Wrong};
+use auspex_kernel::fields::{self, Email, Kind, Text, Wrong};
 use auspex_kernel::id::UserId;
 use auspex_kernel::{FieldErrors, Timestamp};
 use serde_json::{Value, json};
 
+use crate::canonical::Name;
 use crate::error::IdentityError;
 use crate::password::Password;
 use crate::types::api_key::Digest;
@@ -173,8 +174,13 @@ pub(crate) fn name() -> Text {
 }
 
 /// Basic authentication ends a name at its first colon (RFC 7617 §2).
-pub(crate) fn username() -> Text {
-    fields::text(1..=USERNAME_CHARS_MAX).without_colon()
+pub(crate) fn username() -> Name<Text> {
+    Name(fields::text(1..=USERNAME_CHARS_MAX).without_colon())
+}
+
+/// It is the username where none is given.
+pub(crate) fn email() -> Name<Email> {
+    Name(fields::email())
 }
 
 /// Age in years.
@@ -225,23 +231,27 @@ impl Kind for Roles {
 }
 
 impl UserChange {
-    /// What is wrong with it, whoever requests it.
-    pub(crate) fn check(&self) -> Result<(), IdentityError> {
+    /// The change with every name in its canonical form, or what is wrong with it, whoever requests
+    /// it.
+    pub(crate) fn canonical(mut self) -> Result<Self, IdentityError> {
         let mut wrong = FieldErrors::default();
-        let mut text = |field, value: &Option<String>, kind: &dyn Kind<Value = String>| {
-            if let Some(Err(message)) = value.as_deref().map(|text| kind.read(&text.into())) {
-                wrong.add(field, message);
+        let mut text = |field, value: &mut Option<String>, kind: &dyn Kind<Value = String>| {
+            if let Some(text) = value {
+                match kind.read(&text.as_str().into()) {
+                    Ok(read) => *text = read,
+                    Err(message) => wrong.add(field, message),
+                }
             }
         };
-        text("name", &self.name, &name());
-        text("email", &self.email, &fields::email());
-        text("username", &self.username, &username());
+        text("name", &mut self.name, &name());
+        text("email", &mut self.email, &email());
+        text("username", &mut self.username, &username());
         let age = self.age.flatten().map(|age| Age.read(&age.into()));
         if let Some(Err(message)) = age {
             wrong.add("age", message);
         }
         match wrong.into_list("(body)") {
-            wrong if wrong.is_empty() => Ok(()),
+            wrong if wrong.is_empty() => Ok(self),
             wrong => Err(IdentityError::Invalid(wrong)),
         }
     }

@@ -95,6 +95,7 @@ mod clock;
 mod foreign;
 mod keys;
 mod meanwhile;
+mod names;
 mod oauth;
 mod own_keys;
 mod revocation;

@@ -4,9 +4,10 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 
 use auspex_identity::{
-    Actor, Expected, Identity, NewUser, Password, Role, User, UserChange, UserFilter,
+    Actor, Expected, Identity, NameConflict, NewUser, Password, Role, User, UserChange, UserFilter,
 };
 use auspex_kernel::Timestamp;
+use auspex_kernel::id::UserId;
 use serde_json::json;
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
@@ -45,6 +46,14 @@ pub(super) fn run(config: &Config, command: OnDatabase<UsersCommand>) -> Outcome
                 } else {
                     as_table(&users)
                 })
+            }
+            UsersCommand::Conflicts => {
+                let conflicts = identity.users().name_conflicts().await?;
+                for NameConflict { what, users } in &conflicts {
+                    let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
+                    print(&format!("{}  {what}\n", ids.join(" ")))?;
+                }
+                Ok(ExitCode::from(u8::from(!conflicts.is_empty())))
             }
             UsersCommand::Disable { user } => {
                 let disable = UserChange {

@@ -110,7 +110,14 @@ fn http_stays_in_http_rs_and_sql_in_store_rs() {
 /// The floors of identity, from the ground up.
 const FLOORS: [&[&str]; 7] = [
     &[
-        "config", "error", "issuer", "jwt", "password", "throttle", "types",
+        "canonical",
+        "config",
+        "error",
+        "issuer",
+        "jwt",
+        "password",
+        "throttle",
+        "types",
     ],
     &["migration", "store"],
     &["audit", "directory"],
