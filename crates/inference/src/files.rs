@@ -70,14 +70,21 @@ pub(crate) fn is_package(path: &Path) -> bool {
 
 /// Whether a folder has a model or a manifest in it.
 fn may_be_package(path: &Path) -> bool {
+    let model = || model_among(&paths_in(path).ok()?).ok()?;
     let is_named = |file: PathBuf| has_model_extension(&file) || is_called_model(&file);
-    path.join(MANIFEST).is_file() || model_file(path).is_ok_and(is_named)
+    path.join(MANIFEST).is_file() || model().is_some_and(is_named)
 }
 
-/// Whether there are packages two levels below, as in a folder of models.
+/// The packages two levels below, where a folder of models has them.
+fn packages_in(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let models = folders_in(path).into_iter();
+    let versions = models.flat_map(|model| folders_in(&model));
+    versions.filter(|path| may_be_package(path))
+}
+
+/// Whether a folder is one of models.
 pub(crate) fn holds_packages(path: &Path) -> bool {
-    let mut models = folders_in(path).into_iter();
-    models.any(|model| folders_in(&model).iter().any(|path| may_be_package(path)))
+    packages_in(path).next().is_some()
 }
 
 /// The folders in a folder that are not passed over.
@@ -160,9 +167,14 @@ fn nothing_in(folder: &Path, paths: &[PathBuf]) -> String {
         return match what_is(&file) {
             Some(what) => format!("there is no model file in it, and {name} is {what}"),
             None => format!(
-                "there is no model file in it; move {name}, and what belongs to it, one folder up"
+                "there is no model file in it, but {name} below it; name that folder, or move the file, \
+                 and what belongs to it, one folder up"
             ),
         };
+    }
+    if let Some(package) = packages_in(folder).next() {
+        let name = package.strip_prefix(folder).unwrap_or(&package).display();
+        return format!("it is a folder of models; name a package in it, such as {name}");
     }
     let files = paths.iter().filter(|path| path.is_file());
     let mut names: Vec<String> = files.map(|path| file_name(path)).collect();

@@ -141,13 +141,22 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
         folder.path().join("1/model.json"),
     )
     .expect("moved");
-    let reason = Package::load(folder.path())
-        .expect_err("one level too high")
-        .to_string();
+    let reason = |path: &Path| Package::load(path).expect_err("no package").to_string();
+    let below = reason(folder.path());
     assert!(
-        reason.contains("move 1/model.json, and what belongs to it, one folder up"),
-        "{reason}"
+        below.contains("but 1/model.json below it; name that folder, or move the file"),
+        "{below}"
     );
+    let models = folder.path().with_extension("models");
+    fs::create_dir(&models).expect("made");
+    fs::rename(folder.path(), models.join("churn")).expect("moved");
+    let all = reason(&models);
+    assert!(
+        all.contains("folder of models; name a package in it, such as churn/1"),
+        "{all}"
+    );
+    fs::rename(models.join("churn"), folder.path()).expect("moved back");
+    fs::remove_dir(models).expect("removed");
 }
 
 #[test]
@@ -164,5 +173,19 @@ fn names_come_from_the_folders() {
     assert_eq!(
         names(path.parent().expect("its parent")),
         ("churn".into(), "1".into())
+    );
+}
+
+#[test]
+fn links_in_a_circle_end_somewhere() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["a", "b", "c"] {
+        std::os::unix::fs::symlink(".", folder.path().join(name)).expect("a link");
+    }
+    assert!(!is_package(folder.path()));
+    let reason = model_file(folder.path()).expect_err("there is none");
+    assert!(
+        reason.contains("there is no model file in it; put one there"),
+        "{reason}"
     );
 }
