@@ -102,6 +102,30 @@ impl Passwords {
         Err(IdentityError::InvalidCredentials)
     }
 
+    /// The refusal of a name and password that were found wrong after they had been shown here too, at
+    /// `shown_at`. It counts, and is told when it would have been.
+    pub(crate) async fn refuse_again(
+        &self,
+        actor: &Actor,
+        method: LoginMethod,
+        shown_at: Instant,
+    ) -> IdentityError {
+        let failed = self
+            .throttle
+            .failed(address_of(actor), self.core.clock.steady());
+        let denied = Event::denied(Action::Login, None).with(method.as_str());
+        if let Err(error) = self.core.audit.refuse(actor, denied).await {
+            return error;
+        }
+        match failed {
+            Ok(()) => IdentityError::InvalidCredentials,
+            Err(retry) => {
+                tokio::time::sleep_until(shown_at + REFUSED_AFTER).await;
+                retry.into()
+            }
+        }
+    }
+
     /// The mark of the password of a user who is logged in, if they know it. As bounded as a login;
     /// only the refusal is recorded.
     ///
@@ -126,10 +150,9 @@ impl Passwords {
         password: &Password,
         denied: Event,
     ) -> Result<Checked, IdentityError> {
-        let address = actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let now = self.core.clock.steady();
         let account = canonical::key(username);
-        let attempt = self.throttle.begin(address, &account, now);
+        let attempt = self.throttle.begin(address_of(actor), &account, now);
         let tried = self.try_password(&attempt, username, password);
         let Some(retry) = attempt.beyond else {
             if let Some(checked) = tried.await? {
@@ -314,4 +337,9 @@ impl Passwords {
         // Of two started at once the second ends when it is dropped.
         Ok(self.hasher.get_or_init(|| started))
     }
+}
+
+/// Commands of operators come from here.
+fn address_of(actor: &Actor) -> IpAddr {
+    actor.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }

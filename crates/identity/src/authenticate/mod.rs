@@ -19,6 +19,7 @@ use auspex_kernel::{
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::audit::Actor;
@@ -61,7 +62,7 @@ pub struct Authenticator {
     /// For how long a password is believed without being checked again.
     basic_kept: Duration,
     /// One lock per password that is being verified, for all who show it at the same time.
-    verifying: parking_lot::Mutex<HashMap<Mark, Arc<Mutex<()>>>>,
+    verifying: parking_lot::Mutex<HashMap<Shown, Arc<Mutex<LastRefused>>>>,
 }
 
 impl fmt::Debug for Authenticator {
@@ -199,26 +200,38 @@ impl Authenticator {
         }
     }
 
-    /// Checks a name and a password. Of callers who show the same at once one hashes and the others
-    /// wait for its result.
+    /// Checks a name and a password. Of callers at one address who show the same at once one hashes
+    /// and the others wait for its result.
     async fn verify_basic(&self, text: &[u8], peer: IpAddr) -> Result<Arc<Caller>, ApiError> {
         let wrong = || IdentityError::InvalidCredentials;
         let (name, password) = name_and_password(text).ok_or_else(wrong)?;
         let mark = self.remembered.mark(Credential::Basic(text));
-        let verifying = Verifying::begin(self, mark)?;
+        let shown_at = Instant::now();
+        let verifying = Verifying::begin(self, (mark, peer))?;
         let busy = |_| IdentityError::Busy(Busy);
         let turn = tokio::time::timeout(TURN_MAX, verifying.turn.lock());
-        let _turn = turn.await.map_err(busy)?;
+        let mut refused = turn.await.map_err(busy)?;
         let now = self.clock.now();
         if let Some(caller) = self.remembered.caller(&mark, &self.directory, now) {
             return Ok(caller);
         }
         let actor = Actor::anonymous(Peer(peer), None);
         let method = LoginMethod::Basic;
-        let (user, password_mark) = self
-            .passwords
-            .log_in(&actor, &name, &password, method)
-            .await?;
+        // It was checked for somebody else since it was shown here.
+        if refused.is_some_and(|began| began >= shown_at) {
+            drop(refused);
+            let told = self.passwords.refuse_again(&actor, method, shown_at);
+            return Err(told.await.into());
+        }
+        let began = Instant::now();
+        let logged_in = self.passwords.log_in(&actor, &name, &password, method);
+        let logged_in = logged_in.await;
+        if let Err(IdentityError::InvalidCredentials | IdentityError::TooManyAttempts(_)) =
+            &logged_in
+        {
+            *refused = Some(began);
+        }
+        let (user, password_mark) = logged_in?;
         let proof = Proof::Password {
             user_id: user.id,
             mark: password_mark,
@@ -231,23 +244,29 @@ impl Authenticator {
     }
 }
 
-/// A credential that is being verified, for all who show it at once.
+/// A credential and where it is shown: what is refused at one address may be right at another.
+type Shown = (Mark, IpAddr);
+
+/// When the last check that ended in a refusal began.
+type LastRefused = Option<Instant>;
+
+/// A credential that is being verified, for all at an address who show it at once.
 struct Verifying<'a> {
     authenticator: &'a Authenticator,
-    mark: Mark,
-    turn: Arc<Mutex<()>>,
+    shown: Shown,
+    turn: Arc<Mutex<LastRefused>>,
 }
 
 impl<'a> Verifying<'a> {
-    fn begin(authenticator: &'a Authenticator, mark: Mark) -> Result<Self, IdentityError> {
+    fn begin(authenticator: &'a Authenticator, shown: Shown) -> Result<Self, IdentityError> {
         let mut verifying = authenticator.verifying.lock();
-        if verifying.len() >= VERIFYING_MAX && !verifying.contains_key(&mark) {
+        if verifying.len() >= VERIFYING_MAX && !verifying.contains_key(&shown) {
             return Err(IdentityError::Busy(Busy));
         }
-        let turn = Arc::clone(verifying.entry(mark).or_default());
+        let turn = Arc::clone(verifying.entry(shown).or_default());
         Ok(Self {
             authenticator,
-            mark,
+            shown,
             turn,
         })
     }
@@ -261,7 +280,7 @@ impl Drop for Verifying<'_> {
         let ours = std::mem::take(&mut self.turn);
         // One of these two is in the map.
         if Arc::strong_count(&ours) <= 2 {
-            verifying.remove(&self.mark);
+            verifying.remove(&self.shown);
         }
         drop(ours);
     }

@@ -1,24 +1,26 @@
 //! What strangers may cost, and what they may not cost others at their address.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_identity::{Action, Actor, Identity};
 use auspex_kernel::audit::{self, Event};
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::DbError;
-use auspex_kernel::{CursorKey, Peer, RequestId, Timestamp};
+use auspex_kernel::{Authenticate as _, Credential, CursorKey, Peer, RequestId, Timestamp};
 use axum::Router;
 use axum::http::HeaderValue;
 use serde_json::json;
 
-use crate::ask::{as_key, as_operator, ask, ask_router, ask_with};
-use crate::person::{PASSWORD, add};
+use crate::ask::{PEER, as_key, as_operator, ask, ask_router, ask_with};
+use crate::person::{PASSWORD, add, basic};
 use crate::scopes;
 use crate::store::{Store, texts};
 
 contract! {
     attempts_count_from_when_they_begin
+    one_wrong_password_many_times_at_once_counts_each_time
     a_guesser_keeps_nobody_at_the_address_out
     wrong_secrets_of_clients_are_throttled_and_counted
     a_day_of_refusals_takes_less_than_20_mb
@@ -72,6 +74,28 @@ async fn attempts_count_from_when_they_begin(store: &Store) {
     let counted = "action = 'login' AND detail LIKE '% more'";
     let counted = store.recorded("detail || ' ' || address", counted).await;
     assert_eq!(counted, ["password, 280 more 192.0.2.0/24"]);
+}
+
+async fn one_wrong_password_many_times_at_once_counts_each_time(store: &Store) {
+    let identity = store.identity().await;
+    add(&identity, "ann", "viewer").await;
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let authenticator = Arc::clone(identity.authenticator());
+        requests.spawn(async move {
+            let wrong = basic("ann", "a guess");
+            let verified = authenticator.verify(Credential::Basic(&wrong), PEER.0);
+            verified.await.unwrap_err().status().as_u16()
+        });
+    }
+    let mut answers = BTreeMap::new();
+    for status in requests.join_all().await {
+        *answers.entry(status).or_default() += 1;
+    }
+    assert_eq!(answers, BTreeMap::from([(401, 20), (429, 280)]));
+    let right = basic("ann", PASSWORD);
+    let known = Arc::clone(identity.authenticator()).verify(Credential::Basic(&right), PEER.0);
+    assert!(known.await.is_ok(), "whoever knows it");
 }
 
 async fn a_guesser_keeps_nobody_at_the_address_out(store: &Store) {
