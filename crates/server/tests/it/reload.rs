@@ -165,3 +165,32 @@ fn what_is_wrong_in_the_folder_is_named_once_and_in_health() {
         assert_eq!(lines.count(), 1, "{name} once in {log}");
     }
 }
+
+#[test]
+fn a_strict_start_does_not_make_later_mistakes_fatal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    put(folder.path(), "good/1");
+    let server = Server::start_with(&[
+        (
+            "AUSPEX__INFERENCE__MODELS",
+            folder.path().to_str().expect("UTF-8"),
+        ),
+        ("AUSPEX__INFERENCE__WATCH_INTERVAL_MS", "20"),
+        ("AUSPEX__INFERENCE__WATCH_QUIET_MS", "0"),
+        ("AUSPEX__INFERENCE__STRICT", "true"),
+    ]);
+    fs::create_dir_all(folder.path().join("bad/1")).expect("made");
+    fs::write(folder.path().join("bad/1/model.pkl"), b"\x80\x04\x95").expect("written");
+    eventually(LIMIT, "the bad one is refused", || {
+        let health = server.connect().send("GET", "/health", &[], b"");
+        health.text().starts_with(r#"{"status":"degraded""#)
+    });
+    let body = r#"{"features": [1, 1, 1, 1, 1]}"#;
+    assert_eq!(server.post("/v1/models/good/predict", body).status, 200);
+    let bad = server.get("/v1/models/bad").json();
+    let reason = bad["packages"][0]["reason"].as_str().expect("a reason");
+    assert!(
+        reason.starts_with("model.pkl: this is a Python pickle"),
+        "{reason}"
+    );
+}
