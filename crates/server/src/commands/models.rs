@@ -37,14 +37,16 @@ const SAMPLE_BYTES_MAX: usize = 64 << 20;
 
 fn init(package: &Path, sample: Option<&Path>) -> Outcome {
     let mut draft = Draft::new(package)?;
+    let mut is_whole = true;
     if let Some(sample) = sample {
         let read = read_sample(&mut draft, sample);
-        read.map_err(|message| format!("the sample {}: {message}", sample.display()))?;
+        is_whole = read.map_err(|message| format!("the sample {}: {message}", sample.display()))?;
     }
     let written = draft.write()?;
     let mut text = format!("{}: {} features", written.path.display(), written.features);
     if written.rows > 0 {
-        text.push_str(&format!(", {} rows of the sample", written.rows));
+        let first = if is_whole { "" } else { "the first " };
+        text.push_str(&format!(", {first}{} rows of the sample", written.rows));
     }
     if let Some(line) = written.example {
         text.push_str(&format!(", an example of its line {line}"));
@@ -58,7 +60,8 @@ fn init(package: &Path, sample: Option<&Path>) -> Outcome {
     ))
 }
 
-fn read_sample(draft: &mut Draft, path: &Path) -> Result<(), String> {
+/// Whether that was all of it.
+fn read_sample(draft: &mut Draft, path: &Path) -> Result<bool, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     draft.begin_sample(&name);
     let file = File::open(path).map_err(|error| error.to_string())?;
@@ -76,7 +79,10 @@ fn read_sample(draft: &mut Draft, path: &Path) -> Result<(), String> {
     let (mut rows, mut bytes) = (0, 0);
     while rows < SAMPLE_ROWS_MAX && bytes < SAMPLE_BYTES_MAX {
         let Some((line, row)) = input.next().map_err(|error| error.to_string())? else {
-            break;
+            return match rows {
+                0 => Err("there is no row in it".into()),
+                _ => Ok(true),
+            };
         };
         let added = match row {
             Row::Blank => continue,
@@ -93,10 +99,7 @@ fn read_sample(draft: &mut Draft, path: &Path) -> Result<(), String> {
         added.map_err(|what| format!("line {line}: {what}"))?;
         rows += 1;
     }
-    match rows {
-        0 => Err("there is no row in it".into()),
-        _ => Ok(()),
-    }
+    Ok(false)
 }
 
 fn check(path: &Path) -> Outcome {
@@ -112,7 +115,7 @@ fn check(path: &Path) -> Outcome {
 fn facts(package: &Package) -> Result<String, Failure> {
     let manifest = match package.has_manifest() {
         true => "model.toml",
-        false => "none; the model's file alone says what goes in",
+        false => "none; the model's file alone says what goes in (`auspex models init` writes one)",
     };
     let examples = match package.check_examples()? {
         0 => "none; add [[examples]] to model.toml so that a wrong model cannot go live".into(),

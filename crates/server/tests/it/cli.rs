@@ -373,6 +373,9 @@ fn models_init_writes_a_manifest_that_passes_the_check() {
         out.contains("examples: 1 reproduced") && out.contains("\"balance\""),
         "{out}"
     );
+    std::fs::remove_file(package.join("model.toml")).expect("removed");
+    let (_, out, _) = sample(&"[1, 2, 3, 4]\n".repeat(100_001));
+    assert!(out.contains("the first 100000 rows of the sample"), "{out}");
     let (code, _, error) = sample("[1, 2, 3, 4]");
     assert_eq!(code, Some(1));
     assert!(error.contains("there is a model.toml already"), "{error}");
@@ -384,7 +387,10 @@ fn models_check_says_which_iterations_count() {
     let (code, out, error) = run(&["models", "check", model]);
     assert_eq!(code, Some(0), "{error}");
     assert!(out.contains("iterations (best_iteration)"), "{out}");
-    assert!(out.contains("manifest: none"), "{out}");
+    assert!(
+        out.contains("manifest: none; ") && out.contains("(`auspex models init` writes one)"),
+        "{out}"
+    );
 }
 
 #[test]
