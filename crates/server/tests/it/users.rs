@@ -350,6 +350,7 @@ fn operators_manage_users_on_the_command_line() {
         log_in(&server, "ann", "correct horse battery").status == 200
     });
     assert!(server.run(&["users", "list"]).contains("ann@example.org"));
+    assert_eq!(server.run(&["users", "conflicts"]), "");
     let list: Value =
         serde_json::from_str(&server.run(&["users", "list", "--json"])).expect("JSON");
     assert_eq!(
