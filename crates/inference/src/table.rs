@@ -42,7 +42,7 @@ impl<'s> Columns<'s> {
         Ok(Self { columns })
     }
 
-    /// One row as the record of a request. An empty cell is null.
+    /// One row as the record of a request. A cell that pandas reads as missing is null.
     pub fn record<'c>(&self, cells: impl IntoIterator<Item = &'c str>) -> Value {
         let cells = self.columns.iter().zip(cells);
         let record = cells.map(|((name, field), cell)| {
@@ -63,18 +63,24 @@ pub(crate) fn is_many_columns(name: &str) -> bool {
     name.contains([';', '\t'])
 }
 
+/// What stands for a missing value where no value of that name is known; pandas reads these so too.
+pub(crate) const MISSING: &[&str] = &[
+    "", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>",
+];
+
 /// A text that is no value of the field stays one, for the reader of records to refuse.
 pub(crate) fn value(field: &Field, cell: &str) -> Value {
     let number = || cell.parse().ok().map(Value::Number);
     match (&field.kind, cell) {
         (_, "") => Value::Null,
-        (Kind::Text | Kind::Category(_), _) if field.missing.is_none() => json!(cell),
         (Kind::Text, _) => json!(cell),
         (Kind::Category(categories), _)
             if categories.values().iter().any(|known| known == cell) =>
         {
             json!(cell)
         }
+        _ if MISSING.contains(&cell) => Value::Null,
+        (Kind::Category(_), _) if field.missing.is_none() => json!(cell),
         (Kind::Boolean, "true" | "True" | "TRUE") => json!(true),
         (Kind::Boolean, "false" | "False" | "FALSE") => json!(false),
         _ => number().unwrap_or_else(|| json!(cell)),
@@ -99,6 +105,10 @@ mod tests {
         let record = columns.record(["7", "old", "1", "1e3", "1", "MADRID"]);
         let expected = json!({"id": "7", "age": "old", "sexo": "1", "income": 1e3, "active": 1,
                               "province": "MADRID"});
+        assert_eq!(record, expected);
+        let record = columns.record(["7", "NA", "NaN", "nan", "<NA>", "None"]);
+        let expected = json!({"id": "7", "age": null, "sexo": null, "income": null, "active": null,
+                              "province": null});
         assert_eq!(record, expected);
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use auspex_engine::{Feature, FeatureKind};
 use serde_json::{Number, Value};
 
+use crate::table::MISSING;
+
 /// More different texts than these are no category.
 const TEXTS_MAX: usize = 1000;
 /// How many texts that the model does not know are named.
@@ -27,12 +29,9 @@ impl Cell {
             Self::Absent | Self::Json(Value::Null) => true,
             Self::Json(_) => false,
             Self::Text(text) => {
-                let signs = [
-                    "", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>",
-                ];
                 let is_known =
                     || matches!(kind, FeatureKind::Category(values) if values.contains(text));
-                signs.contains(&text.as_str()) && !is_known()
+                MISSING.contains(&text.as_str()) && !is_known()
             }
         }
     }
