@@ -1,11 +1,13 @@
 //! One model with its schema, loaded, checked and ready to predict.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use auspex_engine::{Engine, LoadOptions, RowBuffer, RowRefusal};
 use auspex_kernel::FieldError;
+use auspex_kernel::files::PRIVATE;
 use serde_json::{Map, Value};
 
 use crate::answer::{Label, Writer};
@@ -405,10 +407,22 @@ impl Package {
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let next = path.with_file_name(format!(".{name}.new"));
-    fs::write(&next, text)?;
-    if let Ok(meta) = fs::metadata(path) {
-        fs::set_permissions(&next, meta.permissions())?;
+    let permissions = fs::metadata(path).ok().map(|meta| meta.permissions());
+    let _ = fs::remove_file(&next);
+    let mut file = OpenOptions::new();
+    // Whoever may not read the file may not read the one that takes its place either, not even while it
+    // is written.
+    file.mode(if permissions.is_some() {
+        PRIVATE
+    } else {
+        0o666
+    });
+    let mut file = file.write(true).create_new(true).open(&next)?;
+    file.write_all(text.as_bytes())?;
+    if let Some(permissions) = permissions {
+        fs::set_permissions(&next, permissions)?;
     }
+    file.sync_all()?;
     fs::rename(&next, path)
 }
 
