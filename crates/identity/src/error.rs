@@ -92,6 +92,9 @@ pub enum IdentityError {
     /// A revoked, expired or replaced key cannot be replaced.
     #[error("this key is revoked, expired or replaced already; make a new one")]
     KeyEnded,
+    /// A public client has nothing to prove itself by.
+    #[error("this client is public and has no secret; register another one that has")]
+    NoSecret,
     /// The secret of the first key could not be put where its owner finds it.
     #[error("the first API key was not made, because it could not be kept: {0}")]
     KeyNotKept(std::io::Error),
@@ -133,9 +136,10 @@ impl From<IdentityError> for ApiError {
             IdentityError::NoSession => {
                 ApiError::new(StatusCode::CONFLICT, "CONFLICT", error.to_string())
             }
-            IdentityError::UserTaken | IdentityError::LastAdmin | IdentityError::KeyEnded => {
-                ApiError::conflict(error.to_string())
-            }
+            IdentityError::UserTaken
+            | IdentityError::LastAdmin
+            | IdentityError::NoSecret
+            | IdentityError::KeyEnded => ApiError::conflict(error.to_string()),
             IdentityError::OwnRoles
             | IdentityError::NoUser
             | IdentityError::NoKeyMaker

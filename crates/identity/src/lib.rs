@@ -67,7 +67,7 @@ pub use service::IdentityService;
 pub use sessions::Sessions;
 pub use signing::SigningKeys;
 pub use types::api_key::{ApiKey, KeyState, NewKey, Secret};
-pub use types::client::{Client, ClientDraft, ClientSecret, GrantType, NewClient};
+pub use types::client::{Client, ClientChange, ClientDraft, ClientSecret, GrantType, NewClient};
 pub use types::role::{Role, RoleSet, UnknownRole};
 pub use types::scope::{ClientScopes, UnknownClientScope};
 pub use types::user::{Expected, Login, LoginMethod, NewUser, User, UserChange, UserFilter};

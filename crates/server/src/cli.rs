@@ -347,6 +347,33 @@ pub(crate) enum ClientsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change a client and print it as JSON; what is left out stays as it is
+    Update {
+        /// Id of the client
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Name shown to people
+        #[arg(long)]
+        name: Option<String>,
+        /// All addresses where browsers may be sent back to; repeat for more
+        #[arg(long = "redirect-uri", value_name = "URI")]
+        redirect_uris: Option<Vec<String>>,
+        /// All addresses where browsers may be sent back to after a logout; repeat for more
+        #[arg(long = "post-logout-redirect-uri", value_name = "URI")]
+        post_logout_redirect_uris: Option<Vec<String>>,
+        /// All of its scopes; repeat for more. If it loses one, its logins end
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Option<Vec<String>>,
+    },
+    /// Give a client another secret and print only that on standard output
+    RotateSecret {
+        /// Id of the client
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Seconds for which the old secret keeps working
+        #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(0..=604_800))]
+        overlap_s: u64,
+    },
     /// Remove a client; its tokens stop at once
     Delete {
         /// Id of the client

@@ -35,6 +35,7 @@ auspex_kernel::audit_actions! {
         KeyRotate = "key.rotate";
         KeyRevoke = "key.revoke";
         ClientCreate = "client.create";
+        ClientUpdate = "client.update";
         ClientDelete = "client.delete";
         ConsentGrant = "consent.grant";
         ConsentDeny = "consent.deny";

@@ -42,6 +42,7 @@ fn bodies() -> Vec<Declared> {
         plain::<auth::LoginBody>(),
         plain::<auth::RefreshBody>(),
         plain::<oauth::ClientBody>(),
+        plain::<oauth::ClientPatchBody>(),
     ]
 }
 

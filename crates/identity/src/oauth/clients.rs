@@ -14,9 +14,9 @@ use crate::error::IdentityError;
 use crate::store;
 use crate::store::Kind;
 use crate::throttle::Throttle;
-use crate::types::client::{Client, ClientDraft, ClientSecret, NewClient, is_secret};
+use crate::types::client::{Client, ClientDraft, ClientSecret, NewClient};
 
-const CLIENTS_WRITE: Needs = Needs::Scope(Scope::ClientsWrite);
+pub(super) const CLIENTS_WRITE: Needs = Needs::Scope(Scope::ClientsWrite);
 
 /// How a client says who it is.
 pub(crate) struct Presented {
@@ -28,7 +28,7 @@ pub(crate) struct Presented {
 /// Registers, finds, recognises and removes clients.
 #[derive(Clone)]
 pub struct Clients {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     throttle: Arc<Throttle>,
 }
 
@@ -168,12 +168,8 @@ impl Clients {
         let target = found
             .as_ref()
             .map(|(client, _)| format!("client:{}", client.id));
-        if let Some((client, digest)) = found
-            && match (digest, &presented.secret) {
-                (Some(digest), Some(secret)) => is_secret(&digest, secret.as_bytes()),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            }
+        if let Some((client, known)) = found
+            && known.fits(presented.secret.as_deref(), self.core.now())
         {
             // Another process may have registered it since this one last looked.
             if !self.core.directory.has_client(&client.id) {

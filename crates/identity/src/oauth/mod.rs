@@ -5,6 +5,7 @@
 //! advice of RFC 9700. There is no implicit grant, no password grant and no `plain` challenge.
 
 mod authorization;
+mod client_changes;
 mod clients;
 mod code;
 mod exchange;

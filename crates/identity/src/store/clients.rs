@@ -1,5 +1,6 @@
 //! OAuth clients.
 
+use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::ClientId;
 use auspex_kernel::page::{Found, Slice};
@@ -8,7 +9,7 @@ use sea_orm::{
 };
 
 use super::entity::{clients, codes, consents};
-use crate::types::client::{Client, GrantType};
+use crate::types::client::{Client, GrantType, KnownSecrets};
 use crate::types::scope::ClientScopes;
 
 impl From<clients::Model> for Client {
@@ -50,6 +51,8 @@ pub(crate) async fn insert(
         id: Set(client.id.clone()),
         name: Set(client.name.clone()),
         secret_digest: Set(secret_digest),
+        old_secret_digest: Set(None),
+        old_secret_until: Set(None),
         redirect_uris: Set(client.redirect_uris.join(" ")),
         post_logout_redirect_uris: Set(client.post_logout_redirect_uris.join(" ")),
         grant_types: Set(grant_types.join(" ")),
@@ -72,19 +75,20 @@ pub(crate) async fn by_id(
     Ok(found.map(|(client, _)| client))
 }
 
-/// The same, with the digest of its secret.
+/// The same, with what is kept of its secrets.
 pub(crate) async fn with_secret(
     connection: &impl ConnectionTrait,
     id: &ClientId,
-) -> Result<Option<(Client, Option<Vec<u8>>)>, DbError> {
+) -> Result<Option<(Client, KnownSecrets)>, DbError> {
     let row = clients::Entity::find_by_id(id.clone())
         .one(connection)
         .await?;
     Ok(row.map(|mut row| {
-        let digest = row.secret_digest.clone();
-        // The digest needs not travel further than this.
-        row.secret_digest = digest.as_ref().map(|_| Vec::new());
-        (Client::from(row), digest)
+        // The digests need not travel further than this.
+        let current = row.secret_digest.clone();
+        row.secret_digest = current.as_ref().map(|_| Vec::new());
+        let old = row.old_secret_digest.take().zip(row.old_secret_until);
+        (Client::from(row), KnownSecrets { current, old })
     }))
 }
 
@@ -99,15 +103,66 @@ pub(crate) async fn page(
     Ok((rows.into_iter().map(Client::from).collect(), total))
 }
 
+/// Stores a client's new state.
+pub(crate) async fn update(
+    transaction: &DatabaseTransaction,
+    client: &Client,
+) -> Result<(), DbError> {
+    let row = clients::ActiveModel {
+        name: Set(client.name.clone()),
+        redirect_uris: Set(client.redirect_uris.join(" ")),
+        post_logout_redirect_uris: Set(client.post_logout_redirect_uris.join(" ")),
+        scopes: Set(client.scopes.to_string()),
+        ..Default::default()
+    };
+    clients::Entity::update_many()
+        .set(row)
+        .filter(clients::Column::Id.eq(&client.id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Gives a client another secret; the old one is taken until then.
+pub(crate) async fn replace_secret(
+    transaction: &DatabaseTransaction,
+    id: &ClientId,
+    digest: Vec<u8>,
+    old_digest: Vec<u8>,
+    old_until: Timestamp,
+) -> Result<(), DbError> {
+    let row = clients::ActiveModel {
+        secret_digest: Set(Some(digest)),
+        old_secret_digest: Set(Some(old_digest)),
+        old_secret_until: Set(Some(old_until)),
+        ..Default::default()
+    };
+    clients::Entity::update_many()
+        .set(row)
+        .filter(clients::Column::Id.eq(id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Removes a client's codes.
+pub(crate) async fn delete_codes(
+    transaction: &DatabaseTransaction,
+    id: &ClientId,
+) -> Result<(), DbError> {
+    codes::Entity::delete_many()
+        .filter(codes::Column::ClientId.eq(id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
 /// Removes a client, its codes and what users agreed to. Whether it was there.
 pub(crate) async fn delete(
     transaction: &DatabaseTransaction,
     id: &ClientId,
 ) -> Result<bool, DbError> {
-    codes::Entity::delete_many()
-        .filter(codes::Column::ClientId.eq(id))
-        .exec(transaction)
-        .await?;
+    delete_codes(transaction, id).await?;
     consents::Entity::delete_many()
         .filter(consents::Column::ClientId.eq(id))
         .exec(transaction)

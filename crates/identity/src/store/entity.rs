@@ -212,6 +212,8 @@ pub(crate) mod clients {
         #[sea_orm(column_type = "Text")]
         pub(crate) name: String,
         pub(crate) secret_digest: Option<Vec<u8>>,
+        pub(crate) old_secret_digest: Option<Vec<u8>>,
+        pub(crate) old_secret_until: Option<Timestamp>,
         #[sea_orm(column_type = "Text")]
         pub(crate) redirect_uris: String,
         #[sea_orm(column_type = "Text")]

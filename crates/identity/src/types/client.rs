@@ -1,6 +1,7 @@
 //! Clients: programs that act for a user who agreed, or for themselves.
 
 use std::fmt;
+use std::time::Duration;
 
 use auspex_kernel::id::ClientId;
 use auspex_kernel::{FieldError, Random, Timestamp};
@@ -15,6 +16,8 @@ use super::scope::ClientScopes;
 const SECRET_PREFIX: &str = "axs_";
 const NAME_CHARS_MAX: usize = 100;
 const REDIRECT_URIS_MAX: usize = 10;
+/// The longest time for which an old secret is taken beside the new one.
+pub(crate) const SECRET_OVERLAP_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// A way to a token that a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +164,72 @@ impl ClientDraft {
     }
 }
 
+impl ClientDraft {
+    /// What a client is, to be checked like one that is to be registered.
+    pub(crate) fn of(client: &Client) -> Self {
+        Self {
+            name: client.name.clone(),
+            redirect_uris: client.redirect_uris.clone(),
+            post_logout_redirect_uris: client.post_logout_redirect_uris.clone(),
+            grant_types: client.grant_types.clone(),
+            scopes: client.scopes,
+            public: client.public,
+        }
+    }
+}
+
+/// What is to become of a client; `None` leaves as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ClientChange {
+    /// What people are shown.
+    pub name: Option<String>,
+    /// All of its addresses.
+    pub redirect_uris: Option<Vec<String>>,
+    /// All of its addresses after a logout.
+    pub post_logout_redirect_uris: Option<Vec<String>>,
+    /// All of its scopes.
+    pub scopes: Option<ClientScopes>,
+}
+
+impl ClientChange {
+    /// The client as changed.
+    pub(crate) fn applied_to(self, before: &Client) -> Client {
+        let before = before.clone();
+        Client {
+            name: self.name.unwrap_or(before.name),
+            redirect_uris: self.redirect_uris.unwrap_or(before.redirect_uris),
+            post_logout_redirect_uris: self
+                .post_logout_redirect_uris
+                .unwrap_or(before.post_logout_redirect_uris),
+            scopes: self.scopes.unwrap_or(before.scopes),
+            ..before
+        }
+    }
+}
+
+/// What is kept of a client's secrets.
+pub(crate) struct KnownSecrets {
+    /// None: a public client.
+    pub(crate) current: Option<Vec<u8>>,
+    /// The one before, and until when it is taken.
+    pub(crate) old: Option<(Vec<u8>, Timestamp)>,
+}
+
+impl KnownSecrets {
+    /// Whether a client proves by this who it is.
+    pub(crate) fn fits(&self, presented: Option<&str>, now: Timestamp) -> bool {
+        let (Some(current), Some(presented)) = (&self.current, presented) else {
+            return self.current.is_none() && presented.is_none();
+        };
+        let old = self.old.as_ref().filter(|(_, until)| {
+            // Not longer than a secret may overlap, whatever the clock was set to.
+            now.is_during(*until - SECRET_OVERLAP_MAX, *until)
+        });
+        is_secret(current, presented.as_bytes())
+            || old.is_some_and(|(old, _)| is_secret(old, presented.as_bytes()))
+    }
+}
+
 /// The text of a client's secret, `axs_` and 256 random bits. Debug output hides it.
 pub struct ClientSecret(String);
 
@@ -205,7 +274,7 @@ pub(crate) fn digest(secret: &[u8]) -> Vec<u8> {
 }
 
 /// Whether this is the secret of which `stored` was kept.
-pub(crate) fn is_secret(stored: &[u8], presented: &[u8]) -> bool {
+fn is_secret(stored: &[u8], presented: &[u8]) -> bool {
     digest(presented).ct_eq(stored).into()
 }
 

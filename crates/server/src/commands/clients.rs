@@ -1,9 +1,10 @@
 //! `auspex clients`: for operators, beside a running server or without one.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use auspex_identity::{Actor, Client, ClientDraft, ClientScopes};
-use serde_json::json;
+use auspex_identity::{Actor, Client, ClientChange, ClientDraft, ClientScopes};
+use serde_json::{Value, json};
 
 use super::{Failure, Outcome, control_runtime, open_identity, print};
 use crate::cli::{ClientsCommand, OnDatabase};
@@ -42,6 +43,32 @@ pub(super) fn run(config: &Config, command: OnDatabase<ClientsCommand>) -> Outco
                 } else {
                     as_table(&clients)
                 })
+            }
+            ClientsCommand::Update {
+                id,
+                name,
+                redirect_uris,
+                post_logout_redirect_uris,
+                scopes,
+            } => {
+                let change = ClientChange {
+                    name,
+                    redirect_uris,
+                    post_logout_redirect_uris,
+                    scopes: scopes.map(|names| read_scopes(&names)).transpose()?,
+                };
+                let operator = Actor::operator();
+                let changed = identity.clients().update(&operator, &id, change, |_| true);
+                let shown = client_as_json(&changed.await?);
+                print(&format!("{}\n", serde_json::to_string_pretty(&shown)?))
+            }
+            ClientsCommand::RotateSecret { id, overlap_s } => {
+                let overlap = Duration::from_secs(overlap_s);
+                let operator = Actor::operator();
+                let rotated = identity.clients().rotate_secret(&operator, &id, overlap);
+                let secret = rotated.await?.secret;
+                let secret = secret.as_ref().map_or("", |secret| secret.expose());
+                print(&format!("{secret}\n"))
             }
             ClientsCommand::Delete { id } => {
                 identity.clients().delete(&Actor::operator(), &id).await?;
@@ -94,20 +121,19 @@ fn as_table(clients: &[Client]) -> String {
 }
 
 fn as_json(clients: &[Client]) -> Result<String, Failure> {
-    let clients: Vec<_> = clients
-        .iter()
-        .map(|client| {
-            json!({
-                "client_id": client.id,
-                "name": client.name,
-                "redirect_uris": client.redirect_uris,
-                "post_logout_redirect_uris": client.post_logout_redirect_uris,
-                "grant_types": grant_types(client),
-                "scopes": client.scopes.iter().collect::<Vec<_>>(),
-                "public": client.public,
-                "created_at": client.created_at.to_rfc3339(),
-            })
-        })
-        .collect();
+    let clients: Vec<_> = clients.iter().map(client_as_json).collect();
     Ok(format!("{}\n", serde_json::to_string_pretty(&clients)?))
+}
+
+fn client_as_json(client: &Client) -> Value {
+    json!({
+        "client_id": client.id,
+        "name": client.name,
+        "redirect_uris": client.redirect_uris,
+        "post_logout_redirect_uris": client.post_logout_redirect_uris,
+        "grant_types": grant_types(client),
+        "scopes": client.scopes.iter().collect::<Vec<_>>(),
+        "public": client.public,
+        "created_at": client.created_at.to_rfc3339(),
+    })
 }

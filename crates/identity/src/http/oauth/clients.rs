@@ -1,7 +1,7 @@
-//! OAuth clients: register, show, list, remove.
+//! OAuth clients: register, show, list, change, remove.
 
 use auspex_kernel::fields::{
-    Body as _, Kind, Wrong, boolean, list, one_of, optional, required, text,
+    Body as _, Kind, Wrong, boolean, change, list, one_of, optional, required, text,
 };
 use auspex_kernel::http::{
     ChangeErrors, CreateErrors, Creation, JSON, List, ListErrors, ReadErrors, Requester, created,
@@ -11,7 +11,7 @@ use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::{ApiError, CursorKey, body, etag, request_body};
 use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -22,9 +22,10 @@ use utoipa_axum::routes;
 use super::TAG;
 use crate::error::IdentityError;
 use crate::http::Handles;
+use crate::http::api_keys::{RotateBody, read_overlap};
 use crate::http::users::Id;
 use crate::oauth::Clients;
-use crate::types::client::{Client, ClientDraft, GrantType, NewClient};
+use crate::types::client::{Client, ClientChange, ClientDraft, GrantType, NewClient};
 use crate::types::scope::ClientScopes;
 
 const PATH: &str = "/v1/oauth-clients";
@@ -33,7 +34,12 @@ const URI_CHARS_MAX: usize = 1_000;
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
         .routes(routes!(create_oauth_client, list_oauth_clients))
-        .routes(routes!(get_oauth_client, delete_oauth_client))
+        .routes(routes!(
+            get_oauth_client,
+            update_oauth_client,
+            delete_oauth_client
+        ))
+        .routes(routes!(rotate_oauth_client_secret))
 }
 
 request_body! {
@@ -62,6 +68,20 @@ request_body! {
         ),
         /// Whether it has no secret, because it could not keep one
         public: Option<bool> = optional(boolean().by_default(false)),
+    }
+}
+
+request_body! {
+    /// What to change about a client.
+    pub(in crate::http) struct ClientPatchBody as "OAuthClientPatch" {
+        /// What people are shown
+        name: Option<String> = change(text(1..=100)),
+        /// All addresses where browsers may be sent back to
+        redirect_uris: Option<Vec<String>> = change(list(0..=10, text(1..=URI_CHARS_MAX))),
+        /// All addresses where browsers may be sent back to after a logout
+        post_logout_redirect_uris: Option<Vec<String>> = change(list(0..=10, text(1..=URI_CHARS_MAX))),
+        /// All of its scopes. If it loses one, its logins end
+        scopes: Option<ClientScopes> = change(RegisteredScopes),
     }
 }
 
@@ -155,14 +175,6 @@ async fn create_oauth_client(
     let body = body::read_json(&creation.headers, body).await?;
     let draft = read(&body)?;
     let actor = creation.requester.actor();
-    let made = |new: &NewClient| {
-        let secret = new.secret.as_ref();
-        let view = NewClientView {
-            client_secret: secret.map(|secret| secret.expose().to_owned()),
-            client: ClientView::from(&new.client),
-        };
-        created(format!("{PATH}/{}", new.client.id), &view)
-    };
     let work = async move |receipt| Ok(clients.create_once(&actor, draft, receipt).await?.1);
     creation.once(&body, Answer::Secret, made, work).await
 }
@@ -204,6 +216,83 @@ async fn get_oauth_client(
     Ok(etag::cacheable(&headers, JSON, &ClientView::from(&client)))
 }
 
+/// Change a client
+///
+/// Only for callers who have all scopes of the client, before and after. With `If-Match` the change is
+/// refused if somebody else has changed the client meanwhile.
+#[utoipa::path(
+    patch, path = "/v1/oauth-clients/{client_id}", tag = TAG,
+    params(("client_id" = String, Path, description = "Id of the client")),
+    request_body(content = ClientPatchBody),
+    responses((status = 200, description = "The client after the change", body = ClientView), ChangeErrors),
+    security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
+)]
+async fn update_oauth_client(
+    State(clients): State<Clients>,
+    requester: Requester,
+    id: Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
+    let body = ClientPatchBody::parse(&body::read_json(&headers, body).await?)?;
+    let change = ClientChange {
+        name: body.name,
+        redirect_uris: body.redirect_uris,
+        post_logout_redirect_uris: body.post_logout_redirect_uris,
+        scopes: body.scopes,
+    };
+    let expected = |client: &Client| is_as_seen(&headers, client);
+    let actor = requester.actor();
+    let changed = clients.update(&actor, &id, change, expected).await?;
+    let view = ClientView::from(&changed);
+    Ok(etag::cacheable(&HeaderMap::new(), JSON, &view))
+}
+
+/// Whether `If-Match` names the state of the client, or is not there.
+fn is_as_seen(headers: &HeaderMap, client: &Client) -> bool {
+    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    let shown = etag::cacheable(&HeaderMap::new(), JSON, &ClientView::from(client));
+    let tag = shown.headers().get(header::ETAG);
+    let tag = tag.and_then(|tag| tag.to_str().ok());
+    let mut named = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim);
+    named.any(|one| one == "*" || Some(one) == tag)
+}
+
+/// Replace a client's secret
+///
+/// The answer contains the new one, and it is not shown again. The old one keeps working for at most
+/// `overlap_s` seconds; one that is older ends at once.
+#[utoipa::path(
+    post, path = "/v1/oauth-clients/{client_id}/secret-rotations", tag = TAG,
+    params(("client_id" = String, Path, description = "Id of the client"), IdempotencyParams),
+    request_body(content = Option<RotateBody>),
+    responses((status = 201, description = "Replaced; `Location` says where the client is", body = NewClientView), CreateErrors),
+    security(("api_key" = ["clients:write"]), ("bearer" = ["clients:write"]))
+)]
+async fn rotate_oauth_client_secret(
+    State(clients): State<Clients>,
+    creation: Creation,
+    id: Id,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = body::read_json(&creation.headers, body).await?;
+    let overlap = read_overlap(&body)?;
+    let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
+    let actor = creation.requester.actor();
+    let work = async move |receipt| {
+        let rotated = clients.rotate_secret_once(&actor, &id, overlap, receipt);
+        Ok(rotated.await?.1)
+    };
+    creation.once(&body, Answer::Secret, made, work).await
+}
+
 /// Remove a client
 ///
 /// Its tokens stop working at once.
@@ -221,6 +310,15 @@ async fn delete_oauth_client(
     let Path(id) = id.map_err(|_| IdentityError::ClientNotFound)?;
     clients.delete(&requester.actor(), &id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn made(new: &NewClient) -> Response {
+    let secret = new.secret.as_ref();
+    let view = NewClientView {
+        client_secret: secret.map(|secret| secret.expose().to_owned()),
+        client: ClientView::from(&new.client),
+    };
+    created(format!("{PATH}/{}", new.client.id), &view)
 }
 
 /// [`ClientDraft`] checks what the fields mean together.

@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::Handles;
 
 #[cfg(test)]
-pub(super) use clients::ClientBody;
+pub(super) use clients::{ClientBody, ClientPatchBody};
 pub(crate) use error::render as render_error;
 pub(crate) use pages::render as render_page;
 pub(super) use token::presented_token;

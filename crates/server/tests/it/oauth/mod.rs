@@ -1,6 +1,7 @@
 //! OAuth 2.0 from outside: the way to a token, and every way around it that we know of.
 
 mod claims;
+mod clients;
 mod logout;
 mod own;
 mod pages;
