@@ -91,7 +91,7 @@ async function main() {
     await checks.run('openid-client finds both documents, and they agree', discovery)
     await checks.run('the documents say what there is', async () => metadata())
     await checks.run('the key set is public and complete', keySet)
-    for (const page of [login.loginPage, login.consentPage]) {
+    for (const page of [login.loginPage, login.consentPage, login.ownPages]) {
       await page(checks, browser).catch((error) =>
         checks.run(`${page.name} can be judged`, () => Promise.reject(error)),
       )
@@ -112,6 +112,7 @@ async function main() {
       ['Deny is told to the client', login.denied],
       ['the password is asked for once in a browser', login.oncePerBrowser],
       ['prompt=none asks nobody', login.silently],
+      ['a client logs its user out (openid-client)', login.loggedOut],
       ['a confidential client gets its tokens (oauth4webapi)', tokens.confidential],
       ['a confidential client introspects and revokes its own tokens', tokens.introspection],
       ['a code used twice ends what it gave', refused.replayed],

@@ -1,5 +1,6 @@
 // A person at a browser: the login and the consent page, and the ways through them.
 
+import * as openid from 'openid-client'
 import { STEP_MS, asStranger, authorize, typeIn } from '../../lib/browser.mjs'
 import { equal, from, holds, refusal } from '../../lib/checks.mjs'
 import { judgeHeaders, judgePage } from './pages.mjs'
@@ -83,6 +84,41 @@ export async function consentPage(checks, browser) {
       )
     })
     if (there) await judgePage(checks, 'consent page', page, complaints)
+  })
+}
+
+// What people see of themselves: logged in, and asked whether to log out.
+export async function ownPages(checks, browser) {
+  return asStranger(browser, async (context, complaints) => {
+    await notebookTokens(context)
+    const page = await context.newPage()
+    for (const [name, path, heading] of [
+      ['account page', '/oauth2/login', 'You are logged in'],
+      ['logout page', '/oauth2/end-session', 'Log out?'],
+    ]) {
+      await page.goto(ISSUER + path)
+      await page.getByRole('heading', { name: heading, exact: true }).waitFor()
+      await judgePage(checks, name, page, complaints)
+    }
+  })
+}
+
+export async function loggedOut(browser) {
+  return asStranger(browser, async (context) => {
+    const tokens = await notebookTokens(context)
+    const bye = `http://127.0.0.1:${state.home.port}/bye`
+    const page = await context.newPage()
+    const back = page.waitForRequest((one) => one.url().startsWith(bye))
+    const url = openid.buildEndSessionUrl(state.publicConfig, {
+      id_token_hint: tokens.id_token,
+      post_logout_redirect_uri: bye,
+      state: 'after the logout',
+    })
+    await page.goto(String(url))
+    equal(new URL((await back).url()).searchParams.get('state'), 'after the logout', 'state')
+    const request = await notebookRequest({ prompt: 'none' })
+    const silent = await authorize(context, request.url, state.loopback, PERSON)
+    equal(silent.searchParams.get('error'), 'login_required', 'error after the logout')
   })
 }
 

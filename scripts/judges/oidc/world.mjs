@@ -60,6 +60,7 @@ export async function prepare(home, beyond) {
   state.notebook = await create('/v1/oauth-clients', {
     name: 'Notebook of the team',
     redirect_uris: ['http://127.0.0.1/callback', 'com.example.notebook:/callback'],
+    post_logout_redirect_uris: ['http://127.0.0.1/bye'],
     grant_types: ['authorization_code', 'refresh_token'],
     scopes: ['openid', 'profile', 'email', 'offline_access', 'predict', 'models:read'],
     public: true,
