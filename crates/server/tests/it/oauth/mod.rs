@@ -2,6 +2,7 @@
 
 mod claims;
 mod clients;
+mod limits;
 mod logout;
 mod own;
 mod pages;
