@@ -54,6 +54,7 @@ pub struct Obstacle {
     cause: io::Error,
     owner: u32,
     mode: u32,
+    is_folder: bool,
 }
 
 impl Obstacle {
@@ -67,6 +68,7 @@ impl Obstacle {
             cause: denied.into(),
             owner: meta.uid(),
             mode: meta.mode() & 0o7777,
+            is_folder: meta.is_dir(),
         })
     }
 }
@@ -84,10 +86,17 @@ impl fmt::Display for Obstacle {
         }
         write!(
             f,
-            "it belongs to {owner}, with mode {mode:04o}, and this process runs as {}; run it as \
-             {owner}, or run chown {me} {path}",
+            "it belongs to {owner}, with mode {mode:04o}, and this process runs as {}; ",
             user(me)
-        )
+        )?;
+        // A folder may be any that exists above the one to be made, such as the root.
+        match self.is_folder {
+            true => write!(
+                f,
+                "run it as {owner}, or give this user a folder of its own, as by install -d -m 700 -o {me} FOLDER"
+            ),
+            false => write!(f, "run it as {owner}, or run chown {me} {path}"),
+        }
     }
 }
 

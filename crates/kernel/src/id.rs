@@ -68,7 +68,8 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                // Columns of a table have a width.
+                f.pad(&self.0)
             }
         }
 

@@ -189,10 +189,12 @@ impl Clients {
         Err(TokenError::InvalidClient)
     }
 
-    /// Removes a client, with its grants, codes and consents; its tokens stop at once.
+    /// Removes a client, with its grants, codes and consents; its tokens stop at once. Only an actor who
+    /// has all its scopes can.
     ///
     /// # Errors
-    /// [`IdentityError::ClientNotFound`], [`IdentityError::CredentialEnded`],
+    /// [`IdentityError::ClientNotFound`], [`IdentityError::Escalation`],
+    /// [`IdentityError::CredentialEnded`],
     /// [`IdentityError::Database`].
     pub async fn delete(&self, actor: &Actor, id: impl AsRef<str>) -> Result<(), IdentityError> {
         let id = ClientId::parse(id.as_ref()).ok_or(IdentityError::ClientNotFound)?;
@@ -219,9 +221,13 @@ async fn insert(
 }
 
 async fn remove(change: &Change<'_>, id: &ClientId) -> Result<(), Refusal> {
-    if !store::clients::delete(change.transaction, id).await? {
-        return Err(IdentityError::ClientNotFound.into());
+    let client = store::clients::by_id(change.transaction, id).await?;
+    let client = client.ok_or(IdentityError::ClientNotFound)?;
+    if !change.actor.scopes.contains_all(client.scopes.api) {
+        let denied = Event::denied(Action::ClientDelete, Some(format!("client:{id}")));
+        return Err(Refusal::recorded(IdentityError::Escalation, denied));
     }
+    store::clients::delete(change.transaction, id).await?;
     let grants = store::grants::revoke_of_client(change.transaction, id, change.now).await?;
     change.publish(Kind::Client, id).await?;
     let done =

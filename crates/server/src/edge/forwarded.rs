@@ -93,6 +93,9 @@ impl Proxies {
         let hop = std::str::from_utf8(hop).ok()?.trim();
         match self.header {
             ForwardedHeader::XForwardedFor => read_address(hop),
+            // Cut at a comma within quotes, which a client may have written: what is on this side of it
+            // has a quote too many.
+            ForwardedHeader::Forwarded if hop.matches('"').count() % 2 == 1 => None,
             ForwardedHeader::Forwarded => {
                 let mut pairs = hop.split(';').filter_map(|pair| pair.split_once('='));
                 let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
@@ -175,6 +178,16 @@ mod tests {
         );
         for garbage in ["for=_hidden", "for=unknown", "by=1.1.1.1", "for"] {
             assert_eq!(by(&[garbage]), "127.0.0.1", "{garbage}");
+        }
+        // Commas that a client has put into what the proxy quotes, such as its Host.
+        for quoted in [
+            "a,for=6.6.6.6",
+            "a,for=6.6.6.6;b=c,d=e",
+            ",for=6.6.6.6;c=",
+            ",",
+        ] {
+            let value = format!("for=203.0.113.7;host=\"{quoted}\"");
+            assert_eq!(by(&[&value]), "127.0.0.1", "{value}");
         }
         // A quote that the client leaves open does not hide what the proxy appends.
         assert_eq!(by(&["for=\"1.1.1.1, for=203.0.113.7"]), "203.0.113.7");

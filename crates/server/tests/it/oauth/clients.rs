@@ -117,6 +117,9 @@ fn a_change_is_refused_for_what_is_wrong_with_it() {
     eventually(Duration::from_secs(5), "the refusal", || {
         world.patch(few.trim(), &stolen, &[]).status == 403
     });
+    let few = [("X-API-Key", few.trim())];
+    let removed = world.server.connect().send("DELETE", &path, &few, b"");
+    assert_eq!(removed.status, 403, "{}", removed.text());
     let stale = [("If-Match", "\"stale\"")];
     assert_eq!(
         world.patch(&key, &json!({"name": "New"}), &stale).status,
