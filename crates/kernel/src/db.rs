@@ -119,9 +119,14 @@ impl Db {
     /// [`DbError::Database`], [`DbError::TimedOut`], [`DbError::Abandoned`].
     pub async fn migrate<M: MigratorTrait>(&self) -> Result<(), DbError> {
         let end = Instant::now() + MIGRATION_TIMEOUT;
+        let mut is_told = false;
         loop {
             match self.migrate_once::<M>().await {
                 Err(error) if error.fault() == Some(Fault::Busy) && Instant::now() < end => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        let (database, wait_s) = (self.name(), MIGRATION_TIMEOUT.as_secs());
+                        tracing::warn!(%database, wait_s, "another process holds the database locked; waiting for it");
+                    }
                     tokio::time::sleep(MIGRATION_PAUSE).await;
                 }
                 migrated => return migrated,

@@ -23,7 +23,10 @@ pub fn make_private(path: &Path) {
     // process has on it, SQLite's too.
     file.create_new(true).write(true).mode(PRIVATE);
     // Whoever opens it next reports the error.
-    let _ = file.open(path);
+    if file.open(path).is_err() && !path.exists() {
+        // A link to where there is no file yet counts as one that is there.
+        let _ = file.create_new(false).create(true).open(path);
+    }
     narrow(path);
 }
 
@@ -117,6 +120,16 @@ fn user(id: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_behind_a_link_is_private_from_the_beginning() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        std::os::unix::fs::symlink(&target, &link).expect("a link");
+        make_private(&link);
+        let mode = fs::metadata(&target).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, PRIVATE);
+    }
 
     #[test]
     fn narrowing_never_lets_anybody_do_more() {

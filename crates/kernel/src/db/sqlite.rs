@@ -101,6 +101,16 @@ impl SqliteFile {
     }
 }
 
+/// Whether a database is there or may be made. What else a wrong URL names must keep its mode.
+fn may_be_database(path: &Path) -> bool {
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return true;
+    };
+    let mut magic = [0; MAGIC.len()];
+    let mut read_magic = || header_of(path, &metadata)?.read_exact_at(&mut magic, 0);
+    metadata.is_file() && (metadata.len() == 0 || read_magic().is_ok() && magic == *MAGIC)
+}
+
 fn header_of(path: &Path, metadata: &Metadata) -> std::io::Result<Arc<File>> {
     let mut headers = HEADERS.lock();
     if let Some((_, header)) = headers.iter().find(|(id, _)| *id == id_of(metadata)) {
@@ -151,9 +161,11 @@ impl Connector {
     /// for that, whatever the busy timeout, but reports the file as locked.
     pub(super) async fn first_writer(&self) -> Result<Connection, DbError> {
         // SQLite gives its other files the mode of the database.
-        make_private(&self.path);
-        for suffix in ["-wal", "-shm", "-journal"] {
-            narrow(&beside(&self.path, suffix));
+        if may_be_database(&self.path) {
+            make_private(&self.path);
+            for suffix in ["-wal", "-shm", "-journal"] {
+                narrow(&beside(&self.path, suffix));
+            }
         }
         let end = Instant::now() + self.busy_timeout();
         loop {

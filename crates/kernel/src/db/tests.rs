@@ -35,6 +35,19 @@ async fn sqlite_paths_are_taken_as_they_stand() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_no_database_stays_as_it_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.txt");
+    std::fs::write(&file, "hello").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    Db::open(&url(&file)).await.unwrap_err();
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello");
+}
+
+#[tokio::test]
 async fn a_sqlite_database_is_a_file() {
     for url in [
         "sqlite:",
