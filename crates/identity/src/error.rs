@@ -56,6 +56,9 @@ pub enum IdentityError {
     /// More was asked for than was granted.
     #[error("that scope was not granted")]
     ScopeNotGranted,
+    /// More devices wait for somebody to allow them than may.
+    #[error("too many devices wait to be allowed; try again in a minute")]
+    TooManyDevices,
     /// No OAuth client has this id.
     #[error("no OAuth client has this id; list the clients to see what there is")]
     ClientNotFound,
@@ -127,6 +130,7 @@ impl From<IdentityError> for ApiError {
             )
             .with_header(header::RETRY_AFTER, HeaderValue::from(retry.seconds())),
             IdentityError::Busy(_) => ApiError::unavailable(error.to_string(), 1),
+            IdentityError::TooManyDevices => ApiError::unavailable(error.to_string(), 60),
             IdentityError::Hasher(_)
             | IdentityError::KeyNotKept(_)
             | IdentityError::Issuers(_)

@@ -75,7 +75,9 @@ pub use users::{NameConflict, Users};
 
 use core::Core;
 use http::{Handles, Pages};
-use oauth::{AuthorizationEndpoint, IssuedTokens, Own, PageSessions, Seals, TokenEndpoint};
+use oauth::{
+    AuthorizationEndpoint, Devices, IssuedTokens, Own, PageSessions, Seals, TokenEndpoint,
+};
 use passwords::Passwords;
 use throttle::Throttle;
 use tokens::Tokens;
@@ -138,12 +140,14 @@ impl Identity {
             Arc::clone(&tokens),
             &config.tokens,
         );
-        let clients = Clients::new(shared(), throttle);
+        let clients = Clients::new(shared(), Arc::clone(&throttle));
+        let devices = Devices::new(shared(), throttle, sessions.clone(), tokens.issuer());
         let own = Own::new(shared());
         let pages = Pages::new(
             AuthorizationEndpoint::new(shared(), clients.clone(), Arc::clone(&tokens)),
             PageSessions::new(shared(), passwords),
             own.clone(),
+            devices.clone(),
             Seals::new(&page_secret, clock),
             tokens.issuer(),
         );
@@ -156,10 +160,16 @@ impl Identity {
                 users,
                 keys: Keys::new(shared()),
                 clients,
-                token_endpoint: TokenEndpoint::new(shared(), Arc::clone(&tokens), sessions.clone()),
+                token_endpoint: TokenEndpoint::new(
+                    shared(),
+                    Arc::clone(&tokens),
+                    sessions.clone(),
+                    devices.clone(),
+                ),
                 issued_tokens: IssuedTokens::new(shared(), Arc::clone(&tokens), sessions.clone()),
                 tokens,
                 sessions,
+                devices,
                 pages,
                 own,
             },

@@ -21,6 +21,9 @@ const ROUND_MAX: Duration = Duration::from_mins(5);
 
 /// Other processes read changes every quarter of a second; one that missed an hour loads everything.
 const CHANGES_KEPT: Duration = Duration::from_hours(1);
+/// Anybody can add devices, so that those that have ended are not kept as long as other rows. Until
+/// then they are told that they have.
+const DEVICES_KEPT: Duration = Duration::from_hours(1);
 /// Such transactions in one round, or with many logins a second the tables would grow all the same.
 const REMOVALS_MAX: usize = 50;
 /// Uses of keys stored in one transaction.
@@ -95,6 +98,7 @@ impl Maintenance {
         let ended = store::ended::Ended {
             now,
             changes_before: now - CHANGES_KEPT,
+            devices_before: now - DEVICES_KEPT,
             ended_before: days(self.retention.ended_days),
             logins_before: days(self.retention.logins_days),
             audit_before: days(self.retention.audit_days),

@@ -21,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(AuditByTime),
             Box::new(Names),
             Box::new(OldSecrets),
+            Box::new(Devices),
         ]
     }
 
@@ -351,6 +352,49 @@ impl MigrationTrait for OldSecrets {
                 .add_column(column)
                 .to_owned();
             manager.alter_table(added).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Programs that wait for somebody to allow them, from a browser elsewhere.
+struct Devices;
+
+impl MigrationName for Devices {
+    fn name(&self) -> &str {
+        "m0009_devices"
+    }
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for Devices {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let devices = table("identity_devices")
+            .col(ColumnDef::new("digest").blob().not_null().primary_key())
+            .col(text("user_code").not_null().unique_key())
+            .col(text("client_id").not_null())
+            .col(text("scopes").not_null())
+            .col(time("expires_at").not_null())
+            .col(ColumnDef::new("interval_s").big_integer().not_null())
+            .col(time("polled_at"))
+            .col(ColumnDef::new("denied").boolean().not_null())
+            // Who allowed it, and when they had logged in.
+            .col(text("user_id"))
+            .col(time("authenticated_at"))
+            .to_owned();
+        manager.create_table(devices).await?;
+        let connection = manager.get_connection();
+        for (name, of) in [
+            ("by_expires_at", "(expires_at)"),
+            ("by_client_id", "(client_id, expires_at)"),
+            ("by_user_id", "(user_id) WHERE user_id IS NOT NULL"),
+        ] {
+            let create = format!("CREATE INDEX identity_devices_{name} ON identity_devices {of}");
+            connection.execute_unprepared(&create).await?;
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ impl Sessions {
     /// [`IdentityError::Randomness`].
     pub(crate) fn new_grant(
         &self,
-        user: &User,
+        user_id: &UserId,
         client_id: Option<&ClientId>,
         scopes: &str,
         authenticated_at: Timestamp,
@@ -85,7 +85,7 @@ impl Sessions {
         let now = self.core.now();
         Ok(Grant {
             id: SessionId::new(&self.core.clock, &self.core.random)?,
-            user_id: user.id.clone(),
+            user_id: user_id.clone(),
             client_id: client_id.cloned(),
             scopes: scopes.to_owned(),
             created_at: now,
@@ -112,7 +112,7 @@ impl Sessions {
             .log_in(actor, username, password, LoginMethod::Password);
         let (user, mark) = logged_in.await?;
         let scope = user.roles.scopes().to_string();
-        let grant = self.new_grant(&user, None, &scope, self.core.now())?;
+        let grant = self.new_grant(&user.id, None, &scope, self.core.now())?;
         let stored = grant.clone();
         let begun = self
             .core

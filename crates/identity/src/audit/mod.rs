@@ -41,6 +41,7 @@ auspex_kernel::audit_actions! {
         ConsentDeny = "consent.deny";
         ConsentWithdraw = "consent.withdraw";
         CodeReuse = "code.reuse";
+        DeviceGuess = "device.guess";
         ClientLogin = "client.login";
         SigningKeyRotate = "signing_key.rotate";
     }

@@ -21,7 +21,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::api_keys::Keys;
-use crate::oauth::{Clients, IssuedTokens, Own, TokenEndpoint};
+use crate::oauth::{Clients, Devices, IssuedTokens, Own, TokenEndpoint};
 use crate::sessions::Sessions;
 use crate::tokens::Tokens;
 use crate::users::Users;
@@ -51,6 +51,7 @@ handles! {
     tokens: Arc<Tokens>,
     token_endpoint: TokenEndpoint,
     issued_tokens: IssuedTokens,
+    devices: Devices,
     pages: Pages,
     own: Own,
 }

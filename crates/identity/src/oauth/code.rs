@@ -84,7 +84,7 @@ impl Codes {
         let since = code.authenticated_at;
         let grant = self
             .sessions
-            .new_grant(&user, Some(&client.id), &code.scopes, since)?;
+            .new_grant(&user.id, Some(&client.id), &code.scopes, since)?;
         let (given, core) = (grant.clone(), &self.core);
         let nonce = code.nonce.clone();
         let redeemed = self

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::code::Codes;
+use super::code::{Codes, Redeemed};
+use super::device::Devices;
 use super::parameters::Parameters;
 use crate::audit::{Action, Actor, Event};
 use crate::core::Core;
@@ -89,15 +90,22 @@ pub(crate) struct TokenEndpoint {
     tokens: Arc<Tokens>,
     sessions: Sessions,
     codes: Codes,
+    devices: Devices,
 }
 
 impl TokenEndpoint {
-    pub(crate) fn new(core: Arc<Core>, tokens: Arc<Tokens>, sessions: Sessions) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        tokens: Arc<Tokens>,
+        sessions: Sessions,
+        devices: Devices,
+    ) -> Self {
         Self {
             codes: Codes::new(Arc::clone(&core), sessions.clone()),
             core,
             tokens,
             sessions,
+            devices,
         }
     }
 
@@ -129,6 +137,13 @@ impl TokenEndpoint {
                 self.exchange_client_credentials(actor, client, parameters)
                     .await
             }
+            GrantType::DeviceCode => {
+                let Some(code) = parameters.get("device_code") else {
+                    return Err(missing("device_code is missing"));
+                };
+                let redeemed = self.devices.redeem(client, code).await?;
+                Ok(self.tokens_for(client, &redeemed)?)
+            }
         }
     }
 
@@ -149,15 +164,24 @@ impl TokenEndpoint {
             .codes
             .redeem(actor, client, code, redirect_uri, verifier)
             .await?;
-        let (user, grant) = (redeemed.user, redeemed.grant);
+        Ok(self.tokens_for(client, &redeemed)?)
+    }
+
+    /// The first tokens of a grant.
+    fn tokens_for(
+        &self,
+        client: &Client,
+        redeemed: &Redeemed,
+    ) -> Result<TokenResponse, IdentityError> {
+        let (user, grant) = (&redeemed.user, &redeemed.grant);
         // The user may have lost a role since they agreed.
         let scope = within_reach(&grant.scopes, user.roles.scopes());
-        let access_token = self.tokens.user_access_token(&user, &grant, &scope)?;
+        let access_token = self.tokens.user_access_token(user, grant, &scope)?;
         let nonce = redeemed.nonce.as_deref();
-        let id_token = self.id_token(client, &user, &grant, &scope, nonce, &access_token)?;
+        let id_token = self.id_token(client, user, grant, &scope, nonce, &access_token)?;
         let refresh_token = client
             .may(GrantType::RefreshToken)
-            .then(|| self.tokens.refresh_token(&grant));
+            .then(|| self.tokens.refresh_token(grant));
         Ok(self.response(access_token, scope, refresh_token, id_token))
     }
 

@@ -17,6 +17,7 @@ pub(crate) fn metadata(tokens: &Tokens) -> Value {
         "issuer": issuer,
         "authorization_endpoint": at("/oauth2/authorize"),
         "token_endpoint": at("/oauth2/token"),
+        "device_authorization_endpoint": at("/oauth2/device_authorization"),
         "end_session_endpoint": at("/oauth2/end-session"),
         "userinfo_endpoint": at("/oauth2/userinfo"),
         "jwks_uri": at("/.well-known/jwks.json"),

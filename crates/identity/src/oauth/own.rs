@@ -202,9 +202,10 @@ impl Own {
             let (transaction, now) = (change.transaction, change.now);
             let agreed = store::consents::delete(transaction, user_id, &id).await?;
             let codes = store::codes::delete_of(transaction, user_id, &id).await?;
+            let devices = store::devices::delete_of(transaction, user_id, &id).await?;
             let grants =
                 store::grants::revoke_of_user_and_client(transaction, user_id, &id, now).await?;
-            if !agreed && !codes && grants == 0 {
+            if !agreed && !codes && !devices && grants == 0 {
                 return Err(IdentityError::ClientNotFound.into());
             }
             let done = Event::new(Action::ConsentWithdraw, format!("client:{id}"));

@@ -17,6 +17,9 @@ pub(crate) enum Purpose {
     Login,
     Consent,
     Logout,
+    /// A login on the way to the page for devices.
+    DeviceLogin,
+    Device,
     /// To go on from a form.
     Continue,
 }
@@ -27,6 +30,8 @@ impl Purpose {
             Purpose::Login => "login",
             Purpose::Consent => "consent",
             Purpose::Logout => "logout",
+            Purpose::DeviceLogin => "device login",
+            Purpose::Device => "device",
             Purpose::Continue => "continue",
         }
     }
@@ -35,8 +40,8 @@ impl Purpose {
 /// What a page carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sealed {
-    /// The query of the authorization request; checked anew whenever it comes back. To go on from a
-    /// form: where to.
+    /// The query of the authorization request; checked anew whenever it comes back. For devices:
+    /// the user code. To go on from a form: where to.
     pub(crate) query: String,
     /// The scopes that the person was shown.
     pub(crate) scopes: String,

@@ -8,6 +8,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter, Set,
 };
 
+use super::devices;
 use super::entity::{clients, codes, consents};
 use crate::types::client::{Client, GrantType, KnownSecrets};
 use crate::types::scope::ClientScopes;
@@ -145,7 +146,7 @@ pub(crate) async fn replace_secret(
     Ok(())
 }
 
-/// Removes a client's codes.
+/// Removes a client's codes, and the devices that wait to act by it.
 pub(crate) async fn delete_codes(
     transaction: &DatabaseTransaction,
     id: &ClientId,
@@ -154,10 +155,10 @@ pub(crate) async fn delete_codes(
         .filter(codes::Column::ClientId.eq(id))
         .exec(transaction)
         .await?;
-    Ok(())
+    devices::delete_of_client(transaction, id).await
 }
 
-/// Removes a client, its codes and what users agreed to. Whether it was there.
+/// Removes a client, its codes, its devices and what users agreed to. Whether it was there.
 pub(crate) async fn delete(
     transaction: &DatabaseTransaction,
     id: &ClientId,

@@ -9,7 +9,7 @@ use sea_orm::{
     TryGetableMany, Value,
 };
 
-use super::entity::{api_keys, changes, codes, grants, logins, revoked_tokens, sessions};
+use super::entity::{api_keys, changes, codes, devices, grants, logins, revoked_tokens, sessions};
 
 /// Rows of a kind removed in one transaction, so that it stays short.
 const ROWS_MAX: u64 = 1_000;
@@ -19,6 +19,7 @@ const ROWS_MAX: u64 = 1_000;
 pub(crate) struct Ended {
     pub(crate) now: Timestamp,
     pub(crate) changes_before: Timestamp,
+    pub(crate) devices_before: Timestamp,
     /// Keys, grants, sessions, codes and revocations that ended before.
     pub(crate) ended_before: Timestamp,
     pub(crate) logins_before: Timestamp,
@@ -48,6 +49,12 @@ pub(crate) async fn remove(
             transaction,
             codes::Column::Digest,
             codes::Column::ExpiresAt.lt(before),
+        )
+        .await?,
+        remove_some::<devices::Entity, Vec<u8>>(
+            transaction,
+            devices::Column::Digest,
+            devices::Column::ExpiresAt.lt(ended.devices_before),
         )
         .await?,
         remove_some::<sessions::Entity, Vec<u8>>(

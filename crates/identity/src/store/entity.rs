@@ -199,6 +199,37 @@ pub(crate) mod codes {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+pub(crate) mod devices {
+    use auspex_kernel::Timestamp;
+    use auspex_kernel::id::{ClientId, UserId};
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "identity_devices")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(crate) digest: Vec<u8>,
+        #[sea_orm(column_type = "Text")]
+        pub(crate) user_code: String,
+        #[sea_orm(column_type = "Text")]
+        pub(crate) client_id: ClientId,
+        #[sea_orm(column_type = "Text")]
+        pub(crate) scopes: String,
+        pub(crate) expires_at: Timestamp,
+        pub(crate) interval_s: i64,
+        pub(crate) polled_at: Option<Timestamp>,
+        pub(crate) denied: bool,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub(crate) user_id: Option<UserId>,
+        pub(crate) authenticated_at: Option<Timestamp>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 pub(crate) mod clients {
     use auspex_kernel::Timestamp;
     use auspex_kernel::id::ClientId;

@@ -5,6 +5,7 @@ pub(crate) mod changes;
 pub(crate) mod clients;
 pub(crate) mod codes;
 pub(crate) mod consents;
+pub(crate) mod devices;
 pub(crate) mod ended;
 mod entity;
 pub(crate) mod grants;

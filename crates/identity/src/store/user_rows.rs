@@ -12,7 +12,7 @@ use sea_orm::{
 };
 
 use super::entity::{api_keys, logins, users};
-use super::{Kind, codes, consents, keys, record_change, sessions};
+use super::{Kind, codes, consents, devices, keys, record_change, sessions};
 use crate::canonical;
 use crate::types::role::Role;
 use crate::types::user::{User, UserFilter};
@@ -136,13 +136,15 @@ pub(crate) async fn delete(
     record_change(transaction, Kind::User, id, now).await
 }
 
-/// Ends a user's sessions at the login page, and the codes that one of them may just have given.
+/// Ends a user's sessions at the login page, and the codes and devices that one of them may just have
+/// allowed.
 pub(crate) async fn end_sessions(
     transaction: &DatabaseTransaction,
     user_id: &UserId,
 ) -> Result<(), DbError> {
     sessions::delete_of_user(transaction, user_id).await?;
-    codes::delete_of_user(transaction, user_id).await
+    codes::delete_of_user(transaction, user_id).await?;
+    devices::delete_of_user(transaction, user_id).await
 }
 
 /// Users in the order of creation.

@@ -20,6 +20,9 @@
 //! to bring about either: an address has an allowance for few entries, and what is least under
 //! suspicion goes first.
 //!
+//! Codes of devices are guessed by users who are logged in. Each has an allowance for them, beyond which
+//! nothing is looked up; wrong ones count for the address as well.
+//!
 //! Names are kept as hashes under a key of this process alone.
 
 mod bounded;
@@ -256,6 +259,21 @@ impl Throttle {
         self.take(&mut self.state.lock(), address, now)
     }
 
+    /// Counts a guess at the code of a device by a user, before the code is looked up.
+    ///
+    /// # Errors
+    /// [`RetryAfter`] if they have been wrong too often.
+    pub(crate) fn guess(&self, user: &str, now: Steady) -> Result<(), RetryAfter> {
+        let user = self.key(("code", user));
+        self.take(&mut self.state.lock(), user, now)
+    }
+
+    /// The guess that began then was right.
+    pub(crate) fn guessed(&self, user: &str, begun: Steady) {
+        let user = self.key(("code", user));
+        self.state.lock().untake(user, begun);
+    }
+
     /// The password of an attempt was not tried, for no fault of its own.
     pub(crate) fn untried(&self, attempt: &Attempt) {
         self.give_back(&mut self.state.lock(), attempt);
@@ -297,11 +315,7 @@ impl Throttle {
             None => attempt.address,
             Some(_) => self.pair_key(attempt),
         };
-        if let Some(begun) = state.begun.get_mut(of)
-            && let Some(index) = begun.iter().position(|at| *at == attempt.at)
-        {
-            begun.remove(index);
-        }
+        state.untake(of, attempt.at);
         if let Some(until) = state.accounts.get_mut(attempt.account) {
             *until = *until - attempt.suspicion;
         }
@@ -350,6 +364,15 @@ impl State {
                 .iter()
                 .any(|(known, at)| *known == address && now < *at + KNOWN_FOR)
         })
+    }
+
+    /// Gives back what was taken from an allowance then.
+    fn untake(&mut self, of: u64, at: Steady) {
+        if let Some(begun) = self.begun.get_mut(of)
+            && let Some(index) = begun.iter().position(|begun| *begun == at)
+        {
+            begun.remove(index);
+        }
     }
 
     fn next_turn(&mut self, of: u64, next: Steady, kept: Duration) {

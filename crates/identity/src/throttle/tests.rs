@@ -262,6 +262,20 @@ fn failures_that_are_no_passwords_count_for_the_address() {
 }
 
 #[test]
+fn a_user_has_an_allowance_of_codes_that_right_ones_do_not_take_from() {
+    let throttle = throttle();
+    for _ in 0..100 {
+        throttle.guess("ann", at(0)).unwrap();
+        throttle.guessed("ann", at(0));
+    }
+    let taken = (0..100).filter(|_| throttle.guess("ann", at(1)).is_ok());
+    assert_eq!(taken.count(), 20);
+    assert!(throttle.guess("ann", at(600)).is_err());
+    assert!(throttle.guess("bob", at(2)).is_ok());
+    assert!(throttle.guess("ann", at(601)).is_ok());
+}
+
+#[test]
 fn a_full_table_refuses_nobody_new_and_keeps_whom_it_suspects_most() {
     let throttle = Throttle::with_entries_max(Settings::default(), 80);
     let victim = "ada";

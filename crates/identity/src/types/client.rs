@@ -28,6 +28,8 @@ pub enum GrantType {
     RefreshToken,
     /// The client acts for itself.
     ClientCredentials,
+    /// A user agrees by a browser elsewhere (RFC 8628).
+    DeviceCode,
 }
 
 impl GrantType {
@@ -36,6 +38,7 @@ impl GrantType {
         GrantType::AuthorizationCode,
         GrantType::RefreshToken,
         GrantType::ClientCredentials,
+        GrantType::DeviceCode,
     ];
 
     /// As written in requests.
@@ -44,6 +47,7 @@ impl GrantType {
             GrantType::AuthorizationCode => "authorization_code",
             GrantType::RefreshToken => "refresh_token",
             GrantType::ClientCredentials => "client_credentials",
+            GrantType::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
         }
     }
 
@@ -153,8 +157,10 @@ impl ClientDraft {
             let message = "must not hold client_credentials for a public client, which has none";
             refuse("grant_types".into(), message);
         }
-        if !by_code && self.grant_types.contains(&GrantType::RefreshToken) {
-            let message = "must hold authorization_code beside refresh_token";
+        let by_user = by_code || self.grant_types.contains(&GrantType::DeviceCode);
+        if !by_user && self.grant_types.contains(&GrantType::RefreshToken) {
+            let message =
+                "must hold authorization_code, or that of device codes, beside refresh_token";
             refuse("grant_types".into(), message);
         }
         if self.scopes.is_empty() {
@@ -323,6 +329,12 @@ mod tests {
         );
         let alone = wrong(|d| d.grant_types = vec![GrantType::RefreshToken]);
         assert_eq!(alone, ["grant_types"]);
+        let device = wrong(|d| {
+            d.grant_types = vec![GrantType::DeviceCode, GrantType::RefreshToken];
+            d.redirect_uris.clear();
+            d.public = true;
+        });
+        assert!(device.is_empty());
         let itself = wrong(|d| {
             d.grant_types = vec![GrantType::ClientCredentials];
             d.redirect_uris.clear();

@@ -10,3 +10,4 @@ pub(crate) mod role;
 pub(crate) mod scope;
 pub(crate) mod signing_key;
 pub(crate) mod user;
+pub(crate) mod user_code;

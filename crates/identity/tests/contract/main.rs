@@ -92,6 +92,7 @@ mod away;
 mod basic;
 mod chance;
 mod clock;
+mod device;
 mod foreign;
 mod keys;
 mod meanwhile;

@@ -43,31 +43,31 @@ contract! {
 
 /// A browser and whatever it is pointed at.
 #[derive(Clone)]
-struct Browser {
-    identity: Arc<Identity>,
+pub(crate) struct Browser {
+    pub(crate) identity: Arc<Identity>,
     cookies: BTreeMap<String, String>,
 }
 
-struct Seen {
-    status: u16,
-    location: String,
+pub(crate) struct Seen {
+    pub(crate) status: u16,
+    pub(crate) location: String,
     cookies: Vec<String>,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Browser {
-    fn new(identity: &Arc<Identity>) -> Self {
+    pub(crate) fn new(identity: &Arc<Identity>) -> Self {
         Self {
             identity: Arc::clone(identity),
             cookies: BTreeMap::new(),
         }
     }
 
-    async fn get(&mut self, path: &str) -> Seen {
+    pub(crate) async fn get(&mut self, path: &str) -> Seen {
         self.send(Request::get(path), String::new()).await
     }
 
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Seen {
+    pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Seen {
         let form = "application/x-www-form-urlencoded";
         let request = Request::post(path).header("content-type", form);
         self.send(request, encode(fields)).await
@@ -117,7 +117,7 @@ impl Browser {
         }
     }
 
-    async fn log_in(&mut self, page: &Seen) -> Seen {
+    pub(crate) async fn log_in(&mut self, page: &Seen) -> Seen {
         let (token, request) = (page.hidden("csrf_token"), page.hidden("request"));
         let fields = [
             ("csrf_token", token),
@@ -154,7 +154,7 @@ impl Browser {
 }
 
 impl Seen {
-    fn hidden(&self, name: &str) -> &str {
+    pub(crate) fn hidden(&self, name: &str) -> &str {
         let begin = format!("name=\"{name}\" value=\"");
         let from = self
             .text
@@ -173,11 +173,11 @@ impl Seen {
             .into_owned()
     }
 
-    fn asks_for_password(&self) -> bool {
+    pub(crate) fn asks_for_password(&self) -> bool {
         self.text.contains("name=\"password\"")
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
 }
@@ -193,7 +193,7 @@ fn encode(fields: &[(&str, &str)]) -> String {
     form.extend_pairs(fields).finish()
 }
 
-async fn ann(identity: &Identity) -> User {
+pub(crate) async fn ann(identity: &Identity) -> User {
     let new = NewUser {
         name: "Ann".into(),
         email: "ann@example.org".into(),
@@ -206,7 +206,7 @@ async fn ann(identity: &Identity) -> User {
 }
 
 /// Registers a client; its id and its secret.
-async fn register(identity: &Arc<Identity>, changes: Value) -> (String, String) {
+pub(crate) async fn register(identity: &Arc<Identity>, changes: Value) -> (String, String) {
     let mut body = json!({"name": "App", "redirect_uris": [CALLBACK], "scopes": ["openid", "predict"],
         "grant_types": ["authorization_code", "refresh_token"], "public": false});
     for (name, value) in changes.as_object().unwrap() {

@@ -391,6 +391,10 @@ async fn seed(store: &Store, db: &Db, numbers: RangeInclusive<usize>) {
              authenticated_at, expires_at) {many} SELECT {bytes}, 'c' || i, {user}, '', '', '', {at}, {at} FROM n"
         ),
         format!(
+            "identity_devices (digest, user_code, client_id, scopes, expires_at, interval_s, denied, user_id, \
+             authenticated_at) {many} SELECT {bytes}, 'u' || i, 'c' || i, '', {later}, 5, FALSE, {user}, {at} FROM n"
+        ),
+        format!(
             "identity_consents (user_id, client_id, scopes, at) {many} \
              SELECT {user}, 'c' || i, '', {at} FROM n"
         ),

@@ -49,7 +49,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Operations open to everybody. Each was decided on; the edge serves no other.
-const PUBLIC: [&str; 23] = [
+const PUBLIC: [&str; 26] = [
     "get /",
     "get /health",
     "get /health/live",
@@ -69,6 +69,9 @@ const PUBLIC: [&str; 23] = [
     "post /oauth2/account",
     "get /oauth2/end-session",
     "post /oauth2/end-session",
+    "post /oauth2/device_authorization",
+    "get /oauth2/device",
+    "post /oauth2/device",
     "post /oauth2/token",
     "post /oauth2/introspect",
     "post /oauth2/revoke",

@@ -58,7 +58,7 @@ request_body! {
         ),
         /// How it may get tokens
         grant_types: Vec<GrantType> = required(
-            list(1..=3, one_of(GrantType::ALL, GrantType::as_str))
+            list(1..=GrantType::ALL.len(), one_of(GrantType::ALL, GrantType::as_str))
                 .example(["authorization_code", "refresh_token"].as_slice()),
         ),
         /// The most it may be given: scopes of the caller, and `openid`, `profile`, `email`,

@@ -3,6 +3,7 @@
 mod account;
 mod browser;
 mod clients;
+mod device;
 mod error;
 mod form;
 mod leave;
@@ -27,11 +28,15 @@ pub(crate) use views::Pages;
 const TAG: &str = "oauth";
 
 /// Endpoints that clients ask directly, whose errors have the form of RFC 6749.
-pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
-    ["exchange_token", "introspect_token", "revoke_token"];
+pub(crate) const CLIENT_ENDPOINTS: [&str; 4] = [
+    "exchange_token",
+    "introspect_token",
+    "revoke_token",
+    "authorize_device",
+];
 
 /// What people open in a browser: errors are pages too.
-pub(crate) const PAGES: [&str; 10] = [
+pub(crate) const PAGES: [&str; 12] = [
     "authorize",
     "post_authorize",
     "show_login",
@@ -40,6 +45,8 @@ pub(crate) const PAGES: [&str; 10] = [
     "submit_logout",
     "continue_on",
     "change_account",
+    "show_device",
+    "decide_device",
     "end_session",
     "post_end_session",
 ];
@@ -49,6 +56,7 @@ pub(super) fn routes() -> OpenApiRouter<Handles> {
         .merge(sign_in::routes())
         .merge(sign_out::routes())
         .merge(account::routes())
+        .merge(device::routes())
         .merge(leave::routes())
         .merge(pages::routes())
         .merge(token::routes())

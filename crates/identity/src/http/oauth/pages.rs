@@ -85,6 +85,33 @@ pub(super) struct ConsentPage<'a> {
     pub(super) request: &'a str,
 }
 
+/// Asks for the code that a device shows.
+#[derive(Template)]
+#[template(path = "device.html")]
+pub(super) struct DevicePage<'a> {
+    /// As it was entered before.
+    pub(super) code: &'a str,
+    /// Why the page is shown again.
+    pub(super) notice: Option<&'a str>,
+}
+
+/// Asks whether a device may have the scopes it asks for.
+#[derive(Template)]
+#[template(path = "device_consent.html")]
+pub(super) struct DeviceConsentPage<'a> {
+    pub(super) client: &'a str,
+    /// Whether the client is public and cannot prove what program it is.
+    pub(super) public: bool,
+    pub(super) user: &'a str,
+    pub(super) code: &'a str,
+    /// If there are none, it can only be denied.
+    pub(super) scopes: Vec<&'static str>,
+    /// What it asks for beside, and the user does not have.
+    pub(super) lacking: Vec<&'static str>,
+    pub(super) csrf_token: &'a str,
+    pub(super) request: &'a str,
+}
+
 /// Says that the user has none of the rights that a client asks for.
 #[derive(Template)]
 #[template(path = "lack.html")]

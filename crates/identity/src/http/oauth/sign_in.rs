@@ -12,11 +12,11 @@ use super::TAG;
 use super::browser::Cookie;
 use super::form::{self, form};
 use super::pages::{FOREIGN, UNREADABLE, redirect, refusal};
-use super::views::Pages;
+use super::views::{Onward, Pages};
 use crate::audit::Actor;
 use crate::error::IdentityError;
 use crate::http::Handles;
-use crate::oauth::{AuthorizationError, AuthorizationRequest, Parameters, Purpose, Sealed, Step};
+use crate::oauth::{AuthorizationError, Parameters, Purpose, Sealed, Step};
 use crate::password::Password;
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
@@ -122,12 +122,8 @@ async fn authorize(
                 let (who, client) = (session.user.name, &request.client.name);
                 format!("You are logged in as {who}. {client} expects somebody else.")
             });
-            pages.login_page(
-                &headers,
-                Some(&request),
-                request.hinted(),
-                notice.as_deref(),
-            )
+            let onward = Onward::Client(Box::new(request));
+            pages.login_page(&headers, &onward, None, notice.as_deref())
         }
         (Ok(Step::Redirect(location)), _) => redirect(&location),
         (Err(error), _) => refused(error),
@@ -193,17 +189,12 @@ async fn show_login(
     if parameters.get("request").is_none() {
         return match pages.browsers.session(&headers).await? {
             Some(session) => pages.account_page(&headers, &session).await,
-            None => pages.login_page(&headers, None, "", None),
+            None => pages.login_page(&headers, &Onward::Account, None, None),
         };
     }
-    let Some(sealed) = pages.request(Purpose::Login, &parameters) else {
-        return refusal(StatusCode::BAD_REQUEST, FOREIGN);
-    };
-    match pages.requested(&sealed).await {
-        Ok(request) => {
-            let hint = request.as_ref().map_or("", AuthorizationRequest::hinted);
-            pages.login_page(&headers, request.as_ref(), hint, None)
-        }
+    match pages.onward(&parameters).await {
+        Ok(Some(onward)) => pages.login_page(&headers, &onward, None, None),
+        Ok(None) => refusal(StatusCode::BAD_REQUEST, FOREIGN),
         Err(error) => refused(error),
     }
 }
@@ -232,13 +223,12 @@ async fn submit_login(
         return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
     };
     let token = fields.get("csrf_token");
-    let own = pages.browsers.is_own_form(&headers, "", token);
-    let sealed = pages.request(Purpose::Login, &fields);
-    let Some(sealed) = sealed.filter(|_| own) else {
+    if !pages.browsers.is_own_form(&headers, "", token) {
         return refusal(StatusCode::FORBIDDEN, FOREIGN);
-    };
-    let request = match pages.requested(&sealed).await {
-        Ok(request) => request,
+    }
+    let onward = match pages.onward(&fields).await {
+        Ok(Some(onward)) => onward,
+        Ok(None) => return refusal(StatusCode::FORBIDDEN, FOREIGN),
         Err(error) => return pages.refused_form(error),
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
@@ -251,12 +241,10 @@ async fn submit_login(
         .await
     {
         Ok(session) => {
-            let mut response = match request {
-                Some(request) => {
-                    let query = request.query_after_login();
-                    pages.go_on(&format!("/oauth2/authorize?{query}"))?
-                }
-                None => redirect("/oauth2/login")?,
+            let location = onward.location();
+            let mut response = match onward {
+                Onward::Client(_) => pages.go_on(&location)?,
+                Onward::Account | Onward::Device(_) => redirect(&location)?,
             };
             let session = pages.browsers.set_cookie(Cookie::Session, Some(&session))?;
             response.headers_mut().append(header::SET_COOKIE, session);
@@ -266,7 +254,7 @@ async fn submit_login(
             error @ (IdentityError::InvalidCredentials
             | IdentityError::TooManyAttempts(_)
             | IdentityError::Busy(_)),
-        ) => pages.failed_login_page(&headers, request.as_ref(), username, error),
+        ) => pages.failed_login_page(&headers, &onward, username, error),
         Err(error) => Err(error.into()),
     }
 }

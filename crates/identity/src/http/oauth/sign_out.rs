@@ -13,10 +13,11 @@ use super::browser::Cookie;
 use super::form::{self, form};
 use super::pages::{FOREIGN, LogoutPage, MessagePage, UNREADABLE, page, redirect, refusal};
 use super::sign_in::refused;
-use super::views::{Pages, add_cookie};
+use super::views::{Onward, Pages, add_cookie};
 use crate::audit::Actor;
 use crate::http::Handles;
 use crate::oauth::{LoginSession, LogoutRequest, Purpose, Sealed};
+use crate::types::user_code::UserCode;
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
@@ -163,6 +164,8 @@ async fn submit_logout(
     pages.sessions.end(&actor, session).await?;
     let response = if let Some(asked) = pages.request(Purpose::Consent, &fields) {
         pages.go_on(&format!("/oauth2/authorize?{}", asked.query))?
+    } else if let Some(asked) = pages.request(Purpose::Device, &fields) {
+        redirect(&Onward::Device(UserCode::parse(&asked.query)).location())?
     } else if let Some(asked) = pages.request(Purpose::Logout, &fields) {
         match pages.authorization.read_logout(&asked.query).await {
             Ok(LogoutRequest {

@@ -42,6 +42,8 @@ form! {
         redirect_uri: optional {},
         /// RFC 7636
         code_verifier: optional {"minLength": 43, "maxLength": 128},
+        /// For `urn:ietf:params:oauth:grant-type:device_code`
+        device_code: optional {},
         /// For `refresh_token`
         refresh_token: optional {},
         /// Fewer scopes, space-separated
@@ -71,7 +73,8 @@ form! {
 /// Get tokens
 ///
 /// The token endpoint (RFC 6749 §3.2). A code can be exchanged once within a minute; if it is sent
-/// again, the tokens it gave are revoked.
+/// again, the tokens it gave are revoked. While nobody has decided about a device, the error is
+/// `authorization_pending`, or `slow_down` for one that asks too often.
 #[utoipa::path(
     post, path = "/oauth2/token", tag = TAG, security(()),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
@@ -228,7 +231,7 @@ pub(in crate::http) fn presented_token(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// A client that has authenticated, and its parameters.
-async fn read<F: Form>(
+pub(super) async fn read<F: Form>(
     clients: &Clients,
     actor: &Actor,
     headers: &HeaderMap,
@@ -296,7 +299,7 @@ fn basic(line: &HeaderValue) -> Option<(String, String)> {
 }
 
 /// An answer that no cache stores.
-fn uncached(answer: impl Serialize) -> Response {
+pub(super) fn uncached(answer: impl Serialize) -> Response {
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::PRAGMA, HeaderValue::from_static("no-cache")),

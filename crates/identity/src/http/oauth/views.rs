@@ -8,12 +8,13 @@ use super::browser::Browsers;
 use super::pages::{ConsentPage, LackPage, LoginPage, page};
 use crate::error::IdentityError;
 use crate::oauth::{
-    AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, LoginSession, Own,
+    AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, Devices, LoginSession, Own,
     PageSessions, Parameters, Purpose, Sealed, Seals,
 };
 use crate::types::redirect::shown;
 use crate::types::scope::ClientScopes;
 use crate::types::user::User;
+use crate::types::user_code::UserCode;
 
 /// What the pages need.
 #[derive(Clone)]
@@ -21,8 +22,66 @@ pub(crate) struct Pages {
     pub(super) authorization: AuthorizationEndpoint,
     pub(super) sessions: PageSessions,
     pub(super) own: Own,
+    pub(super) devices: Devices,
     pub(super) seals: Seals,
     pub(super) browsers: Browsers,
+}
+
+/// Where a login leads.
+pub(super) enum Onward {
+    /// To the page about oneself.
+    Account,
+    /// To the page for devices, with the code that somebody came with.
+    Device(Option<UserCode>),
+    /// To the application's request.
+    Client(Box<AuthorizationRequest>),
+}
+
+impl Onward {
+    /// The address after the login.
+    pub(super) fn location(&self) -> String {
+        match self {
+            Onward::Account => "/oauth2/login".into(),
+            Onward::Device(None) => "/oauth2/device".into(),
+            Onward::Device(Some(code)) => format!("/oauth2/device?user_code={code}"),
+            Onward::Client(request) => {
+                format!("/oauth2/authorize?{}", request.query_after_login())
+            }
+        }
+    }
+
+    fn client(&self) -> Option<&str> {
+        match self {
+            Onward::Client(request) => Some(&request.client.name),
+            Onward::Account | Onward::Device(_) => None,
+        }
+    }
+
+    /// What to fill in as the name.
+    fn hinted(&self) -> &str {
+        match self {
+            Onward::Client(request) => request.hinted(),
+            Onward::Account | Onward::Device(_) => "",
+        }
+    }
+
+    /// What the login page carries.
+    fn sealed(&self, seals: &Seals) -> String {
+        let (purpose, query) = match self {
+            Onward::Account => (Purpose::Login, String::new()),
+            Onward::Device(code) => {
+                let code = code.as_ref().map(UserCode::to_string);
+                (Purpose::DeviceLogin, code.unwrap_or_default())
+            }
+            Onward::Client(request) => (Purpose::Login, request.query.clone()),
+        };
+        let carried = Sealed {
+            query,
+            scopes: String::new(),
+            holder: String::new(),
+        };
+        seals.seal(purpose, &carried)
+    }
 }
 
 impl Pages {
@@ -31,6 +90,7 @@ impl Pages {
         authorization: AuthorizationEndpoint,
         sessions: PageSessions,
         own: Own,
+        devices: Devices,
         seals: Seals,
         issuer: &str,
     ) -> Self {
@@ -39,6 +99,7 @@ impl Pages {
             authorization,
             sessions,
             own,
+            devices,
             seals,
         }
     }
@@ -55,38 +116,39 @@ impl Pages {
         self.open(purpose, fields.get("request")?)
     }
 
-    /// The application's request that the login page was shown for, if it was.
-    pub(super) async fn requested(
+    /// Where the login leads that a login page was shown for; `None` if the form is no such page's.
+    pub(super) async fn onward(
         &self,
-        sealed: &Sealed,
-    ) -> Result<Option<AuthorizationRequest>, AuthorizationError> {
-        match sealed.query.as_str() {
-            "" => Ok(None),
-            query => self.authorization.read(query).await.map(Some),
+        fields: &Parameters,
+    ) -> Result<Option<Onward>, AuthorizationError> {
+        if let Some(sealed) = self.request(Purpose::DeviceLogin, fields) {
+            return Ok(Some(Onward::Device(UserCode::parse(&sealed.query))));
+        }
+        let sealed = self.request(Purpose::Login, fields);
+        match sealed.as_ref().map(|sealed| sealed.query.as_str()) {
+            None => Ok(None),
+            Some("") => Ok(Some(Onward::Account)),
+            Some(query) => {
+                let request = self.authorization.read(query).await?;
+                Ok(Some(Onward::Client(Box::new(request))))
+            }
         }
     }
 
-    /// The login page. `notice` says why it is shown.
+    /// The login page. `username` is what was entered before, `notice` why the page is shown.
     pub(super) fn login_page(
         &self,
         headers: &HeaderMap,
-        request: Option<&AuthorizationRequest>,
-        username: &str,
+        onward: &Onward,
+        username: Option<&str>,
         notice: Option<&str>,
     ) -> Result<Response, ApiError> {
         let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, "")?;
-        let carried = Sealed {
-            query: request
-                .map(|request| request.query.clone())
-                .unwrap_or_default(),
-            scopes: String::new(),
-            holder: String::new(),
-        };
         let shown = LoginPage {
-            client: request.map(|request| request.client.name.as_str()),
+            client: onward.client(),
             csrf_token: &csrf_token,
-            request: &self.seals.seal(Purpose::Login, &carried),
-            username,
+            request: &onward.sealed(&self.seals),
+            username: username.unwrap_or_else(|| onward.hinted()),
             notice,
         };
         let mut response = page(StatusCode::OK, &shown)?;
@@ -98,7 +160,7 @@ impl Pages {
     pub(super) fn failed_login_page(
         &self,
         headers: &HeaderMap,
-        request: Option<&AuthorizationRequest>,
+        onward: &Onward,
         username: &str,
         error: IdentityError,
     ) -> Result<Response, ApiError> {
@@ -114,7 +176,7 @@ impl Pages {
             }
             _ => ("Username or password is wrong.".to_owned(), None),
         };
-        let mut response = self.login_page(headers, request, username, Some(&text))?;
+        let mut response = self.login_page(headers, onward, Some(username), Some(&text))?;
         // The answer of any other endpoint.
         *response.status_mut() = ApiError::from(error).status();
         let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));

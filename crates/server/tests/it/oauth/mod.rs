@@ -2,6 +2,7 @@
 
 mod claims;
 mod clients;
+mod device;
 mod limits;
 mod logout;
 mod own;

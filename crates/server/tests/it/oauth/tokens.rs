@@ -371,13 +371,20 @@ fn scopes_never_grow() {
     ];
     let public = world.browser().post("/oauth2/token", &fields);
     assert_eq!(error_of(&public), "unauthorized_client");
-    for kind in [
-        "password",
-        "implicit",
-        "urn:ietf:params:oauth:grant-type:device_code",
+    for (kind, error) in [
+        ("password", "unsupported_grant_type"),
+        ("implicit", "unsupported_grant_type"),
+        (
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+            "unsupported_grant_type",
+        ),
+        (
+            "urn:ietf:params:oauth:grant-type:device_code",
+            "unauthorized_client",
+        ),
     ] {
         let answer = world.ask("/oauth2/token", &[("grant_type", kind)]);
-        assert_eq!(error_of(&answer), "unsupported_grant_type", "{kind}");
+        assert_eq!(error_of(&answer), error, "{kind}");
     }
 
     let arguments = ["keys", "create", "--name", "c", "--scope", "clients:write"];
