@@ -8,7 +8,7 @@ use auspex_kernel::Random;
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 const LENGTH: usize = 8;
 
-/// Eight letters, shown as `XXXX-XXXX`.
+/// Eight letters, shown as `WDJB-MJHT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserCode(String);
 

@@ -12,7 +12,6 @@ use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::{Documented, Routes};
 use auspex_kernel::{Credential, Scope, ScopeSet, Subject};
 use axum::routing::{MethodRouter, get};
-use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
@@ -403,59 +402,6 @@ async fn a_late_failure_is_logged_and_its_request_is_not_counted_twice() {
     assert_eq!(metrics.read().requests(), 1);
     assert_eq!(log.matches("the disk is on fire").count(), 1, "{log}");
     assert_eq!(log.matches("http.status=503").count(), 1, "{log}");
-}
-
-/// A stream whose second piece never comes.
-fn stream_table() -> RouteTable {
-    let handler = get(async || {
-        let one = futures_util::stream::iter([Ok::<_, std::io::Error>("one")]);
-        Body::from_stream(one.chain(futures_util::stream::pending()))
-    });
-    let policy = Policy {
-        answer: Answer::Stream,
-        ..Policy::default()
-    };
-    table_with(handler, policy)
-}
-
-async fn open_stream(edge: &Edge) -> Body {
-    edge.routes.store(Arc::new(stream_table()));
-    let request = Request::get("/x")
-        .header("host", "x")
-        .header("x-api-key", "good");
-    let request = request.body(Body::empty()).expect("valid");
-    let mut body = edge.handle(request, ADDRESS).await.into_body();
-    let first = body.frame().await.expect("a frame").expect("no error");
-    assert_eq!(first.into_data().expect("data"), "one");
-    body
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_ends_when_the_credential_is_no_longer_in_force() {
-    let identity = Arc::new(Revocable::default());
-    let edge = Edge {
-        identity: identity.clone(),
-        ..edge(None)
-    };
-    let mut body = open_stream(&edge).await;
-    let waiting = tokio::time::timeout(Duration::from_secs(300), body.frame()).await;
-    assert!(waiting.is_err(), "it goes on while the key is in force");
-    identity.revoke();
-    let end = tokio::time::timeout(Duration::from_secs(2), body.frame()).await;
-    assert!(end.expect("soon").is_none());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_ends_when_the_server_stops() {
-    let (stop, signal) = StopSignal::new();
-    let edge = Edge {
-        stop: signal,
-        ..edge(None)
-    };
-    let mut body = open_stream(&edge).await;
-    stop.send_replace(true);
-    let end = tokio::time::timeout(Duration::from_secs(2), body.frame()).await;
-    assert!(end.expect("at once").is_none());
 }
 
 #[tokio::test]
