@@ -1,7 +1,8 @@
 //! Whether an answer is right: a server that is fast and wrong has no throughput.
 //!
-//! Every answer is compared with what the training library says. A body already found right for a
-//! record is remembered byte for byte, so that a repetition costs one comparison of memory.
+//! An answer to a record is compared with what the training library says. A body already found right
+//! for a record is remembered byte for byte, so that a repetition costs one comparison of memory. An
+//! answer to any other request has to contain a given text.
 
 use std::fmt;
 
@@ -10,15 +11,21 @@ use serde_json::Value;
 /// How far a probability may be from the expected one.
 pub(crate) const TOLERANCE: f64 = 1e-5;
 
-pub(crate) struct Answers {
-    expected: Vec<Vec<f64>>,
-    verified: Vec<Vec<u8>>,
+pub(crate) enum Answers {
+    /// What the training library says, for each record.
+    Predictions {
+        expected: Vec<Vec<f64>>,
+        verified: Vec<Vec<u8>>,
+    },
+    /// The same for all requests: a text that the body contains.
+    Containing(String),
 }
 
 /// What is wrong with an answer.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Wrong {
     NotPredictions,
+    Lacks(String),
     Count {
         expected: usize,
         got: usize,
@@ -36,6 +43,7 @@ impl fmt::Display for Wrong {
             Self::NotPredictions => {
                 out.write_str("not {\"predictions\": [[numbers]]} with one list of numbers")
             }
+            Self::Lacks(text) => write!(out, "it does not contain {text}"),
             Self::Count { expected, got } => write!(out, "{got} numbers instead of {expected}"),
             Self::Number {
                 index,
@@ -52,7 +60,7 @@ impl Answers {
     /// `expected[i]` are the numbers that answer record `i`.
     pub(crate) fn new(expected: Vec<Vec<f64>>) -> Self {
         let verified = vec![Vec::new(); expected.len()];
-        Self { expected, verified }
+        Self::Predictions { expected, verified }
     }
 
     /// Reads one JSON list of numbers a line.
@@ -72,17 +80,33 @@ impl Answers {
         .map(Self::new)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.expected.len()
+    /// Whether there is an answer for each of so many requests.
+    pub(crate) fn fit(&self, requests: usize) -> bool {
+        match self {
+            Self::Predictions { expected, .. } => expected.len() == requests,
+            Self::Containing(_) => true,
+        }
     }
 
     pub(crate) fn check(&mut self, record: usize, body: &[u8]) -> Result<(), Wrong> {
-        if self.verified[record] == body && !body.is_empty() {
+        let (expected, verified) = match self {
+            Self::Predictions { expected, verified } => (&expected[record], &mut verified[record]),
+            Self::Containing(text) => return contains(body, text),
+        };
+        if verified == body && !body.is_empty() {
             return Ok(());
         }
-        compare(&self.expected[record], body)?;
-        self.verified[record] = body.to_vec();
+        compare(expected, body)?;
+        *verified = body.to_vec();
         Ok(())
+    }
+}
+
+fn contains(body: &[u8], text: &str) -> Result<(), Wrong> {
+    let mut places = body.windows(text.len());
+    match places.any(|place| place == text.as_bytes()) {
+        true => Ok(()),
+        false => Err(Wrong::Lacks(text.to_owned())),
     }
 }
 
@@ -129,7 +153,7 @@ mod tests {
     #[test]
     fn right_answers_pass_however_they_are_written() {
         let mut answers = answers();
-        assert_eq!(answers.len(), 2);
+        assert!(answers.fit(2) && !answers.fit(3));
         assert_eq!(
             answers.check(0, br#"{"predictions":[[0.25,0.75]]}"#),
             Ok(())
@@ -187,6 +211,15 @@ mod tests {
         ] {
             assert_eq!(answers.check(0, body), Err(Wrong::NotPredictions));
         }
+    }
+
+    #[test]
+    fn other_answers_contain_a_text() {
+        let mut answers = Answers::Containing("pending".to_owned());
+        assert_eq!(answers.check(7, br#"{"status":"pending"}"#), Ok(()));
+        let lacks = Err(Wrong::Lacks("pending".to_owned()));
+        assert_eq!(answers.check(7, b"pend"), lacks);
+        assert_eq!(answers.check(7, b""), lacks);
     }
 
     #[test]

@@ -8,10 +8,13 @@ pub(crate) const USAGE: &str = "\
 loadgen: requests to one server, every answer checked
 
 usage: loadgen (--url http://HOST:PORT/PATH | --addr HOST:PORT [--path PATH])
-               --records FILE --expected FILE [options]
+               (--records FILE --expected FILE | --requests FILE --contains TEXT) [options]
 
-  --records FILE         one JSON request body a line
+  --records FILE         one JSON request body a line, sent in turn for as long as it measures
   --expected FILE        one JSON list of numbers a line, in the records' order
+  --requests FILE        one request a line, METHOD PATH BODY; each is sent once, and it measures until
+                         all are answered, for at most --duration-s
+  --contains TEXT        what every answer contains
   --connections N        connections kept busy at the same time (default 1)
   --duration-s S         how long to measure (default 10)
   --warmup-s S           how long to send before measuring (default 1)
@@ -36,9 +39,17 @@ pub(crate) struct Args {
     pub(crate) warmup: Duration,
     pub(crate) timeout: Duration,
     pub(crate) headers: Vec<String>,
-    pub(crate) records: PathBuf,
-    pub(crate) expected: PathBuf,
+    pub(crate) work: Work,
     pub(crate) json: bool,
+}
+
+/// What is sent, and what has to be answered.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Records by POST, again and again.
+    Records { records: PathBuf, expected: PathBuf },
+    /// Requests of any kind, each once.
+    Requests { requests: PathBuf, contains: String },
 }
 
 impl Args {
@@ -52,6 +63,8 @@ impl Args {
         let mut headers = Vec::new();
         let mut records = None;
         let mut expected = None;
+        let mut requests = None;
+        let mut contains = None;
         let mut json = false;
 
         let mut arguments = arguments.into_iter();
@@ -78,6 +91,8 @@ impl Args {
                 "--header" => headers.push(parse_header(value)?),
                 "--records" => records = Some(PathBuf::from(value)),
                 "--expected" => expected = Some(PathBuf::from(value)),
+                "--requests" => requests = Some(PathBuf::from(value)),
+                "--contains" => contains = Some(value).filter(|text| !text.is_empty()),
                 _ => return Err(format!("{name}: unknown option")),
             }
         }
@@ -99,8 +114,17 @@ impl Args {
             warmup,
             timeout,
             headers,
-            records: records.ok_or("--records is missing")?,
-            expected: expected.ok_or("--expected is missing")?,
+            work: match (records, expected, requests, contains) {
+                (Some(records), Some(expected), None, None) => Work::Records { records, expected },
+                (None, None, Some(requests), Some(contains)) => {
+                    Work::Requests { requests, contains }
+                }
+                _ => {
+                    return Err(
+                        "either --records and --expected or --requests and --contains".to_owned(),
+                    );
+                }
+            },
             json,
         })
     }
@@ -191,6 +215,9 @@ mod tests {
             "--addr 127.0.0.1:80 --records r --expected e --header novalue",
             "--addr 127.0.0.1:80 --records r --expected e --what 1",
             "--addr 127.0.0.1:80 --records r --expected",
+            "--addr 127.0.0.1:80 --records r --contains c",
+            "--addr 127.0.0.1:80 --requests r",
+            "--addr 127.0.0.1:80 --requests r --contains c --records r --expected e",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -30,6 +30,9 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
     /// The complete bytes of each request, in the order of the answers.
     pub(crate) requests: Vec<Vec<u8>>,
+    /// Whether each is sent once, and the run ends with the last answer. It is measured from the
+    /// beginning then.
+    pub(crate) is_once: bool,
 }
 
 /// What one connection is about.
@@ -58,7 +61,12 @@ struct Driver<'a> {
 /// Runs the plan to its end. Fails only when the operating system refuses to poll.
 pub(crate) fn drive(plan: &Plan, answers: Answers) -> io::Result<Report> {
     let begins = Instant::now();
-    let measures_from = begins + plan.warmup;
+    let warmup = if plan.is_once {
+        Duration::ZERO
+    } else {
+        plan.warmup
+    };
+    let measures_from = begins + warmup;
     let mut driver = Driver {
         plan,
         poll: Poll::new()?,
@@ -71,7 +79,7 @@ pub(crate) fn drive(plan: &Plan, answers: Answers) -> io::Result<Report> {
     };
     for index in 0..plan.connections {
         let share = OPENING * index as f64 / plan.connections as f64;
-        let opens = begins + plan.warmup.mul_f64(share);
+        let opens = begins + warmup.mul_f64(share);
         driver.clients.push(Client {
             connection: None,
             record: 0,
@@ -81,6 +89,9 @@ pub(crate) fn drive(plan: &Plan, answers: Answers) -> io::Result<Report> {
         });
     }
     driver.run()?;
+    if plan.is_once {
+        driver.report.lasted(begins.elapsed());
+    }
     Ok(driver.report)
 }
 
@@ -144,16 +155,18 @@ impl Driver<'_> {
         };
         match outcome {
             Ok(()) if now < self.measures_from => {}
-            Ok(()) => self.report.answered(now - client.due, now < self.ends),
+            Ok(()) => {
+                let in_time = self.plan.is_once || now < self.ends;
+                self.report.answered(now - client.due, in_time);
+            }
             Err(failure) => self.report.failed(&failure, client.record, body),
         }
         let reusable = connection.finish_response() && !head.close && !read_closed;
 
-        if now >= self.ends {
+        if now >= self.ends || !self.renew_request(index, now) {
             self.drop_connection(index);
             return;
         }
-        self.renew_request(index, now);
         if !reusable {
             self.report.reconnected();
             self.connect(index);
@@ -169,12 +182,17 @@ impl Driver<'_> {
         }
     }
 
-    fn renew_request(&mut self, index: usize, now: Instant) {
-        let record = self.take_record();
+    /// Whether there is another request.
+    fn renew_request(&mut self, index: usize, now: Instant) -> bool {
+        let Some(record) = self.take_record() else {
+            self.ends = self.ends.min(now);
+            return false;
+        };
         let client = &mut self.clients[index];
         client.record = record;
         client.due = now;
         client.retried = false;
+        true
     }
 
     fn on_lost(&mut self, index: usize, lost: Lost) {
@@ -224,16 +242,25 @@ impl Driver<'_> {
                 if let Some(lost) = connection.overdue(now) {
                     self.on_lost(index, lost);
                 }
-            } else if (client.rests_until..self.ends).contains(&now) {
-                self.renew_request(index, now);
+            } else if (client.rests_until..self.ends).contains(&now)
+                && self.renew_request(index, now)
+            {
                 self.connect(index);
             }
         }
     }
 
-    fn take_record(&mut self) -> usize {
-        let record = self.next_record;
-        self.next_record = (record + 1) % self.plan.requests.len();
-        record
+    fn take_record(&mut self) -> Option<usize> {
+        let (record, count) = (self.next_record, self.plan.requests.len());
+        if self.plan.is_once && record == count {
+            return None;
+        }
+        let next = record + 1;
+        self.next_record = if self.plan.is_once {
+            next
+        } else {
+            next % count
+        };
+        Some(record)
     }
 }

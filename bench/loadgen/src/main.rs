@@ -23,7 +23,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use answers::Answers;
-use args::Args;
+use args::{Args, Work};
 use drive::Plan;
 use report::Report;
 
@@ -59,13 +59,22 @@ fn run(args: &Args) -> Result<Report, String> {
     let read = |path: &std::path::Path| {
         fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    let answers = Answers::parse(&read(&args.expected)?)?;
-    let requests = build_requests(args, &read(&args.records)?);
-    if requests.is_empty() || requests.len() != answers.len() {
+    let (requests, answers) = match &args.work {
+        Work::Records { records, expected } => (
+            build(args, &read(records)?, |record| {
+                Some(("POST", &args.path, record))
+            })?,
+            Answers::parse(&read(expected)?)?,
+        ),
+        Work::Requests { requests, contains } => (
+            build(args, &read(requests)?, split)?,
+            Answers::Containing(contains.clone()),
+        ),
+    };
+    if requests.is_empty() || !answers.fit(requests.len()) {
         return Err(format!(
-            "{} records but {} expected answers",
-            requests.len(),
-            answers.len()
+            "{} requests, and another number of expected answers",
+            requests.len()
         ));
     }
     let plan = Plan {
@@ -75,32 +84,40 @@ fn run(args: &Args) -> Result<Report, String> {
         duration: args.duration,
         timeout: args.timeout,
         requests,
+        is_once: matches!(args.work, Work::Requests { .. }),
     };
     drive::drive(&plan, answers).map_err(|error| format!("cannot poll: {error}"))
 }
 
-/// The whole bytes of one request for each record.
-fn build_requests(args: &Args, records: &str) -> Vec<Vec<u8>> {
+/// The whole bytes of one request for each line, of which `parts` makes method, path and body.
+fn build<'a>(
+    args: &'a Args,
+    lines: &'a str,
+    parts: impl Fn(&'a str) -> Option<(&'a str, &'a str, &'a str)>,
+) -> Result<Vec<Vec<u8>>, String> {
     let extra: String = args
         .headers
         .iter()
         .map(|header| format!("{header}\r\n"))
         .collect();
-    records
-        .lines()
-        .map(str::trim)
-        .filter(|record| !record.is_empty())
-        .map(|record| {
-            format!(
-                "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-                 Content-Length: {}\r\n{extra}\r\n{record}",
-                args.path,
-                args.host,
-                record.len(),
-            )
-            .into_bytes()
-        })
-        .collect()
+    let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
+    let request = |line| {
+        let wrong = || format!("not METHOD PATH BODY: {line}");
+        let (method, path, body) = parts(line).ok_or_else(wrong)?;
+        let (host, length) = (&args.host, body.len());
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n{extra}\r\n{body}",
+        );
+        Ok(text.into_bytes())
+    };
+    lines.map(request).collect()
+}
+
+fn split(line: &str) -> Option<(&str, &str, &str)> {
+    let (method, rest) = line.split_once(' ')?;
+    let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
+    path.starts_with('/').then_some((method, path, body))
 }
 
 fn print(report: &Report, as_json: bool) -> Result<(), String> {

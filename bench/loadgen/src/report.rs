@@ -100,6 +100,11 @@ impl Report {
         self.requests += u64::from(in_time);
     }
 
+    /// How long it took, where that was not known before.
+    pub(crate) fn lasted(&mut self, duration: Duration) {
+        self.duration = duration;
+    }
+
     pub(crate) fn reconnected(&mut self) {
         self.reconnects += 1;
     }

@@ -54,6 +54,7 @@ fn run(address: SocketAddr, connections: usize, timeout_ms: u64) -> (bool, Value
         duration: Duration::from_millis(200),
         timeout: Duration::from_millis(timeout_ms),
         requests: vec![request.clone(), request],
+        is_once: false,
     };
     let answers = Answers::parse("[0.25,0.75]\n[0.25,0.75]").expect("rows");
     let report = drive(&plan, answers).expect("polled");
@@ -164,6 +165,30 @@ fn silent_server_ends_in_a_timeout() {
         "{report}"
     );
     assert!(begins.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn requests_that_are_sent_once_end_the_run() {
+    let address = server(|mut stream, _| {
+        while read_request(&mut stream) {
+            answer(&mut stream, "200 OK", "", "it is pending");
+        }
+    });
+    let request = |number| format!("PUT /{number} HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}");
+    let plan = Plan {
+        address,
+        connections: 3,
+        warmup: Duration::from_secs(60),
+        duration: Duration::from_secs(60),
+        timeout: Duration::from_secs(5),
+        requests: (0..50).map(|number| request(number).into_bytes()).collect(),
+        is_once: true,
+    };
+    let report = drive(&plan, Answers::Containing("pending".to_owned())).expect("polled");
+    assert!(report.is_clean());
+    let report = report.to_json();
+    assert_eq!(report["requests"], 50, "{report}");
+    assert!(report["seconds"].as_f64() < Some(30.0), "{report}");
 }
 
 #[test]
