@@ -113,6 +113,7 @@ async function main() {
       ['the password is asked for once in a browser', login.oncePerBrowser],
       ['prompt=none asks nobody', login.silently],
       ['a client logs its user out (openid-client)', login.loggedOut],
+      ['a page of another origin logs in by itself, as docs/OAUTH.md shows (Chromium)', login.inThePage],
       ['a confidential client gets its tokens (oauth4webapi)', tokens.confidential],
       ['a confidential client introspects and revokes its own tokens', tokens.introspection],
       ['a code used twice ends what it gave', refused.replayed],

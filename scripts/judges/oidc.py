@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
 from checks import Checks, equal, true
 from node import run_checks
-from server import TARGET, Server
+from server import ROOT, TARGET, Server
 
 RUN_S = 240
 
@@ -21,7 +21,8 @@ def main():
     checks = Checks()
     pages = os.environ.get("PAGES") or str(TARGET / "logs" / "pages")
     with Server() as server:
-        run_checks(checks, "oidc.mjs", RUN_S, AUSPEX_URL=server.url, AUSPEX_KEY=server.key, PAGES=pages)
+        more = {"AUSPEX_URL": server.url, "AUSPEX_KEY": server.key, "DOCUMENTATION": str(ROOT / "docs" / "OAUTH.md")}
+        run_checks(checks, "oidc.mjs", RUN_S, PAGES=pages, **more)
         checks.run("the server still runs", true, server.running(), "it has ended")
     for algorithm in ("ES256", "RS256"):
         with Server(AUSPEX__IDENTITY__TOKENS__ALGORITHM=algorithm) as one:

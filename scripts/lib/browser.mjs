@@ -35,14 +35,16 @@ export async function asStranger(browser, body, options = {}) {
 }
 
 // The server of an installed program: listens on a loopback port for its user's return.
-// Keeps what it was `asked`, and sends the browser on to the address that is set as `redirectOn`.
+// Keeps what it was `asked`, and sends the browser on to the address that is set as `redirectOn`, or shows `page`.
 export async function returnAddress() {
-  const home = { asked: [], redirectOn: null }
+  const home = { asked: [], redirectOn: null, page: null }
   const server = createServer((request, response) => {
     home.asked.push(request)
     if (home.redirectOn) return response.writeHead(302, { Location: home.redirectOn }).end()
     response.setHeader('Content-Type', 'text/html; charset=utf-8')
-    response.end('<!doctype html><html lang="en"><title>Back</title><h1>You can close this page</h1></html>')
+    response.end(
+      home.page ?? '<!doctype html><html lang="en"><title>Back</title><h1>You can close this page</h1></html>',
+    )
   })
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
   const close = () => server.closeAllConnections() ?? server.close()

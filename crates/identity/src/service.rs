@@ -84,8 +84,15 @@ impl Running for IdentityService {
             needs_own_host: true,
             ..errors_by(http::render_page)
         };
+        let for_clients = |policy| Policy {
+            is_for_clients: true,
+            ..policy
+        };
+        let endpoints = errors_by(http::render_error);
         Routes::new(router, documented())
-            .with_policy(&http::CLIENT_ENDPOINTS, errors_by(http::render_error))
+            .with_policy(&http::CLIENT_ENDPOINTS, for_clients(endpoints))
+            .with_policy(&http::SERVER_ENDPOINTS, endpoints)
+            .with_policy(&http::CLIENT_READS, for_clients(Policy::default()))
             .with_policy(&http::PAGES, pages)
     }
 

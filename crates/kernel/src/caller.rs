@@ -203,6 +203,10 @@ pub trait Authenticate: Send + Sync {
     /// control runtime, whichever runtime asks, and is bounded in time; the error is what the client
     /// is told.
     fn verify(self: Arc<Self>, credential: Credential<'_>, peer: IpAddr) -> Verification;
+
+    /// Whether pages of this origin, as browsers write it, may be an OAuth client that runs in the
+    /// browser. Answers from memory.
+    fn is_origin_of_client(&self, origin: &str) -> bool;
 }
 
 /// The address that a request came from, for handlers.

@@ -37,6 +37,10 @@ pub struct Policy {
     /// Whether it is answered only under host names of this server: for pages, which would else be
     /// shown under any name that somebody makes lead here. The default leaves it to the credential.
     pub needs_own_host: bool,
+    /// Whether pages of the origins that OAuth clients run at may call it and read its answers, without
+    /// being named in `server.cors`. They send a token or nothing, so its handler must not go by
+    /// cookies.
+    pub is_for_clients: bool,
     /// The form of its errors, those of the edge included.
     pub render_error: RenderError,
 }
@@ -82,6 +86,7 @@ impl Default for Policy {
             address_limit: None,
             is_limited: true,
             needs_own_host: false,
+            is_for_clients: false,
             render_error: ApiError::render,
         }
     }

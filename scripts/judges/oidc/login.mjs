@@ -1,10 +1,11 @@
 // A person at a browser: the login and the consent page, and the ways through them.
 
+import { readFileSync } from 'node:fs'
 import * as openid from 'openid-client'
-import { STEP_MS, asStranger, authorize, typeIn } from '../../lib/browser.mjs'
+import { STEP_MS, asStranger, authorize, returnAddress, typeIn } from '../../lib/browser.mjs'
 import { equal, from, holds, refusal } from '../../lib/checks.mjs'
 import { judgeHeaders, judgePage } from './pages.mjs'
-import { ISSUER, PERSON, notebookRequest, notebookTokens, redeem, state, statusOf } from './world.mjs'
+import { ISSUER, PERSON, create, notebookRequest, notebookTokens, redeem, state, statusOf } from './world.mjs'
 
 const COMPLAINT_MS = 300 // by which a browser has said that it refuses to go on
 
@@ -120,6 +121,40 @@ export async function loggedOut(browser) {
     const silent = await authorize(context, request.url, state.loopback, PERSON)
     equal(silent.searchParams.get('error'), 'login_required', 'error after the logout')
   })
+}
+
+// The page in the documentation, served at another port: a public client that runs in the browser.
+export async function inThePage(browser) {
+  const documentation = readFileSync(process.env.DOCUMENTATION, 'utf8')
+  const [, shown] = from(documentation.match(/```html\n(.*?)```/s), 'the page in docs/OAUTH.md')
+  const own = await returnAddress()
+  const home = `http://localhost:${own.port}/`
+  const client = await create('/v1/oauth-clients', {
+    name: 'My application',
+    redirect_uris: [home],
+    grant_types: ['authorization_code'],
+    scopes: ['openid', 'profile', 'predict'],
+    public: true,
+  })
+  own.page = shown.replace('http://127.0.0.1:8080', ISSUER).replace('06H02AB3M8RT5VXD', client.client_id)
+  try {
+    await asStranger(browser, async (context, complaints) => {
+      const page = await context.newPage()
+      await page.goto(home)
+      await page.getByRole('button', { name: 'Log in' }).click()
+      await typeIn(page, PERSON)
+      await page.getByRole('button', { name: 'Allow' }).click()
+      await page.getByText('Hello, Data Scientist', { exact: true }).waitFor()
+      equal(page.url(), home, 'address')
+      equal(complaints, [], 'complaints of the browser')
+      // At an origin of no client the same page can read nothing.
+      await page.goto(`http://127.0.0.1:${own.port}/`)
+      const read = (path) => fetch(path).then(() => 'read', () => 'refused')
+      equal(await page.evaluate(read, `${ISSUER}/.well-known/openid-configuration`), 'refused', 'another origin')
+    })
+  } finally {
+    own.close()
+  }
 }
 
 // Tab until the focus is on what `selector` names.

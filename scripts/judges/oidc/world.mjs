@@ -27,7 +27,7 @@ export async function api(method, path, headers, body) {
 
 export const asAdmin = { 'X-API-Key': process.env.AUSPEX_KEY }
 
-async function create(path, body) {
+export async function create(path, body) {
   const answer = await api('POST', path, asAdmin, body)
   equal(answer.status, 201, `${path}: status, ${JSON.stringify(answer.body)}`)
   return answer.body

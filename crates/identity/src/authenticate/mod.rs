@@ -114,6 +114,10 @@ impl Authenticate for Authenticator {
         };
         Box::pin(async move { control.run(verified).await? })
     }
+
+    fn is_origin_of_client(&self, origin: &str) -> bool {
+        self.directory.is_origin_of_client(origin)
+    }
 }
 
 impl Authenticator {

@@ -18,6 +18,7 @@ use crate::store::changes::Change;
 use crate::store::keys::KeysToLoad;
 use crate::store::{self, Kind};
 use crate::types::api_key::LiveKey;
+use crate::types::client::Origins;
 use crate::types::user::ActiveUser;
 
 /// Keeps the directory up to date.
@@ -57,7 +58,7 @@ struct Changed {
 #[derive(Default)]
 struct Rows {
     users: Vec<(UserId, ActiveUser)>,
-    clients: Vec<ClientId>,
+    clients: Vec<(ClientId, Origins)>,
     /// Revoked ones, with the time until which that must be known.
     grants: Vec<(SessionId, Timestamp)>,
     tokens: Vec<(String, Timestamp)>,
@@ -138,10 +139,10 @@ impl Following {
             let user = users.remove(&id);
             directory.set_user(id, user);
         }
-        let clients: BTreeSet<ClientId> = rows.clients.into_iter().collect();
+        let mut clients: HashMap<_, _> = rows.clients.into_iter().collect();
         for id in changed.clients {
-            let exists = clients.contains(&id);
-            directory.set_client(id, exists);
+            let origins = clients.remove(&id);
+            directory.set_client(id, origins);
         }
         for (id, until) in rows.grants {
             directory.revoke_grant(id, until);
@@ -176,7 +177,7 @@ impl Following {
                 Ok((
                     store::changes::generation(connection).await?,
                     store::changes::active_users(connection, None).await?,
-                    store::changes::client_ids(connection, None).await?,
+                    store::changes::clients(connection, None).await?,
                     store::changes::revoked_grants(connection, None, since).await?,
                     store::changes::revoked_tokens(connection, None, now).await?,
                     store::keys::live_keys(connection, KeysToLoad::All, now).await?,
@@ -234,7 +235,7 @@ impl Changed {
         }
         if !self.clients.is_empty() {
             let ids = self.clients.iter().cloned().collect();
-            rows.clients = store::changes::client_ids(connection, Some(ids)).await?;
+            rows.clients = store::changes::clients(connection, Some(ids)).await?;
         }
         if !self.grants.is_empty() {
             let ids = Some(self.grants.iter().cloned().collect());

@@ -3,6 +3,7 @@
 //!
 //! Changes come from one task at a time; `core/following.rs` sees to that.
 
+mod clients;
 pub(crate) mod key_ring;
 mod shards;
 
@@ -14,7 +15,9 @@ use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
 use auspex_kernel::{Caller, ScopeSet, Subject, Timestamp};
 
 use crate::types::api_key::{Digest, LiveKey};
+use crate::types::client::Origins;
 use crate::types::user::ActiveUser;
+use clients::Clients;
 use key_ring::KeyRing;
 use shards::Shards;
 
@@ -60,7 +63,7 @@ pub(crate) struct Directory {
     keys: Shards<[u8; 32], Arc<Key>>,
     digests: Shards<KeyId, [u8; 32]>,
     users: Shards<UserId, ActiveUser>,
-    clients: Shards<ClientId, ()>,
+    clients: Clients,
     /// With the time from when on no token of theirs can be valid any more.
     revoked_grants: Shards<SessionId, Timestamp>,
     revoked_tokens: Shards<String, Timestamp>,
@@ -91,6 +94,11 @@ impl Directory {
     /// Whether the client exists.
     pub(crate) fn has_client(&self, id: &ClientId) -> bool {
         self.clients.contains(id)
+    }
+
+    /// Whether pages of this origin may be a client.
+    pub(crate) fn is_origin_of_client(&self, origin: &str) -> bool {
+        self.clients.is_origin(origin)
     }
 
     /// The number of the state: while it stays, so does every answer of [`Self::caller`].
@@ -165,8 +173,8 @@ impl Directory {
     }
 
     /// A client that exists, or does no more.
-    pub(crate) fn set_client(&self, id: ClientId, exists: bool) {
-        self.clients.set(id, exists.then_some(()));
+    pub(crate) fn set_client(&self, id: ClientId, origins: Option<Origins>) {
+        self.clients.set(id, origins);
     }
 
     /// A grant whose tokens are refused. None of them is valid after `until` anyway.
@@ -227,12 +235,12 @@ impl Directory {
     pub(crate) fn fill(
         &self,
         users: Vec<(UserId, ActiveUser)>,
-        clients: Vec<ClientId>,
+        clients: Vec<(ClientId, Origins)>,
         revoked_grants: Vec<(SessionId, Timestamp)>,
         revoked_tokens: Vec<(String, Timestamp)>,
     ) {
         self.users.fill(users);
-        self.clients.fill(clients.into_iter().map(|id| (id, ())));
+        self.clients.fill(clients);
         self.revoked_grants.fill(revoked_grants);
         self.revoked_tokens.fill(revoked_tokens);
     }
@@ -483,7 +491,7 @@ mod tests {
             directory.caller(&proof).is_none(),
             "the client is not there"
         );
-        directory.set_client(ClientId::from_stored("C"), true);
+        directory.set_client(ClientId::from_stored("C"), Some(Origins::default()));
         assert_eq!(
             directory.caller(&proof).unwrap().scopes.to_string(),
             "predict users:write"

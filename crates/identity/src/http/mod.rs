@@ -26,7 +26,9 @@ use crate::sessions::Sessions;
 use crate::tokens::Tokens;
 use crate::users::Users;
 
-pub(crate) use oauth::{CLIENT_ENDPOINTS, PAGES, Pages, render_error, render_page};
+pub(crate) use oauth::{
+    CLIENT_ENDPOINTS, CLIENT_READS, PAGES, Pages, SERVER_ENDPOINTS, render_error, render_page,
+};
 
 /// What the routes call, each as the state of those handlers that name it.
 macro_rules! handles {

@@ -11,6 +11,7 @@ use crate::audit::{Action, Actor, Event};
 use crate::core::{Change, Refusal};
 use crate::error::IdentityError;
 use crate::store;
+use crate::store::Kind;
 use crate::types::client::{Client, ClientChange, ClientDraft, ClientSecret, NewClient};
 
 impl Clients {
@@ -99,6 +100,7 @@ async fn apply(
         return Err(beyond_reach(id));
     }
     store::clients::update(transaction, &after).await?;
+    making.publish(Kind::Client, id).await?;
     let mut done = changed(id);
     if !after.scopes.contains_all(before.scopes) {
         store::clients::delete_codes(transaction, id).await?;

@@ -15,6 +15,8 @@ use sea_orm::{
 
 use super::entity::{changes, clients, grants, key_sets, revoked_tokens, users};
 use super::readable::{readable, tuple};
+use crate::types::client::Origins;
+use crate::types::redirect;
 use crate::types::role::RoleSet;
 use crate::types::user::{ActiveUser, password_mark};
 
@@ -184,16 +186,29 @@ pub(crate) async fn active_users(
     Ok(rows.into_iter().map(active).collect())
 }
 
-/// The clients that exist: all, or those with these ids.
-pub(crate) async fn client_ids(
+/// The clients that exist, with the origins at which pages may be them: all, or those with these ids.
+pub(crate) async fn clients(
     connection: &impl ConnectionTrait,
     ids: Option<Vec<ClientId>>,
-) -> Result<Vec<ClientId>, DbError> {
+) -> Result<Vec<(ClientId, Origins)>, DbError> {
     let query = clients::Entity::find()
         .select_only()
-        .column(clients::Column::Id)
+        .columns([
+            clients::Column::Id,
+            clients::Column::RedirectUris,
+            clients::Column::SecretDigest,
+        ])
         .filter(among(clients::Column::Id, ids));
-    readable(connection, "identity_clients", query, tuple).await
+    let rows = readable(connection, "identity_clients", query, tuple).await?;
+    let client = |(id, uris, secret): (ClientId, String, Option<Vec<u8>>)| {
+        // A client with a secret runs on a server.
+        let of_pages = uris.split_ascii_whitespace().filter(|_| secret.is_none());
+        (
+            id,
+            Origins::new(of_pages.filter_map(redirect::origin).collect()),
+        )
+    };
+    Ok(rows.into_iter().map(client).collect())
 }
 
 /// Grants revoked at or after `since`: all, or those with these ids; with the time of it.

@@ -1,6 +1,8 @@
 //! Clients: programs that act for a user who agreed, or for themselves.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::id::ClientId;
@@ -98,6 +100,9 @@ impl Client {
         registered.any(|registered| redirect::matches(registered, uri, self.public))
     }
 }
+
+/// Where the pages of a client run that runs in the browser; empty for others.
+pub(crate) type Origins = Arc<BTreeSet<String>>;
 
 /// What a client is to be.
 #[derive(Clone, Debug)]

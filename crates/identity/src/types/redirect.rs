@@ -120,6 +120,12 @@ pub(crate) fn shown(uri: &str) -> String {
     }
 }
 
+/// The origin of the page there, as browsers write it. An app has none.
+pub(crate) fn origin(uri: &str) -> Option<String> {
+    let origin = Url::parse(uri).ok()?.origin();
+    origin.is_tuple().then(|| origin.ascii_serialization())
+}
+
 /// Adds parameters to the address of a client.
 pub(crate) fn with_parameters(uri: &str, parameters: &[(&str, &str)]) -> String {
     let mut text = uri.to_owned();
@@ -265,6 +271,26 @@ mod tests {
         let read: Vec<_> = read.query_pairs().collect();
         assert_eq!(read[1].1, state);
         assert_eq!(with_parameters("a.b:/c", &[("code", "x")]), "a.b:/c?code=x");
+    }
+
+    #[test]
+    fn pages_have_the_origin_that_browsers_write_and_apps_none() {
+        for (uri, expected) in [
+            ("https://app.example.org/cb?x=1", "https://app.example.org"),
+            ("https://App.example.org:443/cb", "https://app.example.org"),
+            (
+                "https://app.example.org:8443",
+                "https://app.example.org:8443",
+            ),
+            ("http://localhost:5173/", "http://localhost:5173"),
+            ("http://127.0.0.1/cb", "http://127.0.0.1"),
+            ("http://[::1]:9/cb", "http://[::1]:9"),
+        ] {
+            assert_eq!(origin(uri).as_deref(), Some(expected));
+        }
+        for app in ["com.example.app:/cb", "com.example.app://host/cb", "x"] {
+            assert_eq!(origin(app), None, "{app}");
+        }
     }
 
     #[test]

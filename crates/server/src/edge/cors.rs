@@ -19,7 +19,7 @@ const ALLOWED: HeaderValue = HeaderValue::from_static(
 /// Answer headers that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, retry-after, \
-     location, link, etag",
+     location, link, etag, www-authenticate",
 );
 
 /// `[server.cors]`.
@@ -41,7 +41,36 @@ impl CorsConfig {
     }
 }
 
-/// The allowed origins.
+/// What a page of another origin may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Page {
+    /// Nothing; also a page of our own, and a request that is from no page.
+    Other,
+    /// Send tokens and read answers: any origin may, or an OAuth client runs there.
+    LetIn,
+    /// The same, for it is named in the settings, and log in by name and password.
+    Named,
+}
+
+impl Page {
+    /// Whether it may send this credential. A browser may add `Basic` credentials without the page
+    /// knowing them, so only origins allowed by name may send those.
+    pub(super) fn may_send(self, credential: Credential<'_>) -> bool {
+        match credential {
+            Credential::Token(_) => self != Page::Other,
+            Credential::Basic(_) => self == Page::Named,
+        }
+    }
+
+    /// Whether this is a browser asking if the page may send a request.
+    pub(super) fn is_preflight(self, parts: &Parts) -> bool {
+        let headers = &parts.headers;
+        let asks = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        parts.method == Method::OPTIONS && asks && self != Page::Other
+    }
+}
+
+/// The origins in the settings.
 #[derive(Debug)]
 pub(crate) struct Cors {
     origins: Vec<HeaderValue>,
@@ -60,29 +89,16 @@ impl Cors {
         }
     }
 
-    fn allows(&self, origin: &HeaderValue) -> bool {
-        self.is_for_any || self.origins.contains(origin)
-    }
-
-    /// Whether a page of this origin may send this credential. A browser may add `Basic` credentials
-    /// without the page knowing them, so only origins allowed by name may send those.
-    pub(super) fn allows_credential(
-        &self,
-        origin: &HeaderValue,
-        credential: Credential<'_>,
-    ) -> bool {
-        match credential {
-            Credential::Token(_) => self.allows(origin),
-            Credential::Basic(_) => self.origins.contains(origin),
+    /// What pages of this origin may do. `is_client` says whether a client may run there that the route
+    /// is for.
+    pub(super) fn page(&self, origin: &HeaderValue, is_client: impl FnOnce(&str) -> bool) -> Page {
+        if self.origins.contains(origin) {
+            Page::Named
+        } else if self.is_for_any || origin.to_str().is_ok_and(is_client) {
+            Page::LetIn
+        } else {
+            Page::Other
         }
-    }
-
-    /// Whether this is a browser asking if a page of an allowed origin may send a request.
-    pub(super) fn is_preflight(&self, parts: &Parts) -> bool {
-        let headers = &parts.headers;
-        let asks = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        let origin = headers.get(header::ORIGIN);
-        parts.method == Method::OPTIONS && asks && origin.is_some_and(|origin| self.allows(origin))
     }
 
     /// The answer to such a request, for a path with these methods.
@@ -95,16 +111,20 @@ impl Cors {
         (StatusCode::NO_CONTENT, headers).into_response()
     }
 
-    /// Lets the page read the answer, if its origin is allowed.
-    pub(super) fn add(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
-        if self.origins.is_empty() {
-            return;
-        }
-        if !self.is_for_any {
+    /// Lets the page read the answer, if it is let in.
+    pub(super) fn add(
+        &self,
+        headers: &mut HeaderMap,
+        origin: Option<&HeaderValue>,
+        page: Page,
+        is_for_clients: bool,
+    ) {
+        let varies = is_for_clients || page != Page::Other || !self.origins.is_empty();
+        if varies && !self.is_for_any {
             // A cache must not give one origin's answer to another.
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
-        let Some(origin) = origin.filter(|origin| self.allows(origin)) else {
+        let Some(origin) = origin.filter(|_| page != Page::Other) else {
             return;
         };
         let allowed = match self.is_for_any {
@@ -141,12 +161,15 @@ fn check_origin(origin: &str) -> Result<(), &'static str> {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use arc_swap::ArcSwap;
+    use auspex_kernel::policy::Policy;
     use axum::body::Body;
+    use axum::routing::get;
     use http::Request;
 
     use super::*;
     use crate::edge::Edge;
-    use crate::edge::tests::edge;
+    use crate::edge::tests::{edge, table_with};
 
     const PAGE: &str = "https://page.example.org";
 
@@ -293,6 +316,52 @@ mod tests {
             .0,
             401
         );
+    }
+
+    #[tokio::test]
+    async fn pages_of_clients_are_let_in_where_clients_call_and_by_tokens_alone() {
+        const CLIENT: &str = "https://client.example.org";
+        let policy = Policy {
+            is_for_clients: true,
+            ..Policy::default()
+        };
+        let for_clients = || ArcSwap::from_pointee(table_with(get(async || "x"), policy));
+        for origins in [&[][..], &[PAGE][..]] {
+            // Another each time, for they count requests.
+            let edge = || Edge {
+                routes: for_clients(),
+                ..edge_for(origins)
+            };
+            let (status, headers) = preflight(&edge(), "/x", CLIENT).await;
+            assert_eq!(status, 204);
+            assert_eq!(headers["access-control-allow-origin"], CLIENT);
+            assert_eq!(headers["access-control-allow-methods"], "GET, HEAD");
+            for (name, value, expected) in [
+                ("x-api-key", "good", 200),
+                ("authorization", "Bearer good", 200),
+                ("authorization", "Bearer bad", 401),
+                ("authorization", "Basic good", 403),
+            ] {
+                let with = [("origin", CLIENT), (name, value)];
+                let (status, headers) = ask(&edge(), "GET", "/x", &with).await;
+                assert_eq!(status, expected, "{value}");
+                assert_eq!(headers["access-control-allow-origin"], CLIENT);
+                assert_eq!(headers["vary"], "Origin");
+                assert!(!headers.contains_key("access-control-allow-credentials"));
+            }
+            for other in ["https://client.example.org:8443", "https://y", "null"] {
+                let (status, headers) = preflight(&edge(), "/x", other).await;
+                assert_eq!((status, is_let_in(&headers)), (405, false), "{other}");
+                let with = [("origin", other), ("x-api-key", "good")];
+                let (status, headers) = ask(&edge(), "GET", "/x", &with).await;
+                assert_eq!((status, is_let_in(&headers)), (403, false), "{other}");
+                assert_eq!(headers["vary"], "Origin");
+            }
+            // A cache keeps answers to no page as well.
+            assert_eq!(ask(&edge(), "GET", "/x", &[]).await.1["vary"], "Origin");
+        }
+        let (status, headers) = preflight(&edge_for(&[]), "/scoped", CLIENT).await;
+        assert_eq!((status, is_let_in(&headers)), (405, false));
     }
 
     #[tokio::test]

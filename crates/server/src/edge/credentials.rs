@@ -4,7 +4,7 @@ use auspex_kernel::{ApiError, Credential};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::X_API_KEY;
-use super::cors::Cors;
+use super::cors::Page;
 
 /// The credential of a request, if it has one.
 ///
@@ -56,7 +56,7 @@ fn read(value: &[u8]) -> Option<Credential<'_>> {
 }
 
 /// Keeps web pages of other origins from making a browser send credentials: an `Origin` must be ours
-/// or allowed by `cors`.
+/// or let in.
 ///
 /// # Errors
 /// 403.
@@ -64,13 +64,13 @@ pub(super) fn check_origin(
     headers: &HeaderMap,
     host: Option<&str>,
     public_authority: &str,
-    cors: &Cors,
+    page: Page,
     credential: Credential<'_>,
 ) -> Result<(), ApiError> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };
-    if cors.allows_credential(origin, credential) {
+    if page.may_send(credential) {
         return Ok(());
     }
     let origin = origin
@@ -153,17 +153,13 @@ mod tests {
 
     #[test]
     fn credentials_of_foreign_pages_are_refused() {
-        let cors = Cors::new(&crate::edge::CorsConfig {
-            origins: Vec::new(),
-            max_age_s: 600,
-        });
         let check = |origin: &'static str| {
             let headers = headers(&[("origin", origin)]);
             check_origin(
                 &headers,
                 Some("127.0.0.1:8080"),
                 "models.example.org",
-                &cors,
+                Page::Other,
                 Credential::Token(b"k"),
             )
             .is_ok()

@@ -49,6 +49,7 @@ pub(crate) use host::{Hosts, check_names};
 pub(crate) use routes::{Limits, Route, RouteTable, declared};
 pub(crate) use stream::Admitted;
 
+use cors::Page;
 use routes::Access;
 use stream::{Admission, Ending};
 use unheard::Unheard;
@@ -90,6 +91,10 @@ struct Passage<'t> {
     now: Timestamp,
     steady: Steady,
     route: Option<&'t Arc<Route>>,
+    /// The form of an error before there is a route.
+    render_error: RenderError,
+    /// What a page of another origin may do, if the request is of one.
+    page: Page,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
     /// Of a stream or another protocol: what keeps it open.
@@ -119,6 +124,8 @@ impl Edge {
             now: self.clock.now(),
             steady: self.clock.steady_at(started),
             route: None,
+            render_error: ApiError::render,
+            page: self.page(&table, &parts),
             caller: None,
             quota: None,
             admission: None,
@@ -132,9 +139,10 @@ impl Edge {
 
         let error = response.extensions_mut().remove::<ApiError>();
         if let Some(error) = &error {
-            let envelope: RenderError = ApiError::render;
-            let route = passage.route;
-            let render = route.map_or(envelope, |route| route.policy.render_error);
+            let render = match passage.route {
+                Some(route) => route.policy.render_error,
+                None => passage.render_error,
+            };
             response = render(error, &id);
         } else if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let admitted = passage.admission.take().map(Admitted::new);
@@ -149,7 +157,10 @@ impl Edge {
         let quota = passage.quota.as_ref().map(|quota| (quota, passage.now));
         self.headers
             .add(response.headers_mut(), &id, elapsed, quota);
-        self.cors.add(response.headers_mut(), origin.as_ref());
+        let is_for_clients = passage.route.is_some_and(|r| r.policy.is_for_clients);
+        let origin = origin.as_ref();
+        self.cors
+            .add(response.headers_mut(), origin, passage.page, is_for_clients);
         if ambiguous_length {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -220,6 +231,16 @@ impl Edge {
         self.run(route, request, id, passage, share).await
     }
 
+    /// What the page that a request comes from may do.
+    fn page(&self, table: &RouteTable, parts: &Parts) -> Page {
+        let Some(origin) = parts.headers.get(header::ORIGIN) else {
+            return Page::Other;
+        };
+        self.cors.page(origin, |origin| {
+            table.is_for_clients(parts.uri.path()) && self.identity.is_origin_of_client(origin)
+        })
+    }
+
     /// The answer to a browser that asks whether a page may send a request to an existing path.
     fn preflight(
         &self,
@@ -228,7 +249,7 @@ impl Edge {
         peer: IpAddr,
         passage: &mut Passage<'_>,
     ) -> Option<Response> {
-        if !self.cors.is_preflight(parts) || host::of(parts).is_err() {
+        if !passage.page.is_preflight(parts) || host::of(parts).is_err() {
             return None;
         }
         let methods = table.methods(parts.uri.path())?;
@@ -264,7 +285,7 @@ impl Edge {
             self.charge_address(address, passage)?;
             return Ok(route);
         }
-        let caller = match self.identify(parts, peer, passage.now).await {
+        let caller = match self.identify(parts, peer, passage).await {
             Ok(caller) => caller,
             Err(error) => {
                 self.charge_address(address, passage)?;
@@ -293,7 +314,10 @@ impl Edge {
         passage: &mut Passage<'t>,
     ) -> Result<&'t Arc<Route>, ApiError> {
         let host = host::of(parts)?;
-        let route = table.find(&parts.method, parts.uri.path())?;
+        let path = parts.uri.path();
+        let route = table.find(&parts.method, path).inspect_err(|_| {
+            passage.render_error = table.render_error(path);
+        })?;
         passage.route = Some(route);
         if route.policy.needs_own_host {
             self.hosts.check(host)?;
@@ -322,7 +346,7 @@ impl Edge {
         &self,
         parts: &Parts,
         peer: IpAddr,
-        now: Timestamp,
+        passage: &Passage<'_>,
     ) -> Result<Arc<Caller>, ApiError> {
         let credential = credentials::find(&parts.headers)?.ok_or_else(|| {
             ApiError::unauthenticated(
@@ -331,8 +355,8 @@ impl Edge {
         })?;
         let public = &self.public_authority;
         let host = host::of(parts)?;
-        credentials::check_origin(&parts.headers, host, public, &self.cors, credential)?;
-        let verified = match self.identity.authenticate(credential, now) {
+        credentials::check_origin(&parts.headers, host, public, passage.page, credential)?;
+        let verified = match self.identity.authenticate(credential, passage.now) {
             Verdict::Known(caller) => Ok(caller),
             Verdict::Refused => Err(ApiError::unauthenticated(
                 "the key or token is unknown, revoked or expired",

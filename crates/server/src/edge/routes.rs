@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use auspex_kernel::body::{Bounded, Share};
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::policy::Policy;
+use auspex_kernel::policy::{Policy, RenderError};
 use auspex_kernel::quota::{RateLimit, SlidingWindow};
 use auspex_kernel::service::Routes;
 use auspex_kernel::{ApiError, Scope, ScopeSet};
@@ -262,6 +262,22 @@ impl RouteTable {
     pub(crate) fn methods(&self, path: &str) -> Option<&HeaderValue> {
         let found = self.paths.at(path).ok()?;
         Some(&found.value.allow)
+    }
+
+    /// Whether a path has routes that OAuth clients in a browser may call.
+    pub(super) fn is_for_clients(&self, path: &str) -> bool {
+        self.at(path).any(|route| route.policy.is_for_clients)
+    }
+
+    /// The form of errors at a path, where the method fits no route.
+    pub(super) fn render_error(&self, path: &str) -> RenderError {
+        let first = self.at(path).next();
+        first.map_or(ApiError::render, |route| route.policy.render_error)
+    }
+
+    fn at(&self, path: &str) -> impl Iterator<Item = &Arc<Route>> {
+        let found = self.paths.at(path).ok();
+        found.into_iter().flat_map(|found| &found.value.routes)
     }
 
     /// The route of a request.

@@ -44,6 +44,10 @@ impl Authenticate for OneKey {
         };
         Box::pin(std::future::ready(verified))
     }
+
+    fn is_origin_of_client(&self, origin: &str) -> bool {
+        origin == "https://client.example.org"
+    }
 }
 
 /// Knows `good` until it is revoked.
@@ -68,6 +72,10 @@ impl Authenticate for Revocable {
 
     fn verify(self: Arc<Self>, credential: Credential<'_>, peer: IpAddr) -> Verification {
         Arc::new(OneKey).verify(credential, peer)
+    }
+
+    fn is_origin_of_client(&self, _: &str) -> bool {
+        false
     }
 }
 

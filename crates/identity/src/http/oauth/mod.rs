@@ -27,12 +27,20 @@ pub(crate) use views::Pages;
 
 const TAG: &str = "oauth";
 
-/// Endpoints that clients ask directly, whose errors have the form of RFC 6749.
-pub(crate) const CLIENT_ENDPOINTS: [&str; 4] = [
-    "exchange_token",
-    "introspect_token",
-    "revoke_token",
-    "authorize_device",
+/// Endpoints that clients ask directly, those that run in a browser too, with errors as in RFC 6749.
+pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
+    ["exchange_token", "revoke_token", "authorize_device"];
+
+/// The same for clients that run on a server.
+pub(crate) const SERVER_ENDPOINTS: [&str; 1] = ["introspect_token"];
+
+/// What clients read, those that run in a browser too.
+pub(crate) const CLIENT_READS: [&str; 5] = [
+    "get_userinfo",
+    "post_userinfo",
+    "get_openid_configuration",
+    "get_authorization_server",
+    "get_jwks",
 ];
 
 /// What people open in a browser: errors are pages too.

@@ -3,6 +3,7 @@
 mod claims;
 mod clients;
 mod device;
+mod in_browsers;
 mod limits;
 mod logout;
 mod own;
