@@ -372,9 +372,8 @@ fn without_secrets(url: &str) -> String {
 }
 
 fn is_secret(name: &str) -> bool {
-    ["secret", "password", "token", "dsn"]
-        .iter()
-        .any(|word| name.contains(word))
+    let words = ["secret", "password", "token", "dsn"];
+    words.iter().any(|word| name.contains(word)) || name.ends_with("master_key")
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) telemetry: telemetry::Config,
     pub(crate) inference: auspex_inference::Config,
     pub(crate) identity: auspex_identity::Config,
+    pub(crate) dialogues: auspex_dialogues::Config,
     #[cfg(test)]
     pub(crate) sample: crate::services::sample::Config,
 }

@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use auspex_dialogues::DialoguesService;
 use auspex_identity::IdentityService;
 use auspex_inference::InferenceService;
 use auspex_kernel::Authenticate;
@@ -30,6 +31,7 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const ALL: &[&dyn Listed] = &[
     &Entry::<InferenceService>(|config| &config.inference),
     &Entry::<IdentityService>(|config| &config.identity),
+    &Entry::<DialoguesService>(|config| &config.dialogues),
     #[cfg(test)]
     &Entry::<sample::SampleService>(|config| &config.sample),
 ];
