@@ -17,6 +17,7 @@ pub(crate) enum Purpose {
     Login,
     Consent,
     Logout,
+    Account,
     /// A login on the way to the page for devices.
     DeviceLogin,
     Device,
@@ -30,6 +31,7 @@ impl Purpose {
             Purpose::Login => "login",
             Purpose::Consent => "consent",
             Purpose::Logout => "logout",
+            Purpose::Account => "account",
             Purpose::DeviceLogin => "device login",
             Purpose::Device => "device",
             Purpose::Continue => "continue",

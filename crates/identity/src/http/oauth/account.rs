@@ -10,15 +10,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::TAG;
-use super::form::{self, form};
-use super::pages::{
-    AccountPage, FOREIGN, ShownConsent, ShownSession, UNREADABLE, page, redirect, refusal,
-};
+use super::form::form;
+use super::own_form::{Refused, unreadable};
+use super::pages::{AccountPage, ShownConsent, ShownSession, page, redirect};
 use super::views::{Pages, add_cookie};
 use crate::audit::Actor;
 use crate::error::IdentityError;
 use crate::http::Handles;
-use crate::oauth::{LoginSession, Place};
+use crate::oauth::{LoginSession, Place, Purpose, Sealed};
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new().routes(routes!(change_account))
@@ -27,8 +26,9 @@ pub(super) fn routes() -> OpenApiRouter<Handles> {
 form! {
     /// The fields of the page about oneself; one of the optional ones is the button pressed.
     struct AccountForm {
-        /// From the page
+        /// From the page, like the next field
         csrf_token: required {},
+        request: required {},
         /// Id of a session to end
         end_session: optional {},
         /// Id of a client that is no longer to act for the user
@@ -54,30 +54,26 @@ async fn change_account(
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read::<AccountForm>(&headers, body).await? else {
-        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
-    };
-    let token = fields.get("csrf_token");
-    let session = pages.browsers.session(&headers).await?;
-    let is_own = |session: &LoginSession| {
-        let user = session.user.id.as_str();
-        pages.browsers.is_own_form(&headers, user, token)
-    };
-    let Some(LoginSession { user, .. }) = session.filter(is_own) else {
-        return refusal(StatusCode::FORBIDDEN, FOREIGN);
+) -> Result<Response, Refused> {
+    let form = pages
+        .read_form::<AccountForm>(&headers, body, &[Purpose::Account])
+        .await?;
+    let Some(LoginSession { user, .. }) = pages.session_of(&headers, &form).await? else {
+        // In another tab they logged out, or in as somebody else.
+        return Ok(redirect(&form.place())?);
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     let actor = actor.as_user(&user.id, user.roles.scopes());
+    let fields = &form.fields;
     let done = match (fields.get("end_session"), fields.get("withdraw")) {
         (Some(id), None) => pages.own.end_session(&actor, &user.id, id).await,
         (None, Some(id)) => pages.own.withdraw(&actor, &user.id, id).await,
-        _ => return refusal(StatusCode::BAD_REQUEST, UNREADABLE),
+        _ => return Err(unreadable()),
     };
     match done {
         // Ended meanwhile, or the button was pressed twice.
         Ok(()) | Err(IdentityError::SessionNotFound | IdentityError::ClientNotFound) => {
-            redirect("/oauth2/login")
+            Ok(redirect(&form.place())?)
         }
         Err(error) => Err(error.into()),
     }
@@ -94,6 +90,11 @@ impl Pages {
         let sessions = self.own.sessions(&user.id).await?.into_iter();
         let consents = self.own.consents(&user.id).await?.into_iter();
         let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, user.id.as_str())?;
+        let carried = Sealed {
+            query: String::new(),
+            scopes: String::new(),
+            holder: user.id.to_string(),
+        };
         let shown = AccountPage {
             user: &user.name,
             email: &user.email,
@@ -117,6 +118,7 @@ impl Pages {
                 })
                 .collect(),
             csrf_token: &csrf_token,
+            request: &self.seals.seal(Purpose::Account, &carried),
         };
         let mut response = page(StatusCode::OK, &shown)?;
         add_cookie(&mut response, set_cookie);

@@ -10,10 +10,9 @@ use utoipa_axum::routes;
 
 use super::TAG;
 use super::error::OAuthError;
-use super::form::{self, form};
-use super::pages::{
-    DeviceConsentPage, DevicePage, FOREIGN, MessagePage, UNREADABLE, page, refusal,
-};
+use super::form::form;
+use super::own_form::Refused;
+use super::pages::{DeviceConsentPage, DevicePage, MessagePage, UNREADABLE, page, refusal};
 use super::token::{read, uncached};
 use super::views::{Onward, Pages, add_cookie};
 use crate::audit::Actor;
@@ -159,31 +158,20 @@ async fn decide_device(
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read::<DeviceConsentForm>(&headers, body).await? else {
-        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
-    };
-    let token = fields.get("csrf_token");
-    let sealed = pages.request(Purpose::Device, &fields);
-    let is_own = |sealed: &Sealed| pages.browsers.is_own_form(&headers, &sealed.holder, token);
-    let Some(sealed) = sealed.filter(is_own) else {
-        return refusal(StatusCode::FORBIDDEN, FOREIGN);
-    };
-    let allowed = match fields.get("decision") {
-        Some("allow") => true,
-        Some("deny") => false,
-        _ => return refusal(StatusCode::BAD_REQUEST, UNREADABLE),
-    };
-    let code = UserCode::parse(&sealed.query);
-    let session = pages.browsers.session(&headers).await?;
-    let asked = session.filter(|session| session.user.id.as_str() == sealed.holder);
-    let (Some(session), Some(code)) = (asked, &code) else {
-        return pages.go_on(&Onward::Device(code).location());
+) -> Result<Response, Refused> {
+    let form = pages
+        .read_form::<DeviceConsentForm>(&headers, body, &[Purpose::Device])
+        .await?;
+    let allowed = form.decision()?;
+    let code = UserCode::parse(&form.sealed.query);
+    let session = pages.session_of(&headers, &form).await?;
+    let (Some(session), Some(code)) = (session, &code) else {
+        return Ok(pages.go_on(&form.place())?);
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     let decided = pages
         .devices
-        .decide(&actor, &session, code, &sealed.scopes, allowed);
+        .decide(&actor, &session, code, &form.sealed.scopes, allowed);
     let (status, title, text) = match decided.await? {
         Decided::Allowed => (
             StatusCode::OK,
@@ -206,8 +194,9 @@ async fn decide_device(
         title,
         text,
         is_error: status != StatusCode::OK,
+        place: None,
     };
-    page(status, &message)
+    Ok(page(status, &message)?)
 }
 
 /// Asks for the code.

@@ -45,7 +45,7 @@ async fn continue_on(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let parameters = Parameters::parse(uri.query().unwrap_or_default().as_bytes()).ok();
-    let sealed = parameters.and_then(|found| pages.open(Purpose::Continue, found.get("to")?));
+    let sealed = parameters.and_then(|found| pages.seals.open(Purpose::Continue, found.get("to")?));
     let ticket = pages.browsers.cookie(&headers, Cookie::Continue);
     let is_own = |sealed: &Sealed| {
         ticket.is_some_and(|ticket| pages.seals.is_csrf_token(ticket, "", &sealed.holder))
@@ -56,6 +56,7 @@ async fn continue_on(
             text: "Your browser has gone on from here already, or took too long. Go back to the \
                 application. If you are not logged in there, start again.",
             is_error: true,
+            place: None,
         };
         return page(StatusCode::BAD_REQUEST, &message);
     };

@@ -8,6 +8,7 @@ mod error;
 mod form;
 mod leave;
 mod metadata;
+mod own_form;
 mod pages;
 mod sign_in;
 mod sign_out;

@@ -19,9 +19,9 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-pub(super) const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown. Start again: \
-    at the application that sent you here, or at /oauth2/login if you came by yourself. Your browser must \
-    keep cookies of this site.";
+pub(super) const FOREIGN: &str = "This form is too old, or not from a page that this browser was shown, as may be if you \
+    opened two at once. Your browser must keep cookies of this site. Without a link here, start again: at the \
+    application that sent you here, or at /oauth2/login if you came by yourself.";
 pub(super) const UNREADABLE: &str = "The form or address cannot be read. Start again.";
 
 /// What all pages use.
@@ -67,6 +67,7 @@ pub(super) struct AccountPage<'a> {
     pub(super) sessions: Vec<ShownSession>,
     pub(super) consents: Vec<ShownConsent>,
     pub(super) csrf_token: &'a str,
+    pub(super) request: &'a str,
 }
 
 /// Asks whether a client may have the scopes it asks for.
@@ -143,13 +144,15 @@ pub(super) struct LeavePage<'a> {
     pub(super) destination: &'a str,
 }
 
-/// Shows a message; there is nothing to do on the page.
+/// Shows a message.
 #[derive(Template)]
 #[template(path = "message.html")]
 pub(super) struct MessagePage<'a> {
     pub(super) title: &'a str,
     pub(super) text: &'a str,
     pub(super) is_error: bool,
+    /// Where one can go on.
+    pub(super) place: Option<&'a str>,
 }
 
 /// A page.
@@ -180,6 +183,7 @@ pub(super) fn refusal(status: StatusCode, text: &str) -> Result<Response, ApiErr
         title: "This does not work",
         text,
         is_error: true,
+        place: None,
     };
     page(status, &message)
 }

@@ -11,13 +11,17 @@ use utoipa_axum::routes;
 use super::TAG;
 use super::browser::Cookie;
 use super::form::{self, form};
+use super::own_form::Refused;
 use super::pages::{FOREIGN, UNREADABLE, redirect, refusal};
 use super::views::{Onward, Pages};
 use crate::audit::Actor;
 use crate::error::IdentityError;
 use crate::http::Handles;
-use crate::oauth::{AuthorizationError, Parameters, Purpose, Sealed, Step};
+use crate::oauth::{AuthorizationError, Parameters, Purpose, Step};
 use crate::password::Password;
+
+/// What login pages are for.
+const LOGINS: [Purpose; 2] = [Purpose::Login, Purpose::DeviceLogin];
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
@@ -192,9 +196,11 @@ async fn show_login(
             None => pages.login_page(&headers, &Onward::Account, None, None),
         };
     }
-    match pages.onward(&parameters).await {
-        Ok(Some(onward)) => pages.login_page(&headers, &onward, None, None),
-        Ok(None) => refusal(StatusCode::BAD_REQUEST, FOREIGN),
+    let Some((purpose, sealed)) = pages.opened(&LOGINS, &parameters) else {
+        return refusal(StatusCode::BAD_REQUEST, FOREIGN);
+    };
+    match pages.onward(purpose, &sealed).await {
+        Ok(onward) => pages.login_page(&headers, &onward, None, None),
         Err(error) => refused(error),
     }
 }
@@ -218,19 +224,15 @@ async fn submit_login(
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read::<LoginForm>(&headers, body).await? else {
-        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
+) -> Result<Response, Refused> {
+    let form = pages
+        .read_form::<LoginForm>(&headers, body, &LOGINS)
+        .await?;
+    let onward = match pages.onward(form.purpose, &form.sealed).await {
+        Ok(onward) => onward,
+        Err(error) => return Ok(pages.refused_form(error)?),
     };
-    let token = fields.get("csrf_token");
-    if !pages.browsers.is_own_form(&headers, "", token) {
-        return refusal(StatusCode::FORBIDDEN, FOREIGN);
-    }
-    let onward = match pages.onward(&fields).await {
-        Ok(Some(onward)) => onward,
-        Ok(None) => return refusal(StatusCode::FORBIDDEN, FOREIGN),
-        Err(error) => return pages.refused_form(error),
-    };
+    let fields = &form.fields;
     let actor = Actor::anonymous(peer, Some(&request_id));
     let username = fields.get("username").unwrap_or_default();
     let password = Password::from(fields.get("password").unwrap_or_default());
@@ -254,7 +256,7 @@ async fn submit_login(
             error @ (IdentityError::InvalidCredentials
             | IdentityError::TooManyAttempts(_)
             | IdentityError::Busy(_)),
-        ) => pages.failed_login_page(&headers, &onward, username, error),
+        ) => Ok(pages.failed_login_page(&headers, &onward, username, error)?),
         Err(error) => Err(error.into()),
     }
 }
@@ -277,39 +279,29 @@ async fn submit_consent(
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read::<ConsentForm>(&headers, body).await? else {
-        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
-    };
-    let token = fields.get("csrf_token");
-    let sealed = pages.request(Purpose::Consent, &fields);
-    let is_own = |sealed: &Sealed| pages.browsers.is_own_form(&headers, &sealed.holder, token);
-    let Some(sealed) = sealed.filter(is_own) else {
-        return refusal(StatusCode::FORBIDDEN, FOREIGN);
-    };
-    let allowed = match fields.get("decision") {
-        Some("allow") => true,
-        Some("deny") => false,
-        _ => return refusal(StatusCode::BAD_REQUEST, UNREADABLE),
-    };
-    let session = pages.browsers.session(&headers).await?;
-    let asked = session.filter(|session| session.user.id.as_str() == sealed.holder);
-    let Some(session) = asked else {
+) -> Result<Response, Refused> {
+    let form = pages
+        .read_form::<ConsentForm>(&headers, body, &[Purpose::Consent])
+        .await?;
+    let allowed = form.decision()?;
+    let Some(session) = pages.session_of(&headers, &form).await? else {
         // In another tab they logged out, or in as somebody else, who is asked in their turn.
-        return pages.go_on(&format!("/oauth2/authorize?{}", sealed.query));
+        return Ok(pages.go_on(&form.place())?);
     };
+    let sealed = &form.sealed;
     let request = match pages.authorization.read(&sealed.query).await {
         Ok(request) => request,
-        Err(error) => return pages.refused_form(error),
+        Err(error) => return Ok(pages.refused_form(error)?),
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     let decided = pages
         .authorization
         .decide(&actor, &request, &session, &sealed.scopes, allowed);
-    match decided.await {
+    let answer = match decided.await {
         Ok(location) => pages.go_on(&location),
         Err(error) => pages.refused_form(error),
-    }
+    };
+    Ok(answer?)
 }
 
 /// Answers the client where that is safe, and the person otherwise.

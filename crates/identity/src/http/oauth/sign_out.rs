@@ -11,13 +11,21 @@ use utoipa_axum::routes;
 use super::TAG;
 use super::browser::Cookie;
 use super::form::{self, form};
-use super::pages::{FOREIGN, LogoutPage, MessagePage, UNREADABLE, page, redirect, refusal};
+use super::own_form::Refused;
+use super::pages::{LogoutPage, MessagePage, UNREADABLE, page, redirect, refusal};
 use super::sign_in::refused;
-use super::views::{Onward, Pages, add_cookie};
+use super::views::{Pages, add_cookie};
 use crate::audit::Actor;
 use crate::http::Handles;
 use crate::oauth::{LoginSession, LogoutRequest, Purpose, Sealed};
-use crate::types::user_code::UserCode;
+
+/// The pages that one can log out by.
+const WITH_LOGOUT: [Purpose; 4] = [
+    Purpose::Consent,
+    Purpose::Device,
+    Purpose::Logout,
+    Purpose::Account,
+];
 
 pub(super) fn routes() -> OpenApiRouter<Handles> {
     OpenApiRouter::new()
@@ -44,7 +52,7 @@ form! {
     struct LogoutForm {
         /// From the page, like the next field
         csrf_token: required {},
-        request: optional {},
+        request: required {},
     }
 }
 
@@ -147,38 +155,30 @@ async fn submit_logout(
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
-    let Ok(fields) = form::read::<LogoutForm>(&headers, body).await? else {
-        return refusal(StatusCode::BAD_REQUEST, UNREADABLE);
-    };
-    let token = fields.get("csrf_token");
-    let session = pages.browsers.session(&headers).await?;
-    let is_own = |session: &LoginSession| {
-        let user = session.user.id.as_str();
-        pages.browsers.is_own_form(&headers, user, token)
-    };
-    let Some(session) = session.filter(is_own) else {
-        return refusal(StatusCode::FORBIDDEN, FOREIGN);
+) -> Result<Response, Refused> {
+    let form = pages
+        .read_form::<LogoutForm>(&headers, body, &WITH_LOGOUT)
+        .await?;
+    let Some(session) = pages.session_of(&headers, &form).await? else {
+        // In another tab they logged out, or in as somebody else.
+        return Ok(pages.go_on(&form.place())?);
     };
     let actor = Actor::anonymous(peer, Some(&request_id));
     pages.sessions.end(&actor, session).await?;
-    let response = if let Some(asked) = pages.request(Purpose::Consent, &fields) {
-        pages.go_on(&format!("/oauth2/authorize?{}", asked.query))?
-    } else if let Some(asked) = pages.request(Purpose::Device, &fields) {
-        redirect(&Onward::Device(UserCode::parse(&asked.query)).location())?
-    } else if let Some(asked) = pages.request(Purpose::Logout, &fields) {
-        match pages.authorization.read_logout(&asked.query).await {
+    let response = match form.purpose {
+        Purpose::Logout => match pages.authorization.read_logout(&form.sealed.query).await {
             Ok(LogoutRequest {
                 return_to: Some(location),
                 ..
             }) => pages.go_on(&location)?,
             Ok(_) => logged_out()?,
             Err(error) => refused(error)?,
-        }
-    } else {
-        logged_out()?
+        },
+        Purpose::Account => logged_out()?,
+        // For another login.
+        _ => pages.go_on(&form.place())?,
     };
-    pages.without_session(response)
+    Ok(pages.without_session(response)?)
 }
 
 fn logged_out() -> Result<Response, ApiError> {
@@ -186,6 +186,7 @@ fn logged_out() -> Result<Response, ApiError> {
         title: "You are logged out",
         text: "You can close this page.",
         is_error: false,
+        place: None,
     };
     page(StatusCode::OK, &message)
 }

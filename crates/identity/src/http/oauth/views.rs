@@ -106,31 +106,29 @@ impl Pages {
 }
 
 impl Pages {
-    /// What was sealed for this purpose.
-    pub(super) fn open(&self, purpose: Purpose, text: &str) -> Option<Sealed> {
-        self.seals.open(purpose, text)
+    /// What was sealed for one of these purposes.
+    pub(super) fn opened(
+        &self,
+        purposes: &[Purpose],
+        fields: &Parameters,
+    ) -> Option<(Purpose, Sealed)> {
+        let text = fields.get("request")?;
+        let mut purposes = purposes.iter();
+        purposes.find_map(|purpose| Some((*purpose, self.seals.open(*purpose, text)?)))
     }
 
-    /// The same, of a form.
-    pub(super) fn request(&self, purpose: Purpose, fields: &Parameters) -> Option<Sealed> {
-        self.open(purpose, fields.get("request")?)
-    }
-
-    /// Where the login leads that a login page was shown for; `None` if the form is no such page's.
+    /// Where the login leads that a login page was shown for.
     pub(super) async fn onward(
         &self,
-        fields: &Parameters,
-    ) -> Result<Option<Onward>, AuthorizationError> {
-        if let Some(sealed) = self.request(Purpose::DeviceLogin, fields) {
-            return Ok(Some(Onward::Device(UserCode::parse(&sealed.query))));
-        }
-        let sealed = self.request(Purpose::Login, fields);
-        match sealed.as_ref().map(|sealed| sealed.query.as_str()) {
-            None => Ok(None),
-            Some("") => Ok(Some(Onward::Account)),
-            Some(query) => {
+        purpose: Purpose,
+        sealed: &Sealed,
+    ) -> Result<Onward, AuthorizationError> {
+        match (purpose, sealed.query.as_str()) {
+            (Purpose::DeviceLogin, code) => Ok(Onward::Device(UserCode::parse(code))),
+            (_, "") => Ok(Onward::Account),
+            (_, query) => {
                 let request = self.authorization.read(query).await?;
-                Ok(Some(Onward::Client(Box::new(request))))
+                Ok(Onward::Client(Box::new(request)))
             }
         }
     }

@@ -122,6 +122,7 @@ fn a_command_line_logs_in_by_a_browser_elsewhere() {
     );
     let withdrawn = [
         ("csrf_token", &*hidden(&account, "csrf_token")),
+        ("request", &*hidden(&account, "request")),
         ("withdraw", &*client),
     ];
     browser.post("/oauth2/account", &withdrawn);

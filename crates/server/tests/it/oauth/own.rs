@@ -145,44 +145,33 @@ fn people_end_sessions_and_consents_on_the_page() {
         rest.split('"').next().expect("an end").to_owned()
     };
     assert!(page.text().contains("App &#60;b&#62;"), "{}", page.text());
-    let token = hidden(&page, "csrf_token");
-    let session = button(&page, "end_session");
+    let (token, request) = (hidden(&page, "csrf_token"), hidden(&page, "request"));
+    let own = [("csrf_token", &*token), ("request", &*request)];
+    let session = ("end_session", &*button(&page, "end_session"));
     let client = button(&page, "withdraw");
+    let withdraw = ("withdraw", &*client);
     let post = |browser: &mut Browser, fields: &[(&str, &str)]| {
         let answer = browser.post("/oauth2/account", fields);
         (answer.status, answer.header("location").map(str::to_owned))
     };
-    let long = "x".repeat(70_000);
+    let long = ("withdraw", &*"x".repeat(70_000));
     for (fields, status) in [
-        (&[("withdraw", &*client)][..], 403),
-        (&[("csrf_token", "AAAA"), ("withdraw", &client)], 403),
-        (&[("csrf_token", &token)], 400),
-        (
-            &[
-                ("csrf_token", &token),
-                ("withdraw", &client),
-                ("end_session", &session),
-            ],
-            400,
-        ),
-        (
-            &[
-                ("csrf_token", &token),
-                ("withdraw", &client),
-                ("withdraw", &client),
-            ],
-            400,
-        ),
-        (&[("csrf_token", &token), ("withdraw", &long)], 413),
+        (vec![withdraw], 403),
+        (vec![("csrf_token", "AAAA"), own[1], withdraw], 403),
+        (vec![own[0], withdraw], 403),
+        (own.to_vec(), 400),
+        ([&own[..], &[withdraw, session]].concat(), 400),
+        ([&own[..], &[withdraw, withdraw]].concat(), 400),
+        ([&own[..], &[long]].concat(), 413),
     ] {
-        assert_eq!(post(&mut browser, fields), (status, None));
+        assert_eq!(post(&mut browser, &fields), (status, None));
     }
-    let foreign = [("csrf_token", &*token), ("withdraw", &*client)];
-    assert_eq!(post(&mut world.browser(), &foreign).0, 403);
+    let fields = [own[0], own[1], withdraw];
+    assert_eq!(post(&mut world.browser(), &fields).0, 403);
     assert_eq!(world.status_with(&access), 200);
     let back = (303, Some("/oauth2/login".to_owned()));
     for _ in 0..2 {
-        assert_eq!(post(&mut browser, &foreign), back);
+        assert_eq!(post(&mut browser, &fields), back);
         assert_eq!(world.status_with(&access), 401);
     }
     let page = browser.get("/oauth2/login");
@@ -194,12 +183,9 @@ fn people_end_sessions_and_consents_on_the_page() {
             return;
         }
         let fields = [
-            ("csrf_token", hidden(&page, "csrf_token")),
-            ("end_session", button(&page, "end_session")),
-        ];
-        let fields = [
-            ("csrf_token", &*fields[0].1),
-            ("end_session", &*fields[1].1),
+            ("csrf_token", &*hidden(&page, "csrf_token")),
+            ("request", &*hidden(&page, "request")),
+            ("end_session", &*button(&page, "end_session")),
         ];
         assert_eq!(post(&mut browser, &fields), back);
     }

@@ -187,6 +187,32 @@ fn a_request_may_come_as_a_form() {
 }
 
 #[test]
+fn of_two_tabs_opened_at_once_both_get_on() {
+    let world = World::start();
+    let request = world.request(&[]);
+    // Neither request has a cookie yet; the browser keeps that of the later answer.
+    let loser = world.browser().get(&request);
+    let mut browser = world.browser();
+    let winner = browser.get(&request);
+    let refused = submit_login(&mut browser, &loser, "ann", PASSWORD);
+    assert_eq!(refused.status, 403);
+    let text = refused.text();
+    let (_, link) = text.split_once("<a href=\"").expect("a link");
+    let link = link
+        .split('"')
+        .next()
+        .expect("an end")
+        .replace("&#38;", "&");
+    assert_eq!(link, request);
+    let consent = world.log_in(&mut browser, &link);
+    assert_eq!(submit_consent(&mut browser, &consent, "allow").status, 303);
+    assert_eq!(
+        submit_login(&mut browser, &winner, "ann", PASSWORD).status,
+        303
+    );
+}
+
+#[test]
 fn forms_of_other_pages_are_refused() {
     let world = World::start();
     let mut browser = world.browser();
@@ -478,13 +504,14 @@ fn a_person_who_comes_without_an_application_logs_in_sees_who_they_are_and_logs_
         text.contains("Ann &#60;i&#62;") && text.contains("data-scientist"),
         "{text}"
     );
-    let token = hidden(&account, "csrf_token");
-    let foreign = world
-        .browser()
-        .post("/oauth2/logout", &[("csrf_token", &*token)]);
+    let (token, request) = (hidden(&account, "csrf_token"), hidden(&account, "request"));
+    let fields = [("csrf_token", &*token), ("request", &*request)];
+    let foreign = world.browser().post("/oauth2/logout", &fields);
     assert_eq!(foreign.status, 403);
-    let out = browser.post("/oauth2/logout", &[("csrf_token", &*token)]);
+    let out = browser.post("/oauth2/logout", &fields);
     assert!(out.text().contains("You are logged out"), "{}", out.text());
+    let again = browser.post("/oauth2/logout", &fields);
+    assert_eq!(again.header("location"), Some("/oauth2/login"));
     assert!(
         browser
             .get("/oauth2/login")
