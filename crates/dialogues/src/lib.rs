@@ -8,7 +8,9 @@ mod config;
 mod ids;
 #[expect(dead_code, reason = "the database of the keys comes next")]
 mod keys;
+mod language;
 mod migration;
+mod pending;
 mod service;
 
 pub use config::{
@@ -16,4 +18,9 @@ pub use config::{
     is_label,
 };
 pub use ids::{CustomerId, CustomerRef, DialogId, DialogueRef, ID_BYTES_MAX, NotAnId, Pseudonyms};
+pub use language::{Language, NoLanguage};
+pub use pending::{
+    Before, Dialogue, Dropped, Held, Limits, Look, Mark, Marks, Memory, NewText, Outcome, Pending,
+    PushError, Pushed, Size, State, Taken, Text,
+};
 pub use service::DialoguesService;

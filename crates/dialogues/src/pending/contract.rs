@@ -1,0 +1,420 @@
+//! What every [`Pending`] must do, once for all of them.
+
+use std::time::Duration;
+
+use auspex_kernel::{Clock, Random, Timestamp};
+
+use super::{
+    Before, Dialogue, Dropped, Held as _, Limits, Mark, Marks, Memory, NewText, Outcome, Pending,
+    PushError, Pushed, State, Taken,
+};
+use crate::ids::{CustomerId, CustomerRef, DialogId};
+use crate::language::Language;
+
+const START: Timestamp = Timestamp(1_769_335_200_000_000);
+const EXPIRY: Duration = Duration::from_hours(24);
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn limits() -> Limits {
+    Limits {
+        texts_max: 5,
+        bytes_max: 100_000,
+        expiry: EXPIRY,
+    }
+}
+
+/// Makes the buffer under test.
+type Make<P> = fn(Limits, Clock) -> P;
+
+/// A buffer, and short words for what tests do with it.
+struct Bench<P> {
+    pending: P,
+    clock: Clock,
+    marks: Marks,
+}
+
+fn dialogue(id: &str) -> DialogId {
+    DialogId::parse(id).expect("an id")
+}
+
+fn customer(id: &str) -> CustomerId {
+    CustomerId::parse(id).expect("an id")
+}
+
+/// A pseudonym for tests, of the first byte of the id.
+fn pseudonym(id: &str) -> CustomerRef {
+    CustomerRef::from_bytes(&[id.as_bytes()[0]; 16]).expect("16 bytes")
+}
+
+impl<P: Pending> Bench<P> {
+    fn new(make: Make<P>, limits: Limits) -> Self {
+        let clock = Clock::manual(START);
+        Self {
+            pending: make(limits, clock.clone()),
+            clock,
+            marks: Marks::new(&Random::system()).expect("random bytes"),
+        }
+    }
+
+    async fn push_as(
+        &self,
+        (whose, id): (&str, &str),
+        text: &str,
+        mark: Option<Mark>,
+        may_begin: bool,
+    ) -> Result<Pushed, PushError> {
+        let new = NewText {
+            customer: &customer(whose),
+            dialogue: &dialogue(id),
+            text,
+            language: Language::parse("es").expect("a language"),
+            mark,
+        };
+        let begin = may_begin.then(|| pseudonym(whose));
+        self.pending.push(new, begin).await
+    }
+
+    /// Pushes a text of Ann's that may begin its dialogue.
+    async fn push(&self, id: &str, text: &str) -> Result<Pushed, PushError> {
+        self.push_as(("ann", id), text, None, true).await
+    }
+
+    async fn take(&self, id: &str) -> P::Held {
+        match self.pending.take(&dialogue(id)).await {
+            Taken::Held(held) => held,
+            Taken::Busy => panic!("{id} is busy"),
+            Taken::Unknown => panic!("{id} is unknown"),
+        }
+    }
+
+    async fn is_unknown(&self, id: &str) -> bool {
+        matches!(self.pending.take(&dialogue(id)).await, Taken::Unknown)
+    }
+
+    async fn state(&self, id: &str) -> Option<(State, usize)> {
+        let look = self.pending.look(&dialogue(id)).await?;
+        Some((look.state, look.texts))
+    }
+
+    async fn settle(&self, id: &str, outcome: Outcome) {
+        self.take(id).await.settle(outcome).await;
+    }
+}
+
+fn texts(dialogue: &Dialogue) -> Vec<&str> {
+    dialogue.texts.iter().map(|text| &**text.text).collect()
+}
+
+async fn a_dialogue_is_taken_with_its_texts_in_order<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    assert_eq!(
+        bench.push_as(("ann", "d"), "one", None, false).await,
+        Err(PushError::Unknown),
+        "the database was not asked"
+    );
+    assert_eq!(bench.state("d").await, None);
+    let pushed = bench.push("d", "one").await.expect("room");
+    assert_eq!(pushed.expires_at, START + EXPIRY);
+    // The wall clock is set back meanwhile.
+    bench.clock.step(START - EXPIRY);
+    bench
+        .push_as(("ann", "d"), "two", None, false)
+        .await
+        .expect("room");
+    bench.push("other", "elsewhere").await.expect("room");
+    assert_eq!(bench.state("d").await, Some((State::Open, 2)));
+    let held = bench.take("d").await;
+    let dialogue = held.dialogue();
+    assert_eq!(texts(dialogue), ["one", "two"]);
+    assert_eq!(
+        (dialogue.id.expose(), dialogue.customer.expose()),
+        ("d", "ann")
+    );
+    assert_eq!((dialogue.began_at, dialogue.count), (START, 2));
+    assert_eq!(dialogue.texts[1].language.as_str(), "es");
+    assert!(dialogue.texts[1].received_at > dialogue.texts[0].received_at);
+    assert_eq!(held.before(), Before::Open);
+}
+
+async fn nothing_is_added_during_or_after_a_decision<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    bench.push("d", "one").await.expect("room");
+    let held = bench.take("d").await;
+    assert_eq!(bench.push("d", "late").await, Err(PushError::Deciding));
+    assert_eq!(bench.state("d").await, Some((State::Deciding, 1)));
+    held.settle(Outcome::Decided).await;
+    assert_eq!(bench.push("d", "late").await, Err(PushError::Decided));
+    assert_eq!(bench.state("d").await, None, "the database knows");
+    assert!(bench.is_unknown("d").await);
+    bench.clock.advance(Duration::from_mins(1));
+    assert_eq!(
+        bench.push_as(("ann", "d"), "late", None, false).await,
+        Err(PushError::Unknown)
+    );
+    bench.pending.expire().await;
+    assert_eq!(bench.pending.size().bytes, 0);
+}
+
+async fn a_dialogue_belongs_to_one_customer<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    bench.push("d", "one").await.expect("room");
+    let foreign = bench.push_as(("bob", "d"), "two", None, true).await;
+    assert_eq!(foreign, Err(PushError::OtherCustomer));
+    assert_eq!(texts(bench.take("d").await.dialogue()), ["one"]);
+}
+
+async fn a_decision_that_fails_leaves_all_as_it_was<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    bench.push("d", "one").await.expect("room");
+    bench.settle("d", Outcome::Back).await;
+    bench.push("d", "two").await.expect("room");
+    let held = bench.take("d").await;
+    assert_eq!(texts(held.dialogue()), ["one", "two"]);
+    // Kept beyond the decision, as by a write that is abandoned.
+    let kept = held.dialogue().clone();
+    held.settle(Outcome::Back).await;
+    bench.push("d", "three").await.expect("room");
+    assert_eq!(texts(&kept), ["one", "two"]);
+    assert_eq!(
+        texts(bench.take("d").await.dialogue()),
+        ["one", "two", "three"]
+    );
+}
+
+async fn a_decision_that_nobody_knows_of_is_settled_by_the_next<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    bench.push("d", "one").await.expect("room");
+    drop(bench.take("d").await);
+    assert_eq!(bench.push("d", "two").await, Err(PushError::Unsure));
+    assert_eq!(bench.state("d").await, Some((State::Unsure, 1)));
+    let held = bench.take("d").await;
+    assert_eq!(held.before(), Before::Unsure);
+    assert_eq!(texts(held.dialogue()), ["one"]);
+    held.settle(Outcome::Back).await;
+    assert_eq!(bench.take("d").await.before(), Before::Unsure);
+    bench.settle("d", Outcome::Decided).await;
+    assert!(bench.is_unknown("d").await);
+}
+
+async fn a_refusal_drops_the_texts_before_it_is_recorded<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    // Whatever the write comes to.
+    for outcome in [
+        None,
+        Some(Outcome::Back),
+        Some(Outcome::Unsure),
+        Some(Outcome::Refused),
+    ] {
+        bench.push("d", "one").await.expect("room");
+        let before = bench.pending.size().bytes;
+        let mut held = bench.take("d").await;
+        held.drop_texts().await;
+        assert!(bench.pending.size().bytes < before);
+        assert_eq!((held.dialogue().texts.len(), held.dialogue().count), (0, 1));
+        match outcome {
+            Some(outcome) => held.settle(outcome).await,
+            None => drop(held),
+        }
+        assert_eq!(bench.push("d", "two").await, Err(PushError::Decided));
+        assert_eq!(bench.state("d").await, Some((State::Refused, 1)));
+        let held = bench.take("d").await;
+        assert_eq!(held.before(), Before::Refused);
+        assert_eq!((held.dialogue().texts.len(), held.dialogue().count), (0, 1));
+        drop(held);
+        assert_eq!(bench.state("d").await, Some((State::Refused, 1)));
+        bench.settle("d", Outcome::Gone).await;
+    }
+    assert_eq!(bench.pending.size().bytes, 0);
+}
+
+async fn of_two_decisions_one_waits_for_the_other<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    bench.push("d", "one").await.expect("room");
+    let (id, held) = (dialogue("d"), bench.take("d").await);
+    let (second, ()) = tokio::join!(bench.pending.take(&id), held.settle(Outcome::Back));
+    let Taken::Held(second) = second else {
+        panic!("the dialogue was given back");
+    };
+    let (third, ()) = tokio::join!(bench.pending.take(&id), second.settle(Outcome::Decided));
+    assert!(matches!(third, Taken::Unknown), "it is decided");
+    bench.push("e", "one").await.expect("room");
+    let _held = bench.take("e").await;
+    let waiting = bench.pending.take(&dialogue("e")).await;
+    assert!(matches!(waiting, Taken::Busy), "it does not wait for ever");
+}
+
+async fn a_dialogue_expires_unless_texts_renew_it<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    bench.push("d", "one").await.expect("room");
+    bench.clock.advance(EXPIRY - SECOND);
+    bench.push("d", "two").await.expect("room");
+    bench.clock.advance(EXPIRY - SECOND);
+    assert_eq!(bench.pending.expire().await, Dropped::default());
+    // A wall clock that steps ends nothing.
+    bench.clock.step(START + 10 * EXPIRY);
+    assert_eq!(bench.state("d").await, Some((State::Open, 2)));
+    bench.clock.advance(SECOND);
+    assert_eq!(bench.state("d").await, None);
+    assert!(bench.is_unknown("d").await);
+    assert_eq!(
+        bench.push_as(("ann", "d"), "three", None, false).await,
+        Err(PushError::Unknown)
+    );
+    bench
+        .push_as(("bob", "d"), "three", None, true)
+        .await
+        .expect("begins anew");
+    assert_eq!(texts(bench.take("d").await.dialogue()), ["three"]);
+}
+
+async fn expired_dialogues_give_their_room_back<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    for id in ["open", "unsure", "refused", "held"] {
+        bench.push(id, "one").await.expect("room");
+        bench.push(id, "two").await.expect("room");
+    }
+    bench.settle("unsure", Outcome::Unsure).await;
+    bench.settle("refused", Outcome::Refused).await;
+    let held = bench.take("held").await;
+    bench.clock.advance(EXPIRY);
+    let dropped = bench.pending.expire().await;
+    assert_eq!((dropped.dialogues, dropped.texts), (3, 4));
+    assert_eq!(bench.state("held").await, Some((State::Deciding, 2)));
+    held.settle(Outcome::Back).await;
+    let dropped = bench.pending.expire().await;
+    assert_eq!((dropped.dialogues, dropped.texts), (1, 2));
+    assert_eq!(
+        (bench.pending.size().dialogues, bench.pending.size().bytes),
+        (0, 0)
+    );
+}
+
+async fn every_bound_holds_and_keeps_what_is_there<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    for _ in 0..5 {
+        bench.push("d", "text").await.expect("room");
+    }
+    assert_eq!(
+        bench.push("d", "text").await,
+        Err(PushError::TooManyTexts(5))
+    );
+    let long = "x".repeat(10_000);
+    let mut ids = 0;
+    let refused = loop {
+        match bench.push(&format!("long{ids}"), &long).await {
+            Ok(_) => ids += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, PushError::Full);
+    assert!((8..10).contains(&ids), "{ids} long texts");
+    let full = bench.pending.size();
+    assert_eq!(bench.push("long0", &long).await, Err(PushError::Full));
+    assert_eq!(bench.pending.size(), full, "what is refused costs nothing");
+    assert!(full.bytes <= limits().bytes_max);
+    bench.push("long0", "a short one").await.expect("room");
+    assert_eq!(bench.state("d").await, Some((State::Open, 5)));
+    bench.settle("long1", Outcome::Decided).await;
+    bench.push("long0", &long).await.expect("room");
+}
+
+async fn a_text_counts_once_for_its_idempotency_key<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    let mark =
+        |key: &str, body: &str| Some(bench.marks.mark("job", key.as_bytes(), body.as_bytes()));
+    let push = async |key, body| {
+        bench
+            .push_as(("ann", "d"), body, mark(key, body), true)
+            .await
+    };
+    let first = push("1", "one").await.expect("room");
+    bench.clock.advance(SECOND);
+    let again = push("1", "one").await.expect("known");
+    assert!(!first.is_repeated && again.is_repeated);
+    assert_eq!(again.expires_at, first.expires_at, "it is no new text");
+    assert_eq!(push("1", "other").await, Err(PushError::KeyReused));
+    push("2", "one").await.expect("another text");
+    assert_eq!(bench.state("d").await, Some((State::Open, 2)));
+    for _ in 2..5 {
+        bench.push("d", "more").await.expect("room");
+    }
+    assert!(
+        push("1", "one").await.expect("known").is_repeated,
+        "also when it is full"
+    );
+    bench.settle("d", Outcome::Decided).await;
+    assert_eq!(push("1", "one").await, Err(PushError::Decided));
+}
+
+async fn a_customer_is_found_and_forgotten<P: Pending>(make: Make<P>) {
+    let bench = Bench::new(make, limits());
+    for id in ["a1", "a2", "a3"] {
+        bench.push(id, id).await.expect("room");
+    }
+    bench
+        .push_as(("bob", "b"), "bob's", None, true)
+        .await
+        .expect("room");
+    let held = bench.take("a2").await;
+    let ann = pseudonym("ann");
+    let mut found = bench.pending.of_customer(ann).await;
+    found.sort_by(|one, other| one.id.expose().cmp(other.id.expose()));
+    let found: Vec<_> = found
+        .iter()
+        .map(|dialogue| texts(dialogue).concat())
+        .collect();
+    assert_eq!(found, ["a1", "a2", "a3"]);
+    let dropped = bench.pending.drop_customer(ann).await;
+    assert_eq!((dropped.dialogues, dropped.texts), (3, 3));
+    assert_eq!(bench.pending.drop_customer(ann).await, Dropped::default());
+    assert_eq!(bench.state("a1").await, None);
+    held.settle(Outcome::Back).await;
+    assert!(bench.is_unknown("a2").await, "it does not come back");
+    assert_eq!(bench.state("b").await, Some((State::Open, 1)));
+    assert!(bench.pending.of_customer(ann).await.is_empty());
+    bench
+        .push("a1", "anew")
+        .await
+        .expect("the person may come back");
+    bench.settle("a1", Outcome::Gone).await;
+    bench.settle("b", Outcome::Gone).await;
+    assert_eq!(bench.pending.size().bytes, 0);
+}
+
+/// The suite for one kind of buffer.
+macro_rules! suite {
+    ($kind:ident, $make:expr; $($test:ident)*) => {
+        mod $kind {
+            use super::*;
+
+            $(#[tokio::test(start_paused = true)]
+            async fn $test() {
+                super::$test($make).await;
+            })*
+        }
+    };
+}
+
+macro_rules! suites {
+    ($($kind:ident = $make:expr;)*) => {$(
+        suite! {
+            $kind, $make;
+            a_dialogue_is_taken_with_its_texts_in_order
+            nothing_is_added_during_or_after_a_decision
+            a_dialogue_belongs_to_one_customer
+            a_decision_that_fails_leaves_all_as_it_was
+            a_decision_that_nobody_knows_of_is_settled_by_the_next
+            a_refusal_drops_the_texts_before_it_is_recorded
+            of_two_decisions_one_waits_for_the_other
+            a_dialogue_expires_unless_texts_renew_it
+            expired_dialogues_give_their_room_back
+            every_bound_holds_and_keeps_what_is_there
+            a_text_counts_once_for_its_idempotency_key
+            a_customer_is_found_and_forgotten
+        }
+    )*};
+}
+
+suites! {
+    memory = Memory::new;
+}
