@@ -157,6 +157,27 @@ def degenerate():
         train(name, label, {"objective": objective, **classes})
 
 
+def unfitted():
+    """Models whose intercept nobody set and the library has not estimated."""
+    def zero_gradient(margins, matrix):
+        return np.zeros_like(margins), np.ones_like(margins)
+
+    for name, label, parameters, custom in [
+        ("logistic", BINARY, {"objective": "binary:logistic"}, None),
+        ("hinge", BINARY, {"objective": "binary:hinge"}, None),
+        ("squarederror", SCORE, {"objective": "reg:squarederror"}, None),
+        ("poisson", np.round(POSITIVE), {"objective": "count:poisson"}, None),
+        ("softprob", CLASSES, {"objective": "multi:softprob", "num_class": 3}, None),
+        ("dart", BINARY, {"objective": "binary:logistic", "booster": "dart"}, None),
+        ("linear", BINARY, {"objective": "binary:logistic", "booster": "gblinear"}, None),
+        ("custom-logistic", BINARY, {"objective": "binary:logistic"}, zero_gradient),
+        ("custom-poisson", np.round(POSITIVE), {"objective": "count:poisson"}, zero_gradient),
+    ]:
+        rounds = 1 if custom else 0
+        booster = xgb.train({"nthread": 1, **parameters}, xgb.DMatrix(X, label), rounds, obj=custom)
+        save(f"unfitted-{name}", booster, booster.predict(xgb.DMatrix(ROWS)))
+
+
 def refused():
     folder = GOLDEN / "refused"
     shutil.rmtree(folder, ignore_errors=True)
@@ -205,6 +226,7 @@ def main():
     boosters()
     early_stopping()
     degenerate()
+    unfitted()
     if NEWEST:
         refused()
         mean_score()

@@ -15,6 +15,10 @@ const FEATURES_MAX: usize = 1 << 18;
 /// How many margins a row may have.
 const GROUPS_MAX: usize = 1 << 16;
 
+/// The library estimates an intercept that nobody set when it boosts the first time. Since this version
+/// it takes the one of a model that was never boosted, 0.5, for a margin, and not for a prediction.
+const UNFITTED_SCORE_IS_MARGIN: (i64, i64) = (3, 1);
+
 /// Reads a whole document.
 pub(super) fn read(document: &Value<'_>, options: &LoadOptions) -> Result<Model, Fault> {
     let document = document.as_object()?;
@@ -50,11 +54,7 @@ fn read_learner(
     let objective = Objective::new(objective, version)?;
     let output = objective.output(shape.groups, shape.classes)?;
     let (features, named) = read_features(learner, shape.features)?;
-    let mut base_margins = read_base_scores(parameters, &shape)?
-        .into_iter()
-        .map(|base_score| objective.margin(base_score))
-        .collect::<Result<Vec<_>, _>>()?;
-
+    let base_scores = read_base_scores(parameters, &shape)?;
     let training = Training::read(learner)?;
     let gradient_booster = learner.object("gradient_booster")?;
     let name = gradient_booster
@@ -63,14 +63,26 @@ fn read_learner(
     let booster = match name {
         "gbtree" | "dart" => read_trees(gradient_booster, name, &shape, &training, options),
         "gblinear" => {
-            // The library takes the first intercept for every output of a linear model.
-            let first = base_margins[0];
-            base_margins.fill(first);
             Linear::read(gradient_booster, shape.features, shape.groups).map(Booster::Linear)
         }
         other => Err(Fault(format!("the booster `{other}` is not supported"))),
     };
     let booster = booster.map_err(self::named("gradient_booster"))?;
+    let is_margin = version >= UNFITTED_SCORE_IS_MARGIN
+        && !booster.is_fitted()
+        && parameters.parameter("boost_from_average")? == Some(1);
+    let base_margins = base_scores.into_iter();
+    let mut base_margins = base_margins
+        .map(|score| match is_margin {
+            true => Ok(score),
+            false => objective.margin(score),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if matches!(booster, Booster::Linear(_)) {
+        // The library takes the first intercept for every output of a linear model.
+        let first = base_margins[0];
+        base_margins.fill(first);
+    }
     let signature = Signature {
         features,
         named,

@@ -8,15 +8,20 @@ use crate::document::{Fault, Object};
 pub(super) struct Linear {
     /// `weights[feature * outputs + output]`; the biases follow the last feature.
     weights: Vec<f32>,
+    /// Whether it was boosted at all.
+    pub(super) is_fitted: bool,
 }
 
 impl Linear {
     /// Reads `gradient_booster` for rows of `width` features and `outputs` outputs.
     pub(super) fn read(booster: &Object<'_>, width: usize, outputs: usize) -> Result<Self, Fault> {
-        let weights = booster
-            .object("model")
-            .and_then(|model| model.floats("weights"))?;
+        let model = booster.object("model")?;
+        let mut weights = model.floats("weights")?;
         let expected = (width + 1) * outputs;
+        let rounds = model.parameter("boosted_rounds")?;
+        if rounds == Some(0) && weights.is_empty() {
+            weights = vec![0.0; expected];
+        }
         if weights.len() != expected {
             return Err(Fault(format!(
                 "`weights`: {} of them where {width} features and {outputs} outputs need {expected}",
@@ -25,7 +30,10 @@ impl Linear {
         }
         match weights.iter().position(|weight| !weight.is_finite()) {
             Some(index) => Err(Fault(format!("`weights`: number {index} is not finite"))),
-            None => Ok(Self { weights }),
+            None => Ok(Self {
+                weights,
+                is_fitted: rounds != Some(0),
+            }),
         }
     }
 

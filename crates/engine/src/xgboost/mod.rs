@@ -42,6 +42,16 @@ enum Booster {
     Linear(Linear),
 }
 
+impl Booster {
+    /// Whether it was boosted at all.
+    fn is_fitted(&self) -> bool {
+        match self {
+            Self::Trees { selection, .. } => selection.all > 0,
+            Self::Linear(linear) => linear.is_fitted,
+        }
+    }
+}
+
 /// Loads a JSON or UBJSON model; the byte after the opening brace tells which it is.
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
     // UBJSON continues with the length of a key, JSON with white space, a quote or the end.

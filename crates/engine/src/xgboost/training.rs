@@ -23,6 +23,8 @@ impl Training {
         let attributes = attributes.as_object().map_err(named("attributes"))?;
         let count = |name: &str| {
             let value = attributes.parameter(name).map_err(named("attributes"))?;
+            // The last of no iterations, which releases up to 1.7 write for a model that was not boosted.
+            let value = value.filter(|value| *value != -1);
             let outside = |value| Fault(format!("`attributes`: `{name}`: {value} is no count"));
             value
                 .map(|value| u32::try_from(value).map_err(|_| outside(value)))
