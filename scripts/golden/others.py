@@ -34,6 +34,7 @@ import xgboost as xgb
 import zstandard
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -53,6 +54,16 @@ def pickles():
     with open(OTHERS / "wrapper-cloud.pkl", "wb") as file:
         cloudpickle.dump(model, file)
     joblib.dump(model, OTHERS / "wrapper.joblib")
+    for name, held in [
+        ("dict", {"version": 1, "model": model}),
+        ("list", [model, ["a", "b"]]),
+        ("tuple", (booster, ["a", "b"])),
+    ]:
+        with open(OTHERS / f"{name}.pkl", "wb") as file:
+            pickle.dump(held, file)
+    joblib.dump({"model": model}, OTHERS / "dict.joblib")
+    search = GridSearchCV(xgb.XGBClassifier(n_estimators=1), {"max_depth": [1]}, cv=2).fit(X, Y)
+    joblib.dump(search, OTHERS / "search.joblib")
     joblib.dump(make_pipeline(StandardScaler(), model).fit(X, Y), OTHERS / "pipeline.joblib")
     calibrated = CalibratedClassifierCV(LogisticRegression(), cv=2).fit(X, Y)
     joblib.dump(calibrated, OTHERS / "sklearn.joblib")

@@ -10,6 +10,8 @@ use crate::{Engine, LoadOptions, xgboost};
 
 pub use others::name_other;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A format that is read.
 struct Format {
     /// Whether a file that begins like this is one.
@@ -27,6 +29,8 @@ const FORMATS: &[Format] = &[Format {
 
 /// Loads a file in the format its content shows.
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    // Editors put it before JSON, where it says nothing.
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     if bytes.trim_ascii_start().is_empty() {
         return Err(Fault::new("the file is empty"));
     }

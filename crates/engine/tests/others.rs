@@ -23,7 +23,32 @@ fn message(bytes: &[u8]) -> String {
 const SAVE: &str = "`import joblib; joblib.load(\"FILE\").save_model(\"model.ubj\")`";
 
 /// Files that their own libraries have written, what each is, and the words that say what to do.
-const REAL_FILES: [(&str, &str, &str); 47] = [
+const REAL_FILES: [(&str, &str, &str); 52] = [
+    (
+        "dict.pkl",
+        "a Python pickle of a dict with an XGBoost model in it",
+        "joblib.load(\"FILE\")[\"KEY\"].save_model(\"model.ubj\")`",
+    ),
+    (
+        "dict.joblib",
+        "a Python pickle of a dict with an XGBoost model in it",
+        "[\"KEY\"].save_model",
+    ),
+    (
+        "list.pkl",
+        "a Python pickle of a list or tuple with an XGBoost model",
+        "joblib.load(\"FILE\")[0].save_model(\"model.ubj\")`",
+    ),
+    (
+        "tuple.pkl",
+        "a Python pickle of a list or tuple with an XGBoost model",
+        "[0].save_model",
+    ),
+    (
+        "search.joblib",
+        "a search over parameters, such as GridSearchCV",
+        "joblib.load(\"FILE\").best_estimator_.save_model(\"model.ubj\")`",
+    ),
     (
         "booster-0.pkl",
         "a Python pickle of an XGBoost Booster",
@@ -77,11 +102,15 @@ const REAL_FILES: [(&str, &str, &str); 47] = [
     ("xz.joblib", "compressed with xz", SAVE),
     ("lzma.joblib", "compressed with xz", SAVE),
     ("lz4.joblib", "compressed with LZ4", SAVE),
-    ("model.json.gz", "compressed with gzip", "`gunzip FILE`"),
+    (
+        "model.json.gz",
+        "compressed with gzip",
+        "`gzip -dc FILE > model.json`",
+    ),
     (
         "model.json.zst",
         "compressed with Zstandard",
-        "`unzstd FILE`",
+        "`zstd -dc FILE > model.json`",
     ),
     ("model.zip", "a zip archive", "`unzip FILE`"),
     ("model.tar", "a tar archive", "`tar -xf FILE`"),
@@ -256,7 +285,12 @@ fn archives_are_named_for_the_entries_they_have() {
 }
 
 /// The first bytes of files that are not models, and the words that help.
-const OTHER_FILES: [(&[u8], &str); 32] = [
+const OTHER_FILES: [(&[u8], &str); 34] = [
+    (b"\xff\xfe{\0\"\0", "text in UTF-16"),
+    (
+        b"\x1f\x8b\x08\0",
+        "if it is a tar.gz archive, unpack it with `tar -xzf FILE`",
+    ),
     (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n",
         "a Git LFS pointer, not the model itself; fetch it with `git lfs pull`",
@@ -269,7 +303,7 @@ const OTHER_FILES: [(&[u8], &str); 32] = [
     (b"PK\x03\x04\x14\0", "a zip archive"),
     (
         b"\x1f\x8b\x08\0",
-        "compressed with gzip; decompress it first",
+        "compressed with gzip; decompress it with",
     ),
     // torch/serialization.py: MAGIC_NUMBER 0x1950a86a20f9469cfc6c, pickled.
     (
@@ -286,7 +320,7 @@ const OTHER_FILES: [(&[u8], &str); 32] = [
     ),
     (
         b"(dp0\nVmodel\np1\ncxgboost.sklearn\n",
-        "with the interface of scikit-learn",
+        "a Python pickle of a dict with an XGBoost model in it",
     ),
     // tensorflow/core/protobuf/saved_model.proto and meta_graph.proto.
     (
@@ -342,6 +376,32 @@ fn files_of_other_formats_are_named_whatever_they_are_called() {
         let message = message(bytes);
         assert!(message.contains(words), "{message}");
     }
+}
+
+/// Each by a program that decompresses files whatever they are called, as downloads often are.
+#[test]
+fn advice_on_compressed_files_can_be_followed() {
+    let folder = std::env::temp_dir().join(format!("auspex-advice-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["model.json.gz", "bz2.joblib", "xz.joblib"] {
+        let bytes = fs::read(golden("others").join(name)).unwrap();
+        fs::write(folder.join("FILE"), &bytes).unwrap();
+        let message = message(&bytes);
+        let command = message.split('`').nth(1).unwrap();
+        let mut shell = std::process::Command::new("sh");
+        let ran = shell.args(["-c", command]).current_dir(&folder).output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success(), "{command}: {ran:?}");
+        assert!(fs::metadata(folder.join("model.json")).unwrap().len() > 0);
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_byte_order_mark_before_json_says_nothing() {
+    let model = fs::read(golden("3.2/binary-logistic.json")).unwrap();
+    let marked = [b"\xef\xbb\xbf".as_slice(), &model].concat();
+    assert!(load_bytes("model", &marked, &LoadOptions::default()).is_ok());
 }
 
 #[test]

@@ -1,12 +1,20 @@
 //! JSON (RFC 8259) with the two liberties XGBoost takes when it writes: `NaN` and `Infinity`.
 
-use super::{Budget, Fault, Numbers, Object, Value};
+use super::{Budget, CUT_OFF, Fault, Numbers, Object, Value};
 use std::borrow::Cow;
+
+/// Longer than any number, word or escape that XGBoost writes.
+const TOKEN_BYTES_MAX: usize = 40;
 
 /// Parses a whole file; anything but white space after the value is an error.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value<'_>, Fault> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| Fault(format!("byte {}: not UTF-8", error.valid_up_to())))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let reason = match error.error_len() {
+            None => CUT_OFF,
+            Some(_) => "not UTF-8",
+        };
+        Fault::new(reason).inside(format_args!("byte {}", error.valid_up_to()))
+    })?;
     let mut parser = Parser {
         text,
         bytes,
@@ -56,13 +64,14 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected(&self, wanted: &str) -> Fault {
-        let found = self
-            .text
-            .get(self.at..)
-            .and_then(|rest| rest.chars().next());
-        match found {
-            Some(found) => Fault(format!("expected {wanted}, found {found:?}")),
-            None => Fault(format!("expected {wanted}, but the file ends here")),
+        // What may be the beginning of a number, a word or an escape.
+        let begins_token = |c: char| c.is_ascii_alphanumeric() || "-+.".contains(c);
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        match rest.chars().next() {
+            Some(found) if rest.len() > TOKEN_BYTES_MAX || !rest.chars().all(begins_token) => {
+                Fault(format!("expected {wanted}, found {found:?}"))
+            }
+            _ => Fault::new(CUT_OFF),
         }
     }
 
@@ -319,10 +328,14 @@ mod tests {
 
     #[test]
     fn truncated_documents_are_refused() {
-        let text = r#"{"a": [1, 2], "b": "c\n", "d": [true]}"#;
+        let text = r#"{"a": [1, -2.5e3], "b": "c\n\u00e9", "d": [true]}"#;
         for end in 0..text.len() {
-            assert!(parse(&text.as_bytes()[..end]).is_err(), "{}", &text[..end]);
+            let fault = fault(&text[..end]);
+            assert!(fault.contains("the file is cut off here"), "{fault}");
         }
+        let half = "{\"é".as_bytes();
+        let fault = parse(&half[..half.len() - 1]).unwrap_err().0;
+        assert_eq!(fault, format!("byte 2: {CUT_OFF}"));
     }
 
     #[test]

@@ -23,6 +23,9 @@ const DEPTH_MAX: usize = 64;
 /// How many values a file may hold, a run of numbers counting as one.
 const VALUES_MAX: usize = 8_000_000;
 
+/// What is said of a document that ends before its end.
+const CUT_OFF: &str = "the file is cut off here; copy or save it again";
+
 /// Why a document was refused: place and reason, without the file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault(pub(crate) String);

@@ -50,9 +50,9 @@ macro_rules! compressed {
         concat!(
             "compressed with ",
             $with,
-            "; decompress it first with `",
+            "; decompress it with `",
             $command,
-            " FILE`, or if joblib has written it, save the model from Python: ",
+            " FILE > model.json`, or if joblib has written it, save the model from Python: ",
             from_python!()
         )
     };
@@ -70,6 +70,18 @@ const PICKLES: &[Other] = &[
             ends.starts_with(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
         },
         name: "a PyTorch file, which is not supported; only XGBoost models are",
+    },
+    Other {
+        is_it: |ends| is_in_dict(ends.head) && pickled(ends, &["xgboost."]),
+        name: "a Python pickle of a dict with an XGBoost model in it, and a pickle can run any code when it is \
+               read; save the model in its own format from Python, with its key for KEY: `import joblib; \
+               joblib.load(\"FILE\")[\"KEY\"].save_model(\"model.ubj\")`",
+    },
+    Other {
+        is_it: |ends| is_in_list(ends) && pickled(ends, &["xgboost."]),
+        name: "a Python pickle of a list or tuple with an XGBoost model in it, and a pickle can run any code \
+               when it is read; save the model in its own format from Python, with its place for 0: `import \
+               joblib; joblib.load(\"FILE\")[0].save_model(\"model.ubj\")`",
     },
     Other {
         is_it: |ends| pickled(ends, &["xgboost.core"]),
@@ -92,6 +104,13 @@ const PICKLES: &[Other] = &[
         name: "a Python pickle of a scikit-learn pipeline; save its XGBoost step from Python, \
                `import joblib; joblib.load(\"FILE\")[-1].save_model(\"model.ubj\")`, and send it what \
                the steps before it make of the inputs",
+    },
+    Other {
+        is_it: |ends| pickled(ends, &["sklearn.model_selection"]),
+        name: "a Python pickle of a search over parameters, such as GridSearchCV; if the best model is one of \
+               XGBoost, save it from Python: `import joblib; \
+               joblib.load(\"FILE\").best_estimator_.save_model(\"model.ubj\")`, with `best_estimator_[-1]` if \
+               it is a pipeline",
     },
     Other {
         is_it: |ends| pickled(ends, &["sklearn."]),
@@ -152,19 +171,22 @@ const ZIPS: &[Other] = &[
 const PACKED: &[Other] = &[
     Other {
         is_it: |ends| ends.starts_with(b"\x1f\x8b"),
-        name: compressed!("gzip", "gunzip"),
+        name: concat!(
+            compressed!("gzip", "gzip -dc"),
+            "; if it is a tar.gz archive, unpack it with `tar -xzf FILE`"
+        ),
     },
     Other {
         is_it: |ends| ends.starts_with(b"BZh"),
-        name: compressed!("bzip2", "bunzip2"),
+        name: compressed!("bzip2", "bzip2 -dc"),
     },
     Other {
         is_it: |ends| ends.starts_with(b"\xfd7zXZ\0") || is_lzma(ends.head),
-        name: compressed!("xz", "xz -d"),
+        name: compressed!("xz", "xz -dc"),
     },
     Other {
         is_it: |ends| ends.starts_with(b"\x04\x22\x4d\x18"),
-        name: compressed!("LZ4", "lz4 -d"),
+        name: compressed!("LZ4", "lz4 -dc"),
     },
     Other {
         is_it: |ends| is_zlib(ends.head),
@@ -175,7 +197,7 @@ const PACKED: &[Other] = &[
     },
     Other {
         is_it: |ends| ends.starts_with(b"\x28\xb5\x2f\xfd"),
-        name: "compressed with Zstandard; decompress it first with `unzstd FILE`",
+        name: "compressed with Zstandard; decompress it with `zstd -dc FILE > model.json`",
     },
     Other {
         is_it: |ends| ends.head.get(257..262) == Some(b"ustar"),
@@ -262,6 +284,11 @@ const LIBRARIES: &[Other] = &[
 
 const TEXTS: &[Other] = &[
     Other {
+        is_it: |ends| ends.starts_with(b"\xff\xfe") || ends.starts_with(b"\xfe\xff"),
+        name: "text in UTF-16, as PowerShell's `>` and some editors write it, and models are in UTF-8; save the \
+               model again from Python with `save_model(\"model.json\")`",
+    },
+    Other {
         is_it: |ends| ends.is_markup() && contains(ends.head, b"<PMML"),
         name: "a PMML model, which is not supported; only XGBoost models are",
     },
@@ -336,6 +363,30 @@ fn pickled(ends: Ends<'_>, modules: &[&str]) -> bool {
             let rest = &ends.head[first..];
             modules.iter().any(|name| rest.starts_with(name.as_bytes()))
         })
+}
+
+/// What a pickle makes first: since protocol 2 behind its number, since 4 behind the length of a frame.
+fn first_opcode(head: &[u8]) -> Option<u8> {
+    let after_protocol = match head {
+        [0x80, 4 | 5, 0x95, rest @ ..] => rest.get(8..)?,
+        [0x80, _, rest @ ..] => rest,
+        [b'(', kind, b'p', ..] => return Some(*kind),
+        _ => head,
+    };
+    after_protocol.first().copied()
+}
+
+fn is_in_dict(head: &[u8]) -> bool {
+    matches!(first_opcode(head), Some(b'}' | b'd'))
+}
+
+/// A tuple of up to three begins with its first value, and ends with its size and the end of the pickle.
+fn is_in_list(ends: Ends<'_>) -> bool {
+    matches!(first_opcode(ends.head), Some(b']' | b'l' | b'('))
+        || matches!(
+            ends.tail,
+            [.., 0x85..=0x87, 0x94, b'.'] | [.., 0x85..=0x87, b'q', _, b'.']
+        )
 }
 
 /// Protocols 2 to 5 announce themselves; older ones begin with the name of a class, or with a

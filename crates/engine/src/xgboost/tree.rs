@@ -30,7 +30,8 @@ fn refuse_unsupported(tree: &Object<'_>) -> Result<(), Fault> {
         .map_err(named("tree_param"))?;
     if targets.is_some_and(|targets| targets > 1) {
         return Err(Fault::new(
-            "`size_leaf_vector`: leaves that are vectors (multi_strategy) are not supported",
+            "`size_leaf_vector`: leaves that are vectors are not supported; train with \
+             multi_strategy=\"one_output_per_tree\"",
         ));
     }
     for name in ["split_type", "categories", "categories_nodes"] {
