@@ -1,5 +1,7 @@
 //! Whether all is well with the models, as health, warnings and a strict start want to know it.
 
+use std::borrow::Cow;
+
 use auspex_kernel::error::shown;
 use auspex_kernel::service::{Condition, Warning};
 
@@ -11,15 +13,22 @@ impl Inference {
     pub(crate) fn condition(&self) -> Condition {
         let (models, folder) = (self.models(), self.folder.load());
         if models.ready().next().is_none() {
-            Condition::Fails
-        } else if !folder.is_readable {
-            Condition::Impaired("the models folder cannot be read, or is empty")
+            return Condition::Fails;
+        }
+        let mut reasons: Vec<Cow<'static, str>> = Vec::new();
+        if !folder.is_readable {
+            reasons.push("the models folder cannot be read, or is empty".into());
         } else if folder.has_unreadable {
-            Condition::Impaired("the folder of a model cannot be read")
-        } else if models.failed().next().is_some() {
-            Condition::Impaired("a package cannot be loaded")
-        } else {
-            Condition::Works
+            reasons.push("the folder of a model cannot be read".into());
+        }
+        match models.failed().count() {
+            0 => {}
+            1 => reasons.push("a package cannot be loaded".into()),
+            count => reasons.push(format!("{count} packages cannot be loaded").into()),
+        }
+        match reasons.is_empty() {
+            true => Condition::Works,
+            false => Condition::Impaired(reasons.join("; ").into()),
         }
     }
 

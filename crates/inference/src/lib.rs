@@ -312,6 +312,8 @@ fn read<P: Protocol>(
         let at = error.valid_up_to();
         Refusal::Malformed(format!("the body is not valid UTF-8 (after {at} bytes)"))
     })?;
+    // Programs that write UTF-8 "with signature" begin with it; it says nothing (RFC 8259, 8.1).
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     BUFFERS.with_borrow_mut(|Buffers { scratch, outputs }| {
         let shape = protocol.read(target, text, limits.rows_max, scratch)?;
         let width = target.version().package().plan.width();

@@ -116,8 +116,13 @@ impl Reader<'_> {
                     versions += 1;
                     let version: Option<String> = serde_json::from_str(value.get()).ok();
                     if !version.is_some_and(|version| self.versions.contains(&version.as_str())) {
-                        let known = self.versions.join(", ");
-                        errors.add(MODEL_VERSION, format_args!("must be one of {known}"));
+                        let known = self.versions.iter().map(|known| format!("\"{known}\""));
+                        let known: Vec<String> = known.collect();
+                        let known = known.join(", ");
+                        errors.add(
+                            MODEL_VERSION,
+                            format_args!("must be one of the strings {known}"),
+                        );
                     }
                 }
                 other => errors.add(shown(other), "does not go together with features"),

@@ -273,12 +273,12 @@ pub struct HealthCheck<'a> {
 }
 
 /// How a part of a service is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// It works.
     Works,
     /// It works but for a part, and why. The reason is public.
-    Impaired(&'static str),
+    Impaired(Cow<'static, str>),
     /// It does not work.
     Fails,
 }

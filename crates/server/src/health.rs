@@ -4,6 +4,7 @@
 //! The server is ready as long as all works that something cannot be answered without. Predictions
 //! need no database: while it is away a report says so, and balancers go on sending requests.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub(crate) struct Report {
     /// Why parts do not work; absent if all do.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({"database": "disk full"}), required = false)]
-    reasons: BTreeMap<String, &'static str>,
+    reasons: BTreeMap<String, Cow<'static, str>>,
     /// Services of which a check found something wrong, and the worst of that.
     #[serde(skip)]
     wrong: BTreeMap<&'static str, Status>,
@@ -73,7 +74,7 @@ struct Checked {
     needed: bool,
     status: Status,
     /// Why it is not healthy.
-    reason: Option<&'static str>,
+    reason: Option<Cow<'static, str>>,
 }
 
 /// Why a check failed.
@@ -118,7 +119,7 @@ impl Health {
                 name: "database".into(),
                 needed: false,
                 status: Status::of(outcome.and_then(|outcome| outcome)),
-                reason: outcome.and_then(|outcome| outcome).err(),
+                reason: outcome.and_then(|outcome| outcome).err().map(Cow::from),
             };
             let mut checks = self.of_running(false).await;
             checks.push(database);
@@ -242,8 +243,8 @@ async fn run(service: &'static str, check: HealthCheck<'_>) -> Checked {
     let (status, reason) = match in_time(check.condition).await {
         Ok(Condition::Works) => (Status::Healthy, None),
         Ok(Condition::Impaired(reason)) => (Status::Degraded, Some(reason)),
-        Ok(Condition::Fails) => (Status::Unhealthy, Some(NO_REASON)),
-        Err(late) => (Status::Unhealthy, Some(late)),
+        Ok(Condition::Fails) => (Status::Unhealthy, Some(NO_REASON.into())),
+        Err(late) => (Status::Unhealthy, Some(late.into())),
     };
     Checked {
         service: Some(service),
@@ -276,7 +277,7 @@ fn summarise(checks: Vec<Checked>) -> Report {
     }
     let reasons = checks
         .iter()
-        .filter_map(|check| Some((check.name.clone(), check.reason?)));
+        .filter_map(|check| Some((check.name.clone(), check.reason.clone()?)));
     Report {
         status: checks.iter().map(of_whole).max().unwrap_or(Status::Healthy),
         reasons: reasons.collect(),
@@ -300,7 +301,7 @@ mod tests {
                 name: name.to_owned(),
                 needed,
                 status: Status::of(outcome),
-                reason: outcome.err(),
+                reason: outcome.err().map(Cow::from),
             };
             let checks = vec![
                 check("models", true, Ok(())),
@@ -328,14 +329,14 @@ mod tests {
     async fn a_check_that_hangs_is_unhealthy() {
         let hanging = HealthCheck::new("redis", std::future::pending());
         let checked = run("x", hanging).await;
-        assert_eq!(checked.reason, Some("no answer in time"));
+        assert_eq!(checked.reason.as_deref(), Some("no answer in time"));
         let wrong = summarise(vec![checked]).wrong;
         assert_eq!(wrong, [("x", Status::Unhealthy)].into());
     }
 
     #[tokio::test]
     async fn what_works_but_for_a_part_degrades_the_whole_and_is_ready() {
-        let condition = std::future::ready(Condition::Impaired("a part is away"));
+        let condition = std::future::ready(Condition::Impaired("a part is away".into()));
         let checked = run("x", HealthCheck::with("models", condition)).await;
         assert!(checked.needed && checked.status != Status::Unhealthy);
         let report = summarise(vec![checked]);

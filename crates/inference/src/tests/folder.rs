@@ -41,7 +41,7 @@ async fn one_model_that_cannot_be_read_stops_no_other_and_serves_on() {
     let condition = served.service.condition();
     assert_eq!(
         condition,
-        Condition::Impaired("the folder of a model cannot be read")
+        Condition::Impaired("the folder of a model cannot be read".into())
     );
 
     fs::remove_file(models.join("b")).expect("removed");
@@ -258,8 +258,18 @@ async fn a_bad_package_impairs_health_until_it_is_mended() {
     let reason = "model.json: the file is empty".to_owned();
     assert_eq!(changes.failed, [(("b".into(), "1".into()), reason)]);
     let condition = served.service.condition();
-    assert_eq!(condition, Condition::Impaired("a package cannot be loaded"));
+    assert_eq!(
+        condition,
+        Condition::Impaired("a package cannot be loaded".into())
+    );
+    put_files(served.folder.path(), &["c/1/model.json"]);
+    served.look(Look::Now).await;
+    let condition = served.service.condition();
+    let both = Condition::Impaired("2 packages cannot be loaded".into());
+    assert_eq!(condition, both);
+    fs::remove_dir_all(served.folder.path().join("c")).expect("removed");
     served.put("b/1", BINARY);
+    served.look(Look::Now).await;
     served.look(Look::Now).await;
     assert_eq!(served.service.condition(), Condition::Works);
     fs::remove_dir_all(served.folder.path().join("a")).expect("removed");

@@ -90,7 +90,7 @@ async fn the_version_is_chosen_by_path_or_body() {
     let none = version("/v1/models/mean/predict", none).await;
     assert_eq!(
         none.as_deref(),
-        Some("model_version: must be one of 1, 2, latest")
+        Some(r#"model_version: must be one of the strings "1", "2", "latest""#)
     );
 }
 

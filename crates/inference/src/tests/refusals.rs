@@ -165,6 +165,10 @@ async fn only_plain_json_is_read() {
         with(header::CONTENT_ENCODING, "identity").await.status,
         StatusCode::OK
     );
+    // As `auspex predict` reads it.
+    let marked = format!("\u{feff}{RECORD}");
+    let reply = send(&router, request("POST", "/predict", marked)).await;
+    assert_eq!(reply.status, StatusCode::OK);
     let mut bare = request("POST", "/predict", RECORD);
     bare.headers_mut().remove(header::CONTENT_TYPE);
     assert_eq!(send(&router, bare).await.status, StatusCode::OK);
