@@ -32,6 +32,12 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// trees, 4-byte rank nodes, scalar`.
     fn description(&self) -> String;
 
+    /// Where calls of the training library that look alike do not agree, with which of them this engine
+    /// does, and how to choose; for people.
+    fn caution(&self) -> Option<String> {
+        None
+    }
+
     /// Writes `rows.len() × signature().outputs()` values to `out`, row-major.
     ///
     /// # Errors

@@ -123,6 +123,16 @@ impl Draft {
         names: impl IntoIterator<Item = &'n str>,
     ) -> Result<(), String> {
         let names: Vec<&str> = names.into_iter().collect();
+        let is_known = |name: &str| self.columns.iter().any(|column| column.name == name);
+        if table::is_headerless(&names, is_known) {
+            return Err(table::HEADERLESS.into());
+        }
+        let names = names.into_iter();
+        let names: Vec<&str> = names.map(|name| table::trimmed(name, is_known)).collect();
+        self.set_names(&names)
+    }
+
+    fn set_names(&mut self, names: &[&str]) -> Result<(), String> {
         let mut seen = std::collections::HashSet::new();
         if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
             return Err(format!("two columns are called \"{}\"", shown(twice)));
@@ -139,7 +149,8 @@ impl Draft {
             .collect();
         if self.features.iter().any(Option::is_some) {
             let others = names.iter().zip(&self.features);
-            let others = others.filter(|(_, feature)| feature.is_none());
+            // A column without a name is the index of pandas.
+            let others = others.filter(|(name, feature)| feature.is_none() && !name.is_empty());
             self.others = others.map(|(name, _)| (*name).to_owned()).collect();
             return Ok(());
         }
@@ -167,7 +178,7 @@ impl Draft {
                 "a column has no name; pandas writes its index so, unless index=False".into(),
             );
         }
-        for (column, name) in self.columns.iter_mut().zip(&names) {
+        for (column, name) in self.columns.iter_mut().zip(names) {
             column.name = (*name).to_owned();
         }
         self.features = (0..width).map(Some).collect();
@@ -220,7 +231,7 @@ impl Draft {
 
     fn add_record(&mut self, line: u64, record: Map<String, Value>) -> Result<(), String> {
         if self.rows == 0 {
-            self.add_header(record.keys().map(String::as_str))?;
+            self.set_names(&record.keys().map(String::as_str).collect::<Vec<_>>())?;
         }
         let mut row = vec![Cell::Absent; self.columns.len()];
         for (column, cell) in self.columns.iter().zip(&mut row) {

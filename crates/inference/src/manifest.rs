@@ -181,8 +181,8 @@ impl Manifest {
         match (signature.missing, self.missing) {
             (Some(missing), None) => Err(format!(
                 "in training {missing} stood for a missing value; write `missing = {missing}` at \
-                 the top of model.toml so that it does here, or `missing = nan` to have it taken \
-                 as a number"
+                 the top of model.toml in the model's folder so that it does here, or `missing = nan` to have \
+                 it taken as a number"
             )),
             _ => Ok(()),
         }

@@ -157,7 +157,11 @@ impl Package {
         manifest: Manifest,
         engine: Box<dyn Engine>,
     ) -> Result<Self, PackageError> {
-        let refuse = |message: String| PackageError::new(path, format!("{MANIFEST}: {message}"));
+        // What is wrong in a manifest that is not there, the model's file lacks.
+        let refuse = |message: String| match path.join(MANIFEST).is_file() {
+            true => PackageError::new(path, format!("{MANIFEST}: {message}")),
+            false => PackageError::new(path, message),
+        };
         let signature = engine.signature();
         let schema = manifest.schema(signature).map_err(refuse)?;
         let labels = manifest.labels(signature).map_err(refuse)?;

@@ -310,6 +310,9 @@ impl Inference {
         let labels = version_labels(&name.0, &name.1);
         match loaded {
             Ok(package) => {
+                if let Some(caution) = package.engine().caution() {
+                    tracing::warn!(model = name.0, version = name.1, "{caution}");
+                }
                 let counter = self.metrics.predictions.get_or_create_owned(&labels);
                 let version = Version::new(package, counter, self.clock.now());
                 self.metrics.failed.remove(&labels);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use crate::schema::{Field, Kind, Schema};
 use crate::validate::unknown;
@@ -22,8 +22,16 @@ impl<'s> Columns<'s> {
         schema: &'s Schema,
         header: impl IntoIterator<Item = &'h str>,
     ) -> Result<Self, String> {
+        let header: Vec<&'h str> = header.into_iter().collect();
+        let fields = schema.features.iter().map(|field| &field.name);
+        let names = fields.chain(schema.unused.iter().map(|unused| &unused.name));
+        let names: HashSet<&str> = names.map(String::as_str).collect();
+        if is_headerless(&header, |name| names.contains(name)) {
+            return Err(HEADERLESS.into());
+        }
         let mut seen = HashSet::new();
         let column = |name: &'h str| {
+            let name = trimmed(name, |name| names.contains(name));
             if !seen.insert(name) {
                 return Err(format!("two columns are called \"{name}\""));
             }
@@ -63,14 +71,45 @@ pub(crate) fn is_many_columns(name: &str) -> bool {
     name.contains([';', '\t'])
 }
 
+/// What is said of a table that begins with its first row.
+pub(crate) const HEADERLESS: &str = "its first line has only numbers, so it is a row and no header; put a line with the names of the \
+     columns before it, as pandas writes it unless header=False";
+
+/// Whether a header is none: all of it numbers that are no names, neither known ones nor those that
+/// pandas gives to columns without names.
+pub(crate) fn is_headerless(header: &[&str], is_known: impl Fn(&str) -> bool) -> bool {
+    let is_value = |name: &str| number(name).is_some() && !is_known(name);
+    let mut counted = header.iter().enumerate();
+    header.iter().all(|name| is_value(name)) && !counted.all(|(n, name)| *name == n.to_string())
+}
+
+/// The name of a column without the blanks around it, unless it is known with them.
+pub(crate) fn trimmed(name: &str, is_known: impl Fn(&str) -> bool) -> &str {
+    match is_known(name) {
+        true => name,
+        false => name.trim(),
+    }
+}
+
 /// What stands for a missing value where no value of that name is known; pandas reads these so too.
 pub(crate) const MISSING: &[&str] = &[
     "", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>",
 ];
 
+/// The number that a cell is to pandas: beside those of JSON `01`, `+1`, `.5` and `5.`, in blanks.
+pub(crate) fn number(cell: &str) -> Option<Number> {
+    let cell = cell.trim_matches([' ', '\t']);
+    if let Ok(number) = cell.parse() {
+        return Some(number);
+    }
+    match cell.parse::<i64>() {
+        Ok(whole) => Some(whole.into()),
+        Err(_) => cell.parse().ok().and_then(Number::from_f64),
+    }
+}
+
 /// A text that is no value of the field stays one, for the reader of records to refuse.
 pub(crate) fn value(field: &Field, cell: &str) -> Value {
-    let number = || cell.parse().ok().map(Value::Number);
     match (&field.kind, cell) {
         (_, "") => Value::Null,
         (Kind::Text, _) => json!(cell),
@@ -83,7 +122,7 @@ pub(crate) fn value(field: &Field, cell: &str) -> Value {
         (Kind::Category(_), _) if field.missing.is_none() => json!(cell),
         (Kind::Boolean, "true" | "True" | "TRUE") => json!(true),
         (Kind::Boolean, "false" | "False" | "FALSE") => json!(false),
-        _ => number().unwrap_or_else(|| json!(cell)),
+        _ => number(cell).map_or_else(|| json!(cell), Value::Number),
     }
 }
 

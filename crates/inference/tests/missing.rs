@@ -26,6 +26,10 @@ fn a_number_that_stood_for_missing_values_still_does() {
     let error = Package::load(&data("missing-999.json")).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("write `missing = -999`"), "{error}");
+    assert!(
+        !error.contains("model.toml:"),
+        "there is none that could be wrong: {error}"
+    );
 
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(data("missing-999.json"), folder.path().join("model.json")).unwrap();

@@ -7,6 +7,9 @@ use crate::document::{Fault, Object, named};
 
 use super::training::Training;
 
+/// What chooses where nobody else does.
+const BY_EARLY_STOPPING: &str = "best_iteration";
+
 /// The trees that count, and the iterations they belong to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Selection {
@@ -26,6 +29,20 @@ impl Selection {
         let text = || format!("{used} of {all} iterations ({})", self.chosen_by);
         (used < all).then(text)
     }
+
+    /// Early stopping alone decides differently in the library's two interfaces.
+    pub(super) fn caution(&self) -> Option<String> {
+        let Self { used, all, .. } = self;
+        let text = || {
+            format!(
+                "of {all} iterations the first {used} count, up to the best one of early stopping, as in \
+                 XGBClassifier.predict and in Booster.predict(data, iteration_range=(0, {used})); \
+                 Booster.predict(data) takes all {all}. Write iteration_range = [0, 0] in model.toml to have \
+                 all, or iteration_range = [0, {used}] to keep it so"
+            )
+        };
+        (self.chosen_by == BY_EARLY_STOPPING && used < all).then(text)
+    }
 }
 
 /// Selects the trees of the iterations that `options` or early stopping ask for, else all.
@@ -37,7 +54,7 @@ pub(super) fn select(
 ) -> Result<Selection, Fault> {
     let (range, chosen_by) = match (options.iteration_range, training.best_iteration) {
         (Some(range), _) => (range, "iteration_range"),
-        (None, Some(best)) => ((0, best.saturating_add(1)), "best_iteration"),
+        (None, Some(best)) => ((0, best.saturating_add(1)), BY_EARLY_STOPPING),
         (None, None) => ((0, 0), "all"),
     };
     let starts = read_starts(model, groups, training, options)?;

@@ -86,6 +86,13 @@ impl Engine for Model {
         }
     }
 
+    fn caution(&self) -> Option<String> {
+        match &self.booster {
+            Booster::Trees { selection, .. } => selection.caution(),
+            Booster::Linear(_) => None,
+        }
+    }
+
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
         thread_local! {
             static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use auspex_engine::{Feature, FeatureKind};
 use serde_json::{Number, Value};
 
-use crate::table::MISSING;
+use crate::table::{self, MISSING};
 
 /// More different texts than these are no category.
 const TEXTS_MAX: usize = 1000;
@@ -37,11 +37,19 @@ impl Cell {
     }
 }
 
+/// Numbers that people write for a missing value.
+const SENTINELS: [f64; 11] = [
+    -1.0, -9.0, -99.0, -999.0, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999_999.0, -999_999.0,
+];
+
 /// A feature of the model, and what was seen of it.
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) kind: FeatureKind,
+    /// Rows without it.
+    pub(super) absent: u64,
+    /// Rows in which it is null or a sign for nothing.
     pub(super) missing: u64,
     pub(super) numbers: u64,
     integers: u64,
@@ -50,6 +58,10 @@ pub(super) struct Column {
     is_table: bool,
     pub(super) min: f64,
     pub(super) max: f64,
+    /// The least number above `min`, and the greatest below `max`.
+    inner: (f64, f64),
+    /// A number that is written like the code of something: with zeros before it.
+    pub(super) padded: Option<String>,
     /// The different cells of a table, or texts of records, unless they are too many.
     different: Option<BTreeSet<String>>,
     /// Texts that are no category of the model.
@@ -74,6 +86,7 @@ impl Column {
         Self {
             name: feature.name.clone(),
             kind: feature.kind.clone(),
+            absent: 0,
             missing: 0,
             numbers: 0,
             integers: 0,
@@ -82,6 +95,8 @@ impl Column {
             is_table: false,
             min: f64::INFINITY,
             max: f64::NEG_INFINITY,
+            inner: (f64::INFINITY, f64::NEG_INFINITY),
+            padded: None,
             different: Some(BTreeSet::new()),
             strangers: BTreeSet::new(),
         }
@@ -89,6 +104,10 @@ impl Column {
 
     /// Takes a value; `missing` is the number that stands for none.
     pub(super) fn add(&mut self, cell: &Cell, missing: Option<f64>) -> Result<(), String> {
+        if matches!(cell, Cell::Absent) {
+            self.absent += 1;
+            return Ok(());
+        }
         if cell.is_missing(&self.kind) {
             self.missing += 1;
             return Ok(());
@@ -111,13 +130,14 @@ impl Column {
                 ) {
                     self.booleans += 1;
                     self.remember(text);
-                } else if let Ok(number) = text.parse::<Number>() {
+                } else if let Some(number) = table::number(text) {
+                    if matches!(text.trim().as_bytes(), [b'0', b'0'..=b'9', ..]) {
+                        self.padded.get_or_insert_with(|| text.trim().to_owned());
+                    }
                     self.add_number(&number, missing);
                     self.remember(text);
                 } else if text.trim().parse::<f64>().is_ok() {
-                    return Err(
-                        "has a number in a form that JSON has not, such as inf, +1 or .5".into(),
-                    );
+                    return Err("has a number that is not finite, which JSON has not".into());
                 } else {
                     self.add_text(text);
                 }
@@ -134,8 +154,33 @@ impl Column {
         }
         self.numbers += 1;
         self.integers += u64::from(!number.is_f64());
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
+        let (min, max) = (self.min.min(value), self.max.max(value));
+        for seen in [value, self.min, self.max]
+            .into_iter()
+            .filter(|seen| seen.is_finite())
+        {
+            if seen > min {
+                self.inner.0 = self.inner.0.min(seen);
+            }
+            if seen < max {
+                self.inner.1 = self.inner.1.max(seen);
+            }
+        }
+        (self.min, self.max) = (min, max);
+    }
+
+    /// A number that may stand for a missing value, since it is far from all others.
+    pub(super) fn sentinel(&self) -> Option<f64> {
+        let is_far = |end: f64, next: f64| {
+            SENTINELS.contains(&end) && next.is_finite() && (end - next).abs() > end.abs() / 2.0
+        };
+        let low = self.min < 0.0 && is_far(self.min, self.inner.0);
+        let high = self.max > 0.0 && is_far(self.max, self.inner.1);
+        match (low, high) {
+            (true, _) => Some(self.min),
+            (_, true) => Some(self.max),
+            _ => None,
+        }
     }
 
     fn add_text(&mut self, text: &str) {

@@ -10,6 +10,11 @@ use crate::package::Package;
 use crate::schema::Schema;
 use crate::table;
 
+/// How a guess begins that its author should look at.
+const CHECK: &str = "# CHECK: ";
+/// How long a line of comments is at most.
+const COMMENT_WIDTH: usize = 100;
+
 /// Lists of more values than these are not repeated from the model file.
 const VALUES_SHOWN: usize = 100;
 
@@ -38,12 +43,16 @@ impl Draft {
                 .map_err(|what| format!("the sample: column \"{}\" {what}", shown(&column.name)))?;
             if matches!(guess, Guess::Codes(_)) {
                 notes.push(format!(
-                    "the codes of \"{}\": the values are in the order of the alphabet, as pandas and \
-                     scikit-learn number them",
+                    "the codes of \"{}\", which the model takes as numbers: they are those of training, and no \
+                     sample tells them",
                     shown(&column.name)
                 ));
             }
-            text.push_str(&feature(column, &guess, self.rows > 0));
+            text.push_str(&feature(column, &guess, self.rows));
+        }
+        let marked = text.lines().filter(|line| line.starts_with(CHECK)).count();
+        if marked > 0 {
+            notes.push(format!("what is marked CHECK in the file, {marked} in all"));
         }
         Ok((text, notes))
     }
@@ -67,6 +76,11 @@ impl Draft {
                 "missing = {}    # in training this number stood for a missing value\n",
                 number(missing)
             ));
+        }
+        let caution = self.engine.as_ref().and_then(|engine| engine.caution());
+        if let Some(caution) = caution {
+            text.push_str(&check(&format!("{caution}.")));
+            text.push_str("# iteration_range = [0, 0]\n");
         }
         if !self.others.is_empty() {
             let names: Vec<String> = self
@@ -123,65 +137,138 @@ impl Draft {
     }
 }
 
-/// The section of a feature.
-fn feature(column: &Column, guess: &Guess, has_sample: bool) -> String {
+/// The section of a feature in a draft of so many rows.
+fn feature(column: &Column, guess: &Guess, rows: u64) -> String {
     let mut text = format!("\n[[features]]\nname = {}\n", quoted(&column.name));
-    let mut line = |line: &str| {
-        text.push_str(line);
-        text.push('\n');
-    };
     match guess {
-        Guess::Number | Guess::Integer => {
-            let kind = if *guess == Guess::Number {
-                "number"
-            } else {
-                "integer"
-            };
-            line(&format!("type = \"{kind}\""));
-            if column.numbers > 0 {
-                line(&format!("min = {}", number(column.min)));
-                line(&format!("max = {}", number(column.max)));
-            } else {
-                line("# min = 0\n# max = 100");
-            }
-        }
-        Guess::Boolean => line("type = \"boolean\""),
-        Guess::Text => line("type = \"string\""),
-        Guess::Category => {
-            line("type = \"category\"");
-            if let FeatureKind::Category(values) = &column.kind {
-                match values.len() > VALUES_SHOWN {
-                    true => line(&format!(
-                        "# its {} values are in the model file",
-                        values.len()
-                    )),
-                    false => line(&format!("values = {}", list(values))),
-                }
-            }
-            if !column.strangers.is_empty() {
-                let strangers: Vec<String> = column.strangers.iter().cloned().collect();
-                line(&format!(
-                    "# CHECK: the sample has values that the model has not: {}",
-                    list(&strangers)
+        Guess::Number => text.push_str("type = \"number\"\n"),
+        Guess::Integer => {
+            if column.kind != FeatureKind::Integer {
+                text.push_str(&check(
+                    "the sample has only whole numbers; write \"number\" if others may come.",
                 ));
             }
+            text.push_str("type = \"integer\"\n");
         }
-        Guess::Codes(values) => {
-            line("type = \"category\"");
-            line(
-                "# CHECK: the first is 0 to the model, the next 1 …; this is the order of the alphabet",
-            );
-            line(&format!("values = {}", list(values)));
+        Guess::Boolean => {
+            if column.kind != FeatureKind::Boolean {
+                text.push_str(&check("true is 1 to the model and false is 0."));
+            }
+            text.push_str("type = \"boolean\"\n");
         }
+        Guess::Text => text.push_str("type = \"string\"\n"),
+        Guess::Category => text.push_str(&known_category(column)),
+        Guess::Codes(values) => text.push_str(&unknown_codes(&column.name, values)),
     }
-    if column.missing > 0 {
-        line("nullable = true");
+    if matches!(guess, Guess::Number | Guess::Integer) {
+        text.push_str(&range(column));
     }
-    if has_sample && column.missing == 0 && *guess == Guess::Number && column.numbers == 0 {
-        line("# the sample has no value of it");
-    }
-    line("# description = \"\"");
+    text.push_str(&missing(column, guess, rows));
+    text.push_str("# description = \"\"\n");
     text
+}
+
+/// A comment on a guess, over as many lines as it takes.
+fn check(words: &str) -> String {
+    let mut text = String::new();
+    let mut line = CHECK.trim_end().to_owned();
+    for word in words.split(' ') {
+        if line.len() + word.len() >= COMMENT_WIDTH {
+            text.push_str(&line);
+            text.push('\n');
+            line = "#".into();
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    text + &line + "\n"
+}
+
+fn known_category(column: &Column) -> String {
+    let mut text = "type = \"category\"\n".to_owned();
+    if let FeatureKind::Category(values) = &column.kind {
+        text.push_str(&match values.len() > VALUES_SHOWN {
+            true => format!("# its {} values are in the model file\n", values.len()),
+            false => format!("values = {}\n", list(values)),
+        });
+    }
+    if !column.strangers.is_empty() {
+        let strangers: Vec<String> = column.strangers.iter().cloned().collect();
+        text.push_str(&check(&format!(
+            "the sample has values that the model has not: {}",
+            list(&strangers)
+        )));
+    }
+    text
+}
+
+/// Texts where the model takes a number. Their codes are those of all categories of training: a sample
+/// that lacks one would shift those after it, so that none is written in force.
+fn unknown_codes(name: &str, values: &[String]) -> String {
+    let words = format!(
+        "the sample has texts here, and the model takes numbers: the codes they had in training, where there \
+         may have been categories that the sample lacks. Print all of them in the order of their codes, \
+         with list(df[{}].cat.categories) for a categorical column of pandas or list(encoder.classes_) for a \
+         LabelEncoder, put them in place of these, and remove the two signs of comments.",
+        quoted(name)
+    );
+    format!(
+        "{}# type = \"category\"\n# values = {}\n",
+        check(&words),
+        list(values)
+    )
+}
+
+fn range(column: &Column) -> String {
+    let mut text = String::new();
+    if let Some(padded) = &column.padded {
+        text.push_str(&check(&format!(
+            "cells such as {padded} are taken for numbers, as pandas takes them without dtype=str."
+        )));
+    }
+    if let Some(sentinel) = column.sentinel() {
+        let sentinel = number(sentinel);
+        text.push_str(&check(&format!(
+            "does {sentinel} stand for a missing value? If it did so in training (missing={sentinel}), add \
+             missing = {sentinel} here, and leave it out of the range."
+        )));
+    }
+    text + &match column.numbers {
+        0 => "# min = 0\n# max = 100\n".into(),
+        _ => format!(
+            "min = {}\nmax = {}\n",
+            number(column.min),
+            number(column.max)
+        ),
+    }
+}
+
+/// Whether it may be missing.
+fn missing(column: &Column, guess: &Guess, rows: u64) -> String {
+    let without = column.absent + column.missing;
+    if column.absent == rows && rows > 0 {
+        return check(
+            "the sample has no such column. A record must have it, unless you write nullable = true.",
+        );
+    }
+    if without == 0 {
+        return String::new();
+    }
+    let found = format!("{without} of {rows} rows of the sample have no value");
+    match guess {
+        Guess::Codes(_) => {
+            check(&format!(
+                "{found}, and no record may be without one. The code of a missing category is -1 in .cat.codes, \
+                 which cannot be sent as null; if training had NaN in its place, write nullable = true."
+            )) + "nullable = false\n"
+        }
+        _ => {
+            check(&format!(
+                "{found}; the model sees NaN in its place. If training had something else there, write \
+                 nullable = false."
+            )) + "nullable = true\n"
+        }
+    }
 }
 
 /// A row of the sample as a record of a request.

@@ -7,6 +7,50 @@ pub(super) const LINE_BYTES_MAX: u64 = 16 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// How files begin that hold no text in UTF-8, what they are, and what makes CSV of them.
+const NO_TEXT: [(&[u8], &str, &str); 12] = [
+    (b"PAR1", "a Parquet table", "pandas.read_parquet(\"FILE\")"),
+    (
+        b"ARROW1",
+        "an Arrow or Feather table",
+        "pandas.read_feather(\"FILE\")",
+    ),
+    (b"FEA1", "a Feather table", "pandas.read_feather(\"FILE\")"),
+    (
+        b"PK\x03\x04",
+        "an Excel workbook or another zip archive",
+        "pandas.read_excel(\"FILE\")",
+    ),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "an Excel workbook",
+        "pandas.read_excel(\"FILE\")",
+    ),
+    (b"\x89HDF", "an HDF5 file", "pandas.read_hdf(\"FILE\")"),
+    (b"\x80\x04", "a pickle", "pandas.read_pickle(\"FILE\")"),
+    (b"\x80\x05", "a pickle", "pandas.read_pickle(\"FILE\")"),
+    (
+        b"\x93NUMPY",
+        "a NumPy array",
+        "pandas.DataFrame(numpy.load(\"FILE\"))",
+    ),
+    (
+        b"\x1f\x8b",
+        "compressed with gzip",
+        "pandas.read_csv(\"FILE\", compression=\"gzip\")",
+    ),
+    (
+        b"\xff\xfe",
+        "text in UTF-16",
+        "pandas.read_csv(\"FILE\", encoding=\"utf-16\")",
+    ),
+    (
+        b"\xfe\xff",
+        "text in UTF-16",
+        "pandas.read_csv(\"FILE\", encoding=\"utf-16\")",
+    ),
+];
+
 /// A reader of records. CSV begins with anything but `{` or `[`, and with its header.
 pub(super) struct Input<R> {
     reader: R,
@@ -34,6 +78,7 @@ impl<R: BufRead> Input<R> {
     /// If it cannot be read, or the header is none.
     pub(super) fn open(mut reader: R) -> io::Result<Self> {
         let head = reader.fill_buf()?;
+        check_text(head)?;
         let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
         let is_json = matches!(head.trim_ascii_start().first(), None | Some(b'{' | b'['));
         let mut input = Self {
@@ -140,6 +185,27 @@ impl<R: BufRead> Input<R> {
         };
         Ok(Some((self.line, row)))
     }
+}
+
+/// Refuses what is not read line by line, with what to do.
+fn check_text(head: &[u8]) -> io::Result<()> {
+    let refuse = |message: String| Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    if let Some((_, what, read)) = NO_TEXT.iter().find(|(start, ..)| head.starts_with(start)) {
+        return refuse(format!(
+            "it is {what}, and CSV or JSON Lines in UTF-8 are read; make CSV of it in Python: \
+             `{read}.to_csv(\"rows.csv\", index=False)`"
+        ));
+    }
+    let first_end = head.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    let rest = first_end.map_or(head, |end| &head[end..]);
+    if rest.starts_with(b"\r") && !rest.contains(&b'\n') && !rest.trim_ascii().is_empty() {
+        return refuse(
+            "its lines end with CR alone, as Excel writes CSV for Macintosh; end them with LF: \
+             `tr '\\r' '\\n' < FILE > rows.csv`"
+                .into(),
+        );
+    }
+    Ok(())
 }
 
 /// What was read of a table.

@@ -80,7 +80,10 @@ fn read_sample(draft: &mut Draft, path: &Path) -> Result<bool, String> {
     while rows < SAMPLE_ROWS_MAX && bytes < SAMPLE_BYTES_MAX {
         let Some((line, row)) = input.next().map_err(|error| error.to_string())? else {
             return match rows {
-                0 => Err("there is no row in it".into()),
+                0 => Err(match input.header() {
+                    Some(_) => "it has a header and no row".into(),
+                    None => "it is empty".into(),
+                }),
                 _ => Ok(true),
             };
         };
@@ -121,9 +124,12 @@ fn facts(package: &Package) -> Result<String, Failure> {
         0 => "none; add [[examples]] to model.toml so that a wrong model cannot go live".into(),
         n => format!("{n} reproduced"),
     };
-    let engine = package.engine().description();
+    let engine = package.engine();
+    let caution = engine.caution();
+    let caution = caution.map_or_else(String::new, |caution| format!("caution: {caution}\n"));
+    let engine = engine.description();
     Ok(format!(
-        "manifest: {manifest}\nengine: {engine}\nexamples: {examples}\n"
+        "manifest: {manifest}\nengine: {engine}\nexamples: {examples}\n{caution}"
     ))
 }
 

@@ -21,8 +21,12 @@ pub(super) fn run(path: &Path) -> Outcome {
     let output = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut progress = Progress::new();
     match predict(&package, input, output, &mut progress) {
-        Ok(0) => Ok(ExitCode::SUCCESS),
-        Ok(bad) => Err(Failure::from(format!(
+        Ok(Count { rows: 0, .. }) => {
+            eprintln!("auspex: there was nothing to predict: the input has no row");
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Count { bad: 0, .. }) => Ok(ExitCode::SUCCESS),
+        Ok(Count { bad, .. }) => Err(Failure::from(format!(
             "lines that could not be predicted: {bad}"
         ))),
         // The reader of our output has closed it.
@@ -31,13 +35,20 @@ pub(super) fn run(path: &Path) -> Outcome {
     }
 }
 
-/// Returns how many lines were bad. Each line of input has one of output, in its place.
+/// Lines that were read: all that are not blank, and those of them that could not be predicted.
+#[derive(Debug, Default, PartialEq)]
+struct Count {
+    rows: u64,
+    bad: u64,
+}
+
+/// Each line of input has one of output, in its place.
 fn predict(
     package: &Package,
     input: impl BufRead,
     output: impl Write,
     progress: &mut Progress,
-) -> io::Result<u64> {
+) -> io::Result<Count> {
     let mut input = Input::open(input)?;
     let header = input.header().cloned().unwrap_or_default();
     let columns = Columns::new(package.schema(), &header).map_err(|message| {
@@ -50,11 +61,12 @@ fn predict(
         output,
         progress,
         number: 0,
-        bad: 0,
+        count: Count::default(),
         line: Vec::new(),
     };
     while let Some((number, row)) = input.next()? {
         answers.number = number;
+        answers.count.rows += u64::from(!matches!(row, Row::Blank));
         match row {
             Row::Blank => answers.output.write_all(b"\n")?,
             Row::Json(text) => answers.answer(text)?,
@@ -64,7 +76,7 @@ fn predict(
     }
     answers.progress.finish(answers.number);
     answers.output.flush()?;
-    Ok(answers.bad)
+    Ok(answers.count)
 }
 
 struct Answers<'a, W> {
@@ -73,7 +85,7 @@ struct Answers<'a, W> {
     progress: &'a mut Progress,
     /// The line of input.
     number: u64,
-    bad: u64,
+    count: Count,
     line: Vec<u8>,
 }
 
@@ -95,7 +107,7 @@ impl<W: Write> Answers<'_, W> {
     }
 
     fn refuse_for(&mut self, errors: Vec<FieldError>) -> io::Result<()> {
-        self.bad += 1;
+        self.count.bad += 1;
         for error in &errors {
             eprintln!("line {}: {} {}", self.number, error.field, error.message);
         }
@@ -156,7 +168,7 @@ mod tests {
                 &mut output,
                 &mut Progress::new(),
             );
-            assert_eq!(found.expect("memory"), bad, "{length}");
+            assert_eq!(found.expect("memory"), Count { rows: 3, bad }, "{length}");
             let output = String::from_utf8(output).expect("JSON");
             let lines: Vec<&str> = output.lines().collect();
             assert_eq!((lines.len(), lines[2]), (4, ""), "one answer in each place");
@@ -164,6 +176,40 @@ mod tests {
                 .iter()
                 .filter(|line| line.starts_with("{\"prediction\""));
             assert_eq!(answers.count(), good, "{length}");
+        }
+    }
+    #[test]
+    fn input_without_rows_or_lines_is_told_from_good_input() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mean-score/1");
+        let package = Package::load(&folder).expect("the shipped model");
+        let run = |input: &[u8]| {
+            let count = predict(&package, input, Vec::new(), &mut Progress::new());
+            count.map_err(|error| error.to_string())
+        };
+        let names: Vec<&str> = package.schema().features.iter().map(|f| &*f.name).collect();
+        let header = names.join(",");
+        for empty in ["", "\n\n", &header, &format!("{header}\n")] {
+            assert_eq!(run(empty.as_bytes()), Ok(Count::default()), "{empty:?}");
+        }
+        let blanks = format!(" {} \r\n1,+2, .5,04\r\n", names.join(" , "));
+        let one = Count { rows: 1, bad: 0 };
+        assert_eq!(run(blanks.as_bytes()), Ok(one), "as pandas reads it");
+        let utf16: Vec<u8> = [b"\xff\xfe".as_slice(), b"a\0,\0"].concat();
+        for (input, words) in [
+            (
+                format!("{header}\r1,2,3,4\r").as_bytes(),
+                "lines end with CR alone",
+            ),
+            (b"[1,2,3,4]\r[1,2,3,4]", "lines end with CR alone"),
+            (b"PAR1\x15\x04", "pandas.read_parquet(\"FILE\").to_csv("),
+            (b"PK\x03\x04\x14\0", "pandas.read_excel"),
+            (b"\x93NUMPY\x01", "pandas.DataFrame(numpy.load(\"FILE\"))"),
+            (b"ARROW1\0\0", "pandas.read_feather"),
+            (&utf16, "encoding=\"utf-16\""),
+            (b"0.5,1,2,3\n1,2,3,4\n", "its first line has only numbers"),
+        ] {
+            let error = run(input).expect_err(words);
+            assert!(error.contains(words), "{error}");
         }
     }
 }

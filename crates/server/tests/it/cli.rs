@@ -329,8 +329,11 @@ fn models_init_writes_a_manifest_that_passes_the_check() {
         run(&["models", "init", path(&package), "--sample", path(&file)])
     };
     for (content, words) in [
-        ("", "there is no row in it"),
-        ("a,b,c,d\n", "there is no row in it"),
+        ("", "it is empty"),
+        ("a,b,c,d\n", "it has a header and no row"),
+        ("a,b,c,d\r1,2,3,4\r", "its lines end with CR alone"),
+        ("1,2,3,4\n", "its first line has only numbers"),
+        ("PAR1\u{15}", "it is a Parquet table"),
         ("a,b,c,d\n1,2,3\n", "line 2: has 3 cells, the header 4"),
         ("a,b,c\n1,2,3\n", "it has 3 columns, the model 4 features"),
         ("\u{1}\u{2}", "it has 1 columns"),
@@ -364,6 +367,7 @@ fn models_init_writes_a_manifest_that_passes_the_check() {
     for words in [
         "4 features, 2 rows of the sample, an example of its line 2\n",
         "check min and max",
+        "check what is marked CHECK in the file, 4 in all",
     ] {
         assert!(out.contains(words), "{out}");
     }

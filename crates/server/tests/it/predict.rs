@@ -458,4 +458,10 @@ fn csv_with_a_header_is_read_by_its_columns() {
     let (code, lines, said) = predict_lines("models/mean-score/1", b",f0,f1\n0,1,2\n");
     assert_eq!((code, lines.len()), (Some(1), 0));
     assert!(said.contains("index=False"), "{said}");
+
+    for nothing in [b"".as_slice(), b"f0,f1,f2,f3\n"] {
+        let (code, lines, said) = predict_lines("models/mean-score/1", nothing);
+        assert_eq!((code, lines.len()), (Some(0), 0));
+        assert!(said.contains("the input has no row"), "{said}");
+    }
 }
