@@ -302,6 +302,7 @@ pub(crate) fn token_claims(token: &Unverified<'_>, claims: &Claims) -> TokenClai
         scopes: words
             .filter_map(|word| word.parse().ok())
             .collect::<ScopeSet>(),
+        issued_at: Timestamp::from_unix_seconds(claims.iat.unwrap_or_default()),
         expires_at: Timestamp::from_unix_seconds(claims.exp),
     }
 }

@@ -10,13 +10,12 @@ use auspex_kernel::id::{ClientId, KeyId, SessionId, UserId};
 use auspex_kernel::{Clock, Timestamp};
 use tokio::sync::Mutex;
 
-use crate::config::REVOCATION_KEPT;
 use crate::directory::key_ring::KeyRing;
 use crate::directory::{Directory, Ignored};
 use crate::error::IdentityError;
 use crate::store::changes::Change;
 use crate::store::keys::KeysToLoad;
-use crate::store::{self, Kind};
+use crate::store::{self, Kind, Revoked};
 use crate::types::api_key::LiveKey;
 use crate::types::client::Origins;
 use crate::types::user::ActiveUser;
@@ -41,6 +40,8 @@ struct Known {
     answered: u64,
     /// What was not understood, so that it is told once.
     ignored: BTreeSet<String>,
+    /// The revocations that could not be read, by what is left of their ids.
+    unreadable: BTreeSet<Vec<u8>>,
 }
 
 /// What some changes are about.
@@ -62,6 +63,8 @@ struct Rows {
     /// Revoked ones, with the time until which that must be known.
     grants: Vec<(SessionId, Timestamp)>,
     tokens: Vec<(String, Timestamp)>,
+    /// What is left of the ids of others.
+    unreadable: Vec<Vec<u8>>,
     keys: Vec<LiveKey>,
     /// All of them, if any has changed.
     signing_keys: Option<KeyRing>,
@@ -117,6 +120,7 @@ impl Following {
             return self.load(&mut known).await;
         };
         if last > generation {
+            self.refuse_for(&rows.unreadable, &mut known);
             known.tell(self.apply(changed, rows));
         }
         known.generation = last;
@@ -165,10 +169,19 @@ impl Following {
         ignored
     }
 
+    /// A revocation that cannot be read may be of any token: those issued until it is found are refused.
+    /// Their holders refresh them or log in anew.
+    fn refuse_for(&self, unreadable: &[Vec<u8>], known: &mut Known) {
+        for id in unreadable {
+            if known.unreadable.insert(id.clone()) {
+                self.directory.refuse_issued_until(self.clock.latest());
+            }
+        }
+    }
+
     async fn load(&self, known: &mut Known) -> Result<(), IdentityError> {
         let asked = self.asked.load(Ordering::SeqCst);
         let now = self.clock.now();
-        let since = now - REVOCATION_KEPT;
         let (generation, users, clients, grants, tokens, keys, signing_keys) = self
             .db
             .load(async |connection| -> Result<_, IdentityError> {
@@ -178,7 +191,7 @@ impl Following {
                     store::changes::generation(connection).await?,
                     store::changes::active_users(connection, None).await?,
                     store::changes::clients(connection, None).await?,
-                    store::changes::revoked_grants(connection, None, since).await?,
+                    store::changes::revoked_grants(connection, None, now).await?,
                     store::changes::revoked_tokens(connection, None, now).await?,
                     store::keys::live_keys(connection, KeysToLoad::All, now).await?,
                     store::signing_keys::all(connection).await?,
@@ -186,8 +199,11 @@ impl Following {
             })
             .await?;
         let mut ignored = Ignored::new();
-        let grants = grants.into_iter().map(until).collect();
-        self.directory.fill(users, clients, grants, tokens);
+        for unreadable in [&grants.unreadable, &tokens.unreadable] {
+            self.refuse_for(unreadable, known);
+        }
+        self.directory
+            .fill(users, clients, grants.known, tokens.known);
         self.directory.fill_keys(keys, &mut ignored);
         self.directory.set_signing_keys(KeyRing::new(signing_keys));
         self.directory.changed();
@@ -196,11 +212,6 @@ impl Following {
         known.tell(ignored);
         Ok(())
     }
-}
-
-/// A revoked grant, and until when that must be known.
-fn until((id, revoked_at): (SessionId, Timestamp)) -> (SessionId, Timestamp) {
-    (id, revoked_at + REVOCATION_KEPT)
 }
 
 impl Changed {
@@ -239,13 +250,17 @@ impl Changed {
         }
         if !self.grants.is_empty() {
             let ids = Some(self.grants.iter().cloned().collect());
-            let since = now - REVOCATION_KEPT;
-            let grants = store::changes::revoked_grants(connection, ids, since).await?;
-            rows.grants = grants.into_iter().map(until).collect();
+            let Revoked { known, unreadable } =
+                store::changes::revoked_grants(connection, ids, now).await?;
+            rows.grants = known;
+            rows.unreadable.extend(unreadable);
         }
         if !self.tokens.is_empty() {
             let jtis = Some(self.tokens.iter().cloned().collect());
-            rows.tokens = store::changes::revoked_tokens(connection, jtis, now).await?;
+            let Revoked { known, unreadable } =
+                store::changes::revoked_tokens(connection, jtis, now).await?;
+            rows.tokens = known;
+            rows.unreadable.extend(unreadable);
         }
         if !self.keys.is_empty() {
             let which = KeysToLoad::Changed(self.keys.iter().cloned().collect());

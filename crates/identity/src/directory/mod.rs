@@ -54,6 +54,7 @@ pub(crate) struct TokenClaims {
     pub(crate) grant_id: Option<SessionId>,
     pub(crate) jti: String,
     pub(crate) scopes: ScopeSet,
+    pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -67,6 +68,8 @@ pub(crate) struct Directory {
     /// With the time from when on no token of theirs can be valid any more.
     revoked_grants: Shards<SessionId, Timestamp>,
     revoked_tokens: Shards<String, Timestamp>,
+    /// Access tokens issued until then are refused: one of them may have been revoked.
+    refused_until: AtomicI64,
     signing_keys: ArcSwap<KeyRing>,
     /// Moves whenever anything does.
     epoch: AtomicU64,
@@ -133,7 +136,9 @@ impl Directory {
             .is_some_and(|id| !self.has_client(id));
         let grant = token.grant_id.as_ref();
         let grant_revoked = grant.is_some_and(|id| self.revoked_grants.contains(id));
-        if client_gone || grant_revoked || self.revoked_tokens.contains(&token.jti) {
+        let token_revoked = self.revoked_tokens.contains(&token.jti)
+            || token.issued_at.0 <= self.refused_until.load(Ordering::Acquire);
+        if client_gone || grant_revoked || token_revoked {
             return None;
         }
         self.signing_keys.load().verifying(&token.kid)?;
@@ -185,6 +190,11 @@ impl Directory {
     /// A single token that is refused.
     pub(crate) fn revoke_token(&self, jti: String, until: Timestamp) {
         self.revoked_tokens.set(jti, Some(until));
+    }
+
+    /// Refuses every access token that was issued until then.
+    pub(crate) fn refuse_issued_until(&self, at: Timestamp) {
+        self.refused_until.fetch_max(at.0, Ordering::AcqRel);
     }
 
     /// The keys that sign tokens.
@@ -373,6 +383,7 @@ mod tests {
             grant_id: Some(SessionId::from_stored("G")),
             jti: "J".into(),
             scopes: scopes.parse().unwrap(),
+            issued_at: NOW,
             expires_at: Timestamp(NOW.0 + 1),
         })
     }

@@ -14,7 +14,8 @@ use sea_orm::{
 };
 
 use super::entity::{changes, clients, grants, key_sets, revoked_tokens, users};
-use super::readable::{readable, tuple};
+use super::readable::{Revoked, readable, revoked, tuple};
+use crate::config::REVOCATION_KEPT;
 use crate::types::client::Origins;
 use crate::types::redirect;
 use crate::types::role::RoleSet;
@@ -211,18 +212,22 @@ pub(crate) async fn clients(
     Ok(rows.into_iter().map(client).collect())
 }
 
-/// Grants revoked at or after `since`: all, or those with these ids; with the time of it.
+/// Grants whose revocation must be known: all, or those with these ids; with the time until when.
 pub(crate) async fn revoked_grants(
     connection: &impl ConnectionTrait,
     ids: Option<Vec<SessionId>>,
-    since: Timestamp,
-) -> Result<Vec<(SessionId, Timestamp)>, DbError> {
+    now: Timestamp,
+) -> Result<Revoked<SessionId>, DbError> {
     let query = grants::Entity::find()
         .select_only()
         .columns([grants::Column::Id, grants::Column::RevokedAt])
-        .filter(grants::Column::RevokedAt.gte(since))
+        .filter(grants::Column::RevokedAt.gte(now - REVOCATION_KEPT))
         .filter(among(grants::Column::Id, ids));
-    readable(connection, "identity_grants", query, tuple).await
+    let mut revoked = revoked(connection, "identity_grants", query, now).await?;
+    for (_, at) in &mut revoked.known {
+        *at = *at + REVOCATION_KEPT;
+    }
+    Ok(revoked)
 }
 
 /// Revoked tokens that have not ended, by their `jti`: all, or those with these; with the time they end.
@@ -230,7 +235,7 @@ pub(crate) async fn revoked_tokens(
     connection: &impl ConnectionTrait,
     jtis: Option<Vec<String>>,
     now: Timestamp,
-) -> Result<Vec<(String, Timestamp)>, DbError> {
+) -> Result<Revoked<String>, DbError> {
     let query = revoked_tokens::Entity::find()
         .select_only()
         .columns([
@@ -239,5 +244,6 @@ pub(crate) async fn revoked_tokens(
         ])
         .filter(revoked_tokens::Column::ExpiresAt.gt(now))
         .filter(among(revoked_tokens::Column::Jti, jtis));
-    readable(connection, "identity_revoked_tokens", query, tuple).await
+    let at_the_latest = now + REVOCATION_KEPT;
+    revoked(connection, "identity_revoked_tokens", query, at_the_latest).await
 }

@@ -19,3 +19,4 @@ pub(crate) mod user_rows;
 pub(crate) mod users;
 
 pub(crate) use changes::{Kind, lock, record_change};
+pub(crate) use readable::Revoked;

@@ -3,9 +3,10 @@
 use auspex_identity::IdentityError;
 
 use crate::person::{PASSWORD, add, basic, bearer, caller_by, log_in, part, refresh};
-use crate::store::{Store, texts};
+use crate::store::{Store, execute, texts};
 use crate::{OPERATOR, scopes, soon, while_watching};
 use auspex_kernel::{ApiError, Credential};
+use std::time::Duration;
 
 contract! {
     all_sessions_of_a_user_end_and_nothing_else
@@ -209,6 +210,68 @@ async fn ends_that_meet_do_not_wait_for_each_other(store: &Store) {
         }
         for ended in ends.join_all().await {
             assert_eq!(ended.unwrap(), 401);
+        }
+    }
+}
+
+/// Of a damaged row in a SQLite file; PostgreSQL refuses such texts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_revocation_never_lets_anything_in_again() {
+    for (table, id, time) in [
+        ("identity_revoked_tokens", "jti", "expires_at"),
+        ("identity_grants", "id", "revoked_at"),
+    ] {
+        let store = Store::sqlite();
+        let here = store.identity().await;
+        add(&here, "ann", "viewer").await;
+        let one = log_in(&here, "ann", PASSWORD).await.text("access_token");
+        let claims = part(&one, 1);
+        let text = |claim: &str| claims[claim].as_str().unwrap().to_owned();
+        match id {
+            "jti" => here
+                .sessions()
+                .revoke_jti(&OPERATOR, &text("jti"))
+                .await
+                .unwrap(),
+            _ => assert!(
+                here.sessions()
+                    .revoke(&OPERATOR, &text("sid"))
+                    .await
+                    .unwrap()
+            ),
+        }
+        store.clock.advance(Duration::from_secs(1));
+        let other = log_in(&here, "ann", PASSWORD).await;
+        let damage = |column: &str, value: &str| {
+            let of = if id == "jti" {
+                "1"
+            } else {
+                "revoked_at IS NOT NULL"
+            };
+            format!("UPDATE {table} SET {column} = {value} WHERE {of}")
+        };
+        let db = store.db().await;
+
+        execute(&db, damage(time, "'soon'")).await;
+        here.reload().await.unwrap();
+        for process in [&here, &store.identity().await] {
+            assert!(bearer(process, &store, &one).is_none(), "{table}");
+            assert!(bearer(process, &store, &other.text("access_token")).is_some());
+        }
+
+        execute(&db, damage(id, "CAST(x'ff6d' AS TEXT)")).await;
+        here.reload().await.unwrap();
+        let restarted = store.identity().await;
+        for process in [&here, &restarted] {
+            assert!(bearer(process, &store, &one).is_none(), "{table}");
+            // Nobody can say that it was not this one.
+            assert!(bearer(process, &store, &other.text("access_token")).is_none());
+        }
+        store.clock.advance(Duration::from_secs(1));
+        let next = refresh(&here, &other.text("refresh_token")).await;
+        here.reload().await.unwrap();
+        for process in [&here, &restarted] {
+            assert!(bearer(process, &store, &next.text("access_token")).is_some());
         }
     }
 }
