@@ -11,6 +11,7 @@
 mod error;
 mod inspect;
 mod postgres;
+mod rights;
 mod sqlite;
 mod url;
 mod writer;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::clock::Timestamp;
 use crate::control::Control;
+use crate::files::what_is_no_file;
 use crate::store;
 use postgres::Postgres;
 use sqlite::{Connector, SqliteFile};
@@ -34,7 +36,8 @@ use url::Location;
 use writer::Writer;
 
 pub use error::{DbError, Fault};
-pub use inspect::{Inspection, KnownMigrations};
+pub use inspect::{Difference, Inspection, KnownMigrations, compare};
+pub use rights::{MissingRight, missing_rights};
 /// What [`Db::read`] reads with.
 pub use sea_orm::DatabaseConnection as Connection;
 /// What [`Db::write`] writes with.
@@ -94,6 +97,7 @@ impl Db {
     pub async fn open_with(url: &str, call_timeout: Duration) -> Result<Self, DbError> {
         let backend = match url::read(url)? {
             Location::Sqlite(path) => {
+                check_sqlite_file(&path)?;
                 sqlite::make_folder(&path)?;
                 let name = path.display().to_string();
                 let opened = timeout(call_timeout, Sqlite::open(path, call_timeout)).await;
@@ -116,8 +120,14 @@ impl Db {
     /// Brings one service's tables up to date. Safe to run from several processes at once.
     ///
     /// # Errors
-    /// [`DbError::Database`], [`DbError::TimedOut`], [`DbError::Abandoned`].
+    /// [`DbError::Database`], [`DbError::Denied`], [`DbError::TimedOut`], [`DbError::Abandoned`].
     pub async fn migrate<M: MigratorTrait>(&self) -> Result<(), DbError> {
+        let known = [KnownMigrations::of::<M>()];
+        // Where there is nothing to do, neither a lock nor the right to make tables is needed.
+        let found = compare(self, &known).await;
+        if found.map_err(|error| self.named(error))? == Difference::default() {
+            return Ok(());
+        }
         let end = Instant::now() + MIGRATION_TIMEOUT;
         let mut is_told = false;
         loop {
@@ -142,7 +152,7 @@ impl Db {
                 let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
                 transaction.execute_unprepared(&lock).await?;
             }
-            Ok(M::up(transaction, None).await?)
+            Ok::<_, DbError>(M::up(transaction, None).await?)
         };
         let migrating = async {
             match &self.backend {
@@ -151,7 +161,21 @@ impl Db {
             }
         };
         let migrated = self.within(limit, Some(&committing), Box::pin(migrating));
-        migrated.await.map_err(|error| self.named(error))
+        match migrated.await {
+            Err(error) if error.fault() == Some(Fault::Denied) => {
+                let table = M::migration_table_name().to_string();
+                let missing = self.read(async |connection| {
+                    Ok::<_, DbError>(rights::missing(connection, &[&table], true).await?)
+                });
+                Err(DbError::Denied {
+                    database: self.name(),
+                    cause: error.to_string(),
+                    missing: missing.await.unwrap_or_default(),
+                })
+            }
+            Err(error) => Err(self.named(error)),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Runs `query` on a reader.
@@ -250,7 +274,12 @@ impl Db {
                 database: self.name(),
                 cause: error.to_string(),
             },
-            Backend::Postgres(_) => error,
+            Backend::Postgres(_) if error.fault() == Some(Fault::Denied) => DbError::Denied {
+                database: self.name(),
+                cause: error.to_string(),
+                missing: Vec::new(),
+            },
+            Backend::Postgres(_) => error.of(&self.name()),
         }
     }
 
@@ -272,6 +301,20 @@ impl Db {
         let renewed =
             self.write(async |transaction| Ok(store::write_proof::renew(transaction, now).await?));
         renewed.await.map_err(|error| self.named(error))
+    }
+
+    /// Whether PostgreSQL takes changes: no standby does. Of SQLite only a change can tell.
+    ///
+    /// # Errors
+    /// As of [`Self::read`].
+    pub async fn takes_changes(&self) -> Result<bool, DbError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(true),
+            Backend::Postgres(_) => {
+                self.read(async |connection| Ok(postgres::takes_changes(connection).await))
+                    .await
+            }
+        }
     }
 
     /// Tells when another connection has written.
@@ -377,6 +420,21 @@ pub fn sqlite_file(url: &str) -> Option<PathBuf> {
     match url::read(url) {
         Ok(Location::Sqlite(path)) => Some(path),
         _ => None,
+    }
+}
+
+/// Checks whether what is at a path, if anything, is a file.
+///
+/// # Errors
+/// [`DbError::NotAFile`].
+pub fn check_sqlite_file(path: &Path) -> Result<(), DbError> {
+    let metadata = std::fs::metadata(path).ok();
+    match metadata.and_then(|metadata| what_is_no_file(&metadata)) {
+        Some(found) => Err(DbError::NotAFile {
+            path: path.to_owned(),
+            found,
+        }),
+        None => Ok(()),
     }
 }
 

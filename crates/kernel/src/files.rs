@@ -2,9 +2,11 @@
 //! and the umask say.
 
 use std::fmt;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -50,11 +52,24 @@ pub fn narrow(path: &Path) {
     }
 }
 
-/// Why this process may not write a file or into a folder, and what to do.
+/// What is there in place of a file, for messages; `None` for a file.
+pub fn what_is_no_file(metadata: &Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    match () {
+        () if kind.is_file() => None,
+        () if kind.is_dir() => Some("a folder"),
+        () if kind.is_fifo() => Some("a pipe"),
+        () if kind.is_socket() => Some("a socket"),
+        () => Some("a device"),
+    }
+}
+
+/// Why this process may not write a file or into a folder, or look at it, and what to do.
 #[derive(Debug)]
 pub struct Obstacle {
     path: PathBuf,
     cause: io::Error,
+    wanted: Access,
     owner: u32,
     mode: u32,
     is_folder: bool,
@@ -63,16 +78,45 @@ pub struct Obstacle {
 impl Obstacle {
     /// What keeps this process from writing `path`, if it is there.
     pub fn to_writing(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        let wanted = Access::READ_OK | Access::WRITE_OK;
+        Self::to(Access::READ_OK | Access::WRITE_OK, path)
+    }
+
+    /// What keeps this process from looking at `path`, if it is there: itself, or a folder above it.
+    pub fn to_looking(path: &Path) -> Option<Self> {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Self::to(Access::READ_OK | Access::EXEC_OK, path),
+            Ok(_) => Self::to(Access::READ_OK, path),
+            Err(_) => path
+                .ancestors()
+                .skip(1)
+                .find_map(|folder| Self::to(Access::EXEC_OK, folder)),
+        }
+    }
+
+    fn to(wanted: Access, path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
         let denied = accessat(CWD, path, wanted, AtFlags::EACCESS).err()?;
         Some(Self {
             path: path.to_owned(),
             cause: denied.into(),
-            owner: meta.uid(),
-            mode: meta.mode() & 0o7777,
-            is_folder: meta.is_dir(),
+            wanted,
+            owner: metadata.uid(),
+            mode: metadata.mode() & 0o7777,
+            is_folder: metadata.is_dir(),
         })
+    }
+
+    /// For chmod.
+    fn letters(&self) -> String {
+        let letters = [
+            (Access::READ_OK, 'r'),
+            (Access::WRITE_OK, 'w'),
+            (Access::EXEC_OK, 'x'),
+        ];
+        let wanted = letters
+            .iter()
+            .filter(|(access, _)| self.wanted.contains(*access));
+        wanted.map(|(_, letter)| *letter).collect()
     }
 }
 
@@ -85,13 +129,17 @@ impl fmt::Display for Obstacle {
             return write!(f, "mount its file system so that it can be written");
         }
         if self.owner == me {
-            return write!(f, "it has mode {mode:04o}; run chmod u+rw {path}");
+            let letters = self.letters();
+            return write!(f, "it has mode {mode:04o}; run chmod u+{letters} {path}");
         }
         write!(
             f,
             "it belongs to {owner}, with mode {mode:04o}, and this process runs as {}; ",
             user(me)
         )?;
+        if !self.wanted.contains(Access::WRITE_OK) {
+            return write!(f, "run it as {owner}, or as root");
+        }
         // A folder may be any that exists above the one to be made, such as the root.
         match self.is_folder {
             true => write!(

@@ -1,6 +1,7 @@
 //! What can go wrong with a database, and how each of it is answered. Callers are told what they can
 //! do; what the database itself said goes to the log.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
 
 use crate::ApiError;
 use crate::files::Obstacle;
+
+use super::MissingRight;
 
 /// For what ends by itself.
 const RETRY_SOON_S: u64 = 1;
@@ -41,6 +44,17 @@ pub enum DbError {
     /// A SQLite URL without a path, or one of a database in memory.
     #[error("a SQLite database must be a file; give its path, as in sqlite:/var/lib/auspex.db")]
     NoFile,
+    /// What is at the path of a SQLite database is something else.
+    #[error(
+        "{} is {found}; a SQLite database is a file, as sqlite:/var/lib/auspex/auspex.db names one",
+        path.display()
+    )]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there, as in "a folder".
+        found: &'static str,
+    },
     /// The SQLite file is another than the one opened, or is gone.
     #[error(
         "the database file {} was replaced or removed; restart the server", path.display()
@@ -74,6 +88,16 @@ pub enum DbError {
         /// What it said.
         cause: String,
     },
+    /// The role of PostgreSQL has not the rights that it needs.
+    #[error("{database}: {cause}; {}", remedy(missing))]
+    Denied {
+        /// Which one.
+        database: String,
+        /// What it said.
+        cause: String,
+        /// What the role lacks, as far as it is known.
+        missing: Vec<MissingRight>,
+    },
     /// The folder for the SQLite file could not be made.
     #[error("cannot make the data folder {}: {cause}; name another with --data-dir", folder.display())]
     Folder {
@@ -101,8 +125,18 @@ pub enum DbError {
         limit: Duration,
     },
     /// The database said no.
-    #[error(transparent)]
-    Database(#[from] DbErr),
+    #[error("{}{}", .0, what_to_do(.0))]
+    Database(DbErr),
+    /// The same of a database that is named.
+    #[error("{database}: {cause}")]
+    Failing {
+        /// `PostgreSQL at HOST:PORT, database "NAME"`, or the path of the SQLite file.
+        database: String,
+        /// What it said, and what to do.
+        cause: String,
+        /// What is wrong with it.
+        fault: Fault,
+    },
     /// The operating system gave no random bytes for an id.
     #[error("the operating system gave no random bytes")]
     Randomness(#[from] getrandom::Error),
@@ -134,6 +168,8 @@ pub enum Fault {
     DiskFailing,
     /// It takes no changes.
     ReadOnly,
+    /// Its role has not the rights that it needs.
+    Denied,
     /// Its file is not what it should be.
     Damaged,
     /// Its file was replaced or removed.
@@ -150,6 +186,7 @@ impl Fault {
             Self::DiskFull => "disk full",
             Self::DiskFailing => "disk error",
             Self::ReadOnly => "read-only",
+            Self::Denied => "rights are missing",
             Self::Damaged => "file damaged",
             Self::Replaced => "file replaced or removed",
         }
@@ -173,7 +210,7 @@ impl Fault {
                 "the database cannot store anything at the moment; ask again later",
                 RETRY_LATER_S,
             ),
-            Self::Damaged | Self::Replaced => (
+            Self::Denied | Self::Damaged | Self::Replaced => (
                 "the database cannot be used until its operator has mended it",
                 RETRY_LATER_S,
             ),
@@ -191,25 +228,76 @@ impl DbError {
         matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
     }
 
+    /// With the name of the database, if something is wrong with that.
+    pub(super) fn of(self, database: &dyn fmt::Display) -> Self {
+        match (self.fault(), &self) {
+            (Some(fault), Self::Database(_)) => Self::Failing {
+                database: database.to_string(),
+                cause: self.to_string(),
+                fault,
+            },
+            _ => self,
+        }
+    }
+
     /// What is wrong with the database; `None` where the error is about something else.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Replaced { .. } => Some(Fault::Replaced),
             Self::Forbidden(_) | Self::ReadOnly { .. } => Some(Fault::ReadOnly),
+            Self::Denied { .. } => Some(Fault::Denied),
             Self::Damaged { .. } => Some(Fault::Damaged),
             Self::Unreachable { .. } => Some(Fault::Unreachable),
             Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),
+            Self::Failing { fault, .. } => Some(*fault),
             Self::Database(error) => fault_of(error),
             Self::InvalidUrl
             | Self::ForeignUrl(_)
             | Self::UnknownParameter { .. }
             | Self::NoFile
+            | Self::NotAFile { .. }
             | Self::Folder { .. }
             | Self::Randomness(_)
             | Self::Repeated
             | Self::Abandoned => None,
         }
     }
+}
+
+// Not a source of the error: its message is part of the other's.
+impl From<DbErr> for DbError {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// What an operator can do about what the database said.
+fn what_to_do(error: &DbErr) -> &'static str {
+    match fault_of(error) {
+        Some(Fault::Busy) => "; others keep the database busy or locked: try again",
+        Some(Fault::DiskFull) => "; free some space on the disk of the database",
+        Some(Fault::DiskFailing) => {
+            "; `auspex doctor` says whether the files of the database can be used; if they can, check the disk"
+        }
+        Some(Fault::Damaged) => {
+            "; stop the server, check the database with `auspex doctor`, and restore a backup"
+        }
+        Some(
+            Fault::Slow | Fault::Unreachable | Fault::ReadOnly | Fault::Denied | Fault::Replaced,
+        )
+        | None => "",
+    }
+}
+
+/// What to do about rights that are missing.
+fn remedy(missing: &[MissingRight]) -> String {
+    if missing.is_empty() {
+        return "`auspex doctor` says which rights are missing; `auspex migrate` needs those of the \
+                role that made the tables"
+            .into();
+    }
+    let parts: Vec<String> = missing.iter().map(MissingRight::to_string).collect();
+    parts.join("; ")
 }
 
 impl From<DbError> for ApiError {
@@ -268,6 +356,8 @@ fn fault_of_postgres(code: &str) -> Option<Fault> {
         "53100" => Some(Fault::DiskFull),
         "58030" => Some(Fault::DiskFailing),
         "25006" => Some(Fault::ReadOnly),
+        // The same where the right to a schema is missing: then none is selected.
+        "42501" | "3F000" => Some(Fault::Denied),
         "XX001" | "XX002" => Some(Fault::Damaged),
         // Ended while it was idle in a transaction, or because PostgreSQL stops, starts or crashed.
         "25P03" => Some(Fault::Unreachable),

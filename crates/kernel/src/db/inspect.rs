@@ -6,18 +6,28 @@ use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{ConnectOptions as _, Sqlite};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, RuntimeErr, Statement};
-use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::{MigratorTrait, SchemaManager};
 
 use super::sqlite::log_of;
-use super::{Connection, DbError};
+use super::{Connection, Db, DbError};
 
 const ROWS_AT_ONCE: usize = 10_000;
 
 /// The migrations that a crate of this program knows.
 #[derive(Debug)]
 pub struct KnownMigrations {
-    table: String,
+    /// The record of those that ran.
+    pub(super) table: String,
     names: Vec<String>,
+}
+
+/// How the tables of a crate differ from what this program knows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Migrations that did not run.
+    pub pending: Vec<String>,
+    /// Migrations that ran and that this program does not know.
+    pub unknown: Vec<String>,
 }
 
 impl KnownMigrations {
@@ -29,6 +39,51 @@ impl KnownMigrations {
             names: migrations.iter().map(|one| one.name().to_owned()).collect(),
         }
     }
+
+    /// Compares them with those that ran.
+    pub(super) async fn compare(&self, connection: &Connection) -> Result<Difference, DbErr> {
+        let mut ran: Vec<String> = Vec::new();
+        if SchemaManager::new(connection)
+            .has_table(&self.table)
+            .await?
+        {
+            let versions = format!("SELECT version FROM \"{}\"", self.table);
+            let backend = connection.get_database_backend();
+            let versions = Statement::from_string(backend, versions);
+            for row in connection.query_all_raw(versions).await? {
+                ran.push(row.try_get_by_index(0)?);
+            }
+        }
+        let named = |name: &String| format!("{}.{name}", self.table);
+        let pending = self.names.iter().filter(|name| !ran.contains(name));
+        let unknown = ran.iter().filter(|name| !self.names.contains(name));
+        Ok(Difference {
+            pending: pending.map(named).collect(),
+            unknown: unknown.map(named).collect(),
+        })
+    }
+}
+
+/// How the tables of all these crates differ from what this program knows.
+///
+/// # Errors
+/// As of [`Db::read`].
+pub async fn compare(db: &Db, known: &[KnownMigrations]) -> Result<Difference, DbError> {
+    db.read(async |connection| Ok(compare_all(connection, known).await?))
+        .await
+}
+
+async fn compare_all(
+    connection: &Connection,
+    known: &[KnownMigrations],
+) -> Result<Difference, DbErr> {
+    let mut all = Difference::default();
+    for one in known {
+        let Difference { pending, unknown } = one.compare(connection).await?;
+        all.pending.extend(pending);
+        all.unknown.extend(unknown);
+    }
+    Ok(all)
 }
 
 /// A SQLite file that is only read.
@@ -73,22 +128,7 @@ impl Inspection {
         &self,
         known: &[KnownMigrations],
     ) -> Result<Vec<String>, DbError> {
-        let mut unknown = Vec::new();
-        for KnownMigrations { table, names } in known {
-            if self.columns(table).await?.is_empty() {
-                continue;
-            }
-            let rows = self
-                .query(&format!("SELECT version FROM \"{table}\""))
-                .await?;
-            for row in rows {
-                let name: String = row.try_get_by_index(0)?;
-                if !names.contains(&name) {
-                    unknown.push(format!("{table}.{name}"));
-                }
-            }
-        }
-        Ok(unknown)
+        Ok(compare_all(&self.0, known).await?.unknown)
     }
 
     /// Rows with a text that is not UTF-8: their table and number.

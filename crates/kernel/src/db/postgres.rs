@@ -297,7 +297,7 @@ fn is_refusal(error: &DbErr) -> bool {
 }
 
 /// After a fail-over the server behind a connection may have become one that only reads.
-async fn takes_changes(connection: &Connection) -> bool {
+pub(super) async fn takes_changes(connection: &Connection) -> bool {
     let query = Statement::from_string(DbBackend::Postgres, "SHOW transaction_read_only");
     let row = connection.query_one_raw(query).await;
     let value = row

@@ -200,19 +200,20 @@ impl Connector {
         self.connect(self.options(), 1, self.call_timeout).await
     }
 
-    /// Names the file where an error says that it is damaged or may not be written.
+    /// Names the file where an error says that something is wrong with it.
     pub(super) fn named(&self, error: impl Into<DbError>) -> DbError {
         let error = error.into();
-        match error.fault() {
-            Some(Fault::Damaged) if matches!(error, DbError::Database(_)) => DbError::Damaged {
+        match (error.fault(), error) {
+            (Some(Fault::Damaged), DbError::Database(cause)) => DbError::Damaged {
                 path: self.path.clone(),
-                cause: error.to_string(),
+                cause: cause.to_string(),
             },
             // SQLite says the same of a file that it may not open as of a disk that fails.
-            Some(Fault::ReadOnly | Fault::DiskFailing | Fault::Replaced) => {
-                self.obstacle().map_or(error, DbError::Forbidden)
+            (Some(Fault::ReadOnly | Fault::DiskFailing | Fault::Replaced), error) => {
+                let obstacle = self.obstacle().map(DbError::Forbidden);
+                obstacle.unwrap_or_else(|| error.of(&self.path.display()))
             }
-            _ => error,
+            (_, error) => error.of(&self.path.display()),
         }
     }
 

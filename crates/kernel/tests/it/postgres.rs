@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auspex_kernel::ApiError;
 use auspex_kernel::clock::Timestamp;
-use auspex_kernel::db::{Db, DbError, Fault};
+use auspex_kernel::db::{Db, DbError, Fault, missing_rights};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::time::Instant;
 
@@ -53,14 +53,13 @@ async fn a_database_that_takes_no_changes_is_named_with_what_to_do() {
     let Some(store) = schema("read_only").await else {
         return;
     };
-    auspex_kernel::migrate(&store.db().await).await.unwrap();
     let url = format!("{}%20-c%20default_transaction_read_only%3Don", store.url);
     let db = hasty(&url).await;
+    let before = auspex_kernel::migrate(&db).await.unwrap_err();
+    auspex_kernel::migrate(&store.db().await).await.unwrap();
     assert!(auspex_kernel::is_migrated(&db).await.unwrap());
-    for error in [
-        db.prove_writes(Timestamp(0)).await.unwrap_err(),
-        auspex_kernel::migrate(&db).await.unwrap_err(),
-    ] {
+    auspex_kernel::migrate(&db).await.unwrap();
+    for error in [before, db.prove_writes(Timestamp(0)).await.unwrap_err()] {
         assert_eq!(error.fault(), Some(Fault::ReadOnly), "{error}");
         let said = error.to_string();
         for part in [
@@ -71,6 +70,59 @@ async fn a_database_that_takes_no_changes_is_named_with_what_to_do() {
             assert!(said.contains(part), "{said}");
         }
     }
+    store.remove().await;
+}
+
+/// What is said is enough to get on: whoever grants it, right after right, gets everything to work.
+#[tokio::test]
+async fn a_role_is_told_which_rights_it_lacks() {
+    let Some(store) = schema("rights").await else {
+        return;
+    };
+    let admin = Db::open(&store.url).await.unwrap();
+    // Every PostgreSQL has this role, and it has no rights here.
+    let role = format!("{}%20-c%20role%3Dpg_monitor", store.url);
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        match auspex_kernel::migrate(&hasty(&role).await).await {
+            Ok(()) => break,
+            Err(DbError::Denied { missing, .. }) => {
+                for right in missing {
+                    told.push(right.what);
+                    execute(&admin, right.grant).await;
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("pg_monitor may use no schema"), "{told:?}");
+    execute(&admin, "DROP TABLE kernel_migrations CASCADE".into()).await;
+    let known = [auspex_kernel::known_migrations()];
+    let lacks = async || missing_rights(&hasty(&role).await, &known).await.unwrap();
+    assert_eq!(lacks().await, [], "it made them");
+
+    let schema = store.url.rsplit("%3D").next().unwrap();
+    let tables = "kernel_secrets, kernel_idempotency_keys, kernel_write_proof";
+    execute(&admin, format!("DROP TABLE {tables}")).await;
+    auspex_kernel::migrate(&admin).await.unwrap();
+    execute(
+        &admin,
+        format!("REVOKE CREATE ON SCHEMA {schema} FROM pg_monitor"),
+    )
+    .await;
+    let error = hasty(&role).await.prove_writes(Timestamp(0)).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.fault(), Some(Fault::Denied));
+    assert!(error.to_string().contains("auspex doctor"), "{error}");
+    let missing = lacks().await;
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert!(missing[0].what.contains("4 of them"), "{missing:?}");
+    execute(&admin, missing[0].grant.clone()).await;
+    assert_eq!(lacks().await, []);
+    let db = hasty(&role).await;
+    auspex_kernel::migrate(&db).await.unwrap();
+    db.prove_writes(Timestamp(0)).await.unwrap();
     store.remove().await;
 }
 

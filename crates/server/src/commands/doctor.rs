@@ -1,37 +1,50 @@
-//! `auspex doctor`: looks at a data folder without changing anything, and says what to do.
+//! `auspex doctor`: looks at a data folder and its database without changing anything, and says what
+//! to do. What cannot be looked at is never called good, nor damaged.
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+mod database;
+mod folder;
+
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
-use auspex_kernel::db::{Inspection, sqlite_file};
+use auspex_kernel::db::sqlite_file;
+use auspex_kernel::files::Obstacle;
 
-use super::{Failure, Outcome, control_runtime, open_db, print};
+use super::{Failure, Outcome, print};
 use crate::config::Config;
-use crate::services;
 
-/// Less than this, and a busy day may fill the disk.
-const FREE_BYTES_MIN: u64 = 256 << 20;
+/// A file system answers within this, or not at all.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+/// For reading all of a database.
+const READ_MAX: Duration = Duration::from_mins(30);
 const SHOWN_MAX: usize = 20;
 
 pub(super) fn run(config: &Config) -> Outcome {
     let mut findings = Findings::default();
-    let folder = &config.server.data_dir;
-    let file = sqlite_file(&config.storage_url());
-    look_at_folder(folder, file.as_deref(), &mut findings);
-    control_runtime()?.block_on(async {
-        match file {
-            Some(file) => look_at_database(&file, &mut findings).await,
-            None => match open_db(config).await {
-                Ok(db) => {
-                    findings.good("PostgreSQL answers");
-                    db.close().await;
-                }
-                Err(error) => findings.bad(error, "start PostgreSQL there, or set storage.url"),
-            },
-        }
+    let data_dir = config.server.data_dir.clone();
+    let shown = data_dir.display().to_string();
+    let database = sqlite_file(&config.storage_url());
+    let file = database.clone();
+    let has_answered = findings.look(&shown, LOOK_MAX, move |findings| {
+        folder::look(&data_dir, file.as_deref(), findings);
     });
+    match database {
+        Some(file) if has_answered => {
+            let shown = file.display().to_string();
+            findings.look(&shown, READ_MAX, move |findings| {
+                database::look_at_file(&file, findings);
+            });
+        }
+        Some(_) => {}
+        None => {
+            let config = config.clone();
+            findings.look("PostgreSQL", READ_MAX, move |findings| {
+                database::look_at_postgres(&config, findings);
+            });
+        }
+    }
     print(&findings.text)?;
     match findings.problems {
         0 => Ok(ExitCode::SUCCESS),
@@ -67,144 +80,42 @@ impl Findings {
         };
         self.bad(format!("{what}: {shown}{more}"), remedy);
     }
-}
 
-fn look_at_folder(folder: &Path, database: Option<&Path>, findings: &mut Findings) {
-    let shown = folder.display();
-    let metadata = match std::fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => metadata,
-        Ok(_) => {
-            let remedy = "name another with --data-dir";
-            return findings.bad(format!("{shown} is no folder"), remedy);
+    fn unknown(&mut self, path: &Path, error: &std::io::Error) {
+        let what = format!("{} cannot be looked at: {error}", path.display());
+        match Obstacle::to_looking(path) {
+            Some(obstacle) => self.bad(what, obstacle),
+            None => self.bad(what, "check the path and its file system"),
         }
-        Err(error) => {
-            let remedy = "name the folder of the server with --data-dir; the first start makes it";
-            return findings.bad(format!("the data folder {shown}: {error}"), remedy);
-        }
-    };
-    let problems = findings.problems;
-    let (user, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
-    if user != 0 && owner != user {
-        let remedy = format!("run this as its owner, or: chown -R {user} {shown}");
-        findings.bad(format!("{shown} belongs to user {owner}"), remedy);
     }
-    if metadata.mode() & 0o022 != 0 {
-        let what = format!("others than its owner may change what is in {shown}");
-        findings.bad(what, format!("chmod go-w {shown}"));
-    }
-    let beside = |ending| database.map(|file| format!("{}{ending}", file.display()).into());
-    let key = Some(folder.join("admin.key"));
-    let secrets = [key, beside(""), beside("-wal"), beside("-shm")];
-    for file in secrets.into_iter().flatten() {
-        look_at_secret(&file, owner, findings);
-    }
-    if findings.problems == problems {
-        findings.good(format!("the files in {shown} are for their owner alone"));
-    }
-    look_at_space(folder, findings);
-    // Opened to be read, nothing is made.
-    let is_running = File::open(folder.join("serve.lock"))
-        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
-    findings.good(match is_running {
-        true => "a server is running on this folder",
-        false => "no server is running on this folder",
-    });
-}
 
-fn look_at_secret(file: &Path, owner: u32, findings: &mut Findings) {
-    let Ok(metadata) = std::fs::metadata(file) else {
-        return;
-    };
-    let shown = file.display();
-    if metadata.mode() & 0o077 != 0 {
-        let what = format!("others than its owner may use {shown}");
-        findings.bad(what, format!("chmod 600 {shown}"));
-    }
-    if metadata.uid() != owner {
-        let what = format!("{shown} belongs to another user than the data folder");
-        findings.bad(what, format!("chown {owner} {shown}"));
-    }
-}
-
-fn look_at_space(folder: &Path, findings: &mut Findings) {
-    let shown = folder.display();
-    match rustix::fs::statvfs(folder) {
-        Ok(space) => {
-            let free = space.f_bavail.saturating_mul(space.f_frsize);
-            let text = format!("{} MB are free in {shown}", free >> 20);
-            match free < FREE_BYTES_MIN {
-                true => findings.bad(text, "free some: on a full disk nothing can be changed"),
-                false => findings.good(text),
+    /// Adds what `look` finds. It runs on a thread of its own, since a pipe or a file system that does
+    /// not answer would hold it for ever. Whether it ended in time.
+    fn look(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        look: impl FnOnce(&mut Findings) + Send + 'static,
+    ) -> bool {
+        let (found, answer) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut findings = Findings::default();
+            look(&mut findings);
+            let _ = found.send(findings);
+        });
+        match answer.recv_timeout(limit) {
+            Ok(found) => {
+                self.text.push_str(&found.text);
+                self.problems += found.problems;
+                true
+            }
+            Err(_) => {
+                let limit = limit.as_secs();
+                let what =
+                    format!("{what} cannot be looked at: there is no answer within {limit} s");
+                self.bad(what, "check its file system and its disk");
+                false
             }
         }
-        Err(error) => {
-            let what = format!("the free space in {shown} is not known: {error}");
-            findings.bad(what, "check the file system");
-        }
     }
-}
-
-async fn look_at_database(file: &Path, findings: &mut Findings) {
-    let shown = file.display();
-    let log = PathBuf::from(format!("{shown}-wal"));
-    let log_bytes = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
-    if !file.exists() {
-        match log_bytes {
-            0 => findings.good(format!(
-                "{shown} is not there yet; the first start makes it"
-            )),
-            _ => findings.bad(
-                format!("{shown} is not there, but its log is"),
-                "put the database back beside its log, or restore a backup",
-            ),
-        }
-        return;
-    }
-    if log_bytes > 0 {
-        let text = format!(
-            "{} holds {log_bytes} bytes that belong to the database",
-            log.display()
-        );
-        findings.good(format!("{text}; keep it, the next start needs it"));
-    }
-    if let Err(error) = look_inside(file, findings).await {
-        let remedy =
-            "stop the server, and restore a backup; keep a copy of the damaged file and its log";
-        findings.bad(format!("{shown} cannot be read: {error}"), remedy);
-    }
-}
-
-async fn look_inside(
-    file: &Path,
-    findings: &mut Findings,
-) -> Result<(), auspex_kernel::db::DbError> {
-    let shown = file.display();
-    let inspection = Inspection::open(file).await?;
-    let damage = inspection.damage().await?;
-    if !damage.is_empty() {
-        let remedy = "stop the server, and restore a backup; what is still readable can be saved with \
-                      `sqlite3 FILE .recover`";
-        findings.all_bad(&format!("{shown} is damaged"), &damage, remedy);
-        inspection.close().await;
-        return Ok(());
-    }
-    findings.good(format!("{shown} is sound"));
-    let unknown = inspection
-        .unknown_migrations(&services::known_migrations())
-        .await?;
-    if unknown.is_empty() {
-        findings.good("its tables are of a version that this program knows");
-    } else {
-        let remedy = "run the newer version of auspex that brought them up to date";
-        findings.all_bad("its tables are of a newer version", &unknown, remedy);
-    }
-    let unreadable = inspection.unreadable_rows().await?;
-    if unreadable.is_empty() {
-        findings.good("all its texts can be read");
-    } else {
-        let remedy = "the server leaves these rows out; restore a backup, or stop the server and delete them";
-        findings.all_bad("texts are not UTF-8", &unreadable, remedy);
-    }
-    inspection.close().await;
-    Ok(())
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use auspex_identity::Identity;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{Db, DbError, sqlite_file};
+use auspex_kernel::db::{Db, DbError, missing_rights, sqlite_file};
 use auspex_kernel::{Clock, Random};
 
 use crate::cli::{Cli, Command, ConfigCommand};
@@ -92,6 +92,7 @@ fn migrate(config: &Config) -> Outcome {
     control_runtime()?.block_on(async {
         let db = open_db(config).await?;
         services::migrate(&db).await?;
+        db.close().await;
         print(&format!("the database is up to date: {}\n", db.name()))
     })
 }
@@ -111,7 +112,12 @@ async fn open_identity(config: &Config, create: bool) -> Result<Arc<Identity>, F
     }
     let db = open_db(config).await?;
     if !create && !auspex_kernel::is_migrated(&db).await? {
-        return Err(no_database(&format!("{} holds no tables", db.name())));
+        // Tables that its role may not use look as if they were not there.
+        let missing = missing_rights(&db, &services::known_migrations()).await?;
+        return Err(match missing.first() {
+            Some(missing) => Failure::from(format!("{}: {missing}", db.name())),
+            None => no_database(&format!("{} holds no tables", db.name())),
+        });
     }
     eprintln!("auspex: the database is {}", db.name());
     services::migrate(&db).await?;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use auspex_inference::InferenceError;
 use auspex_kernel::clock::monotonic;
-use auspex_kernel::db::{Db, make_private_folder};
-use auspex_kernel::files::{Obstacle, make_private};
+use auspex_kernel::db::{Db, compare, make_private_folder};
+use auspex_kernel::files::{Obstacle, make_private, what_is_no_file};
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
 use tokio::net::TcpListener;
@@ -108,6 +108,14 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     let db = open_db(&config).await?;
     if migrate {
         services::migrate(&db).await?;
+    } else {
+        let found = compare(&db, &services::known_migrations()).await?;
+        if !found.pending.is_empty() {
+            let name = db.name();
+            let text =
+                "tables are not up to date; run `auspex migrate`, or start without --no-migrate";
+            return Err(format!("{name}: {text}").into());
+        }
     }
     let (clock, random) = (Clock::system(), Random::system());
     // A server that can store nothing is found out now, not by the first change.
@@ -130,11 +138,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
             // It says what to do, and the data folder has no part in it.
             return error.to_string();
         }
-        let hint = match migrate {
-            true => "`auspex doctor` checks the data folder",
-            false => "if its tables are old, bring them up to date with `auspex migrate`",
-        };
-        format!("{error}; {hint}")
+        format!("{error}; `auspex doctor` checks the data folder and the database")
     })?;
     let (stop, stopped) = StopSignal::new();
     let app = Arc::new(App::new(Parts {
@@ -198,6 +202,12 @@ fn lock(data_dir: &Path) -> Result<File, Failure> {
         format!("cannot make the data folder {shown}: {e}; name another with --data-dir")
     })?;
     let path = data_dir.join("serve.lock");
+    // Opening a pipe would wait for its other end.
+    let there = std::fs::metadata(&path).ok();
+    if let Some(found) = there.and_then(|metadata| what_is_no_file(&metadata)) {
+        let text = format!("{} is {found}, not a file; remove it", path.display());
+        return Err(format!("cannot lock the data folder {shown}: {text}").into());
+    }
     make_private(&path);
     let file = OpenOptions::new().write(true).open(&path).map_err(|e| {
         let reason = Obstacle::to_writing(&path).map_or(e.to_string(), |found| found.to_string());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use auspex_kernel::db::{Db, DbError};
@@ -11,7 +12,7 @@ use sea_orm_migration::sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::server::{Server, auspex};
+use crate::server::{Server, auspex, auspex_held_to_modes, take_away};
 
 /// What it says, and whether all is well.
 fn doctor(folder: &Path) -> (String, bool) {
@@ -114,11 +115,134 @@ fn each_problem_is_named_with_what_to_do() {
     assert!(!output.status.success() && !nowhere.exists());
 }
 
+/// What `doctor` says by a command, which ends by itself.
+fn said(mut command: Command, folder: &Path) -> String {
+    let command = command.args(["doctor", "--data-dir"]).arg(folder);
+    let output = command.output().expect("runs");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    text
+}
+
+/// What cannot be looked at is neither well nor damaged nor missing.
+#[test]
+fn what_cannot_be_looked_at_is_told_as_that() {
+    let whole = tempfile::tempdir().expect("a folder");
+    for name in ["auspex.db", "serve.lock", ""] {
+        let folder = whole.path().join(format!("without-{name}"));
+        let migrated = auspex()
+            .args(["migrate", "--data-dir"])
+            .arg(&folder)
+            .output();
+        assert!(migrated.expect("runs").status.success());
+        fs::write(folder.join("serve.lock"), "").expect("written");
+        let narrow = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(folder.join("serve.lock"), narrow).expect("set");
+        let taken = folder.join(name);
+        take_away(&taken);
+        let text = said(auspex_held_to_modes(), &folder);
+        let shown = taken.display().to_string();
+        let shown = shown.trim_end_matches('/');
+        for part in [shown, "cannot be looked at", "Permission denied", "run"] {
+            assert!(text.contains(part), "{name}: {part} is not in {text}");
+        }
+        for part in ["backup", "not there", "no server is running"] {
+            let is_true = name == "auspex.db" && part == "no server is running";
+            assert_eq!(text.contains(part), is_true, "{name}: {part}: {text}");
+        }
+        let back = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(taken, back).expect("to be removed");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_named_and_never_waited_for() {
+    for name in ["serve.lock", "admin.key", "auspex.db", "auspex.db-wal"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join(name);
+        let made = Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo").success());
+        let text = said(auspex(), folder.path());
+        let named = format!("{} is a pipe", pipe.display());
+        assert!(text.contains(&named), "{text}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = auspex();
+    command.env(
+        "DATABASE_URL",
+        format!("sqlite:{}", folder.path().display()),
+    );
+    let text = said(command, folder.path());
+    assert!(
+        text.contains("is a folder, not a file") && text.contains("storage.url"),
+        "{text}"
+    );
+    assert!(!text.contains("backup"), "{text}");
+}
+
+/// A role without rights gets an answer, and can do nothing with it.
+#[test]
+fn rights_that_a_role_of_postgresql_lacks_are_named() {
+    let Ok(url) = std::env::var("AUSPEX_TEST_POSTGRES_URL") else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let schema = format!("server_{}_rights", std::process::id());
+    run_sql(
+        &url,
+        &format!("CREATE SCHEMA {schema}; GRANT USAGE ON SCHEMA {schema} TO pg_monitor"),
+    );
+    let sign = if url.contains('?') { '&' } else { '?' };
+    let owner = format!("{url}{sign}options=-c%20search_path%3D{schema}");
+    let role = format!("{owner}%20-c%20role%3Dpg_monitor");
+    let with = |url: &str, arguments: &[&str]| {
+        let mut command = auspex();
+        command.args(arguments).arg("--data-dir").arg(folder.path());
+        let output = command.env("DATABASE_URL", url).output().expect("runs");
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8(text).expect("UTF-8"),
+        )
+    };
+    let grant = format!("GRANT CREATE ON SCHEMA {schema} TO pg_monitor");
+    for arguments in [&["migrate"][..], &["doctor"], &["keys", "list"]] {
+        let (code, text) = with(&role, arguments);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(&grant), "{arguments:?}: {text}");
+    }
+    assert_eq!(with(&owner, &["migrate"]).0, Some(0));
+    for arguments in [&["doctor"][..], &["keys", "list"]] {
+        let (code, text) = with(&role, arguments);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(
+            text.contains("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"),
+            "{text}"
+        );
+        assert!(!text.contains("holds no tables"), "{text}");
+    }
+    run_sql(
+        &url,
+        &format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO pg_monitor"
+        ),
+    );
+    for arguments in [&["doctor"][..], &["keys", "list"]] {
+        let (code, text) = with(&role, arguments);
+        assert_eq!(code, Some(0), "{text}");
+    }
+    run_sql(&url, &format!("DROP SCHEMA {schema} CASCADE"));
+}
+
 fn execute(file: &Path, sql: &str) {
+    run_sql(&format!("sqlite:{}", file.display()), sql);
+}
+
+fn run_sql(url: &str, sql: &str) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let url = format!("sqlite:{}", file.display());
     runtime.block_on(async {
-        let db = Db::open(&url).await.expect("opens");
+        let db = Db::open(url).await.expect("opens");
         let done = db.write(async |transaction| {
             transaction.execute_unprepared(sql).await?;
             Ok::<_, DbError>(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::client::Connection;
 use crate::predict::REQUEST;
-use crate::server::{Server, auspex, repository};
+use crate::server::{Server, auspex, auspex_held_to_modes, repository, take_away};
 use auspex_kernel::clock::monotonic;
 
 /// Every request that got through is answered, and the last answer of a connection says so.
@@ -148,28 +148,38 @@ fn a_database_that_cannot_be_written_is_no_start_and_its_owner_is_named() {
     };
     assert_eq!(run(auspex(), &["migrate"]).0, Some(0));
     let file = folder.path().join("auspex.db");
-    let is_root = rustix::process::geteuid().is_root();
-    let (command, wanted) = match is_root {
-        // Somebody else's. Root may write all the same, unless it lacks the capability.
-        true => {
-            std::os::unix::fs::chown(&file, Some(65_534), None).expect("chown");
-            let mut command = Command::new("setpriv");
-            command
-                .arg("--bounding-set=-dac_override,-dac_read_search")
-                .arg(auspex().get_program())
-                .env_clear()
-                .current_dir(repository());
-            (command, "(65534), with mode 0600")
-        }
-        false => {
-            std::fs::set_permissions(&file, Permissions::from_mode(0o400)).expect("chmod");
-            (auspex(), "it has mode 0400; run chmod u+rw")
-        }
+    take_away(&file);
+    let wanted = match rustix::process::geteuid().is_root() {
+        true => "(65534), with mode 0600",
+        false => "it has mode 0000; run chmod u+rw",
     };
+    let command = auspex_held_to_modes();
     let (code, error) = run(command, &["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(code, Some(1), "{error}");
     for part in ["cannot be written", path(&file), wanted] {
         assert!(error.contains(part), "{error}");
+    }
+}
+
+/// Opening a pipe waits for its other end.
+#[test]
+fn a_pipe_in_place_of_a_file_is_no_start_and_is_named() {
+    for name in ["serve.lock", "auspex.db"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join(name);
+        let made = Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo").success());
+        let output = auspex()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path())
+            .output()
+            .expect("ends by itself");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{error}");
+        assert!(
+            error.contains(&format!("{} is a pipe", path(&pipe))),
+            "{error}"
+        );
     }
 }
 

@@ -1,0 +1,130 @@
+//! The data folder: who may use what is in it, the free space, whether a server is running.
+
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use auspex_kernel::files::{Obstacle, what_is_no_file};
+
+use super::Findings;
+
+/// Less than this, and a busy day may fill the disk.
+const FREE_BYTES_MIN: u64 = 256 << 20;
+
+pub(super) fn look(folder: &Path, database: Option<&Path>, findings: &mut Findings) {
+    let shown = folder.display();
+    let metadata = match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => metadata,
+        Ok(_) => {
+            let remedy = "name another with --data-dir";
+            return findings.bad(format!("{shown} is no folder"), remedy);
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let remedy = "name the folder of the server with --data-dir; the first start makes it";
+            return findings.bad(format!("the data folder {shown}: {error}"), remedy);
+        }
+        Err(error) => return findings.unknown(folder, &error),
+    };
+    if let Some(obstacle) = Obstacle::to_looking(folder) {
+        let what = format!("what is in {shown} cannot be looked at");
+        return findings.bad(what, obstacle);
+    }
+    look_at_owners(folder, &metadata, database, findings);
+    look_at_space(folder, findings);
+    look_at_lock(folder, findings);
+}
+
+fn look_at_owners(
+    folder: &Path,
+    metadata: &Metadata,
+    database: Option<&Path>,
+    findings: &mut Findings,
+) {
+    let (shown, problems) = (folder.display(), findings.problems);
+    let (user, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
+    if user != 0 && owner != user {
+        let remedy = format!("run this as its owner, or: chown -R {user} {shown}");
+        findings.bad(format!("{shown} belongs to user {owner}"), remedy);
+    }
+    if metadata.mode() & 0o022 != 0 {
+        let what = format!("others than its owner may change what is in {shown}");
+        findings.bad(what, format!("chmod go-w {shown}"));
+    }
+    let beside = |ending| database.map(|file| format!("{}{ending}", file.display()).into());
+    let in_folder = |name| Some(folder.join(name));
+    let secrets = [
+        in_folder("admin.key"),
+        in_folder("serve.lock"),
+        beside(""),
+        beside("-wal"),
+        beside("-shm"),
+    ];
+    for file in secrets.into_iter().flatten() {
+        look_at_secret(&file, owner, findings);
+    }
+    if findings.problems == problems {
+        findings.good(format!("the files in {shown} are for their owner alone"));
+    }
+}
+
+fn look_at_secret(file: &Path, owner: u32, findings: &mut Findings) {
+    let metadata = match fs::metadata(file) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
+        Err(error) => return findings.unknown(file, &error),
+    };
+    let shown = file.display();
+    if let Some(found) = what_is_no_file(&metadata) {
+        let remedy =
+            "move it away; --data-dir names the folder, and storage.url the file of the database";
+        return findings.bad(format!("{shown} is {found}, not a file"), remedy);
+    }
+    if metadata.mode() & 0o077 != 0 {
+        let what = format!("others than its owner may use {shown}");
+        findings.bad(what, format!("chmod 600 {shown}"));
+    }
+    if metadata.uid() != owner {
+        let what = format!("{shown} belongs to another user than the data folder");
+        findings.bad(what, format!("chown {owner} {shown}"));
+    }
+}
+
+fn look_at_space(folder: &Path, findings: &mut Findings) {
+    let shown = folder.display();
+    match rustix::fs::statvfs(folder) {
+        Ok(space) => {
+            let free = space.f_bavail.saturating_mul(space.f_frsize);
+            let text = format!("{} MB are free in {shown}", free >> 20);
+            match free < FREE_BYTES_MIN {
+                true => findings.bad(text, "free some: on a full disk nothing can be changed"),
+                false => findings.good(text),
+            }
+        }
+        Err(error) => {
+            let what = format!("the free space in {shown} is not known: {error}");
+            findings.bad(what, "check the file system");
+        }
+    }
+}
+
+fn look_at_lock(folder: &Path, findings: &mut Findings) {
+    let path = folder.join("serve.lock");
+    match fs::metadata(&path) {
+        // Told already, and opening it might never end.
+        Ok(metadata) if !metadata.is_file() => return,
+        _ => {}
+    }
+    // Opened to be read, nothing is made.
+    let locked = File::open(&path).map(|file| file.try_lock_shared());
+    match locked {
+        Ok(Err(TryLockError::WouldBlock)) => {
+            findings.good("a server is running on this folder");
+        }
+        Ok(Ok(())) => findings.good("no server is running on this folder"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            findings.good("no server is running on this folder");
+        }
+        Ok(Err(TryLockError::Error(error))) | Err(error) => findings.unknown(&path, &error),
+    }
+}
