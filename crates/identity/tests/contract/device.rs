@@ -408,6 +408,7 @@ async fn an_allowed_device_is_worth_what_its_user_and_client_still_are(store: &S
     let page = browser.get("/oauth2/login").await;
     let fields = [
         ("csrf_token", page.hidden("csrf_token")),
+        ("request", page.hidden("request")),
         ("withdraw", &*app.0),
     ];
     browser.post("/oauth2/account", &fields).await;
