@@ -6,19 +6,25 @@
 Writes to crates/engine/tests/golden/<major.minor>/ the inputs of all models as rows.json (null is
 a missing value), each model as <name>.json or .ubj or both, and its predictions for the rows as
 <name>.expected.json, f32 printed so that they read back exactly. The newest version also makes
-refused/ (models the engine must not accept) and mean-score/.
+refused/ (models the engine must not accept) and mean-score/. Models with categorical features are in
+categories-<major.minor>/, with rows of codes, and what the example in docs/OPERATIONS.md makes in
+crates/inference/tests/data/homes-<major.minor>.json.
 """
 
+import contextlib
 import json
 import pathlib
 import shutil
+import tempfile
 
 import numpy as np
+import pandas as pd
 import xgboost as xgb
 
 VERSION = ".".join(xgb.__version__.split(".")[:2])
 NEWEST = VERSION == "3.2"
-GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "crates/engine/tests/golden"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "crates/engine/tests/golden"
 WIDTH = 5
 TRAIN, TEST = 200, 16
 
@@ -178,17 +184,73 @@ def unfitted():
         save(f"unfitted-{name}", booster, booster.predict(xgb.DMatrix(ROWS)))
 
 
+def categories():
+    """Categorical columns of pandas, of texts and of numbers, with categories that no row has."""
+    folder = GOLDEN / f"categories-{VERSION}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(3)
+    towns = ["Vigo", "nowhere", "Lugo", "A Coruña", "Ferrol", "Ourense", "Tui"]
+    table = pd.DataFrame({
+        "town": pd.Categorical(rng.choice([towns[0], *towns[2:]], TRAIN), categories=towns),
+        "level": pd.Categorical(rng.choice([30, 10, 20], TRAIN), categories=[30, 10, 20]),
+        "age": X[:, 0],
+    })
+    table.loc[rng.random(TRAIN) < 0.1, "town"] = None
+    label = table["town"].cat.codes % 3 + table["level"].cat.codes * np.nan_to_num(X[:, 2]) / 1000
+    codes = table.assign(town=table["town"].cat.codes, level=table["level"].cat.codes)
+    write_numbers(folder / "rows.json", codes[:TEST].astype(float).replace(-1.0, np.nan).to_numpy())
+    matrix = xgb.DMatrix(table, enable_categorical=True)
+    rows = xgb.DMatrix(table[:TEST], enable_categorical=True)
+    common = {"max_depth": 4, "nthread": 1, "tree_method": "hist", "min_child_weight": 0}
+    label_of_sets = label
+    classes = np.digitize(label, [0.7, 1.8])
+    for name, parameters, label in [
+        ("sets", {"max_cat_to_onehot": 1}, label),
+        ("one-hot", {"max_cat_to_onehot": 100}, label),
+        ("binary", {"objective": "binary:logistic"}, label > 1),
+        ("multi", {"objective": "multi:softprob", "num_class": 3}, classes),
+        ("dart", {"booster": "dart", "rate_drop": 0.5, "one_drop": 1, "max_cat_to_onehot": 1}, label),
+    ]:
+        matrix.set_label(label)
+        booster = xgb.train({**common, **parameters}, matrix, 4)
+        for format in "json", "ubj":
+            booster.save_model(folder / f"{name}.{format}")
+        expected = np.asarray(booster.predict(rows), dtype=np.float32).reshape(TEST, -1)
+        write_numbers(folder / f"{name}.expected.json", expected)
+        if name == "sets":
+            sets = expected
+    # The same with names that the library can write.
+    table["town"] = table["town"].cat.rename_categories({"A Coruña": "Corunna"})
+    matrix = xgb.DMatrix(table, label_of_sets, enable_categorical=True)
+    booster = xgb.train({**common, "max_cat_to_onehot": 1}, matrix, 4)
+    for format in "json", "ubj":
+        booster.save_model(folder / f"ascii.{format}")
+    write_numbers(folder / "ascii.expected.json", sets)
+
+
+def documented():
+    """The Python of docs/OPERATIONS.md, as it stands there."""
+    text = (ROOT / "docs/OPERATIONS.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    names = {}
+    data = ROOT / "crates/inference/tests/data"
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        exec(code, names)
+        shutil.copy("model.json", data / f"homes-{VERSION}.json")
+    towns = names["homes"]["town"].astype(object).where(names["homes"]["town"].notna(), None)
+    rows = [
+        {"town": town, "rooms": int(rooms), "expected": float(expected)}
+        for town, rooms, expected in zip(towns, names["homes"]["rooms"], names["expected"])
+    ]
+    (data / f"homes-{VERSION}.rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def refused():
     folder = GOLDEN / "refused"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    category = np.random.default_rng(3).integers(0, 6, size=(TRAIN, 1)).astype(np.float32)
-    x = np.concatenate([X[:, :2], category], axis=1)
-    label = SCORE + np.where(category[:, 0] % 2 == 0, 2, -2)
-    matrix = xgb.DMatrix(x, label, feature_types=["float", "float", "c"], enable_categorical=True)
     common = {"max_depth": 2, "nthread": 1}
-    booster = xgb.train({"max_cat_to_onehot": 1, **common}, matrix, 1)
-    booster.save_model(folder / "categorical.json")
     vector = {"multi_strategy": "multi_output_tree", "tree_method": "hist", **common}
     targets = np.stack([SCORE, -SCORE], axis=1)
     xgb.train(vector, xgb.DMatrix(X, targets), 1).save_model(folder / "vector-leaves.json")
@@ -227,6 +289,8 @@ def main():
     early_stopping()
     degenerate()
     unfitted()
+    categories()
+    documented()
     if NEWEST:
         refused()
         mean_score()

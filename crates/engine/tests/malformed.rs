@@ -102,8 +102,47 @@ fn damaged_trees_are_refused_with_tree_and_node() {
     let message = tree_fault(|tree| tree["split_type"][2] = json!(1));
     assert_eq!(
         message,
-        format!("{TREE}`split_type`: categorical splits are not supported")
+        format!("{TREE}`split_type`: node 2 is categorical without categories")
     );
+    let sets = |[of, starts, sizes, codes]: [Value; 4]| {
+        tree_fault(|tree| {
+            tree["categories_nodes"] = of;
+            tree["categories_segments"] = starts;
+            tree["categories_sizes"] = sizes;
+            tree["categories"] = codes;
+        })
+    };
+    let one = || json!([0]);
+    let zero_one = || json!([0, 1]);
+    for (fields, reason) in [
+        ([one(), one(), json!([]), one()], "differ in length"),
+        ([json!([7]), one(), json!([1]), one()], "those of node 7"),
+        ([json!([-1]), one(), json!([1]), one()], "those of node -1"),
+        ([one(), json!([1]), json!([1]), one()], "those of node 0"),
+        (
+            [one(), json!([i64::MAX]), json!([1]), one()],
+            "those of node 0",
+        ),
+        (
+            [json!([0, 0]), zero_one(), json!([1, 1]), zero_one()],
+            "node 0 is there twice",
+        ),
+        (
+            [zero_one(), json!([0, 0]), json!([2, 2]), zero_one()],
+            "node 1 is there twice",
+        ),
+        ([one(), one(), json!([1]), json!([-3])], "-3 is no category"),
+        (
+            [one(), one(), json!([1]), json!([1 << 24])],
+            "16777216 is no category",
+        ),
+    ] {
+        let message = sets(fields);
+        assert!(
+            message.starts_with(TREE) && message.contains(reason),
+            "{message}"
+        );
+    }
     let message = tree_fault(|tree| tree["id"] = json!(7));
     assert_eq!(message, format!("{TREE}`id`: 7 in place 1"));
 }
@@ -323,4 +362,27 @@ proptest! {
         }
         load_and_predict(&bytes);
     }
+}
+
+#[test]
+fn names_of_categories_must_be_texts() {
+    let text = fs::read_to_string(golden("../categories-3.2/ascii.json")).unwrap();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut model: Value = serde_json::from_str(&text).unwrap();
+        change(&mut model["learner"]["gradient_booster"]["model"]["cats"]["enc"]);
+        load_bytes(model.to_string().as_bytes())
+            .unwrap_err()
+            .message
+    };
+    for (offsets, values) in [
+        (json!([0, 4, 99]), json!([86, 105, 103, 111])),
+        (json!([0, 3, 1, 4]), json!([86, 105, 103, 111])),
+        (json!([-1, 2]), json!([86, 105, 103, 111])),
+        (json!([0, 4]), json!([])),
+    ] {
+        let message = with(&|enc| enc[0] = json!({"offsets": offsets, "values": values}));
+        assert!(message.contains("they do not part"), "{message}");
+    }
+    let message = with(&|enc| drop(enc.as_array_mut().unwrap().pop()));
+    assert!(message.contains("`cats`: 2 for 3 features"), "{message}");
 }

@@ -1,5 +1,6 @@
 //! Reading and checking everything around the trees: parameters, features, booster, range.
 
+use super::categories::{self, Collector};
 use super::linear::Linear;
 use super::objective::Objective;
 use super::training::Training;
@@ -53,13 +54,16 @@ fn read_learner(
         .map_err(named("objective"))?;
     let objective = Objective::new(objective, version)?;
     let output = objective.output(shape.groups, shape.classes)?;
-    let (features, named) = read_features(learner, shape.features)?;
     let base_scores = read_base_scores(parameters, &shape)?;
     let training = Training::read(learner)?;
     let gradient_booster = learner.object("gradient_booster")?;
     let name = gradient_booster
         .text("name")
         .map_err(self::named("gradient_booster"))?;
+    let model = trees_of(gradient_booster, name).map_err(self::named("gradient_booster"))?;
+    let categories = categories::read_names(model, shape.features);
+    let categories = categories.map_err(self::named("gradient_booster"))?;
+    let (features, named) = read_features(learner, shape.features, categories)?;
     let booster = match name {
         "gbtree" | "dart" => read_trees(gradient_booster, name, &shape, &training, options),
         "gblinear" => {
@@ -161,7 +165,11 @@ fn read_base_scores(parameters: &Object<'_>, shape: &Shape) -> Result<Vec<f32>, 
 }
 
 /// Names and types; by default numbers called `f0`, `f1`, …, the library's own names.
-fn read_features(learner: &Object<'_>, width: usize) -> Result<(Vec<Feature>, bool), Fault> {
+fn read_features(
+    learner: &Object<'_>,
+    width: usize,
+    categories: Vec<Option<Vec<String>>>,
+) -> Result<(Vec<Feature>, bool), Fault> {
     let column = |name: &str| {
         let Some(values) = learner.get(name) else {
             return Ok(None);
@@ -177,30 +185,30 @@ fn read_features(learner: &Object<'_>, width: usize) -> Result<(Vec<Feature>, bo
     };
     let names = column("feature_names")?;
     let types = column("feature_types")?;
-    let features = (0..width).map(|index| {
-        let name = match names {
-            Some(names) => names[index]
-                .as_text()
-                .map_err(named("feature_names"))?
-                .to_owned(),
-            None => format!("f{index}"),
-        };
-        let kind = match types {
-            Some(types) => types[index].as_text().map_err(named("feature_types"))?,
-            None => "float",
-        };
-        let kind = match kind {
-            "int" => FeatureKind::Integer,
-            "i" => FeatureKind::Boolean,
-            "c" => {
-                return Err(Fault(format!(
-                    "`feature_types`: `{name}` is categorical, which is not supported"
-                )));
-            }
-            _ => FeatureKind::Number,
-        };
-        Ok(Feature { name, kind })
-    });
+    let features = categories
+        .into_iter()
+        .enumerate()
+        .map(|(index, categories)| {
+            let name = match names {
+                Some(names) => names[index]
+                    .as_text()
+                    .map_err(named("feature_names"))?
+                    .to_owned(),
+                None => format!("f{index}"),
+            };
+            let kind = match types {
+                Some(types) => types[index].as_text().map_err(named("feature_types"))?,
+                None => "float",
+            };
+            let kind = match (kind, categories) {
+                ("c", Some(categories)) => FeatureKind::Category(categories),
+                // Codes of categories whose names the file does not have.
+                ("c", None) | ("int", _) => FeatureKind::Integer,
+                ("i", _) => FeatureKind::Boolean,
+                _ => FeatureKind::Number,
+            };
+            Ok::<_, Fault>(Feature { name, kind })
+        });
     Ok((features.collect::<Result<_, _>>()?, names.is_some()))
 }
 
@@ -211,15 +219,7 @@ fn read_trees(
     training: &Training,
     options: &LoadOptions,
 ) -> Result<Booster, Fault> {
-    // Old files have a whole gbtree inside dart and the weights next to it; newer ones are a gbtree
-    // whose model has weights.
-    let holder = if name == "dart" {
-        booster.object("gbtree")?
-    } else {
-        booster
-    };
-    let model = holder.object("model")?;
-    refuse_categories(model)?;
+    let model = trees_of(booster, name)?;
     let weights = match (model.get("weight_drop"), booster.get("weight_drop")) {
         (_, Some(weights)) | (Some(weights), None) => {
             Some(weights.to_floats().map_err(named("weight_drop"))?)
@@ -250,26 +250,38 @@ fn read_trees(
     };
 
     let selection = iterations::select(model, &groups, training, options)?;
+    let mut sets = Collector::default();
     let mut read = Vec::with_capacity(selection.trees.len());
     for (index, (tree, &group)) in trees.iter().zip(&groups).enumerate() {
         // All are read, so that a broken tree is found even if it is not used.
         let weight = weights.get(index).copied().unwrap_or(1.0);
-        let tree = read_tree(tree, index, group, weight, shape)
+        let tree = read_tree(tree, index, group, weight, shape, &mut sets)
             .map_err(|fault| fault.inside(format_args!("tree {index}")))?;
         if selection.trees.contains(&index) {
             read.push(tree);
         }
     }
+    let sets = sets.finish();
     let rules = Rules {
-        width: shape.features,
+        width: shape.features + sets.len(),
         inputs: Precision::F32,
         equal_goes_left: false,
     };
     Ok(Booster::Trees {
         name,
         selection,
-        forest: Forest::new(&read, rules)?,
+        sets,
+        forest: Box::new(Forest::new(&read, rules)?),
     })
+}
+
+/// Old files have a whole gbtree inside dart and the weights next to it; newer ones are a gbtree whose
+/// model has weights.
+fn trees_of<'a, 'f>(booster: &'a Object<'f>, name: &str) -> Result<&'a Object<'f>, Fault> {
+    match name {
+        "dart" => booster.object("gbtree")?.object("model"),
+        _ => booster.object("model"),
+    }
 }
 
 fn read_tree(
@@ -278,6 +290,7 @@ fn read_tree(
     group: i64,
     weight: f32,
     shape: &Shape,
+    sets: &mut Collector,
 ) -> Result<Tree, Fault> {
     let tree = tree.as_object()?;
     if let Some(id) = tree.parameter("id")?
@@ -294,19 +307,5 @@ fn read_tree(
             shape.groups
         )));
     };
-    tree::read(tree, shape.features, group, weight)
-}
-
-/// Since 3.1 a model keeps the strings of its categories.
-fn refuse_categories(model: &Object<'_>) -> Result<(), Fault> {
-    let Some(categories) = model.get("cats") else {
-        return Ok(());
-    };
-    let categories = categories.as_object().map_err(named("cats"))?;
-    match categories.get("enc") {
-        Some(encoded) if !encoded.as_list().map_err(named("cats"))?.is_empty() => {
-            Err(Fault::new("`cats`: categorical features are not supported"))
-        }
-        _ => Ok(()),
-    }
+    tree::read(tree, shape.features, group, weight, sets)
 }

@@ -4,6 +4,7 @@
 //! dmlc/xgboost) and its published schema (`doc/model.schema`). A file is checked as a whole before
 //! anything is computed from it. What cannot be computed exactly is refused, never approximated.
 
+mod categories;
 mod iterations;
 mod learner;
 mod linear;
@@ -14,6 +15,7 @@ mod tree;
 use crate::document::{self, Fault};
 use crate::forest::Forest;
 use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
+use categories::Sets;
 use iterations::Selection;
 use linear::Linear;
 use objective::Objective;
@@ -37,7 +39,8 @@ enum Booster {
     Trees {
         name: &'static str,
         selection: Selection,
-        forest: Forest<f32>,
+        sets: Sets,
+        forest: Box<Forest<f32>>,
     },
     Linear(Linear),
 }
@@ -75,6 +78,7 @@ impl Engine for Model {
                 name,
                 selection,
                 forest,
+                ..
             } => {
                 let description = format!("xgboost {name}, {}", forest.description());
                 match selection.description() {
@@ -122,13 +126,23 @@ impl Engine for Model {
 impl Model {
     /// Predicts some rows; the memory of the sums is used again for the next ones.
     fn predict_pass(&self, rows: Rows<'_>, sums: &mut Vec<f32>, out: &mut [f64]) {
+        thread_local! {
+            static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+        }
         let groups = self.base_margins.len();
         sums.clear();
         for _ in 0..rows.len() {
             sums.extend_from_slice(&self.base_margins);
         }
         match &self.booster {
-            Booster::Trees { forest, .. } => forest.add(rows, sums, groups),
+            Booster::Trees { forest, sets, .. } if sets.len() == 0 => {
+                forest.add(rows, sums, groups);
+            }
+            Booster::Trees { forest, sets, .. } => WIDE.with_borrow_mut(|wide| {
+                sets.widen(rows, wide);
+                let width = self.signature.features.len() + sets.len();
+                forest.add(Rows::new(wide, width), sums, groups);
+            }),
             Booster::Linear(linear) => linear.add(rows, sums, groups),
         }
         let out = out.chunks_exact_mut(self.signature.outputs());

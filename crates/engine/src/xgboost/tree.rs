@@ -1,58 +1,48 @@
 //! Reading and checking one tree.
 
+use super::categories::{self, Collector};
 use crate::document::{Fault, Object, named};
 use crate::forest::{Node, Tree};
 
-/// Reads a tree over rows of `width` features; its leaves add to `output`, scaled by `weight`.
+/// Reads a tree over rows of `width` features; its leaves add to `output`, scaled by `weight`. What it asks
+/// of categories is added to `sets`.
 pub(super) fn read(
     tree: &Object<'_>,
     width: usize,
     output: u32,
     weight: f32,
+    sets: &mut Collector,
 ) -> Result<Tree, Fault> {
-    refuse_unsupported(tree)?;
+    refuse_vectors(tree)?;
     let columns = Columns::read(tree)?;
-    let nodes = (0..columns.left.len())
-        .map(|node| {
-            columns
-                .node(node, width, weight)
-                .map_err(|fault| fault.inside(format!("node {node}")))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let count = columns.left.len();
+    let mut categories = categories::OfTree::read(tree, count)?;
+    let mut nodes = Vec::with_capacity(count);
+    for node in 0..count {
+        let read = match columns.left[node] {
+            -1 => columns.leaf(node, weight),
+            _ => columns.split(node, width, |feature| {
+                categories.split(node, feature, width, sets)
+            }),
+        };
+        nodes.push(read.map_err(|fault| fault.inside(format!("node {node}")))?);
+    }
     check_shape(&nodes)?;
     Ok(Tree { nodes, output })
 }
 
-fn refuse_unsupported(tree: &Object<'_>) -> Result<(), Fault> {
+fn refuse_vectors(tree: &Object<'_>) -> Result<(), Fault> {
     let parameters = tree.object("tree_param")?;
     let targets = parameters
         .parameter("size_leaf_vector")
         .map_err(named("tree_param"))?;
-    if targets.is_some_and(|targets| targets > 1) {
-        return Err(Fault::new(
+    match targets {
+        Some(2..) => Err(Fault::new(
             "`size_leaf_vector`: leaves that are vectors are not supported; train with \
              multi_strategy=\"one_output_per_tree\"",
-        ));
+        )),
+        _ => Ok(()),
     }
-    for name in ["split_type", "categories", "categories_nodes"] {
-        let Some(values) = tree.get(name) else {
-            continue;
-        };
-        let categorical = match name {
-            "split_type" => values
-                .to_integers()
-                .map_err(named(name))?
-                .iter()
-                .any(|&v| v != 0),
-            _ => !values.to_integers().map_err(named(name))?.is_empty(),
-        };
-        if categorical {
-            return Err(Fault(format!(
-                "`{name}`: categorical splits are not supported"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// A tree as stored in the file: one column per property, one entry per node.
@@ -103,18 +93,22 @@ impl Columns {
         }
     }
 
-    fn node(&self, node: usize, width: usize, weight: f32) -> Result<Node, Fault> {
+    fn leaf(&self, node: usize, weight: f32) -> Result<Node, Fault> {
         let condition = self.condition[node];
-        if self.left[node] == -1 {
-            let value = condition * weight;
-            return match value.is_finite() {
-                true => Ok(Node::Leaf(f64::from(value))),
-                false => Err(Fault(format!("the leaf's value is {condition}"))),
-            };
+        let value = condition * weight;
+        match value.is_finite() {
+            true => Ok(Node::Leaf(f64::from(value))),
+            false => Err(Fault(format!("the leaf's value is {condition}"))),
         }
-        if condition.is_nan() {
-            return Err(Fault::new("the threshold is not a number"));
-        }
+    }
+
+    /// `column_of` gives the column of a split that asks for a set of the feature's categories.
+    fn split(
+        &self,
+        node: usize,
+        width: usize,
+        column_of: impl FnOnce(u32) -> Option<u32>,
+    ) -> Result<Node, Fault> {
         let feature = self.feature[node];
         let Some(feature) = u32::try_from(feature)
             .ok()
@@ -122,9 +116,16 @@ impl Columns {
         else {
             return Err(Fault(format!("feature {feature} is outside 0..{width}")));
         };
+        let (feature, threshold) = match column_of(feature) {
+            Some(column) => (column, categories::IN_SET),
+            None => (feature, f64::from(self.condition[node])),
+        };
+        if threshold.is_nan() {
+            return Err(Fault::new("the threshold is not a number"));
+        }
         Ok(Node::Split {
             feature,
-            threshold: f64::from(condition),
+            threshold,
             default_left: self.default_left[node] != 0,
             left: self.child("left", self.left[node])?,
             right: self.child("right", self.right[node])?,
