@@ -20,6 +20,8 @@ pub enum FeatureKind {
     Boolean,
     /// One of these strings, coded by its position.
     Category(Vec<String>),
+    /// One of some categories, whose names the file does not have; the row's value is its code.
+    Code,
     /// Any text; the row's value is its number among [`crate::Texts`].
     Text,
 }

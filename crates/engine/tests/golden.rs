@@ -304,9 +304,9 @@ fn categories_are_called_what_the_file_calls_them() {
     ];
     let levels = texts(&["30", "10", "20"]);
     // The library cuts texts beyond ASCII in the wrong places: "A Coruña", and those after it.
-    let damaged = [FeatureKind::Integer, levels.clone()];
+    let damaged = [FeatureKind::Code, levels.clone()];
     let known = [texts(&towns), levels];
-    let codes = [FeatureKind::Integer, FeatureKind::Integer];
+    let codes = [FeatureKind::Code, FeatureKind::Code];
     for (folder, stem, expected) in [
         ("categories-3.2", "ascii", known),
         ("categories-3.2", "sets", damaged),

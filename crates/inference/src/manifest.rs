@@ -247,6 +247,9 @@ impl Manifest {
             Some(mine) => mine
                 .describe(field, theirs)
                 .map_err(|message| format!("feature \"{}\": {message}", mine.name)),
+            None if theirs.kind == FeatureKind::Code => {
+                Err(format!("feature \"{}\": {CODES_UNKNOWN}", theirs.name))
+            }
             None => Ok(field),
         }
     }
@@ -335,6 +338,7 @@ impl FeatureSection {
         let Some(stated) = self.kind else {
             return match self.values {
                 Some(_) => self.categories(&theirs.kind),
+                None if theirs.kind == FeatureKind::Code => Err(CODES_UNKNOWN.into()),
                 None => Ok(from_file),
             };
         };
@@ -342,7 +346,8 @@ impl FeatureSection {
             if self.values.is_some() {
                 return Err("values are for type = \"category\"".into());
             }
-            if matches!(theirs.kind, FeatureKind::Category(_)) {
+            let is_code = theirs.kind == FeatureKind::Code && stated == FeatureType::Number;
+            if is_code || matches!(theirs.kind, FeatureKind::Category(_)) {
                 return Err("the model has it as a category".into());
             }
         }
@@ -385,13 +390,18 @@ impl FeatureSection {
 fn from_file(feature: &Feature) -> Field {
     let kind = match &feature.kind {
         FeatureKind::Number => Kind::Number,
-        FeatureKind::Integer => Kind::Integer,
+        FeatureKind::Integer | FeatureKind::Code => Kind::Integer,
         FeatureKind::Boolean => Kind::Boolean,
         FeatureKind::Category(values) => Kind::Category(Categories::new(values.clone())),
         FeatureKind::Text => Kind::Text,
     };
     Field::new(&feature.name, kind)
 }
+
+/// Numbers that are categories themselves, such as 15001, would be taken for codes and give wrong answers.
+const CODES_UNKNOWN: &str = "it is categorical, and the model's file does not say which code each category has; describe it \
+     in a section of [[features]] in model.toml, in the model's folder: type = \"category\" with values = [\u{2026}] as \
+     list(df[\"NAME\"].cat.categories) prints them in training, or type = \"integer\" if records hold the codes";
 
 /// Names for a message, which stays short.
 fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {

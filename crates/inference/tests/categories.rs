@@ -69,8 +69,15 @@ fn the_documented_manifest_gives_what_python_gave() {
 }
 
 #[test]
-fn codes_are_taken_where_nobody_says_what_they_are_called() {
-    let (_folder, package) = package("2.1", None);
+fn codes_are_taken_only_where_the_author_says_so() {
+    let bare = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/homes-2.1.json");
+    let error = Package::load(&bare).unwrap_err().to_string();
+    assert!(
+        error.contains("feature \"town\": it is categorical"),
+        "{error}"
+    );
+    let integer = "[[features]]\nname = \"town\"\ntype = \"integer\"\nmax = 2";
+    let (_folder, package) = package("2.1", Some(integer));
     let rows: Vec<Value> = serde_json::from_str(&data("homes-2.1.rows.json")).unwrap();
     for row in &rows {
         let code = match row["town"].as_str() {

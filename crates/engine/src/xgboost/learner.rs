@@ -202,8 +202,8 @@ fn read_features(
             };
             let kind = match (kind, categories) {
                 ("c", Some(categories)) => FeatureKind::Category(categories),
-                // Codes of categories whose names the file does not have.
-                ("c", None) | ("int", _) => FeatureKind::Integer,
+                ("c", None) => FeatureKind::Code,
+                ("int", _) => FeatureKind::Integer,
                 ("i", _) => FeatureKind::Boolean,
                 _ => FeatureKind::Number,
             };

@@ -115,7 +115,12 @@ impl Column {
         match cell {
             Cell::Absent | Cell::Json(Value::Null) => {}
             Cell::Json(Value::Bool(_)) => self.booleans += 1,
-            Cell::Json(Value::Number(number)) => self.add_number(number, missing),
+            Cell::Json(Value::Number(number)) => {
+                if self.kind == FeatureKind::Code {
+                    self.remember(&number.to_string());
+                }
+                self.add_number(number, missing);
+            }
             Cell::Json(Value::String(text)) => self.add_text(text),
             Cell::Json(Value::Array(_) | Value::Object(_)) => {
                 return Err("has a list or an object in it, which is no value of a feature".into());
@@ -213,6 +218,10 @@ impl Column {
         match &self.kind {
             FeatureKind::Category(_) => return Ok(Guess::Category),
             FeatureKind::Text => return Ok(Guess::Text),
+            FeatureKind::Code => {
+                let seen = self.different.iter().flatten();
+                return Ok(Guess::Codes(seen.cloned().collect()));
+            }
             _ => {}
         }
         let others = self.numbers + self.booleans;

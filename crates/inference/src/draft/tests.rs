@@ -179,6 +179,28 @@ fn what_is_guessed_is_marked() {
 }
 
 #[test]
+fn numbers_that_are_categories_are_not_taken_for_their_codes() {
+    let homes = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/homes-2.1.json");
+    let cases: [&[&[&str]]; 2] = [&[&["15001", "1"], &["36201", "2"]], &[]];
+    for rows in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::copy(&homes, folder.path().join("model.json")).expect("copied");
+        if rows.is_empty() {
+            let draft = Draft::new(folder.path()).expect("a model");
+            draft.write().expect("written");
+        } else {
+            drafted(folder.path(), &["town", "rooms"], rows).expect("a good sample");
+            let words = checks(&manifest(folder.path()), "town");
+            assert!(words.contains("values = [\"15001\", \"36201\"]"), "{words}");
+        }
+        let package = Package::load(folder.path()).expect("it loads");
+        let record = json!({"town": 15001, "rooms": 1}).to_string();
+        let refused = package.predict_line(&record, &mut Vec::new());
+        assert_eq!(refused.expect_err("no code")[0].field, "town");
+    }
+}
+
+#[test]
 fn early_stopping_is_marked_with_what_takes_all() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../engine/tests/golden/3.2/best-iteration.json");

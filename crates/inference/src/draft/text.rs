@@ -158,7 +158,7 @@ fn feature(column: &Column, guess: &Guess, rows: u64) -> String {
         }
         Guess::Text => text.push_str("type = \"string\"\n"),
         Guess::Category => text.push_str(&known_category(column)),
-        Guess::Codes(values) => text.push_str(&unknown_codes(&column.name, values)),
+        Guess::Codes(values) => text.push_str(&unknown_codes(column, values)),
     }
     if matches!(guess, Guess::Number | Guess::Integer) {
         text.push_str(&range(column));
@@ -202,18 +202,27 @@ fn known_category(column: &Column) -> String {
     text
 }
 
-/// Texts where the model takes a number. Their codes are those of all categories of training: a sample
-/// that lacks one would shift those after it, so that none is written in force.
-fn unknown_codes(name: &str, values: &[String]) -> String {
+/// Categories that the model takes as numbers. Their codes are those of all categories of training: a sample
+/// that lacks one would shift those after it, so that none is written in force. Where the file says that
+/// they are codes, numbers that can be none are kept out.
+fn unknown_codes(column: &Column, values: &[String]) -> String {
+    let in_force = match column.kind {
+        FeatureKind::Code => format!(
+            "{}type = \"integer\"\nmin = 0\nmax = {}\n",
+            check("until then a record has the code itself, and these lines go."),
+            values.len().max(1) - 1
+        ),
+        _ => String::new(),
+    };
     let words = format!(
-        "the sample has texts here, and the model takes numbers: the codes they had in training, where there \
-         may have been categories that the sample lacks. Print all of them in the order of their codes, \
+        "the model takes numbers here, the codes that categories had in training, where there \
+         may have been some that the sample lacks. Print all of them in the order of their codes, \
          with list(df[{}].cat.categories) for a categorical column of pandas or list(encoder.classes_) for a \
          LabelEncoder, put them in place of these, and remove the two signs of comments.",
-        quoted(name)
+        quoted(&column.name)
     );
     format!(
-        "{}# type = \"category\"\n# values = {}\n",
+        "{}# type = \"category\"\n# values = {}\n{in_force}",
         check(&words),
         list(values)
     )
@@ -256,7 +265,8 @@ fn missing(column: &Column, guess: &Guess, rows: u64) -> String {
     }
     let found = format!("{without} of {rows} rows of the sample have no value");
     match guess {
-        Guess::Codes(_) => {
+        // The library itself makes NaN of a missing category where it knows that it is one.
+        Guess::Codes(_) if column.kind != FeatureKind::Code => {
             check(&format!(
                 "{found}, and no record may be without one. The code of a missing category is -1 in .cat.codes, \
                  which cannot be sent as null; if training had NaN in its place, write nullable = true."
