@@ -11,6 +11,20 @@ export PYTHONDONTWRITEBYTECODE=1
 LOGS=$CARGO_TARGET_DIR/logs
 mkdir -p "$LOGS"
 
+# need_space GB: ends the run where the target folder with the space beside it is smaller. On a full disk
+# compilers fail with errors that name everything but the disk.
+need_space() {
+    local free_kb used_kb
+    free_kb=$(df --output=avail -k "$CARGO_TARGET_DIR" | tail -n 1)
+    used_kb=$(du -sk "$CARGO_TARGET_DIR" | cut -f 1)
+    echo "disk: $((free_kb >> 20)) GB are free for $CARGO_TARGET_DIR, which has $((used_kb >> 20)) GB"
+    ((free_kb + used_kb >= $1 << 20 && free_kb >= 1 << 20)) || {
+        echo "the disk is too small: a whole run takes $1 GB in $CARGO_TARGET_DIR and leaves 1 GB free;" \
+            "free some space, or name a folder on another disk in CARGO_TARGET_DIR" >&2
+        exit 1
+    }
+}
+
 step_child=
 step_report=()
 steps_failed=0
