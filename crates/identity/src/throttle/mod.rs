@@ -183,7 +183,9 @@ impl Throttle {
     pub(crate) fn begin(&self, address: IpAddr, account: &str, now: Steady) -> Attempt {
         let mut state = self.state.lock();
         let (address, account) = (self.address_key(address), self.account_key(account));
-        let beyond = self.take(&mut state, address, now).err();
+        // A right password succeeds with the next turn, long before the window ends.
+        let taken = self.take(&mut state, address, now);
+        let beyond = taken.is_err().then_some(RetryAfter(TURN));
         let is_known = state.knows(address, account, now);
         let (delay, suspicion) = match beyond {
             None => self.suspect(&mut state, account, now),
