@@ -272,7 +272,7 @@ fn unsafe_code_is_allowed_in_simd_kernels_only() {
     assert!(found > 0, "the kernels are found by this search");
 }
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();

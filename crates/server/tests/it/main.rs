@@ -17,6 +17,7 @@ mod idempotency;
 mod keys;
 mod lifecycle;
 mod limits;
+mod logging;
 mod matrix;
 mod oauth;
 mod observe;
