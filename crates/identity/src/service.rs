@@ -8,7 +8,7 @@ use std::sync::Arc;
 use auspex_kernel::Authenticate;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::files::narrow;
+use auspex_kernel::files::{give_to_owner_of_folder, narrow};
 use auspex_kernel::policy::Policy;
 use auspex_kernel::service::{
     Boxed, Context, Documented, Greeting, Link, Migrations, OpenError, Routes, Running, Service,
@@ -160,6 +160,7 @@ fn write_key(path: &Path, key: &Secret) -> std::io::Result<()> {
             .write(true)
             .mode(0o600)
             .open(path)?;
+        give_to_owner_of_folder(&file, path);
         writeln!(file, "{}", key.expose())?;
         file.sync_all()
     };

@@ -112,30 +112,36 @@ impl Layers {
     }
 
     /// Lays the `AUSPEX__…` variables over what is there. A value is read as the type of its default;
-    /// a list is written as in TOML, or its texts with commas between.
+    /// a list is written as in TOML, or its texts with commas between. The names of others that begin
+    /// like ours and are no settings are returned: what they were meant for is not known here.
     ///
     /// # Errors
     /// [`ConfigError`] naming variable and key.
     pub fn env(
         &mut self,
         variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<Vec<String>, ConfigError> {
+        let mut strange = Vec::new();
         for (name, text) in variables {
             if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
                 let key = rest.to_lowercase().replace("__", ".");
                 self.set(&key, &text, &name)?;
-            } else if let Some(rest) = name.strip_prefix(NEARLY_PREFIX)
-                && let Some(meant) = self.spelled_with_dots(&rest.to_lowercase())
-            {
-                let variable = meant.to_uppercase().replace('.', "__");
-                return Err(ConfigError::UnknownKey {
-                    key: rest.to_lowercase(),
-                    suggestion: Some(format!("{ENV_PREFIX}{variable}")),
-                    origin: name,
-                });
+            } else if let Some(rest) = name.strip_prefix(NEARLY_PREFIX) {
+                let key = rest.to_lowercase();
+                let meant = self.spelled_with_dots(&key);
+                match meant.or_else(|| self.in_a_section(&key)) {
+                    Some(meant) => {
+                        return Err(ConfigError::UnknownKey {
+                            suggestion: Some(variable(&meant)),
+                            origin: name,
+                            key,
+                        });
+                    }
+                    None => strange.push(name),
+                }
             }
         }
-        Ok(())
+        Ok(strange)
     }
 
     /// Sets one dotted key from text, as a flag or variable does.
@@ -236,6 +242,11 @@ impl Layers {
         redact(&mut shown);
         toml::to_string(&shown).unwrap_or_default()
     }
+}
+
+/// The name of the variable that sets a key.
+pub fn variable(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 
 /// In the words of people: `expected u32` helps only those who write Rust.

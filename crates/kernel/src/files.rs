@@ -2,10 +2,10 @@
 //! and the umask say.
 
 use std::fmt;
-use std::fs::{self, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{
-    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
 use std::path::{Path, PathBuf};
 
@@ -25,11 +25,29 @@ pub fn make_private(path: &Path) {
     // process has on it, SQLite's too.
     file.create_new(true).write(true).mode(PRIVATE);
     // Whoever opens it next reports the error.
-    if file.open(path).is_err() && !path.exists() {
+    if let Ok(made) = file.open(path) {
+        give_to_owner_of_folder(&made, path);
+    } else if !path.exists() {
         // A link to where there is no file yet counts as one that is there.
         let _ = file.create_new(false).create(true).open(path);
     }
     narrow(path);
+}
+
+/// What root has just made becomes the folder's owner's, who may be the user of a service and could not
+/// use it otherwise. SQLite does the same with the files beside a database.
+pub fn give_to_owner_of_folder(made: &File, path: &Path) {
+    let Some(folder) = path.parent().and_then(|folder| fs::metadata(folder).ok()) else {
+        return;
+    };
+    if rustix::process::geteuid().is_root() && folder.uid() != 0 {
+        // By its descriptor: what its name leads to may be another file by now.
+        let given = fchown(made, Some(folder.uid()), Some(folder.gid()));
+        if let Err(error) = given {
+            let (file, owner) = (path.display(), folder.uid());
+            tracing::warn!(%file, %error, "this file belongs to root, and its folder to user {owner}; chown it");
+        }
+    }
 }
 
 /// Takes a file away from everybody but its owner, and says so in the log if somebody else could read
@@ -177,6 +195,45 @@ mod tests {
         make_private(&link);
         let mode = fs::metadata(&target).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, PRIVATE);
+    }
+
+    #[test]
+    fn obstacles_are_told_with_advice_that_fits() {
+        let obstacle = |wanted, owner, is_folder| Obstacle {
+            path: "/data/x".into(),
+            cause: io::ErrorKind::PermissionDenied.into(),
+            wanted,
+            owner,
+            mode: 0o600,
+            is_folder,
+        };
+        let me = rustix::process::geteuid().as_raw();
+        let write = Access::READ_OK | Access::WRITE_OK;
+        for (obstacle, advice) in [
+            (
+                obstacle(write, me, false),
+                "run chmod u+rw /data/x".to_owned(),
+            ),
+            (
+                obstacle(write, 4_000_001, false),
+                format!("or run chown {me} /data/x"),
+            ),
+            (
+                obstacle(write, 4_000_001, true),
+                format!("install -d -m 700 -o {me} FOLDER"),
+            ),
+            (
+                obstacle(Access::READ_OK, 4_000_001, false),
+                "run it as user 4000001, or as root".into(),
+            ),
+            (
+                obstacle(Access::EXEC_OK, me, true),
+                "run chmod u+x /data/x".into(),
+            ),
+        ] {
+            let text = obstacle.to_string();
+            assert!(text.ends_with(&advice), "{text}: {advice}");
+        }
     }
 
     #[test]

@@ -56,6 +56,10 @@ pub(crate) fn check_public_url(url: &str) -> Result<(), &'static str> {
             port: Some(port), ..
         }) if !port.parse::<u16>().is_ok_and(|port| port > 0) => Err(PORT),
         Some(_) => Ok(()),
+        None if !authority.is_ascii() => Err(
+            "has letters outside ASCII in its host; write its xn-- form, as in \
+             https://xn--mnchen-3ya.example, which browsers send",
+        ),
         None => Err(
             "has a host that is none, as in https://models.example.org or https://[2001:db8::1]:8443",
         ),
@@ -70,6 +74,14 @@ pub(crate) struct Host<'a> {
     pub(crate) name: &'a str,
     /// Digits, perhaps none.
     pub(crate) port: Option<&'a str>,
+}
+
+impl Host<'_> {
+    /// Whether its port, if it has one, is one that there can be.
+    pub(crate) fn has_possible_port(&self) -> bool {
+        let port = self.port.unwrap_or_default();
+        port.is_empty() || port.parse::<u16>().is_ok()
+    }
 }
 
 impl<'a> Host<'a> {

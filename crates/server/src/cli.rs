@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use auspex_identity::{GrantType, Role};
 use auspex_kernel::{Scope, Timestamp};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::settings::{Flag, Overrides};
 use crate::telemetry::LogFormat;
@@ -181,16 +181,13 @@ pub(crate) enum ModelsCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Create a key and print only the key on standard output; it is never shown again
+    #[command(group(ArgGroup::new("rights").args(["scopes", "roles"]).required(true).multiple(true)))]
     Create {
         /// What the key is for
         #[arg(long)]
         name: String,
         /// Scope of the key; repeat for more
-        #[arg(
-            long = "scope",
-            value_name = "SCOPE",
-            required_unless_present = "roles"
-        )]
+        #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<Scope>,
         /// Role whose scopes the key gets, those that the role has now; repeat for more
         #[arg(long = "role", value_name = "ROLE")]

@@ -2,11 +2,11 @@
 //! `settings.rs` reads them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::check_url;
+use auspex_kernel::db::{check_sqlite_file, check_url, sqlite_file};
 use auspex_kernel::files::Obstacle;
 use auspex_kernel::quota::RateLimit;
 use serde::Deserialize;
@@ -17,6 +17,8 @@ use crate::telemetry;
 
 /// Descriptors beside those of connections: database, log, listener, runtime.
 const SPARE_DESCRIPTORS: u64 = 256;
+/// More threads than any machine has cores for.
+const WORKERS_MAX: usize = 1024;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +95,32 @@ impl Config {
         }
     }
 
+    /// Whether the data folder and the SQLite file can be made or used, as far as can be told without
+    /// doing it.
+    pub(crate) fn check_own_surroundings(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &str| {
+            let key = key.to_owned();
+            move |reason| ConfigError::wrong(&key, reason)
+        };
+        check_folder(&self.server.data_dir).map_err(wrong("server.data_dir"))?;
+        let Some(file) = sqlite_file(&self.storage_url()) else {
+            return Ok(());
+        };
+        let key = match self.storage.url.is_empty() {
+            true => "server.data_dir",
+            false => "storage.url",
+        };
+        check_sqlite_file(&file)
+            .map_err(|error| error.to_string())
+            .map_err(wrong(key))?;
+        if let Some(obstacle) = Obstacle::to_writing(&file) {
+            return Err(wrong(key)(format!(
+                "names a file that cannot be used: {obstacle}"
+            )));
+        }
+        check_folder(file.parent().unwrap_or(&file)).map_err(wrong(key))
+    }
+
     /// The absolute URL under which clients reach the server.
     pub(crate) fn public_url(&self) -> String {
         match self.server.public_url.as_str() {
@@ -126,24 +154,19 @@ impl Server {
         Ok(proxies.announcing(self.proxy_protocol))
     }
 
-    /// Whether files can be made in the data folder, or the folder itself.
-    pub(crate) fn check_data_dir(&self) -> Result<(), ConfigError> {
-        let folder = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
-        let Some(there) = folder.ancestors().find(|folder| folder.exists()) else {
-            return Ok(());
-        };
-        let reason = match Obstacle::to_writing(there) {
-            Some(obstacle) => format!("names a folder that cannot be used: {obstacle}"),
-            None if there.is_dir() => return Ok(()),
-            None => format!("names a folder, but {} is a file", there.display()),
-        };
-        Err(ConfigError::wrong("server.data_dir", reason))
-    }
-
     fn check(&self) -> Result<(), ConfigError> {
         if !self.public_url.is_empty() {
             address::check_public_url(&self.public_url)
                 .map_err(|reason| ConfigError::wrong("server.public_url", reason))?;
+        }
+        if self.workers > WORKERS_MAX {
+            let reason = format!("must be at most {WORKERS_MAX}; 0 is one per core");
+            return Err(ConfigError::wrong("server.workers", reason));
+        }
+        if self.body_bytes_max > self.bodies_bytes_max {
+            let reason =
+                "must be at least server.body_bytes_max, or the longest body would never be let in";
+            return Err(ConfigError::wrong("server.bodies_bytes_max", reason));
         }
         if self.head_bytes_max < 8192 {
             let reason = "must be at least 8192";
@@ -187,6 +210,19 @@ impl Storage {
             return Err(ConfigError::wrong("storage.call_timeout_ms", reason));
         }
         Ok(())
+    }
+}
+
+/// Whether files can be made in a folder, or the folder itself.
+fn check_folder(folder: &Path) -> Result<(), String> {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let Some(there) = folder.ancestors().find(|folder| folder.exists()) else {
+        return Ok(());
+    };
+    match Obstacle::to_writing(there) {
+        Some(obstacle) => Err(format!("names a folder that cannot be used: {obstacle}")),
+        None if there.is_dir() => Ok(()),
+        None => Err(format!("names a folder, but {} is a file", there.display())),
     }
 }
 

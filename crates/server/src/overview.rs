@@ -187,13 +187,33 @@ impl Overview {
     /// What the server itself sees.
     fn own_warnings(&self) -> Vec<Warning> {
         let wanted = self.config.server.descriptors_wanted();
-        let url = url_warning(&self.config);
-        url.into_iter().chain(descriptor_warning(wanted)).collect()
+        let mut warnings = setting_warnings(&self.config);
+        warnings.extend(descriptor_warning(wanted));
+        warnings
     }
 }
 
+/// What is to be said of settings that are allowed.
+pub(crate) fn setting_warnings(config: &Config) -> Vec<Warning> {
+    let warnings = [url_warning(config), proxies_warning(config)];
+    warnings.into_iter().flatten().collect()
+}
+
+/// Whoever may be anybody's proxy may choose their address.
+fn proxies_warning(config: &Config) -> Option<Warning> {
+    let all = |range: &&String| range.ends_with("/0");
+    let range = config.server.trusted_proxies.iter().find(all)?;
+    Some(Warning {
+        code: "TRUSTED_PROXIES_ALL",
+        message: format!(
+            "server.trusted_proxies has {range}, so every client may choose the address that limits and \
+             the audit record see; name the proxies alone"
+        ),
+    })
+}
+
 /// What is to be said of the public URL, if anything.
-pub(crate) fn url_warning(config: &Config) -> Option<Warning> {
+fn url_warning(config: &Config) -> Option<Warning> {
     let url = config.public_url();
     if config.server.public_url.is_empty() && !config.server.listen.ip().is_loopback() {
         return Some(Warning {
@@ -279,6 +299,24 @@ mod tests {
         assert_eq!(code("0.0.0.0:80", "https://x.example.org"), None);
         let open = Some("PUBLIC_URL_WITHOUT_TLS");
         assert_eq!(code("127.0.0.1:80", "http://x.example.org"), open);
+    }
+
+    #[test]
+    fn proxies_that_anybody_may_be_are_warned_of() {
+        for (proxies, is_warned) in [("10.0.0.0/8", false), ("10.0.0.1, ::/0", true)] {
+            let variables = || {
+                let name = "AUSPEX__SERVER__TRUSTED_PROXIES".to_owned();
+                vec![(name, proxies.to_owned())]
+            };
+            let loaded = settings::load(&Overrides::default(), variables).expect("valid");
+            let codes = setting_warnings(&loaded.config)
+                .into_iter()
+                .map(|one| one.code);
+            assert_eq!(
+                codes.into_iter().any(|code| code == "TRUSTED_PROXIES_ALL"),
+                is_warned
+            );
+        }
     }
 
     #[test]

@@ -20,6 +20,13 @@ const ALIASES: [(&str, &str); 3] = [
     ("DATABASE_URL", "storage.url"),
 ];
 
+/// Variables that people write for lack of the right one, and what is right.
+const MEANT: [(&str, &str); 3] = [
+    ("AUSPEX_CONFIG", "--config FILE"),
+    ("AUSPEX_MODEL_PATH", "AUSPEX__INFERENCE__MODELS"),
+    ("AUSPEX_DATABASE_URL", "AUSPEX__STORAGE__URL"),
+];
+
 /// What the command line sets; it overrides everything else.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
@@ -39,6 +46,8 @@ pub(crate) struct Flag {
 pub(crate) struct Loaded {
     pub(crate) layers: Layers,
     pub(crate) config: Config,
+    /// Variables that begin like ours and change nothing.
+    pub(crate) ignored: Vec<String>,
 }
 
 /// The commented reference of every setting: the server's own and those of each service.
@@ -66,15 +75,41 @@ pub(crate) fn load(
             layers.set(key, &value, &name)?;
         }
     }
-    layers.env(env())?;
+    let variables = env().into_iter().filter(|(name, _)| !is_of_others(name));
+    let ignored = layers.env(variables)?;
+    if let Some((origin, meant)) = MEANT
+        .iter()
+        .find(|(name, _)| ignored.iter().any(|one| one == name))
+    {
+        return Err(ConfigError::UnknownKey {
+            origin: (*origin).to_owned(),
+            key: origin.trim_start_matches("AUSPEX_").to_lowercase(),
+            suggestion: Some((*meant).to_owned()),
+        });
+    }
     for Flag { name, key, value } in &overrides.settings {
         layers.set(key, value, name)?;
     }
     let config: Config = layers.build()?;
     match check(&config) {
-        Ok(()) => Ok(Loaded { layers, config }),
+        Ok(()) => Ok(Loaded {
+            layers,
+            config,
+            ignored,
+        }),
         Err(error) => Err(layers.locate(error)),
     }
+}
+
+/// Names that are not meant for the server: Kubernetes tells every container of a service called auspex
+/// by AUSPEX_SERVICE_HOST, AUSPEX_PORT and others; images carry their version; clients and tests keep URL
+/// and key.
+fn is_of_others(name: &str) -> bool {
+    const NAMES: [&str; 5] = ["BINARY", "KEY", "PORT", "URL", "VERSION"];
+    const BEGINNINGS: [&str; 3] = ["PORT_", "SERVICE_", "TEST_"];
+    name.strip_prefix("AUSPEX_").is_some_and(|rest| {
+        NAMES.contains(&rest) || BEGINNINGS.iter().any(|start| rest.starts_with(start))
+    })
 }
 
 fn check(config: &Config) -> Result<(), ConfigError> {
@@ -89,7 +124,7 @@ impl Loaded {
     /// or asking anything. `serve` and `config check` do.
     pub(crate) fn check_surroundings(&self) -> Result<(), ConfigError> {
         let config = &self.config;
-        let checked = config.server.check_data_dir().and_then(|()| {
+        let checked = config.check_own_surroundings().and_then(|()| {
             services::ALL
                 .iter()
                 .try_for_each(|service| service.check_surroundings(config))
@@ -142,6 +177,45 @@ mod tests {
     }
 
     #[test]
+    fn variables_that_change_nothing_are_told_apart() {
+        for (name, meant) in [
+            ("AUSPEX_SERVER_LISTEN", "AUSPEX__SERVER__LISTEN"),
+            ("AUSPEX_LISTEN", "AUSPEX__SERVER__LISTEN"),
+            ("AUSPEX_DATA_DIR", "AUSPEX__SERVER__DATA_DIR"),
+            ("AUSPEX_LOG_LEVEL", "AUSPEX__TELEMETRY__LOG_LEVEL"),
+            ("AUSPEX_PUBLIC_URL", "AUSPEX__SERVER__PUBLIC_URL"),
+            ("AUSPEX_TRUSTED_PROXIES", "AUSPEX__SERVER__TRUSTED_PROXIES"),
+            ("AUSPEX_MODELS", "AUSPEX__INFERENCE__MODELS"),
+            ("AUSPEX_CONFIG", "--config FILE"),
+            ("AUSPEX_DATABASE_URL", "AUSPEX__STORAGE__URL"),
+        ] {
+            let error = load_with(&[(name, "x")]).expect_err(name).to_string();
+            assert!(error.starts_with(&format!("{name}: ")), "{error}");
+            assert!(
+                error.contains(&format!("did you mean \"{meant}\"?")),
+                "{error}"
+            );
+        }
+        let others = [
+            "AUSPEX_KEY",
+            "AUSPEX_PORT",
+            "AUSPEX_PORT_8080_TCP_ADDR",
+            "AUSPEX_SERVICE_HOST",
+            "AUSPEX_TEST_POSTGRES_URL",
+            "AUSPEX_URL",
+            "AUSPEX_VERSION",
+            "AUSPEX_WORKER_COUNT",
+        ];
+        let variables = || {
+            others
+                .map(|name| (name.to_owned(), "x".to_owned()))
+                .to_vec()
+        };
+        let loaded = load(&Overrides::default(), variables).expect("valid");
+        assert_eq!(loaded.ignored, ["AUSPEX_WORKER_COUNT"]);
+    }
+
+    #[test]
     fn impossible_values_are_refused_by_name() {
         for (variable, value, key) in [
             (
@@ -160,6 +234,14 @@ mod tests {
                 "server.cors.origins",
             ),
             ("AUSPEX__STORAGE__URL", "mysql://x", "storage.url"),
+            ("DATABASE_URL", "sqlite:x.db?mode=ro", "no parameters"),
+            ("DATABASE_URL", "postgres://u@h/x?sslmode=require", "TLS"),
+            ("AUSPEX__SERVER__WORKERS", "100000", "at most 1024"),
+            (
+                "AUSPEX__SERVER__BODIES_BYTES_MAX",
+                "1000000",
+                "server.body_bytes_max",
+            ),
             (
                 "AUSPEX__STORAGE__CALL_TIMEOUT_MS",
                 "50",

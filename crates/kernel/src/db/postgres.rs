@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sea_orm::sqlx::pool::PoolOptions;
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sea_orm::sqlx::{ConnectOptions as _, Connection as _};
 use sea_orm::{ConnAcquireErr, ConnectionTrait as _, DbBackend, DbErr, RuntimeErr, Statement};
 use sea_orm::{TransactionTrait as _, sqlx};
@@ -361,6 +361,15 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, DbError> {
     }
     let options = url.parse::<PgConnectOptions>();
     let options = options.map_err(|_| DbError::InvalidUrl)?;
+    if !matches!(
+        options.get_ssl_mode(),
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
+    ) {
+        return Err(DbError::ForeignUrl(
+            "or PGSSLMODE asks for TLS to PostgreSQL, which is not built in; leave sslmode out, and reach \
+             PostgreSQL by a network of your own or through a tunnel, such as one of stunnel or WireGuard",
+        ));
+    }
     Ok(options.disable_statement_logging())
 }
 

@@ -34,21 +34,20 @@ pub(super) fn read(url: &str) -> Result<Location, DbError> {
 }
 
 fn sqlite(rest: &str) -> Result<PathBuf, DbError> {
+    let no_parameters =
+        DbError::ForeignUrl("of SQLite has no parameters; leave out the ? and what follows");
     let path = match rest.strip_prefix("//") {
+        None if has_parameter(rest) => return Err(no_parameters),
         None => rest,
         Some("" | ":memory:") => return Err(DbError::NoFile),
-        Some(after) if after.contains('?') => {
-            return Err(DbError::ForeignUrl(
-                "of SQLite has no parameters; leave out the ? and what follows",
-            ));
-        }
+        Some(after) if after.contains('?') => return Err(no_parameters),
         Some(after) => after.strip_prefix('/').ok_or(DbError::ForeignUrl(
             "of SQLite has three slashes before a path from the working folder, as in \
              sqlite:///auspex.db, and four before an absolute one, as in \
              sqlite:////var/lib/auspex/auspex.db",
         ))?,
     };
-    if path.is_empty() || path == ":memory:" {
+    if path.is_empty() || path.starts_with(':') {
         return Err(DbError::NoFile);
     }
     // SQLite takes what begins with `file:` for a URI; nothing absolute does.
@@ -56,6 +55,20 @@ fn sqlite(rest: &str) -> Result<PathBuf, DbError> {
         folder: path.into(),
         cause,
     })
+}
+
+/// Whether a path ends like a URL with a parameter, as in `x.db?mode=ro`. Any other `?` is part of a name.
+fn has_parameter(path: &str) -> bool {
+    let is_word = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let parameter = path
+        .rsplit_once('?')
+        .and_then(|(_, rest)| rest.split_once('='));
+    parameter.is_some_and(|(name, _)| is_word(name))
 }
 
 /// What to write in place of a URL of another program, if its scheme is a known one.
@@ -117,6 +130,9 @@ mod tests {
             ("sqlite://x.db", "sqlite:///auspex.db"),
             ("sqlite://localhost/x.db", "sqlite:///auspex.db"),
             ("sqlite:///x.db?mode=ro", "no parameters"),
+            ("sqlite:x.db?mode=ro", "no parameters"),
+            ("sqlite:/x.db?a=1&cache=shared", "no parameters"),
+            ("sqlite::", "must be a file"),
             ("sqlite://", "must be a file"),
             ("sqlite:///", "must be a file"),
             ("sqlite:///:memory:", "must be a file"),

@@ -22,6 +22,7 @@ use auspex_kernel::{Clock, Random};
 
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config};
+use crate::overview::setting_warnings;
 use crate::services;
 use crate::settings::{self, Loaded};
 
@@ -30,6 +31,16 @@ use crate::settings::{self, Loaded};
 pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) code: u8,
+}
+
+impl Failure {
+    /// A setting is wrong, or what it names cannot be used.
+    fn of_settings(error: &ConfigError) -> Self {
+        Self {
+            message: error.to_string(),
+            code: 2,
+        }
+    }
 }
 
 impl<E: std::fmt::Display> From<E> for Failure {
@@ -61,7 +72,16 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Config(ConfigCommand::Defaults) => print(&settings::defaults()),
         Command::Config(ConfigCommand::Show) => print(&load()?.layers.show()),
         Command::Config(ConfigCommand::Check) => {
-            load()?.check_surroundings()?;
+            let loaded = load()?;
+            loaded
+                .check_surroundings()
+                .map_err(|error| Failure::of_settings(&error))?;
+            for variable in &loaded.ignored {
+                eprintln!("auspex: {variable} is no setting and changes nothing");
+            }
+            for warning in setting_warnings(&loaded.config) {
+                eprintln!("auspex: {}", warning.message);
+            }
             print("the configuration is valid\n")
         }
         Command::Openapi => openapi(&load()?.config),
@@ -77,10 +97,7 @@ fn load(overrides: &settings::Overrides) -> Result<Loaded, Failure> {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     };
-    settings::load(overrides, env).map_err(|error: ConfigError| Failure {
-        message: error.to_string(),
-        code: 2,
-    })
+    settings::load(overrides, env).map_err(|error| Failure::of_settings(&error))
 }
 
 fn openapi(config: &Config) -> Outcome {

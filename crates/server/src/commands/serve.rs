@@ -23,7 +23,7 @@ use crate::config::{self, Config};
 use crate::connection::Bounds;
 use crate::listener::{self, Shared, Workers};
 use crate::memory;
-use crate::overview::url_warning;
+use crate::overview::setting_warnings;
 use crate::services::{self, Background, Services};
 use crate::settings::Loaded;
 use crate::telemetry;
@@ -33,7 +33,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn run(loaded: &Loaded, migrate: bool) -> Outcome {
     let config = &loaded.config;
     telemetry::start(&config.telemetry)?;
-    loaded.check_surroundings()?;
+    for variable in &loaded.ignored {
+        tracing::warn!(%variable, "a variable is no setting and changes nothing; `auspex config defaults` lists all settings");
+    }
+    loaded
+        .check_surroundings()
+        .map_err(|error| Failure::of_settings(&error))?;
     raise_descriptor_limit(config.server.descriptors_wanted());
     let _lock = lock(&config.server.data_dir)?;
     let control = control_runtime()?;
@@ -151,7 +156,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     })?);
     let rebuilt = app.clone();
     let background = services.start(queue, move || rebuilt.rebuild_routes());
-    if let Some(warning) = url_warning(&config) {
+    for warning in setting_warnings(&config) {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
     greet(&config, &services, &db)?;

@@ -46,8 +46,8 @@ fn read(value: &HeaderValue) -> Result<&str, ApiError> {
 
 fn check(text: &str) -> Result<(), ApiError> {
     match Host::read(text) {
-        Some(_) => Ok(()),
-        None => Err(ApiError::malformed(
+        Some(host) if host.has_possible_port() => Ok(()),
+        Some(_) | None => Err(ApiError::malformed(
             "the Host of the request must be a host name or an address, perhaps with a port",
         )),
     }
@@ -149,6 +149,7 @@ mod tests {
             &["http://a"],
             &["u@a"],
             &["a:b"],
+            &["a:65536"],
             &["\u{e4}"],
         ] {
             assert_eq!(http1("/", hosts), Err(400), "{hosts:?}");

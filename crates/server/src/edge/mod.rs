@@ -1,9 +1,8 @@
 //! What every request passes before its handler and every answer after it.
 //!
 //! One service of small steps instead of a stack of layers, because boxing a future per layer costs
-//! six times as much as the work itself. The order, from outer to inner: request id → access log,
-//! trace, metrics → catch panic → CORS preflight → route (404, 405) → body limit → address limit →
-//! authentication → caller limit → scope → deadline → handler.
+//! six times as much as the work itself. Their order decides which refusal wins; ARCHITECTURE.md has it
+//! as a table ("The edge's order"), and [`Edge::handle`], `pass` and `admit` have it as code.
 
 mod access;
 mod cors;

@@ -1,16 +1,19 @@
 //! Start and end.
 
 use std::fs::{DirEntry, Permissions};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::client::Connection;
 use crate::predict::REQUEST;
 use crate::server::{Server, auspex, auspex_held_to_modes, repository, take_away};
 use auspex_kernel::clock::monotonic;
+use auspex_kernel::db::{Db, DbError};
 
 /// Every request that got through is answered, and the last answer of a connection says so.
 #[test]
@@ -155,9 +158,67 @@ fn a_database_that_cannot_be_written_is_no_start_and_its_owner_is_named() {
     };
     let command = auspex_held_to_modes();
     let (code, error) = run(command, &["serve", "--listen", "127.0.0.1:0"]);
-    assert_eq!(code, Some(1), "{error}");
-    for part in ["cannot be written", path(&file), wanted] {
+    assert_eq!(code, Some(2), "{error}");
+    for part in ["cannot be used", path(&file), wanted] {
         assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_start_that_waits_for_a_locked_database_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("auspex.db").display());
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let (locked, is_locked) = mpsc::channel();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let holder = runtime.spawn(async move {
+        let db = Db::open_with(&url, Duration::from_secs(60))
+            .await
+            .expect("opens");
+        let held = db.write(async |_| {
+            locked.send(()).expect("waited for");
+            released.await.expect("released");
+            Ok::<_, DbError>(())
+        });
+        held.await.expect("committed");
+        db.close().await;
+    });
+    is_locked.recv().expect("locked");
+    let mut child = auspex()
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path())
+        .env("AUSPEX__STORAGE__CALL_TIMEOUT_MS", "200")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut lines = log.lines().map_while(Result::ok);
+    let waits = lines.find(|line| line.contains("another process holds the database locked"));
+    assert!(waits.expect("it says so").contains("auspex.db"));
+    release.send(()).expect("held");
+    runtime.block_on(holder).expect("ends");
+    let mut greeting = [0; 6];
+    let stdout = child.stdout.as_mut().expect("piped");
+    std::io::Read::read_exact(stdout, &mut greeting).expect("it starts after all");
+    child.kill().expect("killed");
+    child.wait().expect("ends");
+}
+
+/// Somebody starts it by hand as root, once: the service must be able to start again.
+#[test]
+fn root_leaves_nothing_in_the_folder_of_a_service_that_it_cannot_use() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = 65_534;
+    std::os::unix::fs::chown(folder.path(), Some(service), Some(service)).expect("chown");
+    let server = Server::start_in(folder, &[]);
+    for entry in std::fs::read_dir(server.folder.path()).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let owner = std::os::unix::fs::MetadataExt::uid(&entry.metadata().expect("there"));
+        assert_eq!(owner, service, "{:?}", entry.file_name());
     }
 }
 
