@@ -17,7 +17,7 @@ pub(super) const IN_SET: f64 = 0.5;
 
 /// The sets that splits ask for, each once, in the order of their columns.
 #[derive(Debug)]
-pub(super) struct Sets(Box<[Set]>);
+pub(super) struct Sets(Box<[Question]>);
 
 /// Sets while trees are read, with their columns.
 #[derive(Debug, Default)]
@@ -42,7 +42,11 @@ impl Collector {
     pub(super) fn finish(self) -> Sets {
         let mut sets: Vec<(Set, u32)> = self.0.into_iter().collect();
         sets.sort_unstable_by_key(|(_, column)| *column);
-        Sets(sets.into_iter().map(|(set, _)| set).collect())
+        Sets(
+            sets.into_iter()
+                .map(|(set, _)| Question::new(set))
+                .collect(),
+        )
     }
 }
 
@@ -58,21 +62,61 @@ impl Sets {
         for index in 0..rows.len() {
             let row = rows.row(index);
             wide.extend_from_slice(row);
-            wide.extend(self.0.iter().map(|set| set.asks(row)));
+            wide.extend(self.0.iter().map(|question| question.ask(row)));
         }
     }
 }
 
-impl Set {
+/// A set in the form in which it is looked up.
+#[derive(Debug)]
+struct Question {
+    feature: u32,
+    members: Members,
+}
+
+#[derive(Debug)]
+enum Members {
+    /// A bit for each code up to the last member.
+    Bits(Box<[u64]>),
+    /// Codes, ascending, where bits would take much more memory than the file.
+    Codes(Box<[u32]>),
+}
+
+impl Question {
+    fn new(set: Set) -> Self {
+        let words = set.codes.last().map_or(0, |last| *last as usize / 64 + 1);
+        let members = match words <= 2 * set.codes.len() + 8 {
+            true => {
+                let mut bits = vec![0; words];
+                for code in &set.codes {
+                    bits[*code as usize / 64] |= 1 << (code % 64);
+                }
+                Members::Bits(bits.into())
+            }
+            false => Members::Codes(set.codes),
+        };
+        Self {
+            feature: set.feature,
+            members,
+        }
+    }
+
     /// As the library does, a code is cut to a whole number, and what is no category is in no set.
-    fn asks(&self, row: &[f64]) -> f64 {
+    #[inline]
+    fn ask(&self, row: &[f64]) -> f64 {
         let value = row[self.feature as usize] as f32;
         if value.is_nan() {
             return f64::NAN;
         }
         let is_code = value >= 0.0 && value < CATEGORIES_MAX as f32;
-        let is_in = is_code && self.codes.binary_search(&(value as u32)).is_ok();
-        f64::from(u8::from(is_in))
+        let code = value as u32;
+        let is_member = match &self.members {
+            Members::Bits(bits) => bits
+                .get(code as usize / 64)
+                .is_some_and(|word| word >> (code % 64) & 1 == 1),
+            Members::Codes(codes) => codes.binary_search(&code).is_ok(),
+        };
+        f64::from(u8::from(is_code && is_member))
     }
 }
 
@@ -221,4 +265,32 @@ fn numbers_of(encoded: &Object<'_>) -> Result<Vec<String>, Fault> {
     }
     let numbers = encoded.floats("values")?;
     Ok(numbers.iter().map(f32::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_and_codes_hold_the_same() {
+        for codes in [vec![], vec![0], vec![63, 64, 700], vec![5, 1_000_000]] {
+            let set = Set {
+                feature: 0,
+                codes: codes.clone().into(),
+            };
+            let question = Question::new(set);
+            let is_sparse = codes.contains(&1_000_000);
+            assert_eq!(matches!(question.members, Members::Codes(_)), is_sparse);
+            for code in [0, 1, 5, 62, 63, 64, 65, 699, 700, 701, 1_000_000, 1 << 23] {
+                let expected = f64::from(u8::from(codes.contains(&code)));
+                assert_eq!(
+                    question.ask(&[f64::from(code)]),
+                    expected,
+                    "{code} in {codes:?}"
+                );
+            }
+            assert_eq!(question.ask(&[-0.5]), 0.0);
+            assert!(question.ask(&[f64::NAN]).is_nan());
+        }
+    }
 }
