@@ -3,15 +3,15 @@
 //! The fast and the slow reader both ask [`Field`] what a value is worth, so that they cannot
 //! disagree.
 
+mod categories;
+
 use auspex_engine::{RowBuffer, Rows, Texts};
 use serde_json::{Map, Value, json};
 
+pub use categories::Categories;
+
 /// The largest magnitude that is finite as an IEEE 754 binary32.
 pub(crate) const F32_BOUND: f64 = 3.402_823_5e38;
-
-/// How many categories a message lists, and how many a look-up scans.
-const LISTED_MAX: usize = 20;
-const SCANNED_MAX: usize = 16;
 
 /// The inputs of a model.
 #[derive(Clone, Debug)]
@@ -216,7 +216,7 @@ impl Field {
                 {"type": "integer", "minimum": 0, "maximum": 1},
             ]}),
             Kind::Category(categories) if !self.unknown_is_missing => {
-                json!({"type": "string", "enum": categories.values})
+                json!({"type": "string", "enum": categories.values()})
             }
             Kind::Category(_) | Kind::Text => json!({"type": "string"}),
         };
@@ -249,7 +249,7 @@ impl Field {
             Kind::Number | Kind::Integer => tidy(value),
             Kind::Boolean => json!(value != 0.0),
             Kind::Category(categories) => categories
-                .values
+                .values()
                 .get(value as usize)
                 .map_or(Value::Null, |value| json!(value)),
         }
@@ -352,75 +352,6 @@ impl Schema {
     }
 }
 
-/// The values of a category, looked up by text.
-#[derive(Clone, Debug)]
-pub struct Categories {
-    values: Vec<String>,
-    /// The first eight bytes of each value, padded with zeros: most look-ups end here.
-    heads: Vec<u64>,
-    /// Indices sorted by value, where there are too many to scan.
-    sorted: Vec<u32>,
-}
-
-impl Categories {
-    /// In the order of their codes.
-    pub fn new(values: Vec<String>) -> Self {
-        let heads = values.iter().map(|value| head(value.as_bytes())).collect();
-        let mut sorted: Vec<u32> = Vec::new();
-        if values.len() > SCANNED_MAX {
-            sorted = (0..values.len() as u32).collect();
-            sorted.sort_by(|a, b| values[*a as usize].cmp(&values[*b as usize]));
-        }
-        Self {
-            values,
-            heads,
-            sorted,
-        }
-    }
-
-    /// In the order of their codes.
-    pub fn values(&self) -> &[String] {
-        &self.values
-    }
-
-    #[inline]
-    fn code(&self, text: &str) -> Option<f64> {
-        if !self.sorted.is_empty() {
-            let compare = |index: &u32| self.values[*index as usize].as_str().cmp(text);
-            let at = self.sorted.binary_search_by(compare).ok()?;
-            return Some(f64::from(self.sorted[at]));
-        }
-        let wanted = head(text.as_bytes());
-        for (index, known) in self.heads.iter().enumerate() {
-            if *known == wanted && self.values[index] == text {
-                return Some(index as f64);
-            }
-        }
-        None
-    }
-
-    fn listed(&self) -> String {
-        let shown = self.values.len().min(LISTED_MAX);
-        let mut text = format!("one of {}", self.values[..shown].join(", "));
-        if self.values.len() > shown {
-            text.push_str(&format!(" … ({} in all)", self.values.len()));
-        }
-        text
-    }
-}
-
-#[inline]
-fn head(bytes: &[u8]) -> u64 {
-    if let Some(first) = bytes.first_chunk::<8>() {
-        return u64::from_le_bytes(*first);
-    }
-    let mut padded = 0;
-    for byte in bytes.iter().rev() {
-        padded = padded << 8 | u64::from(*byte);
-    }
-    padded
-}
-
 fn ranged(what: &str, min: Option<f64>, max: Option<f64>) -> String {
     match (min, max) {
         (Some(min), Some(max)) if min == max => format!("{min}"),
@@ -459,23 +390,6 @@ mod tests {
 
     fn field(kind: Kind) -> Field {
         Field::new("x", kind)
-    }
-
-    #[test]
-    fn categories_are_told_apart_beyond_eight_bytes() {
-        let few: Vec<String> = ["CORUÑA, A", "CORUÑA, B", "A", "", "01 - TOP"]
-            .map(str::to_owned)
-            .to_vec();
-        let many: Vec<String> = (0..500).map(|i| format!("category number {i}")).collect();
-        for values in [few, many] {
-            let categories = Categories::new(values.clone());
-            for (index, value) in values.iter().enumerate() {
-                assert_eq!(categories.code(value), Some(index as f64), "{value}");
-            }
-            for stranger in ["A\0", "category number 500", "01 - TOP ", "CORUÑA, "] {
-                assert_eq!(categories.code(stranger), None);
-            }
-        }
     }
 
     #[test]
