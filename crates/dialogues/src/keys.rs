@@ -5,6 +5,262 @@
 //! reaches into every backup of the texts.
 
 mod crypt;
+mod customer;
 mod master;
 
+use std::path::{Path, PathBuf};
+
+use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::{Clock, Random};
+
+use crate::config::Config;
+use crate::ids::{CustomerRef, Pseudonyms};
+use crate::store::keys as store;
+
+pub(crate) use crypt::Key;
+pub(crate) use customer::{CustomerKey, CustomerKeys};
 pub(crate) use master::MasterKeys;
+
+const PSEUDONYMS: &str = "pseudonyms";
+/// Keys wrapped anew in one transaction.
+const REWRAPPED_AT_ONCE: u64 = 500;
+const KEY_FILE: &str = "dialogues.key";
+
+/// Why keys cannot be used. The message says what to do and shows no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The file with the master key cannot be read or made.
+    #[error("the master key {}: {cause}; see dialogues.master_key_file", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+    /// The setting or the file holds something else.
+    #[error("{place}: {reason}")]
+    Unreadable {
+        /// Where it stands.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Keys are there and the master key is not.
+    #[error(
+        "{database} holds keys that a master key has wrapped, and {} is not there; put it back \
+         from its backup, or name it with dialogues.master_key_file. Without it no text can be read",
+        path.display()
+    )]
+    Missing {
+        /// The database.
+        database: String,
+        /// Where the master key should be.
+        path: PathBuf,
+    },
+    /// Keys are there that were wrapped by another master key.
+    #[error(
+        "{database} holds keys that none of the master keys in {place} has wrapped; add the one \
+         that was in force before as a further line. Without it their texts cannot be read"
+    )]
+    Foreign {
+        /// The database.
+        database: String,
+        /// Where the master keys stand.
+        place: String,
+    },
+    /// A stored key does not open.
+    #[error("a key in the database of the keys is damaged; restore a backup of it")]
+    Damaged,
+    /// The database of the keys could not be used.
+    #[error("the database of the customers' keys: {0}")]
+    Database(#[from] DbError),
+}
+
+impl From<getrandom::Error> for KeysError {
+    fn from(error: getrandom::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// Where the master keys stand.
+enum Place {
+    Setting(MasterKeys),
+    File(PathBuf),
+}
+
+impl Place {
+    fn of(config: &Config, data_dir: &Path) -> Result<Self, KeysError> {
+        match config.master_key.0.as_str() {
+            "" if config.master_key_file.as_os_str().is_empty() => {
+                Ok(Self::File(data_dir.join(KEY_FILE)))
+            }
+            "" => Ok(Self::File(config.master_key_file.clone())),
+            text => {
+                let keys = MasterKeys::parse(text);
+                let keys = keys.map_err(|error| KeysError::Unreadable {
+                    place: "dialogues.master_key".into(),
+                    reason: error.to_string(),
+                })?;
+                Ok(Self::Setting(keys))
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Setting(_) => "dialogues.master_key".into(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// The file that holds the master key by these settings; `None` where a setting has it.
+pub fn master_key_file(config: &Config, data_dir: &Path) -> Option<PathBuf> {
+    match Place::of(config, data_dir) {
+        Ok(Place::File(path)) => Some(path),
+        _ => None,
+    }
+}
+
+/// Opens what the keys database holds. Its tables are up to date. The first start makes the master
+/// key; later ones never do, for what another one has wrapped would be lost without a word.
+pub(crate) async fn open(
+    db: Db,
+    config: &Config,
+    data_dir: &Path,
+    clock: Clock,
+    random: Random,
+) -> Result<(CustomerKeys, Pseudonyms), KeysError> {
+    let place = Place::of(config, data_dir)?;
+    let used = db
+        .read(async |connection| store::master_ids(connection).await)
+        .await?;
+    let name = place.name();
+    let master = match place {
+        Place::Setting(keys) => keys,
+        Place::File(path) => read_or_create(path, used.is_empty(), &db, &random)?,
+    };
+    if !used.iter().all(|id| master.knows(id)) {
+        let database = db.name();
+        return Err(KeysError::Foreign {
+            database,
+            place: name,
+        });
+    }
+    let pseudonyms = pseudonyms(&db, &master, &random, &name).await?;
+    if used.iter().any(|id| *id != master.current().0) {
+        rewrap(&db, &master, &random).await?;
+        tracing::info!(
+            "the customers' keys are wrapped by the newest master key; older ones may go"
+        );
+    }
+    Ok((CustomerKeys::new(db, master, clock, random), pseudonyms))
+}
+
+fn read_or_create(
+    path: PathBuf,
+    is_first_start: bool,
+    db: &Db,
+    random: &Random,
+) -> Result<MasterKeys, KeysError> {
+    let failed = |cause| KeysError::File {
+        path: path.clone(),
+        cause,
+    };
+    let read = || match MasterKeys::read(&path).map_err(failed)? {
+        Some(Ok(keys)) => Ok(Some(keys)),
+        Some(Err(reason)) => Err(KeysError::Unreadable {
+            place: path.display().to_string(),
+            reason: reason.to_string(),
+        }),
+        None => Ok(None),
+    };
+    if let Some(keys) = read()? {
+        return Ok(keys);
+    }
+    if !is_first_start {
+        let database = db.name();
+        return Err(KeysError::Missing { database, path });
+    }
+    match MasterKeys::create(&path, random) {
+        // Another process that starts on the same folder was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            read()?.ok_or_else(|| failed(error))
+        }
+        made => made.map_err(failed),
+    }
+}
+
+/// The key of the pseudonyms, drawn the first time. Of several processes at once one makes it, and
+/// all get that one.
+async fn pseudonyms(
+    db: &Db,
+    master: &MasterKeys,
+    random: &Random,
+    place: &str,
+) -> Result<Pseudonyms, KeysError> {
+    let found = db.read(async |connection| store::secret(connection, PSEUDONYMS).await);
+    let (wrapped, master_id) = match found.await? {
+        Some(found) => found,
+        None => {
+            let (id, wrapped) =
+                master.wrap(random, PSEUDONYMS.as_bytes(), &Key::random(random)?)?;
+            let kept = db.write(async |transaction| {
+                store::insert_secret_if_absent(transaction, PSEUDONYMS, wrapped, &id).await?;
+                store::secret(transaction, PSEUDONYMS).await
+            });
+            kept.await?.ok_or(KeysError::Damaged)?
+        }
+    };
+    let key = master.unwrap(&master_id, PSEUDONYMS.as_bytes(), wrapped);
+    match key {
+        Some(key) => Ok(Pseudonyms::new(key.expose())),
+        None if master.knows(&master_id) => Err(KeysError::Damaged),
+        None => Err(KeysError::Foreign {
+            database: db.name(),
+            place: place.to_owned(),
+        }),
+    }
+}
+
+/// Wraps by the newest master key what older ones have wrapped.
+async fn rewrap(db: &Db, master: &MasterKeys, random: &Random) -> Result<(), KeysError> {
+    let (newest, _) = master.current();
+    let secret = db.write(async |transaction| -> Result<_, KeysError> {
+        let Some((wrapped, id)) = store::secret(transaction, PSEUDONYMS).await? else {
+            return Ok(());
+        };
+        let key = master.unwrap(&id, PSEUDONYMS.as_bytes(), wrapped);
+        let key = key.ok_or(KeysError::Damaged)?;
+        let (id, wrapped) = master.wrap(random, PSEUDONYMS.as_bytes(), &key)?;
+        Ok(store::set_secret(transaction, PSEUDONYMS, wrapped, &id).await?)
+    });
+    secret.await?;
+    loop {
+        let done = db.write(async |transaction| -> Result<_, KeysError> {
+            let some = store::not_wrapped_by(transaction, &newest, REWRAPPED_AT_ONCE).await?;
+            let count = some.len();
+            for mut stored in some {
+                let context = context(stored.customer, &stored.id);
+                let key = master.unwrap(&stored.master_id, &context, stored.wrapped);
+                let key = key.ok_or(KeysError::Damaged)?;
+                let (id, wrapped) = master.wrap(random, &context, &key)?;
+                stored.wrapped = wrapped;
+                stored.master_id = id.to_vec();
+                store::set_wrapped(transaction, &stored).await?;
+            }
+            Ok(count == 0)
+        });
+        if done.await? {
+            return Ok(());
+        }
+    }
+}
+
+/// What a customer's key is wrapped with: it does not open in another row.
+fn context(customer: CustomerRef, key_id: &[u8; 16]) -> [u8; 32] {
+    let mut context = [0; 32];
+    context[..16].copy_from_slice(customer.as_bytes());
+    context[16..].copy_from_slice(key_id);
+    context
+}

@@ -4,23 +4,154 @@
 //! No text, customer id or dialogue id ever reaches a log, a metric, an error or the audit record.
 //! Those name customers and dialogues by their pseudonyms.
 
+mod audit;
 mod config;
+mod consent;
+mod core;
+mod erasure;
+mod error;
+mod export;
 mod ids;
-#[expect(dead_code, reason = "the database of the keys comes next")]
 mod keys;
 mod language;
 mod migration;
 mod pending;
+mod reading;
+mod retention;
 mod service;
+mod statistics;
+mod store;
+mod types;
+mod watch;
+mod withdrawal;
 
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::{Clock, Random, Timestamp};
+
+pub use audit::Action;
 pub use config::{
     Config, ConsentConfig, Hidden, LABEL_BYTES_MAX, PendingConfig, RetentionRule, StatisticsConfig,
     is_label,
 };
+pub use consent::Decided;
+pub use erasure::Replayed;
+pub use error::DialoguesError;
+pub use export::Export;
 pub use ids::{CustomerId, CustomerRef, DialogId, DialogueRef, ID_BYTES_MAX, NotAnId, Pseudonyms};
+pub use keys::{KeysError, master_key_file};
 pub use language::{Language, NoLanguage};
 pub use pending::{
     Before, Dialogue, Dropped, Held, Limits, Look, Mark, Marks, Memory, NewText, Outcome, Pending,
     PushError, Pushed, Size, State, Taken, Text,
 };
+pub use reading::{HeldCounts, MessageStream};
+pub use retention::Expired;
 pub use service::DialoguesService;
+pub use statistics::DayCounts;
+pub use types::{
+    Consent, DecidedDialogue, Decision, Message, MessageFilter, RealIds, Reason, Receipt, RowId,
+    Statement, Status, Withdrawal,
+};
+pub use withdrawal::Withdrawn;
+
+use crate::core::{Core, Counts, Logs};
+
+/// The keys database, in the data folder.
+const KEYS_FILE: &str = "keys.db";
+
+/// Dialogues that were decided: the handle for all that can be done with them. Cheap to clone; used
+/// on the control runtime.
+#[derive(Clone)]
+pub struct Dialogues {
+    core: Arc<Core>,
+    pending: Arc<Memory>,
+}
+
+impl fmt::Debug for Dialogues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialogues").finish_non_exhaustive()
+    }
+}
+
+impl Dialogues {
+    /// Opens what the main database, whose tables are up to date, and the keys database hold.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub async fn open(
+        db: Db,
+        config: Config,
+        data_dir: &Path,
+        clock: Clock,
+        random: Random,
+    ) -> Result<Self, KeysError> {
+        let keys_db = match keys_url(&config, &db, data_dir) {
+            Some(url) => Db::open_with(&url, db.call_timeout()).await?,
+            None => db.clone(),
+        };
+        keys_db.migrate::<migration::KeysMigrator>().await?;
+        let opened = keys::open(keys_db, &config, data_dir, clock.clone(), random.clone());
+        let (keys, pseudonyms) = opened.await?;
+        let limits = Limits {
+            texts_max: config.pending.texts_max,
+            bytes_max: config.pending.bytes_max,
+            expiry: config.pending.expires_after(),
+        };
+        let pending = Memory::new(limits, clock.clone());
+        let core = Core {
+            db,
+            keys,
+            pseudonyms,
+            clock,
+            random,
+            config,
+            logs: Logs::new(),
+            counts: Counts::default(),
+        };
+        Ok(Self {
+            core: Arc::new(core),
+            pending: Arc::new(pending),
+        })
+    }
+
+    /// The time by its clock.
+    pub fn now(&self) -> Timestamp {
+        self.core.now()
+    }
+
+    /// Makes pseudonyms of ids.
+    pub fn pseudonyms(&self) -> &Pseudonyms {
+        &self.core.pseudonyms
+    }
+
+    /// Whether the keys database answers and its keys can be used.
+    pub async fn keys_are_well(&self) -> bool {
+        self.core.keys.is_well().await
+    }
+
+    /// Whether the keys of the customers are in the database of their texts.
+    pub fn keys_are_with_texts(&self) -> bool {
+        keys_url(&self.core.config, &self.core.db, Path::new("")).is_none()
+    }
+}
+
+/// Brings the tables of the main database up to date. Safe to run from several processes at once.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn migrate(db: &Db) -> Result<(), DbError> {
+    db.migrate::<migration::Migrator>().await
+}
+
+/// The database of the keys; `None` for the main one.
+fn keys_url(config: &Config, db: &Db, data_dir: &Path) -> Option<String> {
+    match config.keys_url.as_str() {
+        "" if db.is_sqlite() => Some(format!("sqlite:{}", data_dir.join(KEYS_FILE).display())),
+        "" => None,
+        url => Some(url.to_owned()),
+    }
+}

@@ -6,7 +6,6 @@ mod keys;
 
 use sea_orm_migration::prelude::*;
 
-#[expect(unused_imports, reason = "the database of the keys comes next")]
 pub(crate) use keys::KeysMigrator;
 
 /// Knows every migration of the main database and keeps its own record of those that ran, so that
@@ -57,6 +56,7 @@ impl MigrationTrait for Dialogues {
             ("dialogues_consents", &["customer", "id"]),
             ("dialogues_consents", &["dialogue"]),
             ("dialogues_withdrawals", &["at", "id"]),
+            ("dialogues_withdrawals", &["customer", "id"]),
             ("dialogues_erased", &["key_id"]),
         ] {
             let mut index = Index::create();
@@ -77,12 +77,12 @@ fn tables() -> [TableCreateStatement; 6] {
         Table::create()
             .table("dialogues_dialogues")
             .col(blob("dialogue").primary_key())
-            .col(&mut blob("customer"))
+            .col(blob("customer"))
             .col(ColumnDef::new("key_id").blob())
-            .col(&mut text("status"))
-            .col(&mut number("texts"))
-            .col(&mut number("began_at"))
-            .col(&mut number("decided_at"))
+            .col(text("status"))
+            .col(number("texts"))
+            .col(number("began_at"))
+            .col(number("decided_at"))
             // The ids as the chatbot sent them, under the customer's key.
             .col(ColumnDef::new("ids_cipher").blob())
             .to_owned(),
@@ -90,36 +90,36 @@ fn tables() -> [TableCreateStatement; 6] {
         Table::create()
             .table("dialogues_messages")
             .col(number("id").primary_key())
-            .col(&mut blob("dialogue"))
-            .col(&mut blob("customer"))
-            .col(&mut blob("key_id"))
-            .col(&mut text("language"))
-            .col(&mut text("primary_language"))
-            .col(&mut text("purpose"))
-            .col(&mut number("received_at"))
-            .col(&mut number("ordinal"))
-            .col(&mut blob("text_cipher"))
+            .col(blob("dialogue"))
+            .col(blob("customer"))
+            .col(blob("key_id"))
+            .col(text("language"))
+            .col(text("primary_language"))
+            .col(text("purpose"))
+            .col(number("received_at"))
+            .col(number("ordinal"))
+            .col(blob("text_cipher"))
             .to_owned(),
         // Every decision; lines are only added, and removed by age.
         Table::create()
             .table("dialogues_consents")
             .col(number("id").primary_key())
-            .col(&mut blob("dialogue"))
-            .col(&mut blob("customer"))
-            .col(&mut text("decision"))
-            .col(&mut number("decided_at"))
-            .col(&mut text("channel"))
-            .col(&mut text("policy_version"))
-            .col(&mut text("purpose"))
+            .col(blob("dialogue"))
+            .col(blob("customer"))
+            .col(text("decision"))
+            .col(number("decided_at"))
+            .col(text("channel"))
+            .col(text("policy_version"))
+            .col(text("purpose"))
             .to_owned(),
         // What readers have to delete from their copies.
         Table::create()
             .table("dialogues_withdrawals")
             .col(number("id").primary_key())
-            .col(&mut blob("dialogue"))
-            .col(&mut blob("customer"))
-            .col(&mut text("reason"))
-            .col(&mut number("at"))
+            .col(blob("dialogue"))
+            .col(blob("customer"))
+            .col(text("reason"))
+            .col(number("at"))
             .to_owned(),
         // The erasures of the keys database that were carried out in this one.
         Table::create()
@@ -131,13 +131,13 @@ fn tables() -> [TableCreateStatement; 6] {
         // count in one row would wait for each other.
         Table::create()
             .table("dialogues_statistics")
-            .col(&mut number("day"))
-            .col(&mut text("language"))
-            .col(&mut number("part"))
-            .col(&mut number("granted"))
-            .col(&mut number("refused"))
-            .col(&mut number("withdrawn"))
-            .col(&mut number("texts"))
+            .col(number("day"))
+            .col(text("language"))
+            .col(number("part"))
+            .col(number("granted"))
+            .col(number("refused"))
+            .col(number("withdrawn"))
+            .col(number("texts"))
             .primary_key(Index::create().col("day").col("language").col("part"))
             .to_owned(),
     ]

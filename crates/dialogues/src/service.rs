@@ -2,22 +2,26 @@
 
 use std::sync::Arc;
 
+use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::service::{
-    Context, Documented, Migrations, OpenError, Routes, Running, Service,
+    Boxed, Context, Documented, HealthCheck, Migrations, OpenError, Routes, Running, Service,
+    StopSignal, Warning,
 };
+use prometheus_client::registry::Registry;
 use utoipa::openapi::OpenApi;
 
-use crate::{Config, migration};
+use crate::{Action, Config, Dialogues, migration};
 
 /// The dialogues service, open.
 pub struct DialoguesService {
-    _context: Context,
+    dialogues: Dialogues,
 }
 
 impl Service for DialoguesService {
     const NAME: &'static str = "dialogues";
     const DEFAULTS: &'static str = crate::config::DEFAULTS;
+    const ACTIONS: &'static [&'static str] = Action::TEXTS;
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), ConfigError> {
@@ -32,14 +36,58 @@ impl Service for DialoguesService {
         Ok(documented())
     }
 
-    async fn open(_: Config, context: Context) -> Result<Arc<Self>, OpenError> {
-        Ok(Arc::new(Self { _context: context }))
+    async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
+        let Context {
+            db,
+            clock,
+            random,
+            data_dir,
+            ..
+        } = context;
+        let dialogues = Dialogues::open(db, config, &data_dir, clock, random).await?;
+        let replayed = dialogues.replay_erasures().await?;
+        if replayed.erasures + replayed.keys > 0 {
+            tracing::warn!(
+                erasures = replayed.erasures,
+                texts = replayed.texts,
+                keys = replayed.keys,
+                "erasures were carried out that were cut off, or that a restored backup had undone"
+            );
+        }
+        Ok(Arc::new(Self { dialogues }))
     }
 }
 
 impl Running for DialoguesService {
     fn routes(self: Arc<Self>) -> Routes {
         Routes::new(axum::Router::new(), documented())
+    }
+
+    fn health_checks(&self) -> Vec<HealthCheck<'_>> {
+        vec![HealthCheck::new("keys", self.dialogues.keys_are_well())]
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        self.dialogues.register_metrics(registry);
+    }
+
+    fn background(self: Arc<Self>, mut stop: StopSignal) -> Boxed<'static, ()> {
+        Box::pin(async move {
+            let stop = async { stop.stop_requested().await };
+            self.dialogues.watch(stop).await;
+        })
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let together = self.dialogues.keys_are_with_texts().then(|| Warning {
+            code: "KEYS_WITH_TEXTS",
+            message:
+                "the customers' keys are in the database of their texts, so that a backup holds \
+                      both and an erasure does not reach into it; name another database with \
+                      dialogues.keys_url"
+                    .to_owned(),
+        });
+        together.into_iter().collect()
     }
 }
 

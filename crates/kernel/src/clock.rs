@@ -125,6 +125,13 @@ impl Sub<Duration> for Steady {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdTime(pub(crate) i64);
 
+impl IdTime {
+    /// Microseconds since the Unix epoch.
+    pub fn micros(self) -> i64 {
+        self.0
+    }
+}
+
 /// Where the time comes from. Clones are one clock.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Source>);

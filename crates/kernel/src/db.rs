@@ -52,6 +52,8 @@ pub const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
 /// Before a migration that other processes kept waiting is tried again.
 const MIGRATION_PAUSE: Duration = Duration::from_millis(100);
+/// Before readers who kept SQLite's log from being emptied are asked again.
+const TRUNCATION_PAUSE: Duration = Duration::from_millis(20);
 /// Any constant known to every replica.
 const MIGRATION_LOCK: i64 = 0x6175_7370_6578;
 
@@ -338,6 +340,38 @@ impl Db {
             sqlite,
             seen: None,
         })
+    }
+
+    /// Moves what SQLite's log holds into the file and empties the log, so that what was deleted
+    /// before this call is in neither; whether that came about. It does not while somebody reads
+    /// what was there before. PostgreSQL keeps its log as it likes: true, and nothing is done.
+    ///
+    /// # Errors
+    /// [`DbError::Database`], [`DbError::TimedOut`], [`DbError::Replaced`].
+    pub async fn truncate_log(&self) -> Result<bool, DbError> {
+        let Backend::Sqlite(sqlite) = &self.backend else {
+            return Ok(true);
+        };
+        let end = Instant::now() + self.call_timeout * 3 / 5;
+        let truncating = async {
+            sqlite.file.check()?;
+            loop {
+                if sqlite.writer.truncate_log().await? {
+                    return Ok(true);
+                }
+                if Instant::now() >= end {
+                    return Ok(false);
+                }
+                tokio::time::sleep(TRUNCATION_PAUSE).await;
+            }
+        };
+        self.within(self.call_timeout, None, Box::pin(truncating))
+            .await
+    }
+
+    /// Whether it is a file beside which others can stand.
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.backend, Backend::Sqlite(_))
     }
 
     /// Waits for the calls under way and closes every connection; later calls fail. SQLite moves

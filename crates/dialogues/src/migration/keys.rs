@@ -38,28 +38,31 @@ impl MigrationTrait for Keys {
             .table("dialogues_keys")
             .col(blob("customer").primary_key())
             .col(blob("key_id").unique_key())
-            .col(&mut blob("wrapped"))
-            .col(&mut blob("master_id"))
-            .col(&mut number("created_at"))
+            .col(blob("wrapped"))
+            .col(blob("master_id"))
+            .col(number("created_at"))
             .to_owned();
         // Keys that belong to no customer: that of the pseudonyms.
         let secrets = Table::create()
             .table("dialogues_key_secrets")
             .col(text("name").primary_key())
-            .col(&mut blob("wrapped"))
-            .col(&mut blob("master_id"))
+            .col(blob("wrapped"))
+            .col(blob("master_id"))
             .to_owned();
-        // Receipts, and at once the list of those who must not come back from a backup.
+        // What must not come back from a backup: erased customers, with the receipt, and withdrawn
+        // dialogues.
         let erasures = Table::create()
             .table("dialogues_erasures")
             .col(blob("id").primary_key())
-            .col(&mut blob("customer"))
+            .col(blob("customer"))
+            // A withdrawal: of this dialogue alone.
+            .col(ColumnDef::new("dialogue").blob())
             .col(ColumnDef::new("key_id").blob())
-            .col(&mut number("erased_at"))
+            .col(number("erased_at"))
             .col(ColumnDef::new("completed_at").big_integer())
-            .col(&mut number("messages"))
-            .col(&mut number("dialogues"))
-            .col(&mut number("pending_texts"))
+            .col(number("messages"))
+            .col(number("dialogues"))
+            .col(number("pending_texts"))
             .col(
                 ColumnDef::new("log_truncated")
                     .boolean()

@@ -227,7 +227,7 @@ impl Connector {
             .find_map(|path| Obstacle::to_writing(path))
     }
 
-    fn busy_timeout(&self) -> Duration {
+    pub(super) fn busy_timeout(&self) -> Duration {
         self.call_timeout * 4 / 5
     }
 

@@ -422,3 +422,30 @@ async fn a_database_that_vacuum_makes_smaller_is_no_damage() {
     assert_eq!(rows(&db).await, 0);
     execute(&db, "INSERT INTO t VALUES (1)").await.unwrap();
 }
+
+#[tokio::test]
+async fn an_emptied_log_holds_nothing_that_was_deleted_before() {
+    use sea_orm::TransactionTrait as _;
+    let folder = tempfile::tempdir().unwrap();
+    let db = hasty(&folder).await;
+    let log = || std::fs::read(folder.path().join("x.db-wal")).unwrap();
+    let holds = |bytes: &[u8]| bytes.windows(6).any(|window| window == b"canary");
+    execute(&db, "INSERT INTO t VALUES ('canary')")
+        .await
+        .unwrap();
+    db.load(async |connection| -> Result<_, DbError> {
+        let reading = connection.begin().await?;
+        let query = Statement::from_string(DbBackend::Sqlite, "SELECT a FROM t");
+        reading.query_one_raw(query).await?;
+        execute(&db, "DELETE FROM t").await?;
+        assert!(holds(&log()));
+        assert!(!db.truncate_log().await?, "somebody reads what was there");
+        Ok(reading.rollback().await?)
+    })
+    .await
+    .unwrap();
+    assert!(db.truncate_log().await.unwrap());
+    assert_eq!(log().len(), 0);
+    assert!(!holds(&std::fs::read(folder.path().join("x.db")).unwrap()));
+    execute(&db, "INSERT INTO t VALUES (1)").await.unwrap();
+}

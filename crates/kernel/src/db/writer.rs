@@ -15,15 +15,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sea_orm::{
-    ConnAcquireErr, ConnectionTrait as _, DbErr, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _,
+    ConnAcquireErr, ConnectionTrait as _, DbBackend, DbErr, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait as _,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use super::sqlite::Connector;
-use super::{Connection, DbError, Transaction, close};
+use super::{Connection, DbError, Fault, Transaction, close};
 
 /// Members of one group.
 const MEMBERS_MAX: usize = 256;
@@ -31,6 +31,8 @@ const MEMBERS_MAX: usize = 256;
 /// waiting by slow ones behind it.
 const GATHERING_MAX: Duration = Duration::from_millis(20);
 
+/// How long one attempt to empty the log waits for readers, while nobody can write.
+const TRUNCATION_WAIT: Duration = Duration::from_millis(100);
 /// The one in use, and those that were discarded and whose threads have not ended.
 const CONNECTIONS_MAX: usize = 3;
 
@@ -165,6 +167,30 @@ impl Writer {
         let value = result?;
         committed.map_err(DbError::from)?;
         Ok(value)
+    }
+
+    /// Commits what is under way, and then empties the log; false if readers did not let it.
+    pub(super) async fn truncate_log(self: &Arc<Self>) -> Result<bool, DbError> {
+        let mut turn = self.wait_for_turn().await;
+        let connection = match std::mem::replace(&mut *turn, Turn::Disconnected) {
+            Turn::Idle(connection) => connection,
+            Turn::Open(connection, group) => {
+                group.commit(&connection).await?;
+                connection
+            }
+            closed @ Turn::Closed => {
+                *turn = closed;
+                return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into());
+            }
+            Turn::Disconnected => {
+                let connector = self.connector.clone();
+                let next = self.connect(async move { Ok(connector.next_writer().await?) });
+                next.await?
+            }
+        };
+        let is_empty = truncate(&connection, &self.connector).await?;
+        *turn = Turn::Idle(connection);
+        Ok(is_empty)
     }
 
     /// Waits for the transactions under way and closes the connection. Later writes fail.
@@ -326,6 +352,26 @@ async fn commit(transaction: Transaction, connection: &Connection) -> Result<(),
         Lost::Unknown
     })?;
     Ok(())
+}
+
+/// Waits for readers for less long than a write would: others wait for this connection.
+async fn truncate(connection: &Connection, connector: &Connector) -> Result<bool, DbErr> {
+    let wait_for = |limit: Duration| format!("PRAGMA busy_timeout = {}", limit.as_millis());
+    connection
+        .execute_unprepared(&wait_for(TRUNCATION_WAIT.min(connector.call_timeout / 5)))
+        .await?;
+    let checkpoint = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let row = connection.query_one_raw(checkpoint).await;
+    connection
+        .execute_unprepared(&wait_for(connector.busy_timeout()))
+        .await?;
+    match row {
+        Ok(Some(row)) => Ok(row.try_get_by_index::<i32>(0)? == 0),
+        // Another process writes or does the same.
+        Err(error) if DbError::from(error.clone()).fault() == Some(Fault::Busy) => Ok(false),
+        Err(error) => Err(error),
+        Ok(None) => Ok(false),
+    }
 }
 
 /// Waits until the group is committed. A group that was dropped without an outcome was not.

@@ -63,7 +63,7 @@ fn without_its_database_the_server_predicts_and_says_why() {
     let health = server.get("/health");
     let expected = json!({
         "status": "degraded",
-        "services": {"database": "unhealthy", "models": "healthy"},
+        "services": {"database": "unhealthy", "keys": "healthy", "models": "healthy"},
         "reasons": {"database": "file replaced or removed"},
     });
     assert_eq!((health.status, health.json()), (503, expected));

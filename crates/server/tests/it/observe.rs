@@ -17,7 +17,7 @@ fn health_names_the_parts() {
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.text(),
-        r#"{"status":"healthy","services":{"database":"healthy","models":"healthy"}}"#
+        r#"{"status":"healthy","services":{"database":"healthy","keys":"healthy","models":"healthy"}}"#
     );
     assert_eq!(
         server

@@ -133,7 +133,7 @@ fn what_is_wrong_in_the_folder_is_named_once_and_in_health() {
     assert_eq!(answer.status, 200, "all of it works in part");
     assert_eq!(
         answer.text(),
-        r#"{"status":"degraded","services":{"database":"healthy","models":"degraded"},"reasons":{"models":"a package cannot be loaded"}}"#
+        r#"{"status":"degraded","services":{"database":"healthy","keys":"healthy","models":"degraded"},"reasons":{"models":"a package cannot be loaded"}}"#
     );
     let ready = server.connect().send("GET", "/health/ready", &[], b"");
     assert_eq!(ready.status, 200, "the good one answers");

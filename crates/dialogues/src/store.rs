@@ -1,0 +1,67 @@
+//! The SQL of this crate and nothing else. Functions that change something take a transaction, for
+//! their caller decides what belongs together. `keys` is about the keys database, the others are
+//! about the main one.
+
+pub(crate) mod consents;
+pub(crate) mod dialogues;
+mod entity;
+pub(crate) mod erased;
+pub(crate) mod keys;
+pub(crate) mod messages;
+pub(crate) mod statistics;
+pub(crate) mod withdrawals;
+
+use auspex_kernel::db::DbError;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+
+use crate::ids::{CustomerRef, DialogueRef};
+
+/// Waits until nobody else changes anything of this customer, until the end of the transaction.
+/// SQLite has one writer anyway.
+pub(crate) async fn lock(
+    transaction: &DatabaseTransaction,
+    customer: CustomerRef,
+) -> Result<(), DbError> {
+    lock_bytes(transaction, customer.as_bytes()).await
+}
+
+/// The same for a dialogue, whosever it is. Always after the customer, or two could wait for each
+/// other.
+pub(crate) async fn lock_dialogue(
+    transaction: &DatabaseTransaction,
+    dialogue: DialogueRef,
+) -> Result<(), DbError> {
+    lock_bytes(transaction, dialogue.as_bytes()).await
+}
+
+async fn lock_bytes(transaction: &DatabaseTransaction, bytes: &[u8; 16]) -> Result<(), DbError> {
+    if transaction.get_database_backend() == DbBackend::Postgres {
+        let [a, b, c, d, e, f, g, h, ..] = *bytes;
+        let key = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let lock = "SELECT pg_advisory_xact_lock($1)";
+        let lock = Statement::from_sql_and_values(DbBackend::Postgres, lock, [key.into()]);
+        transaction.execute_raw(lock).await?;
+    }
+    Ok(())
+}
+
+/// A pseudonym as the database has it.
+fn customer_of(bytes: &[u8]) -> Result<CustomerRef, DbErr> {
+    CustomerRef::from_bytes(bytes).ok_or_else(|| not_16("a customer"))
+}
+
+/// A pseudonym as the database has it.
+fn dialogue_of(bytes: &[u8]) -> Result<DialogueRef, DbErr> {
+    DialogueRef::from_bytes(bytes).ok_or_else(|| not_16("a dialogue"))
+}
+
+/// An id of a key or an erasure as the database has it.
+fn id_of(bytes: &[u8]) -> Result<[u8; 16], DbErr> {
+    bytes.try_into().map_err(|_| not_16("an id"))
+}
+
+fn not_16(what: &str) -> DbErr {
+    DbErr::Custom(format!(
+        "{what} in the tables of dialogues is not of 16 bytes"
+    ))
+}

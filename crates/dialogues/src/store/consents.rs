@@ -1,0 +1,81 @@
+//! The record of decisions.
+
+use auspex_kernel::db::DbError;
+use auspex_kernel::page::{Found, Slice};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _, Order,
+    QueryFilter as _, Set,
+};
+
+use super::entity::consents::{ActiveModel, Column, Entity, Model};
+use super::{customer_of, dialogue_of};
+use crate::ids::{CustomerRef, DialogueRef};
+use crate::types::{Consent, Decision, RowId, Statement};
+
+impl TryFrom<Model> for Consent {
+    type Error = DbErr;
+
+    fn try_from(row: Model) -> Result<Self, DbErr> {
+        let decision = Decision::from_stored(&row.decision)
+            .ok_or_else(|| DbErr::Custom("a recorded decision is unknown".into()))?;
+        Ok(Self {
+            id: RowId(row.id),
+            dialogue: dialogue_of(&row.dialogue)?,
+            customer: customer_of(&row.customer)?,
+            decision,
+            decided_at: row.decided_at,
+            statement: Statement {
+                channel: row.channel,
+                policy_version: row.policy_version,
+                purpose: row.purpose,
+            },
+        })
+    }
+}
+
+pub(crate) async fn insert(
+    transaction: &DatabaseTransaction,
+    consent: Consent,
+) -> Result<(), DbError> {
+    let row = ActiveModel {
+        id: Set(consent.id.0),
+        dialogue: Set(consent.dialogue.as_bytes().to_vec()),
+        customer: Set(consent.customer.as_bytes().to_vec()),
+        decision: Set(consent.decision.as_str().to_owned()),
+        decided_at: Set(consent.decided_at),
+        channel: Set(consent.statement.channel),
+        policy_version: Set(consent.statement.policy_version),
+        purpose: Set(consent.statement.purpose),
+    };
+    Entity::insert(row)
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Those of a customer, the oldest first.
+pub(crate) async fn page(
+    connection: &impl ConnectionTrait,
+    customer: CustomerRef,
+    slice: Slice,
+) -> Result<Found<Consent>, DbError> {
+    let query = Entity::find().filter(Column::Customer.eq(customer.as_bytes().to_vec()));
+    let (rows, total) = slice
+        .by_id(connection, query, Column::Id, Order::Asc)
+        .await?;
+    let consents = rows.into_iter().map(Consent::try_from);
+    Ok((consents.collect::<Result<_, _>>()?, total))
+}
+
+/// Removes all lines of these dialogues.
+pub(crate) async fn delete(
+    transaction: &DatabaseTransaction,
+    dialogues: impl Iterator<Item = DialogueRef>,
+) -> Result<u64, DbError> {
+    let wanted = dialogues.map(|dialogue| dialogue.as_bytes().to_vec());
+    let deleted = Entity::delete_many()
+        .filter(Column::Dialogue.is_in(wanted))
+        .exec(transaction)
+        .await?;
+    Ok(deleted.rows_affected)
+}

@@ -1,0 +1,201 @@
+//! Dialogues that were decided.
+
+use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
+    ExprTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Set,
+};
+
+use super::entity::dialogues::{ActiveModel, Column, Entity, Model};
+use super::{customer_of, dialogue_of};
+use crate::ids::{CustomerRef, DialogueRef};
+use crate::types::{DecidedDialogue, Status};
+
+/// What is stored of one, its sealed ids included.
+#[derive(Clone)]
+pub(crate) struct Row {
+    pub(crate) decided: DecidedDialogue,
+    pub(crate) key_id: Option<Vec<u8>>,
+    pub(crate) ids_cipher: Option<Vec<u8>>,
+}
+
+impl TryFrom<Model> for Row {
+    type Error = DbErr;
+
+    fn try_from(row: Model) -> Result<Self, DbErr> {
+        let status = Status::from_stored(&row.status)
+            .ok_or_else(|| DbErr::Custom("the status of a dialogue is unknown".into()))?;
+        Ok(Self {
+            decided: DecidedDialogue {
+                dialogue: dialogue_of(&row.dialogue)?,
+                customer: customer_of(&row.customer)?,
+                status,
+                texts: row.texts.unsigned_abs(),
+                began_at: row.began_at,
+                decided_at: row.decided_at,
+            },
+            key_id: row.key_id,
+            ids_cipher: row.ids_cipher,
+        })
+    }
+}
+
+fn rows(models: Vec<Model>) -> Result<Vec<Row>, DbError> {
+    Ok(models
+        .into_iter()
+        .map(Row::try_from)
+        .collect::<Result<_, _>>()?)
+}
+
+pub(crate) async fn find(
+    connection: &impl ConnectionTrait,
+    dialogue: DialogueRef,
+) -> Result<Option<Row>, DbError> {
+    let found = Entity::find_by_id(dialogue.as_bytes().to_vec());
+    let found = found.one(connection).await?;
+    Ok(found.map(Row::try_from).transpose()?)
+}
+
+pub(crate) async fn find_all(
+    connection: &impl ConnectionTrait,
+    dialogues: impl Iterator<Item = DialogueRef>,
+) -> Result<Vec<Row>, DbError> {
+    let wanted = dialogues.map(|dialogue| dialogue.as_bytes().to_vec());
+    rows(
+        Entity::find()
+            .filter(Column::Dialogue.is_in(wanted))
+            .all(connection)
+            .await?,
+    )
+}
+
+pub(crate) async fn insert(transaction: &DatabaseTransaction, row: &Row) -> Result<(), DbError> {
+    let decided = &row.decided;
+    let row = ActiveModel {
+        dialogue: Set(decided.dialogue.as_bytes().to_vec()),
+        customer: Set(decided.customer.as_bytes().to_vec()),
+        key_id: Set(row.key_id.clone()),
+        status: Set(decided.status.as_str().to_owned()),
+        texts: Set(decided.texts.cast_signed()),
+        began_at: Set(decided.began_at),
+        decided_at: Set(decided.decided_at),
+        ids_cipher: Set(row.ids_cipher.clone()),
+    };
+    Entity::insert(row)
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
+}
+
+/// It keeps neither its key nor its ids.
+pub(crate) async fn set_withdrawn(
+    transaction: &DatabaseTransaction,
+    dialogue: DialogueRef,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let none = || Expr::value(Option::<Vec<u8>>::None);
+    Entity::update_many()
+        .filter(Column::Dialogue.eq(dialogue.as_bytes().to_vec()))
+        .col_expr(Column::Status, Expr::value(Status::Withdrawn.as_str()))
+        .col_expr(Column::DecidedAt, Expr::value(now.0))
+        .col_expr(Column::KeyId, none())
+        .col_expr(Column::IdsCipher, none())
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Some dialogues of a customer, in the order of their pseudonyms.
+pub(crate) async fn of_customer(
+    connection: &impl ConnectionTrait,
+    customer: CustomerRef,
+    status: Option<Status>,
+    after: Option<DialogueRef>,
+    count: u64,
+) -> Result<Vec<Row>, DbError> {
+    let mut query = Entity::find()
+        .filter(Column::Customer.eq(customer.as_bytes().to_vec()))
+        .order_by_asc(Column::Dialogue)
+        .limit(count);
+    if let Some(status) = status {
+        query = query.filter(Column::Status.eq(status.as_str()));
+    }
+    if let Some(after) = after {
+        query = query.filter(Column::Dialogue.gt(after.as_bytes().to_vec()));
+    }
+    rows(query.all(connection).await?)
+}
+
+/// How many dialogues of each status a customer has.
+pub(crate) async fn count(
+    connection: &impl ConnectionTrait,
+    customer: CustomerRef,
+    status: Status,
+) -> Result<u64, DbError> {
+    Ok(Entity::find()
+        .filter(Column::Customer.eq(customer.as_bytes().to_vec()))
+        .filter(Column::Status.eq(status.as_str()))
+        .count(connection)
+        .await?)
+}
+
+/// Of an erased customer: what was stored under the erased key, and what was decided until then.
+fn erased(customer: CustomerRef, key_id: Option<&[u8]>, erased_at: Timestamp) -> Condition {
+    let mut either = Condition::any().add(
+        Column::KeyId
+            .is_null()
+            .and(Column::DecidedAt.lte(erased_at)),
+    );
+    if let Some(key_id) = key_id {
+        either = either.add(Column::KeyId.eq(key_id.to_vec()));
+    }
+    Condition::all()
+        .add(Column::Customer.eq(customer.as_bytes().to_vec()))
+        .add(either)
+}
+
+/// Some dialogues that an erasure has to delete.
+pub(crate) async fn to_erase(
+    connection: &impl ConnectionTrait,
+    customer: CustomerRef,
+    key_id: Option<&[u8]>,
+    erased_at: Timestamp,
+    count: u64,
+) -> Result<Vec<Row>, DbError> {
+    let query = Entity::find().filter(erased(customer, key_id, erased_at));
+    rows(query.limit(count).all(connection).await?)
+}
+
+pub(crate) async fn delete(
+    transaction: &DatabaseTransaction,
+    dialogues: impl Iterator<Item = DialogueRef>,
+) -> Result<u64, DbError> {
+    let wanted = dialogues.map(|dialogue| dialogue.as_bytes().to_vec());
+    let deleted = Entity::delete_many()
+        .filter(Column::Dialogue.is_in(wanted))
+        .exec(transaction)
+        .await?;
+    Ok(deleted.rows_affected)
+}
+
+/// Dialogues that were decided before this time, the oldest first, after a place.
+pub(crate) async fn decided_before(
+    connection: &impl ConnectionTrait,
+    before: Timestamp,
+    after: Option<(Timestamp, DialogueRef)>,
+    count: u64,
+) -> Result<Vec<Row>, DbError> {
+    let mut query = Entity::find()
+        .filter(Column::DecidedAt.lt(before))
+        .order_by_asc(Column::DecidedAt)
+        .order_by_asc(Column::Dialogue)
+        .limit(count);
+    if let Some((at, dialogue)) = after {
+        let place = Expr::tuple([Expr::value(at.0), Expr::value(dialogue.as_bytes().to_vec())]);
+        let of_row = Expr::tuple([Expr::col(Column::DecidedAt), Expr::col(Column::Dialogue)]);
+        query = query.filter(of_row.gt(place));
+    }
+    rows(query.all(connection).await?)
+}

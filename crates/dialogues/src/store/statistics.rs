@@ -1,0 +1,87 @@
+//! Counts by day and language.
+
+use auspex_kernel::Timestamp;
+use auspex_kernel::db::DbError;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement};
+
+/// A language in which no text was said.
+const PARTS: i64 = 16;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// What is added to the counts of a day and a language.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Added {
+    pub(crate) granted: i64,
+    pub(crate) refused: i64,
+    pub(crate) withdrawn: i64,
+    pub(crate) texts: i64,
+}
+
+/// The counts of a day and a language.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub(crate) struct Row {
+    pub(crate) day: i64,
+    pub(crate) language: String,
+    pub(crate) granted: i64,
+    pub(crate) refused: i64,
+    pub(crate) withdrawn: i64,
+    pub(crate) texts: i64,
+}
+
+/// The day of a time, counted from the beginning of Unix time.
+pub(crate) fn day_of(time: Timestamp) -> i64 {
+    time.0.div_euclid(MICROS_PER_DAY)
+}
+
+/// The beginning of a day.
+pub(crate) fn begin_of(day: i64) -> Timestamp {
+    Timestamp(day.saturating_mul(MICROS_PER_DAY))
+}
+
+/// Adds to counts. `chance` spreads them over rows that are counted together.
+pub(crate) async fn add(
+    transaction: &DatabaseTransaction,
+    now: Timestamp,
+    language: &str,
+    added: Added,
+    chance: u8,
+) -> Result<(), DbError> {
+    let sql = "INSERT INTO dialogues_statistics \
+               (day, language, part, granted, refused, withdrawn, texts) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7) \
+               ON CONFLICT (day, language, part) DO UPDATE SET \
+               granted = dialogues_statistics.granted + excluded.granted, \
+               refused = dialogues_statistics.refused + excluded.refused, \
+               withdrawn = dialogues_statistics.withdrawn + excluded.withdrawn, \
+               texts = dialogues_statistics.texts + excluded.texts";
+    let values = [
+        day_of(now).into(),
+        language.into(),
+        (i64::from(chance) % PARTS).into(),
+        added.granted.into(),
+        added.refused.into(),
+        added.withdrawn.into(),
+        added.texts.into(),
+    ];
+    let backend = transaction.get_database_backend();
+    transaction
+        .execute_raw(Statement::from_sql_and_values(backend, sql, values))
+        .await?;
+    Ok(())
+}
+
+/// The counts of some days, the first and the last included, in the order of days and languages.
+pub(crate) async fn between(
+    connection: &impl ConnectionTrait,
+    first: i64,
+    last: i64,
+) -> Result<Vec<Row>, DbError> {
+    let sql = "SELECT day, language, \
+               CAST(SUM(granted) AS BIGINT) AS granted, CAST(SUM(refused) AS BIGINT) AS refused, \
+               CAST(SUM(withdrawn) AS BIGINT) AS withdrawn, CAST(SUM(texts) AS BIGINT) AS texts \
+               FROM dialogues_statistics WHERE day BETWEEN $1 AND $2 \
+               GROUP BY day, language ORDER BY day, language";
+    let backend = connection.get_database_backend();
+    let query = Statement::from_sql_and_values(backend, sql, [first.into(), last.into()]);
+    Ok(Row::find_by_statement(query).all(connection).await?)
+}
