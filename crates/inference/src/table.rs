@@ -72,15 +72,27 @@ pub(crate) fn is_many_columns(name: &str) -> bool {
 }
 
 /// What is said of a table that begins with its first row.
-pub(crate) const HEADERLESS: &str = "its first line has only numbers, so it is a row and no header; put a line with the names of the \
+pub(crate) const HEADERLESS: &str = "its first line has only values, so it is a row and no header; put a line with the names of the \
      columns before it, as pandas writes it unless header=False";
 
-/// Whether a header is none: all of it numbers that are no names, neither known ones nor those that
-/// pandas gives to columns without names.
+/// Whether a header is none: numbers, with truths and signs for nothing among them, that are no names,
+/// neither known ones nor those that pandas gives to columns without names.
 pub(crate) fn is_headerless(header: &[&str], is_known: impl Fn(&str) -> bool) -> bool {
-    let is_value = |name: &str| number(name).is_some() && !is_known(name);
+    let is_value =
+        |name: &str| number(name).is_some() || boolean(name).is_some() || MISSING.contains(&name);
     let mut counted = header.iter().enumerate();
-    header.iter().all(|name| is_value(name)) && !counted.all(|(n, name)| *name == n.to_string())
+    header.iter().all(|name| is_value(name) && !is_known(name))
+        && header.iter().any(|name| number(name).is_some())
+        && !counted.all(|(n, name)| *name == n.to_string())
+}
+
+/// The truth that a cell is to pandas.
+pub(crate) fn boolean(cell: &str) -> Option<bool> {
+    match cell {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
 }
 
 /// The name of a column without the blanks around it, unless it is known with them.
@@ -120,8 +132,7 @@ pub(crate) fn value(field: &Field, cell: &str) -> Value {
         }
         _ if MISSING.contains(&cell) => Value::Null,
         (Kind::Category(_), _) if field.missing.is_none() => json!(cell),
-        (Kind::Boolean, "true" | "True" | "TRUE") => json!(true),
-        (Kind::Boolean, "false" | "False" | "FALSE") => json!(false),
+        (Kind::Boolean, _) if boolean(cell).is_some() => json!(boolean(cell)),
         _ => number(cell).map_or_else(|| json!(cell), Value::Number),
     }
 }

@@ -123,16 +123,13 @@ impl Column {
             }
             Cell::Json(Value::String(text)) => self.add_text(text),
             Cell::Json(Value::Array(_) | Value::Object(_)) => {
-                return Err("has a list or an object in it, which is no value of a feature".into());
+                return Err("has a list or an object in it, which is no value of a feature; pandas writes records with to_json(orient=\"records\", lines=True)".into());
             }
             Cell::Text(text) => {
                 self.is_table = true;
                 if matches!(self.kind, FeatureKind::Category(_) | FeatureKind::Text) {
                     self.add_text(text);
-                } else if matches!(
-                    text.as_str(),
-                    "true" | "True" | "TRUE" | "false" | "False" | "FALSE"
-                ) {
+                } else if table::boolean(text).is_some() {
                     self.booleans += 1;
                     self.remember(text);
                 } else if let Some(number) = table::number(text) {

@@ -345,9 +345,9 @@ fn what_is_wrong_with_a_sample_is_said() {
         ),
         (&["age"], &[&["inf"]], "has a number that is not finite"),
         (
-            &["1", "2.5", "7"],
+            &["1", "2.5", "True", "", "7"],
             &[],
-            "its first line has only numbers, so it is a row and no header",
+            "its first line has only values, so it is a row and no header",
         ),
         (
             &["owner"],

@@ -206,7 +206,7 @@ mod tests {
             (b"\x93NUMPY\x01", "pandas.DataFrame(numpy.load(\"FILE\"))"),
             (b"ARROW1\0\0", "pandas.read_feather"),
             (&utf16, "encoding=\"utf-16\""),
-            (b"0.5,1,2,3\n1,2,3,4\n", "its first line has only numbers"),
+            (b"0.5,1,2,3\n1,2,3,4\n", "its first line has only values"),
         ] {
             let error = run(input).expect_err(words);
             assert!(error.contains(words), "{error}");

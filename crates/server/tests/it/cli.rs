@@ -403,7 +403,7 @@ fn models_init_writes_a_manifest_that_passes_the_check() {
         ("", "it is empty"),
         ("a,b,c,d\n", "it has a header and no row"),
         ("a,b,c,d\r1,2,3,4\r", "its lines end with CR alone"),
-        ("1,2,3,4\n", "its first line has only numbers"),
+        ("1,2,3,4\n", "its first line has only values"),
         ("PAR1\u{15}", "it is a Parquet table"),
         ("a,b,c,d\n1,2,3\n", "line 2: has 3 cells, the header 4"),
         ("a,b,c\n1,2,3\n", "it has 3 columns, the model 4 features"),
