@@ -1,0 +1,107 @@
+"""Judge: the chatbot's job of examples/, on a server that is killed while customers write."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+import httpx
+
+from checks import Checks, equal, true
+from server import ROOT, Server
+
+EXAMPLE = ROOT / "examples" / "chatbot"
+DIALOGUES = 40
+
+
+def turns():
+    """Dialogues of 3 texts that go on side by side, every third without consent."""
+    for number in range(3):
+        for dialogue in range(DIALOGUES):
+            yield {
+                "customer": f"customer/{dialogue % 7}",
+                "dialogue": f"dialogue {dialogue}",
+                "language": "gsw",
+                "text": f"{number} of {dialogue}",
+            }
+    for dialogue in range(DIALOGUES):
+        yield {"dialogue": f"dialogue {dialogue}", "consent": dialogue % 3 > 0}
+
+
+class Job:
+    """The job with a key of its own, fed line by line."""
+
+    def __init__(self, server):
+        key = server.command("keys", "create", "--name", "chatbot", "--scope", "data:write")
+        self.child = subprocess.Popen(
+            [sys.executable, EXAMPLE / "job.py"],
+            env=os.environ | {"AUSPEX_URL": server.url, "AUSPEX_KEY": key},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def feed(self, lines):
+        for turn in lines:
+            self.child.stdin.write(json.dumps(turn) + "\n")
+        self.child.stdin.flush()
+
+    def end(self):
+        said, _ = self.child.communicate(timeout=90)
+        equal(self.child.returncode, 0, f"exit code; it said {said}")
+        return said.splitlines()
+
+
+def kept(server):
+    headers = {"X-API-Key": server.key, "Accept": "application/x-ndjson"}
+    answer = httpx.get(f"{server.url}/v1/messages", headers=headers)
+    equal(answer.status_code, 200, "status of the export")
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def its_own_dialogues(_):
+    """The dialogues beside it are kept and dropped as its README says"""
+    with Server() as server:
+        job = Job(server)
+        job.feed(map(json.loads, (EXAMPLE / "dialogues.jsonl").read_text().splitlines()))
+        equal(job.end(), ["2 texts kept", "2 texts dropped"], "what it says")
+        equal({text["dialog_id"] for text in kept(server)}, {"d-1"}, "kept dialogues")
+
+
+def restarts(_):
+    """A server that is killed twice loses no text of a customer who agrees"""
+    with Server() as server:
+        job, lines = Job(server), list(turns())
+        job.feed(lines[:60])
+        server.kill_and_start()
+        job.feed(lines[60 : 3 * DIALOGUES + 10])
+        server.kill_and_start()
+        job.feed(lines[3 * DIALOGUES + 10 :])
+        said = job.end()
+        equal(len(said), DIALOGUES, "decisions")
+        found = sorted(text["text"] for text in kept(server))
+        wanted = sorted(f"{number} of {dialogue}" for dialogue in range(DIALOGUES) if dialogue % 3 for number in range(3))
+        equal(found, wanted, "texts that are kept")
+
+
+def no_reading(_):
+    """Its key reads nothing, erases nothing, and sees no text that waits"""
+    with Server() as server:
+        key = server.command("keys", "create", "--name", "chatbot", "--scope", "data:write")
+        with httpx.Client(base_url=server.url, headers={"X-API-Key": key}) as client:
+            body = {"text": "a secret of mine", "language": "de"}
+            pushed = client.post("/data/c/d", json=body)
+            equal(pushed.status_code, 200, "status of a text")
+            state = client.get("/v1/dialogues/d")
+            equal(state.status_code, 200, "status of the dialogue")
+            true("secret" not in pushed.text + state.text, "no text comes back")
+            for method, path in (("GET", "/data/"), ("GET", "/v1/messages"), ("DELETE", "/v1/customers/c"),
+                                 ("GET", "/v1/customers/c/export"), ("GET", "/v1/withdrawals")):  # fmt: skip
+                equal(client.request(method, path).status_code, 403, f"status of {method} {path}")
+
+
+if __name__ == "__main__":
+    checks = Checks()
+    checks.run_all([its_own_dialogues, restarts, no_reading], None)
+    checks.finish()
