@@ -4,7 +4,7 @@ mod refused;
 
 use auspex_kernel::audit;
 use auspex_kernel::db::{Db, DbError, Transaction};
-use auspex_kernel::{Clock, Random};
+use auspex_kernel::{Clock, Random, Subject};
 
 pub use auspex_kernel::audit::{Actor, Outcome};
 
@@ -53,6 +53,8 @@ pub(crate) struct AuditRecord {
     clock: Clock,
     random: Random,
     refused: Mutex<Refused>,
+    /// Those of callers, so that strangers cannot fill what is kept of them.
+    denied: Mutex<Refused>,
 }
 
 impl AuditRecord {
@@ -62,6 +64,7 @@ impl AuditRecord {
             clock,
             random,
             refused: Mutex::default(),
+            denied: Mutex::default(),
         }
     }
 
@@ -81,12 +84,19 @@ impl AuditRecord {
     /// # Errors
     /// [`IdentityError::Database`].
     pub(crate) async fn refuse(&self, actor: &Actor, event: Event) -> Result<(), IdentityError> {
-        let now = self.clock.steady();
-        let has_line = self.refused.lock().has_line(actor, &event, now);
-        match has_line {
+        match self.has_line(actor, &event) {
             true => self.add(actor, event).await,
             false => Ok(()),
         }
+    }
+
+    /// Whether a refusal is to have a line of its own; otherwise it is counted.
+    pub(crate) fn has_line(&self, actor: &Actor, event: &Event) -> bool {
+        let kept = match actor.subject {
+            Subject::Anonymous => &self.refused,
+            _ => &self.denied,
+        };
+        kept.lock().has_line(actor, event, self.clock.steady())
     }
 
     /// Adds the lines about refusals that were only counted: of a window that is over, or of all if
@@ -95,10 +105,13 @@ impl AuditRecord {
     /// # Errors
     /// [`IdentityError::Database`].
     pub(crate) async fn add_counts(&self, ends: bool) -> Result<(), IdentityError> {
-        let counts = match ends {
-            true => self.refused.lock().counts(),
-            false => self.refused.lock().end(self.clock.steady()),
-        };
+        let mut counts = Vec::new();
+        for kept in [&self.refused, &self.denied] {
+            counts.extend(match ends {
+                true => kept.lock().counts(),
+                false => kept.lock().end(self.clock.steady()),
+            });
+        }
         if counts.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
-//! What strangers are refused, recorded within bounds: some lines each, then counts.
+//! What is refused, recorded within bounds: some lines each, then counts. Strangers are kept apart from
+//! callers, who could fill the record as well.
 //!
-//! Anybody can be refused any number of times, and from many addresses. In a window of ten minutes
+//! Anybody can be refused any number of times, and from many addresses. Of either kind, in a window of ten minutes
 //! [`LINES_MAX`] refusals have a line of their own, no more than [`LINES_OF_ONE_MAX`] of them alike
 //! and from one network. The rest are counted, and the counts become lines after the window: one for
 //! each of [`KINDS_MAX`] kinds and networks, and one for all others. That makes at most
@@ -107,7 +108,7 @@ impl Refused {
             )
             .collect();
         if ended.others > 0 {
-            let more = format!("{} more from other networks", ended.others);
+            let more = format!("{} more refusals of others", ended.others);
             let nobody = Actor {
                 subject: auspex_kernel::Subject::Anonymous,
                 ..Actor::operator()

@@ -107,7 +107,9 @@ impl Core {
                         error,
                         event: Some(event),
                     }) => {
-                        change.record(event).await?;
+                        if self.audit.has_line(&change.actor, &event) {
+                            change.record(event).await?;
+                        }
                         // No error of the transaction: what was recorded is kept.
                         Ok(Err(error))
                     }
