@@ -7,7 +7,7 @@ use auspex_kernel::db::Db;
 use auspex_kernel::fields::{Filters as _, one_of, text, timestamp};
 use auspex_kernel::http::{List, ListErrors};
 use auspex_kernel::page::PageParams;
-use auspex_kernel::{ApiError, CursorKey, Timestamp, query_filters};
+use auspex_kernel::{ApiError, CursorKey, FieldError, Timestamp, query_filters};
 use axum::Extension;
 use axum::extract::RawQuery;
 use axum::response::Response;
@@ -144,6 +144,15 @@ async fn list_audit(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let (query, filters) = AuditFilters::parse(&cursors, "/v1/audit", query.as_deref())?;
+    if let (Some(from), Some(to)) = (filters.from, filters.to)
+        && from > to
+    {
+        let wrong = FieldError {
+            field: "from".into(),
+            message: "must not be later than to".into(),
+        };
+        return Err(ApiError::validation(vec![wrong]));
+    }
     let format = filters.format;
     let filter = Filter::from(filters);
     let position = filter.position();
