@@ -7,8 +7,9 @@
 //! An actor with `users:write` deals with everybody's keys, a user with their own. A key that belongs to
 //! nobody deals with itself alone: others like it may be anybody's.
 //!
-//! Whoever may predict deals with keys of their own ([`Keys::own`]), without `keys:write`. With a key
-//! that lacks that scope they see and end that key alone: one that leaked must make no other.
+//! Users see and end keys of their own ([`Keys::own`]), whatever else they may, and make them if they
+//! may predict, without `keys:write`. With a key that lacks that scope they see and end that key alone:
+//! one that leaked must make no other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,16 +43,23 @@ pub struct Keys {
 enum Whose {
     /// Those that `keys:write` reaches.
     Reached,
-    /// The actor's own, by the right to predict.
+    /// The actor's own.
     Own,
 }
 
 impl Whose {
-    fn needs(self) -> Needs {
+    fn needs_to_make(self) -> Needs {
         Needs::Scope(match self {
             Whose::Reached => Scope::KeysWrite,
             Whose::Own => Scope::Predict,
         })
+    }
+
+    fn needs_to_end(self) -> Needs {
+        match self {
+            Whose::Reached => Needs::Scope(Scope::KeysWrite),
+            Whose::Own => Needs::Credential,
+        }
     }
 
     fn includes(self, actor: &Actor, key: &ApiKey) -> bool {
@@ -90,7 +98,8 @@ impl Keys {
         Self { core, whose }
     }
 
-    /// The keys of whoever acts, for which the right to predict is enough.
+    /// The keys of whoever acts. To make them the right to predict is enough, to see and end them none is
+    /// needed.
     pub(crate) fn own(&self) -> Self {
         Self {
             whose: Whose::Own,
@@ -174,12 +183,14 @@ impl Keys {
         }
         let new = self.draw_key(name, scopes, expires_at, actor.user_id.clone())?;
         let (NewKey { key, secret }, whose) = (new, self.whose);
-        let made = self.core.change(actor, whose.needs(), async |change| {
-            let key = create(change, whose, key, &secret.digest()).await?;
-            let new = NewKey { key, secret };
-            let kept = receipt.keep(change.transaction, &new).await?;
-            Ok((new, kept))
-        });
+        let made = self
+            .core
+            .change(actor, whose.needs_to_make(), async |change| {
+                let key = create(change, whose, key, &secret.digest()).await?;
+                let new = NewKey { key, secret };
+                let kept = receipt.keep(change.transaction, &new).await?;
+                Ok((new, kept))
+            });
         made.await
     }
 
@@ -250,9 +261,11 @@ impl Keys {
     /// [`IdentityError::Database`].
     pub async fn revoke(&self, actor: &Actor, id_or_name: &str) -> Result<ApiKey, IdentityError> {
         let (id_or_name, whose) = (checked(id_or_name)?, self.whose);
-        let revoked = self.core.change(actor, whose.needs(), async |change| {
-            revoke(change, whose, id_or_name).await
-        });
+        let revoked = self
+            .core
+            .change(actor, whose.needs_to_end(), async |change| {
+                revoke(change, whose, id_or_name).await
+            });
         revoked.await
     }
 
@@ -290,13 +303,15 @@ impl Keys {
             digest: drawn.secret.digest(),
             old_until: drawn.key.created_at + overlap,
         };
-        let rotated = self.core.change(actor, whose.needs(), async |change| {
-            let key = rotate(change, whose, id_or_name, rotation).await?;
-            let secret = drawn.secret;
-            let new = NewKey { key, secret };
-            let kept = receipt.keep(change.transaction, &new).await?;
-            Ok((new, kept))
-        });
+        let rotated = self
+            .core
+            .change(actor, whose.needs_to_make(), async |change| {
+                let key = rotate(change, whose, id_or_name, rotation).await?;
+                let secret = drawn.secret;
+                let new = NewKey { key, secret };
+                let kept = receipt.keep(change.transaction, &new).await?;
+                Ok((new, kept))
+            });
         rotated.await
     }
 

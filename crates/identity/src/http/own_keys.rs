@@ -73,12 +73,12 @@ async fn create_my_api_key(
 
 /// List one's API keys
 ///
-/// With an API key that lacks the scope `keys:write`, that key alone.
+/// Also for users who may not predict and make none. With an API key that lacks the scope `keys:write`, that key alone.
 #[utoipa::path(
     get, path = "/me/api-keys", tag = TAG,
     params(PageParams),
     responses((status = 200, description = "One page of keys, newest first", body = ApiKeyList), ListErrors),
-    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
+    security(("api_key" = []), ("bearer" = []))
 )]
 async fn list_my_api_keys(
     State(keys): State<Keys>,
@@ -102,7 +102,7 @@ async fn list_my_api_keys(
     get, path = "/me/api-keys/{id}", tag = TAG,
     params(("id" = String, Path, description = "Id of the key")),
     responses((status = 200, description = "The key, without the key itself", body = ApiKeyView), ReadErrors),
-    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
+    security(("api_key" = []), ("bearer" = []))
 )]
 async fn get_my_api_key(
     State(keys): State<Keys>,
@@ -123,7 +123,7 @@ async fn get_my_api_key(
     delete, path = "/me/api-keys/{id}", tag = TAG,
     params(("id" = String, Path, description = "Id of the key")),
     responses((status = 204, description = "Revoked"), ChangeErrors),
-    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
+    security(("api_key" = []), ("bearer" = []))
 )]
 async fn revoke_my_api_key(
     State(keys): State<Keys>,

@@ -14,6 +14,7 @@ use crate::store::Store;
 
 contract! {
     whoever_may_predict_has_keys_of_their_own
+    who_may_no_longer_predict_still_ends_their_keys
     nobody_reaches_the_keys_of_others
     a_key_makes_no_other_and_sees_itself_alone
     a_key_may_no_more_than_its_owner
@@ -67,6 +68,24 @@ async fn whoever_may_predict_has_keys_of_their_own(store: &Store) {
         assert_eq!(make(&identity, &ann, more).await.status, 403, "{more:?}");
     }
     assert_eq!(make(&identity, &ann, &["metrics:read"]).await.status, 201);
+}
+
+async fn who_may_no_longer_predict_still_ends_their_keys(store: &Store) {
+    let identity = store.identity().await;
+    let ann = user(&identity, "ann", "data-scientist").await;
+    let made = make(&identity, &ann, &["predict", "models:read"]).await;
+    let one = format!("{PATH}/{}", made.text("id"));
+    let id = ann.user_id.clone().unwrap().to_string();
+    let demoted = UserChange {
+        roles: Some([Role::Viewer].into_iter().collect()),
+        ..UserChange::default()
+    };
+    change(&identity, &id, demoted).await;
+    let ann = as_user(&identity.users().get(&id).await.unwrap());
+    assert_eq!(walk(&identity, &ann, PATH).await.len(), 1);
+    assert_eq!(ask(&identity, &ann, "GET", &one, "").await.status, 200);
+    assert_eq!(ask(&identity, &ann, "DELETE", &one, "").await.status, 204);
+    assert!(bearer(&identity, store, &made.text("key")).is_none());
 }
 
 async fn nobody_reaches_the_keys_of_others(store: &Store) {

@@ -79,7 +79,7 @@ const PUBLIC: [&str; 26] = [
 ];
 
 /// Operations for everybody who is logged in, about themselves.
-const ANYBODY: [&str; 11] = [
+const ANYBODY: [&str; 14] = [
     "post /v1/auth/logout",
     "get /me",
     "get /v1/me",
@@ -89,6 +89,9 @@ const ANYBODY: [&str; 11] = [
     "delete /v1/me/sessions/{session_id}",
     "get /v1/me/consents",
     "delete /v1/me/consents/{client_id}",
+    "get /v1/me/api-keys",
+    "get /v1/me/api-keys/{id}",
+    "delete /v1/me/api-keys/{id}",
     "get /oauth2/userinfo",
     "post /oauth2/userinfo",
 ];
