@@ -1,7 +1,8 @@
 //! The one form of names and passwords that look the same to people: PRECIS, RFC 8265.
 //!
 //! A name is one or more parts between single blanks, each as the profile `Username` has it: letters,
-//! digits and signs of ASCII, nothing invisible, composed (NFC), no full-width forms. Names are compared
+//! digits and signs of ASCII, nothing invisible, composed (NFC), no full-width forms. No word in it mixes
+//! scripts. Names are compared
 //! without regard to case. A password is as the profile `OpaqueString` has it: anything but control
 //! and unassigned characters, composed, every blank the same.
 //!
@@ -14,6 +15,7 @@ use precis_profiles::precis_core::Error;
 use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use precis_profiles::{OpaqueString, UsernameCaseMapped, UsernameCasePreserved};
 use serde_json::Value;
+use unicode_security::MixedScript as _;
 use zeroize::Zeroizing;
 
 /// Applying a rule may make another apply; this many times are enough for every text that ever
@@ -22,9 +24,19 @@ const ROUNDS_MAX: usize = 4;
 
 /// A name as it is shown: the canonical form with its case. `None` if the text can be no name.
 pub(crate) fn name(text: &str) -> Option<String> {
-    stable(text, |text| {
+    let name = stable(text, |text| {
         parts(text, |part| UsernameCasePreserved::enforce(part))
+    });
+    name.filter(|name| {
+        name.split(|c: char| !c.is_alphanumeric())
+            .all(is_of_one_script)
     })
+}
+
+/// Whether all letters of a word are of one script, or of those that one language is written in: a
+/// Cyrillic letter in a Latin word looks like another name (Unicode Technical Standard 39, §5.1).
+fn is_of_one_script(word: &str) -> bool {
+    word.is_single_script()
 }
 
 /// What a name is found by: equal for names that look the same.
@@ -75,7 +87,7 @@ impl<K: Kind<Value = String>> Kind for Name<K> {
     fn read(&self, value: &Value) -> Result<String, Wrong> {
         let text = self.0.read(value)?;
         name(&text).ok_or_else(|| {
-            "must be letters, digits and signs, with single blanks between them only".into()
+            "must be letters, digits and signs, with single blanks between them only, and no word of several scripts".into()
         })
     }
 
@@ -89,6 +101,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn no_word_mixes_scripts() {
+        for good in [
+            "ada",
+            "\u{438}\u{432}\u{430}\u{43d}@example.org",
+            "\u{5c71}\u{7530}\u{305f}\u{308d}\u{3046}",
+            "Ada \u{418}\u{432}\u{430}\u{43d}",
+            "\u{3b1}\u{3b2}_1",
+        ] {
+            assert_eq!(name(good).as_deref(), Some(good));
+        }
+        for bad in ["\u{430}dmin", "p\u{430}ul@example.org", "ad\u{3b1}"] {
+            assert_eq!(name(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn names_that_look_the_same_are_one() {

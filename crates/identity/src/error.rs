@@ -4,7 +4,7 @@
 
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::KeyId;
-use auspex_kernel::{ApiError, FieldError};
+use auspex_kernel::{ApiError, FieldError, Timestamp};
 use http::{HeaderValue, StatusCode, header};
 
 use std::sync::Arc;
@@ -78,7 +78,7 @@ pub enum IdentityError {
     #[error("there is no such user; GET /v1/users or `auspex users list` shows those there are")]
     UserNotFound,
     /// Two users cannot share an e-mail address or a name to log in.
-    #[error("another user has this as e-mail address or username; choose another")]
+    #[error("another user has this as e-mail address, username or id; choose another")]
     UserTaken,
     /// Somebody tried to change their own rights.
     #[error("nobody can change their own roles; ask another administrator")]
@@ -98,6 +98,12 @@ pub enum IdentityError {
     /// A public client has nothing to prove itself by.
     #[error("this client is public and has no secret; register another one that has")]
     NoSecret,
+    /// A client has never more than two secrets in force. Holds when the older one ends.
+    #[error(
+        "the secret before the last one works until {}; rotate again after that, or with an overlap of 0, which ends it and the last one at once",
+        .0.to_rfc3339()
+    )]
+    SecretsOverlap(Timestamp),
     /// The secret of the first key could not be put where its owner finds it.
     #[error("the first API key was not made, because it could not be kept: {0}")]
     KeyNotKept(std::io::Error),
@@ -143,6 +149,7 @@ impl From<IdentityError> for ApiError {
             IdentityError::UserTaken
             | IdentityError::LastAdmin
             | IdentityError::NoSecret
+            | IdentityError::SecretsOverlap(_)
             | IdentityError::KeyEnded => ApiError::conflict(error.to_string()),
             IdentityError::OwnRoles
             | IdentityError::NoUser

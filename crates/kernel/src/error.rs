@@ -87,11 +87,27 @@ pub fn shown(name: &str) -> Cow<'_, str> {
 }
 
 /// Marks that turn the direction of writing or break lines can make a terminal or a log show
-/// another text than the one stored.
+/// another text than the one stored, and what nobody sees (`Default_Ignorable_Code_Point`, Unicode
+/// Annex 44) makes two texts that look the same. The two joiners of letters and emoji are allowed.
 pub fn is_printable(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-        && !matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
+    let is_unseen = matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0e}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    !c.is_control() && !is_unseen
+}
+
+/// Whether a text can be a name that people are shown: printable, neither blank nor with blanks at its
+/// ends, and something to be seen in it.
+pub fn is_shown_name(text: &str) -> bool {
+    let is_joiner = |c: char| matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0f}');
+    text.chars().all(is_printable)
+        && text.trim() == text
+        && text.chars().any(|c| !is_joiner(c) && !c.is_whitespace())
 }
 
 /// An error as the client sees it, and its cause as the log sees it.

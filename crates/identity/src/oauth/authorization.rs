@@ -268,6 +268,12 @@ impl AuthorizationEndpoint {
         ))
     }
 
+    /// The address by which a client learns that whom it expects has not logged in.
+    pub(crate) fn login_required(&self, request: &AuthorizationRequest) -> String {
+        let (uri, state) = (&request.redirect_uri, request.state.as_deref());
+        self.refusal(uri, state, "login_required", "somebody else is logged in")
+    }
+
     fn refuse(
         &self,
         request: &AuthorizationRequest,

@@ -1,6 +1,7 @@
 //! What can be changed about a client that is registered: what it is called, where its users go, what it
 //! may be given, and its secret.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use auspex_kernel::id::ClientId;
@@ -13,11 +14,13 @@ use crate::error::IdentityError;
 use crate::store;
 use crate::store::Kind;
 use crate::types::client::{Client, ClientChange, ClientDraft, ClientSecret, NewClient};
+use crate::types::redirect;
 
 impl Clients {
     /// Changes a client; `expected` says whether it is in the state that the caller has seen. Only an
     /// actor who has all scopes of the client can, before and after: who chooses where codes are sent
-    /// can use them. If it loses a scope, its logins end.
+    /// can use them. If it loses a scope, its logins end; if it then is no longer what users agreed to,
+    /// they are asked again.
     ///
     /// # Errors
     /// [`IdentityError::ClientNotFound`], [`IdentityError::VersionMismatch`],
@@ -37,10 +40,11 @@ impl Clients {
         changed.await
     }
 
-    /// Gives a client another secret, which is returned this once. The one before works on for a while.
+    /// Gives a client another secret, which is returned this once. The one before works on for a while;
+    /// meanwhile only a rotation without overlap, which ends all others at once, is possible.
     ///
     /// # Errors
-    /// [`IdentityError::ClientNotFound`], [`IdentityError::NoSecret`],
+    /// [`IdentityError::ClientNotFound`], [`IdentityError::NoSecret`], [`IdentityError::SecretsOverlap`],
     /// [`IdentityError::Escalation`], [`IdentityError::CredentialEnded`],
     /// [`IdentityError::Database`], [`IdentityError::Randomness`].
     pub async fn rotate_secret(
@@ -101,6 +105,9 @@ async fn apply(
     }
     store::clients::update(transaction, &after).await?;
     making.publish(Kind::Client, id).await?;
+    if is_unlike(&after, &before) {
+        store::consents::delete_of_client(transaction, id).await?;
+    }
     let mut done = changed(id);
     if !after.scopes.contains_all(before.scopes) {
         store::clients::delete_codes(transaction, id).await?;
@@ -109,6 +116,16 @@ async fn apply(
     }
     making.record(done).await?;
     Ok(after)
+}
+
+/// Whether users agreed to something else than the client is now: it leads to places that they were not
+/// shown, or lost a scope, which must not come back with what they once agreed to.
+fn is_unlike(after: &Client, before: &Client) -> bool {
+    let places = |client: &Client| -> BTreeSet<String> {
+        let uris = client.redirect_uris.iter();
+        uris.map(|uri| redirect::shown(uri)).collect()
+    };
+    !places(after).is_subset(&places(before)) || !after.scopes.contains_all(before.scopes)
 }
 
 async fn replace_secret(
@@ -122,6 +139,10 @@ async fn replace_secret(
     let old = secret.current.ok_or(IdentityError::NoSecret)?;
     if !reaches(change, &client, &client) {
         return Err(beyond_reach(id));
+    }
+    let overlapping = secret.old.filter(|(_, until)| *until > change.now);
+    if let Some((_, until)) = overlapping.filter(|_| !overlap.is_zero()) {
+        return Err(IdentityError::SecretsOverlap(until).into());
     }
     let until = change.now + overlap;
     store::clients::replace_secret(change.transaction, id, digest, old, until).await?;

@@ -20,8 +20,21 @@ pub(crate) struct LogoutRequest {
     /// Whose login is to end, as an ID token proves. Without one, or for somebody else, the person is
     /// asked, since anybody can lead a browser here.
     pub(crate) user_id: Option<UserId>,
-    /// Where to go on, with the client's `state`.
-    pub(crate) return_to: Option<String>,
+    pub(crate) return_to: ReturnTo,
+    /// The same request without the ID token, which does not belong in addresses.
+    pub(crate) query: String,
+}
+
+/// Where to go on after a logout.
+#[derive(Debug)]
+pub(crate) enum ReturnTo {
+    /// Nowhere was asked for.
+    Nowhere,
+    /// To the client, with its `state`.
+    Client(String),
+    /// To an address that no client registered, where nobody is sent (RP-Initiated Logout §3). The
+    /// person wanted to log out, and does.
+    Unregistered,
 }
 
 /// Reads and checks a request to log out.
@@ -62,26 +75,23 @@ pub(crate) async fn read_logout(
         return shown("The application is not registered here.");
     }
     let return_to = match (parameters.get("post_logout_redirect_uri"), &client) {
-        (None, _) => None,
+        (None, _) => ReturnTo::Nowhere,
         (Some(uri), Some(client)) if client.returns_to(uri) => {
             let state = parameters.get("state").map(|state| ("state", state));
             let state: Vec<_> = state.into_iter().collect();
-            Some(redirect::with_parameters(uri, &state))
+            ReturnTo::Client(redirect::with_parameters(uri, &state))
         }
-        (Some(_), Some(_)) => {
-            return shown(
-                "The address to return to is not one that the application has registered for logouts. \
-                 You are still logged in.",
-            );
-        }
-        (Some(_), None) => {
-            return shown(
-                "The request does not say, by client_id or id_token_hint, which application wants you \
-                 back. You are still logged in.",
-            );
-        }
+        (Some(_), _) => ReturnTo::Unregistered,
     };
+    let kept = ["post_logout_redirect_uri", "state"];
+    let kept = kept.map(|name| (name, parameters.get(name)));
+    let of_client = client.as_ref().map(|client| client.id.as_ref());
+    let mut shorter = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("client_id", of_client)].into_iter().chain(kept) {
+        shorter.extend_pairs(value.map(|value| (name, value)));
+    }
     Ok(LogoutRequest {
+        query: shorter.finish(),
         client,
         user_id,
         return_to,

@@ -26,7 +26,7 @@ pub use clients::Clients;
 pub(crate) use clients::Presented;
 pub(crate) use device::{Decided, DeviceAuthorization, Devices, WaitingDevice};
 pub(crate) use exchange::{TokenEndpoint, TokenError, TokenResponse};
-pub(crate) use logout::LogoutRequest;
+pub(crate) use logout::{LogoutRequest, ReturnTo};
 pub(crate) use metadata::metadata;
 pub(crate) use own::{Own, OwnConsent, OwnSession, Place};
 pub(crate) use parameters::{Malformed, Parameters, decode};

@@ -8,7 +8,7 @@ use crate::canonical;
 use crate::tokens::Tokens;
 use crate::types::client::{Client, GrantType};
 use crate::types::scope::ClientScopes;
-use crate::types::user::User;
+use crate::types::user::{USERNAME_CHARS_MAX, User};
 
 /// SHA-256 in base64url.
 const CHALLENGE_CHARS: usize = 43;
@@ -60,14 +60,29 @@ impl AuthorizationRequest {
         }
     }
 
-    /// What to fill in as the name.
+    /// What to fill in as the name: the hint, if it can be a name at all. Anything else would be a text of
+    /// whoever made the link on a page of ours.
     pub(crate) fn hinted(&self) -> &str {
-        self.login_hint.as_deref().unwrap_or_default()
+        let hint = self.login_hint.as_deref().map(str::trim);
+        let is_name = |hint: &&str| {
+            hint.chars().count() <= USERNAME_CHARS_MAX && canonical::name(hint).is_some()
+        };
+        hint.filter(is_name).unwrap_or_default()
     }
 
     /// What the client asks for beyond these.
     pub(crate) fn beyond(&self, scopes: ClientScopes) -> ClientScopes {
         self.scopes.without(scopes)
+    }
+
+    /// The same request to whoever is logged in, if the client has named the one it expects by a hint
+    /// alone.
+    pub(crate) fn query_without_hint(&self) -> Option<String> {
+        self.login_hint.as_ref().filter(|_| self.hint.is_none())?;
+        let parameters = Parameters::parse(self.query.as_bytes()).ok()?;
+        let rest = parameters.iter().filter(|(name, _)| *name != "login_hint");
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        Some(query.extend_pairs(rest).finish())
     }
 
     /// The same request for somebody who has just logged in, who need not be asked for it again.

@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Login,
     Consent,
     Logout,
+    /// A request to log out that came as a form; its holder is whom an ID token named.
+    EndSession,
     Account,
     /// A login on the way to the page for devices.
     DeviceLogin,
@@ -31,6 +33,7 @@ impl Purpose {
             Purpose::Login => "login",
             Purpose::Consent => "consent",
             Purpose::Logout => "logout",
+            Purpose::EndSession => "end session",
             Purpose::Account => "account",
             Purpose::DeviceLogin => "device login",
             Purpose::Device => "device",

@@ -8,8 +8,8 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter, Set,
 };
 
-use super::devices;
-use super::entity::{clients, codes, consents};
+use super::entity::{clients, codes};
+use super::{consents, devices};
 use crate::types::client::{Client, GrantType, KnownSecrets};
 use crate::types::scope::ClientScopes;
 
@@ -164,10 +164,7 @@ pub(crate) async fn delete(
     id: &ClientId,
 ) -> Result<bool, DbError> {
     delete_codes(transaction, id).await?;
-    consents::Entity::delete_many()
-        .filter(consents::Column::ClientId.eq(id))
-        .exec(transaction)
-        .await?;
+    consents::delete_of_client(transaction, id).await?;
     let deleted = clients::Entity::delete_by_id(id.clone())
         .exec(transaction)
         .await?;

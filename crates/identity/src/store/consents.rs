@@ -77,6 +77,18 @@ pub(crate) async fn delete(
     Ok(deleted.rows_affected > 0)
 }
 
+/// Forgets what users let a client have.
+pub(crate) async fn delete_of_client(
+    transaction: &DatabaseTransaction,
+    client_id: &ClientId,
+) -> Result<(), DbError> {
+    consents::Entity::delete_many()
+        .filter(consents::Column::ClientId.eq(client_id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
 /// Forgets what a user agreed to.
 pub(crate) async fn delete_of_user(
     transaction: &DatabaseTransaction,

@@ -89,6 +89,11 @@ pub(crate) async fn is_name_of_another(
     let taken = Condition::any()
         .add(users::Column::EmailKey.eq(canonical::key(&user.username)))
         .add(users::Column::UsernameKey.eq(canonical::key(&user.email)));
+    // Commands and clients name users by either.
+    let taken = match UserId::parse(&user.username) {
+        Some(id) => taken.add(users::Column::Id.eq(id)),
+        None => taken,
+    };
     Ok(users::Entity::find()
         .filter(users::Column::Id.ne(&user.id))
         .filter(taken)

@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use auspex_kernel::error::is_shown_name;
 use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::{FieldError, Random, ScopeSet, Timestamp};
 use sha2::{Digest as _, Sha256};
@@ -200,14 +201,14 @@ pub(crate) fn validate(
     expires_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Vec<FieldError> {
-    let wrong_name = !is_name(name);
+    let wrong_name = !is_name(name) || !is_shown_name(name);
     let no_scope = scopes.iter().next().is_none();
     let in_the_past = expires_at.is_some_and(|at| at <= now);
     [
         (
             wrong_name,
             "name",
-            "must be 1 to 100 printable characters, not all of them blank",
+            "must be 1 to 100 printable characters, without blanks at its ends",
         ),
         (no_scope, "scopes", "must hold at least one scope"),
         (in_the_past, "expires_at", "must be in the future"),
@@ -221,18 +222,11 @@ pub(crate) fn validate(
     .collect()
 }
 
-/// Whether a key can have this name.
+/// Whether a key may have this name, which may be older than the rule for new ones.
 pub(crate) fn is_name(name: &str) -> bool {
-    // Marks that turn the direction of writing or break lines can make a terminal or a log show
-    // another name than the one stored.
-    let unprintable = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     !name.trim().is_empty()
         && name.chars().count() <= NAME_CHARS_MAX
-        && !name.chars().any(unprintable)
+        && !name.chars().any(char::is_control)
 }
 
 #[cfg(test)]

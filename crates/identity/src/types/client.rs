@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_kernel::error::is_shown_name;
 use auspex_kernel::id::ClientId;
 use auspex_kernel::{FieldError, Random, Timestamp};
 use base64::Engine as _;
@@ -88,6 +89,15 @@ impl Client {
         self.grant_types.contains(&grant_type)
     }
 
+    /// What it may do with these scopes, for the person who is asked.
+    pub(crate) fn in_words(&self, scopes: ClientScopes) -> Vec<&'static str> {
+        let mut words = scopes.in_words();
+        if !words.is_empty() && self.may(GrantType::RefreshToken) {
+            words.push("Do so while you are away as well");
+        }
+        words
+    }
+
     /// Whether a browser may be sent to `uri`.
     pub(crate) fn redirects_to(&self, uri: &str) -> bool {
         let mut registered = self.redirect_uris.iter();
@@ -107,7 +117,7 @@ pub(crate) type Origins = Arc<BTreeSet<String>>;
 /// What a client is to be.
 #[derive(Clone, Debug)]
 pub struct ClientDraft {
-    /// 1 to 100 printable characters, not blank.
+    /// 1 to 100 printable characters, without blanks at its ends.
     pub name: String,
     /// Exact addresses.
     pub redirect_uris: Vec<String>,
@@ -132,9 +142,9 @@ impl ClientDraft {
             });
         };
         let chars = self.name.chars().count();
-        let printable = self.name.chars().all(auspex_kernel::error::is_printable);
-        if !(1..=NAME_CHARS_MAX).contains(&chars) || !printable || self.name.trim().is_empty() {
-            let message = "must be text of 1 to 100 printable characters, not blank";
+        if !(1..=NAME_CHARS_MAX).contains(&chars) || !is_shown_name(&self.name) {
+            let message =
+                "must be text of 1 to 100 printable characters, without blanks at its ends";
             refuse("name".into(), message);
         }
         for (name, uris) in [
@@ -170,6 +180,10 @@ impl ClientDraft {
         }
         if self.scopes.is_empty() {
             refuse("scopes".into(), "must name at least one");
+        } else if !by_user && self.scopes.without_oidc() != self.scopes {
+            let message = "must hold none of openid, profile, email, roles and offline_access for a client \
+                           without users, to whom they belong";
+            refuse("scopes".into(), message);
         }
         wrong
     }
@@ -324,7 +338,17 @@ mod tests {
         assert_eq!(wrong(|d| d.redirect_uris.clear()), ["redirect_uris"]);
         let after_logout = wrong(|d| d.post_logout_redirect_uris.push("http://a.example".into()));
         assert_eq!(after_logout, ["post_logout_redirect_uris[1]"]);
-        assert_eq!(wrong(|d| d.name = "a\u{202e}b".into()), ["name"]);
+        for name in [
+            "a\u{202e}b",
+            "a\u{200b}b",
+            " App",
+            "App ",
+            "\u{3164}",
+            "\u{200d}",
+        ] {
+            assert_eq!(wrong(|d| d.name = name.into()), ["name"], "{name:?}");
+        }
+        assert!(wrong(|d| d.name = "\u{1f469}\u{200d}\u{1f4bb} Lab".into()).is_empty());
         assert_eq!(
             wrong(|d| {
                 d.public = true;
@@ -333,18 +357,22 @@ mod tests {
             ["grant_types"]
         );
         let alone = wrong(|d| d.grant_types = vec![GrantType::RefreshToken]);
-        assert_eq!(alone, ["grant_types"]);
+        assert_eq!(alone, ["grant_types", "scopes"]);
         let device = wrong(|d| {
             d.grant_types = vec![GrantType::DeviceCode, GrantType::RefreshToken];
             d.redirect_uris.clear();
             d.public = true;
         });
         assert!(device.is_empty());
-        let itself = wrong(|d| {
-            d.grant_types = vec![GrantType::ClientCredentials];
-            d.redirect_uris.clear();
-        });
-        assert!(itself.is_empty());
+        let itself = |scopes: &str| {
+            wrong(|d| {
+                d.grant_types = vec![GrantType::ClientCredentials];
+                d.redirect_uris.clear();
+                d.scopes = scopes.parse().unwrap();
+            })
+        };
+        assert!(itself("predict").is_empty());
+        assert_eq!(itself("openid predict"), ["scopes"]);
     }
 
     #[test]

@@ -55,6 +55,16 @@ pub(crate) fn check(uri: &str, public: bool) -> Result<(), &'static str> {
         return Err("must have no user name or password");
     }
     let host = authority.map(|authority| split_port(authority).0);
+    if url.port() == Some(0) {
+        return Err("must not name port 0, where nothing can listen");
+    }
+    if matches!(scheme, "https" | "http")
+        && host.is_some_and(|host| !host.is_empty() && !is_host(host, &url))
+    {
+        return Err(
+            "must name its host as browsers do: letters, digits and hyphens between single dots, or an IP address",
+        );
+    }
     match scheme {
         // The text, not what a browser would make of it.
         "https" if host.is_some_and(|host| !host.is_empty()) && url.has_host() => Ok(()),
@@ -69,6 +79,19 @@ pub(crate) fn check(uri: &str, public: bool) -> Result<(), &'static str> {
             "must begin with https://; public clients may use a scheme with a dot, such as com.example:/callback",
         ),
     }
+}
+
+/// Whether a host is written as browsers write it. One in another form would be sent on, and shown to
+/// people, under another name than was registered.
+fn is_host(host: &str, url: &Url) -> bool {
+    let is_label = |label: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !label.is_empty() && label.bytes().all(is_plain)
+    };
+    let is_same = url
+        .host_str()
+        .is_some_and(|known| known.eq_ignore_ascii_case(host));
+    is_same && (host.starts_with('[') || host.split('.').all(is_label))
 }
 
 /// Whether a request may name `given`, where the client registered `registered`.
@@ -187,6 +210,15 @@ mod tests {
             "https://app.example.org/\n",
             "https://äpp.example.org/",
             "https://app.example.org:99999/",
+            "https://app.example.org:0/",
+            "http://127.0.0.1:0/cb",
+            "https://app.example.org./cb",
+            "https://app..example.org/cb",
+            "https://.example.org/cb",
+            "https://app_1.example.org/cb",
+            "https://%61pp.example.org/cb",
+            "https://127.1/cb",
+            "https://[::0:1]/cb",
             "http://app.example.org/cb",
             "http://127.1/cb",
             "http://2130706433/cb",

@@ -12,7 +12,7 @@ use crate::types::api_key::Digest;
 use crate::types::role::{Role, RoleSet};
 
 const NAME_CHARS_MAX: usize = 200;
-const USERNAME_CHARS_MAX: usize = 254;
+pub(crate) const USERNAME_CHARS_MAX: usize = 254;
 const AGE_MAX: i64 = 150;
 
 /// A user. The hash of the password stays in the store.

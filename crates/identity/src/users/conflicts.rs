@@ -43,7 +43,7 @@ fn conflicts(users: &[User]) -> Vec<NameConflict> {
         let names = [&user.username, &user.email];
         if names.iter().any(|name| canonical::name(name).is_none()) {
             found.push(NameConflict {
-                what: "a username or e-mail address with invisible characters or blanks",
+                what: "a username or e-mail address with invisible characters, blanks or letters of several scripts in a word",
                 users: vec![id()],
             });
         }

@@ -161,6 +161,16 @@ async fn names_and_addresses_are_unique_in_either_case(store: &Store) {
         .update(&OPERATOR, &ann.id, change, Expected::Any)
         .await;
     assert_eq!(own.unwrap().email, "ANN@EXAMPLE.ORG");
+    // Commands name users by id or username.
+    let named = |user: &User| UserChange {
+        username: Some(user.id.to_string().to_lowercase()),
+        ..UserChange::default()
+    };
+    let users = identity.users();
+    let taken = users.update(&OPERATOR, &bea.id, named(&ann), Expected::Any);
+    assert!(matches!(taken.await, Err(IdentityError::UserTaken)));
+    let own = users.update(&OPERATOR, &bea.id, named(&bea), Expected::Any);
+    assert!(own.await.is_ok());
 }
 
 async fn of_two_equal_users_at_once_one_is_added(store: &Store) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::caller::{Scope, ScopeSet};
 use crate::clock::Timestamp;
-use crate::error::is_printable;
+use crate::error::{is_printable, is_shown_name};
 
 /// What a value must be, as the client is told.
 pub type Wrong = Cow<'static, str>;
@@ -86,7 +86,8 @@ impl<K: Kind> Kind for Annotated<K> {
     }
 }
 
-/// Text of this many printable characters. Blank text is accepted only where empty text is.
+/// Text of this many printable characters. Blank text, and blanks at its ends, are accepted only where
+/// empty text is.
 pub fn text(chars: RangeInclusive<usize>) -> Text {
     Text {
         chars,
@@ -119,7 +120,7 @@ impl Kind for Text {
         let fits = |text: &&str| {
             self.chars.contains(&text.chars().count())
                 && text.chars().all(is_printable)
-                && (*low == 0 || !text.trim().is_empty())
+                && (*low == 0 || is_shown_name(text))
                 && (self.may_have_colon || !text.contains(':'))
         };
         let text = value.as_str().filter(fits).map(str::to_owned);
@@ -132,7 +133,7 @@ impl Kind for Text {
             match low {
                 0 => format!("must be text of at most {high} printable characters{colon}").into(),
                 _ => format!(
-                    "must be text of {low} to {high} printable characters{colon}, not blank"
+                    "must be text of {low} to {high} printable characters{colon}, without blanks at its ends"
                 )
                 .into(),
             }

@@ -77,7 +77,7 @@ fn users_are_valid_or_every_wrong_field_is_named() {
     let alice = read::<UserBody>(&alice).expect("good");
     assert_eq!((alice.name.as_str(), alice.age), ("Alice", None));
     assert_eq!(alice.email, "alice@example.com");
-    let name = "must be text of 1 to 100 printable characters, not blank";
+    let name = "must be text of 1 to 100 printable characters, without blanks at its ends";
     let email = "must be an e-mail address, such as name@example.org";
     let age = "must be an integer between 1 and 150";
     let pair = |field: &str, message: &str| (field.to_owned(), message.to_owned());
@@ -123,7 +123,7 @@ async fn errors_have_the_shape_of_every_other() {
     let body = crate::body::read(response.into_body())
         .await
         .expect("a body");
-    let name = "must be text of 1 to 100 printable characters, not blank";
+    let name = "must be text of 1 to 100 printable characters, without blanks at its ends";
     let email = "must be an e-mail address, such as name@example.org";
     assert_eq!(
         serde_json::from_slice::<Value>(&body).expect("JSON"),
@@ -277,7 +277,8 @@ fn kinds_take_what_they_say() {
     assert_eq!(text(1..=3).read(&json!("añb")), Ok("añb".into()));
     assert!(text(1..=3).read(&json!("a:b")).is_ok());
     let wrong = text(1..=3).without_colon().read(&json!("a:b"));
-    let message = "must be text of 1 to 3 printable characters without a colon, not blank";
+    let message =
+        "must be text of 1 to 3 printable characters without a colon, without blanks at its ends";
     assert_eq!(wrong, Err(message.into()));
     for wrong in [
         json!("abcd"),

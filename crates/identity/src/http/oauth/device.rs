@@ -14,7 +14,7 @@ use super::form::form;
 use super::own_form::Refused;
 use super::pages::{DeviceConsentPage, DevicePage, MessagePage, UNREADABLE, page, refusal};
 use super::token::{read, uncached};
-use super::views::{Onward, Pages, add_cookie};
+use super::views::{Notice, Onward, Pages, add_cookie};
 use crate::audit::Actor;
 use crate::error::IdentityError;
 use crate::http::Handles;
@@ -112,7 +112,8 @@ async fn show_device(
     let written = parameters.get("user_code");
     let code = written.and_then(UserCode::parse);
     let Some(session) = pages.browsers.session(&headers).await? else {
-        return pages.login_page(&headers, &Onward::Device(code), None, None);
+        let onward = Onward::Device(code);
+        return pages.login_page(&headers, &onward, None, Notice::default());
     };
     let Some(code) = code else {
         let wrong = written.is_some().then_some(UNKNOWN);
@@ -232,7 +233,7 @@ impl Pages {
             public: device.client.public,
             user: &user.name,
             code: &device.user_code.to_string(),
-            scopes: device.offered.in_words(),
+            scopes: device.client.in_words(device.offered),
             lacking: device.lacking.in_words(),
             csrf_token: &csrf_token,
             request: &self.seals.seal(Purpose::Device, &carried),

@@ -113,7 +113,7 @@ fn place(purpose: Purpose, sealed: &Sealed) -> String {
         Purpose::Login | Purpose::Consent if !query.is_empty() => {
             format!("/oauth2/authorize?{query}")
         }
-        Purpose::Logout => format!("/oauth2/end-session?{query}"),
+        Purpose::Logout | Purpose::EndSession => format!("/oauth2/end-session?{query}"),
         Purpose::DeviceLogin | Purpose::Device => Onward::Device(UserCode::parse(query)).location(),
         Purpose::Login | Purpose::Consent | Purpose::Account | Purpose::Continue => {
             Onward::Account.location()

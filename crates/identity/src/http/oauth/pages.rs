@@ -40,6 +40,13 @@ pub(super) struct LoginPage<'a> {
     pub(super) username: &'a str,
     /// Why the page is shown.
     pub(super) notice: Option<&'a str>,
+    pub(super) instead: Option<Instead>,
+}
+
+/// What one can do without logging in.
+pub(super) struct Instead {
+    pub(super) place: String,
+    pub(super) text: String,
 }
 
 /// A login, as its user sees it.

@@ -13,7 +13,7 @@ use super::browser::Cookie;
 use super::form::{self, form};
 use super::own_form::Refused;
 use super::pages::{FOREIGN, UNREADABLE, redirect, refusal};
-use super::views::{Onward, Pages};
+use super::views::{Notice, Onward, Pages};
 use crate::audit::Actor;
 use crate::error::IdentityError;
 use crate::http::Handles;
@@ -122,12 +122,17 @@ async fn authorize(
         (Ok(Step::Lack), Some(session)) => pages.lack_page(&headers, &request, session),
         (Ok(Step::LogIn | Step::Lack | Step::Ask(_)), _) => {
             let other = session.filter(|session| !request.is_for(&session.user));
-            let notice = other.map(|session| {
-                let (who, client) = (session.user.name, &request.client.name);
+            let notice = other.as_ref().map(|session| {
+                let (who, client) = (&session.user.name, &request.client.name);
                 format!("You are logged in as {who}. {client} expects somebody else.")
             });
+            let instead = other.map(|session| pages.instead(&request, &session.user.name));
             let onward = Onward::Client(Box::new(request));
-            pages.login_page(&headers, &onward, None, notice.as_deref())
+            let notice = Notice {
+                text: notice.as_deref(),
+                instead,
+            };
+            pages.login_page(&headers, &onward, None, notice)
         }
         (Ok(Step::Redirect(location)), _) => redirect(&location),
         (Err(error), _) => refused(error),
@@ -193,14 +198,14 @@ async fn show_login(
     if parameters.get("request").is_none() {
         return match pages.browsers.session(&headers).await? {
             Some(session) => pages.account_page(&headers, &session).await,
-            None => pages.login_page(&headers, &Onward::Account, None, None),
+            None => pages.login_page(&headers, &Onward::Account, None, Notice::default()),
         };
     }
     let Some((purpose, sealed)) = pages.opened(&LOGINS, &parameters) else {
         return refusal(StatusCode::BAD_REQUEST, FOREIGN);
     };
     match pages.onward(purpose, &sealed).await {
-        Ok(onward) => pages.login_page(&headers, &onward, None, None),
+        Ok(onward) => pages.login_page(&headers, &onward, None, Notice::default()),
         Err(error) => refused(error),
     }
 }

@@ -1,5 +1,6 @@
 //! The end of a login to the pages.
 
+use auspex_kernel::id::UserId;
 use auspex_kernel::{ApiError, Peer, RequestId};
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -17,7 +18,13 @@ use super::sign_in::refused;
 use super::views::{Pages, add_cookie};
 use crate::audit::Actor;
 use crate::http::Handles;
-use crate::oauth::{LoginSession, LogoutRequest, Purpose, Sealed};
+use crate::oauth::{
+    AuthorizationError, LoginSession, LogoutRequest, Parameters, Purpose, ReturnTo, Sealed,
+};
+
+const CLOSE: &str = "You can close this page.";
+const UNREGISTERED: &str = "The application wants you back at an address that it has not registered for logouts, so you \
+    are not sent there. You can close this page, or go back to the application yourself.";
 
 /// The pages that one can log out by.
 const WITH_LOGOUT: [Purpose; 4] = [
@@ -44,6 +51,8 @@ form! {
         post_logout_redirect_uri: optional {},
         /// Is returned unchanged
         state: optional {},
+        /// In place of all others: from the answer to the form
+        request: optional {},
     }
 }
 
@@ -80,14 +89,14 @@ async fn end_session(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let query = uri.query().unwrap_or_default();
-    let request = match pages.authorization.read_logout(query).await {
+    let request = match pages.logout_request(query).await {
         Ok(request) => request,
         Err(error) => return refused(error),
     };
     let session = pages.browsers.session(&headers).await?;
     let ends = match session {
         Some(session) if request.user_id.as_ref() != Some(&session.user.id) => {
-            return pages.logout_page(&headers, &request, &session, query);
+            return pages.logout_page(&headers, &request, &session);
         }
         session => session,
     };
@@ -96,8 +105,9 @@ async fn end_session(
         pages.sessions.end(&actor, session).await?;
     }
     let gone_on = match &request.return_to {
-        Some(location) => redirect(location)?,
-        None => logged_out()?,
+        ReturnTo::Client(location) => redirect(location)?,
+        ReturnTo::Nowhere => logged_out(CLOSE)?,
+        ReturnTo::Unregistered => logged_out(UNREGISTERED)?,
     };
     pages.without_session(gone_on)
 }
@@ -129,7 +139,17 @@ async fn post_end_session(
         .extend_pairs(fields.iter())
         .finish();
     match pages.authorization.read_logout(&query).await {
-        Ok(_) => redirect(&format!("/oauth2/end-session?{query}")),
+        Ok(request) => {
+            let carried = Sealed {
+                holder: request
+                    .user_id
+                    .map_or_else(String::new, |id| id.to_string()),
+                query: request.query,
+                scopes: String::new(),
+            };
+            let sealed = pages.seals.seal(Purpose::EndSession, &carried);
+            redirect(&format!("/oauth2/end-session?request={sealed}"))
+        }
         Err(error) => refused(error),
     }
 }
@@ -167,24 +187,24 @@ async fn submit_logout(
     pages.sessions.end(&actor, session).await?;
     let response = match form.purpose {
         Purpose::Logout => match pages.authorization.read_logout(&form.sealed.query).await {
-            Ok(LogoutRequest {
-                return_to: Some(location),
-                ..
-            }) => pages.go_on(&location)?,
-            Ok(_) => logged_out()?,
+            Ok(request) => match request.return_to {
+                ReturnTo::Client(location) => pages.go_on(&location)?,
+                ReturnTo::Nowhere => logged_out(CLOSE)?,
+                ReturnTo::Unregistered => logged_out(UNREGISTERED)?,
+            },
             Err(error) => refused(error)?,
         },
-        Purpose::Account => logged_out()?,
+        Purpose::Account => logged_out(CLOSE)?,
         // For another login.
         _ => pages.go_on(&form.place())?,
     };
     Ok(pages.without_session(response)?)
 }
 
-fn logged_out() -> Result<Response, ApiError> {
+fn logged_out(text: &str) -> Result<Response, ApiError> {
     let message = MessagePage {
         title: "You are logged out",
-        text: "You can close this page.",
+        text,
         is_error: false,
         place: None,
     };
@@ -199,18 +219,31 @@ impl Pages {
         Ok(response)
     }
 
+    /// The request of an address, which may be one that came as a form before.
+    async fn logout_request(&self, query: &str) -> Result<LogoutRequest, AuthorizationError> {
+        let parameters = Parameters::parse(query.as_bytes()).ok();
+        let sealed = parameters.and_then(|found| self.opened(&[Purpose::EndSession], &found));
+        let Some((_, Sealed { query, holder, .. })) = sealed else {
+            return self.authorization.read_logout(query).await;
+        };
+        let request = self.authorization.read_logout(&query).await?;
+        Ok(LogoutRequest {
+            user_id: UserId::parse(&holder),
+            ..request
+        })
+    }
+
     /// Asks whether to log out.
     fn logout_page(
         &self,
         headers: &HeaderMap,
         request: &LogoutRequest,
         session: &LoginSession,
-        query: &str,
     ) -> Result<Response, ApiError> {
         let user = &session.user;
         let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, user.id.as_str())?;
         let carried = Sealed {
-            query: query.to_owned(),
+            query: request.query.clone(),
             scopes: String::new(),
             holder: user.id.to_string(),
         };

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::browser::Browsers;
-use super::pages::{ConsentPage, LackPage, LoginPage, page};
+use super::pages::{ConsentPage, Instead, LackPage, LoginPage, page};
 use crate::error::IdentityError;
 use crate::oauth::{
     AuthorizationEndpoint, AuthorizationError, AuthorizationRequest, Devices, LoginSession, Own,
@@ -35,6 +35,22 @@ pub(super) enum Onward {
     Device(Option<UserCode>),
     /// To the application's request.
     Client(Box<AuthorizationRequest>),
+}
+
+/// Why the login page is shown.
+#[derive(Default)]
+pub(super) struct Notice<'a> {
+    pub(super) text: Option<&'a str>,
+    pub(super) instead: Option<Instead>,
+}
+
+impl<'a> Notice<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            text: Some(text),
+            instead: None,
+        }
+    }
 }
 
 impl Onward {
@@ -133,13 +149,28 @@ impl Pages {
         }
     }
 
-    /// The login page. `username` is what was entered before, `notice` why the page is shown.
+    /// What somebody can do who is not whom a client expects: go on as themselves where it only hints at a
+    /// name, and else go back to it.
+    pub(super) fn instead(&self, request: &AuthorizationRequest, name: &str) -> Instead {
+        match request.query_without_hint() {
+            Some(query) => Instead {
+                place: format!("/oauth2/authorize?{query}"),
+                text: format!("Go on as {name}"),
+            },
+            None => Instead {
+                place: self.authorization.login_required(request),
+                text: format!("Back to {}", shown(&request.redirect_uri)),
+            },
+        }
+    }
+
+    /// The login page. `username` is what was entered before.
     pub(super) fn login_page(
         &self,
         headers: &HeaderMap,
         onward: &Onward,
         username: Option<&str>,
-        notice: Option<&str>,
+        notice: Notice<'_>,
     ) -> Result<Response, ApiError> {
         let (csrf_token, set_cookie) = self.browsers.csrf_token(headers, "")?;
         let shown = LoginPage {
@@ -147,7 +178,8 @@ impl Pages {
             csrf_token: &csrf_token,
             request: &onward.sealed(&self.seals),
             username: username.unwrap_or_else(|| onward.hinted()),
-            notice,
+            notice: notice.text,
+            instead: notice.instead,
         };
         let mut response = page(StatusCode::OK, &shown)?;
         add_cookie(&mut response, set_cookie);
@@ -174,7 +206,7 @@ impl Pages {
             }
             _ => ("Username or password is wrong.".to_owned(), None),
         };
-        let mut response = self.login_page(headers, onward, Some(username), Some(&text))?;
+        let mut response = self.login_page(headers, onward, Some(username), Notice::of(&text))?;
         // The answer of any other endpoint.
         *response.status_mut() = ApiError::from(error).status();
         let wait = wait_s.map(|seconds| (header::RETRY_AFTER, seconds.into()));
@@ -196,7 +228,7 @@ impl Pages {
             client: &request.client.name,
             user: &user.name,
             destination: &shown(&request.redirect_uri),
-            scopes: scopes.in_words(),
+            scopes: request.client.in_words(scopes),
             lacking: request.beyond(scopes).in_words(),
             public: request.client.public,
             csrf_token: &csrf_token,

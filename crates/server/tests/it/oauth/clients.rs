@@ -150,7 +150,12 @@ fn a_secret_is_replaced_with_an_overlap() {
     );
     let second = text(&rotated.json()["client_secret"]);
     assert!(world.takes(&first) && world.takes(&second) && !world.takes("axs_x"));
-    // The one before the last ends, and without overlap the last too.
+    // A third beside the two would end the first, which servers may still have.
+    let early = world.rotate(&json!({}));
+    assert_eq!(early.status, 409, "{}", early.text());
+    assert!(early.text().contains("works until 20"), "{}", early.text());
+    assert!(world.takes(&first) && world.takes(&second));
+    // Without overlap all others end at once.
     let third = text(&world.rotate(&json!({"overlap_s": 0})).json()["client_secret"]);
     assert!(!world.takes(&first) && !world.takes(&second) && world.takes(&third));
     for wrong in [
@@ -169,6 +174,74 @@ fn a_secret_is_replaced_with_an_overlap() {
     );
     world.app.0 = "0123456789ABCDEF".into();
     assert_eq!(world.rotate(&json!({})).status, 404);
+}
+
+#[test]
+fn people_are_asked_again_when_a_client_is_no_longer_what_they_saw() {
+    let world = World::start();
+    let key = world.server.key.clone();
+    let elsewhere = "https://new.example.org/cb";
+    let all = json!(["openid", "email", "predict", "models:read", "users:write"]);
+    let fewer = json!(["openid", "email", "models:read", "users:write"]);
+    let is_asked = |uri: &str| {
+        let page = world.log_in(
+            &mut world.browser(),
+            &world.request(&[("redirect_uri", uri)]),
+        );
+        page.status == 200
+    };
+    let agrees = || {
+        let mut browser = world.browser();
+        let page = world.log_in(&mut browser, &world.request(&[("prompt", "consent")]));
+        assert_eq!(submit_consent(&mut browser, &page, "allow").status, 303);
+    };
+    agrees();
+    assert!(!is_asked(CALLBACK));
+    // Another path of the host that they were shown, or another name, is nothing new.
+    let same = json!({"name": "New", "redirect_uris": [CALLBACK, "https://app.example.org/in"]});
+    assert_eq!(world.patch(&key, &same, &[]).status, 200);
+    assert!(!is_asked(CALLBACK) && !is_asked("https://app.example.org/in"));
+    let moved = json!({"redirect_uris": [CALLBACK, elsewhere]});
+    assert_eq!(world.patch(&key, &moved, &[]).status, 200);
+    assert!(is_asked(elsewhere) && is_asked(CALLBACK));
+    agrees();
+    for scopes in [fewer, all] {
+        let change = json!({"scopes": scopes});
+        assert_eq!(world.patch(&key, &change, &[]).status, 200);
+    }
+    assert!(is_asked(CALLBACK), "the scope that came back");
+}
+
+#[test]
+fn clients_that_cannot_work_are_not_registered() {
+    let world = World::start();
+    for (change, field) in [
+        (
+            json!({"redirect_uris": ["https://app.example.org:0/"]}),
+            "redirect_uris[0]",
+        ),
+        (
+            json!({"redirect_uris": ["https://app.example.org./"]}),
+            "redirect_uris[0]",
+        ),
+        (json!({"name": " App"}), "name"),
+        (json!({"name": "A\u{200b}pp"}), "name"),
+        (
+            json!({"grant_types": ["client_credentials"], "scopes": ["openid", "predict"]}),
+            "scopes",
+        ),
+    ] {
+        let mut client = json!({"name": "App", "redirect_uris": [CALLBACK],
+            "grant_types": ["authorization_code"], "scopes": ["openid", "predict"]});
+        for (name, value) in change.as_object().expect("an object") {
+            client[name] = value.clone();
+        }
+        let answer = world.server.post("/v1/oauth-clients", client.to_string());
+        assert_eq!(
+            (answer.status, answer.wrong_fields()),
+            (422, vec![field.into()])
+        );
+    }
 }
 
 #[test]

@@ -65,6 +65,38 @@ fn a_client_that_expects_one_user_never_gets_another() {
         let silent = two.world.request(&[("prompt", "none"), hint]);
         assert_eq!(error(&browser.get(&silent)), refused, "{hint:?}");
     }
+    // Who is not the one can go on all the same where a name was only a hint, and go back otherwise.
+    let instead = |page: &Answer| {
+        let text = page.text();
+        let (_, link) = text
+            .split_once("class=\"aside\"><a href=\"")
+            .expect("a link");
+        link.split('"')
+            .next()
+            .expect("an end")
+            .replace("&#38;", "&")
+    };
+    let login = browser.get(&two.world.request(&[("login_hint", "ann")]));
+    assert!(login.text().contains("Go on as Bob"), "{}", login.text());
+    let on = browser.get(&instead(&login));
+    assert!(location(&on).1.contains_key("code"));
+    let login = browser.get(&two.world.request(&[("id_token_hint", &two.ann)]));
+    assert!(
+        login.text().contains("Back to app.example.org"),
+        "{}",
+        login.text()
+    );
+    assert!(instead(&login).starts_with(&format!("{CALLBACK}?error=login_required&")));
+    // A hint that can be no name is a text of whoever made the link.
+    let long = "x".repeat(300);
+    for text in ["Call 555 now\u{202e}", &long] {
+        let login = browser.get(&two.world.request(&[("login_hint", text)]));
+        assert!(
+            login
+                .text()
+                .contains("name=\"username\" type=\"text\" value=\"\"")
+        );
+    }
     // Asked for, somebody else logs in, and is the one who goes on.
     let asked = two.world.request(&[("id_token_hint", &two.ann)]);
     let login = browser.get(&asked);
