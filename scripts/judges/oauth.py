@@ -26,6 +26,7 @@ from server import RECORDS, Server
 TIMEOUT_S = 10
 LOOPBACK = "http://127.0.0.1:49152/callback"  # nobody listens: the address alone is enough
 ELSEWHERE = "https://client.example.org/callback"
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 USERNAME, PASSWORD = "scientist", "correct horse battery staple"
 RECORD = json.loads((RECORDS / "records.jsonl").read_text().splitlines()[0])
 
@@ -387,6 +388,33 @@ def forms_are_guarded(world):
     true(isinstance(back, str) and "code=" in back, "the true consent was refused")
 
 
+def on_a_device(world):
+    """A program without a browser gets its tokens by Authlib, once a person has allowed it elsewhere"""
+    client = world.api(
+        "POST",
+        "/v1/oauth-clients",
+        json={"name": "Shell", "grant_types": [DEVICE_CODE], "scopes": ["openid", "predict"], "public": True},
+    ).json()
+    session = world.session(client, token_endpoint_auth_method="none")
+    begun = session.post(
+        world.endpoint("device_authorization"), data={"client_id": client["client_id"]}, withhold_token=True
+    ).json()
+    true(begun["verification_uri"].startswith(world.server.url), f"the page is at {begun['verification_uri']}")
+    ask = {"grant_type": DEVICE_CODE, "device_code": begun["device_code"]}
+    failed_with("authorization_pending", session.fetch_token, world.endpoint("token"), **ask)
+    failed_with("slow_down", session.fetch_token, world.endpoint("token"), **ask)
+    person = Browser(world.server.url)
+    page = person.open(begun["verification_uri_complete"])
+    page = person.send(page.form("/oauth2/login"), username=USERNAME, password=PASSWORD)
+    true(begun["user_code"] in page.text and "Shell" in page.text, f"the page does not say who asks: {page.text}")
+    page = person.send(page.form("/oauth2/device"), "allow")
+    equal(page.status, 200, f"status: {page.text}")
+    tokens = session.fetch_token(world.endpoint("token"), **ask)
+    equal(world.status(tokens["access_token"], "/oauth2/userinfo"), 200, "userinfo")
+    true(tokens.get("id_token") and not tokens.get("refresh_token"), f"members {sorted(tokens)}")
+    failed_with("invalid_grant", session.fetch_token, world.endpoint("token"), **ask)
+
+
 def main():
     checks = Checks()
     with Server() as server:
@@ -394,6 +422,7 @@ def main():
             (
                 *(prepared, discovered, by_command, logged_in, verified, forged, userinfo, refreshed),
                 *(credentials, introspected, revoked, redeemed_once, endpoint_errors, forms_are_guarded),
+                on_a_device,
             ),
             World(server),
         )

@@ -10,6 +10,7 @@ use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::files::{give_to_owner_of_folder, narrow};
 use auspex_kernel::policy::Policy;
+use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::{
     Boxed, Context, Documented, Greeting, Link, Migrations, OpenError, Routes, Running, Service,
     StopSignal, Warning,
@@ -20,6 +21,14 @@ use crate::{Config, Identity, Secret, http, migration};
 
 /// The first key, in the data folder.
 const KEY_FILE: &str = "admin.key";
+
+/// Devices that may begin to wait from one address while one waits, a tenth of those of a client: whoever
+/// knows the id of a public client could otherwise take the places of all its users.
+const DEVICES_OF_ADDRESS: RateLimit = RateLimit {
+    max: 100,
+    window_s: 600,
+    callers_max: 10_000,
+};
 
 const TAGS: [(&str, &str); 3] = [
     ("authentication", "From a name and a password to tokens"),
@@ -89,8 +98,13 @@ impl Running for IdentityService {
             ..policy
         };
         let endpoints = errors_by(http::render_error);
+        let devices = Policy {
+            address_limit: Some(DEVICES_OF_ADDRESS),
+            ..for_clients(endpoints)
+        };
         Routes::new(router, documented())
             .with_policy(&http::CLIENT_ENDPOINTS, for_clients(endpoints))
+            .with_policy(&http::DEVICE_ENDPOINTS, devices)
             .with_policy(&http::SERVER_ENDPOINTS, endpoints)
             .with_policy(&http::CLIENT_READS, for_clients(Policy::default()))
             .with_policy(&http::PAGES, pages)

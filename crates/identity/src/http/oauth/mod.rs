@@ -29,8 +29,10 @@ pub(crate) use views::Pages;
 const TAG: &str = "oauth";
 
 /// Endpoints that clients ask directly, those that run in a browser too, with errors as in RFC 6749.
-pub(crate) const CLIENT_ENDPOINTS: [&str; 3] =
-    ["exchange_token", "revoke_token", "authorize_device"];
+pub(crate) const CLIENT_ENDPOINTS: [&str; 2] = ["exchange_token", "revoke_token"];
+
+/// The same where devices begin, which has a limit of its own.
+pub(crate) const DEVICE_ENDPOINTS: [&str; 1] = ["authorize_device"];
 
 /// The same for clients that run on a server.
 pub(crate) const SERVER_ENDPOINTS: [&str; 1] = ["introspect_token"];

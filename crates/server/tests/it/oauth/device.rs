@@ -148,3 +148,24 @@ fn a_command_line_that_is_denied_gets_nothing() {
     let denials = world.server.get("/v1/audit?action=consent.deny");
     assert!(denials.text().contains("on a device"), "{}", denials.text());
 }
+
+#[test]
+fn one_address_cannot_take_all_places_of_a_client() {
+    let world = World::start();
+    let client = register(&world);
+    for _ in 0..90 {
+        begin(&world, &client);
+    }
+    let fields = [("client_id", &*client)];
+    let begun = || {
+        let mut browser = world.browser();
+        browser.post("/oauth2/device_authorization", &fields)
+    };
+    let refused = (0..20).map(|_| begun()).find(|answer| answer.status != 200);
+    let refused = refused.expect("an end");
+    assert_eq!(refused.status, 429);
+    assert_eq!(error_of(&refused), "temporarily_unavailable");
+    assert!(refused.header("retry-after").is_some());
+    // Those that wait already ask as before.
+    assert_eq!(error_of(&poll(&world, &client, "x")), "invalid_grant");
+}
