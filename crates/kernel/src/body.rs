@@ -292,20 +292,29 @@ pub async fn read_json(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiErro
 /// # Errors
 /// 415.
 pub fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    if let Some(coding) = headers.get(header::CONTENT_ENCODING)
-        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        let error = ApiError::unsupported_media_type(
-            "that Content-Encoding is not read here; send the body as it is",
-        );
-        let identity = HeaderValue::from_static("identity");
-        return Err(error.with_header(header::ACCEPT_ENCODING, identity));
-    }
+    check_encoding(headers)?;
     match headers.get(header::CONTENT_TYPE) {
         Some(stated) if stated != "application/json" && !is_json(stated) => {
             Err(ApiError::unsupported_media_type(
                 "the body must be JSON; send it with Content-Type: application/json",
             ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a body that is stated to be encoded.
+///
+/// # Errors
+/// 415.
+pub fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let error = ApiError::unsupported_media_type(
+                "that Content-Encoding is not read here; send the body as it is",
+            );
+            let identity = HeaderValue::from_static("identity");
+            Err(error.with_header(header::ACCEPT_ENCODING, identity))
         }
         _ => Ok(()),
     }

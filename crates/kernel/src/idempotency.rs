@@ -269,7 +269,11 @@ fn may_be_repeated(error: &ApiError) -> bool {
     )
 }
 
-fn read_key(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
+/// The key of a request, if it has one.
+///
+/// # Errors
+/// 422 for a malformed one.
+pub fn read_key(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next().map(HeaderValue::as_bytes) else {
         return Ok(None);
@@ -286,7 +290,8 @@ fn read_key(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
     Ok(Some(key))
 }
 
-fn wrong_key(message: &str) -> ApiError {
+/// 422, saying what is wrong with the key of a request.
+pub fn wrong_key(message: &str) -> ApiError {
     ApiError::validation(vec![FieldError {
         field: "Idempotency-Key".into(),
         message: message.into(),

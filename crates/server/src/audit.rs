@@ -1,11 +1,9 @@
 //! `GET /v1/audit`: who did what, whichever service recorded it.
 
-use std::borrow::Cow;
-
 use auspex_kernel::audit::{self, Filter, Line, Outcome};
 use auspex_kernel::db::Db;
 use auspex_kernel::fields::{Filters as _, one_of, text, timestamp};
-use auspex_kernel::http::{List, ListErrors};
+use auspex_kernel::http::{CSV, List, ListErrors, accepts, csv_cell};
 use auspex_kernel::page::PageParams;
 use auspex_kernel::{ApiError, CursorKey, FieldError, Timestamp, query_filters};
 use axum::Extension;
@@ -18,8 +16,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::services;
-
-const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
 
 /// Reads the record.
 #[derive(Clone)]
@@ -158,7 +154,10 @@ async fn list_audit(
     let position = filter.position();
     let page = db.read(async |connection| audit::page(connection, filter, query.slice()).await);
     let list = AuditList::new(&query, page.await?, position, AuditView::from);
-    let is_csv = format.map_or_else(|| names_csv(&headers), |format| format == Format::Csv);
+    let is_csv = format.map_or_else(
+        || accepts(&headers, "text/csv"),
+        |format| format == Format::Csv,
+    );
     let mut response = match is_csv {
         false => list.answer(&headers),
         true => list.answer_as(&headers, CSV, csv_lines),
@@ -172,19 +171,6 @@ async fn list_audit(
             .insert(header::CONTENT_DISPOSITION, name);
     }
     Ok(response)
-}
-
-/// Programs for tables name the type; tools that take anything do not.
-fn names_csv(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT).iter();
-    let ranges = values.filter_map(|value| value.to_str().ok());
-    ranges.flat_map(|text| text.split(',')).any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let is_csv = parts
-            .next()
-            .is_some_and(|kind| kind.eq_ignore_ascii_case("text/csv"));
-        is_csv && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
 }
 
 /// RFC 4180, with a header.
@@ -208,29 +194,20 @@ fn csv_lines(lines: &[AuditView]) -> Vec<u8> {
     for line in lines {
         let _ = writer.write_record(
             [
-                cell(Some(&line.id)),
-                cell(Some(&line.at)),
-                cell(Some(&line.actor)),
-                cell(Some(&line.action)),
-                cell(line.target.as_deref()),
-                cell(Some(&line.outcome)),
-                cell(line.detail.as_deref()),
-                cell(line.address.as_deref()),
-                cell(line.request_id.as_deref()),
+                csv_cell(&line.id),
+                csv_cell(&line.at),
+                csv_cell(&line.actor),
+                csv_cell(&line.action),
+                csv_cell(line.target.as_deref().unwrap_or_default()),
+                csv_cell(&line.outcome),
+                csv_cell(line.detail.as_deref().unwrap_or_default()),
+                csv_cell(line.address.as_deref().unwrap_or_default()),
+                csv_cell(line.request_id.as_deref().unwrap_or_default()),
             ]
             .map(|cell| cell.into_owned()),
         );
     }
     writer.into_inner().unwrap_or_default()
-}
-
-/// A text as no program for tables takes it for a formula: clients choose ids of requests.
-fn cell(text: Option<&str>) -> Cow<'_, str> {
-    let text = text.unwrap_or_default();
-    match text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-        true => format!("'{text}").into(),
-        false => text.into(),
-    }
 }
 
 #[cfg(test)]
@@ -265,15 +242,5 @@ mod tests {
             read.iter()
                 .all(|row| &row[6] == "a,\"b\"\nc" && row[4].is_empty())
         );
-    }
-
-    #[test]
-    fn only_who_names_csv_gets_it() {
-        let names = |accept: &'static str| {
-            let accept = HeaderValue::from_static(accept);
-            names_csv(&HeaderMap::from_iter([(header::ACCEPT, accept)]))
-        };
-        assert!(names("Text/CSV") && names("application/json, text/csv;q=0.5"));
-        assert!(!names("*/*") && !names("text/csv;q=0") && !names("application/json"));
     }
 }

@@ -14,7 +14,7 @@ mod users;
 use std::sync::Arc;
 
 use auspex_kernel::CursorKey;
-use auspex_kernel::http::add_error_schemas;
+use auspex_kernel::http::{add_error_schemas, rename_unversioned};
 use auspex_kernel::idempotency::Idempotency;
 use axum::extract::{Extension, FromRef};
 use utoipa::openapi::OpenApi;
@@ -67,32 +67,14 @@ fn routes() -> OpenApiRouter<Handles> {
         .merge(own::routes())
         .merge(api_keys::routes())
         .merge(own_keys::routes());
-    let unversioned = renamed(users::routes().merge(me::routes()));
+    let mut unversioned = users::routes().merge(me::routes());
+    rename_unversioned(unversioned.get_openapi_mut());
     let mut router = OpenApiRouter::new()
         .merge(auth::routes())
         .merge(oauth::routes())
         .nest("/v1", versioned)
         .merge(unversioned);
     add_error_schemas(router.get_openapi_mut());
-    router
-}
-
-/// The same operations at other paths need ids of their own.
-fn renamed(mut router: OpenApiRouter<Handles>) -> OpenApiRouter<Handles> {
-    for item in router.get_openapi_mut().paths.paths.values_mut() {
-        let operations = [
-            &mut item.get,
-            &mut item.post,
-            &mut item.put,
-            &mut item.patch,
-            &mut item.delete,
-        ];
-        for operation in operations.into_iter().flatten() {
-            if let Some(id) = &mut operation.operation_id {
-                id.push_str("_unversioned");
-            }
-        }
-    }
     router
 }
 

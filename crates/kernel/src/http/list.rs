@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema};
@@ -59,6 +59,11 @@ impl<T: Serialize> List<T> {
     /// The answer with an `ETag`, or 304. The links are in the header `Link` too.
     pub fn answer(&self, headers: &HeaderMap) -> Response {
         self.with_links(cacheable(headers, JSON, self))
+    }
+
+    /// The same for what no cache may keep.
+    pub fn answer_unkept(&self) -> Response {
+        self.with_links(axum::Json(self).into_response())
     }
 
     /// The same in another form than JSON, which has the rows alone.

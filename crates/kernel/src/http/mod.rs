@@ -5,8 +5,10 @@
 
 mod creation;
 mod errors;
+mod formats;
 mod list;
 mod requester;
+mod unversioned;
 
 use http::HeaderValue;
 
@@ -14,8 +16,10 @@ pub use creation::{Creation, created};
 pub use errors::{
     ChangeErrors, CreateErrors, ListErrors, ReadErrors, add_error_schemas, error_responses,
 };
+pub use formats::{CSV, accepts, csv_cell};
 pub use list::List;
 pub use requester::Requester;
+pub use unversioned::rename_unversioned;
 
 /// The content type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
