@@ -138,15 +138,14 @@ impl Dialogues {
         Err(DialoguesError::Unknown)
     }
 
-    /// Records that the customer said no. The texts are to be dropped before; `language` is that of
-    /// the first one, where that is known. A dialogue whose texts are stored is withdrawn.
+    /// Records that the customer said no. The texts are to be dropped before. A dialogue whose texts
+    /// are stored is withdrawn.
     ///
     /// # Errors
     /// [`DialoguesError::OtherCustomer`], [`DialoguesError::Database`].
     pub async fn refuse(
         &self,
         refused: &Dialogue,
-        language: Option<Language>,
         statement: &Statement,
     ) -> Result<Decided, DialoguesError> {
         let core = &*self.core;
@@ -181,9 +180,9 @@ impl Dialogues {
                 };
                 core.add_decision(transaction, &new, Decision::Refused, statement)
                     .await?;
-                let language = language.map(|language| language.primary());
-                let language = language.as_ref().map_or(UNDETERMINED, Language::as_str);
-                core.add_counts(transaction, language, added).await?;
+                let language = refused.language.primary();
+                core.add_counts(transaction, language.as_str(), added)
+                    .await?;
                 Ok(None)
             });
         match before.await? {

@@ -7,7 +7,7 @@ use isolang::Language as Iso639;
 use oxilangtag::LanguageTag;
 
 /// What RFC 5646, section 4.4.1, asks of every program; longer tags are refused.
-const BYTES_MAX: usize = 35;
+pub(crate) const BYTES_MAX: usize = 35;
 
 /// A language, such as `pt` or `zh-Hant-TW`. It is small and copied freely, since every text has one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

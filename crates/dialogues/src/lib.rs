@@ -11,7 +11,9 @@ mod core;
 mod erasure;
 mod error;
 mod export;
+mod http;
 mod ids;
+mod intake;
 mod keys;
 mod language;
 mod migration;
@@ -42,6 +44,7 @@ pub use erasure::Replayed;
 pub use error::DialoguesError;
 pub use export::Export;
 pub use ids::{CustomerId, CustomerRef, DialogId, DialogueRef, ID_BYTES_MAX, NotAnId, Pseudonyms};
+pub use intake::{Holdings, IntakeError, Standing};
 pub use keys::{KeysError, master_key_file};
 pub use language::{Language, NoLanguage};
 pub use pending::{

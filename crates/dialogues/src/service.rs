@@ -2,20 +2,28 @@
 
 use std::sync::Arc;
 
+use auspex_kernel::CursorKey;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
+use auspex_kernel::policy::{Answer, Policy, Runs};
 use auspex_kernel::service::{
     Boxed, Context, Documented, HealthCheck, Migrations, OpenError, Routes, Running, Service,
     StopSignal, Warning,
 };
 use prometheus_client::registry::Registry;
-use utoipa::openapi::OpenApi;
 
+use crate::http::{self, Desk};
+use crate::pending::Marks;
 use crate::{Action, Config, Dialogues, migration};
+
+const TAG: &str = "Texts of customers, kept and read only with their consent";
 
 /// The dialogues service, open.
 pub struct DialoguesService {
     dialogues: Dialogues,
+    desk: Desk,
+    cursors: CursorKey,
+    text_bytes_max: usize,
 }
 
 impl Service for DialoguesService {
@@ -41,9 +49,13 @@ impl Service for DialoguesService {
             db,
             clock,
             random,
+            cursors,
             data_dir,
+            control,
             ..
         } = context;
+        let (text_bytes_max, shows_ids) = (config.pending.text_bytes_max, !config.pseudonyms);
+        let marks = Marks::new(&random)?;
         let dialogues = Dialogues::open(db, config, &data_dir, clock, random).await?;
         let replayed = dialogues.replay_erasures().await?;
         if replayed.erasures + replayed.keys > 0 {
@@ -54,13 +66,37 @@ impl Service for DialoguesService {
                 "erasures were carried out that were cut off, or that a restored backup had undone"
             );
         }
-        Ok(Arc::new(Self { dialogues }))
+        let desk = Desk {
+            dialogues: dialogues.clone(),
+            marks,
+            control,
+            text_bytes_max,
+            shows_ids,
+        };
+        Ok(Arc::new(Self {
+            dialogues,
+            desk,
+            cursors,
+            text_bytes_max,
+        }))
     }
 }
 
 impl Running for DialoguesService {
     fn routes(self: Arc<Self>) -> Routes {
-        Routes::new(axum::Router::new(), documented())
+        let text = Policy {
+            runs: Runs::Inline,
+            body_bytes_max: Some(http::body_bytes_max(self.text_bytes_max)),
+            ..Policy::default()
+        };
+        let stream = Policy {
+            answer: Answer::Stream,
+            ..Policy::default()
+        };
+        let router = http::router(self.desk.clone(), self.cursors.clone());
+        Routes::new(router, documented())
+            .with_policy(&http::TEXTS, text)
+            .with_policy(&http::STREAMS, stream)
     }
 
     fn health_checks(&self) -> Vec<HealthCheck<'_>> {
@@ -92,5 +128,5 @@ impl Running for DialoguesService {
 }
 
 fn documented() -> Documented {
-    Documented::new(OpenApi::default())
+    Documented::new(http::document()).with_tags(&[(http::TAG, TAG)])
 }

@@ -356,6 +356,8 @@ async fn a_customer_is_found_and_forgotten<P: Pending>(make: Make<P>) {
         .await
         .expect("room");
     let held = bench.take("a2").await;
+    bench.push("a4", "decided").await.expect("room");
+    bench.settle("a4", Outcome::Decided).await;
     let ann = pseudonym("ann");
     let mut found = bench.pending.of_customer(ann).await;
     found.sort_by(|one, other| one.id.expose().cmp(other.id.expose()));
@@ -376,7 +378,9 @@ async fn a_customer_is_found_and_forgotten<P: Pending>(make: Make<P>) {
         .push("a1", "anew")
         .await
         .expect("the person may come back");
+    bench.push("a4", "anew").await.expect("also with this id");
     bench.settle("a1", Outcome::Gone).await;
+    bench.settle("a4", Outcome::Gone).await;
     bench.settle("b", Outcome::Gone).await;
     assert_eq!(bench.pending.size().bytes, 0);
 }

@@ -23,6 +23,7 @@ use super::{
     PushError, Pushed, Size, State, Taken, Text,
 };
 use crate::ids::{CustomerId, CustomerRef, DialogId};
+use crate::language::Language;
 
 const SHARDS: usize = 64;
 /// How long a decided dialogue is remembered: much longer than between the look into the database and
@@ -35,7 +36,7 @@ const DECISION_WAIT: Duration = Duration::from_secs(10);
 const DIALOGUE_COST: usize = 384;
 const TEXT_COST: usize = size_of::<Text>() + 16;
 const MARK_COST: usize = size_of::<Mark>();
-const DECIDED_COST: usize = 112;
+const DECIDED_COST: usize = 128;
 
 /// The buffer in memory. Clones are one buffer.
 #[derive(Clone)]
@@ -54,8 +55,11 @@ type Shard = HashMap<DialogId, Slot, RandomState>;
 
 enum Slot {
     Here(Box<Entry>),
-    /// Decided, and remembered until then.
-    Decided(Steady),
+    /// Decided, and remembered for a while.
+    Decided {
+        until: Steady,
+        customer_ref: CustomerRef,
+    },
 }
 
 struct Entry {
@@ -69,6 +73,8 @@ struct Entry {
     texts: Arc<Vec<Text>>,
     /// How many texts there are, or were before they were dropped.
     count: usize,
+    /// Of the first text.
+    language: Language,
     marks: Vec<Mark>,
     /// What it costs, together with its slot.
     bytes: usize,
@@ -177,11 +183,11 @@ impl Buffer {
         let mut shard = self.shard(new.dialogue).lock();
         if let Some(slot) = shard.get_mut(new.dialogue) {
             match slot {
-                Slot::Decided(until) if now < *until => return Err(PushError::Decided),
+                Slot::Decided { until, .. } if now < *until => return Err(PushError::Decided),
                 Slot::Here(entry) if !entry.has_expired(now) => {
                     return self.add(entry, new, now, today);
                 }
-                Slot::Decided(_) | Slot::Here(_) => {
+                Slot::Decided { .. } | Slot::Here(_) => {
                     if let Some(slot) = shard.remove(new.dialogue) {
                         self.release(cost(new.dialogue, &slot));
                     }
@@ -200,6 +206,7 @@ impl Buffer {
             expires_at: today,
             texts: Arc::default(),
             count: 0,
+            language: new.language,
             marks: Vec::new(),
             bytes,
         });
@@ -328,7 +335,13 @@ impl Buffer {
         let (before, is_dropped) = (*before, *is_dropped);
         settled.notify_waiters();
         let after = match outcome {
-            Outcome::Decided => return self.remember_decided(place, now),
+            Outcome::Decided => {
+                let decided = Slot::Decided {
+                    until: now + DECIDED_KEPT,
+                    customer_ref: entry.customer_ref,
+                };
+                return self.remember(place, decided);
+            }
             Outcome::Gone => None,
             _ if is_dropped => None,
             // What has lost its texts can only be refused.
@@ -348,8 +361,7 @@ impl Buffer {
         }
     }
 
-    fn remember_decided(&self, mut place: OccupiedEntry<'_, DialogId, Slot>, now: Steady) {
-        let decided = Slot::Decided(now + DECIDED_KEPT);
+    fn remember(&self, mut place: OccupiedEntry<'_, DialogId, Slot>, decided: Slot) {
         let kept = cost(place.key(), &decided);
         let slot = std::mem::replace(place.get_mut(), decided);
         // A dialogue costs more than the memory of it.
@@ -380,21 +392,29 @@ impl Buffer {
     }
 
     fn drop_customer(&self, customer: CustomerRef) -> Dropped {
+        self.forget_decided(|_, whose| whose == customer);
         self.drop_where(|entry| entry.customer_ref == customer)
     }
 
     fn expire(&self) -> Dropped {
         let now = self.clock.steady();
+        self.forget_decided(|until, _| until <= now);
+        self.drop_where(|entry| entry.has_expired(now))
+    }
+
+    fn forget_decided(&self, is_meant: impl Fn(Steady, CustomerRef) -> bool) {
         for shard in &self.shards {
-            shard.lock().retain(|id, slot| {
-                let is_kept = !matches!(slot, Slot::Decided(until) if *until <= now);
-                if !is_kept {
+            shard.lock().retain(|id, slot| match slot {
+                Slot::Decided {
+                    until,
+                    customer_ref,
+                } if is_meant(*until, *customer_ref) => {
                     self.release(cost(id, slot));
+                    false
                 }
-                is_kept
+                _ => true,
             });
         }
-        self.drop_where(|entry| entry.has_expired(now))
     }
 
     fn drop_where(&self, is_meant: impl Fn(&Entry) -> bool) -> Dropped {
@@ -461,7 +481,7 @@ impl Buffer {
 fn cost(dialogue: &DialogId, slot: &Slot) -> usize {
     match slot {
         Slot::Here(entry) => entry.bytes,
-        Slot::Decided(_) => DECIDED_COST + dialogue.expose().len(),
+        Slot::Decided { .. } => DECIDED_COST + dialogue.expose().len(),
     }
 }
 
@@ -479,6 +499,7 @@ impl Entry {
             began_at: self.began_at,
             texts: self.texts.clone(),
             count: self.count,
+            language: self.language,
         }
     }
 

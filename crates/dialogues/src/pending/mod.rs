@@ -227,6 +227,8 @@ pub struct Dialogue {
     pub texts: Arc<Vec<Text>>,
     /// How many texts there are, or were before they were dropped.
     pub count: usize,
+    /// The language of the first text.
+    pub language: Language,
 }
 
 impl fmt::Debug for Dialogue {

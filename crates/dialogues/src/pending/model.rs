@@ -85,8 +85,8 @@ enum Known {
         is_held: bool,
         is_dropped: bool,
     },
-    /// Decided, until this hour.
-    Decided(u32),
+    /// Decided by this customer, until this hour.
+    Decided(usize, u32),
 }
 
 #[derive(Default)]
@@ -102,7 +102,7 @@ impl Model {
             Known::Here {
                 is_held, expires_h, ..
             } => *is_held || *expires_h > hour,
-            Known::Decided(until) => *until > hour,
+            Known::Decided(_, until) => *until > hour,
         })
     }
 
@@ -131,7 +131,7 @@ impl Model {
             Some(_) => {}
         }
         match self.live(dialogue) {
-            Some(Known::Decided(_)) | None => Err(PushError::Decided),
+            Some(Known::Decided(..)) | None => Err(PushError::Decided),
             Some(Known::Here {
                 customer: whose, ..
             }) if *whose != customer => Err(PushError::OtherCustomer),
@@ -174,13 +174,14 @@ impl Model {
                 *is_held = true;
                 Some((*before, texts.clone(), *count))
             }
-            Known::Decided(_) => None,
+            Known::Decided(..) => None,
         }
     }
 
     fn settle(&mut self, dialogue: usize, outcome: Outcome) {
         let until = self.hour + DECIDED_KEPT_H;
         let Some(Known::Here {
+            customer,
             before,
             texts,
             count,
@@ -195,7 +196,8 @@ impl Model {
         let has_texts = texts.len() == *count;
         match outcome {
             Outcome::Decided => {
-                self.known.insert(dialogue, Known::Decided(until));
+                let customer = *customer;
+                self.known.insert(dialogue, Known::Decided(customer, until));
             }
             Outcome::Gone => {
                 self.known.remove(&dialogue);
@@ -225,6 +227,7 @@ impl Model {
                 texts.clear();
                 *is_held
             }
+            Known::Decided(customer, _) => *customer != number,
             _ => true,
         });
     }
@@ -244,7 +247,7 @@ impl Model {
                 },
                 *count,
             )),
-            Known::Decided(_) => None,
+            Known::Decided(..) => None,
         }
     }
 }

@@ -66,7 +66,7 @@ async fn a_no_leaves_a_record_without_texts(store: &Store) {
     let dialogues = store.dialogues().await;
     let refused = dialogue(&dialogues, "Maria", "first", &["a", "b"]);
     let statement = dialogues.usual_statement();
-    let decided = dialogues.refuse(&refused, None, &statement).await.unwrap();
+    let decided = dialogues.refuse(&refused, &statement).await.unwrap();
     assert_eq!((decided.consent, decided.texts), (false, 2));
     assert_eq!(texts(&dialogues).await, [""; 0]);
     let customer = refused.customer_ref;
@@ -88,7 +88,7 @@ async fn the_same_answer_again_changes_nothing(store: &Store) {
     let yes = dialogue(&dialogues, "Maria", "yes", &["a", "b"]);
     let no = dialogue(&dialogues, "Maria", "no", &["c"]);
     dialogues.grant(&yes, &statement).await.unwrap();
-    dialogues.refuse(&no, None, &statement).await.unwrap();
+    dialogues.refuse(&no, &statement).await.unwrap();
     let again = |texts, consent| Decided {
         consent,
         texts,
@@ -99,7 +99,7 @@ async fn the_same_answer_again_changes_nothing(store: &Store) {
         again(2, true)
     );
     assert_eq!(
-        dialogues.refuse(&no, None, &statement).await.unwrap(),
+        dialogues.refuse(&no, &statement).await.unwrap(),
         again(1, false)
     );
     let (yes, no) = (
@@ -176,10 +176,7 @@ async fn two_answers_at_once_leave_one_outcome(store: &Store) {
         let id = format!("dialogue {round}");
         let new = dialogue(&one, "Maria", &id, &["a", "b", "c"]);
         let reference = one.pseudonyms().dialogue(&new.id);
-        let (yes, no) = tokio::join!(
-            one.grant(&new, &statement),
-            other.refuse(&new, None, &statement)
-        );
+        let (yes, no) = tokio::join!(one.grant(&new, &statement), other.refuse(&new, &statement));
         let decided = one.decided(reference).await.unwrap().unwrap();
         let filter = MessageFilter {
             dialogue: Some(reference),
@@ -213,7 +210,7 @@ async fn a_dialogue_belongs_to_one_customer(store: &Store) {
         matches!(granted, Err(DialoguesError::OtherCustomer)),
         "{granted:?}"
     );
-    let refused = dialogues.refuse(&theirs, None, &statement).await;
+    let refused = dialogues.refuse(&theirs, &statement).await;
     assert!(
         matches!(refused, Err(DialoguesError::OtherCustomer)),
         "{refused:?}"

@@ -35,6 +35,7 @@ fn dialogue(dialogues: &Dialogues, customer: &str, id: &str, texts: &[&str]) -> 
         customer,
         began_at: now,
         count: texts.len(),
+        language,
         texts: Arc::new((0..).zip(texts).map(text).collect()),
     }
 }

@@ -9,6 +9,7 @@ mod audit;
 mod auth;
 mod cli;
 mod database;
+mod dialogues;
 mod doctor;
 mod edge;
 mod forgery;

@@ -225,7 +225,18 @@ enum Reach {
 
 fn reach(name: &str) -> Option<Reach> {
     let (_, path) = name.split_once(' ')?;
-    let shared = ["/v1/models/", "/v1/users/", "/users/", "/v1/oauth-clients/"];
+    let shared = [
+        "/v1/models/",
+        "/v1/users/",
+        "/users/",
+        "/v1/oauth-clients/",
+        "/v1/data/",
+        "/data/",
+        "/v1/consents/",
+        "/consents/",
+        "/v1/dialogues/",
+        "/v1/customers/",
+    ];
     if shared.iter().any(|prefix| path.starts_with(prefix)) {
         return Some(Reach::Shared);
     }
@@ -312,6 +323,10 @@ fn filled(path: &str) -> String {
         ("{id}", "0123456789ABCDEF"),
         ("{client_id}", "0123456789ABCDEF"),
         ("{session_id}", "0123456789ABCDEF"),
+        ("{customerId}", "nobody"),
+        ("{dialogId}", "nothing"),
+        ("{customer_id}", "nobody"),
+        ("{dialog_id}", "nothing"),
     ] {
         filled = filled.replace(parameter, value);
     }
