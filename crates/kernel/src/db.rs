@@ -10,7 +10,9 @@
 
 mod error;
 mod inspect;
+mod placed;
 mod postgres;
+mod readers;
 mod rights;
 mod sqlite;
 mod url;
@@ -31,6 +33,7 @@ use crate::control::Control;
 use crate::files::what_is_no_file;
 use crate::store;
 use postgres::Postgres;
+use readers::Readers;
 use sqlite::{Connector, SqliteFile};
 use url::Location;
 use writer::Writer;
@@ -74,7 +77,7 @@ enum Backend {
 #[derive(Debug)]
 struct Sqlite {
     file: SqliteFile,
-    readers: Connection,
+    readers: Readers,
     writer: Arc<Writer>,
     connector: Connector,
 }
@@ -379,7 +382,7 @@ impl Db {
     pub async fn close(&self) {
         match &self.backend {
             Backend::Sqlite(sqlite) => {
-                close(&sqlite.readers).await;
+                sqlite.readers.close().await;
                 sqlite.writer.close().await;
             }
             Backend::Postgres(postgres) => postgres.close().await,
@@ -400,7 +403,7 @@ impl Sqlite {
         // The writer first: it creates the file and turns on WAL.
         let writer = Writer::open(connector.clone()).await?;
         let file = SqliteFile::at(connector.path.clone())?;
-        let readers = connector.readers().await?;
+        let readers = Readers::open(connector.clone()).await?;
         Ok(Self {
             file,
             readers,
@@ -414,7 +417,7 @@ impl Sqlite {
         query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         self.file.check()?;
-        let result = query(&self.readers).await;
+        let result = self.readers.read(query).await;
         self.explained(result)
     }
 

@@ -20,7 +20,6 @@ use crate::files::{Obstacle, make_private, narrow};
 use super::{Connection, DbError, Fault, make_private_folder};
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(10);
-const READERS: u32 = 4;
 /// So that opening goes on for as long as its thread does: the driver would let go of a thread whose
 /// time is up.
 const NEVER: Duration = Duration::from_hours(24 * 365);
@@ -171,7 +170,7 @@ impl Connector {
         loop {
             let options = self.options().create_if_missing(true);
             match self
-                .connect(options, 1, self.call_timeout)
+                .connect(options, self.call_timeout)
                 .await
                 .map_err(|error| self.named(error))
             {
@@ -183,21 +182,15 @@ impl Connector {
         }
     }
 
-    /// A connection that takes the place of the one that wrote. A missing file is an error now.
-    /// While the disk hangs this goes on, as does the thread that opens it.
-    pub(super) async fn next_writer(&self) -> Result<Connection, DbErr> {
-        self.connect(self.options(), 1, NEVER).await
-    }
-
-    /// The connections that read.
-    pub(super) async fn readers(&self) -> Result<Connection, DbErr> {
-        self.connect(self.options(), READERS, self.call_timeout)
-            .await
+    /// A connection once there is one that wrote. A missing file is an error now. While the disk hangs
+    /// this goes on, as does the thread that opens it.
+    pub(super) async fn next(&self) -> Result<Connection, DbErr> {
+        self.connect(self.options(), NEVER).await
     }
 
     /// One connection that is never replaced: each counts `data_version` for itself.
     pub(super) async fn watcher(&self) -> Result<Connection, DbErr> {
-        self.connect(self.options(), 1, self.call_timeout).await
+        self.connect(self.options(), self.call_timeout).await
     }
 
     /// Names the file where an error says that something is wrong with it.
@@ -245,12 +238,11 @@ impl Connector {
     async fn connect(
         &self,
         options: SqliteConnectOptions,
-        connections_max: u32,
         timeout: Duration,
     ) -> Result<Connection, DbErr> {
         // A connection to a file does not go stale.
         let pool = PoolOptions::<Sqlite>::new()
-            .max_connections(connections_max)
+            .max_connections(1)
             .acquire_timeout(timeout)
             .idle_timeout(None)
             .max_lifetime(None);

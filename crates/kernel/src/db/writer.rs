@@ -9,7 +9,6 @@
 //! is never used again: nobody could say whether it is still inside a transaction. While a disk hangs,
 //! the thread and the descriptors of such a connection stay, so there may only be a few.
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,10 +17,10 @@ use sea_orm::{
     ConnAcquireErr, ConnectionTrait as _, DbBackend, DbErr, SqliteTransactionMode, Statement,
     TransactionOptions, TransactionTrait as _,
 };
-use tokio::runtime::Handle;
-use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, timeout};
 
+use super::placed::{Placed, Places};
 use super::sqlite::Connector;
 use super::{Connection, DbError, Fault, Transaction, close};
 
@@ -56,10 +55,8 @@ enum Lost {
 /// Hands out turns at the only connection that writes.
 #[derive(Debug)]
 pub(super) struct Writer {
-    connector: Connector,
-    control: Handle,
+    places: Places,
     turn: Mutex<Turn>,
-    places: Arc<Semaphore>,
     /// How many wait for their turn. A group that is left open relies on them to commit it.
     waiting: AtomicUsize,
 }
@@ -74,32 +71,6 @@ enum Turn {
     /// The group is still to be committed.
     Open(Placed, Group),
     Closed,
-}
-
-/// A connection that keeps its place until its thread has ended.
-#[derive(Debug)]
-struct Placed {
-    connection: Connection,
-    control: Handle,
-    place: Option<OwnedSemaphorePermit>,
-}
-
-impl Deref for Placed {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        let (connection, place) = (self.connection.clone(), self.place.take());
-        self.control.spawn(async move {
-            close(&connection).await;
-            drop(place);
-        });
-    }
 }
 
 // The savepoint of a member. Each statement is a message to the connection's thread and an answer, and
@@ -122,16 +93,14 @@ struct Group {
 
 impl Writer {
     pub(super) async fn open(connector: Connector) -> Result<Arc<Self>, DbError> {
-        let writer = Self {
-            control: Handle::current(),
-            turn: Mutex::new(Turn::Disconnected),
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        let places = Places::new(connector.clone(), CONNECTIONS_MAX);
+        let first = places.connect(async move { connector.first_writer().await });
+        let first = first.await?;
+        Ok(Arc::new(Self {
+            places,
+            turn: Mutex::new(Turn::Idle(first)),
             waiting: AtomicUsize::new(0),
-            connector: connector.clone(),
-        };
-        let first = writer.connect(async move { connector.first_writer().await });
-        *writer.turn.lock().await = Turn::Idle(first.await?);
-        Ok(Arc::new(writer))
+        }))
     }
 
     /// Runs `work` in a transaction, and returns when that is durable. If `work` fails, it is rolled
@@ -182,13 +151,9 @@ impl Writer {
                 *turn = closed;
                 return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into());
             }
-            Turn::Disconnected => {
-                let connector = self.connector.clone();
-                let next = self.connect(async move { Ok(connector.next_writer().await?) });
-                next.await?
-            }
+            Turn::Disconnected => self.places.next().await?,
         };
-        let is_empty = truncate(&connection, &self.connector).await?;
+        let is_empty = truncate(&connection, &self.places.connector).await?;
         *turn = Turn::Idle(connection);
         Ok(is_empty)
     }
@@ -219,11 +184,7 @@ impl Writer {
         let connection = match std::mem::replace(turn, Turn::Disconnected) {
             Turn::Open(connection, group) => return Ok((connection, group)),
             Turn::Idle(connection) => connection,
-            Turn::Disconnected => {
-                let connector = self.connector.clone();
-                let next = self.connect(async move { Ok(connector.next_writer().await?) });
-                next.await?
-            }
+            Turn::Disconnected => self.places.next().await?,
             Turn::Closed => {
                 *turn = Turn::Closed;
                 return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into());
@@ -233,38 +194,13 @@ impl Writer {
         Ok((connection, group))
     }
 
-    /// Fails at once while the threads of discarded connections hold all places.
-    async fn connect(
-        &self,
-        connecting: impl Future<Output = Result<Connection, DbError>> + Send + 'static,
-    ) -> Result<Placed, DbError> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| DbError::TimedOut {
-            database: self.connector.path.display().to_string(),
-            limit: self.connector.call_timeout,
-        })?;
-        let control = self.control.clone();
-        // In a task, which keeps the place until there is a connection, whoever gives up meanwhile.
-        let connecting = self.control.spawn(async move {
-            Ok(Placed {
-                connection: connecting.await?,
-                control,
-                place: Some(place),
-            })
-        });
-        let connected = connecting.await;
-        connected.unwrap_or_else(|_| {
-            Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into())
-        })
-    }
-
     /// Commits a group that was left open for somebody who gave up waiting.
     async fn commit_abandoned(&self) {
         let mut turn = self.turn.lock().await;
         match std::mem::replace(&mut *turn, Turn::Disconnected) {
             Turn::Open(connection, group) => {
                 let committed = group.commit(&connection);
-                let committed = timeout(self.connector.call_timeout, committed).await;
+                let committed = timeout(self.places.connector.call_timeout, committed).await;
                 if matches!(committed, Ok(Ok(()))) {
                     *turn = Turn::Idle(connection);
                 }
@@ -405,7 +341,7 @@ impl Drop for Waiting<'_> {
         if was_last && !self.has_turn {
             let writer = Arc::clone(self.writer);
             let commit = async move { writer.commit_abandoned().await };
-            self.writer.control.spawn(commit);
+            self.writer.places.control.spawn(commit);
         }
     }
 }

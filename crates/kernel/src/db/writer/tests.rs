@@ -54,7 +54,7 @@ impl Database {
 
     /// What another connection sees, which is what is stored.
     async fn ids(&self) -> Vec<i64> {
-        let reader = self.writer.connector.readers().await.unwrap();
+        let reader = self.writer.places.connector.next().await.unwrap();
         let rows = reader.query_all_raw(sea_orm::Statement::from_string(
             sea_orm::DbBackend::Sqlite,
             "SELECT id FROM things ORDER BY id",
@@ -246,8 +246,8 @@ fn descriptors(file: &std::path::Path) -> usize {
 #[tokio::test]
 async fn threads_that_stand_still_are_few_and_refusals_fast() {
     let database = Database::new().await;
-    let connector = &database.writer.connector;
-    let holder = connector.next_writer().await.unwrap();
+    let connector = &database.writer.places.connector;
+    let holder = connector.next().await.unwrap();
     let before = descriptors(&connector.path);
     let held = Group::begin(&holder).await.unwrap();
     let mut refused = 0;
@@ -268,5 +268,5 @@ async fn threads_that_stand_still_are_few_and_refusals_fast() {
     drop(held);
     soon(async || database.execute(&insert(99)).await.is_ok()).await;
     assert_eq!(database.ids().await, [99]);
-    soon(async || database.writer.places.available_permits() == CONNECTIONS_MAX - 1).await;
+    soon(async || database.writer.places.free.available_permits() == CONNECTIONS_MAX - 1).await;
 }
