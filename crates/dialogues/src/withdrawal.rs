@@ -33,6 +33,8 @@ pub struct Withdrawn {
     pub dialogues: u64,
     /// Their texts.
     pub texts: u64,
+    /// Texts that waited for a decision and were dropped.
+    pub pending_texts: u64,
     /// Whether the logs of the databases were emptied before this was told.
     pub log_truncated: bool,
 }
@@ -51,6 +53,7 @@ impl Dialogues {
         Ok(Withdrawn {
             dialogues: 1,
             texts,
+            pending_texts: 0,
             log_truncated: core.truncate_logs().await,
         })
     }
@@ -69,8 +72,9 @@ impl Dialogues {
         let core = &*self.core;
         let event = Event::new(Action::CustomerWithdraw, format!("customer:{customer}"));
         core.record(actor, event).await?;
-        self.pending.drop_customer(customer).await;
+        let dropped = self.pending.drop_customer(customer).await;
         let mut withdrawn = Withdrawn {
+            pending_texts: dropped.texts as u64,
             log_truncated: true,
             ..Withdrawn::default()
         };

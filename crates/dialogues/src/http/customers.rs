@@ -86,6 +86,8 @@ pub(super) struct WithdrawnView {
     dialogues: u64,
     /// Texts that were deleted
     texts: u64,
+    /// Texts that waited for a decision and were dropped
+    pending_texts: u64,
     /// Whether the logs of the database files are free of the texts already; else that follows
     log_truncated: bool,
 }
@@ -284,6 +286,7 @@ async fn withdraw_customer_consents(
         customer: customer.to_string(),
         dialogues: withdrawn.dialogues,
         texts: withdrawn.texts,
+        pending_texts: withdrawn.pending_texts,
         log_truncated: withdrawn.log_truncated,
     }))
 }

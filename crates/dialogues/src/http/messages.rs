@@ -228,7 +228,7 @@ pub(super) fn routes() -> OpenApiRouter<Desk> {
 pub(super) fn versioned_routes() -> OpenApiRouter<Desk> {
     OpenApiRouter::new()
         .routes(routes!(list_messages))
-        .routes(routes!(get_message_statistics))
+        .routes(routes!(list_message_statistics))
         .routes(routes!(list_withdrawals))
 }
 
@@ -396,7 +396,7 @@ fn unidentified(prefix: &str) -> ApiError {
     responses((status = 200, description = "The counts, by day and language", body = StatisticsList), ListErrors),
     security(("api_key" = ["data:read"]), ("bearer" = ["data:read"]))
 )]
-async fn get_message_statistics(
+async fn list_message_statistics(
     State(desk): State<Desk>,
     Extension(cursors): Extension<CursorKey>,
     RawQuery(query): RawQuery,

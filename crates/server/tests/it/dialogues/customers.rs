@@ -75,6 +75,7 @@ fn every_consent_of_a_customer_is_withdrawn_at_once() {
         (&withdrawn["dialogues"], &withdrawn["texts"]),
         (&json!(2), &json!(3))
     );
+    assert_eq!(withdrawn["pending_texts"], 1);
     assert_eq!(bot.texts("/data/"), ["five"]);
     assert_eq!(bot.decide("d3", true).error_code(), "NOT_FOUND");
     assert_eq!(bot.server.post(path, "false").json()["dialogues"], 0);
