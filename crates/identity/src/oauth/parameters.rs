@@ -7,10 +7,31 @@ use zeroize::Zeroizing;
 /// No request of the protocol has half as many.
 const PARAMETERS_MAX: usize = 64;
 
-/// The text is not `application/x-www-form-urlencoded`, not UTF-8, holds a NUL, or is absurdly long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the parameters cannot be read; send them form-encoded, in UTF-8")]
-pub(crate) struct Malformed;
+/// Why parameters are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// The body is of another media type.
+    MediaType,
+    /// A text is not form-encoded or not UTF-8, holds a NUL, or there are absurdly many.
+    Encoding,
+    /// A parameter is given more than once.
+    Repeated,
+}
+
+impl Malformed {
+    /// What is wrong and what to do, for the client's developer.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Malformed::MediaType => {
+                "the body must be a form; send it with Content-Type: application/x-www-form-urlencoded"
+            }
+            Malformed::Encoding => {
+                "a parameter cannot be decoded; encode each name and value in UTF-8, with % and two digits"
+            }
+            Malformed::Repeated => "a parameter is given more than once; send each once",
+        }
+    }
+}
 
 /// Decoded parameters. One without a value counts as left out (RFC 6749 §3.1).
 pub(crate) struct Parameters {
@@ -34,7 +55,7 @@ impl Parameters {
             };
             let (name, value) = (decode(name)?, Zeroizing::new(decode(value)?));
             if pairs.len() == PARAMETERS_MAX {
-                return Err(Malformed);
+                return Err(Malformed::Encoding);
             }
             if pairs.iter().any(|(known, _)| *known == name) {
                 repeated.insert(name);
@@ -87,15 +108,18 @@ pub(crate) fn decode(text: &[u8]) -> Result<String, Malformed> {
             b'%' => {
                 let digit = |byte: Option<u8>| char::from(byte.unwrap_or_default()).to_digit(16);
                 let (high, low) = (digit(rest.next()), digit(rest.next()));
-                let (high, low) = (high.ok_or(Malformed)?, low.ok_or(Malformed)?);
-                u8::try_from(high << 4 | low).map_err(|_| Malformed)?
+                let (high, low) = (
+                    high.ok_or(Malformed::Encoding)?,
+                    low.ok_or(Malformed::Encoding)?,
+                );
+                u8::try_from(high << 4 | low).map_err(|_| Malformed::Encoding)?
             }
             byte => byte,
         });
     }
     match str::from_utf8(&bytes) {
         Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
-        _ => Err(Malformed),
+        _ => Err(Malformed::Encoding),
     }
 }
 

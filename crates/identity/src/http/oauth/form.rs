@@ -159,12 +159,12 @@ pub(super) async fn read_any(
         .unwrap_or_default();
     let essence = stated.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Ok(Err(Malformed));
+        return Ok(Err(Malformed::MediaType));
     }
     let parameters = Parameters::parse(&bytes);
     Ok(
         parameters.and_then(|parameters| match parameters.has_repeated() {
-            true => Err(Malformed),
+            true => Err(Malformed::Repeated),
             false => Ok(parameters),
         }),
     )

@@ -237,10 +237,9 @@ pub(super) async fn read<F: Form>(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Client, Parameters), ApiError> {
-    let parameters = form::read::<F>(headers, body).await?.map_err(|_| {
-        let description = "the body must be form-encoded, each parameter there at most once";
-        TokenError::Refused("invalid_request", description)
-    })?;
+    let parameters = form::read::<F>(headers, body)
+        .await?
+        .map_err(|malformed| TokenError::Refused("invalid_request", malformed.as_str()))?;
     let presented = presented(headers, &parameters)?;
     let client = clients.authenticate(actor, &presented).await?;
     Ok((client, parameters))

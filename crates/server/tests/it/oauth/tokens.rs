@@ -486,3 +486,22 @@ fn without_the_database_clients_are_told_to_come_again() {
         assert!(answer.header("retry-after").is_some(), "{path}");
     }
 }
+
+#[test]
+fn a_body_that_is_no_form_is_told_what_is_wrong_with_it() {
+    let world = World::start();
+    let form = "application/x-www-form-urlencoded";
+    for (kind, body, said) in [
+        ("application/json", "{}", "Content-Type"),
+        (form, "grant_type=%zz", "decoded"),
+        (form, "scope=a&scope=b", "more than once"),
+    ] {
+        let headers = [("Content-Type", kind)];
+        let mut connection = world.server.connect();
+        let answer = connection.send("POST", "/oauth2/token", &headers, body.as_bytes());
+        assert_eq!(answer.status, 400);
+        let json = answer.json();
+        assert_eq!(json["error"], "invalid_request");
+        assert!(text(&json["error_description"]).contains(said), "{json}");
+    }
+}
