@@ -81,3 +81,4 @@ macro_rules! contract {
 }
 
 mod consents;
+mod intake;
