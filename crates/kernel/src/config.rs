@@ -1,6 +1,7 @@
 //! Settings: defaults < file < environment < flags, and an error that names the wrong key.
 //!
-//! The defaults file is the reference: a key that is not in it does not exist.
+//! The defaults file is the reference: a key that is not in it does not exist. A table that is empty there
+//! takes any names, such as those of services.
 
 mod origins;
 
@@ -74,6 +75,8 @@ impl ConfigError {
 pub struct Layers {
     merged: Table,
     origins: Origins,
+    /// The tables that take any names.
+    open: Vec<String>,
 }
 
 impl Layers {
@@ -82,11 +85,15 @@ impl Layers {
     /// # Panics
     /// If the defaults are not TOML: they are part of the program.
     pub fn new(defaults: &str) -> Self {
+        let merged: Table = defaults
+            .parse()
+            .expect("the embedded defaults are valid TOML");
+        let mut open = Vec::new();
+        collect_open(&merged, "", &mut open);
         Self {
-            merged: defaults
-                .parse()
-                .expect("the embedded defaults are valid TOML"),
+            merged,
             origins: Origins::default(),
+            open,
         }
     }
 
@@ -197,7 +204,14 @@ impl Layers {
     }
 
     fn lay(&mut self, table: Table, source: &Source) -> Result<(), ConfigError> {
-        let merged = merge(&mut self.merged, table, source, &mut self.origins, "");
+        let merged = merge(
+            &mut self.merged,
+            table,
+            source,
+            &mut self.origins,
+            &self.open,
+            "",
+        );
         merged.map_err(|error| match error {
             ConfigError::UnknownKey {
                 origin,
@@ -279,10 +293,19 @@ fn merge(
     over: Table,
     source: &Source,
     origins: &mut Origins,
+    open: &[String],
     path: &str,
 ) -> Result<(), ConfigError> {
+    let is_open = is_within(open, path);
     for (name, value) in over {
         let key = join(path, &name);
+        if is_open && !base.contains_key(&name) {
+            let slot = match &value {
+                Value::Table(_) => Value::Table(Table::new()),
+                other => other.clone(),
+            };
+            base.insert(name.clone(), slot);
+        }
         let Some(slot) = base.get_mut(&name) else {
             return Err(ConfigError::UnknownKey {
                 origin: source.place_of(&key),
@@ -292,7 +315,7 @@ fn merge(
         };
         match (slot, value) {
             (Value::Table(inner), Value::Table(over)) => {
-                merge(inner, over, source, origins, &key)?;
+                merge(inner, over, source, origins, open, &key)?;
             }
             (slot, value) if same_type(slot, &value) => {
                 *slot = value;
@@ -313,6 +336,27 @@ fn merge(
         }
     }
     Ok(())
+}
+
+/// The tables without keys.
+fn collect_open(table: &Table, path: &str, open: &mut Vec<String>) {
+    for (name, value) in table {
+        if let Value::Table(inner) = value {
+            let key = join(path, name);
+            collect_open(inner, &key, open);
+            if inner.is_empty() {
+                open.push(key);
+            }
+        }
+    }
+}
+
+/// Whether a path is one of the open tables or in one.
+fn is_within(open: &[String], path: &str) -> bool {
+    open.iter().any(|table| {
+        let rest = path.strip_prefix(table.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
 }
 
 fn same_type(default: &Value, given: &Value) -> bool {

@@ -290,3 +290,36 @@ fn lists_of_tables_are_taken_whole_and_wrong_keys_in_them_are_named() {
     let error = read(&second).expect_err("unknown").to_string();
     assert!(error.contains("auspex.toml:7: setting"), "{error}");
 }
+
+#[test]
+fn an_empty_table_takes_any_names_and_each_layer_adds_to_them() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("auspex.toml");
+    let file = "[gateway.services.orders]\nendpoints = [\"a\"]\n[gateway.services.users]\nx = 1\n";
+    std::fs::write(&path, file).expect("written");
+    let mut layers = Layers::new("[gateway]\nservices = {}\n[gateway.limits]\nmax = 1\n");
+    layers.file(&path).expect("any names");
+    let variable = "AUSPEX__GATEWAY__SERVICES__ORDERS__TIMEOUT_MS";
+    layers
+        .env([(variable.into(), "9".into())])
+        .expect("any names");
+    let orders = lookup(&layers.merged, "gateway.services.orders").expect("there");
+    assert_eq!(orders["timeout_ms"].as_integer(), Some(9));
+    assert_eq!(orders["endpoints"].as_array().map(Vec::len), Some(1));
+    let place = |key: &str| {
+        layers
+            .locate(ConfigError::wrong(key, "is wrong"))
+            .to_string()
+    };
+    let shown = place("gateway.services.users.x");
+    assert!(shown.contains("auspex.toml:4: "), "{shown}");
+    let shown = place("gateway.services.orders.endpoints[0]");
+    assert!(shown.contains("auspex.toml:2: "), "{shown}");
+    assert!(place("gateway.services.orders.timeout_ms").starts_with(variable));
+    for wrong in ["AUSPEX__GATEWAY__ROUTES", "AUSPEX__GATEWAY__LIMITS__MIN"] {
+        assert!(
+            layers.clone().env([(wrong.into(), "1".into())]).is_err(),
+            "{wrong}"
+        );
+    }
+}
