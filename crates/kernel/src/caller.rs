@@ -213,6 +213,10 @@ pub trait Authenticate: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
+/// The address of the trusted proxy that handed a request on, if there was one, for handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via(pub IpAddr);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -254,6 +254,16 @@ impl ApiError {
         self
     }
 
+    /// Adds an entry to the details, such as a reason for programs.
+    #[must_use]
+    pub fn with_detail(mut self, field: &str, message: &str) -> Self {
+        self.0.details.push(FieldError {
+            field: field.to_owned(),
+            message: message.to_owned(),
+        });
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -28,7 +28,7 @@ pub mod service;
 mod store;
 mod subject;
 
-pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict};
+pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict, Via};
 pub use clock::{Clock, Timestamp};
 pub use control::Control;
 pub use error::{ApiError, FieldError, FieldErrors};

@@ -1,4 +1,4 @@
-//! How the edge treats the requests of a route, beside who may send them.
+//! Who may send the requests of a route, and how the edge treats them.
 //!
 //! A service declares a [`Policy`] next to its router where the usual one does not fit. It is code and
 //! not a part of the OpenAPI document, which clients read.
@@ -7,9 +7,34 @@ use std::time::Duration;
 
 use axum::response::Response;
 
+use crate::caller::{Scope, ScopeSet};
 use crate::error::ApiError;
 use crate::quota::RateLimit;
 use crate::request_id::RequestId;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Public,
+    /// Callers that have all of these scopes; without scopes everybody who is logged in.
+    Scopes(ScopeSet),
+}
+
+impl Access {
+    /// Whether a caller with these scopes may call.
+    pub fn allows(self, scopes: ScopeSet) -> bool {
+        self.lacking(scopes).is_none()
+    }
+
+    /// The first scope that a caller with these scopes lacks.
+    pub fn lacking(self, scopes: ScopeSet) -> Option<Scope> {
+        match self {
+            Access::Public => None,
+            Access::Scopes(needed) => needed.iter().find(|scope| !scopes.contains(*scope)),
+        }
+    }
+}
 
 /// What is special about a route. The default is what nearly all routes have.
 #[derive(Clone, Copy, Debug)]
@@ -18,13 +43,16 @@ pub struct Policy {
     pub runs: Runs,
     /// What its answer is.
     pub answer: Answer,
+    /// Whether its body goes on to somebody else as it comes. Then it is not counted against the
+    /// memory for bodies, and has neither a limit nor a deadline but those set here.
+    pub streams_body: bool,
     /// The longest body; `None`: `server.body_bytes_max`, and at most 64 KiB on a public route.
     pub body_bytes_max: Option<usize>,
     /// How long a body may take to arrive; `None`: `server.body_timeout_ms`.
     pub body_timeout: Option<Duration>,
     /// From the head of the request to that of the answer; `None`: `server.request_timeout_ms`. A
     /// connection on which nothing moves is closed after the server's two timeouts together, so a
-    /// longer one has no effect.
+    /// longer one has no effect. `Duration::MAX`: the handler sees to it.
     pub request_timeout: Option<Duration>,
     /// Its own count of each caller's requests in place of `server.rate_limit`.
     pub caller_limit: Option<RateLimit>,
@@ -68,6 +96,9 @@ pub enum Answer {
     /// in force and when the server stops. A connection on which nothing moves is closed after a
     /// while, so send something at least every half minute.
     Stream,
+    /// That of another server, with its own headers. It is a stream if that server says that it
+    /// sends events. A client that closes its side of the connection has left, and so ends the request.
+    PassedOn,
     /// As a stream. And the request may ask for another protocol (RFC 9110, 7.8): its extensions hold
     /// hyper's `OnUpgrade`, and after an answer of 101 the connection is the handler's. When it has to
     /// end, its reads and writes fail. HTTP/2 has no such thing.
@@ -79,6 +110,7 @@ impl Default for Policy {
         Self {
             runs: Runs::OnControl,
             answer: Answer::Whole,
+            streams_body: false,
             body_bytes_max: None,
             body_timeout: None,
             request_timeout: None,

@@ -14,6 +14,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::response::Response;
+use http::{Method, Request};
 use prometheus_client::registry::Registry;
 use sea_orm_migration::MigratorTrait;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,7 +29,7 @@ use crate::control::Control;
 use crate::db::{Db, DbError, KnownMigrations};
 use crate::error::ApiError;
 use crate::page::CursorKey;
-use crate::policy::Policy;
+use crate::policy::{Access, Policy};
 use crate::random::Random;
 
 /// How long [`Publisher::publish`] waits for the root.
@@ -194,12 +197,38 @@ pub struct Context {
 pub struct Routes {
     /// The handlers.
     pub router: axum::Router,
-    /// The operations they answer. What is listed neither here nor in `pages` cannot be reached.
+    /// The operations they answer. What is listed neither here nor in `pages` or `undocumented`
+    /// cannot be reached.
     pub documented: Documented,
     /// Policies of operations for which the usual one does not fit, by operation id.
     pub policies: Vec<(&'static str, Policy)>,
     /// Paths of public pages and files, which are no part of the API.
     pub pages: Vec<&'static str>,
+    /// Routes that come from elsewhere than from the document, such as settings.
+    pub undocumented: Vec<UndocumentedRoute>,
+}
+
+/// A route that no document shows, with all that an operation declares. It must not take a path of an
+/// operation or page.
+#[derive(Clone)]
+pub struct UndocumentedRoute {
+    /// Such as `/orders/{id}` or `/orders/{*rest}`.
+    pub path: String,
+    /// Which it takes; none: all but CONNECT and TRACE. GET stands for HEAD too.
+    pub methods: Vec<Method>,
+    /// Who may call it.
+    pub access: Access,
+    /// How the edge treats it.
+    pub policy: Policy,
+    /// What answers it.
+    pub handler: Arc<dyn Handle>,
+}
+
+/// Answers the requests of an [`UndocumentedRoute`]. An [`ApiError`] is answered as its
+/// [`IntoResponse`](axum::response::IntoResponse).
+pub trait Handle: Send + Sync {
+    /// Answers one request, where the policy of its route says.
+    fn handle(self: Arc<Self>, request: Request<Body>) -> Boxed<'static, Response>;
 }
 
 impl Routes {
@@ -210,6 +239,7 @@ impl Routes {
             documented,
             policies: Vec::new(),
             pages: Vec::new(),
+            undocumented: Vec::new(),
         }
     }
 
@@ -218,6 +248,13 @@ impl Routes {
     pub fn with_policy(mut self, operation_ids: &[&'static str], policy: Policy) -> Self {
         let policies = operation_ids.iter().map(|id| (*id, policy));
         self.policies.extend(policies);
+        self
+    }
+
+    /// Adds routes that no document shows.
+    #[must_use]
+    pub fn with_undocumented(mut self, routes: Vec<UndocumentedRoute>) -> Self {
+        self.undocumented.extend(routes);
         self
     }
 

@@ -183,7 +183,7 @@ impl Sources {
             declared.extend(edge::declared(routes, &operations)?);
         }
         let metrics = &self.system.metrics;
-        let metrics = |path: &str, method: &http::Method| metrics.route(path, method.as_str());
+        let metrics = |path: &str, method: &str| metrics.route(path, method);
         let table = RouteTable::new(declared, self.limits(), previous, metrics)?;
         Ok(table)
     }

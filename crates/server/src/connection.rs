@@ -27,6 +27,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -158,6 +160,8 @@ struct Activity {
     http2: AtomicBool,
     /// The server is stopping: each answer says that it is the last.
     stopping: AtomicBool,
+    /// The request in flight is to end when its client leaves.
+    ends_with_client: AtomicBool,
     /// Set when the connection leaves HTTP.
     upgraded: OnceLock<Admitted>,
     tether: Tether,
@@ -243,6 +247,31 @@ impl Watched {
     fn moved(&self) {
         self.activity.moves.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// hyper does not read while an answer is made, so that a client may close its sending side behind
+    /// its request. Where that counts as leaving it is looked for here, without taking anything.
+    fn check_client(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.activity.ends_with_client.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let stream = self.inner.inner();
+        while let Poll::Ready(ready) = stream.poll_read_ready(cx) {
+            ready?;
+            let peeked = stream.try_io(Interest::READABLE, || {
+                let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                let (_, read) = recv(stream, &mut [0; 1], flags)?;
+                Ok(read)
+            });
+            match peeked {
+                Ok(0) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                // More of the body, or another request.
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Watched {
@@ -278,6 +307,8 @@ impl Write for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes at the end of each of its rounds.
+        self.check_client(cx)?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
@@ -317,7 +348,9 @@ impl Service<Request<Incoming>> for Door {
         let in_flight = InFlight::begin(&self.activity, request.version());
         let (edge, peer) = (self.edge.clone(), self.peer);
         Box::pin(async move {
-            let mut response = edge.handle(request.map(Body::new), peer).await;
+            let leaving = &in_flight.0.ends_with_client;
+            let request = request.map(Body::new);
+            let mut response = edge.handle_for(request, peer, leaving).await;
             if let Some(admitted) = response.extensions_mut().remove() {
                 in_flight.leave_http(admitted);
             } else if in_flight.is_last() {
@@ -357,6 +390,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.head_begun.store(false, Ordering::Relaxed);
+        self.0.ends_with_client.store(false, Ordering::Relaxed);
         self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use auspex_kernel::Via;
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -60,6 +61,11 @@ impl Proxies {
     /// its address: to look at what it sends would be a guess.
     pub(crate) fn announces(&self, peer: IpAddr) -> bool {
         self.announce && self.trusts(peer)
+    }
+
+    /// The proxy that handed on a request of `peer`, if it is one that is believed.
+    pub(crate) fn via(&self, peer: IpAddr) -> Option<Via> {
+        self.trusts(peer).then_some(Via(peer))
     }
 
     /// Who sent a request that came from `peer`.

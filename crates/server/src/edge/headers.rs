@@ -1,4 +1,4 @@
-//! Headers that every answer carries.
+//! Headers that answers carry.
 
 use std::time::Duration;
 
@@ -43,13 +43,18 @@ impl Fixed {
             let reset_s = reset.unix_seconds() + i64::from(reset.0.rem_euclid(1_000_000) > 0);
             headers.insert(RESET, HeaderValue::from(reset_s));
         }
+        if self.https {
+            let year = HeaderValue::from_static("max-age=31536000");
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+        }
+    }
+
+    /// Adds what browsers must know of an answer of ours. What another server sends is its own affair.
+    pub(super) fn protect(&self, headers: &mut HeaderMap) {
         let fixed = HeaderValue::from_static;
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
         headers.insert(header::X_FRAME_OPTIONS, fixed("DENY"));
         headers.insert(header::REFERRER_POLICY, fixed("no-referrer"));
-        if self.https {
-            headers.insert(header::STRICT_TRANSPORT_SECURITY, fixed("max-age=31536000"));
-        }
         headers
             .entry(header::CONTENT_SECURITY_POLICY)
             .or_insert(fixed(API_POLICY));

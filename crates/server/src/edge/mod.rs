@@ -24,7 +24,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use auspex_kernel::body::{self, Budget, Share};
 use auspex_kernel::clock::{Steady, monotonic};
-use auspex_kernel::policy::{Answer, RenderError, Runs};
+use auspex_kernel::policy::{Access, Answer, RenderError, Runs};
 use auspex_kernel::quota::{Decision, SlidingWindow};
 use auspex_kernel::service::StopSignal;
 use auspex_kernel::{
@@ -38,7 +38,6 @@ use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
-use tower_service::Service;
 
 pub(crate) use access::Observers;
 pub(crate) use cors::{Cors, CorsConfig};
@@ -49,7 +48,6 @@ pub(crate) use routes::{Limits, Route, RouteTable, declared};
 pub(crate) use stream::Admitted;
 
 use cors::Page;
-use routes::Access;
 use stream::{Admission, Ending};
 use unheard::Unheard;
 
@@ -94,6 +92,7 @@ struct Passage<'t> {
     render_error: RenderError,
     /// What a page of another origin may do, if the request is of one.
     page: Page,
+    ends_with_client: &'t AtomicBool,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
     /// Of a stream or another protocol: what keeps it open.
@@ -101,10 +100,25 @@ struct Passage<'t> {
 }
 
 impl Edge {
-    /// Answers one request that came from `peer`. Never fails, never panics.
+    /// [`Edge::handle_for`] without a connection.
+    #[cfg(test)]
     pub(crate) async fn handle(&self, request: Request<Body>, peer: IpAddr) -> Response {
+        self.handle_for(request, peer, &AtomicBool::new(false))
+            .await
+    }
+
+    /// Answers one request that came from `peer`. Never fails, never panics. Makes `ends_with_client`
+    /// true if the request is of no use to anybody once its client has closed the connection, even for
+    /// sending alone.
+    pub(crate) async fn handle_for(
+        &self,
+        request: Request<Body>,
+        peer: IpAddr,
+        ends_with_client: &AtomicBool,
+    ) -> Response {
         let started = monotonic();
         let (parts, body) = request.into_parts();
+        let via = self.proxies.via(peer);
         let peer = self.proxies.client(peer, &parts.headers);
         let id = parts
             .headers
@@ -125,11 +139,15 @@ impl Edge {
             route: None,
             render_error: ApiError::render,
             page: self.page(&table, &parts),
+            ends_with_client,
             caller: None,
             quota: None,
             admission: None,
         };
-        let request = Request::from_parts(parts, body);
+        let mut request = Request::from_parts(parts, body);
+        if let Some(via) = via {
+            request.extensions_mut().insert(via);
+        }
         let passing = self.pass(&table, request, peer, &id, &mut passage);
         let mut response = match AssertUnwindSafe(passing).catch_unwind().await {
             Ok(response) => response,
@@ -148,7 +166,11 @@ impl Edge {
             if let Some(admitted) = admitted {
                 response.extensions_mut().insert(admitted);
             }
-        } else if let Some(admission) = passage.admission.take() {
+        } else if let Some(admission) = passage.admission.take()
+            && passage
+                .route
+                .is_some_and(|route| is_stream(route, &response))
+        {
             let stop = self.stop.clone();
             response = response.map(|body| Body::new(Ending::new(body, admission, stop)));
         }
@@ -156,6 +178,12 @@ impl Edge {
         let quota = passage.quota.as_ref().map(|quota| (quota, passage.now));
         self.headers
             .add(response.headers_mut(), &id, elapsed, quota);
+        let is_passed_on = passage
+            .route
+            .is_some_and(|route| route.policy.answer == Answer::PassedOn);
+        if error.is_some() || !is_passed_on {
+            self.headers.protect(response.headers_mut());
+        }
         let is_for_clients = passage.route.is_some_and(|r| r.policy.is_for_clients);
         let origin = origin.as_ref();
         self.cors
@@ -182,8 +210,8 @@ impl Edge {
 
     /// The body within its bounds, and its share of the memory for bodies.
     fn bounded(&self, body: Body, route: &Route) -> (Body, Option<Arc<Share>>) {
-        if body.is_end_stream() {
-            return (body, None);
+        if body.is_end_stream() || route.policy.streams_body {
+            return (route.limits.bound(body, None), None);
         }
         let share = Some(Share::new(self.bodies.clone()));
         (route.limits.bound(body, share.clone()), share)
@@ -219,6 +247,9 @@ impl Edge {
             let (identity, clock) = (self.identity.clone(), self.clock.clone());
             let admission = Admission::new(&parts.headers, peer, route.access, identity, clock);
             passage.admission = Some(admission);
+        }
+        if route.policy.answer == Answer::PassedOn {
+            passage.ends_with_client.store(true, Ordering::Relaxed);
         }
         parts.extensions.insert(id.clone());
         parts.extensions.insert(Peer(peer));
@@ -299,9 +330,9 @@ impl Edge {
         if !taken.allowed {
             return Err(rate_limited(&taken, "this caller"));
         }
-        match route.access {
-            Access::Scope(scope) if !scopes.contains(scope) => Err(lacking(scope)),
-            Access::Scope(_) | Access::Caller | Access::Public => Ok(route),
+        match route.access.lacking(scopes) {
+            Some(scope) => Err(lacking(scope)),
+            None => Ok(route),
         }
     }
 
@@ -383,14 +414,12 @@ impl Edge {
     ) -> Response {
         let limit = route.limits.request_timeout;
         let method = request.method().clone();
-        // An axum router is always ready.
-        let handler = route.handlers.clone().call(request);
+        let handler = route.handler.clone().call(request);
         let late =
             || ApiError::unavailable(format!("no answer within {} ms", limit.as_millis()), 1);
         if route.policy.runs == Runs::Inline {
             return match timeout::Lazy::new(handler, limit).await {
-                Some(Ok(response)) => response,
-                Some(Err(never)) => match never {},
+                Some(response) => response,
                 None => late().into_response(),
             };
         }
@@ -423,6 +452,18 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("without a message"))
+}
+
+/// Whether an answer is one that may go on without end.
+fn is_stream(route: &Route, response: &Response) -> bool {
+    match route.policy.answer {
+        Answer::Whole => false,
+        Answer::Stream | Answer::Upgrade => true,
+        Answer::PassedOn => {
+            let stated = response.headers().get(header::CONTENT_TYPE);
+            stated.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+        }
+    }
 }
 
 /// Refuses by `Content-Length` what would be refused anyway after reading it.

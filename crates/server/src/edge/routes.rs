@@ -1,49 +1,37 @@
 //! The table of all routes: who may use each of them, how the edge treats it, what answers it.
 //!
-//! Routes come from sources: the operations of each service's OpenAPI document, and its pages. An
-//! operation that is not in the document does not exist, and one that does not say who may call it
-//! stops the program at start. The table never changes; another one takes its place.
+//! Routes come from sources: the operations of each service's OpenAPI document, its pages, and routes
+//! that are in no document, such as those of settings. An operation that is not in the document does not
+//! exist, and one that does not say who may call it stops the program at start. The table never changes;
+//! another one takes its place.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::body::{Bounded, Share};
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::policy::{Policy, RenderError};
+use auspex_kernel::policy::{Access, Policy, RenderError};
 use auspex_kernel::quota::{RateLimit, SlidingWindow};
-use auspex_kernel::service::Routes;
+use auspex_kernel::service::{Handle, Routes, UndocumentedRoute};
 use auspex_kernel::{ApiError, Scope, ScopeSet};
 use axum::body::Body;
-use http::{HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde_json::Value;
+use tower_service::Service as _;
 
 use crate::metrics::RouteMetrics;
-
-/// Who may call a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Everybody.
-    Public,
-    /// Everybody who is logged in.
-    Caller,
-    /// Callers that have the scope.
-    Scope(Scope),
-}
-
-impl Access {
-    /// Whether a caller with these scopes may call.
-    pub(super) fn allows(self, scopes: ScopeSet) -> bool {
-        match self {
-            Access::Public | Access::Caller => true,
-            Access::Scope(scope) => scopes.contains(scope),
-        }
-    }
-}
 
 /// The longest body from strangers: forms and credentials are short, and bodies that are on their way take
 /// memory from others.
 const PUBLIC_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The method of a route that takes any, where it is shown.
+const ANY: &str = "(any)";
+/// What `Allow` lists for it.
+const USUAL_METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Bounds of one request.
 #[derive(Debug, Clone, Copy)]
@@ -56,19 +44,26 @@ pub(crate) struct Limits {
 impl Limits {
     /// These limits, except where the policy sets its own.
     fn with(self, policy: &Policy, access: Access) -> Self {
-        let usual = match access {
-            Access::Public => self.body_bytes_max.min(PUBLIC_BODY_BYTES_MAX),
-            Access::Caller | Access::Scope(_) => self.body_bytes_max,
+        let (bytes_max, timeout) = match (policy.streams_body, access) {
+            (true, _) => (usize::MAX, Duration::MAX),
+            (false, Access::Public) => (
+                self.body_bytes_max.min(PUBLIC_BODY_BYTES_MAX),
+                self.body_timeout,
+            ),
+            (false, Access::Scopes(_)) => (self.body_bytes_max, self.body_timeout),
         };
         Self {
-            body_bytes_max: policy.body_bytes_max.unwrap_or(usual),
-            body_timeout: policy.body_timeout.unwrap_or(self.body_timeout),
+            body_bytes_max: policy.body_bytes_max.unwrap_or(bytes_max),
+            body_timeout: policy.body_timeout.unwrap_or(timeout),
             request_timeout: policy.request_timeout.unwrap_or(self.request_timeout),
         }
     }
 
     /// The body within its bounds.
     pub(super) fn bound(&self, body: Body, share: Option<Arc<Share>>) -> Body {
+        if self.body_bytes_max == usize::MAX && self.body_timeout == Duration::MAX {
+            return body;
+        }
         Body::new(Bounded::new(
             body,
             self.body_bytes_max,
@@ -82,24 +77,54 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct Declared {
     template: String,
-    method: Method,
+    /// None: any.
+    methods: Vec<Method>,
     access: Access,
     policy: Policy,
-    handlers: axum::Router,
+    handler: Handler,
+    is_documented: bool,
+}
+
+/// What answers the requests of a route.
+#[derive(Clone)]
+pub(crate) enum Handler {
+    /// Of the operations of a service; it matches the path once more.
+    Router(axum::Router),
+    One(Arc<dyn Handle>),
+}
+
+impl Handler {
+    pub(super) async fn call(self, request: Request<Body>) -> Response {
+        match self {
+            // An axum router is always ready.
+            Handler::Router(mut router) => match router.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Handler::One(handler) => handler.handle(request).await,
+        }
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handler")
+    }
 }
 
 /// A route in the table.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) template: String,
-    pub(crate) method: Method,
+    /// `None`: any that no other route of the path takes.
+    pub(crate) method: Option<Method>,
     pub(crate) access: Access,
     pub(crate) policy: Policy,
     pub(crate) limits: Limits,
     /// Counts of its own, where its policy has them.
     pub(crate) callers: Option<Arc<SlidingWindow>>,
     pub(crate) addresses: Option<Arc<SlidingWindow>>,
-    pub(crate) handlers: axum::Router,
+    pub(crate) handler: Handler,
     pub(crate) metrics: RouteMetrics,
 }
 
@@ -119,16 +144,18 @@ pub(crate) enum RouteError {
     #[error("{0} has two policies; put what they say into one")]
     TwoPolicies(&'static str),
     #[error("{id}: {problem}")]
-    BadLimit {
-        id: &'static str,
-        problem: ConfigError,
-    },
+    BadLimit { id: String, problem: ConfigError },
     #[error("{method} {path} has no limits, and only a public route may be without")]
     Unlimited { method: String, path: String },
     #[error("{method} {path} is declared twice")]
     Twice { method: String, path: String },
-    #[error("two routes clash: {0}")]
-    Clash(#[from] matchit::InsertError),
+    #[error("the path {path} belongs to the server's own {own}; choose another")]
+    Taken { path: String, own: String },
+    #[error("the path {path} cannot be served: {problem}")]
+    Clash {
+        path: String,
+        problem: matchit::InsertError,
+    },
 }
 
 /// All routes by path and method.
@@ -138,13 +165,14 @@ pub(crate) struct RouteTable {
     windows: Windows,
 }
 
+/// The routes of a path.
 #[derive(Debug)]
 struct Methods {
     routes: Vec<Arc<Route>>,
     allow: HeaderValue,
 }
 
-/// The routes of a service: its operations and its pages.
+/// The routes of a service: its operations, its pages, and those that no document shows.
 ///
 /// # Errors
 /// [`RouteError`] for an operation without a rule, and for a policy without an operation, beside
@@ -159,19 +187,13 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
             };
             let id = operation["operationId"].as_str().unwrap_or_default();
             let access = access_of(path, &method, operation)?;
-            let policy = policies.remove(id).unwrap_or_default();
-            if !policy.is_limited && access != Access::Public {
-                return Err(RouteError::Unlimited {
-                    method: method.to_string(),
-                    path: path.clone(),
-                });
-            }
             found.push(Declared {
                 template: path.clone(),
                 access,
-                method,
-                policy,
-                handlers: routes.router.clone(),
+                methods: vec![method],
+                policy: policies.remove(id).unwrap_or_default(),
+                handler: Handler::Router(routes.router.clone()),
+                is_documented: true,
             });
         }
     }
@@ -180,26 +202,59 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
     }
     found.extend(routes.pages.iter().map(|page| Declared {
         template: (*page).to_owned(),
-        method: Method::GET,
+        methods: vec![Method::GET],
         access: Access::Public,
         policy: Policy::default(),
-        handlers: routes.router.clone(),
+        handler: Handler::Router(routes.router.clone()),
+        is_documented: true,
     }));
-    Ok(found)
+    for route in &routes.undocumented {
+        check_limits(&route.path, &route.policy)?;
+        found.push(undocumented(route));
+    }
+    match found.iter().find(|route| route.lacks_limits()) {
+        Some(route) => Err(RouteError::Unlimited {
+            method: names(&route.methods),
+            path: route.template.clone(),
+        }),
+        None => Ok(found),
+    }
+}
+
+fn undocumented(route: &UndocumentedRoute) -> Declared {
+    Declared {
+        template: route.path.clone(),
+        methods: route.methods.clone(),
+        access: route.access,
+        policy: route.policy,
+        handler: Handler::One(route.handler.clone()),
+        is_documented: false,
+    }
+}
+
+impl Declared {
+    fn lacks_limits(&self) -> bool {
+        !self.policy.is_limited && self.access != Access::Public
+    }
+}
+
+/// Methods as they are shown.
+fn names(methods: &[Method]) -> String {
+    match methods {
+        [] => ANY.to_owned(),
+        _ => methods
+            .iter()
+            .map(Method::as_str)
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
 }
 
 /// The policies of a service by operation.
 fn policies(routes: &Routes) -> Result<HashMap<&'static str, Policy>, RouteError> {
     let mut policies = HashMap::new();
     for (id, policy) in &routes.policies {
-        let limits = [
-            ("caller_limit", policy.caller_limit),
-            ("address_limit", policy.address_limit),
-        ];
-        for (name, limit) in limits {
-            let checked = limit.map_or(Ok(()), |limit| limit.check(name));
-            checked.map_err(|problem| RouteError::BadLimit { id, problem })?;
-        }
+        check_limits(id, policy)?;
         if policies.insert(*id, *policy).is_some() {
             return Err(RouteError::TwoPolicies(id));
         }
@@ -207,19 +262,60 @@ fn policies(routes: &Routes) -> Result<HashMap<&'static str, Policy>, RouteError
     Ok(policies)
 }
 
+/// `id` names the route.
+fn check_limits(id: &str, policy: &Policy) -> Result<(), RouteError> {
+    let limits = [
+        ("caller_limit", policy.caller_limit),
+        ("address_limit", policy.address_limit),
+    ];
+    for (name, limit) in limits {
+        let checked = limit.map_or(Ok(()), |limit| limit.check(name));
+        checked.map_err(|problem| RouteError::BadLimit {
+            id: id.to_owned(),
+            problem,
+        })?;
+    }
+    Ok(())
+}
+
 impl RouteTable {
     /// A table of what the sources declare. `limits` apply where a policy says nothing; `previous`
     /// is the table that this one replaces; its counts go on.
     ///
     /// # Errors
-    /// [`RouteError::Twice`], [`RouteError::Clash`].
+    /// [`RouteError::Twice`], [`RouteError::Taken`], [`RouteError::Clash`].
     pub(crate) fn new(
         declared: Vec<Declared>,
         limits: Limits,
         previous: Option<&RouteTable>,
-        metrics: impl Fn(&str, &Method) -> RouteMetrics,
+        metrics: impl Fn(&str, &str) -> RouteMetrics,
     ) -> Result<Self, RouteError> {
-        let mut windows = Windows::default();
+        let mut table = Self {
+            paths: matchit::Router::new(),
+            windows: Windows::default(),
+        };
+        let (own, others): (Vec<_>, Vec<_>) = declared.into_iter().partition(|d| d.is_documented);
+        table.insert(own, limits, previous, &metrics)?;
+        for other in &others {
+            // A template is itself a path, one that the own routes must leave to it.
+            if let Some(own) = table.at(&other.template).next() {
+                return Err(RouteError::Taken {
+                    path: other.template.clone(),
+                    own: own.template.clone(),
+                });
+            }
+        }
+        table.insert(others, limits, previous, &metrics)?;
+        Ok(table)
+    }
+
+    fn insert(
+        &mut self,
+        declared: Vec<Declared>,
+        limits: Limits,
+        previous: Option<&RouteTable>,
+        metrics: &impl Fn(&str, &str) -> RouteMetrics,
+    ) -> Result<(), RouteError> {
         let mut by_path: Vec<(String, Vec<Arc<Route>>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for declared in declared {
@@ -227,35 +323,43 @@ impl RouteTable {
                 by_path.push((declared.template.clone(), Vec::new()));
                 by_path.len() - 1
             });
-            let routes = &mut by_path[place].1;
-            if routes.iter().any(|route| route.method == declared.method) {
-                return Err(RouteError::Twice {
-                    method: declared.method.to_string(),
-                    path: declared.template,
-                });
-            }
             let (policy, old) = (declared.policy, previous.map(|table| &table.windows));
             let mut window = |counts, limit: Option<RateLimit>| {
-                let key = (declared.template.clone(), declared.method.clone(), counts);
-                limit.map(|limit| windows.get(key, limit, old))
+                let key = (declared.template.clone(), names(&declared.methods), counts);
+                limit.map(|limit| self.windows.get(key, limit, old))
             };
-            routes.push(Arc::new(Route {
-                callers: window(Counts::Callers, policy.caller_limit),
-                addresses: window(Counts::Addresses, policy.address_limit),
-                limits: limits.with(&policy, declared.access),
-                metrics: metrics(&declared.template, &declared.method),
-                template: declared.template,
-                method: declared.method,
-                access: declared.access,
-                policy,
-                handlers: declared.handlers,
-            }));
+            let callers = window(Counts::Callers, policy.caller_limit);
+            let addresses = window(Counts::Addresses, policy.address_limit);
+            let methods: Vec<Option<Method>> = match declared.methods.is_empty() {
+                true => vec![None],
+                false => declared.methods.into_iter().map(Some).collect(),
+            };
+            for method in methods {
+                let name = method.as_ref().map_or(ANY, Method::as_str);
+                if by_path[place].1.iter().any(|route| route.method == method) {
+                    return Err(RouteError::Twice {
+                        method: name.to_owned(),
+                        path: declared.template,
+                    });
+                }
+                by_path[place].1.push(Arc::new(Route {
+                    callers: callers.clone(),
+                    addresses: addresses.clone(),
+                    limits: limits.with(&policy, declared.access),
+                    metrics: metrics(&declared.template, name),
+                    template: declared.template.clone(),
+                    method,
+                    access: declared.access,
+                    policy,
+                    handler: declared.handler.clone(),
+                }));
+            }
         }
-        let mut paths = matchit::Router::new();
         for (path, routes) in by_path {
-            paths.insert(path, Methods::new(routes))?;
+            let inserted = self.paths.insert(path.clone(), Methods::new(routes));
+            inserted.map_err(|problem| RouteError::Clash { path, problem })?;
         }
-        Ok(Self { paths, windows })
+        Ok(())
     }
 
     /// The methods that a path takes, as `Allow` lists them.
@@ -296,29 +400,45 @@ impl RouteTable {
             method
         };
         let methods = found.value;
-        methods
-            .routes
-            .iter()
-            .find(|route| route.method == wanted)
-            .ok_or_else(|| {
-                ApiError::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "METHOD_NOT_ALLOWED",
-                    "this path does not take that method; see the Allow header",
-                )
-                .with_header(header::ALLOW, methods.allow.clone())
-            })
+        methods.find(wanted).ok_or_else(|| {
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                "this path does not take that method; see the Allow header",
+            )
+            .with_header(header::ALLOW, methods.allow.clone())
+        })
     }
 }
 
 impl Methods {
     fn new(routes: Vec<Arc<Route>>) -> Self {
-        let mut names: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
+        let mut names: Vec<&str> = Vec::new();
+        for route in &routes {
+            match &route.method {
+                Some(method) => names.push(method.as_str()),
+                None => names.extend(USUAL_METHODS),
+            }
+        }
+        names.sort_by_key(|name| USUAL_METHODS.iter().position(|usual| usual == name));
+        names.dedup();
         if names.contains(&"GET") {
             names.push("HEAD");
         }
         let allow = HeaderValue::from_str(&names.join(", ")).expect("method names are ASCII");
         Self { routes, allow }
+    }
+
+    fn find(&self, wanted: &Method) -> Option<&Arc<Route>> {
+        let takes_it = |route: &&Arc<Route>| route.method.as_ref() == Some(wanted);
+        let takes_any = |route: &&Arc<Route>| {
+            route.method.is_none() && ![Method::CONNECT, Method::TRACE].contains(wanted)
+        };
+        let routes = self.routes.iter();
+        routes
+            .clone()
+            .find(takes_it)
+            .or_else(|| routes.clone().find(takes_any))
     }
 }
 
@@ -329,7 +449,7 @@ enum Counts {
     Addresses,
 }
 
-type WindowKey = (String, Method, Counts);
+type WindowKey = (String, String, Counts);
 
 /// The counts of routes that have limits of their own.
 #[derive(Debug, Default)]
@@ -380,8 +500,11 @@ fn access_of(path: &str, method: &Method, operation: &Value) -> Result<Access, R
     match scopes.as_slice() {
         [] => Ok(Access::Public),
         [one] => match one.as_array().map(Vec::as_slice) {
-            Some([]) => Ok(Access::Caller),
-            Some([Value::String(scope)]) => scope.parse().map(Access::Scope).map_err(|_| bad(one)),
+            Some([]) => Ok(Access::Scopes(ScopeSet::default())),
+            Some([Value::String(scope)]) => {
+                let scope: Scope = scope.parse().map_err(|_| bad(one))?;
+                Ok(Access::Scopes(ScopeSet::from_iter([scope])))
+            }
             _ => Err(bad(one)),
         },
         _ => Err(bad(&operation["security"])),
@@ -389,173 +512,4 @@ fn access_of(path: &str, method: &Method, operation: &Value) -> Result<Access, R
 }
 
 #[cfg(test)]
-mod tests {
-    use auspex_kernel::service::Documented;
-    use serde_json::json;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        body_bytes_max: 100,
-        body_timeout: Duration::from_secs(30),
-        request_timeout: Duration::from_secs(60),
-    };
-
-    fn routes() -> Routes {
-        let documented = Documented::new(utoipa::openapi::OpenApi::default());
-        Routes::new(axum::Router::new(), documented).with_pages(&["/docs/{*rest}"])
-    }
-
-    fn table(
-        routes: &Routes,
-        document: &Value,
-        previous: Option<&RouteTable>,
-    ) -> Result<RouteTable, RouteError> {
-        let metrics = |_: &str, _: &Method| RouteMetrics::default();
-        RouteTable::new(declared(routes, document)?, LIMITS, previous, metrics)
-    }
-
-    #[test]
-    fn routes_come_from_the_document() {
-        let document = json!({"paths": {
-            "/health": {"get": {"security": [{}]}},
-            "/v1/me": {"get": {"security": [{"api_key": []}, {"bearer": []}]}},
-            "/v1/models/{model}": {
-                "get": {"security": [{"api_key": ["models:read"]}, {"bearer": ["models:read"]}]},
-                "delete": {"security": [{"api_key": ["models:write"]}]}},
-        }});
-        let table = table(&routes(), &document, None).expect("valid");
-        let access = |method: Method, path| table.find(&method, path).map(|r| r.access).ok();
-        assert_eq!(access(Method::GET, "/health"), Some(Access::Public));
-        assert_eq!(access(Method::HEAD, "/health"), Some(Access::Public));
-        assert_eq!(access(Method::GET, "/v1/me"), Some(Access::Caller));
-        let scope = Some(Access::Scope(Scope::ModelsWrite));
-        assert_eq!(access(Method::DELETE, "/v1/models/x"), scope);
-        assert_eq!(
-            access(Method::GET, "/docs/index.html"),
-            Some(Access::Public)
-        );
-        let refused = |method: Method, path| table.find(&method, path).map(|_| ()).expect_err("no");
-        assert_eq!(refused(Method::GET, "/nowhere").status(), 404);
-        assert_eq!(refused(Method::POST, "/v1/models/x").status(), 405);
-        assert_eq!(refused(Method::OPTIONS, "/v1/models/x").status(), 405);
-    }
-
-    #[test]
-    fn an_operation_without_an_access_rule_is_an_error() {
-        for operation in [
-            json!({}),
-            json!({"security": [{"bearer": ["nonsense"]}]}),
-            json!({"security": [{"bearer": ["predict", "models:read"]}]}),
-            json!({"security": [{"bearer": ["predict"]}, {"api_key": ["models:read"]}]}),
-        ] {
-            let document = json!({"paths": {"/x": {"get": operation}}});
-            assert!(table(&routes(), &document, None).is_err());
-        }
-    }
-
-    #[test]
-    fn a_policy_overrides_limits_and_must_name_an_operation() {
-        let document = json!({"paths": {"/x": {
-            "get": {"operationId": "get_x", "security": []},
-            "post": {"operationId": "post_x", "security": []},
-        }}});
-        let short = Policy {
-            body_bytes_max: Some(7),
-            ..Policy::default()
-        };
-        let table_with = |id| table(&routes().with_policy(&[id], short), &document, None);
-        let table = table_with("post_x").expect("valid");
-        let max = |method| table.find(&method, "/x").map(|r| r.limits.body_bytes_max);
-        assert_eq!(max(Method::POST).expect("found"), 7);
-        assert_eq!(max(Method::GET).expect("found"), 100);
-        let error = table_with("put_x").expect_err("no such operation");
-        assert!(error.to_string().contains("put_x"), "{error}");
-    }
-
-    #[test]
-    fn strangers_may_send_less() {
-        let document = json!({"paths": {"/x": {
-            "get": {"operationId": "get_x", "security": []},
-            "post": {"operationId": "post_x", "security": [{"bearer": []}]},
-        }}});
-        let limits = |bytes| {
-            let limits = Limits {
-                body_bytes_max: bytes,
-                ..LIMITS
-            };
-            let declared = declared(&routes(), &document).expect("rules");
-            let metrics = |_: &str, _: &Method| RouteMetrics::default();
-            let table = RouteTable::new(declared, limits, None, metrics).expect("valid");
-            [Method::GET, Method::POST].map(|method| {
-                let route = table.find(&method, "/x").expect("found");
-                route.limits.body_bytes_max
-            })
-        };
-        assert_eq!(limits(1 << 20), [PUBLIC_BODY_BYTES_MAX, 1 << 20]);
-        assert_eq!(limits(100), [100, 100]);
-    }
-
-    #[test]
-    fn two_policies_for_an_operation_and_a_limit_of_nothing_are_errors() {
-        let document = json!({"paths": {"/x": {"get": {"operationId": "x", "security": []}}}});
-        let twice = routes().with_policy(&["x", "x"], Policy::default());
-        let error = table(&twice, &document, None).expect_err("two");
-        assert!(matches!(error, RouteError::TwoPolicies("x")), "{error}");
-        let nothing = Some(RateLimit {
-            max: 0,
-            window_s: 60,
-            callers_max: 10,
-        });
-        let of_callers = Policy {
-            caller_limit: nothing,
-            ..Policy::default()
-        };
-        let of_addresses = Policy {
-            address_limit: nothing,
-            ..Policy::default()
-        };
-        for policy in [of_callers, of_addresses] {
-            let routes = routes().with_policy(&["x"], policy);
-            let error = table(&routes, &document, None).expect_err("nothing");
-            assert!(error.to_string().contains("at least 1"), "{error}");
-        }
-    }
-
-    #[test]
-    fn counts_of_a_route_go_on_in_the_next_table_while_its_limit_is_the_same() {
-        let document = json!({"paths": {"/x": {"get": {"operationId": "x", "security": []}}}});
-        let next = |max, previous: Option<&RouteTable>| {
-            let address_limit = Some(RateLimit {
-                max,
-                window_s: 60,
-                callers_max: 10,
-            });
-            let policy = Policy {
-                address_limit,
-                ..Policy::default()
-            };
-            let routes = routes().with_policy(&["x"], policy);
-            table(&routes, &document, previous).expect("valid")
-        };
-        let window = |table: &RouteTable| {
-            let route = table.find(&Method::GET, "/x").expect("found");
-            route.addresses.clone().expect("its own")
-        };
-        let (first, other) = (next(1, None), next(2, None));
-        assert!(Arc::ptr_eq(
-            &window(&first),
-            &window(&next(1, Some(&first)))
-        ));
-        assert!(!Arc::ptr_eq(
-            &window(&first),
-            &window(&next(1, Some(&other)))
-        ));
-    }
-
-    #[test]
-    fn a_route_that_is_declared_twice_is_an_error() {
-        let document = json!({"paths": {"/docs/{*rest}": {"get": {"security": []}}}});
-        assert!(table(&routes(), &document, None).is_err());
-    }
-}
+mod tests;

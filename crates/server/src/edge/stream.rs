@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use auspex_kernel::policy::Access;
 use auspex_kernel::service::StopSignal;
 use auspex_kernel::{Authenticate, Clock, Verdict};
 use axum::body::Body;
@@ -16,7 +17,6 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body::Frame;
 
-use super::routes::Access;
 use super::{X_API_KEY, credentials};
 
 /// How often it is asked whether the credential of a stream is still in force.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use auspex_kernel::caller::Verification;
 use auspex_kernel::id::{KeyId, UserId};
-use auspex_kernel::policy::Policy;
+use auspex_kernel::policy::{Access, Policy};
 use auspex_kernel::quota::RateLimit;
-use auspex_kernel::service::{Documented, Routes};
+use auspex_kernel::service::{Boxed, Documented, Handle, Routes, UndocumentedRoute};
 use auspex_kernel::{Credential, Scope, ScopeSet, Subject};
 use axum::routing::{MethodRouter, get};
 use http_body_util::BodyExt as _;
@@ -112,7 +112,7 @@ fn routes(handlers: axum::Router) -> Routes {
 
 fn table(routes: Routes, document: &Value) -> RouteTable {
     let declared = declared(&routes, document).expect("rules");
-    let metrics = |_: &str, _: &http::Method| RouteMetrics::default();
+    let metrics = |_: &str, _: &str| RouteMetrics::default();
     RouteTable::new(declared, LIMITS, None, metrics).expect("no clash")
 }
 
@@ -550,4 +550,63 @@ fn a_route_that_is_not_public_cannot_be_without_limits() {
     let routes = routes(axum::Router::new()).with_policy(&["get_x"], unlimited);
     let refused = declared(&routes, &document).expect_err("no limits");
     assert!(refused.to_string().contains("GET /x"), "{refused}");
+}
+
+/// Tells how long a body is and whether a proxy handed it on.
+struct Counting;
+
+impl Handle for Counting {
+    fn handle(self: Arc<Self>, request: Request<Body>) -> Boxed<'static, Response> {
+        Box::pin(async {
+            let is_handed_on = request.extensions().get::<auspex_kernel::Via>().is_some();
+            let body = request
+                .into_body()
+                .collect()
+                .await
+                .expect("no bound is broken");
+            let text = format!("{} {is_handed_on}", body.to_bytes().len());
+            let headers = [(header::CACHE_CONTROL, "max-age=60")];
+            (headers, text).into_response()
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_is_passed_on_has_no_bounds_and_no_headers_but_its_own() {
+    let route = UndocumentedRoute {
+        path: "/orders/{*rest}".to_owned(),
+        methods: Vec::new(),
+        access: Access::Scopes(ScopeSet::from_iter([Scope::Predict])),
+        policy: Policy {
+            runs: Runs::Inline,
+            answer: Answer::PassedOn,
+            streams_body: true,
+            ..Policy::default()
+        },
+        handler: Arc::new(Counting),
+    };
+    let routes = routes(axum::Router::new()).with_undocumented(vec![route]);
+    let edge = Edge {
+        proxies: Proxies::new(&["10.0.0.0/8".into()], ForwardedHeader::XForwardedFor).expect("one"),
+        ..edge(None)
+    };
+    edge.routes.store(Arc::new(table(routes, &Value::Null)));
+    let send = async |peer: [u8; 4], key: &str| {
+        let request = Request::put("/orders/1")
+            .header("host", "x")
+            .header("x-api-key", key);
+        let request = request.body(Body::from(vec![b'x'; 5000])).expect("valid");
+        let (parts, body) = edge.handle(request, peer.into()).await.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        (parts.status.as_u16(), parts.headers, bytes)
+    };
+    let (status, headers, body) = send([127, 0, 0, 1], "good").await;
+    assert_eq!((status, &body[..]), (200, &b"5000 false"[..]));
+    assert_eq!(headers["cache-control"], "max-age=60");
+    assert!(headers.contains_key("x-request-id") && headers.contains_key("x-ratelimit-limit"));
+    assert!(!headers.contains_key("content-security-policy"));
+    assert_eq!(send([10, 0, 0, 1], "good").await.2, "5000 true");
+    let (status, headers, _) = send([127, 0, 0, 1], "bad").await;
+    assert_eq!(status, 401, "it is no less guarded");
+    assert!(headers.contains_key("content-security-policy"));
 }

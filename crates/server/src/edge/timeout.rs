@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-/// `None` if `inner` does not finish in time. The timer is started only if the first poll is pending.
+/// `None` if `inner` does not finish in time. The timer is started only if the first poll is pending,
+/// and never for `Duration::MAX`.
 pub(crate) struct Lazy<F> {
     inner: Pin<Box<F>>,
     limit: Duration,
@@ -32,6 +33,9 @@ impl<F: Future> Future for Lazy<F> {
             return Poll::Ready(Some(output));
         }
         let limit = self.limit;
+        if limit == Duration::MAX {
+            return Poll::Pending;
+        }
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));

@@ -3,7 +3,6 @@
 //! A handler on the control runtime runs to its end even if its client leaves or its deadline
 //! passes. What became of it is recorded here; otherwise nobody would learn of its errors.
 
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,13 +33,9 @@ pub(super) struct Unheard {
 
 impl Unheard {
     /// Runs a handler to its end. If it panics, its answer is an error.
-    pub(super) async fn run(
-        self,
-        handler: impl Future<Output = Result<Response, Infallible>>,
-    ) -> Ended {
+    pub(super) async fn run(self, handler: impl Future<Output = Response>) -> Ended {
         let response = match AssertUnwindSafe(handler).catch_unwind().await {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
+            Ok(response) => response,
             Err(panic) => ApiError::internal(panic_message(&*panic)).into_response(),
         };
         Ended {

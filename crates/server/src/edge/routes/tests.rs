@@ -1,0 +1,296 @@
+//! The table of routes, without requests.
+
+use auspex_kernel::service::{Boxed, Documented};
+use serde_json::json;
+
+use super::*;
+
+const LIMITS: Limits = Limits {
+    body_bytes_max: 100,
+    body_timeout: Duration::from_secs(30),
+    request_timeout: Duration::from_secs(60),
+};
+
+fn routes() -> Routes {
+    let documented = Documented::new(utoipa::openapi::OpenApi::default());
+    Routes::new(axum::Router::new(), documented).with_pages(&["/docs/{*rest}"])
+}
+
+fn table(
+    routes: &Routes,
+    document: &Value,
+    previous: Option<&RouteTable>,
+) -> Result<RouteTable, RouteError> {
+    let metrics = |_: &str, _: &str| RouteMetrics::default();
+    RouteTable::new(declared(routes, document)?, LIMITS, previous, metrics)
+}
+
+#[test]
+fn routes_come_from_the_document() {
+    let document = json!({"paths": {
+        "/health": {"get": {"security": [{}]}},
+        "/v1/me": {"get": {"security": [{"api_key": []}, {"bearer": []}]}},
+        "/v1/models/{model}": {
+            "get": {"security": [{"api_key": ["models:read"]}, {"bearer": ["models:read"]}]},
+            "delete": {"security": [{"api_key": ["models:write"]}]}},
+    }});
+    let table = table(&routes(), &document, None).expect("valid");
+    let access = |method: Method, path| table.find(&method, path).map(|r| r.access).ok();
+    assert_eq!(access(Method::GET, "/health"), Some(Access::Public));
+    assert_eq!(access(Method::HEAD, "/health"), Some(Access::Public));
+    assert_eq!(
+        access(Method::GET, "/v1/me"),
+        Some(Access::Scopes(ScopeSet::default()))
+    );
+    let scope = Some(Access::Scopes(ScopeSet::from_iter([Scope::ModelsWrite])));
+    assert_eq!(access(Method::DELETE, "/v1/models/x"), scope);
+    assert_eq!(
+        access(Method::GET, "/docs/index.html"),
+        Some(Access::Public)
+    );
+    let refused = |method: Method, path| table.find(&method, path).map(|_| ()).expect_err("no");
+    assert_eq!(refused(Method::GET, "/nowhere").status(), 404);
+    assert_eq!(refused(Method::POST, "/v1/models/x").status(), 405);
+    assert_eq!(refused(Method::OPTIONS, "/v1/models/x").status(), 405);
+}
+
+#[test]
+fn an_operation_without_an_access_rule_is_an_error() {
+    for operation in [
+        json!({}),
+        json!({"security": [{"bearer": ["nonsense"]}]}),
+        json!({"security": [{"bearer": ["predict", "models:read"]}]}),
+        json!({"security": [{"bearer": ["predict"]}, {"api_key": ["models:read"]}]}),
+    ] {
+        let document = json!({"paths": {"/x": {"get": operation}}});
+        assert!(table(&routes(), &document, None).is_err());
+    }
+}
+
+#[test]
+fn a_policy_overrides_limits_and_must_name_an_operation() {
+    let document = json!({"paths": {"/x": {
+        "get": {"operationId": "get_x", "security": []},
+        "post": {"operationId": "post_x", "security": []},
+    }}});
+    let short = Policy {
+        body_bytes_max: Some(7),
+        ..Policy::default()
+    };
+    let table_with = |id| table(&routes().with_policy(&[id], short), &document, None);
+    let table = table_with("post_x").expect("valid");
+    let max = |method| table.find(&method, "/x").map(|r| r.limits.body_bytes_max);
+    assert_eq!(max(Method::POST).expect("found"), 7);
+    assert_eq!(max(Method::GET).expect("found"), 100);
+    let error = table_with("put_x").expect_err("no such operation");
+    assert!(error.to_string().contains("put_x"), "{error}");
+}
+
+#[test]
+fn strangers_may_send_less() {
+    let document = json!({"paths": {"/x": {
+        "get": {"operationId": "get_x", "security": []},
+        "post": {"operationId": "post_x", "security": [{"bearer": []}]},
+    }}});
+    let limits = |bytes| {
+        let limits = Limits {
+            body_bytes_max: bytes,
+            ..LIMITS
+        };
+        let declared = declared(&routes(), &document).expect("rules");
+        let metrics = |_: &str, _: &str| RouteMetrics::default();
+        let table = RouteTable::new(declared, limits, None, metrics).expect("valid");
+        [Method::GET, Method::POST].map(|method| {
+            let route = table.find(&method, "/x").expect("found");
+            route.limits.body_bytes_max
+        })
+    };
+    assert_eq!(limits(1 << 20), [PUBLIC_BODY_BYTES_MAX, 1 << 20]);
+    assert_eq!(limits(100), [100, 100]);
+}
+
+#[test]
+fn two_policies_for_an_operation_and_a_limit_of_nothing_are_errors() {
+    let document = json!({"paths": {"/x": {"get": {"operationId": "x", "security": []}}}});
+    let twice = routes().with_policy(&["x", "x"], Policy::default());
+    let error = table(&twice, &document, None).expect_err("two");
+    assert!(matches!(error, RouteError::TwoPolicies("x")), "{error}");
+    let nothing = Some(RateLimit {
+        max: 0,
+        window_s: 60,
+        callers_max: 10,
+    });
+    let of_callers = Policy {
+        caller_limit: nothing,
+        ..Policy::default()
+    };
+    let of_addresses = Policy {
+        address_limit: nothing,
+        ..Policy::default()
+    };
+    for policy in [of_callers, of_addresses] {
+        let routes = routes().with_policy(&["x"], policy);
+        let error = table(&routes, &document, None).expect_err("nothing");
+        assert!(error.to_string().contains("at least 1"), "{error}");
+    }
+}
+
+#[test]
+fn counts_of_a_route_go_on_in_the_next_table_while_its_limit_is_the_same() {
+    let document = json!({"paths": {"/x": {"get": {"operationId": "x", "security": []}}}});
+    let next = |max, previous: Option<&RouteTable>| {
+        let address_limit = Some(RateLimit {
+            max,
+            window_s: 60,
+            callers_max: 10,
+        });
+        let policy = Policy {
+            address_limit,
+            ..Policy::default()
+        };
+        let routes = routes().with_policy(&["x"], policy);
+        table(&routes, &document, previous).expect("valid")
+    };
+    let window = |table: &RouteTable| {
+        let route = table.find(&Method::GET, "/x").expect("found");
+        route.addresses.clone().expect("its own")
+    };
+    let (first, other) = (next(1, None), next(2, None));
+    assert!(Arc::ptr_eq(
+        &window(&first),
+        &window(&next(1, Some(&first)))
+    ));
+    assert!(!Arc::ptr_eq(
+        &window(&first),
+        &window(&next(1, Some(&other)))
+    ));
+}
+
+#[test]
+fn a_route_that_is_declared_twice_is_an_error() {
+    let document = json!({"paths": {"/docs/{*rest}": {"get": {"security": []}}}});
+    assert!(table(&routes(), &document, None).is_err());
+}
+
+/// Answers nothing that anybody looks at.
+struct Unasked;
+
+impl Handle for Unasked {
+    fn handle(self: Arc<Self>, _: Request<Body>) -> Boxed<'static, Response> {
+        Box::pin(async { Response::default() })
+    }
+}
+
+fn undocumented(path: &str, methods: &[Method], access: Access) -> UndocumentedRoute {
+    UndocumentedRoute {
+        path: path.to_owned(),
+        methods: methods.to_vec(),
+        access,
+        policy: Policy::default(),
+        handler: Arc::new(Unasked),
+    }
+}
+
+fn with_undocumented(added: Vec<UndocumentedRoute>) -> Result<RouteTable, RouteError> {
+    let document = json!({"paths": {
+        "/v1/models/{model}/predict": {"post": {"security": [{"bearer": ["predict"]}]}},
+        "/v1/models": {"get": {"security": [{"bearer": ["models:read"]}]}},
+    }});
+    table(&routes().with_undocumented(added), &document, None)
+}
+
+#[test]
+fn routes_that_no_document_shows_have_rules_of_their_own() {
+    let both = Access::Scopes(ScopeSet::from_iter([Scope::Predict, Scope::JobsRead]));
+    let table = with_undocumented(vec![
+        undocumented("/orders/{*rest}", &[], both),
+        undocumented("/news/{id}", &[Method::GET, Method::PUT], Access::Public),
+        undocumented("/news/{id}", &[], Access::Scopes(ScopeSet::default())),
+    ])
+    .expect("no clash");
+    let access = |method: Method, path| table.find(&method, path).map(|r| r.access).ok();
+    for method in [Method::GET, Method::HEAD, Method::PATCH, Method::OPTIONS] {
+        assert_eq!(access(method, "/orders/1"), Some(both));
+    }
+    assert_eq!(
+        access(Method::from_bytes(b"PURGE").unwrap(), "/orders/1"),
+        Some(both)
+    );
+    for refused in [Method::CONNECT, Method::TRACE] {
+        assert_eq!(access(refused, "/orders/1"), None);
+    }
+    assert_eq!(access(Method::HEAD, "/news/1"), Some(Access::Public));
+    assert_eq!(access(Method::PUT, "/news/1"), Some(Access::Public));
+    let any_caller = Some(Access::Scopes(ScopeSet::default()));
+    assert_eq!(access(Method::POST, "/news/1"), any_caller);
+    assert_eq!(access(Method::GET, "/orders"), None, "no rule, no route");
+    let allow = table.methods("/news/1").expect("found");
+    assert_eq!(allow, "GET, POST, PUT, PATCH, DELETE, OPTIONS, HEAD");
+    assert!(!both.allows(ScopeSet::from_iter([Scope::Predict])));
+}
+
+#[test]
+fn paths_of_the_server_cannot_be_taken() {
+    for (path, own) in [
+        ("/v1/models", "/v1/models"),
+        ("/v1/models/special/predict", "/v1/models/{model}/predict"),
+        ("/v1/models/{name}/predict", "/v1/models/{model}/predict"),
+        ("/docs/mine", "/docs/{*rest}"),
+    ] {
+        let added = undocumented(path, &[Method::DELETE], Access::Public);
+        let error = with_undocumented(vec![added]).expect_err(path).to_string();
+        assert!(error.contains(path) && error.contains(own), "{error}");
+    }
+    // What is below or beside them is free.
+    for path in ["/v1/models/a/b", "/v1/{*rest}", "/{*rest}"] {
+        let added = undocumented(path, &[], Access::Public);
+        let table = with_undocumented(vec![added]).expect(path);
+        let own = table.find(&Method::GET, "/v1/models").expect("its own");
+        assert_eq!(own.template, "/v1/models");
+    }
+}
+
+#[test]
+fn undocumented_routes_must_not_clash_and_need_limits() {
+    let clash = with_undocumented(vec![
+        undocumented("/orders/{id}", &[], Access::Public),
+        undocumented("/orders/{order}", &[], Access::Public),
+    ]);
+    let error = clash.expect_err("two names").to_string();
+    assert!(
+        error.contains("/orders/{id}") && error.contains("/orders/{order}"),
+        "{error}"
+    );
+    let twice = undocumented("/x", &[Method::GET, Method::GET], Access::Public);
+    assert!(matches!(
+        with_undocumented(vec![twice]),
+        Err(RouteError::Twice { .. })
+    ));
+    let broken = undocumented("/x/{", &[], Access::Public);
+    assert!(matches!(
+        with_undocumented(vec![broken]),
+        Err(RouteError::Clash { .. })
+    ));
+    let mut unlimited = undocumented("/x", &[], Access::Scopes(ScopeSet::default()));
+    unlimited.policy.is_limited = false;
+    assert!(matches!(
+        with_undocumented(vec![unlimited]),
+        Err(RouteError::Unlimited { .. })
+    ));
+}
+
+#[test]
+fn methods_of_one_route_share_its_count_and_streams_have_no_limit() {
+    let mut route = undocumented("/x", &[Method::GET, Method::POST], Access::Public);
+    route.policy.streams_body = true;
+    route.policy.address_limit = Some(RateLimit {
+        max: 1,
+        window_s: 60,
+        callers_max: 10,
+    });
+    let table = with_undocumented(vec![route]).expect("valid");
+    let route = |method: Method| table.find(&method, "/x").expect("found").clone();
+    let window = |method| route(method).addresses.clone().expect("its own");
+    assert!(Arc::ptr_eq(&window(Method::GET), &window(Method::POST)));
+    assert_eq!(route(Method::POST).limits.body_bytes_max, usize::MAX);
+}
