@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) inference: auspex_inference::Config,
     pub(crate) identity: auspex_identity::Config,
     pub(crate) dialogues: auspex_dialogues::Config,
+    pub(crate) gateway: auspex_gateway::Config,
     #[cfg(test)]
     pub(crate) sample: crate::services::sample::Config,
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use auspex_dialogues::DialoguesService;
+use auspex_gateway::GatewayService;
 use auspex_identity::IdentityService;
 use auspex_inference::InferenceService;
 use auspex_kernel::Authenticate;
@@ -32,6 +33,7 @@ pub(crate) const ALL: &[&dyn Listed] = &[
     &Entry::<InferenceService>(|config| &config.inference),
     &Entry::<IdentityService>(|config| &config.identity),
     &Entry::<DialoguesService>(|config| &config.dialogues),
+    &Entry::<GatewayService>(|config| &config.gateway),
     #[cfg(test)]
     &Entry::<sample::SampleService>(|config| &config.sample),
 ];

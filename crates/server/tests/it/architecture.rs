@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::server::repository;
 
 /// Which crates of the workspace each crate may use.
-const ALLOWED: [(&str, &[&str]); 5] = [
+const ALLOWED: [(&str, &[&str]); 6] = [
     ("auspex-kernel", &[]),
     ("auspex-engine", &[]),
     ("auspex-inference", &["auspex-kernel", "auspex-engine"]),
     ("auspex-identity", &["auspex-kernel"]),
     ("auspex-dialogues", &["auspex-kernel"]),
+    ("auspex-gateway", &["auspex-kernel"]),
 ];
 
 #[test]

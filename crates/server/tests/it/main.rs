@@ -13,6 +13,7 @@ mod dialogues;
 mod doctor;
 mod edge;
 mod forgery;
+mod gateway;
 mod hostile;
 mod idempotency;
 mod keys;

@@ -1,0 +1,75 @@
+//! Settings of the gateway: the `[gateway]` section. `plan.rs` says what of them is wrong.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// Every setting with its default and its meaning.
+pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
+
+/// `[gateway]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What requests are passed on to, by name.
+    pub services: BTreeMap<String, ServiceConfig>,
+    /// Which requests are.
+    pub routes: Vec<RouteConfig>,
+    /// Until an answer begins.
+    pub timeout_ms: u64,
+    /// Until a connection is accepted.
+    pub connect_timeout_ms: u64,
+    /// How long a connection is kept for the next request.
+    pub idle_timeout_ms: u64,
+    /// Connections kept so, for each endpoint and thread.
+    pub idle_connections_max: usize,
+}
+
+/// `[gateway.services.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// URLs of servers that do the same.
+    pub endpoints: Vec<String>,
+    /// In place of `gateway.timeout_ms`.
+    pub timeout_ms: Option<u64>,
+}
+
+/// `[[gateway.routes]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Such as `/orders/{id}` or `/orders/{*rest}`.
+    pub path: String,
+    /// Which are passed on; none: all but CONNECT and TRACE.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// The name of a service.
+    pub service: String,
+    /// What a caller needs, all of it; empty: to be logged in.
+    pub scopes: Option<Vec<String>>,
+    /// Whether everybody may call, instead.
+    #[serde(default)]
+    pub public: bool,
+    /// What is taken off the path before the service sees it.
+    #[serde(default)]
+    pub strip_prefix: String,
+    /// A count of its own in place of the server's.
+    pub rate_limit: Option<RouteLimit>,
+    /// Whether the service gets the credentials that were meant for this server.
+    #[serde(default)]
+    pub forward_credentials: bool,
+    /// Whether the service gets the client's `Host` in place of its own.
+    #[serde(default)]
+    pub preserve_host: bool,
+}
+
+/// `rate_limit` of a route: of each caller, or of each address on a public one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteLimit {
+    /// Requests per window.
+    pub max: u32,
+    /// Its length in seconds.
+    pub window_s: u32,
+}

@@ -1,0 +1,94 @@
+//! Why a request could not be passed on, and what its client is told.
+
+use std::error::Error as _;
+use std::io;
+
+use auspex_kernel::ApiError;
+use http::StatusCode;
+
+/// What went wrong with an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// There was no connection: nothing was sent.
+    Refused,
+    /// The connection broke.
+    Reset,
+    /// It ended before the answer did.
+    CutOff,
+    /// What came was no answer of HTTP.
+    Invalid,
+    /// No answer began in time.
+    Timeout,
+    /// The client gave less time than the service has.
+    Deadline,
+    /// The body of the request broke off, which is no fault of the endpoint.
+    Body,
+}
+
+impl Failure {
+    /// For programs.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Failure::Refused => "refused",
+            Failure::Reset => "reset",
+            Failure::CutOff => "cut_off",
+            Failure::Invalid => "invalid",
+            Failure::Timeout | Failure::Deadline => "timeout",
+            Failure::Body => "body",
+        }
+    }
+
+    /// What hyper says of an exchange that failed.
+    pub(crate) fn of_exchange(error: &hyper::Error) -> Self {
+        if error.is_parse() || error.is_parse_too_large() {
+            return Failure::Invalid;
+        }
+        let mut source = error.source();
+        while let Some(inner) = source {
+            if let Some(error) = inner.downcast_ref::<io::Error>() {
+                return match error.kind() {
+                    io::ErrorKind::UnexpectedEof => Failure::CutOff,
+                    _ => Failure::Reset,
+                };
+            }
+            source = inner.source();
+        }
+        Failure::CutOff
+    }
+
+    /// The answer to the client.
+    pub(crate) fn answer(self, service: &str) -> ApiError {
+        let (status, code, message) = match self {
+            Failure::Refused => (
+                StatusCode::BAD_GATEWAY,
+                "BAD_GATEWAY",
+                format!("the service {service} takes no connections; nothing was sent to it"),
+            ),
+            Failure::Reset | Failure::CutOff => (
+                StatusCode::BAD_GATEWAY,
+                "BAD_GATEWAY",
+                format!(
+                    "the service {service} closed the connection before it answered; it may have \
+                     carried the request out"
+                ),
+            ),
+            Failure::Invalid => (
+                StatusCode::BAD_GATEWAY,
+                "BAD_GATEWAY",
+                format!("what the service {service} sent is not an answer of HTTP/1.1"),
+            ),
+            Failure::Timeout | Failure::Deadline => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "GATEWAY_TIMEOUT",
+                format!(
+                    "the service {service} did not answer in time; it may have carried the request \
+                     out"
+                ),
+            ),
+            Failure::Body => {
+                return ApiError::malformed("the body broke off before its end");
+            }
+        };
+        ApiError::new(status, code, message).with_detail("reason", self.reason())
+    }
+}

@@ -1,0 +1,351 @@
+//! Headers on their way to a service and back.
+//!
+//! What belongs to one connection (RFC 9110 §7.6.1) ends here. To a service nothing goes that its client
+//! could forge: who asks, over which way and for which host is said by the gateway alone. Credentials are
+//! meant for this server and stay here. Names with underscores are left out, for services
+//! that make variables of headers cannot tell them from the same names with hyphens.
+
+use std::net::IpAddr;
+
+use auspex_kernel::{RequestId, Via};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+pub(crate) const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a service is told of a request beside its own headers.
+pub(crate) struct Told<'r> {
+    pub(crate) client: IpAddr,
+    /// The trusted proxy that handed the request on.
+    pub(crate) via: Option<Via>,
+    pub(crate) id: Option<&'r RequestId>,
+    /// The `Host` that the service gets; `None`: the client's.
+    pub(crate) host: Option<&'r HeaderValue>,
+    /// What was taken off the path.
+    pub(crate) prefix: &'r str,
+    pub(crate) with_credentials: bool,
+    /// The length of the body; `None`: unknown.
+    pub(crate) length: Option<u64>,
+    /// Whether a body of no length is said to be one.
+    pub(crate) has_body: bool,
+}
+
+/// The headers of a request as the service gets them.
+pub(crate) fn for_service(mut headers: HeaderMap, told: &Told<'_>) -> HeaderMap {
+    let named = named_by_connection(&headers);
+    let asked_host = headers.remove(header::HOST);
+    let host = told.host.cloned().or_else(|| asked_host.clone());
+    let mut sent = HeaderMap::with_capacity(headers.len() + 8);
+    if let Some(host) = host {
+        sent.insert(header::HOST, host);
+    }
+    // Of several values of a name only the first comes with it.
+    let (mut last, mut passes) = (None, false);
+    for (name, value) in headers {
+        if let Some(name) = name {
+            passes = passes_to_service(&name, told) && !named.contains(&name);
+            last = Some(name);
+        }
+        if let Some(name) = last.as_ref().filter(|_| passes) {
+            sent.append(name.clone(), value);
+        }
+    }
+    match told.length {
+        Some(0) if !told.has_body => {}
+        Some(length) => {
+            sent.insert(header::CONTENT_LENGTH, length.into());
+        }
+        None => {
+            let chunked = HeaderValue::from_static("chunked");
+            sent.insert(header::TRANSFER_ENCODING, chunked);
+        }
+    }
+    if let Some(id) = told.id {
+        sent.insert(X_REQUEST_ID, id.header_value());
+    }
+    tell_origin(&mut sent, asked_host, told);
+    sent
+}
+
+fn tell_origin(sent: &mut HeaderMap, asked_host: Option<HeaderValue>, told: &Told<'_>) {
+    let address = |address: IpAddr| {
+        HeaderValue::try_from(address.to_canonical().to_string()).expect("an address is ASCII")
+    };
+    let client = address(told.client);
+    match told.via {
+        // The chain of trusted proxies goes on.
+        Some(Via(proxy)) => {
+            if !sent.contains_key(X_FORWARDED_FOR) {
+                sent.append(X_FORWARDED_FOR, client.clone());
+            }
+            sent.append(X_FORWARDED_FOR, address(proxy));
+        }
+        None => {
+            sent.insert(X_FORWARDED_FOR, client.clone());
+        }
+    }
+    sent.insert(X_REAL_IP, client);
+    if !sent.contains_key(X_FORWARDED_PROTO) {
+        sent.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if let Some(host) = asked_host.filter(|_| !sent.contains_key(X_FORWARDED_HOST)) {
+        sent.insert(X_FORWARDED_HOST, host);
+    }
+    if !told.prefix.is_empty()
+        && let Ok(prefix) = HeaderValue::from_str(told.prefix)
+    {
+        sent.insert(X_FORWARDED_PREFIX, prefix);
+    }
+}
+
+fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
+    match name.as_str() {
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "content-length"
+        | "expect"
+        | "http2-settings" => false,
+        "x-api-key" | "authorization" | "cookie" => told.with_credentials,
+        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => told.via.is_some(),
+        "forwarded" | "x-real-ip" | "x-request-id" | "x-request-timeout-ms" => false,
+        name if name.contains('_') => false,
+        name => !name.starts_with("x-forwarded-") && !name.starts_with("x-auspex-"),
+    }
+}
+
+/// Takes what belongs to the connection of the service off its answer.
+pub(crate) fn for_client(headers: &mut HeaderMap) {
+    for name in named_by_connection(headers) {
+        headers.remove(name);
+    }
+    for name in [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::TRAILER,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// The headers that the `Connection` of a message names. Those that say what the message is cannot be taken
+/// off by it.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut named = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        for option in value.as_bytes().split(|byte| *byte == b',') {
+            match HeaderName::from_bytes(option.trim_ascii()) {
+                Ok(name) if !matches!(name.as_str(), "close" | "keep-alive") => named.push(name),
+                _ => {}
+            }
+        }
+    }
+    named.retain(|name| {
+        ![
+            header::CONTENT_LENGTH,
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+        ]
+        .contains(name)
+    });
+    named
+}
+
+/// Puts the prefix that was taken off back into where an answer leads.
+pub(crate) fn restore_prefix(headers: &mut HeaderMap, prefix: &str, authority: &str) {
+    let Some(location) = headers
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return;
+    };
+    let own = location
+        .strip_prefix("http://")
+        .and_then(|rest| rest.strip_prefix(authority))
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let path = own.unwrap_or(location);
+    let is_path = path.is_empty() || (path.starts_with('/') && !path.starts_with("//"));
+    if is_path && let Ok(restored) = HeaderValue::try_from(format!("{prefix}{path}")) {
+        headers.insert(header::LOCATION, restored);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(host: &HeaderValue) -> Told<'_> {
+        Told {
+            client: "203.0.113.7".parse().expect("an address"),
+            via: None,
+            id: None,
+            host: Some(host),
+            prefix: "",
+            with_credentials: false,
+            length: Some(0),
+            has_body: false,
+        }
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            headers.append(name, value.parse().expect("a value"));
+        }
+        headers
+    }
+
+    fn shown(headers: &HeaderMap) -> Vec<String> {
+        let mut shown: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+            .collect();
+        shown.sort();
+        shown
+    }
+
+    #[test]
+    fn a_service_is_told_what_is_true() {
+        let host = HeaderValue::from_static("127.0.0.1:9001");
+        let sent = map(&[
+            ("host", "api.example.org"),
+            ("x-api-key", "k"),
+            ("authorization", "Bearer k"),
+            ("cookie", "a=b"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-user", "admin"),
+            ("x-auspex-caller", "admin"),
+            ("x_auspex_caller", "admin"),
+            ("x-real-ip", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            (
+                "connection",
+                "close, x-forwarded-for, x-hop, host, content-length",
+            ),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("expect", "100-continue"),
+            ("accept", "a"),
+            ("accept", "b"),
+            ("traceparent", "00-1"),
+        ]);
+        let mut told = told(&host);
+        told.prefix = "/orders";
+        assert_eq!(
+            shown(&for_service(sent.clone(), &told)),
+            [
+                "accept: a",
+                "accept: b",
+                "host: 127.0.0.1:9001",
+                "traceparent: 00-1",
+                "x-forwarded-for: 203.0.113.7",
+                "x-forwarded-host: api.example.org",
+                "x-forwarded-prefix: /orders",
+                "x-forwarded-proto: http",
+                "x-real-ip: 203.0.113.7",
+            ]
+        );
+        told.with_credentials = true;
+        told.host = None;
+        let with = shown(&for_service(sent, &told));
+        for kept in [
+            "authorization: Bearer k",
+            "cookie: a=b",
+            "host: api.example.org",
+        ] {
+            assert!(
+                with.iter().any(|line| line == kept),
+                "{kept} is not in {with:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_added() {
+        let host = HeaderValue::from_static("a");
+        let mut told = told(&host);
+        told.via = Some(Via("10.0.0.1".parse().expect("an address")));
+        let chain = [
+            ("x-forwarded-for", "203.0.113.7"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "api.example.org"),
+            ("x-forwarded-user", "admin"),
+        ];
+        let sent = shown(&for_service(map(&chain), &told));
+        assert_eq!(
+            sent,
+            [
+                "host: a",
+                "x-forwarded-for: 10.0.0.1",
+                "x-forwarded-for: 203.0.113.7",
+                "x-forwarded-host: api.example.org",
+                "x-forwarded-proto: https",
+                "x-real-ip: 203.0.113.7",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_length_is_told_whatever_was_said() {
+        let host = HeaderValue::from_static("a");
+        let mut told = told(&host);
+        let both = map(&[
+            ("content-length", "5"),
+            ("content-length", "5"),
+            ("te", "x"),
+        ]);
+        let sent = |told: &Told<'_>| {
+            let sent = for_service(both.clone(), told);
+            let length = sent.get_all(header::CONTENT_LENGTH).iter().count();
+            (length, sent.contains_key(header::TRANSFER_ENCODING))
+        };
+        assert_eq!(sent(&told), (0, false));
+        told.has_body = true;
+        assert_eq!(sent(&told), (1, false));
+        told.length = None;
+        assert_eq!(sent(&told), (0, true));
+    }
+
+    #[test]
+    fn answers_lose_what_is_of_their_connection_and_get_their_prefix_back() {
+        let mut answer = map(&[
+            ("connection", "keep-alive, x-hop"),
+            ("keep-alive", "timeout=5"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("set-cookie", "a=b"),
+        ]);
+        for_client(&mut answer);
+        assert_eq!(shown(&answer), ["content-length: 3", "set-cookie: a=b"]);
+        for (location, restored) in [
+            ("/1", "/orders/1"),
+            ("http://127.0.0.1:9001/1?a", "/orders/1?a"),
+            ("http://127.0.0.1:9001", "/orders"),
+            ("http://127.0.0.1:90012/1", "http://127.0.0.1:90012/1"),
+            ("https://other.example/1", "https://other.example/1"),
+            ("//other.example/1", "//other.example/1"),
+            ("1", "1"),
+        ] {
+            let mut answer = map(&[("location", location)]);
+            restore_prefix(&mut answer, "/orders", "127.0.0.1:9001");
+            assert_eq!(answer[header::LOCATION], restored, "{location}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! One door for what stands behind it: requests of routes that the settings declare are passed on to other
+//! servers, and their answers back.
+//!
+//! The edge has done its part before: the caller is known, may call, and is within their limits. A
+//! request is passed on by the thread of its connection, over connections that belong to that
+//! thread, so nothing here is shared that would have to be waited for.
+
+mod config;
+mod error;
+mod headers;
+mod path;
+mod plan;
+mod proxy;
+mod service;
+mod upstream;
+
+pub use config::{Config, RouteConfig, RouteLimit, ServiceConfig};
+pub use service::GatewayService;

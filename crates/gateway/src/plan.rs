@@ -1,0 +1,344 @@
+//! The settings as the gateway works with them: services with their endpoints, and routes that lead to
+//! services there are. Whoever has a plan has checked settings.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use auspex_kernel::config::ConfigError;
+use auspex_kernel::policy::Access;
+use auspex_kernel::quota::RateLimit;
+use http::Method;
+use url::Url;
+
+use crate::config::{Config, RouteConfig, RouteLimit, ServiceConfig};
+use crate::path;
+use crate::upstream::{Endpoint, Limits};
+
+/// Callers that a route with a limit of its own tells apart.
+const CALLERS_MAX: usize = 10_000;
+/// Longer waits are for jobs. It also keeps sums of times from overflowing.
+const TIMEOUT_MS_MAX: u64 = 600_000;
+
+/// All routes.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) routes: Vec<PlannedRoute>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub(crate) struct PlannedRoute {
+    pub(crate) path: String,
+    pub(crate) methods: Vec<Method>,
+    pub(crate) access: Access,
+    pub(crate) limit: Option<RateLimit>,
+    pub(crate) service: Arc<Service>,
+    pub(crate) strip_prefix: String,
+    pub(crate) forward_credentials: bool,
+    pub(crate) preserve_host: bool,
+}
+
+/// Servers that do the same.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    pub(crate) timeout: Duration,
+    /// Counts requests, so that each begins with another endpoint.
+    turn: AtomicUsize,
+}
+
+impl Service {
+    /// Every endpoint once, in turn.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.endpoints.len();
+        let (before, after) = self.endpoints.split_at(first);
+        after.iter().chain(before)
+    }
+}
+
+impl Plan {
+    /// Checks everything that can be known without asking anybody.
+    ///
+    /// # Errors
+    /// [`ConfigError::wrong`] with the whole key.
+    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+        let limits = limits(config)?;
+        let mut services = BTreeMap::new();
+        for (name, service) in &config.services {
+            services.insert(name.as_str(), plan_service(name, service, config, limits)?);
+        }
+        let routes = config.routes.iter().enumerate().map(|(index, route)| {
+            let at = Key(format!("gateway.routes[{index}]"));
+            plan_route(&at, route, &services)
+        });
+        let routes = routes.collect::<Result<_, _>>()?;
+        Ok(Self { routes })
+    }
+}
+
+/// A place in the settings, to say what is wrong there.
+struct Key(String);
+
+impl Key {
+    fn wrong(&self, name: &str, reason: impl Into<String>) -> ConfigError {
+        ConfigError::wrong(&format!("{}.{name}", self.0), reason)
+    }
+}
+
+fn limits(config: &Config) -> Result<Limits, ConfigError> {
+    let at = Key("gateway".to_owned());
+    Ok(Limits {
+        connect_timeout: timeout(&at, "connect_timeout_ms", config.connect_timeout_ms)?,
+        idle_timeout: timeout(&at, "idle_timeout_ms", config.idle_timeout_ms)?,
+        idle_connections_max: config.idle_connections_max,
+    })
+}
+
+fn timeout(at: &Key, name: &str, ms: u64) -> Result<Duration, ConfigError> {
+    match (1..=TIMEOUT_MS_MAX).contains(&ms) {
+        true => Ok(Duration::from_millis(ms)),
+        false => Err(at.wrong(name, "must be between 1 and 600,000")),
+    }
+}
+
+fn plan_service(
+    name: &str,
+    service: &ServiceConfig,
+    config: &Config,
+    limits: Limits,
+) -> Result<Arc<Service>, ConfigError> {
+    let at = Key(format!("gateway.services.{name}"));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(is_plain) {
+        let reason = "is no name: use 1 to 64 letters, digits, - and _";
+        return Err(ConfigError::wrong(&at.0, reason));
+    }
+    if service.endpoints.is_empty() {
+        let reason = "must name at least one, such as [\"http://127.0.0.1:9001\"]";
+        return Err(at.wrong("endpoints", reason));
+    }
+    let endpoints = service.endpoints.iter().enumerate().map(|(index, url)| {
+        let authority = authority(url);
+        let authority = authority.map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))?;
+        Ok(Arc::new(Endpoint::new(authority, limits)))
+    });
+    let ms = match service.timeout_ms {
+        Some(ms) => timeout(&at, "timeout_ms", ms)?,
+        None => timeout(&Key("gateway".to_owned()), "timeout_ms", config.timeout_ms)?,
+    };
+    Ok(Arc::new(Service {
+        name: name.to_owned(),
+        endpoints: endpoints.collect::<Result<_, ConfigError>>()?,
+        timeout: ms,
+        turn: AtomicUsize::new(0),
+    }))
+}
+
+/// `host:port` of the URL of an endpoint.
+fn authority(text: &str) -> Result<String, &'static str> {
+    let form = "must be the URL of a server without a path, such as \"http://127.0.0.1:9001\"";
+    let url = Url::parse(text).map_err(|_| form)?;
+    if url.scheme() == "https" {
+        return Err("must begin with http://: services are not called by TLS yet");
+    }
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let has_password = !url.username().is_empty() || url.password().is_some();
+    let host = url.host_str().filter(|host| !host.is_empty());
+    match host {
+        Some(host) if url.scheme() == "http" && is_bare && !has_password => {
+            Ok(format!("{host}:{}", url.port().unwrap_or(80)))
+        }
+        _ => Err(form),
+    }
+}
+
+fn plan_route(
+    at: &Key,
+    route: &RouteConfig,
+    services: &BTreeMap<&str, Arc<Service>>,
+) -> Result<PlannedRoute, ConfigError> {
+    if !route.path.starts_with('/') {
+        return Err(at.wrong("path", "must begin with /"));
+    }
+    let service = services.get(route.service.as_str()).ok_or_else(|| {
+        let known: Vec<&str> = services.keys().copied().collect();
+        let known = match known.is_empty() {
+            true => "there are none".to_owned(),
+            false => format!("there are {}", known.join(", ")),
+        };
+        let reason = format!("names no service; add [gateway.services.NAME]: {known}");
+        at.wrong("service", reason)
+    })?;
+    let methods = route.methods.iter().enumerate().map(|(index, name)| {
+        let method = Method::from_bytes(name.as_bytes()).ok();
+        let method = method.filter(|method| {
+            *name == name.to_ascii_uppercase() && ![Method::CONNECT, Method::TRACE].contains(method)
+        });
+        let reason = "must be a method in capitals, and not CONNECT or TRACE";
+        method.ok_or_else(|| at.wrong(&format!("methods[{index}]"), reason))
+    });
+    if !path::is_prefix(&route.strip_prefix, &route.path) {
+        let reason = "must be the begin of path, up to a / and without parameters";
+        return Err(at.wrong("strip_prefix", reason));
+    }
+    Ok(PlannedRoute {
+        path: route.path.clone(),
+        methods: methods.collect::<Result<_, _>>()?,
+        access: access(at, route)?,
+        limit: route
+            .rate_limit
+            .map(|limit| window(at, limit))
+            .transpose()?,
+        service: service.clone(),
+        strip_prefix: route.strip_prefix.clone(),
+        forward_credentials: route.forward_credentials,
+        preserve_host: route.preserve_host,
+    })
+}
+
+fn access(at: &Key, route: &RouteConfig) -> Result<Access, ConfigError> {
+    match (&route.scopes, route.public) {
+        (None, true) => Ok(Access::Public),
+        (Some(names), false) => {
+            let scopes = names.iter().enumerate().map(|(index, name)| {
+                let scope: Result<_, auspex_kernel::caller::UnknownScope> = name.parse();
+                scope.map_err(|error| {
+                    at.wrong(&format!("scopes[{index}]"), format!("is wrong: {error}"))
+                })
+            });
+            Ok(Access::Scopes(scopes.collect::<Result<_, _>>()?))
+        }
+        (None, false) => Err(at.wrong(
+            "scopes",
+            "is missing: name what a caller needs, such as [\"predict\"], write [] for everybody \
+             who is logged in, or public = true for everybody",
+        )),
+        (Some(_), true) => {
+            Err(at.wrong("public", "does not go together with scopes; leave one out"))
+        }
+    }
+}
+
+fn window(at: &Key, limit: RouteLimit) -> Result<RateLimit, ConfigError> {
+    let limit = RateLimit {
+        max: limit.max,
+        window_s: limit.window_s,
+        callers_max: CALLERS_MAX,
+    };
+    limit.check(&format!("{}.rate_limit", at.0)).map(|()| limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Settings {
+        gateway: Config,
+    }
+
+    const SERVICE: &str = "[gateway.services.orders]\nendpoints = [\"http://127.0.0.1:9001\"]\n";
+    const ROUTE: &str = "[[gateway.routes]]\nservice = \"orders\"\npath = \"/orders/{*rest}\"\n";
+
+    fn plan(settings: &str) -> Result<Plan, ConfigError> {
+        let mut merged: toml::Table = crate::config::DEFAULTS.parse().expect("valid");
+        let given: toml::Table = settings.parse().expect("valid TOML");
+        let given = given["gateway"].as_table().expect("a table").clone();
+        merged["gateway"]
+            .as_table_mut()
+            .expect("a table")
+            .extend(given);
+        let settings: Settings = merged.try_into().expect("the right types");
+        Plan::new(&settings.gateway)
+    }
+
+    #[test]
+    fn a_route_leads_to_its_service() {
+        let more = "scopes = [\"predict\", \"jobs:read\"]\nmethods = [\"GET\", \"PUT\"]\n\
+             strip_prefix = \"/orders\"\nrate_limit = { max = 5, window_s = 60 }\n";
+        let plan = plan(&[SERVICE, ROUTE, more].concat()).expect("valid");
+        let [route] = &plan.routes[..] else {
+            panic!("one route")
+        };
+        assert_eq!(route.service.endpoints[0].authority(), "127.0.0.1:9001");
+        assert_eq!(route.service.timeout, Duration::from_secs(30));
+        assert_eq!(route.methods, [Method::GET, Method::PUT]);
+        assert_eq!(route.limit.map(|limit| limit.max), Some(5));
+        let needs = "predict jobs:read".parse().expect("scopes");
+        assert_eq!(route.access, Access::Scopes(needs));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_key() {
+        let endpoint = |url: &str| SERVICE.replace("http://127.0.0.1:9001", url);
+        let route = |more: &str| [SERVICE, ROUTE, more, "\n"].concat();
+        let cases = [
+            (
+                endpoint("https://a"),
+                "gateway.services.orders.endpoints[0]",
+            ),
+            (
+                endpoint("http://a/b"),
+                "gateway.services.orders.endpoints[0]",
+            ),
+            (
+                endpoint("http://u:p@a"),
+                "gateway.services.orders.endpoints[0]",
+            ),
+            (endpoint("a:9001"), "gateway.services.orders.endpoints[0]"),
+            (
+                "[gateway.services.orders]\nendpoints = []".into(),
+                "orders.endpoints",
+            ),
+            (
+                "[gateway.services.\"a b\"]\nendpoints = [\"http://a\"]".into(),
+                "services.a b",
+            ),
+            (
+                format!("{SERVICE}timeout_ms = 0"),
+                "gateway.services.orders.timeout_ms",
+            ),
+            (
+                "[gateway]\nidle_timeout_ms = 0".into(),
+                "gateway.idle_timeout_ms",
+            ),
+            (route(""), "gateway.routes[0].scopes"),
+            (
+                route("scopes = [\"nonsense\"]"),
+                "gateway.routes[0].scopes[0]",
+            ),
+            (
+                route("scopes = []\npublic = true"),
+                "gateway.routes[0].public",
+            ),
+            (
+                route("public = true\nmethods = [\"get\"]"),
+                "gateway.routes[0].methods[0]",
+            ),
+            (
+                route("public = true\nmethods = [\"TRACE\"]"),
+                "gateway.routes[0].methods[0]",
+            ),
+            (
+                route("public = true\nstrip_prefix = \"/ord\""),
+                "gateway.routes[0].strip_prefix",
+            ),
+            (
+                route("public = true\nrate_limit = { max = 0, window_s = 1 }"),
+                "gateway.routes[0].rate_limit.max",
+            ),
+            (
+                ROUTE.to_owned() + "public = true\n",
+                "gateway.routes[0].service",
+            ),
+        ];
+        for (settings, key) in cases {
+            let error = plan(&settings).expect_err(&settings).to_string();
+            assert!(error.contains(&format!("{key}\" ")), "{settings}: {error}");
+            assert!(!error.contains("u:p"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A request, passed on to a service, and its answer, passed back.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_kernel::clock::monotonic;
+use auspex_kernel::service::{Boxed, Handle};
+use auspex_kernel::{ApiError, Peer, RequestId, Via};
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http_body::Body as _;
+
+use crate::error::Failure;
+use crate::headers::{self, Told, X_REQUEST_TIMEOUT_MS};
+use crate::path;
+use crate::plan::{PlannedRoute, Service};
+use crate::upstream::{Connection, Endpoint, Upload};
+
+/// What answers a route of the gateway.
+pub(crate) struct Proxy {
+    service: Arc<Service>,
+    strip_prefix: String,
+    forward_credentials: bool,
+    preserve_host: bool,
+}
+
+impl Proxy {
+    pub(crate) fn new(route: &PlannedRoute) -> Self {
+        Self {
+            service: route.service.clone(),
+            strip_prefix: route.strip_prefix.clone(),
+            forward_credentials: route.forward_credentials,
+            preserve_host: route.preserve_host,
+        }
+    }
+
+    async fn pass(&self, request: Request<Body>) -> Result<Response, ApiError> {
+        let (parts, body) = request.into_parts();
+        if path::leads_elsewhere(parts.uri.path()) {
+            let message = "the path must not have the segments . and .., however they are written";
+            return Err(ApiError::malformed(message));
+        }
+        let patience = Patience::of(&parts, self.service.timeout)?;
+        let (upload, progress) = Upload::new(body);
+        let mut seen = 0;
+        let mut exchange = pin!(self.exchange(parts, upload, &patience));
+        let answered = loop {
+            match patience.wait(exchange.as_mut()).await {
+                Ok(answered) => break answered,
+                Err(late) => {
+                    let goes_on = progress.as_ref().is_some_and(|one| one.goes_on(&mut seen));
+                    if late == Failure::Deadline || !goes_on {
+                        break Err(late);
+                    }
+                }
+            }
+        };
+        answered.map_err(|failure| {
+            let body_failed = progress.is_some_and(|progress| progress.has_failed());
+            let failure = if body_failed { Failure::Body } else { failure };
+            failure.answer(&self.service.name)
+        })
+    }
+
+    async fn exchange(
+        &self,
+        parts: Parts,
+        upload: Upload,
+        patience: &Patience,
+    ) -> Result<Response, Failure> {
+        let (endpoint, connection) = self.connect().await?;
+        let request = self.request_for(endpoint, parts, upload, patience);
+        let mut response = connection.send(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for it.
+            return Err(Failure::Invalid);
+        }
+        *response.version_mut() = Version::HTTP_11;
+        headers::for_client(response.headers_mut());
+        if !self.strip_prefix.is_empty() {
+            let authority = endpoint.authority();
+            headers::restore_prefix(response.headers_mut(), &self.strip_prefix, authority);
+        }
+        Ok(response.map(Body::new))
+    }
+
+    /// A connection to the next endpoint that takes one. As long as nothing has been sent any other will do.
+    async fn connect(&self) -> Result<(&Arc<Endpoint>, Box<Connection>), Failure> {
+        let mut failure = Failure::Refused;
+        for endpoint in self.service.endpoints() {
+            match Connection::to(endpoint).await {
+                Ok(connection) => return Ok((endpoint, connection)),
+                Err(why) => failure = why,
+            }
+        }
+        Err(failure)
+    }
+
+    fn request_for(
+        &self,
+        endpoint: &Endpoint,
+        parts: Parts,
+        upload: Upload,
+        patience: &Patience,
+    ) -> Request<Upload> {
+        let client = parts.extensions.get().map(|Peer(address)| *address);
+        let told = Told {
+            client: client.expect("the edge says where a request is from"),
+            via: parts.extensions.get::<Via>().copied(),
+            id: parts.extensions.get::<RequestId>(),
+            host: (!self.preserve_host).then_some(endpoint.host()),
+            prefix: &self.strip_prefix,
+            with_credentials: self.forward_credentials,
+            length: upload.size_hint().exact(),
+            has_body: [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method),
+        };
+        let mut request = Request::new(upload);
+        *request.headers_mut() = headers::for_service(parts.headers, &told);
+        if let Some(left) = patience.left() {
+            let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            let headers = request.headers_mut();
+            headers.insert(X_REQUEST_TIMEOUT_MS, HeaderValue::from(ms));
+        }
+        *request.uri_mut() = self.target(parts.uri);
+        *request.method_mut() = parts.method;
+        request
+    }
+
+    fn target(&self, uri: Uri) -> Uri {
+        let mut parts = uri.into_parts();
+        let target = parts.path_and_query.take();
+        match target {
+            Some(target) if self.strip_prefix.is_empty() => Uri::from(target),
+            Some(target) => Uri::from(path::without_prefix(&target, &self.strip_prefix)),
+            None => Uri::default(),
+        }
+    }
+}
+
+impl Handle for Proxy {
+    fn handle(self: Arc<Self>, request: Request<Body>) -> Boxed<'static, Response> {
+        Box::pin(async move {
+            let passed = self.pass(request).await;
+            passed.unwrap_or_else(ApiError::into_response)
+        })
+    }
+}
+
+/// How long an answer may take to begin.
+struct Patience {
+    limit: Duration,
+    /// When the client no longer waits, if it said so.
+    deadline: Option<std::time::Instant>,
+}
+
+impl Patience {
+    /// A client may shorten the time that its service has.
+    ///
+    /// # Errors
+    /// 400 for a time that is none.
+    fn of(parts: &Parts, limit: Duration) -> Result<Self, ApiError> {
+        let Some(stated) = parts.headers.get(X_REQUEST_TIMEOUT_MS) else {
+            return Ok(Self {
+                limit,
+                deadline: None,
+            });
+        };
+        let ms = stated.to_str().ok().and_then(|text| text.parse().ok());
+        let ms = ms.filter(|ms| *ms > 0).ok_or_else(|| {
+            ApiError::malformed("X-Request-Timeout-Ms must be a whole number of milliseconds")
+        })?;
+        let stated = Duration::from_millis(ms);
+        let deadline = (stated < limit).then(|| monotonic() + stated);
+        Ok(Self { limit, deadline })
+    }
+
+    /// What is left of the time that the client gave.
+    fn left(&self) -> Option<Duration> {
+        let deadline = self.deadline?;
+        Some(deadline.saturating_duration_since(monotonic()))
+    }
+
+    /// # Errors
+    /// Whose patience has ended.
+    async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let (limit, late) = match self.left() {
+            Some(left) => (left, Failure::Deadline),
+            None => (self.limit, Failure::Timeout),
+        };
+        tokio::time::timeout(limit, work).await.map_err(|_| late)
+    }
+}

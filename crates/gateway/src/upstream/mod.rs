@@ -1,0 +1,84 @@
+//! Connections to endpoints. Each belongs to one thread, in use and at rest.
+
+mod connection;
+mod pool;
+mod socket;
+mod upload;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::net::TcpStream;
+
+use crate::error::Failure;
+
+pub(crate) use connection::Connection;
+pub(crate) use upload::Upload;
+
+/// Bounds of connections to endpoints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) idle_connections_max: usize,
+}
+
+/// A server that requests are passed on to.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// Unlike that of any other in this process, so that connections at rest are never taken for those
+    /// of another.
+    id: u64,
+    authority: String,
+    host: HeaderValue,
+    /// Where it is, unless that is a name.
+    address: Option<SocketAddr>,
+    limits: Limits,
+}
+
+impl Endpoint {
+    /// `authority` is `host:port`, as in a URL.
+    pub(crate) fn new(authority: String, limits: Limits) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            host: HeaderValue::from_str(&authority).expect("the host of a URL is ASCII"),
+            address: authority.parse().ok(),
+            authority,
+            limits,
+        }
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Its `Host`.
+    pub(crate) fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// A socket to it. Nothing has been sent.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`], [`Failure::Timeout`].
+    async fn connect(&self) -> Result<TcpStream, Failure> {
+        let connecting = async {
+            match self.address {
+                Some(address) => TcpStream::connect(address).await,
+                None => TcpStream::connect(&self.authority).await,
+            }
+        };
+        match tokio::time::timeout(self.limits.connect_timeout, connecting).await {
+            Ok(Ok(stream)) => {
+                // Without it a request may wait for the acknowledgement of another; that is all.
+                let _ = stream.set_nodelay(true);
+                Ok(stream)
+            }
+            Ok(Err(_)) => Err(Failure::Refused),
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The socket of a connection, which can be asked whether its peer has closed it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use rustix::net::{RecvFlags, recv};
+use tokio::net::TcpStream;
+
+/// tokio learns of a peer's end when it looks at all sockets, which may be later than the next request. So
+/// the next read asks the operating system itself once [`Look::again`] was called.
+pub(super) struct Socket {
+    inner: TokioIo<TcpStream>,
+    look: Look,
+}
+
+/// Makes the socket look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look(Arc<AtomicBool>);
+
+impl Look {
+    pub(super) fn again(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> (Self, Look) {
+        let look = Look::default();
+        let socket = Self {
+            inner: TokioIo::new(stream),
+            look: look.clone(),
+        };
+        (socket, look)
+    }
+
+    /// Fails if anything has come, an end or bytes: nobody has asked for them.
+    fn expect_silence(&self) -> io::Result<()> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match recv(self.inner.inner(), &mut [0; 1], flags) {
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.look.0.load(Ordering::Relaxed) {
+            self.look.0.store(false, Ordering::Relaxed);
+            self.expect_silence()?;
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+}

@@ -1,0 +1,125 @@
+//! Requests that two servers could read in two ways: what counts is what reached the second.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::backend::{Backend, Seen};
+use super::{OK, in_front_of};
+
+/// Sends bytes as they are; what reached the service, and the first answer's status.
+fn send(request: &str) -> (Vec<Seen>, Option<u16>) {
+    let backend = Backend::saying(OK);
+    let server = in_front_of(backend.address, "");
+    let mut client = server.connect();
+    client.raw(request.replace("KEY", &server.key).as_bytes());
+    let status = client
+        .receive(request.starts_with("HEAD"))
+        .map(|answer| answer.status);
+    let _ = client.stream.shutdown(Shutdown::Write);
+    assert!(client.is_closed_within(Duration::from_secs(10)));
+    (backend.seen(), status)
+}
+
+const TAIL: &str = "GET /orders/smuggled HTTP/1.1\r\nhost: x\r\n\r\n";
+
+#[test]
+fn one_request_stays_one() {
+    // Both lengths: the chunks count, the other length goes, and the connection ends.
+    let (seen, status) = send(&format!(
+        "POST /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: KEY\r\ncontent-length: 6\r\n\
+         transfer-encoding: chunked\r\n\r\n0\r\n\r\n{TAIL}"
+    ));
+    assert_eq!(status, Some(200));
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen[0].body, b"");
+    assert_eq!(seen[0].header("content-length"), None);
+
+    // Extensions of chunks are for this hop alone, and trailers too.
+    let (seen, status) = send(
+        "POST /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: KEY\r\ntransfer-encoding: chunked\r\n\
+         connection: close\r\n\r\n3;a=b\r\nabc\r\n0\r\nx-admin: 1\r\n\r\n",
+    );
+    assert_eq!((status, &seen[0].body[..]), (Some(200), &b"abc"[..]));
+
+    // The same length twice is one.
+    let (seen, status) = send(
+        "POST /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: KEY\r\ncontent-length: 3\r\n\
+         content-length: 3\r\nconnection: close\r\n\r\nabc",
+    );
+    if status == Some(200) {
+        assert_eq!(seen[0].header("content-length"), Some("3"));
+    }
+    assert!(seen.len() <= 1, "{seen:?}");
+}
+
+#[test]
+fn what_could_mean_two_things_reaches_nobody() {
+    let head = "POST /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: KEY\r\n";
+    for part in [
+        "content-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+        "content-length: 3, 4\r\n\r\nabcd",
+        "content-length: +3\r\n\r\nabc",
+        "content-length: 0x3\r\n\r\nabc",
+        "content-length: -1\r\n\r\n",
+        "transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
+        "a: b\r\n transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "a: b\rc\r\n\r\n",
+        "a\0: b\r\n\r\n",
+        "a: b\0\r\n\r\n",
+        "host: y\r\n\r\n",
+    ] {
+        let (seen, status) = send(&[head, part].concat());
+        assert_eq!(seen, [], "{part}: {status:?}");
+        assert!(
+            status.is_none_or(|status| status == 400),
+            "{part}: {status:?}"
+        );
+    }
+    for target in [
+        "/orders/../v1/users",
+        "/orders/%2e%2e/v1/users",
+        "/orders/..%2fv1",
+        "/orders/..;/v1",
+        "/orders/./1",
+        "http://x/orders/../v1",
+    ] {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: x\r\nx-api-key: KEY\r\nconnection: close\r\n\r\n"
+        );
+        let (seen, status) = send(&request);
+        assert_eq!((seen, status), (vec![], Some(400)), "{target}");
+    }
+    let missing = "GET /orders/1 HTTP/1.1\r\nx-api-key: KEY\r\nconnection: close\r\n\r\n";
+    assert_eq!(send(missing), (vec![], Some(400)));
+}
+
+#[test]
+fn what_is_unusual_arrives_as_it_should() {
+    let target = |target: &str, version: &str| {
+        let (seen, status) = send(&format!(
+            "GET {target} {version}\r\nhost: x\r\nx-api-key: KEY\r\nconnection: close\r\n\r\n"
+        ));
+        assert_eq!(status, Some(200), "{target}");
+        assert_eq!(seen.len(), 1);
+        seen[0].request_line().to_owned()
+    };
+    for (sent, received) in [
+        ("http://x/orders/1?a", "GET /orders/1?a HTTP/1.1"),
+        ("/orders/a%2Fb", "GET /orders/a%2Fb HTTP/1.1"),
+        ("/orders//x", "GET /orders//x HTTP/1.1"),
+        ("/orders/%00", "GET /orders/%00 HTTP/1.1"),
+        ("/orders/1?x=/../", "GET /orders/1?x=/../ HTTP/1.1"),
+    ] {
+        assert_eq!(target(sent, "HTTP/1.1"), received);
+    }
+    assert_eq!(target("/orders/1", "HTTP/1.0"), "GET /orders/1 HTTP/1.1");
+    // A bare line feed ends a line (RFC 9112 §2.2), and does so for the service too.
+    let (seen, _) =
+        send("GET /orders/1 HTTP/1.1\nhost: x\nx-api-key: KEY\na: b\nconnection: close\n\n");
+    for one in &seen {
+        assert_eq!(one.header("a"), Some("b"));
+        assert!(!one.head.replace("\r\n", "").contains('\n'), "{one:?}");
+    }
+}

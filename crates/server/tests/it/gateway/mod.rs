@@ -1,0 +1,40 @@
+//! Requests that are passed on to servers behind the gateway, and what reaches those.
+
+mod backend;
+mod failing;
+mod hostile;
+mod passing;
+
+use std::net::SocketAddr;
+
+use crate::client::Answer;
+use crate::server::{Server, auspex};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// A server whose `auspex.toml` holds this.
+fn start(settings: &str) -> Server {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("auspex.toml");
+    std::fs::write(&file, settings).expect("written");
+    let mut command = auspex();
+    command.arg("--config").arg(file);
+    Server::start_by(command, folder, &[])
+}
+
+/// One that passes `/orders/…` on, for callers with `predict`; `more` are further lines of the route.
+fn in_front_of(address: SocketAddr, more: &str) -> Server {
+    start(&format!(
+        "[gateway.services.orders]\nendpoints = [\"http://{address}\"]\ntimeout_ms = 500\n\
+         [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\n\
+         scopes = [\"predict\"]\n{more}\n"
+    ))
+}
+
+/// Why the gateway could not pass a request on: status, code and reason.
+fn refusal(answer: &Answer) -> (u16, String, String) {
+    let code = answer.error_code();
+    let details = &answer.json()["error"]["details"];
+    let reason = details[0]["message"].as_str().unwrap_or("-").to_owned();
+    (answer.status, code, reason)
+}
