@@ -171,7 +171,7 @@ impl Dialogues {
                 let row = store::dialogues::Row {
                     decided: new.clone(),
                     key_id: None,
-                    ids_cipher: None,
+                    ids_id: None,
                 };
                 store::dialogues::insert(transaction, &row).await?;
                 let added = Added {
@@ -245,7 +245,7 @@ impl Core {
             customer: undecided.customer.clone(),
             dialogue: undecided.id.clone(),
         };
-        let row = store::dialogues::Row {
+        let mut row = store::dialogues::Row {
             decided: DecidedDialogue {
                 dialogue,
                 customer,
@@ -255,9 +255,9 @@ impl Core {
                 decided_at: now,
             },
             key_id: Some(key.id.to_vec()),
-            ids_cipher: Some(self.seal_ids(key, dialogue, &ids)?),
+            ids_id: None,
         };
-        let sealed = self.seal(undecided, customer, dialogue, key, statement)?;
+        let sealed_ids = self.seal_ids(key, dialogue, &ids)?;
         let write = self
             .db
             .write(async |transaction| -> Result<_, DialoguesError> {
@@ -269,7 +269,13 @@ impl Core {
                 if store::erased::has_key(transaction, &key.id).await? {
                     return Ok(Stored::KeyErased);
                 }
+                // Ids are made here, where those that are made later are stored later.
+                self.ids_after(store::sealed::newest(transaction).await?)?;
+                let ids_id = self.new_id()?;
+                store::sealed::insert(transaction, vec![(ids_id, sealed_ids)]).await?;
+                row.ids_id = Some(ids_id.0);
                 store::dialogues::insert(transaction, &row).await?;
+                let sealed = self.seal(undecided, customer, dialogue, key, statement)?;
                 store::messages::insert(transaction, sealed).await?;
                 self.add_decision(transaction, &row.decided, Decision::Granted, statement)
                     .await?;
@@ -301,7 +307,7 @@ impl Core {
                 purpose: statement.purpose.clone(),
                 received_at: received.received_at,
                 ordinal,
-                text_cipher: key.seal_text(&self.random, id, dialogue, &received.text)?,
+                sealed: key.seal_text(&self.random, id, dialogue, &received.text)?,
             })
         };
         (0..).zip(&*undecided.texts).map(seal).collect()

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use auspex_kernel::db::Db;
 use auspex_kernel::{Clock, Random, Timestamp};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 
@@ -68,6 +69,20 @@ impl crate::Dialogues {
         ] {
             registry.register(name, about, counter.clone());
         }
+        for (name, about, gauge) in [
+            (
+                "pending_bytes",
+                "Memory of the texts that wait for a decision",
+                &counts.pending_bytes,
+            ),
+            (
+                "pending_dialogues",
+                "Dialogues that wait for a decision, or were decided within the last minute",
+                &counts.pending_dialogues,
+            ),
+        ] {
+            registry.register(name, about, gauge.clone());
+        }
     }
 }
 
@@ -80,6 +95,8 @@ pub(crate) struct Counts {
     pub(crate) withdrawn: Counter,
     pub(crate) erased: Counter,
     pub(crate) unreadable: Counter,
+    pub(crate) pending_bytes: Gauge,
+    pub(crate) pending_dialogues: Gauge,
 }
 
 impl Core {
@@ -94,6 +111,15 @@ impl Core {
         Ok(RowId(
             time << CHANCE_BITS | i64::from(chance) & ((1 << CHANCE_BITS) - 1),
         ))
+    }
+
+    /// Makes later ids come after this one, which another process may have made by another clock.
+    pub(crate) fn ids_after(&self, last: RowId) -> Result<(), getrandom::Error> {
+        while self.new_id()? <= last {
+            let time = (last.0 >> CHANCE_BITS) + EPOCH_US;
+            self.clock.follow_micros(time);
+        }
+        Ok(())
     }
 
     /// Encrypts the ids as the chatbot sent them.

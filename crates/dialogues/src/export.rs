@@ -1,5 +1,7 @@
 //! All that is held of a person, for that person.
 
+use std::collections::HashMap;
+
 use auspex_kernel::audit::Actor;
 use auspex_kernel::page::Slice;
 
@@ -22,12 +24,23 @@ pub struct Export {
     pub withdrawals: Vec<Withdrawal>,
     /// Receipts of erasures.
     pub erasures: Vec<Receipt>,
+    /// What is not in a list above.
+    pub counts: ExportCounts,
     /// Whether a key is held.
     pub has_key: bool,
     /// Dialogues that wait for a decision, with their texts.
     pub pending: Vec<Dialogue>,
     /// Their texts, newest first.
     pub messages: MessageStream,
+}
+
+/// How many there are of what an export does not list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportCounts {
+    /// Texts that are kept.
+    pub texts: u64,
+    /// Erasures and withdrawals that are noted, those with a receipt included.
+    pub erasures: u64,
 }
 
 impl Dialogues {
@@ -55,9 +68,14 @@ impl Dialogues {
             let some = some.await?;
             let Some(last) = some.last() else { break };
             after = Some(last.decided.dialogue);
+            let all = some.iter().map(|row| row.decided.dialogue);
+            let sealed = core
+                .db
+                .read(async |connection| store::dialogues::sealed_ids(connection, all).await);
+            let mut sealed: HashMap<_, _> = sealed.await?.into_iter().collect();
             for row in some {
-                let ids = key.zip(row.ids_cipher);
                 let dialogue = row.decided.dialogue;
+                let ids = key.zip(sealed.remove(&dialogue));
                 let ids = ids.and_then(|(key, sealed)| core.open_ids(key, dialogue, sealed));
                 dialogues.push((row.decided, ids));
             }
@@ -71,6 +89,10 @@ impl Dialogues {
             consents: self.all_consents(customer).await?,
             withdrawals: self.all_withdrawals(customer).await?,
             erasures: self.all_receipts(customer).await?,
+            counts: ExportCounts {
+                texts: self.count_texts(customer).await?,
+                erasures: self.count_erasures(customer).await?,
+            },
             has_key: key.is_some(),
             pending: self.pending.of_customer(customer).await,
             messages: self.stream_unrecorded(filter, true),
@@ -105,6 +127,23 @@ impl Dialogues {
             .core
             .db
             .read(async |connection| store::withdrawals::of_customer(connection, customer).await);
+        Ok(read.await?)
+    }
+
+    async fn count_texts(&self, customer: CustomerRef) -> Result<u64, DialoguesError> {
+        let read = self
+            .core
+            .db
+            .read(async |connection| store::messages::count(connection, customer).await);
+        Ok(read.await?)
+    }
+
+    async fn count_erasures(&self, customer: CustomerRef) -> Result<u64, DialoguesError> {
+        let read = self
+            .core
+            .keys
+            .db
+            .read(async |connection| store::keys::count_erasures(connection, customer).await);
         Ok(read.await?)
     }
 

@@ -19,6 +19,7 @@ mod language;
 mod migration;
 mod pending;
 mod reading;
+mod register;
 mod retention;
 mod service;
 mod statistics;
@@ -28,10 +29,10 @@ mod watch;
 mod withdrawal;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Db, DbError, KnownMigrations, sqlite_file};
 use auspex_kernel::{Clock, Random, Timestamp};
 
 pub use audit::Action;
@@ -42,7 +43,7 @@ pub use config::{
 pub use consent::Decided;
 pub use erasure::Replayed;
 pub use error::DialoguesError;
-pub use export::Export;
+pub use export::{Export, ExportCounts};
 pub use ids::{CustomerId, CustomerRef, DialogId, DialogueRef, ID_BYTES_MAX, NotAnId, Pseudonyms};
 pub use intake::{Holdings, IntakeError, Standing};
 pub use keys::{KeysError, master_key_file};
@@ -52,6 +53,7 @@ pub use pending::{
     PushError, Pushed, Size, State, Taken, Text,
 };
 pub use reading::{HeldCounts, MessageStream};
+pub use register::{HOLDINGS, Holding};
 pub use retention::Expired;
 pub use service::DialoguesService;
 pub use statistics::DayCounts;
@@ -140,6 +142,19 @@ impl Dialogues {
     pub fn keys_are_with_texts(&self) -> bool {
         keys_url(&self.core.config, &self.core.db, Path::new("")).is_none()
     }
+}
+
+/// The file of the keys database by these settings; `None` where it is PostgreSQL.
+pub fn keys_file(config: &Config, data_dir: &Path, main_is_sqlite: bool) -> Option<PathBuf> {
+    match config.keys_url.as_str() {
+        "" => main_is_sqlite.then(|| data_dir.join(KEYS_FILE)),
+        url => sqlite_file(url),
+    }
+}
+
+/// The migrations of the keys database.
+pub fn keys_migrations() -> KnownMigrations {
+    KnownMigrations::of::<migration::KeysMigrator>()
 }
 
 /// Brings the tables of the main database up to date. Safe to run from several processes at once.

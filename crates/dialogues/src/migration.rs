@@ -67,11 +67,15 @@ impl MigrationTrait for Dialogues {
             }
             manager.create_index(index).await?;
         }
+        // Of sealed rows, those that are erased.
+        let erased =
+            "CREATE INDEX dialogues_sealed_erased ON dialogues_sealed (id) WHERE is_erased = 1";
+        manager.get_connection().execute_unprepared(erased).await?;
         Ok(())
     }
 }
 
-fn tables() -> [TableCreateStatement; 6] {
+fn tables() -> [TableCreateStatement; 7] {
     [
         // What became of each dialogue that was decided. Refused ones have neither key nor ids.
         Table::create()
@@ -83,10 +87,11 @@ fn tables() -> [TableCreateStatement; 6] {
             .col(number("texts"))
             .col(number("began_at"))
             .col(number("decided_at"))
-            // The ids as the chatbot sent them, under the customer's key.
-            .col(ColumnDef::new("ids_cipher").blob())
+            // Where its ids are sealed, as the chatbot sent them.
+            .col(ColumnDef::new("ids_id").big_integer())
             .to_owned(),
-        // The texts of consented dialogues. The order of `id` is that of receipt.
+        // The texts of consented dialogues, each sealed under the same id. The order of `id` is that
+        // of receipt.
         Table::create()
             .table("dialogues_messages")
             .col(number("id").primary_key())
@@ -98,7 +103,13 @@ fn tables() -> [TableCreateStatement; 6] {
             .col(text("purpose"))
             .col(number("received_at"))
             .col(number("ordinal"))
-            .col(blob("text_cipher"))
+            .to_owned(),
+        // What is encrypted. `store/sealed.rs` says why it stands apart.
+        Table::create()
+            .table("dialogues_sealed")
+            .col(number("id").primary_key())
+            .col(ColumnDef::new("is_erased").integer().not_null())
+            .col(blob("sealed"))
             .to_owned(),
         // Every decision; lines are only added, and removed by age.
         Table::create()

@@ -243,7 +243,7 @@ impl Core {
                 ids,
                 language: row.language,
                 purpose: row.purpose,
-                text: key.open_text(row.id, row.dialogue, row.text_cipher)?,
+                text: key.open_text(row.id, row.dialogue, row.sealed)?,
                 received_at: row.received_at,
             })
         };
@@ -263,13 +263,9 @@ impl Core {
         let mut ids = HashMap::new();
         for some in dialogues.chunks(ASKED_AT_ONCE) {
             let read = self.db.read(async |connection| {
-                store::dialogues::find_all(connection, some.iter().copied()).await
+                store::dialogues::sealed_ids(connection, some.iter().copied()).await
             });
-            for row in read.await? {
-                if let Some(sealed) = row.ids_cipher {
-                    ids.insert(row.decided.dialogue, sealed);
-                }
-            }
+            ids.extend(read.await?);
         }
         Ok(ids)
     }

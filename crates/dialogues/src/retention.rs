@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::audit::Actor;
+use auspex_kernel::db::DbError;
 
 use crate::Dialogues;
 use crate::audit::{Action, Event};
@@ -16,9 +17,14 @@ use crate::core::Core;
 use crate::error::DialoguesError;
 use crate::store;
 use crate::store::messages::Old;
+use crate::store::sealed::Compacted;
 use crate::types::{Reason, Withdrawal};
 use crate::withdrawal::DELETED_AT_ONCE;
 
+/// Runs of erased rows that one transaction looks at.
+const RUNS_AT_ONCE: usize = 50;
+/// Such transactions at once, so that nothing else waits long for them.
+const COMPACTIONS_MAX: usize = 500;
 const DAY: Duration = Duration::from_hours(24);
 
 /// What a rule of retention deleted, or would delete.
@@ -92,6 +98,40 @@ impl Dialogues {
             core.truncate_logs().await;
         }
         Ok(expired)
+    }
+}
+
+impl Dialogues {
+    /// Gives back the space of erased rows, as far as none that is not erased has to move; how many
+    /// rows went.
+    ///
+    /// # Errors
+    /// [`DialoguesError::Database`]; what went until then is gone.
+    pub async fn compact(&self) -> Result<u64, DialoguesError> {
+        let (mut after, mut rows) = (Some(i64::MIN), 0);
+        for _ in 0..COMPACTIONS_MAX {
+            let Some(place) = after else { break };
+            let write = self.core.db.write(async |transaction| {
+                let (mut place, mut rows) = (place, 0);
+                for _ in 0..RUNS_AT_ONCE {
+                    match store::sealed::compact(transaction, place).await? {
+                        Compacted::All => return Ok((None, rows)),
+                        Compacted::Until(last, count) => {
+                            place = last;
+                            rows += count;
+                        }
+                    }
+                    if rows >= DELETED_AT_ONCE {
+                        break;
+                    }
+                }
+                Ok::<_, DbError>((Some(place), rows))
+            });
+            let (place, count) = write.await?;
+            after = place;
+            rows += count;
+        }
+        Ok(rows)
     }
 }
 

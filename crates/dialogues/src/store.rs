@@ -8,6 +8,7 @@ mod entity;
 pub(crate) mod erased;
 pub(crate) mod keys;
 pub(crate) mod messages;
+pub(crate) mod sealed;
 pub(crate) mod statistics;
 pub(crate) mod withdrawals;
 

@@ -91,8 +91,11 @@ impl Dialogues {
 
 impl Follower<'_> {
     async fn round(&mut self) -> Result<(), DialoguesError> {
-        self.dialogues.pending.expire().await;
         let core = &*self.dialogues.core;
+        self.dialogues.pending.expire().await;
+        let size = self.dialogues.pending.size();
+        core.counts.pending_bytes.set(size.bytes as i64);
+        core.counts.pending_dialogues.set(size.dialogues as i64);
         let watch = match &mut self.watch {
             Some(watch) => watch,
             none => none.insert(core.keys.db.watch().await?),
@@ -109,6 +112,7 @@ impl Follower<'_> {
             .is_none_or(|last| now.since(last) >= RETENTION_PAUSE);
         if is_due {
             let expired = self.dialogues.apply_retention(&Actor::operator()).await?;
+            self.dialogues.compact().await?;
             self.retention_at = Some(now);
             let count: u64 = expired.iter().map(|expired| expired.count).sum();
             if count > 0 {

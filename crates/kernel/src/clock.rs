@@ -227,6 +227,11 @@ impl Clock {
         }
     }
 
+    /// Makes later ids follow the microsecond that an id of another kind tells.
+    pub fn follow_micros(&self, last: i64) {
+        self.0.id_us.fetch_max(last, Ordering::Relaxed);
+    }
+
     /// Lets time pass on a manual clock, for every clone of it.
     ///
     /// # Panics

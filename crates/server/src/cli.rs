@@ -95,6 +95,35 @@ pub(crate) struct OnDatabase<C: Subcommand> {
     pub(crate) command: C,
 }
 
+/// Beside a running server or without one. A running server alone knows the texts that wait for a
+/// decision: it forgets those of an erased customer within a second, and exports them by its API.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DialoguesCommand {
+    /// Print all that is held of a customer, as one JSON document
+    Export {
+        /// The customer's id as the chatbot sends it, or their pseudonym
+        customer: String,
+    },
+    /// Withdraw the consent to all dialogues of a customer
+    Withdraw {
+        /// The customer's id as the chatbot sends it, or their pseudonym
+        customer: String,
+    },
+    /// Erase a customer, and print the receipt
+    Erase {
+        /// The customer's id as the chatbot sends it, or their pseudonym
+        customer: String,
+    },
+    /// Carry out erasures that were cut off, or that a restored backup has undone; each start does so
+    ReplayErasures,
+    /// Delete what has been kept for as long as the settings say; a running server does so hourly
+    Retention {
+        /// Only say how much it would be
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the models over HTTP until SIGTERM or Ctrl-C
@@ -137,6 +166,9 @@ pub(crate) enum Command {
     Tokens(OnDatabase<TokensCommand>),
     /// Register, list and remove OAuth clients
     Clients(OnDatabase<ClientsCommand>),
+    /// Export, withdraw and erase what is held of a customer, and delete what was kept long enough
+    #[command(subcommand)]
+    Dialogues(DialoguesCommand),
     /// Show or check the settings in force
     #[command(subcommand)]
     Config(ConfigCommand),

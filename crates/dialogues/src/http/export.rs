@@ -102,6 +102,7 @@ pub(super) async fn body(customer: CustomerRef, export: Export) -> Result<Body, 
         erasures,
         has_key,
         pending,
+        counts: _,
         mut messages,
     } = export;
     let dialogues = dialogues.into_iter().map(|(decided, ids)| {

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use auspex_kernel::Random;
-use auspex_kernel::files::{PRIVATE, narrow};
+use auspex_kernel::files::{PRIVATE, give_to_owner_of_folder, narrow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
@@ -71,6 +71,7 @@ impl MasterKeys {
             .write(true)
             .mode(PRIVATE)
             .open(path)?;
+        give_to_owner_of_folder(&file, path);
         writeln!(file, "{}", *text)?;
         file.sync_all()?;
         // Its name, too, has to be there after a crash: without it nothing can be read.

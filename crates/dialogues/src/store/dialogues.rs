@@ -13,12 +13,13 @@ use super::{customer_of, dialogue_of};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::{DecidedDialogue, Status};
 
-/// What is stored of one, its sealed ids included.
+/// What is stored of one.
 #[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) decided: DecidedDialogue,
     pub(crate) key_id: Option<Vec<u8>>,
-    pub(crate) ids_cipher: Option<Vec<u8>>,
+    /// Where its ids are sealed.
+    pub(crate) ids_id: Option<i64>,
 }
 
 impl TryFrom<Model> for Row {
@@ -37,7 +38,7 @@ impl TryFrom<Model> for Row {
                 decided_at: row.decided_at,
             },
             key_id: row.key_id,
-            ids_cipher: row.ids_cipher,
+            ids_id: row.ids_id,
         })
     }
 }
@@ -58,17 +59,29 @@ pub(crate) async fn find(
     Ok(found.map(Row::try_from).transpose()?)
 }
 
-pub(crate) async fn find_all(
+/// The sealed ids of some dialogues that have any.
+pub(crate) async fn sealed_ids(
     connection: &impl ConnectionTrait,
     dialogues: impl Iterator<Item = DialogueRef>,
-) -> Result<Vec<Row>, DbError> {
+) -> Result<Vec<(DialogueRef, Vec<u8>)>, DbError> {
     let wanted = dialogues.map(|dialogue| dialogue.as_bytes().to_vec());
-    rows(
-        Entity::find()
-            .filter(Column::Dialogue.is_in(wanted))
-            .all(connection)
-            .await?,
-    )
+    let places: Vec<(Vec<u8>, i64)> = Entity::find()
+        .select_only()
+        .columns([Column::Dialogue, Column::IdsId])
+        .filter(Column::Dialogue.is_in(wanted))
+        .filter(Column::IdsId.is_not_null())
+        .into_tuple()
+        .all(connection)
+        .await?;
+    let ids: Vec<i64> = places.iter().map(|(_, id)| *id).collect();
+    let sealed = super::sealed::find(connection, &ids).await?;
+    let mut found = Vec::new();
+    for (dialogue, id) in places {
+        if let Ok(place) = sealed.binary_search_by_key(&id, |(id, _)| *id) {
+            found.push((dialogue_of(&dialogue)?, sealed[place].1.clone()));
+        }
+    }
+    Ok(found)
 }
 
 pub(crate) async fn insert(transaction: &DatabaseTransaction, row: &Row) -> Result<(), DbError> {
@@ -81,7 +94,7 @@ pub(crate) async fn insert(transaction: &DatabaseTransaction, row: &Row) -> Resu
         texts: Set(decided.texts.cast_signed()),
         began_at: Set(decided.began_at),
         decided_at: Set(decided.decided_at),
-        ids_cipher: Set(row.ids_cipher.clone()),
+        ids_id: Set(row.ids_id),
     };
     Entity::insert(row)
         .exec_without_returning(transaction)
@@ -95,13 +108,13 @@ pub(crate) async fn set_withdrawn(
     dialogue: DialogueRef,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    let none = || Expr::value(Option::<Vec<u8>>::None);
+    erase_ids(transaction, vec![dialogue.as_bytes().to_vec()]).await?;
     Entity::update_many()
         .filter(Column::Dialogue.eq(dialogue.as_bytes().to_vec()))
         .col_expr(Column::Status, Expr::value(Status::Withdrawn.as_str()))
         .col_expr(Column::DecidedAt, Expr::value(now.0))
-        .col_expr(Column::KeyId, none())
-        .col_expr(Column::IdsCipher, none())
+        .col_expr(Column::KeyId, Expr::value(Option::<Vec<u8>>::None))
+        .col_expr(Column::IdsId, Expr::value(Option::<i64>::None))
         .exec(transaction)
         .await?;
     Ok(())
@@ -172,12 +185,30 @@ pub(crate) async fn delete(
     transaction: &DatabaseTransaction,
     dialogues: impl Iterator<Item = DialogueRef>,
 ) -> Result<u64, DbError> {
-    let wanted = dialogues.map(|dialogue| dialogue.as_bytes().to_vec());
+    let wanted: Vec<_> = dialogues
+        .map(|dialogue| dialogue.as_bytes().to_vec())
+        .collect();
+    erase_ids(transaction, wanted.clone()).await?;
     let deleted = Entity::delete_many()
         .filter(Column::Dialogue.is_in(wanted))
         .exec(transaction)
         .await?;
     Ok(deleted.rows_affected)
+}
+
+async fn erase_ids(
+    transaction: &DatabaseTransaction,
+    dialogues: Vec<Vec<u8>>,
+) -> Result<(), DbError> {
+    let ids: Vec<i64> = Entity::find()
+        .select_only()
+        .column(Column::IdsId)
+        .filter(Column::Dialogue.is_in(dialogues))
+        .filter(Column::IdsId.is_not_null())
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    super::sealed::erase(transaction, &ids).await
 }
 
 /// Dialogues that were decided before this time, the oldest first, after a place.

@@ -33,7 +33,7 @@ table! {
         texts: i64,
         began_at: auspex_kernel::Timestamp,
         decided_at: auspex_kernel::Timestamp,
-        ids_cipher: Option<Vec<u8>>,
+        ids_id: Option<i64>,
     }
 }
 
@@ -52,7 +52,15 @@ table! {
         purpose: String,
         received_at: auspex_kernel::Timestamp,
         ordinal: i64,
-        text_cipher: Vec<u8>,
+    }
+}
+
+table! {
+    sealed, "dialogues_sealed" {
+        #[sea_orm(primary_key, auto_increment = false)]
+        id: i64,
+        is_erased: i32,
+        sealed: Vec<u8>,
     }
 }
 

@@ -5,8 +5,9 @@ use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    ExprTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, Set,
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr,
+    EntityTrait as _, ExprTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, Select, Set,
 };
 
 use super::entity::{erasures, keys, secrets};
@@ -86,24 +87,39 @@ pub(crate) async fn delete(
     customer: CustomerRef,
 ) -> Result<Option<[u8; 16]>, DbError> {
     let found = find(transaction, customer).await?;
-    if found.is_some() {
-        keys::Entity::delete_by_id(customer.as_bytes().to_vec())
-            .exec(transaction)
-            .await?;
+    if let Some(key) = &found {
+        delete_by_ids(transaction, vec![key.id.to_vec()]).await?;
     }
     Ok(found.map(|key| key.id))
 }
 
-/// Deletes keys by their ids; how many there were.
+/// What stands in place of the id of a master key where a key was erased.
+const ERASED: [u8; 8] = [0; 8];
+
+/// Deletes keys by their ids; how many there were. SQLite overwrites the row where it stands and
+/// lets it be, of nobody from now on: were it removed, others could move, and leave copies behind that
+/// outlive them.
 pub(crate) async fn delete_by_ids(
     transaction: &DatabaseTransaction,
     ids: Vec<Vec<u8>>,
 ) -> Result<u64, DbError> {
-    let deleted = keys::Entity::delete_many()
-        .filter(keys::Column::KeyId.is_in(ids))
+    let is_one = keys::Column::KeyId.is_in(ids);
+    if transaction.get_database_backend() == DbBackend::Postgres {
+        let delete = keys::Entity::delete_many().filter(is_one);
+        return Ok(delete.exec(transaction).await?.rows_affected);
+    }
+    let erased = keys::Entity::update_many()
+        .filter(is_one)
+        .col_expr(keys::Column::Customer, Expr::cust("randomblob(16)"))
+        .col_expr(keys::Column::KeyId, Expr::cust("randomblob(16)"))
+        .col_expr(keys::Column::MasterId, Expr::value(ERASED.to_vec()))
+        .col_expr(
+            keys::Column::Wrapped,
+            Expr::cust("zeroblob(length(wrapped))"),
+        )
         .exec(transaction)
         .await?;
-    Ok(deleted.rows_affected)
+    Ok(erased.rows_affected)
 }
 
 /// The ids of all master keys that have wrapped something.
@@ -111,6 +127,7 @@ pub(crate) async fn master_ids(connection: &impl ConnectionTrait) -> Result<Vec<
     let of_keys: Vec<Vec<u8>> = keys::Entity::find()
         .select_only()
         .column(keys::Column::MasterId)
+        .filter(keys::Column::MasterId.ne(ERASED.to_vec()))
         .distinct()
         .into_tuple()
         .all(connection)
@@ -133,7 +150,10 @@ pub(crate) async fn not_wrapped_by(
     let other = Condition::any()
         .add(keys::Column::MasterId.lt(master_id.to_vec()))
         .add(keys::Column::MasterId.gt(master_id.to_vec()));
-    let query = keys::Entity::find().filter(other).limit(count);
+    let query = keys::Entity::find()
+        .filter(other)
+        .filter(keys::Column::MasterId.ne(ERASED.to_vec()))
+        .limit(count);
     wrapped_keys(query.all(transaction).await?)
 }
 
@@ -367,4 +387,15 @@ pub(crate) async fn receipts(
     let rows = query.all(connection).await?;
     let rows = rows.iter().map(receipt);
     Ok((rows.collect::<Result<_, _>>()?, total))
+}
+
+/// How many erasures and withdrawals of a customer are noted.
+pub(crate) async fn count_erasures(
+    connection: &impl ConnectionTrait,
+    customer: CustomerRef,
+) -> Result<u64, DbError> {
+    Ok(erasures::Entity::find()
+        .filter(erasures::Column::Customer.eq(customer.as_bytes().to_vec()))
+        .count(connection)
+        .await?)
 }

@@ -29,7 +29,8 @@ pub(crate) struct Row {
     pub(crate) purpose: String,
     pub(crate) received_at: Timestamp,
     pub(crate) ordinal: i64,
-    pub(crate) text_cipher: Vec<u8>,
+    /// Empty until it is fetched.
+    pub(crate) sealed: Vec<u8>,
 }
 
 impl TryFrom<Model> for Row {
@@ -45,7 +46,7 @@ impl TryFrom<Model> for Row {
             purpose: row.purpose,
             received_at: row.received_at,
             ordinal: row.ordinal,
-            text_cipher: row.text_cipher,
+            sealed: Vec::new(),
         })
     }
 }
@@ -54,10 +55,14 @@ fn rows(models: Vec<Model>) -> Result<Vec<Row>, DbErr> {
     models.into_iter().map(Row::try_from).collect()
 }
 
+/// Adds rows in the order of their ids, and what is sealed of them.
 pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
     mut new: Vec<Row>,
 ) -> Result<(), DbError> {
+    let sealed = new.iter_mut();
+    let sealed = sealed.map(|row| (row.id, std::mem::take(&mut row.sealed)));
+    super::sealed::insert(transaction, sealed.collect()).await?;
     while !new.is_empty() {
         let some = new.drain(..new.len().min(INSERTED_AT_ONCE));
         let some = some.map(|row| ActiveModel {
@@ -70,7 +75,6 @@ pub(crate) async fn insert(
             purpose: Set(row.purpose),
             received_at: Set(row.received_at),
             ordinal: Set(row.ordinal),
-            text_cipher: Set(row.text_cipher),
         });
         Entity::insert_many(some)
             .exec_without_returning(transaction)
@@ -104,7 +108,15 @@ pub(crate) async fn page(
     let (query, total) = slice
         .limit(connection, matching(query, filter), after)
         .await?;
-    Ok((rows(query.all(connection).await?)?, total))
+    let mut rows = rows(query.all(connection).await?)?;
+    let ids: Vec<i64> = rows.iter().map(|row| row.id.0).collect();
+    let mut sealed = super::sealed::find(connection, &ids).await?;
+    for row in &mut rows {
+        if let Ok(place) = sealed.binary_search_by_key(&row.id.0, |(id, _)| *id) {
+            row.sealed = std::mem::take(&mut sealed[place].1);
+        }
+    }
+    Ok((rows, total))
 }
 
 fn col(column: Column) -> Expr {
@@ -210,6 +222,7 @@ pub(crate) async fn delete(
     if ids.is_empty() {
         return Ok(0);
     }
+    super::sealed::erase(transaction, &ids).await?;
     let deleted = Entity::delete_many()
         .filter(Column::Id.is_in(ids))
         .exec(transaction)

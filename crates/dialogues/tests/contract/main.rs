@@ -80,5 +80,8 @@ macro_rules! contract {
     };
 }
 
+mod canary;
 mod consents;
+mod erasures;
 mod intake;
+mod keys;

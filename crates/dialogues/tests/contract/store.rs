@@ -77,6 +77,29 @@ impl Store {
         }
     }
 
+    /// The condition that a column has these bytes.
+    pub(crate) fn is(&self, column: &str, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self.is_sqlite() {
+            true => format!("{column} = X'{hex}'"),
+            false => format!("{column} = '\\x{hex}'::bytea"),
+        }
+    }
+
+    /// The query for all tables of this service that have a column.
+    pub(crate) fn tables_with(&self, column: &str) -> String {
+        match self.is_sqlite() {
+            true => format!(
+                "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c \
+                 WHERE m.type = 'table' AND c.name = '{column}'"
+            ),
+            false => format!(
+                "SELECT table_name::text FROM information_schema.columns \
+                 WHERE table_schema = current_schema() AND column_name = '{column}'"
+            ),
+        }
+    }
+
     /// A process of its own: its own connections, buffer and keys in memory.
     pub(crate) async fn dialogues(&self) -> Dialogues {
         self.open(Config::default()).await.unwrap()
@@ -108,6 +131,29 @@ pub(crate) async fn number(db: &Db, sql: &str) -> i64 {
         let backend = connection.get_database_backend();
         let row = connection.query_one_raw(Statement::from_string(backend, sql));
         Ok(row.await?.unwrap().try_get_by_index(0)?)
+    })
+    .await
+    .unwrap()
+}
+
+/// The rows of a query, each its first column as text.
+pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
+    first_columns(db, sql).await
+}
+
+/// The rows of a query, each its first column as bytes.
+pub(crate) async fn blobs(db: &Db, sql: &str) -> Vec<Vec<u8>> {
+    first_columns(db, sql).await
+}
+
+async fn first_columns<T: sea_orm::TryGetable>(db: &Db, sql: &str) -> Vec<T> {
+    let sql = sql.to_owned();
+    db.read(async |connection| -> Result<_, DbError> {
+        let backend = connection.get_database_backend();
+        let rows = connection.query_all_raw(Statement::from_string(backend, sql));
+        let rows = rows.await?;
+        let blobs = rows.iter().map(|row| row.try_get_by_index(0));
+        Ok(blobs.collect::<Result<_, _>>()?)
     })
     .await
     .unwrap()

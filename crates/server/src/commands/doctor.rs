@@ -14,6 +14,7 @@ use auspex_kernel::files::Obstacle;
 
 use super::{Failure, Outcome, print};
 use crate::config::Config;
+use crate::services;
 
 /// A file system answers within this, or not at all.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -26,15 +27,26 @@ pub(super) fn run(config: &Config) -> Outcome {
     let data_dir = config.server.data_dir.clone();
     let shown = data_dir.display().to_string();
     let database = sqlite_file(&config.storage_url());
-    let file = database.clone();
+    let keys = auspex_dialogues::keys_file(&config.dialogues, &data_dir, database.is_some());
+    let master_key = auspex_dialogues::master_key_file(&config.dialogues, &data_dir);
+    let (files, file) = ((database.clone(), keys.clone()), keys.clone());
     let has_answered = findings.look(&shown, LOOK_MAX, move |findings| {
-        folder::look(&data_dir, file.as_deref(), findings);
+        let databases = [files.0, files.1].into_iter().flatten().collect::<Vec<_>>();
+        folder::look(&data_dir, &databases, findings);
+        folder::look_at_master_key(master_key.as_deref(), file.as_deref(), findings);
     });
+    if let Some(file) = keys.filter(|file| has_answered && file.exists()) {
+        let shown = file.display().to_string();
+        findings.look(&shown, READ_MAX, move |findings| {
+            let known = [auspex_dialogues::keys_migrations()];
+            database::look_at_file(&file, &known, findings);
+        });
+    }
     match database {
         Some(file) if has_answered => {
             let shown = file.display().to_string();
             findings.look(&shown, READ_MAX, move |findings| {
-                database::look_at_file(&file, findings);
+                database::look_at_file(&file, &services::known_migrations(), findings);
             });
         }
         Some(_) => {}

@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 mod clients;
+mod dialogues;
 mod doctor;
 mod health;
 mod input;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Users(command) => users::run(&load()?.config, command),
         Command::Tokens(command) => tokens::run(&load()?.config, command),
         Command::Clients(command) => clients::run(&load()?.config, command),
+        Command::Dialogues(command) => dialogues::run(&load()?.config, command),
         Command::Config(ConfigCommand::Defaults) => print(&settings::defaults()),
         Command::Config(ConfigCommand::Show) => print(&load()?.layers.show()),
         Command::Config(ConfigCommand::Check) => {
@@ -120,9 +122,16 @@ async fn open_db(config: &Config) -> Result<Db, DbError> {
     Db::open_with(&config.storage_url(), call_timeout).await
 }
 
-/// Opens the database, says which, brings it up to date and loads its users and keys. Unless it is to
-/// be created, there must be one: a command on the wrong folder would seem to succeed.
+/// Opens the database, says which, brings it up to date and loads its users and keys.
 async fn open_identity(config: &Config, create: bool) -> Result<Arc<Identity>, Failure> {
+    let db = open_for_command(config, create).await?;
+    let (settings, issuer) = (config.identity.clone(), config.public_url());
+    Ok(Identity::open(db, Clock::system(), Random::system(), settings, &issuer).await?)
+}
+
+/// Opens the database, says which and brings it up to date. Unless it is to be created, there must be
+/// one: a command on the wrong folder would seem to succeed.
+async fn open_for_command(config: &Config, create: bool) -> Result<Db, Failure> {
     let file = sqlite_file(&config.storage_url());
     if let Some(file) = file.filter(|file| !create && matches!(file.try_exists(), Ok(false))) {
         return Err(no_database(&format!("{} does not exist", file.display())));
@@ -138,8 +147,7 @@ async fn open_identity(config: &Config, create: bool) -> Result<Arc<Identity>, F
     }
     eprintln!("auspex: the database is {}", db.name());
     services::migrate(&db).await?;
-    let (settings, issuer) = (config.identity.clone(), config.public_url());
-    Ok(Identity::open(db, Clock::system(), Random::system(), settings, &issuer).await?)
+    Ok(db)
 }
 
 fn no_database(found: &str) -> Failure {

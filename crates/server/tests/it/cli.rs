@@ -580,3 +580,50 @@ fn a_foreign_variable_that_is_not_utf8_does_no_harm() {
         .expect("runs");
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn requests_of_customers_are_answered_on_the_command_line() {
+    let server = Server::start();
+    let folder = server.folder.path();
+    let run = |arguments: &[&str]| {
+        let data_dir = ["--data-dir", path(folder)];
+        run(&[&["dialogues"], arguments, &data_dir].concat())
+    };
+    let json = |out: &str| serde_json::from_str::<serde_json::Value>(out).expect("JSON");
+    let (code, out, error) = run(&["erase", "Maria"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(!out.contains("Maria") && !error.contains("Maria"), "{out}");
+    let receipt = json(&out);
+    assert_eq!(receipt["log_truncated"], true);
+    let pseudonym = receipt["customer"].as_str().expect("a pseudonym");
+    let (code, out, error) = run(&["export", pseudonym]);
+    assert_eq!(code, Some(0), "{error}");
+    let export = json(&out);
+    assert_eq!(export["erasures"][0]["id"], receipt["id"]);
+    assert_eq!(export["messages"], serde_json::json!([]));
+    let (code, out, error) = run(&["retention", "--dry-run"]);
+    assert_eq!(
+        (code, json(&out)),
+        (Some(0), serde_json::json!([])),
+        "{error}"
+    );
+    let (code, out, error) = run(&["replay-erasures"]);
+    assert_eq!(
+        (code, json(&out)["erasures"].as_u64()),
+        (Some(0), Some(0)),
+        "{error}"
+    );
+    let (code, _, error) = run(&["withdraw", "a\nb"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("control characters"), "{error}");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let wrong = [
+        "dialogues",
+        "export",
+        "Maria",
+        "--data-dir",
+        path(elsewhere.path()),
+    ];
+    let output = auspex().args(wrong).output().expect("runs");
+    assert!(!output.status.success(), "a wrong folder is no empty one");
+}

@@ -290,3 +290,16 @@ fn a_row_that_cannot_be_read_does_not_stop_the_start() {
         "{log}"
     );
 }
+
+#[test]
+fn a_lost_master_key_is_a_problem() {
+    let folder = left_behind("TERM");
+    let (text, is_well) = doctor(folder.path());
+    assert!(is_well && text.contains("keys.db is sound"), "{text}");
+    assert!(text.contains("the master key is in"), "{text}");
+    fs::remove_file(folder.path().join("dialogues.key")).expect("removed");
+    finds(
+        folder.path(),
+        &["dialogues.key is not there", "put it back"],
+    );
+}

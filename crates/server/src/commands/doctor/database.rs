@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use auspex_kernel::db::{Db, DbError, Fault, Inspection, compare, missing_rights};
+use auspex_kernel::db::{Db, DbError, Fault, Inspection, KnownMigrations, compare, missing_rights};
 use auspex_kernel::files::Obstacle;
 
 use super::super::{control_runtime, open_db};
@@ -12,7 +12,7 @@ use super::Findings;
 use crate::config::Config;
 use crate::services;
 
-pub(super) fn look_at_file(file: &Path, findings: &mut Findings) {
+pub(super) fn look_at_file(file: &Path, known: &[KnownMigrations], findings: &mut Findings) {
     let shown = file.display();
     let log = PathBuf::from(format!("{shown}-wal"));
     let index = PathBuf::from(format!("{shown}-shm"));
@@ -53,7 +53,7 @@ pub(super) fn look_at_file(file: &Path, findings: &mut Findings) {
         findings.good(format!("{text}; keep it, the next start needs it"));
     }
     let looked = match control_runtime() {
-        Ok(runtime) => runtime.block_on(look_inside(file, findings)),
+        Ok(runtime) => runtime.block_on(look_inside(file, known, findings)),
         Err(error) => return findings.unknown(file, &error),
     };
     match looked {
@@ -70,7 +70,11 @@ pub(super) fn look_at_file(file: &Path, findings: &mut Findings) {
     }
 }
 
-async fn look_inside(file: &Path, findings: &mut Findings) -> Result<(), DbError> {
+async fn look_inside(
+    file: &Path,
+    known: &[KnownMigrations],
+    findings: &mut Findings,
+) -> Result<(), DbError> {
     let shown = file.display();
     let inspection = Inspection::open(file).await?;
     let damage = inspection.damage().await?;
@@ -82,9 +86,7 @@ async fn look_inside(file: &Path, findings: &mut Findings) -> Result<(), DbError
         return Ok(());
     }
     findings.good(format!("{shown} is sound"));
-    let unknown = inspection
-        .unknown_migrations(&services::known_migrations())
-        .await?;
+    let unknown = inspection.unknown_migrations(known).await?;
     look_at_version(&unknown, findings);
     let unreadable = inspection.unreadable_rows().await?;
     if unreadable.is_empty() {

@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use auspex_kernel::files::{Obstacle, what_is_no_file};
 
@@ -12,7 +12,7 @@ use super::Findings;
 /// Less than this, and a busy day may fill the disk.
 const FREE_BYTES_MIN: u64 = 256 << 20;
 
-pub(super) fn look(folder: &Path, database: Option<&Path>, findings: &mut Findings) {
+pub(super) fn look(folder: &Path, databases: &[PathBuf], findings: &mut Findings) {
     let shown = folder.display();
     let metadata = match fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => metadata,
@@ -30,7 +30,7 @@ pub(super) fn look(folder: &Path, database: Option<&Path>, findings: &mut Findin
         let what = format!("what is in {shown} cannot be looked at");
         return findings.bad(what, obstacle);
     }
-    look_at_owners(folder, &metadata, database, findings);
+    look_at_owners(folder, &metadata, databases, findings);
     look_at_space(folder, findings);
     look_at_lock(folder, findings);
 }
@@ -38,7 +38,7 @@ pub(super) fn look(folder: &Path, database: Option<&Path>, findings: &mut Findin
 fn look_at_owners(
     folder: &Path,
     metadata: &Metadata,
-    database: Option<&Path>,
+    databases: &[PathBuf],
     findings: &mut Findings,
 ) {
     let (shown, problems) = (folder.display(), findings.problems);
@@ -51,20 +51,40 @@ fn look_at_owners(
         let what = format!("others than its owner may change what is in {shown}");
         findings.bad(what, format!("chmod go-w {shown}"));
     }
-    let beside = |ending| database.map(|file| format!("{}{ending}", file.display()).into());
-    let in_folder = |name| Some(folder.join(name));
-    let secrets = [
-        in_folder("admin.key"),
-        in_folder("serve.lock"),
-        beside(""),
-        beside("-wal"),
-        beside("-shm"),
-    ];
-    for file in secrets.into_iter().flatten() {
+    let in_folder = ["admin.key", "serve.lock"].map(|name| folder.join(name));
+    let of_databases = databases.iter().flat_map(|file| {
+        let shown = file.display();
+        ["", "-wal", "-shm"].map(|ending| PathBuf::from(format!("{shown}{ending}")))
+    });
+    for file in in_folder.into_iter().chain(of_databases) {
         look_at_secret(&file, owner, findings);
     }
     if findings.problems == problems {
         findings.good(format!("the files in {shown} are for their owner alone"));
+    }
+}
+
+/// Without the master key, what stands in the database of the keys is of no use.
+pub(super) fn look_at_master_key(
+    master_key: Option<&Path>,
+    keys: Option<&Path>,
+    findings: &mut Findings,
+) {
+    let Some(file) = master_key else { return };
+    if let Ok(metadata) = fs::metadata(file) {
+        let problems = findings.problems;
+        look_at_secret(file, metadata.uid(), findings);
+        if findings.problems == problems {
+            findings.good(format!("the master key is in {}", file.display()));
+        }
+    } else if let Some(keys) = keys.filter(|keys| keys.exists()) {
+        let what = format!(
+            "the master key {} is not there, but the keys that it wraps are, in {}",
+            file.display(),
+            keys.display()
+        );
+        let remedy = "put it back from its backup; without it no customer text can be read";
+        findings.bad(what, remedy);
     }
 }
 
