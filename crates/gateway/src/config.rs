@@ -23,6 +23,40 @@ pub struct Config {
     pub idle_timeout_ms: u64,
     /// Connections kept so, for each endpoint and thread.
     pub idle_connections_max: usize,
+    /// `[gateway.circuit_breaker]`.
+    pub circuit_breaker: CircuitBreakerConfig,
+}
+
+/// `[gateway.circuit_breaker]`: when an endpoint is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CircuitBreakerConfig {
+    /// After so many failures in a row.
+    pub failure_threshold: u32,
+    /// Or when this share of the requests failed.
+    pub failure_percent: u32,
+    /// Within this time.
+    pub window_s: u32,
+    /// Of at least so many.
+    pub requests_min: u32,
+    /// How long it is left alone at first.
+    pub recovery_timeout_s: u32,
+}
+
+/// `circuit_breaker` of a service: what differs from `[gateway.circuit_breaker]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceBreakerConfig {
+    /// After so many failures in a row.
+    pub failure_threshold: Option<u32>,
+    /// Or when this share of the requests failed.
+    pub failure_percent: Option<u32>,
+    /// Within this time.
+    pub window_s: Option<u32>,
+    /// Of at least so many.
+    pub requests_min: Option<u32>,
+    /// How long it is left alone at first.
+    pub recovery_timeout_s: Option<u32>,
 }
 
 /// `[gateway.services.NAME]`.
@@ -33,6 +67,9 @@ pub struct ServiceConfig {
     pub endpoints: Vec<String>,
     /// In place of `gateway.timeout_ms`.
     pub timeout_ms: Option<u64>,
+    /// What differs from `[gateway.circuit_breaker]`.
+    #[serde(default)]
+    pub circuit_breaker: ServiceBreakerConfig,
 }
 
 /// `[[gateway.routes]]`.

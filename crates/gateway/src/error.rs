@@ -2,9 +2,12 @@
 
 use std::error::Error as _;
 use std::io;
+use std::time::Duration;
 
 use auspex_kernel::ApiError;
 use http::StatusCode;
+
+use crate::circuit::Outcome;
 
 /// What went wrong with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(crate) enum Failure {
     Deadline,
     /// The body of the request broke off, which is no fault of the endpoint.
     Body,
+    /// Every endpoint failed too often: nothing was sent. The first is tried again after so long.
+    CircuitOpen(Duration),
 }
 
 impl Failure {
@@ -35,6 +40,19 @@ impl Failure {
             Failure::Invalid => "invalid",
             Failure::Timeout | Failure::Deadline => "timeout",
             Failure::Body => "body",
+            Failure::CircuitOpen(_) => "circuit_open",
+        }
+    }
+
+    /// What it says of the endpoint.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Failure::Deadline | Failure::Body | Failure::CircuitOpen(_) => Outcome::Neutral,
+            Failure::Refused
+            | Failure::Reset
+            | Failure::CutOff
+            | Failure::Invalid
+            | Failure::Timeout => Outcome::Failure,
         }
     }
 
@@ -85,6 +103,15 @@ impl Failure {
                      out"
                 ),
             ),
+            Failure::CircuitOpen(wait) => {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                let message = format!(
+                    "the service {service} failed too often and is left alone for a while; nothing \
+                     was sent to it"
+                );
+                let error = ApiError::unavailable(message, seconds.max(1));
+                return error.with_detail("reason", self.reason());
+            }
             Failure::Body => {
                 return ApiError::malformed("the body broke off before its end");
             }

@@ -5,14 +5,20 @@
 //! request is passed on by the thread of its connection, over connections that belong to that
 //! thread, so nothing here is shared that would have to be waited for.
 
+mod balance;
+mod circuit;
 mod config;
 mod error;
 mod headers;
+mod load;
 mod path;
 mod plan;
 mod proxy;
 mod service;
+mod trial;
 mod upstream;
 
-pub use config::{Config, RouteConfig, RouteLimit, ServiceConfig};
+pub use config::{
+    CircuitBreakerConfig, Config, RouteConfig, RouteLimit, ServiceBreakerConfig, ServiceConfig,
+};
 pub use service::GatewayService;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use auspex_kernel::config::ConfigError;
@@ -12,6 +11,8 @@ use auspex_kernel::quota::RateLimit;
 use http::Method;
 use url::Url;
 
+use crate::balance::Service;
+use crate::circuit::Law;
 use crate::config::{Config, RouteConfig, RouteLimit, ServiceConfig};
 use crate::path;
 use crate::upstream::{Endpoint, Limits};
@@ -20,6 +21,10 @@ use crate::upstream::{Endpoint, Limits};
 const CALLERS_MAX: usize = 10_000;
 /// Longer waits are for jobs. It also keeps sums of times from overflowing.
 const TIMEOUT_MS_MAX: u64 = 600_000;
+/// Of windows and recoveries of circuits.
+const SECONDS_MAX: u32 = 3600;
+/// Of requests and failures that circuits count.
+const COUNT_MAX: u32 = 1_000_000;
 
 /// All routes.
 #[derive(Debug)]
@@ -38,25 +43,6 @@ pub(crate) struct PlannedRoute {
     pub(crate) strip_prefix: String,
     pub(crate) forward_credentials: bool,
     pub(crate) preserve_host: bool,
-}
-
-/// Servers that do the same.
-#[derive(Debug)]
-pub(crate) struct Service {
-    pub(crate) name: String,
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    pub(crate) timeout: Duration,
-    /// Counts requests, so that each begins with another endpoint.
-    turn: AtomicUsize,
-}
-
-impl Service {
-    /// Every endpoint once, in turn.
-    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.endpoints.len();
-        let (before, after) = self.endpoints.split_at(first);
-        after.iter().chain(before)
-    }
 }
 
 impl Plan {
@@ -120,10 +106,11 @@ fn plan_service(
         let reason = "must name at least one, such as [\"http://127.0.0.1:9001\"]";
         return Err(at.wrong("endpoints", reason));
     }
+    let law = law(&at, service, config)?;
     let endpoints = service.endpoints.iter().enumerate().map(|(index, url)| {
         let authority = authority(url);
         let authority = authority.map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))?;
-        Ok(Arc::new(Endpoint::new(authority, limits)))
+        Ok(Arc::new(Endpoint::new(authority, limits, law)))
     });
     let ms = match service.timeout_ms {
         Some(ms) => timeout(&at, "timeout_ms", ms)?,
@@ -133,8 +120,58 @@ fn plan_service(
         name: name.to_owned(),
         endpoints: endpoints.collect::<Result<_, ConfigError>>()?,
         timeout: ms,
-        turn: AtomicUsize::new(0),
     }))
+}
+
+/// When the circuits of a service open: what the service says, and else what holds for all.
+fn law(at: &Key, service: &ServiceConfig, config: &Config) -> Result<Law, ConfigError> {
+    let (own, usual) = (&service.circuit_breaker, &config.circuit_breaker);
+    let pick = |name: &str, own: Option<u32>, usual: u32, max: u32| {
+        let value = own.unwrap_or(usual);
+        if (1..=max).contains(&value) {
+            return Ok(value);
+        }
+        let section = if own.is_some() {
+            at.0.as_str()
+        } else {
+            "gateway"
+        };
+        let key = format!("{section}.circuit_breaker.{name}");
+        Err(ConfigError::wrong(
+            &key,
+            format!("must be between 1 and {max}"),
+        ))
+    };
+    let seconds = |name: &str, own, usual| {
+        let seconds = pick(name, own, usual, SECONDS_MAX)?;
+        Ok::<_, ConfigError>(Duration::from_secs(seconds.into()))
+    };
+    Ok(Law {
+        failure_threshold: pick(
+            "failure_threshold",
+            own.failure_threshold,
+            usual.failure_threshold,
+            COUNT_MAX,
+        )?,
+        failure_percent: pick(
+            "failure_percent",
+            own.failure_percent,
+            usual.failure_percent,
+            100,
+        )?,
+        window: seconds("window_s", own.window_s, usual.window_s)?,
+        requests_min: pick(
+            "requests_min",
+            own.requests_min,
+            usual.requests_min,
+            COUNT_MAX,
+        )?,
+        recovery_timeout: seconds(
+            "recovery_timeout_s",
+            own.recovery_timeout_s,
+            usual.recovery_timeout_s,
+        )?,
+    })
 }
 
 /// `host:port` of the URL of an endpoint.
@@ -304,6 +341,10 @@ mod tests {
             (
                 "[gateway]\nidle_timeout_ms = 0".into(),
                 "gateway.idle_timeout_ms",
+            ),
+            (
+                format!("{SERVICE}circuit_breaker = {{ failure_percent = 101 }}"),
+                "gateway.services.orders.circuit_breaker.failure_percent",
             ),
             (route(""), "gateway.routes[0].scopes"),
             (

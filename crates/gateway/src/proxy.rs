@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_kernel::clock::monotonic;
+use auspex_kernel::clock::{Clock, monotonic};
+use auspex_kernel::random::per_thread;
 use auspex_kernel::service::{Boxed, Handle};
 use auspex_kernel::{ApiError, Peer, RequestId, Via};
 use axum::body::Body;
@@ -14,11 +15,16 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 
+use crate::balance::Service;
 use crate::error::Failure;
 use crate::headers::{self, Told, X_REQUEST_TIMEOUT_MS};
 use crate::path;
-use crate::plan::{PlannedRoute, Service};
+use crate::plan::PlannedRoute;
+use crate::trial::Trial;
 use crate::upstream::{Connection, Endpoint, Upload};
+
+/// Endpoints that are tried for one request until one takes a connection.
+const CONNECTS_MAX: usize = 3;
 
 /// What answers a route of the gateway.
 pub(crate) struct Proxy {
@@ -26,11 +32,13 @@ pub(crate) struct Proxy {
     strip_prefix: String,
     forward_credentials: bool,
     preserve_host: bool,
+    clock: Clock,
 }
 
 impl Proxy {
-    pub(crate) fn new(route: &PlannedRoute) -> Self {
+    pub(crate) fn new(route: &PlannedRoute, clock: Clock) -> Self {
         Self {
+            clock,
             service: route.service.clone(),
             strip_prefix: route.strip_prefix.clone(),
             forward_credentials: route.forward_credentials,
@@ -45,12 +53,54 @@ impl Proxy {
             return Err(ApiError::malformed(message));
         }
         let patience = Patience::of(&parts, self.service.timeout)?;
+        let answered = self.exchange(parts, body, &patience).await;
+        answered.map_err(|failure| failure.answer(&self.service.name))
+    }
+
+    /// Asks an endpoint. As long as nothing has been sent any other will do.
+    async fn exchange(
+        &self,
+        parts: Parts,
+        body: Body,
+        patience: &Patience,
+    ) -> Result<Response, Failure> {
+        let (mut tried, mut failed) = (Vec::new(), None);
+        loop {
+            let now = self.clock.steady();
+            let chosen = self.service.choose(now, per_thread(), &tried);
+            let chosen = chosen.map_err(|wait| failed.unwrap_or(Failure::CircuitOpen(wait)))?;
+            let trial = Trial::begin(&self.service, chosen, &self.clock, now);
+            let connecting = patience.wait(Connection::to(trial.endpoint)).await;
+            match connecting.and_then(|connected| connected) {
+                Ok(connection) => return self.send(parts, body, patience, trial, connection).await,
+                Err(Failure::Deadline) => return Err(trial.end(Failure::Deadline)),
+                Err(failure) => {
+                    tried.push(trial.index);
+                    failed = Some(trial.end(failure));
+                    if tried.len() == CONNECTS_MAX {
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        parts: Parts,
+        body: Body,
+        patience: &Patience,
+        trial: Trial<'_>,
+        connection: Box<Connection>,
+    ) -> Result<Response, Failure> {
         let (upload, progress) = Upload::new(body);
+        let endpoint = trial.endpoint;
+        let request = self.request_for(endpoint, parts, upload, patience);
+        let mut sending = pin!(connection.send(request));
         let mut seen = 0;
-        let mut exchange = pin!(self.exchange(parts, upload, &patience));
-        let answered = loop {
-            match patience.wait(exchange.as_mut()).await {
-                Ok(answered) => break answered,
+        let sent = loop {
+            match patience.wait(sending.as_mut()).await {
+                Ok(sent) => break sent,
                 Err(late) => {
                     let goes_on = progress.as_ref().is_some_and(|one| one.goes_on(&mut seen));
                     if late == Failure::Deadline || !goes_on {
@@ -59,45 +109,25 @@ impl Proxy {
                 }
             }
         };
-        answered.map_err(|failure| {
-            let body_failed = progress.is_some_and(|progress| progress.has_failed());
-            let failure = if body_failed { Failure::Body } else { failure };
-            failure.answer(&self.service.name)
-        })
-    }
-
-    async fn exchange(
-        &self,
-        parts: Parts,
-        upload: Upload,
-        patience: &Patience,
-    ) -> Result<Response, Failure> {
-        let (endpoint, connection) = self.connect().await?;
-        let request = self.request_for(endpoint, parts, upload, patience);
-        let mut response = connection.send(request).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody asked for it.
-            return Err(Failure::Invalid);
-        }
+        let mut response = match sent {
+            // Nobody asked for another protocol.
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(trial.end(Failure::Invalid));
+            }
+            Ok(response) => response,
+            Err(_) if progress.is_some_and(|progress| progress.has_failed()) => {
+                return Err(trial.end(Failure::Body));
+            }
+            Err(failure) => return Err(trial.end(failure)),
+        };
+        let in_hand = trial.answered(response.status());
         *response.version_mut() = Version::HTTP_11;
         headers::for_client(response.headers_mut());
         if !self.strip_prefix.is_empty() {
             let authority = endpoint.authority();
             headers::restore_prefix(response.headers_mut(), &self.strip_prefix, authority);
         }
-        Ok(response.map(Body::new))
-    }
-
-    /// A connection to the next endpoint that takes one. As long as nothing has been sent any other will do.
-    async fn connect(&self) -> Result<(&Arc<Endpoint>, Box<Connection>), Failure> {
-        let mut failure = Failure::Refused;
-        for endpoint in self.service.endpoints() {
-            match Connection::to(endpoint).await {
-                Ok(connection) => return Ok((endpoint, connection)),
-                Err(why) => failure = why,
-            }
-        }
-        Err(failure)
+        Ok(response.map(|body| Body::new(body.holding(in_hand))))
     }
 
     fn request_for(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_kernel::Clock;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::{Access, Answer, Policy, Runs};
 use auspex_kernel::service::{
@@ -32,9 +33,13 @@ impl Service for GatewayService {
         Ok(documented())
     }
 
-    async fn open(config: Config, _: Context) -> Result<Arc<Self>, OpenError> {
+    async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
         let plan = Plan::new(&config)?;
-        let routes = plan.routes.iter().map(route).collect();
+        let routes = plan
+            .routes
+            .iter()
+            .map(|planned| route(planned, &context.clock));
+        let routes = routes.collect();
         Ok(Arc::new(Self { routes }))
     }
 }
@@ -51,7 +56,7 @@ fn documented() -> Documented {
 }
 
 /// The route as the edge serves it: on the thread of its connection, without bounds but the gateway's own.
-fn route(planned: &PlannedRoute) -> UndocumentedRoute {
+fn route(planned: &PlannedRoute, clock: &Clock) -> UndocumentedRoute {
     let (caller_limit, address_limit) = match planned.access {
         Access::Public => (None, planned.limit),
         Access::Scopes(_) => (planned.limit, None),
@@ -69,6 +74,6 @@ fn route(planned: &PlannedRoute) -> UndocumentedRoute {
             address_limit,
             ..Policy::default()
         },
-        handler: Arc::new(Proxy::new(planned)),
+        handler: Arc::new(Proxy::new(planned, clock.clone())),
     }
 }

@@ -3,6 +3,7 @@
 //! callers of this. Only libraries have sources of their own: the cryptographic one for the keys that
 //! it makes, the standard one for hash maps.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -48,6 +49,22 @@ impl Random {
         }
         Ok(bytes)
     }
+}
+
+/// Some random bits from a stream that each thread has of its own, seeded by the operating system: for what
+/// is drawn on every request and is no secret.
+pub fn per_thread() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(seed());
+    }
+    let mut state = STATE.get();
+    let random = split_mix(&mut state);
+    STATE.set(state);
+    random
+}
+
+fn seed() -> u64 {
+    u64::from_ne_bytes(Random::system().bytes().expect("the OS has randomness"))
 }
 
 /// The next number of SplitMix64 (Steele, Lea, Flood 2014). Not fit for secrets.

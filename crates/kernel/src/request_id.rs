@@ -1,11 +1,9 @@
 //! Names one request in answers, logs and traces.
 
-use std::cell::Cell;
-
 use http::HeaderValue;
 
 use crate::id::ALPHABET;
-use crate::random::{Random, split_mix};
+use crate::random::per_thread;
 
 /// The client's own id where it is 1–64 of `[A-Za-z0-9_-]`, else `req_` and 60 random bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +22,7 @@ impl RequestId {
 
     /// A new id, unique with the usual odds of 60 random bits. Not a secret.
     pub fn generate() -> Self {
-        let mut bits = next_random();
+        let mut bits = per_thread();
         let mut text = *b"req_000000000000";
         for slot in &mut text[4..] {
             *slot = ALPHABET[(bits & 31) as usize];
@@ -44,21 +42,6 @@ impl RequestId {
             .to_str()
             .expect("only ASCII letters, digits, _ and -")
     }
-}
-
-fn seed() -> u64 {
-    u64::from_ne_bytes(Random::system().bytes().expect("the OS has randomness"))
-}
-
-/// One stream per thread, seeded by the operating system.
-fn next_random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(seed());
-    }
-    let mut state = STATE.get();
-    let random = split_mix(&mut state);
-    STATE.set(state);
-    random
 }
 
 #[cfg(test)]

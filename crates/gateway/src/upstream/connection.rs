@@ -17,6 +17,7 @@ use hyper::client::conn::http1;
 use super::socket::{Look, Socket};
 use super::{Endpoint, Limits, Upload, pool};
 use crate::error::Failure;
+use crate::load::InHand;
 
 /// Fields of the head of an answer; hyper's default is 100.
 const HEADERS_MAX: usize = 256;
@@ -82,10 +83,10 @@ impl Connection {
         mut self: Box<Self>,
         request: Request<Upload>,
     ) -> Result<Response<Received>, Failure> {
+        let mut is_over = false;
         let response = {
             let mut answered = pin!(self.sender.try_send_request(request));
             let driver = &mut self.driver;
-            let mut is_over = false;
             poll_fn(|cx| {
                 // What ends the driver it tells the request too.
                 is_over = is_over || Pin::new(&mut *driver).poll(cx).is_ready();
@@ -94,7 +95,9 @@ impl Connection {
             .await
         };
         let response = response.map_err(|error| Failure::of_exchange(error.error()))?;
-        Ok(response.map(|body| Received::new(body, self)))
+        // What is left of the answer has been read already.
+        let connection = (!is_over).then_some(self);
+        Ok(response.map(|body| Received::new(body, connection)))
     }
 
     /// Gives it back, if it can be used again.
@@ -111,22 +114,31 @@ pub(crate) struct Received {
     body: Incoming,
     /// Until the body is read.
     connection: Option<Box<Connection>>,
+    in_hand: Option<InHand>,
 }
 
 impl Received {
-    fn new(body: Incoming, connection: Box<Connection>) -> Self {
+    fn new(body: Incoming, connection: Option<Box<Connection>>) -> Self {
         let mut received = Self {
             body,
-            connection: Some(connection),
+            connection,
+            in_hand: None,
         };
         received.rest_if_done();
         received
+    }
+
+    /// Counts as work of its endpoint until it is read.
+    pub(crate) fn holding(mut self, in_hand: InHand) -> Self {
+        self.in_hand = self.connection.is_some().then_some(in_hand);
+        self
     }
 
     fn rest_if_done(&mut self) {
         if http_body::Body::is_end_stream(&self.body)
             && let Some(connection) = self.connection.take()
         {
+            self.in_hand = None;
             connection.rest();
         }
     }
@@ -140,7 +152,9 @@ impl http_body::Body for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self { body, connection } = &mut *self;
+        let Self {
+            body, connection, ..
+        } = &mut *self;
         let mut frame = Pin::new(&mut *body).poll_frame(cx);
         if frame.is_pending()
             && let Some(driven) = connection

@@ -6,13 +6,16 @@ mod socket;
 mod upload;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+use crate::circuit::{Circuit, Law};
 use crate::error::Failure;
+use crate::load::Load;
 
 pub(crate) use connection::Connection;
 pub(crate) use upload::Upload;
@@ -36,11 +39,13 @@ pub(crate) struct Endpoint {
     /// Where it is, unless that is a name.
     address: Option<SocketAddr>,
     limits: Limits,
+    pub(crate) circuit: Arc<Circuit>,
+    pub(crate) load: Arc<Load>,
 }
 
 impl Endpoint {
     /// `authority` is `host:port`, as in a URL.
-    pub(crate) fn new(authority: String, limits: Limits) -> Self {
+    pub(crate) fn new(authority: String, limits: Limits, law: Law) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -48,6 +53,8 @@ impl Endpoint {
             address: authority.parse().ok(),
             authority,
             limits,
+            circuit: Circuit::new(law),
+            load: Arc::default(),
         }
     }
 

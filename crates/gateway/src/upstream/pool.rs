@@ -16,7 +16,8 @@ thread_local! {
 struct Pool {
     /// By endpoint; the one used last at the end.
     resting: HashMap<u64, Vec<Resting>>,
-    is_cleared: bool,
+    /// A task closes what has rested too long.
+    has_clearer: bool,
 }
 
 struct Resting {
@@ -39,7 +40,7 @@ pub(super) fn keep(connection: Box<Connection>) {
         if resting.len() < limits.idle_connections_max {
             resting.push(Resting { connection, until });
         }
-        !std::mem::replace(&mut pool.is_cleared, true)
+        !std::mem::replace(&mut pool.has_clearer, true)
     });
     if begins_clearing {
         tokio::spawn(clear(limits.idle_timeout));
@@ -57,7 +58,7 @@ async fn clear(mut pause: Duration) {
                 !resting.is_empty()
             });
             let next = pool.resting.values().flatten().map(|one| one.until).min();
-            pool.is_cleared = next.is_some();
+            pool.has_clearer = next.is_some();
             next
         });
         match next {

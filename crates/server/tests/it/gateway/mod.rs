@@ -1,6 +1,7 @@
 //! Requests that are passed on to servers behind the gateway, and what reaches those.
 
 mod backend;
+mod circuit;
 mod failing;
 mod hostile;
 mod passing;
@@ -22,10 +23,12 @@ fn start(settings: &str) -> Server {
     Server::start_by(command, folder, &[])
 }
 
-/// One that passes `/orders/…` on, for callers with `predict`; `more` are further lines of the route.
+/// One that passes `/orders/…` on, for callers with `predict`, and goes on however much fails; `more` are further
+/// lines of the route.
 fn in_front_of(address: SocketAddr, more: &str) -> Server {
     start(&format!(
         "[gateway.services.orders]\nendpoints = [\"http://{address}\"]\ntimeout_ms = 500\n\
+         circuit_breaker = {{ failure_threshold = 100 }}\n\
          [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\n\
          scopes = [\"predict\"]\n{more}\n"
     ))

@@ -1,0 +1,133 @@
+//! How busy an endpoint is: a moving peak of its latency times the requests that it has in hand.
+//!
+//! The peak follows a slow answer at once and forgets it within seconds (peak EWMA, as in Finagle and
+//! linkerd). A failure counts as a slow answer, however fast it came, or an endpoint that fails fast would
+//! look like the best one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use auspex_kernel::clock::Steady;
+
+/// After this time without slow answers a third of the peak is left.
+const DECAY: Duration = Duration::from_secs(10);
+/// What a failure counts as.
+const PENALTY: Duration = Duration::from_secs(5);
+
+/// Of one endpoint. Threads that count at once may overwrite each other's latency, which is an estimate.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    in_hand: AtomicU32,
+    /// Microseconds, as the bits of a float.
+    peak_us: AtomicU64,
+    told_at: AtomicI64,
+}
+
+/// A request that an endpoint has in hand.
+#[derive(Debug)]
+pub(crate) struct InHand(Arc<Load>);
+
+impl Load {
+    /// One more request, until it is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> InHand {
+        self.in_hand.fetch_add(1, Ordering::Relaxed);
+        InHand(self.clone())
+    }
+
+    /// The more, the worse.
+    pub(crate) fn score(&self, now: Steady) -> f64 {
+        let in_hand = f64::from(self.in_hand.load(Ordering::Relaxed));
+        (self.peak_us(now) + 1.0) * (in_hand + 1.0)
+    }
+
+    /// An answer, or a failure, after so long.
+    pub(crate) fn tell(&self, took: Duration, is_failure: bool, now: Steady) {
+        let took = if is_failure { took.max(PENALTY) } else { took };
+        let took = took.as_micros() as f64;
+        let peak = self.peak_us(now);
+        let share = self.share_left(now);
+        // Decayed already: what is new makes up for the part that was forgotten.
+        let next = if took > peak {
+            took
+        } else {
+            peak + took * (1.0 - share)
+        };
+        self.peak_us.store(next.to_bits(), Ordering::Relaxed);
+        self.told_at.store(now.0, Ordering::Relaxed);
+    }
+
+    /// It is as if nothing had ever been asked.
+    pub(crate) fn forget(&self) {
+        self.peak_us.store(0, Ordering::Relaxed);
+    }
+
+    fn peak_us(&self, now: Steady) -> f64 {
+        f64::from_bits(self.peak_us.load(Ordering::Relaxed)) * self.share_left(now)
+    }
+
+    fn share_left(&self, now: Steady) -> f64 {
+        let since = now.since(Steady(self.told_at.load(Ordering::Relaxed)));
+        (-since.as_secs_f64() / DECAY.as_secs_f64()).exp()
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(seconds: i64) -> Steady {
+        Steady(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_is_forgotten() {
+        let (slow, quick) = (Load::default(), Load::default());
+        slow.tell(MS, false, at(0));
+        quick.tell(MS, false, at(0));
+        slow.tell(100 * MS, false, at(0));
+        assert!(slow.score(at(0)) > 50.0 * quick.score(at(0)));
+        let later = at(60);
+        slow.tell(MS, false, later);
+        quick.tell(MS, false, later);
+        assert!(slow.score(later) < 2.0 * quick.score(later));
+    }
+
+    #[test]
+    fn requests_in_hand_count() {
+        let load = Arc::new(Load::default());
+        load.tell(MS, false, at(0));
+        let idle = load.score(at(0));
+        let held = [load.begin(), load.begin()];
+        assert!((load.score(at(0)) / idle - 3.0).abs() < 1e-9);
+        drop(held);
+        assert!((load.score(at(0)) / idle - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn failing_fast_is_no_advantage() {
+        let (failing, good) = (Load::default(), Load::default());
+        failing.tell(MS / 10, true, at(0));
+        good.tell(50 * MS, false, at(0));
+        assert!(failing.score(at(0)) > good.score(at(0)));
+        assert!(failing.score(at(20)) > good.score(at(20)), "for a while");
+    }
+
+    #[test]
+    fn steady_answers_keep_their_latency() {
+        let load = Load::default();
+        for tenth in 0..600 {
+            load.tell(20 * MS, false, Steady(tenth * 100_000));
+        }
+        let score = load.score(at(60));
+        assert!((15_000.0..=20_100.0).contains(&score), "{score}");
+    }
+}

@@ -1,0 +1,82 @@
+//! One request at one endpoint: begun when the endpoint was chosen, and told of to its circuit and its load when
+//! it is known how it ended. Dropped before that, because the client has left, it says nothing of the endpoint.
+
+use std::sync::Arc;
+
+use auspex_kernel::clock::{Clock, Steady};
+use auspex_kernel::random::per_thread;
+use http::StatusCode;
+
+use crate::balance::{Chosen, Service};
+use crate::circuit::{Outcome, Permit, State};
+use crate::error::Failure;
+use crate::load::InHand;
+use crate::upstream::Endpoint;
+
+/// A request that is at an endpoint.
+pub(crate) struct Trial<'s> {
+    pub(crate) endpoint: &'s Arc<Endpoint>,
+    pub(crate) index: usize,
+    service: &'s Service,
+    permit: Permit,
+    in_hand: InHand,
+    clock: &'s Clock,
+    begun: Steady,
+}
+
+impl<'s> Trial<'s> {
+    pub(crate) fn begin(
+        service: &'s Service,
+        chosen: Chosen<'s>,
+        clock: &'s Clock,
+        begun: Steady,
+    ) -> Self {
+        Self {
+            endpoint: chosen.endpoint,
+            index: chosen.index,
+            service,
+            permit: chosen.permit,
+            in_hand: chosen.endpoint.load.begin(),
+            clock,
+            begun,
+        }
+    }
+
+    /// It ended without an answer.
+    pub(crate) fn end(self, failure: Failure) -> Failure {
+        self.tell(failure.outcome(), failure.reason());
+        failure
+    }
+
+    /// An answer has begun. It counts as work of the endpoint until it is read.
+    pub(crate) fn answered(self, status: StatusCode) -> InHand {
+        match status.is_server_error() {
+            true => self.tell(Outcome::Failure, status.as_str()),
+            false => self.tell(Outcome::Success, ""),
+        }
+    }
+
+    fn tell(self, outcome: Outcome, cause: &str) -> InHand {
+        let now = self.clock.steady();
+        let load = &self.endpoint.load;
+        if outcome != Outcome::Neutral {
+            let is_failure = outcome == Outcome::Failure;
+            load.tell(now.since(self.begun), is_failure, now);
+        }
+        // The upper bits of a number are a float below 1.
+        let chance = (per_thread() >> 11) as f64 / (1_u64 << 53) as f64;
+        let (service, endpoint) = (self.service.name.as_str(), self.endpoint.authority());
+        match self.permit.tell(outcome, now, chance) {
+            Some(State::Open { until }) if outcome == Outcome::Failure => {
+                let seconds = until.since(now).as_secs_f64();
+                tracing::warn!(service, endpoint, cause, seconds, "circuit opened");
+            }
+            Some(State::Closed) => {
+                load.forget();
+                tracing::info!(service, endpoint, "circuit closed");
+            }
+            Some(State::Open { .. } | State::HalfOpen) | None => {}
+        }
+        self.in_hand
+    }
+}
