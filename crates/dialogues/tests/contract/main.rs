@@ -85,3 +85,4 @@ mod consents;
 mod erasures;
 mod intake;
 mod keys;
+mod retention;
