@@ -2,7 +2,7 @@
 //!
 //! One service of small steps instead of a stack of layers, because boxing a future per layer costs
 //! six times as much as the work itself. Their order decides which refusal wins; ARCHITECTURE.md has it
-//! as a table ("The edge's order"), and [`Edge::handle`], `pass` and `admit` have it as code.
+//! as a table ("The edge's order"), and [`Edge::handle_for`], `pass` and `admit` have it as code.
 
 mod access;
 mod cors;
