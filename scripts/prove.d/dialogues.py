@@ -273,7 +273,7 @@ def cells(file, statement, *values):
 
 def encrypted(server, dialogue_texts=None):
     """All encrypted texts and all wrapped keys that are stored now."""
-    texts = cells(server.data / "auspex.db", "SELECT text_cipher FROM dialogues_messages")
+    texts = cells(server.data / "auspex.db", "SELECT sealed FROM dialogues_sealed WHERE is_erased = 0")
     return set(texts) | set(wrapped_keys(server))
 
 
