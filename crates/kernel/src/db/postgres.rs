@@ -400,5 +400,11 @@ fn with_limits(options: PgConnectOptions, limit: Duration) -> PgConnectOptions {
         // Below the limit of the whole call, which can then say why it failed.
         ("lock_timeout", ms * 4 / 5),
         ("idle_in_transaction_session_timeout", ms * 2),
+        // A client that vanished without a word is noticed within a minute, and its locks go. In
+        // seconds, but the last in milliseconds.
+        ("tcp_keepalives_idle", 30),
+        ("tcp_keepalives_interval", 10),
+        ("tcp_keepalives_count", 3),
+        ("tcp_user_timeout", 60_000),
     ])
 }

@@ -354,6 +354,10 @@ async fn postgresql_itself_holds_sessions_to_limits() {
         ("statement_timeout", "1500ms"),
         ("lock_timeout", "1200ms"),
         ("idle_in_transaction_session_timeout", "3s"),
+        ("tcp_keepalives_idle", "30"),
+        ("tcp_keepalives_interval", "10"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "60000"),
     ] {
         let shown = value(&db, &format!("SHOW {name}")).await.unwrap();
         assert_eq!(shown, expected, "{name}");
