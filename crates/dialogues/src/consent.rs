@@ -303,11 +303,11 @@ impl Core {
                 dialogue,
                 customer,
                 key_id: key.id.to_vec(),
-                language: received.language.to_string(),
+                language: received.language().to_string(),
                 purpose: statement.purpose.clone(),
-                received_at: received.received_at,
+                received_at: received.received_at(),
                 ordinal,
-                sealed: key.seal_text(&self.random, id, dialogue, &received.text)?,
+                sealed: key.seal_text(&self.random, id, dialogue, received.said())?,
             })
         };
         (0..).zip(&*undecided.texts).map(seal).collect()
@@ -351,7 +351,7 @@ impl Core {
 fn counts(undecided: &Dialogue) -> Vec<(Language, Added)> {
     let mut counts: Vec<(Language, Added)> = Vec::new();
     for text in &*undecided.texts {
-        let language = text.language.primary();
+        let language = text.language().primary();
         match counts.iter_mut().find(|(known, _)| *known == language) {
             Some((_, added)) => added.texts += 1,
             None => {

@@ -62,6 +62,11 @@ impl Language {
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).expect("tags are ASCII")
     }
 
+    /// From the text of [`Self::as_str`].
+    pub(crate) fn canonical(tag: &str) -> Self {
+        Self::of(&[tag])
+    }
+
     /// Of the parts of a tag, which together are not longer than one that was read.
     fn of(parts: &[&str]) -> Self {
         let mut bytes = [0; BYTES_MAX];

@@ -77,9 +77,9 @@ pub(super) struct PendingTextView {
 impl From<&Dialogue> for PendingDialogueView {
     fn from(dialogue: &Dialogue) -> Self {
         let texts = dialogue.texts.iter().map(|text| PendingTextView {
-            text: text.text.to_string(),
-            language: text.language.to_string(),
-            received_at: text.received_at.to_rfc3339(),
+            text: text.said().to_owned(),
+            language: text.language().to_string(),
+            received_at: text.received_at().to_rfc3339(),
         });
         Self {
             customer_id: dialogue.customer.expose().to_owned(),

@@ -102,7 +102,7 @@ impl<P: Pending> Bench<P> {
 }
 
 fn texts(dialogue: &Dialogue) -> Vec<&str> {
-    dialogue.texts.iter().map(|text| &**text.text).collect()
+    dialogue.texts.iter().map(|text| text.said()).collect()
 }
 
 async fn a_dialogue_is_taken_with_its_texts_in_order<P: Pending>(make: Make<P>) {
@@ -131,8 +131,8 @@ async fn a_dialogue_is_taken_with_its_texts_in_order<P: Pending>(make: Make<P>) 
         ("d", "ann")
     );
     assert_eq!((dialogue.began_at, dialogue.count), (START, 2));
-    assert_eq!(dialogue.texts[1].language.as_str(), "es");
-    assert!(dialogue.texts[1].received_at > dialogue.texts[0].received_at);
+    assert_eq!(dialogue.texts[1].language().as_str(), "es");
+    assert!(dialogue.texts[1].received_at() > dialogue.texts[0].received_at());
     assert_eq!(held.before(), Before::Open);
 }
 

@@ -16,7 +16,6 @@ use auspex_kernel::Timestamp;
 use auspex_kernel::clock::{Clock, Steady};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use zeroize::Zeroizing;
 
 use super::{
     Before, Dialogue, Dropped, Held as Hold, Limits, Look, Mark, NewText, Outcome, Pending,
@@ -252,18 +251,23 @@ impl Buffer {
         if entry.count >= self.limits.texts_max {
             return Err(PushError::TooManyTexts(self.limits.texts_max));
         }
-        let bytes = TEXT_COST + new.text.len() + new.mark.map_or(0, |_| MARK_COST);
+        let after = entry
+            .texts
+            .last()
+            .map(|last| Timestamp(last.received_at().0 + 1));
+        let received_at = after.map_or(today, |after| today.max(after));
+        let text = Text::new(new.text, new.language, received_at);
+        let bytes = TEXT_COST + text.bytes() + new.mark.map_or(0, |_| MARK_COST);
         self.reserve(bytes)?;
         entry.bytes += bytes;
         entry.count += 1;
         entry.marks.extend(new.mark);
         let texts = Arc::make_mut(&mut entry.texts);
-        let after = texts.last().map(|last| Timestamp(last.received_at.0 + 1));
-        texts.push(Text {
-            text: Zeroizing::new(new.text.into()),
-            language: new.language,
-            received_at: after.map_or(today, |after| today.max(after)),
-        });
+        if texts.len() == texts.capacity() {
+            // By half, since doubling would leave more room than dialogues of a few texts need.
+            texts.reserve_exact(texts.len() / 2 + 2);
+        }
+        texts.push(text);
         entry.expires = now + self.limits.expiry;
         entry.expires_at = today + self.limits.expiry;
         Ok(Pushed {
@@ -454,7 +458,7 @@ impl Buffer {
         let texts: usize = entry
             .texts
             .iter()
-            .map(|text| TEXT_COST + text.text.len())
+            .map(|text| TEXT_COST + text.bytes())
             .sum();
         let bytes = texts + entry.marks.len() * MARK_COST;
         entry.texts = Arc::default();

@@ -238,14 +238,51 @@ impl fmt::Debug for Dialogue {
 }
 
 /// One text. It is overwritten when it is dropped.
+///
+/// Its time, the length of its language, its language and what was said are one piece of memory, for
+/// there may be a million of them.
 #[derive(Clone)]
-pub struct Text {
+pub struct Text(Zeroizing<Box<[u8]>>);
+
+const TIME_BYTES: usize = size_of::<i64>();
+
+impl Text {
+    /// What was said, in which language and when: later than those before it in its dialogue, whatever
+    /// the wall clock did.
+    pub fn new(said: &str, language: Language, received_at: Timestamp) -> Self {
+        let (time, tag) = (received_at.0.to_le_bytes(), language.as_str());
+        let length = [u8::try_from(tag.len()).expect("tags are short")];
+        let parts = [&time[..], &length, tag.as_bytes(), said.as_bytes()];
+        Self(Zeroizing::new(parts.concat().into_boxed_slice()))
+    }
+
     /// What was said.
-    pub text: Zeroizing<Box<str>>,
+    pub fn said(&self) -> &str {
+        str::from_utf8(self.after_time().1).expect("made of a text")
+    }
+
     /// Its language.
-    pub language: Language,
-    /// When it came: later than those before it in its dialogue, whatever the wall clock did.
-    pub received_at: Timestamp,
+    pub fn language(&self) -> Language {
+        let tag = str::from_utf8(self.after_time().0).expect("made of a tag");
+        Language::canonical(tag)
+    }
+
+    /// When it came.
+    pub fn received_at(&self) -> Timestamp {
+        let time = self.0.first_chunk().expect("made with a time");
+        Timestamp(i64::from_le_bytes(*time))
+    }
+
+    /// The bytes it takes, wherever it is kept.
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Its language and what was said.
+    fn after_time(&self) -> (&[u8], &[u8]) {
+        let length = usize::from(self.0[TIME_BYTES]);
+        self.0[TIME_BYTES + 1..].split_at(length)
+    }
 }
 
 impl fmt::Debug for Text {

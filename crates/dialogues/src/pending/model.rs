@@ -283,7 +283,7 @@ async fn agree(calls: Vec<Call>) {
                 let found = match memory.take(&dialogue(id)).await {
                     Taken::Held(taken) => {
                         let texts = taken.dialogue().texts.iter();
-                        let texts = texts.map(|text| text.text.to_string()).collect();
+                        let texts = texts.map(|text| text.said().to_owned()).collect();
                         let found = (taken.before(), texts, taken.dialogue().count);
                         held.insert(id, taken);
                         Some(found)
@@ -401,7 +401,7 @@ fn texts_are_in_one_decision_or_still_there_whatever_the_threads_do() {
                     if is_last {
                         let mut decided = decided.lock();
                         for text in texts.iter() {
-                            *decided.entry(text.text.to_string()).or_default() += 1;
+                            *decided.entry(text.said().to_owned()).or_default() += 1;
                         }
                     }
                     held.settle(if is_last {

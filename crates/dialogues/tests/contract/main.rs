@@ -23,11 +23,7 @@ static OPERATOR: LazyLock<Actor> = LazyLock::new(Actor::operator);
 fn dialogue(dialogues: &Dialogues, customer: &str, id: &str, texts: &[&str]) -> Dialogue {
     let now = dialogues.now();
     let language = Language::parse("pt-BR").unwrap();
-    let text = |(place, text): (i64, &&str)| Text {
-        text: Box::<str>::from(*text).into(),
-        language,
-        received_at: Timestamp(now.0 + place),
-    };
+    let text = |(place, text): (i64, &&str)| Text::new(text, language, Timestamp(now.0 + place));
     let customer = CustomerId::parse(customer).unwrap();
     Dialogue {
         id: DialogId::parse(id).unwrap(),
