@@ -82,7 +82,6 @@ pub(super) fn versioned_routes() -> OpenApiRouter<Desk> {
     request_body(content(
         (DecisionBody = "application/json"),
         (ConsentBody = "application/x-www-form-urlencoded"),
-        (String = "text/plain"),
     )),
     responses((status = 200, description = "It is recorded", body = DecisionView), DecisionErrors),
     security(("api_key" = ["data:write"]), ("bearer" = ["data:write"]))
@@ -108,7 +107,6 @@ async fn record_decision(
     request_body(content(
         (DecisionBody = "application/json"),
         (ConsentBody = "application/x-www-form-urlencoded"),
-        (String = "text/plain"),
     )),
     responses((status = 200, description = "It is recorded", body = DecisionView), DecisionErrors),
     security(("api_key" = ["data:write"]), ("bearer" = ["data:write"]))
