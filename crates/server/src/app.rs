@@ -228,6 +228,7 @@ fn merge(config: &Config, parts: impl IntoIterator<Item = Document>) -> Document
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::HashMap;
     use std::net::{Ipv4Addr, TcpListener};
     use std::path::{Path, PathBuf};
 
@@ -283,6 +284,27 @@ pub(crate) mod tests {
             background: services.start(queue, move || rebuilt.rebuild_routes()),
             data_dir: data_dir.into(),
             _stop: stop,
+        }
+    }
+
+    /// In the merged document the first one would silently stand for both.
+    #[test]
+    fn no_two_services_give_one_name_to_different_schemas() {
+        let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
+        let variables = [("MODEL_PATH".to_owned(), models.to_owned())];
+        let loaded = settings::load(&Overrides::default(), || variables.to_vec());
+        let config = loaded.expect("valid settings").config;
+        let mut known: HashMap<String, (&str, String)> = HashMap::new();
+        for service in services::ALL {
+            let document = service.document(&config).expect("a document").shown;
+            for (name, schema) in document.components.unwrap_or_default().schemas {
+                let schema = serde_json::to_string(&schema).expect("JSON");
+                let first = known
+                    .entry(name.clone())
+                    .or_insert_with(|| (service.name(), schema.clone()));
+                let (owner, other) = (first.0, service.name());
+                assert_eq!(first.1, schema, "{name} of {owner} and of {other}");
+            }
         }
     }
 

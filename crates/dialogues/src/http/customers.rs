@@ -42,7 +42,7 @@ pub(super) struct CustomerView {
 
 /// A line of the record of decisions, which holds no text.
 #[derive(Serialize, ToSchema)]
-pub(super) struct ConsentView {
+pub(super) struct ConsentRecordView {
     id: String,
     /// The dialogue's pseudonym
     dialogue: String,
@@ -60,7 +60,7 @@ pub(super) struct ConsentView {
     purpose: String,
 }
 
-impl From<Consent> for ConsentView {
+impl From<Consent> for ConsentRecordView {
     fn from(consent: Consent) -> Self {
         Self {
             id: consent.id.to_string(),
@@ -75,7 +75,7 @@ impl From<Consent> for ConsentView {
     }
 }
 
-type ConsentList = List<ConsentView>;
+type ConsentRecordList = List<ConsentRecordView>;
 
 /// What a withdrawal of everything came to.
 #[derive(Serialize, ToSchema)]
@@ -231,7 +231,7 @@ async fn erase_customer(
 #[utoipa::path(
     get, path = "/customers/{customer_id}/consents", tag = TAG,
     params(("customer_id" = String, Path, description = "The customer", min_length = 1, max_length = 128), PageParams),
-    responses((status = 200, description = "One page of decisions", body = ConsentList), ListErrors),
+    responses((status = 200, description = "One page of decisions", body = ConsentRecordList), ListErrors),
     security(("api_key" = ["data:erase"]), ("bearer" = ["data:erase"]))
 )]
 async fn list_customer_consents(
@@ -248,7 +248,7 @@ async fn list_customer_consents(
     let actor = requester.actor();
     let found = dialogues.consents(&actor, customer, query.slice());
     let position = |consent: &Consent| consent.id.0.to_string();
-    let list = ConsentList::new(&query, found.await?, position, ConsentView::from);
+    let list = ConsentRecordList::new(&query, found.await?, position, ConsentRecordView::from);
     Ok(list.answer_unkept())
 }
 

@@ -4,7 +4,7 @@ use axum::body::Body;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::customers::{ConsentView, ErasureView};
+use super::customers::{ConsentRecordView, ErasureView};
 use super::messages::{MessageView, WithdrawalView};
 use super::stream::{self, break_off};
 use crate::error::DialoguesError;
@@ -22,7 +22,7 @@ pub(super) struct ExportView {
     /// Dialogues that were decided
     dialogues: Vec<ExportedDialogueView>,
     /// The record of decisions
-    consents: Vec<ConsentView>,
+    consents: Vec<ConsentRecordView>,
     /// Dialogues whose texts readers were told to delete
     withdrawals: Vec<WithdrawalView>,
     /// Receipts of erasures
@@ -121,7 +121,7 @@ pub(super) async fn body(customer: CustomerRef, export: Export) -> Result<Body, 
         customer: customer.to_string(),
         has_key,
         dialogues: dialogues.collect(),
-        consents: consents.into_iter().map(ConsentView::from).collect(),
+        consents: consents.into_iter().map(ConsentRecordView::from).collect(),
         withdrawals: withdrawals.into_iter().map(WithdrawalView::from).collect(),
         erasures: erasures.into_iter().map(ErasureView::from).collect(),
         pending: pending.iter().map(PendingDialogueView::from).collect(),
