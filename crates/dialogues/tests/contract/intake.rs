@@ -85,7 +85,7 @@ async fn texts_wait_and_are_kept_by_a_yes(store: &Store) {
             Err(IntakeError::Pending(PushError::Decided))
         ));
     }
-    let foreign = push(&other, "bob", "d", "not his").await;
+    let foreign = push(&other, "bob", "d", "not theirs").await;
     assert!(matches!(
         foreign,
         Err(IntakeError::Pending(PushError::OtherCustomer))
