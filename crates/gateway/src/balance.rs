@@ -8,83 +8,115 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use auspex_kernel::clock::Steady;
 
 use crate::circuit::{Permit, Verdict};
+use crate::error::Failure;
+use crate::plan::{ServicePlan, Source};
 use crate::upstream::Endpoint;
 
-/// Servers that do the same.
+/// Servers that do the same. Which these are may change at any time; a request asks one of those that
+/// there were at some moment.
 #[derive(Debug)]
 pub(crate) struct Service {
-    pub(crate) name: String,
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    pub(crate) timeout: Duration,
+    pub(crate) plan: ServicePlan,
+    endpoints: ArcSwap<Endpoints>,
 }
+
+type Endpoints = Vec<Arc<Endpoint>>;
 
 /// An endpoint that a request may be sent to.
 #[derive(Debug)]
-pub(crate) struct Chosen<'s> {
-    /// Its place in the service.
-    pub(crate) index: usize,
-    pub(crate) endpoint: &'s Arc<Endpoint>,
+pub(crate) struct Chosen {
+    pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) permit: Permit,
 }
 
 impl Service {
+    /// The service of a plan, with the endpoints of the one that it replaces as far as they fit: their circuits, loads
+    /// and connections live on. If nothing has changed it is the same.
+    pub(crate) fn replacing(plan: ServicePlan, old: Option<&Arc<Self>>) -> Arc<Self> {
+        if let Some(same) = old.filter(|old| old.plan == plan) {
+            return same.clone();
+        }
+        let service = Self {
+            endpoints: ArcSwap::default(),
+            plan,
+        };
+        let known = old.map(|old| old.endpoints());
+        let known = known.as_deref().map_or(&[][..], Vec::as_slice);
+        let Source::Fixed(authorities) = &service.plan.source;
+        service.keep(authorities, known);
+        Arc::new(service)
+    }
+
+    /// Those that there are now.
+    pub(crate) fn endpoints(&self) -> Arc<Endpoints> {
+        self.endpoints.load_full()
+    }
+
+    /// Requests that begin from now on go to these, given as `host:port`, each of them once.
+    fn keep(&self, authorities: &[String], known: &[Arc<Endpoint>]) {
+        let ServicePlan { limits, law, .. } = self.plan;
+        let endpoint = |authority: &String| {
+            let fits = |one: &&Arc<Endpoint>| one.is(authority, limits, law);
+            let known = known.iter().find(fits).cloned();
+            known.unwrap_or_else(|| Arc::new(Endpoint::new(authority.clone(), limits, law)))
+        };
+        let endpoints = authorities.iter().map(endpoint).collect();
+        self.endpoints.store(Arc::new(endpoints));
+    }
+
     /// One of the endpoints that were not tried yet. `bits` are random.
     ///
     /// # Errors
-    /// All circuits are open: how long until the first may be tried.
-    pub(crate) fn choose(
-        &self,
-        now: Steady,
-        bits: u64,
-        tried: &[usize],
-    ) -> Result<Chosen<'_>, Duration> {
+    /// [`Failure::NoEndpoint`]; [`Failure::CircuitOpen`] where all circuits are.
+    pub(crate) fn choose(&self, now: Steady, bits: u64, tried: &[u64]) -> Result<Chosen, Failure> {
+        let endpoints = self.endpoints.load();
+        if endpoints.is_empty() {
+            return Err(Failure::NoEndpoint);
+        }
         let mut wait = Duration::MAX;
-        for index in self.order(now, bits) {
-            if tried.contains(&index) {
+        for index in order(&endpoints, now, bits) {
+            let endpoint = &endpoints[index];
+            if tried.contains(&endpoint.id()) {
                 continue;
             }
-            let endpoint = &self.endpoints[index];
             match endpoint.circuit.admit(now) {
                 Verdict::Pass(permit) => {
-                    return Ok(Chosen {
-                        index,
-                        endpoint,
-                        permit,
-                    });
+                    let endpoint = endpoint.clone();
+                    return Ok(Chosen { endpoint, permit });
                 }
                 Verdict::Refuse(left) => wait = wait.min(left),
             }
         }
-        Err(wait)
+        Err(Failure::CircuitOpen(wait))
     }
+}
 
-    /// All places, the better of two drawn ones first.
-    fn order(&self, now: Steady, bits: u64) -> impl Iterator<Item = usize> {
-        let count = self.endpoints.len();
-        let (mut first, mut second) = (0, 0);
-        if count > 1 {
-            let (high, low) = ((bits >> 32) as usize, bits as u32 as usize);
-            first = high % count;
-            // Any but the first.
-            second = (first + 1 + low % (count - 1)) % count;
-            if self.score(second, now) < self.score(first, now) {
-                std::mem::swap(&mut first, &mut second);
-            }
+/// All places, the better of two drawn ones first.
+fn order(endpoints: &[Arc<Endpoint>], now: Steady, bits: u64) -> impl Iterator<Item = usize> {
+    let count = endpoints.len();
+    let (mut first, mut second) = (0, 0);
+    if count > 1 {
+        let (high, low) = ((bits >> 32) as usize, bits as u32 as usize);
+        first = high % count;
+        // Any but the first.
+        second = (first + 1 + low % (count - 1)) % count;
+        if score(&endpoints[second], now) < score(&endpoints[first], now) {
+            std::mem::swap(&mut first, &mut second);
         }
-        let rest = (0..count).filter(move |index| *index != first && *index != second);
-        let second = (second != first).then_some(second);
-        std::iter::once(first).chain(second).chain(rest)
     }
+    let rest = (0..count).filter(move |index| *index != first && *index != second);
+    let second = (second != first).then_some(second);
+    std::iter::once(first).chain(second).chain(rest)
+}
 
-    fn score(&self, index: usize, now: Steady) -> f64 {
-        let endpoint = &self.endpoints[index];
-        match endpoint.circuit.wants_probe(now) {
-            true => -1.0,
-            false => endpoint.load.score(now),
-        }
+fn score(endpoint: &Endpoint, now: Steady) -> f64 {
+    match endpoint.circuit.wants_probe(now) {
+        true => -1.0,
+        false => endpoint.load.score(now),
     }
 }
 
@@ -96,7 +128,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn service(count: usize) -> Service {
+    fn plan(count: usize) -> ServicePlan {
         let limits = Limits {
             connect_timeout: MS,
             idle_timeout: MS,
@@ -109,12 +141,28 @@ mod tests {
             requests_min: 20,
             recovery_timeout: Duration::from_secs(30),
         };
-        let endpoint = |n| Arc::new(Endpoint::new(format!("127.0.0.1:{n}"), limits, law));
-        Service {
+        let authorities = (1..=count).map(|n| format!("127.0.0.1:{n}"));
+        ServicePlan {
             name: "x".into(),
-            endpoints: (1..=count).map(endpoint).collect(),
+            source: Source::Fixed(authorities.collect()),
             timeout: MS,
+            limits,
+            law,
         }
+    }
+
+    fn service(count: usize) -> Arc<Service> {
+        Service::replacing(plan(count), None)
+    }
+
+    fn ids(service: &Service) -> Vec<u64> {
+        service.endpoints().iter().map(|one| one.id()).collect()
+    }
+
+    fn place(service: &Service, chosen: &Chosen) -> usize {
+        let mut ids = ids(service).into_iter();
+        ids.position(|id| id == chosen.endpoint.id())
+            .expect("one of them")
     }
 
     fn at(seconds: i64) -> Steady {
@@ -123,23 +171,23 @@ mod tests {
 
     /// Asks often, each time for so long per endpoint; how many each was asked, and then answers with success.
     fn asked(service: &Service, rounds: u64, took: &[Duration], now: Steady) -> Vec<usize> {
-        let mut counts = vec![0; service.endpoints.len()];
+        let mut counts = vec![0; service.endpoints().len()];
         for round in 0..rounds {
             let bits = round.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let Ok(chosen) = service.choose(now, bits, &[]) else {
                 panic!("none");
             };
-            counts[chosen.index] += 1;
-            chosen.endpoint.load.tell(took[chosen.index], false, now);
+            let index = place(service, &chosen);
+            counts[index] += 1;
+            chosen.endpoint.load.tell(took[index], false, now);
             let _ = chosen.permit.tell(Outcome::Success, now, 0.5);
         }
         counts
     }
 
     fn break_endpoint(service: &Service, index: usize, now: Steady) {
-        let others: Vec<usize> = (0..service.endpoints.len())
-            .filter(|i| *i != index)
-            .collect();
+        let mut others = ids(service);
+        others.remove(index);
         for _ in 0..3 {
             let chosen = service.choose(now, 7, &others).expect("closed until now");
             chosen.endpoint.load.tell(MS / 10, true, now);
@@ -172,7 +220,7 @@ mod tests {
         break_endpoint(&service, 1, at(0));
         assert_eq!(asked(&service, 100, &[MS; 2], at(29))[1], 0);
         let probe = service.choose(at(30), 7, &[]).expect("one");
-        assert_eq!(probe.index, 1);
+        assert_eq!(place(&service, &probe), 1);
         assert_eq!(asked(&service, 100, &[MS; 2], at(30))[1], 0, "one probe");
     }
 
@@ -181,7 +229,29 @@ mod tests {
         let service = service(2);
         break_endpoint(&service, 0, at(0));
         break_endpoint(&service, 1, at(10));
-        let wait = service.choose(at(11), 7, &[]).expect_err("none");
-        assert_eq!(wait, Duration::from_secs(19));
+        let refused = service.choose(at(11), 7, &[]).expect_err("none");
+        assert_eq!(refused, Failure::CircuitOpen(Duration::from_secs(19)));
+    }
+
+    #[test]
+    fn without_endpoints_it_says_so() {
+        let refused = service(0).choose(at(0), 7, &[]).expect_err("none");
+        assert_eq!(refused, Failure::NoEndpoint);
+    }
+
+    #[test]
+    fn endpoints_that_did_not_change_live_on() {
+        let old = service(2);
+        assert!(Arc::ptr_eq(&old, &Service::replacing(plan(2), Some(&old))));
+        let longer = ServicePlan {
+            timeout: 2 * MS,
+            ..plan(3)
+        };
+        let new = Service::replacing(longer, Some(&old));
+        assert_eq!(ids(&new)[..2], ids(&old));
+        let mut stricter = plan(2);
+        stricter.law.failure_threshold = 1;
+        let stricter = Service::replacing(stricter, Some(&old));
+        assert!(ids(&stricter).iter().all(|id| !ids(&old).contains(id)));
     }
 }

@@ -117,6 +117,10 @@ impl Circuit {
         })
     }
 
+    pub(crate) fn law(&self) -> Law {
+        self.law
+    }
+
     /// Whether the next request that is admitted is a probe.
     pub(crate) fn wants_probe(&self, now: Steady) -> bool {
         now.0 >= self.probe_at.load(Ordering::Relaxed)

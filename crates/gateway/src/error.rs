@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     Body,
     /// Every endpoint failed too often: nothing was sent. The first is tried again after so long.
     CircuitOpen(Duration),
+    /// The service has no endpoint at the moment.
+    NoEndpoint,
 }
 
 impl Failure {
@@ -41,13 +43,16 @@ impl Failure {
             Failure::Timeout | Failure::Deadline => "timeout",
             Failure::Body => "body",
             Failure::CircuitOpen(_) => "circuit_open",
+            Failure::NoEndpoint => "no_endpoint",
         }
     }
 
     /// What it says of the endpoint.
     pub(crate) fn outcome(self) -> Outcome {
         match self {
-            Failure::Deadline | Failure::Body | Failure::CircuitOpen(_) => Outcome::Neutral,
+            Failure::Deadline | Failure::Body | Failure::CircuitOpen(_) | Failure::NoEndpoint => {
+                Outcome::Neutral
+            }
             Failure::Refused
             | Failure::Reset
             | Failure::CutOff
@@ -110,6 +115,11 @@ impl Failure {
                      was sent to it"
                 );
                 let error = ApiError::unavailable(message, seconds.max(1));
+                return error.with_detail("reason", self.reason());
+            }
+            Failure::NoEndpoint => {
+                let message = format!("no server of the service {service} is known at the moment");
+                let error = ApiError::unavailable(message, 1);
                 return error.with_detail("reason", self.reason());
             }
             Failure::Body => {

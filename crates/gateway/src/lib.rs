@@ -10,6 +10,7 @@ mod circuit;
 mod config;
 mod error;
 mod headers;
+mod live;
 mod load;
 mod path;
 mod plan;

@@ -2,7 +2,6 @@
 //! services there are. Whoever has a plan has checked settings.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::config::ConfigError;
@@ -11,11 +10,10 @@ use auspex_kernel::quota::RateLimit;
 use http::Method;
 use url::Url;
 
-use crate::balance::Service;
 use crate::circuit::Law;
 use crate::config::{Config, RouteConfig, RouteLimit, ServiceConfig};
 use crate::path;
-use crate::upstream::{Endpoint, Limits};
+use crate::upstream::Limits;
 
 /// Callers that a route with a limit of its own tells apart.
 const CALLERS_MAX: usize = 10_000;
@@ -26,10 +24,28 @@ const SECONDS_MAX: u32 = 3600;
 /// Of requests and failures that circuits count.
 const COUNT_MAX: u32 = 1_000_000;
 
-/// All routes.
+/// All services and routes.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    pub(crate) services: BTreeMap<String, ServicePlan>,
     pub(crate) routes: Vec<PlannedRoute>,
+}
+
+/// One service. Two that are equal are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServicePlan {
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    pub(crate) timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) law: Law,
+}
+
+/// Where the endpoints of a service come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The settings name them, as `host:port`.
+    Fixed(Vec<String>),
 }
 
 /// One route.
@@ -39,7 +55,8 @@ pub(crate) struct PlannedRoute {
     pub(crate) methods: Vec<Method>,
     pub(crate) access: Access,
     pub(crate) limit: Option<RateLimit>,
-    pub(crate) service: Arc<Service>,
+    /// The name of one of the services.
+    pub(crate) service: String,
     pub(crate) strip_prefix: String,
     pub(crate) forward_credentials: bool,
     pub(crate) preserve_host: bool,
@@ -54,14 +71,14 @@ impl Plan {
         let limits = limits(config)?;
         let mut services = BTreeMap::new();
         for (name, service) in &config.services {
-            services.insert(name.as_str(), plan_service(name, service, config, limits)?);
+            services.insert(name.clone(), plan_service(name, service, config, limits)?);
         }
         let routes = config.routes.iter().enumerate().map(|(index, route)| {
             let at = Key(format!("gateway.routes[{index}]"));
             plan_route(&at, route, &services)
         });
         let routes = routes.collect::<Result<_, _>>()?;
-        Ok(Self { routes })
+        Ok(Self { services, routes })
     }
 }
 
@@ -95,7 +112,7 @@ fn plan_service(
     service: &ServiceConfig,
     config: &Config,
     limits: Limits,
-) -> Result<Arc<Service>, ConfigError> {
+) -> Result<ServicePlan, ConfigError> {
     let at = Key(format!("gateway.services.{name}"));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !(1..=64).contains(&name.len()) || !name.bytes().all(is_plain) {
@@ -106,21 +123,22 @@ fn plan_service(
         let reason = "must name at least one, such as [\"http://127.0.0.1:9001\"]";
         return Err(at.wrong("endpoints", reason));
     }
-    let law = law(&at, service, config)?;
     let endpoints = service.endpoints.iter().enumerate().map(|(index, url)| {
         let authority = authority(url);
-        let authority = authority.map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))?;
-        Ok(Arc::new(Endpoint::new(authority, limits, law)))
+        authority.map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))
     });
+    let endpoints = endpoints.collect::<Result<_, ConfigError>>()?;
     let ms = match service.timeout_ms {
         Some(ms) => timeout(&at, "timeout_ms", ms)?,
         None => timeout(&Key("gateway".to_owned()), "timeout_ms", config.timeout_ms)?,
     };
-    Ok(Arc::new(Service {
+    Ok(ServicePlan {
         name: name.to_owned(),
-        endpoints: endpoints.collect::<Result<_, ConfigError>>()?,
+        source: Source::Fixed(endpoints),
         timeout: ms,
-    }))
+        limits,
+        law: law(&at, service, config)?,
+    })
 }
 
 /// When the circuits of a service open: what the service says, and else what holds for all.
@@ -195,20 +213,20 @@ fn authority(text: &str) -> Result<String, &'static str> {
 fn plan_route(
     at: &Key,
     route: &RouteConfig,
-    services: &BTreeMap<&str, Arc<Service>>,
+    services: &BTreeMap<String, ServicePlan>,
 ) -> Result<PlannedRoute, ConfigError> {
     if !route.path.starts_with('/') {
         return Err(at.wrong("path", "must begin with /"));
     }
-    let service = services.get(route.service.as_str()).ok_or_else(|| {
-        let known: Vec<&str> = services.keys().copied().collect();
+    if !services.contains_key(&route.service) {
+        let known: Vec<&str> = services.keys().map(String::as_str).collect();
         let known = match known.is_empty() {
             true => "there are none".to_owned(),
             false => format!("there are {}", known.join(", ")),
         };
         let reason = format!("names no service; add [gateway.services.NAME]: {known}");
-        at.wrong("service", reason)
-    })?;
+        return Err(at.wrong("service", reason));
+    }
     let methods = route.methods.iter().enumerate().map(|(index, name)| {
         let method = Method::from_bytes(name.as_bytes()).ok();
         let method = method.filter(|method| {
@@ -229,7 +247,7 @@ fn plan_route(
             .rate_limit
             .map(|limit| window(at, limit))
             .transpose()?,
-        service: service.clone(),
+        service: route.service.clone(),
         strip_prefix: route.strip_prefix.clone(),
         forward_credentials: route.forward_credentials,
         preserve_host: route.preserve_host,
@@ -300,8 +318,10 @@ mod tests {
         let [route] = &plan.routes[..] else {
             panic!("one route")
         };
-        assert_eq!(route.service.endpoints[0].authority(), "127.0.0.1:9001");
-        assert_eq!(route.service.timeout, Duration::from_secs(30));
+        let service = &plan.services[&route.service];
+        let there = Source::Fixed(vec!["127.0.0.1:9001".into()]);
+        assert_eq!(service.source, there);
+        assert_eq!(service.timeout, Duration::from_secs(30));
         assert_eq!(route.methods, [Method::GET, Method::PUT]);
         assert_eq!(route.limit.map(|limit| limit.max), Some(5));
         let needs = "predict jobs:read".parse().expect("scopes");

@@ -36,10 +36,10 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn new(route: &PlannedRoute, clock: Clock) -> Self {
+    pub(crate) fn new(route: &PlannedRoute, service: Arc<Service>, clock: Clock) -> Self {
         Self {
             clock,
-            service: route.service.clone(),
+            service,
             strip_prefix: route.strip_prefix.clone(),
             forward_credentials: route.forward_credentials,
             preserve_host: route.preserve_host,
@@ -52,9 +52,9 @@ impl Proxy {
             let message = "the path must not have the segments . and .., however they are written";
             return Err(ApiError::malformed(message));
         }
-        let patience = Patience::of(&parts, self.service.timeout)?;
+        let patience = Patience::of(&parts, self.service.plan.timeout)?;
         let answered = self.exchange(parts, body, &patience).await;
-        answered.map_err(|failure| failure.answer(&self.service.name))
+        answered.map_err(|failure| failure.answer(&self.service.plan.name))
     }
 
     /// Asks an endpoint. As long as nothing has been sent any other will do.
@@ -68,14 +68,14 @@ impl Proxy {
         loop {
             let now = self.clock.steady();
             let chosen = self.service.choose(now, per_thread(), &tried);
-            let chosen = chosen.map_err(|wait| failed.unwrap_or(Failure::CircuitOpen(wait)))?;
+            let chosen = chosen.map_err(|refused| failed.unwrap_or(refused))?;
             let trial = Trial::begin(&self.service, chosen, &self.clock, now);
-            let connecting = patience.wait(Connection::to(trial.endpoint)).await;
+            let connecting = patience.wait(Connection::to(&trial.endpoint)).await;
             match connecting.and_then(|connected| connected) {
                 Ok(connection) => return self.send(parts, body, patience, trial, connection).await,
                 Err(Failure::Deadline) => return Err(trial.end(Failure::Deadline)),
                 Err(failure) => {
-                    tried.push(trial.index);
+                    tried.push(trial.endpoint.id());
                     failed = Some(trial.end(failure));
                     if tried.len() == CONNECTS_MAX {
                         return Err(failure);
@@ -94,8 +94,8 @@ impl Proxy {
         connection: Box<Connection>,
     ) -> Result<Response, Failure> {
         let (upload, progress) = Upload::new(body);
-        let endpoint = trial.endpoint;
-        let request = self.request_for(endpoint, parts, upload, patience);
+        let endpoint = trial.endpoint.clone();
+        let request = self.request_for(&endpoint, parts, upload, patience);
         let mut sending = pin!(connection.send(request));
         let mut seen = 0;
         let sent = loop {

@@ -15,8 +15,7 @@ use crate::upstream::Endpoint;
 
 /// A request that is at an endpoint.
 pub(crate) struct Trial<'s> {
-    pub(crate) endpoint: &'s Arc<Endpoint>,
-    pub(crate) index: usize,
+    pub(crate) endpoint: Arc<Endpoint>,
     service: &'s Service,
     permit: Permit,
     in_hand: InHand,
@@ -27,16 +26,15 @@ pub(crate) struct Trial<'s> {
 impl<'s> Trial<'s> {
     pub(crate) fn begin(
         service: &'s Service,
-        chosen: Chosen<'s>,
+        chosen: Chosen,
         clock: &'s Clock,
         begun: Steady,
     ) -> Self {
         Self {
+            in_hand: chosen.endpoint.load.begin(),
             endpoint: chosen.endpoint,
-            index: chosen.index,
             service,
             permit: chosen.permit,
-            in_hand: chosen.endpoint.load.begin(),
             clock,
             begun,
         }
@@ -65,7 +63,7 @@ impl<'s> Trial<'s> {
         }
         // The upper bits of a number are a float below 1.
         let chance = (per_thread() >> 11) as f64 / (1_u64 << 53) as f64;
-        let (service, endpoint) = (self.service.name.as_str(), self.endpoint.authority());
+        let (service, endpoint) = (self.service.plan.name.as_str(), self.endpoint.authority());
         match self.permit.tell(outcome, now, chance) {
             Some(State::Open { until }) if outcome == Outcome::Failure => {
                 let seconds = until.since(now).as_secs_f64();

@@ -21,7 +21,7 @@ pub(crate) use connection::Connection;
 pub(crate) use upload::Upload;
 
 /// Bounds of connections to endpoints.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
@@ -56,6 +56,16 @@ impl Endpoint {
             circuit: Circuit::new(law),
             load: Arc::default(),
         }
+    }
+
+    /// Whether it is the server at this address, treated so.
+    pub(crate) fn is(&self, authority: &str, limits: Limits, law: Law) -> bool {
+        self.authority == authority && self.limits == limits && self.circuit.law() == law
+    }
+
+    /// Unlike that of any other.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     pub(crate) fn authority(&self) -> &str {

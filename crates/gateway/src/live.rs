@@ -1,0 +1,78 @@
+//! What runs at this moment: the services and routes of a plan. Another plan takes its place whole, and what it leaves as
+//! it was lives on: circuits, loads, connections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use auspex_kernel::Clock;
+use auspex_kernel::policy::{Access, Answer, Policy, Runs};
+use auspex_kernel::service::UndocumentedRoute;
+
+use crate::balance::Service;
+use crate::plan::{Plan, PlannedRoute};
+use crate::proxy::Proxy;
+
+/// What runs.
+pub(crate) struct Live {
+    now: ArcSwap<Gateway>,
+}
+
+/// The services and routes of one plan.
+pub(crate) struct Gateway {
+    pub(crate) services: BTreeMap<String, Arc<Service>>,
+    pub(crate) routes: Vec<UndocumentedRoute>,
+}
+
+impl Live {
+    pub(crate) fn new(plan: Plan, clock: &Clock) -> Self {
+        let gateway = Gateway::replacing(plan, None, clock);
+        Self {
+            now: ArcSwap::from_pointee(gateway),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Arc<Gateway> {
+        self.now.load_full()
+    }
+}
+
+impl Gateway {
+    fn replacing(plan: Plan, old: Option<&Self>, clock: &Clock) -> Self {
+        let services = plan.services.into_iter().map(|(name, plan)| {
+            let old = old.and_then(|old| old.services.get(&name));
+            (name, Service::replacing(plan, old))
+        });
+        let services: BTreeMap<_, _> = services.collect();
+        let routes = plan.routes.iter().map(|route| {
+            let service = services[&route.service].clone();
+            serve(route, service, clock)
+        });
+        let routes = routes.collect();
+        Self { services, routes }
+    }
+}
+
+/// The route as the edge serves it: on the thread of its connection, without bounds but the gateway's own.
+fn serve(planned: &PlannedRoute, service: Arc<Service>, clock: &Clock) -> UndocumentedRoute {
+    let (caller_limit, address_limit) = match planned.access {
+        Access::Public => (None, planned.limit),
+        Access::Scopes(_) => (planned.limit, None),
+    };
+    UndocumentedRoute {
+        path: planned.path.clone(),
+        methods: planned.methods.clone(),
+        access: planned.access,
+        policy: Policy {
+            runs: Runs::Inline,
+            answer: Answer::PassedOn,
+            streams_body: true,
+            request_timeout: Some(Duration::MAX),
+            caller_limit,
+            address_limit,
+            ..Policy::default()
+        },
+        handler: Arc::new(Proxy::new(planned, service, clock.clone())),
+    }
+}
