@@ -11,6 +11,7 @@ use auspex_kernel::service::{
     StopSignal, Warning,
 };
 use prometheus_client::registry::Registry;
+use utoipa::openapi::OpenApi;
 
 use crate::http::{self, Desk};
 use crate::pending::Marks;
@@ -38,6 +39,10 @@ impl Service for DialoguesService {
 
     fn migrations() -> Option<Migrations> {
         Some(Migrations::of::<migration::Migrator>())
+    }
+
+    fn operations() -> OpenApi {
+        http::document()
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {

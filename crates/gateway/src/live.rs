@@ -16,6 +16,7 @@ use crate::proxy::Proxy;
 
 /// What runs.
 pub(crate) struct Live {
+    clock: Clock,
     now: ArcSwap<Gateway>,
 }
 
@@ -26,20 +27,33 @@ pub(crate) struct Gateway {
 }
 
 impl Live {
-    pub(crate) fn new(plan: Plan, clock: &Clock) -> Self {
-        let gateway = Gateway::replacing(plan, None, clock);
+    pub(crate) fn new(plan: Plan, clock: Clock) -> Self {
+        let gateway = Gateway::replacing(plan, None, &clock);
         Self {
             now: ArcSwap::from_pointee(gateway),
+            clock,
         }
     }
 
     pub(crate) fn now(&self) -> Arc<Gateway> {
         self.now.load_full()
     }
+
+    /// Replaces what runs, and returns it. The root has to be told, for it serves the routes.
+    pub(crate) fn apply(&self, plan: Plan) -> Arc<Gateway> {
+        let new = Gateway::replacing(plan, Some(&self.now()), &self.clock);
+        self.now.swap(Arc::new(new))
+    }
+
+    /// Takes back what [`Live::apply`] did.
+    pub(crate) fn restore(&self, old: Arc<Gateway>) {
+        self.now.store(old);
+    }
 }
 
 impl Gateway {
-    fn replacing(plan: Plan, old: Option<&Self>, clock: &Clock) -> Self {
+    /// What a plan comes to. What did not change since `old` is taken over from it.
+    pub(crate) fn replacing(plan: Plan, old: Option<&Self>, clock: &Clock) -> Self {
         let services = plan.services.into_iter().map(|(name, plan)| {
             let old = old.and_then(|old| old.services.get(&name));
             (name, Service::replacing(plan, old))
@@ -61,6 +75,7 @@ fn serve(planned: &PlannedRoute, service: Arc<Service>, clock: &Clock) -> Undocu
         Access::Scopes(_) => (planned.limit, None),
     };
     UndocumentedRoute {
+        key: planned.key.clone(),
         path: planned.path.clone(),
         methods: planned.methods.clone(),
         access: planned.access,

@@ -51,6 +51,8 @@ pub(crate) enum Source {
 /// One route.
 #[derive(Debug)]
 pub(crate) struct PlannedRoute {
+    /// Where its path is written.
+    pub(crate) key: String,
     pub(crate) path: String,
     pub(crate) methods: Vec<Method>,
     pub(crate) access: Access,
@@ -240,6 +242,7 @@ fn plan_route(
         return Err(at.wrong("strip_prefix", reason));
     }
     Ok(PlannedRoute {
+        key: format!("{}.path", at.0),
         path: route.path.clone(),
         methods: methods.collect::<Result<_, _>>()?,
         access: access(at, route)?,

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use auspex_kernel::Clock;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::service::{Context, Documented, OpenError, Routes, Running, Service};
+use auspex_kernel::service::{
+    Context, Documented, OpenError, Publisher, Routes, Running, Service, UndocumentedRoute,
+};
 use utoipa::openapi::OpenApi;
 
 use crate::Config;
-use crate::live::Live;
+use crate::live::{Gateway, Live};
 use crate::plan::Plan;
 
 /// The gateway, open.
 pub struct GatewayService {
     live: Live,
+    publisher: Publisher,
 }
 
 impl Service for GatewayService {
@@ -24,14 +28,36 @@ impl Service for GatewayService {
         Plan::new(config).map(drop)
     }
 
+    fn operations() -> OpenApi {
+        OpenApi::default()
+    }
+
+    fn undocumented(config: &Config) -> Result<Vec<UndocumentedRoute>, ConfigError> {
+        let gateway = Gateway::replacing(Plan::new(config)?, None, &Clock::system());
+        Ok(gateway.routes)
+    }
+
     fn document(_: &Config) -> Result<Documented, OpenError> {
         Ok(documented())
     }
 
     async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
         let plan = Plan::new(&config)?;
-        let live = Live::new(plan, &context.clock);
-        Ok(Arc::new(Self { live }))
+        Ok(Arc::new(Self {
+            live: Live::new(plan, context.clock),
+            publisher: context.publisher,
+        }))
+    }
+
+    const IS_RECONFIGURABLE: bool = true;
+
+    async fn reconfigure(self: Arc<Self>, config: Config) -> Result<(), OpenError> {
+        let old = self.live.apply(Plan::new(&config)?);
+        if let Err(error) = self.publisher.publish().await {
+            self.live.restore(old);
+            return Err(error.into());
+        }
+        Ok(())
     }
 }
 
@@ -43,5 +69,5 @@ impl Running for GatewayService {
 }
 
 fn documented() -> Documented {
-    Documented::new(OpenApi::default())
+    Documented::new(GatewayService::operations())
 }

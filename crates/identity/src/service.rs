@@ -16,6 +16,7 @@ use auspex_kernel::service::{
     StopSignal, Warning,
 };
 use parking_lot::Mutex;
+use utoipa::openapi::OpenApi;
 
 use crate::{Config, Identity, Secret, http, migration};
 
@@ -56,6 +57,10 @@ impl Service for IdentityService {
 
     fn migrations() -> Option<Migrations> {
         Some(Migrations::of::<migration::Migrator>())
+    }
+
+    fn operations() -> OpenApi {
+        http::document()
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {

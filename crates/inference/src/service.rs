@@ -11,6 +11,7 @@ use auspex_kernel::service::{
     StopSignal, Warning,
 };
 use prometheus_client::registry::Registry;
+use utoipa::openapi::OpenApi;
 
 use crate::audit::Action;
 use crate::http::Tools;
@@ -45,6 +46,10 @@ impl Service for InferenceService {
         scanned.map(drop).map_err(|error| {
             ConfigError::wrong("inference.models", format!("cannot be used: {error}"))
         })
+    }
+
+    fn operations() -> OpenApi {
+        Inference::operations()
     }
 
     fn document(config: &Config) -> Result<Documented, OpenError> {

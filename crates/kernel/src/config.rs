@@ -4,6 +4,7 @@
 //! takes any names, such as those of services.
 
 mod origins;
+mod reloads;
 
 use std::path::Path;
 
@@ -12,13 +13,15 @@ use toml::{Table, Value};
 
 use origins::{Origins, Source, join, line_of};
 
+pub use reloads::{Refused, Reloads};
+
 /// Environment variables of this form are settings: `AUSPEX__SERVER__RATE_LIMIT__MAX`.
 const ENV_PREFIX: &str = "AUSPEX__";
 /// Written so by mistake: it would change nothing, in silence.
 const NEARLY_PREFIX: &str = "AUSPEX_";
 
 /// What is wrong with the settings, and where.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// The file is not there or cannot be read.
     #[error("cannot read the configuration {file}: {reason}")]
@@ -97,25 +100,21 @@ impl Layers {
         }
     }
 
-    /// Lays a TOML file over what is there.
+    /// Lays the text of a TOML file over what is there.
     ///
     /// # Errors
     /// [`ConfigError`] naming file and key.
-    pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+    pub fn file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-            file: file.clone(),
-            reason: error.to_string(),
-        })?;
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
             // Not the line itself, which toml would show: it may hold a secret.
-            let line = line_of(&text, error.span().map_or(0, |span| span.start));
+            let line = line_of(text, error.span().map_or(0, |span| span.start));
             ConfigError::Syntax {
                 origin: format!("{file}:{line}"),
                 reason: error.message().to_owned(),
             }
         })?;
-        self.lay(table, &Source::file(&file, &text))
+        self.lay(table, &Source::file(&file, text))
     }
 
     /// Lays the `AUSPEX__…` variables over what is there. A value is read as the type of its default;
@@ -250,12 +249,28 @@ impl Layers {
         keys
     }
 
+    /// The merged settings by section.
+    pub fn sections(&self) -> &Table {
+        &self.merged
+    }
+
     /// Everything in force, with the values of keys that name secrets left out.
     pub fn show(&self) -> String {
         let mut shown = self.merged.clone();
         redact(&mut shown);
         toml::to_string(&shown).unwrap_or_default()
     }
+}
+
+/// Reads a file of settings.
+///
+/// # Errors
+/// [`ConfigError::Unreadable`].
+pub fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        file: path.display().to_string(),
+        reason: error.to_string(),
+    })
 }
 
 /// The name of the variable that sets a key.

@@ -24,7 +24,7 @@ use utoipa::openapi::{OpenApi, Tag};
 
 use crate::caller::Authenticate;
 use crate::clock::Clock;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Reloads};
 use crate::control::Control;
 use crate::db::{Db, DbError, KnownMigrations};
 use crate::error::ApiError;
@@ -76,6 +76,36 @@ pub trait Service: Running + Sized {
     fn check_surroundings(config: &Self::Config) -> Result<(), ConfigError> {
         let _ = config;
         Ok(())
+    }
+
+    /// Every operation that it has, whatever its settings.
+    fn operations() -> OpenApi;
+
+    /// The routes that its settings declare, for the root to see whether they leave the paths of others alone. Nothing is
+    /// opened for it.
+    ///
+    /// # Errors
+    /// As of [`Service::check`].
+    fn undocumented(config: &Self::Config) -> Result<Vec<UndocumentedRoute>, ConfigError> {
+        let _ = config;
+        Ok(Vec::new())
+    }
+
+    /// Whether [`Service::reconfigure`] takes its section while it runs. Otherwise a change waits for a
+    /// restart.
+    const IS_RECONFIGURABLE: bool = false;
+
+    /// Takes other settings while it runs, whole or not at all. They are checked, and routes
+    /// that they declare leave others alone.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the settings from before are in force.
+    fn reconfigure(
+        self: Arc<Self>,
+        config: Self::Config,
+    ) -> impl Future<Output = Result<(), OpenError>> + Send {
+        drop(config);
+        future::ready(Err("a changed section needs a restart".into()))
     }
 
     /// The migrations of its tables: `auspex migrate` and each start run them, and `auspex doctor`
@@ -191,6 +221,8 @@ pub struct Context {
     pub control: Control,
     /// Tells the root that routes have changed.
     pub publisher: Publisher,
+    /// What became of changed settings.
+    pub reloads: Reloads,
 }
 
 /// Handlers with what they document.
@@ -212,6 +244,8 @@ pub struct Routes {
 /// operation or page.
 #[derive(Clone)]
 pub struct UndocumentedRoute {
+    /// The setting that declares its path.
+    pub key: String,
     /// Such as `/orders/{id}` or `/orders/{*rest}`.
     pub path: String,
     /// Which it takes; none: all but CONNECT and TRACE. GET stands for HEAD too.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use auspex_kernel::body::Budget;
+use auspex_kernel::config::{ConfigError, Reloads};
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
-use auspex_kernel::service::{OpenError, Routes, StopSignal};
+use auspex_kernel::service::{Documented, OpenError, Routes, StopSignal};
 use auspex_kernel::{Clock, CursorKey};
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -14,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 
 use crate::audit;
 use crate::config::{self, Config};
-use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteTable};
+use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteError, RouteTable};
 use crate::front::Front;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -66,6 +67,8 @@ pub(crate) struct Parts {
     pub(crate) cursors: CursorKey,
     /// Requested when the server stops.
     pub(crate) stop: StopSignal,
+    /// What became of changed settings.
+    pub(crate) reloads: Reloads,
 }
 
 impl App {
@@ -79,6 +82,7 @@ impl App {
             clock,
             cursors,
             stop,
+            reloads,
         } = parts;
         let mut metrics = Metrics::new();
         for service in services.iter() {
@@ -97,6 +101,7 @@ impl App {
                 services.clone(),
                 health.clone(),
                 metrics.clone(),
+                reloads,
                 &clock,
             )?),
             front: Arc::new(Front::new(config.server.docs, links)),
@@ -123,7 +128,7 @@ impl App {
             }),
             headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
             cors: Cors::new(&config.server.cors),
-            limits: sources.limits(),
+            limits: limits(config),
             public_authority: config.public_authority(),
             hosts: Hosts::new(&config.public_authority(), &config.server.hosts),
             proxies: config.server.proxies()?,
@@ -177,26 +182,66 @@ impl Sources {
             let document = serde_json::to_string(&merge(&self.config, shown))?;
             sources.push(system::docs(system::Document::new(document)));
         }
-        let mut declared = Vec::new();
-        for routes in &sources {
-            let operations = serde_json::to_value(&routes.documented.operations)?;
-            declared.extend(edge::declared(routes, &operations)?);
-        }
-        let metrics = &self.system.metrics;
-        let metrics = |path: &str, method: &str| metrics.route(path, method);
-        let table = RouteTable::new(declared, self.limits(), previous, metrics)?;
+        let table = table_of(&sources, &self.config, previous, &self.system.metrics)?;
         Ok(table)
     }
+}
 
-    /// What holds where a route's policy says nothing.
-    fn limits(&self) -> Limits {
-        let server = &self.config.server;
-        Limits {
-            body_bytes_max: server.body_bytes_max,
-            body_timeout: config::ms(server.body_timeout_ms),
-            request_timeout: config::ms(server.request_timeout_ms),
-        }
+/// The table of these sources.
+fn table_of(
+    sources: &[Routes],
+    config: &Config,
+    previous: Option<&RouteTable>,
+    metrics: &Metrics,
+) -> Result<RouteTable, RouteError> {
+    let mut declared = Vec::new();
+    for routes in sources {
+        let operations = serde_json::to_value(&routes.documented.operations);
+        let operations = operations.expect("a document is JSON");
+        declared.extend(edge::declared(routes, &operations)?);
     }
+    let metrics = |path: &str, method: &str| metrics.route(path, method);
+    RouteTable::new(declared, limits(config), previous, metrics)
+}
+
+/// What holds where a route's policy says nothing.
+fn limits(config: &Config) -> Limits {
+    let server = &config.server;
+    Limits {
+        body_bytes_max: server.body_bytes_max,
+        body_timeout: config::ms(server.body_timeout_ms),
+        request_timeout: config::ms(server.request_timeout_ms),
+    }
+}
+
+/// Whether the routes that settings declare leave each other and the paths of operations and pages alone.
+///
+/// # Errors
+/// [`ConfigError::wrong`] with the key of the path.
+pub(crate) fn check_paths(config: &Config) -> Result<(), ConfigError> {
+    let (mut sources, mut keys) = (Vec::new(), Vec::new());
+    for service in services::ALL {
+        let added = service.undocumented(config)?;
+        let named = added.iter().map(|one| (one.path.clone(), one.key.clone()));
+        keys.extend(named);
+        let operations = Documented::new(service.operations());
+        sources.push(Routes::new(axum::Router::new(), operations).with_undocumented(added));
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let own = system::document(config.server.metrics.public);
+    sources.push(Routes::new(axum::Router::new(), own));
+    if config.server.docs {
+        sources.push(system::docs(system::Document::new(String::new())));
+    }
+    let table = table_of(&sources, config, None, &Metrics::new());
+    table.map(drop).map_err(|error| {
+        // Of two that clash the last one is named.
+        let is_wrong = |(path, _): &&(String, String)| error.path() == Some(path);
+        let key = keys.iter().rfind(is_wrong).map(|(_, key)| key.as_str());
+        ConfigError::wrong(key.unwrap_or("(routes)"), format!("is wrong: {error}"))
+    })
 }
 
 /// What `/openapi.json` would show, without opening anything.
@@ -266,6 +311,7 @@ pub(crate) mod tests {
             data_dir: data_dir.into(),
             control: db.control().clone(),
             publisher,
+            reloads: Reloads::new(Clock::system().now()),
         };
         let services = Services::open(&config, &context).await.expect("opens");
         let (stop, stopped) = StopSignal::new();
@@ -276,6 +322,7 @@ pub(crate) mod tests {
             clock: context.clock,
             cursors: context.cursors,
             stop: stopped,
+            reloads: context.reloads,
         };
         let app = Arc::new(App::new(parts).expect("fits together"));
         let rebuilt = app.clone();

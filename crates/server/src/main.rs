@@ -14,6 +14,7 @@ mod listener;
 mod memory;
 mod metrics;
 mod overview;
+mod reload;
 mod services;
 mod settings;
 mod system;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use auspex_kernel::config::Reloads;
 use auspex_kernel::error::Envelope;
 use auspex_kernel::id::new_id;
 use auspex_kernel::quota::RateLimit;
@@ -27,6 +28,7 @@ pub(crate) struct Overview {
     services: Services,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    reloads: Reloads,
 }
 
 /// A running server.
@@ -127,6 +129,7 @@ impl Overview {
         services: Services,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
+        reloads: Reloads,
         clock: &Clock,
     ) -> Result<Self, OpenError> {
         Ok(Self {
@@ -136,6 +139,7 @@ impl Overview {
             services,
             health,
             metrics,
+            reloads,
         })
     }
 
@@ -189,8 +193,30 @@ impl Overview {
         let wanted = self.config.server.descriptors_wanted();
         let mut warnings = setting_warnings(&self.config);
         warnings.extend(descriptor_warning(wanted));
+        warnings.extend(reload_warnings(&self.reloads));
         warnings
     }
+}
+
+/// What is to be said of settings that were changed meanwhile.
+fn reload_warnings(reloads: &Reloads) -> impl Iterator<Item = Warning> + use<> {
+    let refused = reloads.refused().filter(|refused| refused.is_current);
+    let refused = refused.map(|refused| Warning {
+        code: "CONFIG_REFUSED",
+        message: format!(
+            "the configuration was changed and is wrong, so that from before is in force: {}",
+            refused.reason
+        ),
+    });
+    let sections = reloads.needs_restart();
+    let restart = (!sections.is_empty()).then(|| Warning {
+        code: "RESTART_NEEDED",
+        message: format!(
+            "the configuration was changed; restart the server for these sections: {}",
+            sections.join(", ")
+        ),
+    });
+    refused.into_iter().chain(restart)
 }
 
 /// What is to be said of settings that are allowed.

@@ -16,11 +16,13 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError, KnownMigrations};
 use auspex_kernel::service::{
     Boxed, Context, Documented, Migrations, OpenError, PublishQueue, Running, Service, StopSignal,
+    UndocumentedRoute,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use utoipa::openapi::OpenApi;
 
 use crate::config::Config;
 
@@ -49,13 +51,22 @@ pub(crate) trait Listed: Sync {
     fn check(&self, config: &Config) -> Result<(), ConfigError>;
     fn check_surroundings(&self, config: &Config) -> Result<(), ConfigError>;
     fn migrations(&self) -> Option<Migrations>;
+    fn operations(&self) -> OpenApi;
+    fn undocumented(&self, config: &Config) -> Result<Vec<UndocumentedRoute>, ConfigError>;
     fn document(&self, config: &Config) -> Result<Documented, OpenError>;
-    fn open(
-        &self,
-        config: &Config,
-        context: Context,
-    ) -> Boxed<'static, Result<Arc<dyn Running>, OpenError>>;
+    fn open(&self, config: &Config, context: Context) -> Boxed<'static, Result<Opened, OpenError>>;
 }
+
+/// A service that is open.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    name: &'static str,
+    running: Arc<dyn Running>,
+    /// What hands it other settings, if it takes them while it runs.
+    reconfigure: Option<Arc<Reconfigure>>,
+}
+
+type Reconfigure = dyn Fn(&Config) -> Boxed<'static, Result<(), OpenError>> + Send + Sync;
 
 impl<S: Service> Listed for Entry<S> {
     fn name(&self) -> &'static str {
@@ -82,17 +93,33 @@ impl<S: Service> Listed for Entry<S> {
         S::migrations()
     }
 
+    fn operations(&self) -> OpenApi {
+        S::operations()
+    }
+
+    fn undocumented(&self, config: &Config) -> Result<Vec<UndocumentedRoute>, ConfigError> {
+        S::undocumented((self.0)(config))
+    }
+
     fn document(&self, config: &Config) -> Result<Documented, OpenError> {
         S::document((self.0)(config))
     }
 
-    fn open(
-        &self,
-        config: &Config,
-        context: Context,
-    ) -> Boxed<'static, Result<Arc<dyn Running>, OpenError>> {
-        let config = (self.0)(config).clone();
-        Box::pin(async { Ok(S::open(config, context).await? as Arc<dyn Running>) })
+    fn open(&self, config: &Config, context: Context) -> Boxed<'static, Result<Opened, OpenError>> {
+        let (name, section) = (self.name(), self.0);
+        let config = section(config).clone();
+        Box::pin(async move {
+            let running = S::open(config, context).await?;
+            let service = running.clone();
+            let reconfigure = move |config: &Config| -> Boxed<'static, _> {
+                Box::pin(service.clone().reconfigure(section(config).clone()))
+            };
+            Ok(Opened {
+                name,
+                running,
+                reconfigure: S::IS_RECONFIGURABLE.then(|| Arc::new(reconfigure) as _),
+            })
+        })
     }
 }
 
@@ -124,7 +151,7 @@ pub(crate) fn known_migrations() -> Vec<KnownMigrations> {
 
 /// Every service, open, in the order of [`ALL`].
 #[derive(Clone)]
-pub(crate) struct Services(Vec<(&'static str, Arc<dyn Running>)>);
+pub(crate) struct Services(Vec<Opened>);
 
 impl Services {
     /// Opens all of them.
@@ -134,18 +161,25 @@ impl Services {
     pub(crate) async fn open(config: &Config, context: &Context) -> Result<Self, OpenError> {
         let mut open = Vec::new();
         for service in ALL {
-            let running = service.open(config, context.clone()).await?;
-            open.push((service.name(), running));
+            open.push(service.open(config, context.clone()).await?);
         }
         Ok(Self(open))
     }
 
     pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn Running>)> {
-        self.0.iter().map(|(name, running)| (*name, running))
+        self.0
+            .iter()
+            .map(|service| (service.name, &service.running))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Running>> {
-        self.0.iter().map(|(_, running)| running)
+        self.0.iter().map(|service| &service.running)
+    }
+
+    /// What hands a service other settings while it runs.
+    pub(crate) fn reconfigure(&self, section: &str) -> Option<&Reconfigure> {
+        let service = self.0.iter().find(|service| service.name == section);
+        service?.reconfigure.as_deref()
     }
 
     /// The seam of the service that knows callers.
@@ -165,9 +199,9 @@ impl Services {
         rebuild: impl FnMut() -> bool + Send + 'static,
     ) -> Background {
         let (stop, mut signal) = StopSignal::new();
-        let spawn = |(name, running): &(&'static str, Arc<dyn Running>)| {
-            let work = keep_running(name, running.clone(), signal.clone());
-            (*name, tokio::spawn(work))
+        let spawn = |service: &Opened| {
+            let work = keep_running(service.name, service.running.clone(), signal.clone());
+            (service.name, tokio::spawn(work))
         };
         let mut tasks: Vec<_> = self.0.iter().map(spawn).collect();
         let publishing = async move {

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use auspex_kernel::config::{ConfigError, Layers};
+use auspex_kernel::config::{ConfigError, Layers, read_file};
 
+use crate::app;
 use crate::config::Config;
 use crate::services;
 
@@ -28,14 +29,14 @@ const MEANT: [(&str, &str); 3] = [
 ];
 
 /// What the command line sets; it overrides everything else.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) file: Option<PathBuf>,
     pub(crate) settings: Vec<Flag>,
 }
 
 /// What a flag sets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Flag {
     pub(crate) name: &'static str,
     pub(crate) key: &'static str,
@@ -48,6 +49,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// Variables that begin like ours and change nothing.
     pub(crate) ignored: Vec<String>,
+    /// The text of the file that it was read from, if there is one.
+    pub(crate) text: Option<String>,
 }
 
 /// The commented reference of every setting: the server's own and those of each service.
@@ -57,16 +60,44 @@ pub(crate) fn defaults() -> String {
     parts.join("\n")
 }
 
+/// The variables of this process. One that is not UTF-8 is none of our settings.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+impl Overrides {
+    fn path(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
+    }
+
+    /// The text of the file, which only has to be there if the command line names it.
+    pub(crate) fn read(&self) -> Result<Option<String>, ConfigError> {
+        match self.file.is_none() && !self.path().exists() {
+            true => Ok(None),
+            false => read_file(self.path()).map(Some),
+        }
+    }
+}
+
 /// Defaults < file < environment < flags.
 pub(crate) fn load(
     overrides: &Overrides,
     env: impl Fn() -> Vec<(String, String)>,
 ) -> Result<Loaded, ConfigError> {
+    load_text(overrides.read()?, overrides, env)
+}
+
+/// The same with the text of the file, which was read before.
+pub(crate) fn load_text(
+    text: Option<String>,
+    overrides: &Overrides,
+    env: impl Fn() -> Vec<(String, String)>,
+) -> Result<Loaded, ConfigError> {
     let mut layers = Layers::new(&defaults());
-    match &overrides.file {
-        Some(file) => layers.file(file)?,
-        None if Path::new(DEFAULT_FILE).exists() => layers.file(Path::new(DEFAULT_FILE))?,
-        None => {}
+    if let Some(text) = &text {
+        layers.file(overrides.path(), text)?;
     }
     for (name, value) in env() {
         let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
@@ -96,6 +127,7 @@ pub(crate) fn load(
             layers,
             config,
             ignored,
+            text,
         }),
         Err(error) => Err(layers.locate(error)),
     }
@@ -116,7 +148,8 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     config.check_own()?;
     services::ALL
         .iter()
-        .try_for_each(|service| service.check(config))
+        .try_for_each(|service| service.check(config))?;
+    app::check_paths(config)
 }
 
 impl Loaded {

@@ -17,7 +17,9 @@ fn later_layers_win() {
     let path = folder.path().join("auspex.toml");
     std::fs::write(&path, "[server.rate_limit]\nmax = 5\nwindow_s = 7\n").expect("written");
     let mut layers = Layers::new(DEFAULTS);
-    layers.file(&path).expect("valid");
+    layers
+        .file(&path, &read_file(&path).expect("read"))
+        .expect("valid");
     layers
         .env([("AUSPEX__SERVER__RATE_LIMIT__MAX".into(), "9".into())])
         .expect("a known key");
@@ -68,7 +70,9 @@ fn a_key_without_its_section_or_its_dots_is_named_with_the_one_that_is_meant() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("auspex.toml");
     std::fs::write(&path, "listen = \":80\"\n").expect("written");
-    let error = Layers::new(DEFAULTS).file(&path).expect_err("no section");
+    let error = Layers::new(DEFAULTS)
+        .file(&path, &read_file(&path).expect("read"))
+        .expect_err("no section");
     assert!(error.to_string().contains("\"server.listen\""), "{error}");
 }
 
@@ -145,7 +149,9 @@ fn a_wrong_value_is_named_with_the_place_where_it_was_written() {
     let text = "# mine\n[server]\nlisten = \"nowhere\"\nrate_limit = { max = 0, window_s = 7 }\n";
     std::fs::write(&path, text).expect("written");
     let mut layers = Layers::new(DEFAULTS);
-    layers.file(&path).expect("known keys");
+    layers
+        .file(&path, &read_file(&path).expect("read"))
+        .expect("known keys");
     let file = path.display();
     let said = |layers: &Layers| layers.build::<Typed>().expect_err("wrong").to_string();
     let place = format!("{file}:3: setting \"server.listen\" is wrong");
@@ -159,7 +165,9 @@ fn a_wrong_value_is_named_with_the_place_where_it_was_written() {
         counted,
         "X: setting \"server.rate_limit.max\" is wrong: it must be a whole number from 0 to 65535"
     );
-    layers.file(&path).expect("known keys");
+    layers
+        .file(&path, &read_file(&path).expect("read"))
+        .expect("known keys");
     let limit = wrong(&layers, "server.rate_limit.max");
     assert!(limit.starts_with(&format!("{file}:4: ")), "{limit}");
     assert_eq!(
@@ -187,7 +195,9 @@ fn an_unknown_key_of_a_file_is_named_with_its_line() {
         ("\n[servr]\nlisten = 1\n", 2),
     ] {
         std::fs::write(&path, text).expect("written");
-        let error = Layers::new(DEFAULTS).file(&path).expect_err("unknown");
+        let error = Layers::new(DEFAULTS)
+            .file(&path, &read_file(&path).expect("read"))
+            .expect_err("unknown");
         let place = format!("{}:{line}: ", path.display());
         assert!(error.to_string().starts_with(&place), "{error}");
     }
@@ -199,7 +209,7 @@ fn a_syntax_error_names_its_line_and_does_not_show_it() {
     let path = folder.path().join("auspex.toml");
     std::fs::write(&path, "[server]\nsecret = hunter2\n").expect("written");
     let error = Layers::new(DEFAULTS)
-        .file(&path)
+        .file(&path, &read_file(&path).expect("read"))
         .expect_err("no quotes")
         .to_string();
     assert!(
@@ -261,7 +271,7 @@ fn lists_of_tables_are_taken_whole_and_wrong_keys_in_them_are_named() {
     let read = |text: &str| {
         std::fs::write(&path, text).expect("written");
         let mut layers = Layers::new(LISTS);
-        layers.file(&path)?;
+        layers.file(&path, &read_file(&path).expect("read"))?;
         Ok::<_, ConfigError>((layers.show(), layers.build::<Lists>()?))
     };
     let one = "[[issuers]]\nurl = \"https://a.example.org\"\nclient_secret = \"hunter2\"\n";
@@ -298,7 +308,9 @@ fn an_empty_table_takes_any_names_and_each_layer_adds_to_them() {
     let file = "[gateway.services.orders]\nendpoints = [\"a\"]\n[gateway.services.users]\nx = 1\n";
     std::fs::write(&path, file).expect("written");
     let mut layers = Layers::new("[gateway]\nservices = {}\n[gateway.limits]\nmax = 1\n");
-    layers.file(&path).expect("any names");
+    layers
+        .file(&path, &read_file(&path).expect("read"))
+        .expect("any names");
     let variable = "AUSPEX__GATEWAY__SERVICES__ORDERS__TIMEOUT_MS";
     layers
         .env([(variable.into(), "9".into())])

@@ -61,7 +61,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     let overrides = global.overrides(&command);
     let load = || load(&overrides);
     match command {
-        Command::Serve { no_migrate, .. } => serve::run(&load()?, !no_migrate),
+        Command::Serve { no_migrate, .. } => serve::run(load()?, overrides.clone(), !no_migrate),
         Command::Migrate => migrate(&load()?.config),
         Command::Predict { package } => predict::run(&package),
         Command::Models(command) => models::run(&command),
@@ -93,13 +93,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
 }
 
 fn load(overrides: &settings::Overrides) -> Result<Loaded, Failure> {
-    // A variable that is not UTF-8 is not one of our settings.
-    let env = || {
-        std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect()
-    };
-    settings::load(overrides, env).map_err(|error| Failure::of_settings(&error))
+    settings::load(overrides, settings::environment).map_err(|error| Failure::of_settings(&error))
 }
 
 fn openapi(config: &Config) -> Outcome {

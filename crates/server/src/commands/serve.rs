@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use auspex_inference::InferenceError;
 use auspex_kernel::clock::monotonic;
+use auspex_kernel::config::Reloads;
 use auspex_kernel::db::{Db, compare, make_private_folder};
 use auspex_kernel::files::{Obstacle, make_private, what_is_no_file};
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Failure, Outcome, control_runtime, open_db, print};
@@ -24,13 +25,14 @@ use crate::connection::Bounds;
 use crate::listener::{self, Shared, Workers};
 use crate::memory;
 use crate::overview::setting_warnings;
+use crate::reload::{self, Reload};
 use crate::services::{self, Background, Services};
-use crate::settings::Loaded;
+use crate::settings::{Loaded, Overrides};
 use crate::telemetry;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn run(loaded: &Loaded, migrate: bool) -> Outcome {
+pub(super) fn run(loaded: Loaded, overrides: Overrides, migrate: bool) -> Outcome {
     let config = &loaded.config;
     telemetry::start(&config.telemetry)?;
     for variable in &loaded.ignored {
@@ -47,7 +49,11 @@ pub(super) fn run(loaded: &Loaded, migrate: bool) -> Outcome {
         listener,
         background,
         db,
+        reloads,
+        services,
+        hangups,
         stop: stop_edge,
+        stopped,
     } = control.block_on(start(config, migrate))?;
     control.spawn(memory::give_back());
     let shared = Shared {
@@ -57,6 +63,8 @@ pub(super) fn run(loaded: &Loaded, migrate: bool) -> Outcome {
         open: app.metrics.connections(),
     };
     let workers = Workers::start(worker_count(config.server.workers), &shared)?;
+    let reload = Reload::new(&loaded, overrides, services, reloads, hangups);
+    control.spawn(reload.watch(stopped));
     let mut stop = control.block_on(async { signals() })?;
     let until = async {
         stop.stop_requested().await;
@@ -100,13 +108,18 @@ struct Started {
     listener: std::net::TcpListener,
     background: Background,
     db: Db,
+    services: Services,
+    reloads: Reloads,
+    hangups: Option<Signal>,
     /// Stops connections and streams.
     stop: watch::Sender<bool>,
+    stopped: StopSignal,
 }
 
 /// Everything that can fail, before the first connection is accepted.
 async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     survive_file_size_limit()?;
+    let hangups = reload::hangups()?;
     let listener = listener::bind(config.server.listen)?;
     let mut config = config.clone();
     config.server.listen = listener.local_addr()?;
@@ -128,6 +141,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     let cursors = secrets::load_or_create(&db, &clock, &random, "cursors");
     let cursors = CursorKey(cursors.await?);
     let (publisher, queue) = Publisher::new();
+    let reloads = Reloads::new(clock.now());
     let context = Context {
         db: db.clone(),
         clock,
@@ -137,6 +151,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         data_dir: config.server.data_dir.clone(),
         control: db.control().clone(),
         publisher,
+        reloads: reloads.clone(),
     };
     let services = Services::open(&config, &context).await.map_err(|error| {
         if error.is::<InferenceError>() {
@@ -152,7 +167,8 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         db: db.clone(),
         clock: context.clock,
         cursors: context.cursors,
-        stop: stopped,
+        stop: stopped.clone(),
+        reloads: reloads.clone(),
     })?);
     let rebuilt = app.clone();
     let background = services.start(queue, move || rebuilt.rebuild_routes());
@@ -165,7 +181,11 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         listener: listener.into_std()?,
         background,
         db,
+        services,
+        reloads,
+        hangups,
         stop,
+        stopped,
     })
 }
 

@@ -158,6 +158,21 @@ pub(crate) enum RouteError {
     },
 }
 
+impl RouteError {
+    /// The path that it is about, if it is one.
+    pub(crate) fn path(&self) -> Option<&str> {
+        match self {
+            Self::NoAccess { path, .. }
+            | Self::BadAccess { path, .. }
+            | Self::Unlimited { path, .. }
+            | Self::Twice { path, .. }
+            | Self::Taken { path, .. }
+            | Self::Clash { path, .. } => Some(path),
+            Self::NoOperation(_) | Self::TwoPolicies(_) | Self::BadLimit { .. } => None,
+        }
+    }
+}
+
 /// All routes by path and method.
 #[derive(Debug)]
 pub(crate) struct RouteTable {

@@ -574,6 +574,7 @@ impl Handle for Counting {
 #[tokio::test]
 async fn what_is_passed_on_has_no_bounds_and_no_headers_but_its_own() {
     let route = UndocumentedRoute {
+        key: "gateway.routes[0].path".to_owned(),
         path: "/orders/{*rest}".to_owned(),
         methods: Vec::new(),
         access: Access::Scopes(ScopeSet::from_iter([Scope::Predict])),

@@ -19,6 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use sea_orm_migration::prelude::*;
 use serde::Deserialize;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -59,6 +60,10 @@ impl Service for SampleService {
 
     fn migrations() -> Option<Migrations> {
         Some(Migrations::of::<Migrator>())
+    }
+
+    fn operations() -> OpenApi {
+        routes(0).into_openapi()
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {

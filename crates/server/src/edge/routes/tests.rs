@@ -183,6 +183,7 @@ impl Handle for Unasked {
 
 fn undocumented(path: &str, methods: &[Method], access: Access) -> UndocumentedRoute {
     UndocumentedRoute {
+        key: "gateway.routes[0].path".to_owned(),
         path: path.to_owned(),
         methods: methods.to_vec(),
         access,

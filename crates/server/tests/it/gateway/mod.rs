@@ -5,8 +5,10 @@ mod circuit;
 mod failing;
 mod hostile;
 mod passing;
+mod reload;
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use crate::client::Answer;
 use crate::server::{Server, auspex};
@@ -18,9 +20,14 @@ fn start(settings: &str) -> Server {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("auspex.toml");
     std::fs::write(&file, settings).expect("written");
+    start_from(folder, &file, &[])
+}
+
+/// The same with a file in its folder, and with variables.
+fn start_from(folder: tempfile::TempDir, file: &Path, variables: &[(&str, &str)]) -> Server {
     let mut command = auspex();
     command.arg("--config").arg(file);
-    Server::start_by(command, folder, &[])
+    Server::start_by(command, folder, variables)
 }
 
 /// One that passes `/orders/…` on, for callers with `predict`, and goes on however much fails; `more` are further
