@@ -55,6 +55,8 @@ pub const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
 /// Before a migration that other processes kept waiting is tried again.
 const MIGRATION_PAUSE: Duration = Duration::from_millis(100);
+/// A disk on which less is free is full: a few changes, and there is no room for the next.
+const FREE_BYTES_MIN: u64 = 1 << 20;
 /// Before readers who kept SQLite's log from being emptied are asked again.
 const TRUNCATION_PAUSE: Duration = Duration::from_millis(20);
 /// Any constant known to every replica.
@@ -305,7 +307,35 @@ impl Db {
     pub async fn prove_writes(&self, now: Timestamp) -> Result<(), DbError> {
         let renewed =
             self.write(async |transaction| Ok(store::write_proof::renew(transaction, now).await?));
-        renewed.await.map_err(|error| self.named(error))
+        let proved = match renewed.await {
+            Ok(()) => self.has_room().await,
+            failed => failed,
+        };
+        proved.map_err(|error| self.named(error))
+    }
+
+    /// Whether larger changes than the proof find room too: what a change that did not fit leaves of SQLite's log
+    /// may do for the proof.
+    async fn has_room(&self) -> Result<(), DbError> {
+        let Backend::Sqlite(sqlite) = &self.backend else {
+            return Ok(());
+        };
+        let path = sqlite.file.path.clone();
+        let looking = async {
+            let space = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&path)).await;
+            // What is not known is no reason to refuse: the change was stored.
+            let Ok(Ok(space)) = space else { return Ok(()) };
+            let free = space.f_bavail.saturating_mul(space.f_frsize);
+            match free < FREE_BYTES_MIN {
+                true => Err(DbError::Failing {
+                    database: self.name(),
+                    cause: format!("{free} bytes are free; free some space on the disk of the database"),
+                    fault: Fault::DiskFull,
+                }),
+                false => Ok(()),
+            }
+        };
+        self.within(self.call_timeout, None, looking).await
     }
 
     /// Whether PostgreSQL takes changes: no standby does. Of SQLite only a change can tell.
