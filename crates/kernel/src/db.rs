@@ -329,7 +329,9 @@ impl Db {
             match free < FREE_BYTES_MIN {
                 true => Err(DbError::Failing {
                     database: self.name(),
-                    cause: format!("{free} bytes are free; free some space on the disk of the database"),
+                    cause: format!(
+                        "{free} bytes are free; free some space on the disk of the database"
+                    ),
                     fault: Fault::DiskFull,
                 }),
                 false => Ok(()),
