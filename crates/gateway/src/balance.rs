@@ -13,7 +13,8 @@ use auspex_kernel::clock::Steady;
 
 use crate::circuit::{Permit, Verdict};
 use crate::error::Failure;
-use crate::plan::{ServicePlan, Source};
+use crate::plan::ServicePlan;
+use crate::source::Source;
 use crate::upstream::Endpoint;
 
 /// Servers that do the same. Which these are may change at any time; a request asks one of those that
@@ -46,8 +47,15 @@ impl Service {
         };
         let known = old.map(|old| old.endpoints());
         let known = known.as_deref().map_or(&[][..], Vec::as_slice);
-        let Source::Fixed(authorities) = &service.plan.source;
-        service.keep(authorities, known);
+        match &service.plan.source {
+            Source::Fixed(authorities) => service.keep(authorities, known),
+            // What was discovered is true until more is known.
+            Source::Registry(_) if old.is_some_and(|old| old.plan.source.is_discovered()) => {
+                let authorities = known.iter().map(|one| one.authority().to_owned());
+                service.keep(&authorities.collect::<Vec<_>>(), known);
+            }
+            Source::Registry(_) => {}
+        }
         Arc::new(service)
     }
 
@@ -56,7 +64,15 @@ impl Service {
         self.endpoints.load_full()
     }
 
-    /// Requests that begin from now on go to these, given as `host:port`, each of them once.
+    /// Requests that begin from now on go to these, given as `host:port`. Those that were there already live on.
+    pub(crate) fn set(&self, authorities: &[String]) {
+        let known = self.endpoints();
+        let is_same = known.iter().map(|one| one.authority()).eq(authorities);
+        if !is_same {
+            self.keep(authorities, &known);
+        }
+    }
+
     fn keep(&self, authorities: &[String], known: &[Arc<Endpoint>]) {
         let ServicePlan { limits, law, .. } = self.plan;
         let endpoint = |authority: &String| {

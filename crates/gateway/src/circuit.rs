@@ -126,9 +126,14 @@ impl Circuit {
         now.0 >= self.probe_at.load(Ordering::Relaxed)
     }
 
-    #[cfg(test)]
-    fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.rest.lock().state
+    }
+
+    /// Requests and failures within the window.
+    pub(crate) fn counts(&self, now: Steady) -> (u64, u64) {
+        let slot = self.slot(now);
+        (sum(&self.requests, slot), sum(&self.failures, slot))
     }
 
     /// Whether a request may pass. An answer of yes is one request, which must be told of.
@@ -242,8 +247,7 @@ impl Circuit {
         if self.failures_in_row.load(Ordering::Relaxed) >= self.law.failure_threshold {
             return true;
         }
-        let slot = self.slot(now);
-        let (requests, failures) = (sum(&self.requests, slot), sum(&self.failures, slot));
+        let (requests, failures) = self.counts(now);
         requests >= u64::from(self.law.requests_min)
             && failures * 100 >= requests * u64::from(self.law.failure_percent)
     }

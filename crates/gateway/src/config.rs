@@ -63,8 +63,10 @@ pub struct ServiceBreakerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceConfig {
-    /// URLs of servers that do the same.
-    pub endpoints: Vec<String>,
+    /// URLs of servers that do the same; none: those that register.
+    pub endpoints: Option<Vec<String>>,
+    /// Where servers that register may be, in place of loopback and private ranges.
+    pub addresses_allowed: Option<Vec<String>>,
     /// In place of `gateway.timeout_ms`.
     pub timeout_ms: Option<u64>,
     /// What differs from `[gateway.circuit_breaker]`.

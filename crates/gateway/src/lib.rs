@@ -5,19 +5,26 @@
 //! request is passed on by the thread of its connection, over connections that belong to that
 //! thread, so nothing here is shared that would have to be waited for.
 
+mod audit;
 mod balance;
 mod circuit;
 mod config;
 mod error;
 mod headers;
+mod http;
 mod live;
 mod load;
+mod migration;
 mod path;
 mod plan;
 mod proxy;
+mod registry;
 mod service;
+mod source;
+mod store;
 mod trial;
 mod upstream;
+mod watch;
 
 pub use config::{
     CircuitBreakerConfig, Config, RouteConfig, RouteLimit, ServiceBreakerConfig, ServiceConfig,

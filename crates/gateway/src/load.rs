@@ -35,9 +35,14 @@ impl Load {
         InHand(self.clone())
     }
 
+    /// Requests that it has at this moment.
+    pub(crate) fn in_hand(&self) -> u32 {
+        self.in_hand.load(Ordering::Relaxed)
+    }
+
     /// The more, the worse.
     pub(crate) fn score(&self, now: Steady) -> f64 {
-        let in_hand = f64::from(self.in_hand.load(Ordering::Relaxed));
+        let in_hand = f64::from(self.in_hand());
         (self.peak_us(now) + 1.0) * (in_hand + 1.0)
     }
 

@@ -8,11 +8,11 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::Access;
 use auspex_kernel::quota::RateLimit;
 use http::Method;
-use url::Url;
 
 use crate::circuit::Law;
 use crate::config::{Config, RouteConfig, RouteLimit, ServiceConfig};
 use crate::path;
+use crate::source::{Source, is_reserved};
 use crate::upstream::Limits;
 
 /// Callers that a route with a limit of its own tells apart.
@@ -39,13 +39,6 @@ pub(crate) struct ServicePlan {
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) law: Law,
-}
-
-/// Where the endpoints of a service come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The settings name them, as `host:port`.
-    Fixed(Vec<String>),
 }
 
 /// One route.
@@ -85,10 +78,10 @@ impl Plan {
 }
 
 /// A place in the settings, to say what is wrong there.
-struct Key(String);
+pub(crate) struct Key(String);
 
 impl Key {
-    fn wrong(&self, name: &str, reason: impl Into<String>) -> ConfigError {
+    pub(crate) fn wrong(&self, name: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError::wrong(&format!("{}.{name}", self.0), reason)
     }
 }
@@ -121,22 +114,17 @@ fn plan_service(
         let reason = "is no name: use 1 to 64 letters, digits, - and _";
         return Err(ConfigError::wrong(&at.0, reason));
     }
-    if service.endpoints.is_empty() {
-        let reason = "must name at least one, such as [\"http://127.0.0.1:9001\"]";
-        return Err(at.wrong("endpoints", reason));
+    if is_reserved(name) {
+        let reason = "is the name of a part of Auspex; choose another";
+        return Err(ConfigError::wrong(&at.0, reason));
     }
-    let endpoints = service.endpoints.iter().enumerate().map(|(index, url)| {
-        let authority = authority(url);
-        authority.map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))
-    });
-    let endpoints = endpoints.collect::<Result<_, ConfigError>>()?;
     let ms = match service.timeout_ms {
         Some(ms) => timeout(&at, "timeout_ms", ms)?,
         None => timeout(&Key("gateway".to_owned()), "timeout_ms", config.timeout_ms)?,
     };
     Ok(ServicePlan {
         name: name.to_owned(),
-        source: Source::Fixed(endpoints),
+        source: Source::of(&at, service)?,
         timeout: ms,
         limits,
         law: law(&at, service, config)?,
@@ -192,24 +180,6 @@ fn law(at: &Key, service: &ServiceConfig, config: &Config) -> Result<Law, Config
             usual.recovery_timeout_s,
         )?,
     })
-}
-
-/// `host:port` of the URL of an endpoint.
-fn authority(text: &str) -> Result<String, &'static str> {
-    let form = "must be the URL of a server without a path, such as \"http://127.0.0.1:9001\"";
-    let url = Url::parse(text).map_err(|_| form)?;
-    if url.scheme() == "https" {
-        return Err("must begin with http://: services are not called by TLS yet");
-    }
-    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    let has_password = !url.username().is_empty() || url.password().is_some();
-    let host = url.host_str().filter(|host| !host.is_empty());
-    match host {
-        Some(host) if url.scheme() == "http" && is_bare && !has_password => {
-            Ok(format!("{host}:{}", url.port().unwrap_or(80)))
-        }
-        _ => Err(form),
-    }
 }
 
 fn plan_route(
@@ -290,18 +260,13 @@ fn window(at: &Key, limit: RouteLimit) -> Result<RateLimit, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(serde::Deserialize)]
-    struct Settings {
-        gateway: Config,
-    }
-
-    const SERVICE: &str = "[gateway.services.orders]\nendpoints = [\"http://127.0.0.1:9001\"]\n";
-    const ROUTE: &str = "[[gateway.routes]]\nservice = \"orders\"\npath = \"/orders/{*rest}\"\n";
-
-    fn plan(settings: &str) -> Result<Plan, ConfigError> {
+impl Plan {
+    /// Of settings over the defaults.
+    pub(crate) fn of(settings: &str) -> Result<Self, ConfigError> {
+        #[derive(serde::Deserialize)]
+        struct Settings {
+            gateway: Config,
+        }
         let mut merged: toml::Table = crate::config::DEFAULTS.parse().expect("valid");
         let given: toml::Table = settings.parse().expect("valid TOML");
         let given = given["gateway"].as_table().expect("a table").clone();
@@ -310,7 +275,19 @@ mod tests {
             .expect("a table")
             .extend(given);
         let settings: Settings = merged.try_into().expect("the right types");
-        Plan::new(&settings.gateway)
+        Self::new(&settings.gateway)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str = "[gateway.services.orders]\nendpoints = [\"http://127.0.0.1:9001\"]\n";
+    const ROUTE: &str = "[[gateway.routes]]\nservice = \"orders\"\npath = \"/orders/{*rest}\"\n";
+
+    fn plan(settings: &str) -> Result<Plan, ConfigError> {
+        Plan::of(settings)
     }
 
     #[test]
@@ -352,6 +329,18 @@ mod tests {
             (
                 "[gateway.services.orders]\nendpoints = []".into(),
                 "orders.endpoints",
+            ),
+            (
+                "[gateway.services.Identity]\nendpoints = [\"http://a\"]".into(),
+                "services.Identity",
+            ),
+            (
+                "[gateway.services.orders]\naddresses_allowed = [\"10.0.0.0/8\", \"x\"]".into(),
+                "orders.addresses_allowed[1]",
+            ),
+            (
+                format!("{SERVICE}addresses_allowed = []"),
+                "orders.addresses_allowed",
             ),
             (
                 "[gateway.services.\"a b\"]\nendpoints = [\"http://a\"]".into(),

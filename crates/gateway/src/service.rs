@@ -2,34 +2,49 @@
 
 use std::sync::Arc;
 
-use auspex_kernel::Clock;
+use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
+use auspex_kernel::db::Db;
 use auspex_kernel::service::{
-    Context, Documented, OpenError, Publisher, Routes, Running, Service, UndocumentedRoute,
+    Boxed, Context, Documented, Migrations, OpenError, Publisher, Routes, Running, Service,
+    StopSignal, UndocumentedRoute,
 };
+use auspex_kernel::{Clock, CursorKey};
 use utoipa::openapi::OpenApi;
 
-use crate::Config;
+use crate::audit::Action;
+use crate::http::{self, Desk};
 use crate::live::{Gateway, Live};
 use crate::plan::Plan;
+use crate::registry::Registry;
+use crate::{Config, migration, watch};
+
+const TAG: &str = "Services behind the gateway, and the servers that register for them";
 
 /// The gateway, open.
 pub struct GatewayService {
-    live: Live,
+    desk: Desk,
+    db: Db,
+    cursors: CursorKey,
     publisher: Publisher,
 }
 
 impl Service for GatewayService {
     const NAME: &'static str = "gateway";
     const DEFAULTS: &'static str = crate::config::DEFAULTS;
+    const ACTIONS: &'static [&'static str] = Action::TEXTS;
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), ConfigError> {
         Plan::new(config).map(drop)
     }
 
+    fn migrations() -> Option<Migrations> {
+        Some(Migrations::of::<migration::Migrator>())
+    }
+
     fn operations() -> OpenApi {
-        OpenApi::default()
+        http::document()
     }
 
     fn undocumented(config: &Config) -> Result<Vec<UndocumentedRoute>, ConfigError> {
@@ -43,8 +58,20 @@ impl Service for GatewayService {
 
     async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
         let plan = Plan::new(&config)?;
+        let Context {
+            db, clock, random, ..
+        } = context;
+        let live = Arc::new(Live::new(plan, clock.clone()));
+        let registry = Registry::open(db.clone(), clock.clone(), random, live.clone()).await?;
+        let desk = Desk {
+            live,
+            registry: Arc::new(registry),
+            clock,
+        };
         Ok(Arc::new(Self {
-            live: Live::new(plan, context.clock),
+            desk,
+            db,
+            cursors: context.cursors,
             publisher: context.publisher,
         }))
     }
@@ -52,22 +79,30 @@ impl Service for GatewayService {
     const IS_RECONFIGURABLE: bool = true;
 
     async fn reconfigure(self: Arc<Self>, config: Config) -> Result<(), OpenError> {
-        let old = self.live.apply(Plan::new(&config)?);
-        if let Err(error) = self.publisher.publish().await {
-            self.live.restore(old);
-            return Err(error.into());
+        let Desk { live, registry, .. } = &self.desk;
+        let old = live.apply(Plan::new(&config)?);
+        registry.publish_all();
+        let published = self.publisher.publish().await;
+        if published.is_err() {
+            live.restore(old);
+            registry.publish_all();
         }
-        Ok(())
+        Ok(published?)
     }
 }
 
 impl Running for GatewayService {
     fn routes(self: Arc<Self>) -> Routes {
-        let routes = self.live.now().routes.clone();
-        Routes::new(axum::Router::new(), documented()).with_undocumented(routes)
+        let router = http::router(self.desk.clone(), self.cursors.clone());
+        let routes = self.desk.live.now().routes.clone();
+        Routes::new(router, documented()).with_undocumented(routes)
+    }
+
+    fn background(self: Arc<Self>, stop: StopSignal) -> Boxed<'static, ()> {
+        Box::pin(async move { watch::watch(&self.desk.registry, &self.db, stop).await })
     }
 }
 
 fn documented() -> Documented {
-    Documented::new(GatewayService::operations())
+    Documented::new(http::document()).with_tags(&[(http::TAG, TAG)])
 }

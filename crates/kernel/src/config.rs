@@ -330,6 +330,9 @@ fn merge(
         };
         match (slot, value) {
             (Value::Table(inner), Value::Table(over)) => {
+                if is_open && over.is_empty() {
+                    origins.set(&key, source);
+                }
                 merge(inner, over, source, origins, open, &key)?;
             }
             (slot, value) if same_type(slot, &value) => {

@@ -305,7 +305,8 @@ fn lists_of_tables_are_taken_whole_and_wrong_keys_in_them_are_named() {
 fn an_empty_table_takes_any_names_and_each_layer_adds_to_them() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("auspex.toml");
-    let file = "[gateway.services.orders]\nendpoints = [\"a\"]\n[gateway.services.users]\nx = 1\n";
+    let file = "[gateway.services.orders]\nendpoints = [\"a\"]\n[gateway.services.users]\nx = 1\n\
+        [gateway.services.empty]\n";
     std::fs::write(&path, file).expect("written");
     let mut layers = Layers::new("[gateway]\nservices = {}\n[gateway.limits]\nmax = 1\n");
     layers
@@ -325,6 +326,7 @@ fn an_empty_table_takes_any_names_and_each_layer_adds_to_them() {
     };
     let shown = place("gateway.services.users.x");
     assert!(shown.contains("auspex.toml:4: "), "{shown}");
+    assert!(place("gateway.services.empty").contains("auspex.toml:5: "));
     let shown = place("gateway.services.orders.endpoints[0]");
     assert!(shown.contains("auspex.toml:2: "), "{shown}");
     assert!(place("gateway.services.orders.timeout_ms").starts_with(variable));

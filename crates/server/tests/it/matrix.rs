@@ -236,6 +236,7 @@ fn reach(name: &str) -> Option<Reach> {
         "/consents/",
         "/v1/dialogues/",
         "/v1/customers/",
+        "/v1/services/",
     ];
     if shared.iter().any(|prefix| path.starts_with(prefix)) {
         return Some(Reach::Shared);
@@ -327,6 +328,8 @@ fn filled(path: &str) -> String {
         ("{dialogId}", "nothing"),
         ("{customer_id}", "nobody"),
         ("{dialog_id}", "nothing"),
+        ("{service}", "orders"),
+        ("{instance}", "one"),
     ] {
         filled = filled.replace(parameter, value);
     }

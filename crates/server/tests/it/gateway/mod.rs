@@ -5,6 +5,7 @@ mod circuit;
 mod failing;
 mod hostile;
 mod passing;
+mod registry;
 mod reload;
 
 use std::net::SocketAddr;

@@ -1,0 +1,180 @@
+//! Where the endpoints of a service come from, and which servers they may be.
+
+use std::net::IpAddr;
+
+use auspex_kernel::config::ConfigError;
+use ipnet::IpNet;
+use url::{Host, Url};
+
+use crate::config::ServiceConfig;
+use crate::plan::Key;
+use crate::registry;
+
+/// Parts of Auspex, there already or to come: no other server answers for them.
+const RESERVED: [&str; 12] = [
+    "auspex",
+    "console",
+    "dialogues",
+    "engine",
+    "gateway",
+    "identity",
+    "inference",
+    "jobs",
+    "kernel",
+    "server",
+    "storage",
+    "telemetry",
+];
+
+/// Where the endpoints of a service come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The settings name them, as `host:port`.
+    Fixed(Vec<String>),
+    /// They register, with addresses in these ranges.
+    Registry(Vec<IpNet>),
+}
+
+/// Whether a service of this name would be taken for a part of Auspex.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|one| one.eq_ignore_ascii_case(name))
+}
+
+impl Source {
+    /// As the settings of a service say. `at` is where they are.
+    pub(crate) fn of(at: &Key, service: &ServiceConfig) -> Result<Self, ConfigError> {
+        match (&service.endpoints, &service.addresses_allowed) {
+            (Some(endpoints), None) => fixed(at, endpoints),
+            (None, ranges) => {
+                let usual = || registry::USUAL.map(str::to_owned).to_vec();
+                let ranges = ranges.clone().unwrap_or_else(usual);
+                let ranges = ranges.iter().enumerate().map(|(index, text)| {
+                    let range = text
+                        .parse()
+                        .or_else(|_| text.parse().map(|one: IpAddr| one.into()));
+                    let reason = "must be an address or a range, such as \"10.0.0.0/8\"";
+                    range.map_err(|_| at.wrong(&format!("addresses_allowed[{index}]"), reason))
+                });
+                Ok(Self::Registry(ranges.collect::<Result<_, _>>()?))
+            }
+            (Some(_), Some(_)) => {
+                let reason = "is for services whose servers register; leave it out, or endpoints";
+                Err(at.wrong("addresses_allowed", reason))
+            }
+        }
+    }
+
+    /// Whether somebody else than the settings knows the endpoints.
+    pub(crate) fn is_discovered(&self) -> bool {
+        !matches!(self, Source::Fixed(_))
+    }
+
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Source::Fixed(_) => "settings",
+            Source::Registry(_) => "registry",
+        }
+    }
+
+    /// `host:port` of an address that registers.
+    ///
+    /// # Errors
+    /// What the address must be.
+    pub(crate) fn authority_of(&self, address: &str) -> Result<String, &'static str> {
+        let Source::Registry(ranges) = self else {
+            return Err("is not asked for");
+        };
+        let authority = authority(address)?;
+        let host = Url::parse(address).ok();
+        let host = host.as_ref().and_then(Url::host);
+        let ip = match host {
+            Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
+            Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
+            // Whoever owns a name may let it lead anywhere, later too.
+            _ => {
+                return Err(
+                    "must name the server by its IP address, such as \"http://10.0.0.5:9001\"",
+                );
+            }
+        };
+        match registry::is_allowed(ip, ranges) {
+            true => Ok(authority),
+            false => Err("is in none of the ranges that addresses_allowed of the service names"),
+        }
+    }
+}
+
+fn fixed(at: &Key, endpoints: &[String]) -> Result<Source, ConfigError> {
+    if endpoints.is_empty() {
+        let reason = "must name at least one, such as [\"http://127.0.0.1:9001\"], or be left out, for \
+                      servers that register";
+        return Err(at.wrong("endpoints", reason));
+    }
+    let authorities = endpoints.iter().enumerate().map(|(index, url)| {
+        authority(url).map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))
+    });
+    Ok(Source::Fixed(authorities.collect::<Result<_, _>>()?))
+}
+
+/// `host:port` of the URL of an endpoint.
+fn authority(text: &str) -> Result<String, &'static str> {
+    let form = "must be the URL of a server without a path, such as \"http://127.0.0.1:9001\"";
+    let url = Url::parse(text).map_err(|_| form)?;
+    if url.scheme() == "https" {
+        return Err("must begin with http://: services are not called by TLS yet");
+    }
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let has_password = !url.username().is_empty() || url.password().is_some();
+    let host = url.host_str().filter(|host| !host.is_empty());
+    match host {
+        Some(host) if url.scheme() == "http" && is_bare && !has_password => {
+            Ok(format!("{host}:{}", url.port().unwrap_or(80)))
+        }
+        _ => Err(form),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_registers_is_one_of_the_allowed_ones() {
+        let ranges = registry::USUAL.map(|text| text.parse().expect("a range"));
+        let source = Source::Registry(ranges.to_vec());
+        let authority = |address: &str| source.authority_of(address).ok();
+        assert_eq!(
+            authority("http://10.0.0.5:9001").as_deref(),
+            Some("10.0.0.5:9001")
+        );
+        assert_eq!(
+            authority("http://[::1]:9001/").as_deref(),
+            Some("[::1]:9001")
+        );
+        assert_eq!(
+            authority("http://127.1:80").as_deref(),
+            Some("127.0.0.1:80")
+        );
+        for address in [
+            "http://example.org",
+            "http://localhost:1",
+            "http://169.254.169.254",
+            "http://2852039166",
+            "http://[::ffff:169.254.169.254]",
+            "http://8.8.8.8",
+            "https://10.0.0.5",
+            "http://10.0.0.5/path",
+            "http://u:p@10.0.0.5",
+            "10.0.0.5:80",
+            "",
+        ] {
+            assert_eq!(authority(address), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn names_of_parts_of_the_server_are_reserved_in_any_case() {
+        assert!(is_reserved("identity") && is_reserved("Gateway"));
+        assert!(!is_reserved("orders"));
+    }
+}
