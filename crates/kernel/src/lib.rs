@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 mod control;
 pub mod db;
+pub mod durations;
 pub mod error;
 pub mod etag;
 pub mod fields;

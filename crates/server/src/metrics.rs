@@ -2,29 +2,20 @@
 //! counted can also be read in the process.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use auspex_kernel::durations::{DurationCounts, Durations};
 use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 type Labels = [(&'static str, String); 2];
 type ClassLabels = [(&'static str, String); 3];
 type RouteName = (String, String);
-
-/// Seconds: from a cached answer to a request that hits its deadline.
-const BUCKETS: [f64; 13] = [
-    5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 10.0,
-];
 
 /// The registry and the families of the server itself.
 pub(crate) struct Metrics {
@@ -54,7 +45,7 @@ impl RouteMetrics {
     pub(crate) fn read(&self) -> Traffic {
         Traffic {
             classes: std::array::from_fn(|class| self.classes[class].get()),
-            buckets: self.seconds.counts(),
+            durations: self.seconds.counts(),
         }
     }
 }
@@ -63,7 +54,7 @@ impl RouteMetrics {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
     classes: [u64; 5],
-    buckets: [u64; BUCKETS.len() + 1],
+    durations: DurationCounts,
 }
 
 impl Traffic {
@@ -77,70 +68,16 @@ impl Traffic {
         self.classes[class - 1]
     }
 
-    /// Seconds within which this share of the requests was answered; `None` without requests, or
-    /// where it took longer than the last bucket.
+    /// As of [`DurationCounts::within_s`].
     pub(crate) fn within_s(&self, share: f64) -> Option<f64> {
-        let total: u64 = self.buckets.iter().sum();
-        let wanted = ((total as f64 * share).ceil() as u64).max(1);
-        let mut passed = 0;
-        let mut buckets = self.buckets.iter().zip(BUCKETS);
-        let found = buckets.find(|(count, _)| {
-            passed += **count;
-            passed >= wanted
-        });
-        found.map(|(_, bound)| bound)
+        self.durations.within_s(share)
     }
 
-    fn plus(mut self, other: Self) -> Self {
-        let add = |to: &mut [u64], from: &[u64]| {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-        };
-        add(&mut self.classes, &other.classes);
-        add(&mut self.buckets, &other.buckets);
-        self
-    }
-}
-
-/// Counts durations in buckets. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Durations(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// The last one is for what is longer than all of [`BUCKETS`].
-    buckets: [AtomicU64; BUCKETS.len() + 1],
-    nanos: AtomicU64,
-}
-
-impl Durations {
-    fn observe(&self, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64();
-        let bucket = BUCKETS.iter().take_while(|bound| seconds > **bound).count();
-        self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        self.0.nanos.fetch_add(nanos, Ordering::Relaxed);
-    }
-
-    fn counts(&self) -> [u64; BUCKETS.len() + 1] {
-        std::array::from_fn(|bucket| self.0.buckets[bucket].load(Ordering::Relaxed))
-    }
-}
-
-impl TypedMetric for Durations {
-    const TYPE: MetricType = MetricType::Histogram;
-}
-
-impl EncodeMetric for Durations {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let bounds = BUCKETS.into_iter().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(self.counts()).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = Duration::from_nanos(self.0.nanos.load(Ordering::Relaxed)).as_secs_f64();
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        Self::TYPE
+    fn plus(self, other: Self) -> Self {
+        Self {
+            classes: std::array::from_fn(|class| self.classes[class] + other.classes[class]),
+            durations: self.durations.plus(other.durations),
+        }
     }
 }
 
