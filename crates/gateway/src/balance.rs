@@ -12,7 +12,9 @@ use arc_swap::ArcSwap;
 use auspex_kernel::clock::Steady;
 
 use crate::circuit::{Permit, Verdict};
+use crate::counts::Counts;
 use crate::error::Failure;
+use crate::journal::{Journal, Watchers};
 use crate::plan::ServicePlan;
 use crate::source::Source;
 use crate::upstream::Endpoint;
@@ -22,7 +24,10 @@ use crate::upstream::Endpoint;
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) plan: ServicePlan,
+    /// Of all services that have followed one another under this name.
+    pub(crate) counts: Arc<Counts>,
     endpoints: ArcSwap<Endpoints>,
+    watchers: Watchers,
 }
 
 type Endpoints = Vec<Arc<Endpoint>>;
@@ -37,12 +42,18 @@ pub(crate) struct Chosen {
 impl Service {
     /// The service of a plan, with the endpoints of the one that it replaces as far as they fit: their circuits, loads
     /// and connections live on. If nothing has changed it is the same.
-    pub(crate) fn replacing(plan: ServicePlan, old: Option<&Arc<Self>>) -> Arc<Self> {
+    pub(crate) fn replacing(
+        plan: ServicePlan,
+        old: Option<&Arc<Self>>,
+        watchers: &Watchers,
+    ) -> Arc<Self> {
         if let Some(same) = old.filter(|old| old.plan == plan) {
             return same.clone();
         }
         let service = Self {
+            counts: old.map(|old| old.counts.clone()).unwrap_or_default(),
             endpoints: ArcSwap::default(),
+            watchers: watchers.clone(),
             plan,
         };
         let known = old.map(|old| old.endpoints());
@@ -78,10 +89,19 @@ impl Service {
         let endpoint = |authority: &String| {
             let fits = |one: &&Arc<Endpoint>| one.is(authority, limits, law);
             let known = known.iter().find(fits).cloned();
-            known.unwrap_or_else(|| Arc::new(Endpoint::new(authority.clone(), limits, law)))
+            known.unwrap_or_else(|| {
+                let journal = Journal::new(&self.plan.name, authority, self.watchers.clone());
+                Arc::new(Endpoint::new(authority.clone(), limits, law, journal))
+            })
         };
         let endpoints = authorities.iter().map(endpoint).collect();
         self.endpoints.store(Arc::new(endpoints));
+    }
+
+    /// Whether no endpoint is to be asked now.
+    pub(crate) fn refuses(&self, now: Steady) -> bool {
+        let endpoints = self.endpoints.load();
+        endpoints.iter().all(|one| one.circuit.refuses(now))
     }
 
     /// One of the endpoints that were not tried yet. `bits` are random.
@@ -140,6 +160,7 @@ fn score(endpoint: &Endpoint, now: Steady) -> f64 {
 mod tests {
     use super::*;
     use crate::circuit::{Law, Outcome};
+    use crate::retry::RetryLaw;
     use crate::upstream::Limits;
 
     const MS: Duration = Duration::from_millis(1);
@@ -157,6 +178,12 @@ mod tests {
             requests_min: 20,
             recovery_timeout: Duration::from_secs(30),
         };
+        let retry = RetryLaw {
+            retries_max: 0,
+            base_delay: MS,
+            budget_percent: 0,
+            has_jitter: false,
+        };
         let authorities = (1..=count).map(|n| format!("127.0.0.1:{n}"));
         ServicePlan {
             name: "x".into(),
@@ -164,11 +191,12 @@ mod tests {
             timeout: MS,
             limits,
             law,
+            retry,
         }
     }
 
     fn service(count: usize) -> Arc<Service> {
-        Service::replacing(plan(count), None)
+        Service::replacing(plan(count), None, &Watchers::new())
     }
 
     fn ids(service: &Service) -> Vec<u64> {
@@ -196,7 +224,7 @@ mod tests {
             let index = place(service, &chosen);
             counts[index] += 1;
             chosen.endpoint.load.tell(took[index], false, now);
-            let _ = chosen.permit.tell(Outcome::Success, now, 0.5);
+            let _ = chosen.permit.tell(Outcome::Success, "", now, 0.5);
         }
         counts
     }
@@ -207,7 +235,7 @@ mod tests {
         for _ in 0..3 {
             let chosen = service.choose(now, 7, &others).expect("closed until now");
             chosen.endpoint.load.tell(MS / 10, true, now);
-            let _ = chosen.permit.tell(Outcome::Failure, now, 0.5);
+            let _ = chosen.permit.tell(Outcome::Failure, "x", now, 0.5);
         }
     }
 
@@ -258,16 +286,19 @@ mod tests {
     #[test]
     fn endpoints_that_did_not_change_live_on() {
         let old = service(2);
-        assert!(Arc::ptr_eq(&old, &Service::replacing(plan(2), Some(&old))));
+        assert!(Arc::ptr_eq(
+            &old,
+            &Service::replacing(plan(2), Some(&old), &old.watchers)
+        ));
         let longer = ServicePlan {
             timeout: 2 * MS,
             ..plan(3)
         };
-        let new = Service::replacing(longer, Some(&old));
+        let new = Service::replacing(longer, Some(&old), &old.watchers);
         assert_eq!(ids(&new)[..2], ids(&old));
         let mut stricter = plan(2);
         stricter.law.failure_threshold = 1;
-        let stricter = Service::replacing(stricter, Some(&old));
+        let stricter = Service::replacing(stricter, Some(&old), &old.watchers);
         assert!(ids(&stricter).iter().all(|id| !ids(&old).contains(id)));
     }
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub idle_connections_max: usize,
     /// `[gateway.circuit_breaker]`.
     pub circuit_breaker: CircuitBreakerConfig,
+    /// `[gateway.retry]`.
+    pub retry: RetryConfig,
 }
 
 /// `[gateway.circuit_breaker]`: when an endpoint is left alone.
@@ -59,6 +61,34 @@ pub struct ServiceBreakerConfig {
     pub recovery_timeout_s: Option<u32>,
 }
 
+/// `[gateway.retry]`: when a request is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryConfig {
+    /// How often, beside the first time.
+    pub retries_max: u32,
+    /// How long it waits at most before the first retry; twice as long before each next one.
+    pub base_delay_ms: u32,
+    /// Retries for so many in a hundred requests, and 10 a second.
+    pub budget_percent: u32,
+    /// Whether each wait is drawn from what is below its length.
+    pub jitter: bool,
+}
+
+/// `retry` of a service: what differs from `[gateway.retry]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRetryConfig {
+    /// How often, beside the first time.
+    pub retries_max: Option<u32>,
+    /// How long it waits at most before the first retry; twice as long before each next one.
+    pub base_delay_ms: Option<u32>,
+    /// Retries for so many in a hundred requests, and 10 a second.
+    pub budget_percent: Option<u32>,
+    /// Whether each wait is drawn from what is below its length.
+    pub jitter: Option<bool>,
+}
+
 /// `[gateway.services.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +102,9 @@ pub struct ServiceConfig {
     /// What differs from `[gateway.circuit_breaker]`.
     #[serde(default)]
     pub circuit_breaker: ServiceBreakerConfig,
+    /// What differs from `[gateway.retry]`.
+    #[serde(default)]
+    pub retry: ServiceRetryConfig,
 }
 
 /// `[[gateway.routes]]`.

@@ -14,6 +14,8 @@ use crate::circuit::Outcome;
 pub(crate) enum Failure {
     /// There was no connection: nothing was sent.
     Refused,
+    /// There was none in time: nothing was sent.
+    ConnectTimeout,
     /// The connection broke.
     Reset,
     /// It ended before the answer did.
@@ -40,7 +42,7 @@ impl Failure {
             Failure::Reset => "reset",
             Failure::CutOff => "cut_off",
             Failure::Invalid => "invalid",
-            Failure::Timeout | Failure::Deadline => "timeout",
+            Failure::ConnectTimeout | Failure::Timeout | Failure::Deadline => "timeout",
             Failure::Body => "body",
             Failure::CircuitOpen(_) => "circuit_open",
             Failure::NoEndpoint => "no_endpoint",
@@ -54,11 +56,31 @@ impl Failure {
                 Outcome::Neutral
             }
             Failure::Refused
+            | Failure::ConnectTimeout
             | Failure::Reset
             | Failure::CutOff
             | Failure::Invalid
             | Failure::Timeout => Outcome::Failure,
         }
+    }
+
+    /// Whether anything of the request has left this server.
+    pub(crate) fn was_sent(self) -> bool {
+        !matches!(
+            self,
+            Failure::Refused
+                | Failure::ConnectTimeout
+                | Failure::CircuitOpen(_)
+                | Failure::NoEndpoint
+        )
+    }
+
+    /// Whether the same may go well a moment later.
+    pub(crate) fn may_pass(self) -> bool {
+        matches!(
+            self,
+            Failure::Refused | Failure::ConnectTimeout | Failure::Reset | Failure::CutOff
+        )
     }
 
     /// What hyper says of an exchange that failed.
@@ -86,6 +108,11 @@ impl Failure {
                 StatusCode::BAD_GATEWAY,
                 "BAD_GATEWAY",
                 format!("the service {service} takes no connections; nothing was sent to it"),
+            ),
+            Failure::ConnectTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "GATEWAY_TIMEOUT",
+                format!("the service {service} took no connection in time; nothing was sent to it"),
             ),
             Failure::Reset | Failure::CutOff => (
                 StatusCode::BAD_GATEWAY,

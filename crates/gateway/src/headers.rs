@@ -35,24 +35,17 @@ pub(crate) struct Told<'r> {
     pub(crate) has_body: bool,
 }
 
-/// The headers of a request as the service gets them.
-pub(crate) fn for_service(mut headers: HeaderMap, told: &Told<'_>) -> HeaderMap {
-    let named = named_by_connection(&headers);
-    let asked_host = headers.remove(header::HOST);
-    let host = told.host.cloned().or_else(|| asked_host.clone());
+/// The headers of a request as the service gets them. The request may have to be sent again, so its own stay as
+/// they are.
+pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
+    let named = named_by_connection(headers);
     let mut sent = HeaderMap::with_capacity(headers.len() + 8);
-    if let Some(host) = host {
-        sent.insert(header::HOST, host);
+    if let Some(host) = told.host.or_else(|| headers.get(header::HOST)) {
+        sent.insert(header::HOST, host.clone());
     }
-    // Of several values of a name only the first comes with it.
-    let (mut last, mut passes) = (None, false);
     for (name, value) in headers {
-        if let Some(name) = name {
-            passes = passes_to_service(&name, told) && !named.contains(&name);
-            last = Some(name);
-        }
-        if let Some(name) = last.as_ref().filter(|_| passes) {
-            sent.append(name.clone(), value);
+        if passes_to_service(name, told) && !named.contains(name) {
+            sent.append(name.clone(), value.clone());
         }
     }
     match told.length {
@@ -68,11 +61,11 @@ pub(crate) fn for_service(mut headers: HeaderMap, told: &Told<'_>) -> HeaderMap 
     if let Some(id) = told.id {
         sent.insert(X_REQUEST_ID, id.header_value());
     }
-    tell_origin(&mut sent, asked_host, told);
+    tell_origin(&mut sent, headers.get(header::HOST), told);
     sent
 }
 
-fn tell_origin(sent: &mut HeaderMap, asked_host: Option<HeaderValue>, told: &Told<'_>) {
+fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &Told<'_>) {
     let address = |address: IpAddr| {
         HeaderValue::try_from(address.to_canonical().to_string()).expect("an address is ASCII")
     };
@@ -94,7 +87,7 @@ fn tell_origin(sent: &mut HeaderMap, asked_host: Option<HeaderValue>, told: &Tol
         sent.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     if let Some(host) = asked_host.filter(|_| !sent.contains_key(X_FORWARDED_HOST)) {
-        sent.insert(X_FORWARDED_HOST, host);
+        sent.insert(X_FORWARDED_HOST, host.clone());
     }
     if !told.prefix.is_empty()
         && let Ok(prefix) = HeaderValue::from_str(told.prefix)
@@ -115,7 +108,8 @@ fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
         | "upgrade"
         | "content-length"
         | "expect"
-        | "http2-settings" => false,
+        | "http2-settings"
+        | "host" => false,
         "x-api-key" | "authorization" | "cookie" => told.with_credentials,
         "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => told.via.is_some(),
         "forwarded" | "x-real-ip" | "x-request-id" | "x-request-timeout-ms" => false,
@@ -248,7 +242,7 @@ mod tests {
         let mut told = told(&host);
         told.prefix = "/orders";
         assert_eq!(
-            shown(&for_service(sent.clone(), &told)),
+            shown(&for_service(&sent, &told)),
             [
                 "accept: a",
                 "accept: b",
@@ -263,7 +257,7 @@ mod tests {
         );
         told.with_credentials = true;
         told.host = None;
-        let with = shown(&for_service(sent, &told));
+        let with = shown(&for_service(&sent, &told));
         for kept in [
             "authorization: Bearer k",
             "cookie: a=b",
@@ -287,7 +281,7 @@ mod tests {
             ("x-forwarded-host", "api.example.org"),
             ("x-forwarded-user", "admin"),
         ];
-        let sent = shown(&for_service(map(&chain), &told));
+        let sent = shown(&for_service(&map(&chain), &told));
         assert_eq!(
             sent,
             [
@@ -311,7 +305,7 @@ mod tests {
             ("te", "x"),
         ]);
         let sent = |told: &Told<'_>| {
-            let sent = for_service(both.clone(), told);
+            let sent = for_service(&both, told);
             let length = sent.get_all(header::CONTENT_LENGTH).iter().count();
             (length, sent.contains_key(header::TRANSFER_ENCODING))
         };

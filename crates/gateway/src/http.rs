@@ -1,5 +1,7 @@
 //! The routes of the registry: parse, call, render.
 
+mod overview;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,8 @@ use crate::registry::{Instance, Registry, RegistryError, Told};
 use crate::upstream::Endpoint;
 
 pub(crate) const TAG: &str = "services";
+/// They go on without end.
+pub(crate) const STREAMS: [&str; 1] = ["watch_gateway"];
 const LIST: &str = "/v1/services";
 const ADDRESS_CHARS_MAX: usize = 256;
 const TTL_S_MAX: i64 = 3600;
@@ -185,7 +189,8 @@ fn routes() -> OpenApiRouter<Desk> {
     let mut router = OpenApiRouter::new()
         .routes(routes!(list_services))
         .routes(routes!(get_service))
-        .routes(routes!(register_instance, remove_instance));
+        .routes(routes!(register_instance, remove_instance))
+        .merge(overview::routes());
     add_error_schemas(router.get_openapi_mut());
     router
 }

@@ -9,24 +9,32 @@ mod audit;
 mod balance;
 mod circuit;
 mod config;
+mod counts;
 mod error;
+mod exchange;
 mod headers;
 mod http;
+mod journal;
 mod live;
 mod load;
+mod metrics;
 mod migration;
 mod path;
+mod patience;
 mod plan;
 mod proxy;
 mod registry;
+mod retry;
 mod service;
 mod source;
 mod store;
 mod trial;
 mod upstream;
 mod watch;
+mod window;
 
 pub use config::{
-    CircuitBreakerConfig, Config, RouteConfig, RouteLimit, ServiceBreakerConfig, ServiceConfig,
+    CircuitBreakerConfig, Config, RetryConfig, RouteConfig, RouteLimit, ServiceBreakerConfig,
+    ServiceConfig, ServiceRetryConfig,
 };
 pub use service::GatewayService;

@@ -11,12 +11,15 @@ use auspex_kernel::policy::{Access, Answer, Policy, Runs};
 use auspex_kernel::service::UndocumentedRoute;
 
 use crate::balance::Service;
+use crate::journal::Watchers;
 use crate::plan::{Plan, PlannedRoute};
 use crate::proxy::Proxy;
 
 /// What runs.
 pub(crate) struct Live {
     clock: Clock,
+    /// Whoever watches the circuits.
+    pub(crate) watchers: Watchers,
     now: ArcSwap<Gateway>,
 }
 
@@ -28,9 +31,11 @@ pub(crate) struct Gateway {
 
 impl Live {
     pub(crate) fn new(plan: Plan, clock: Clock) -> Self {
-        let gateway = Gateway::replacing(plan, None, &clock);
+        let watchers = Watchers::new();
+        let gateway = Gateway::replacing(plan, None, &clock, &watchers);
         Self {
             now: ArcSwap::from_pointee(gateway),
+            watchers,
             clock,
         }
     }
@@ -41,7 +46,7 @@ impl Live {
 
     /// Replaces what runs, and returns it. The root has to be told, for it serves the routes.
     pub(crate) fn apply(&self, plan: Plan) -> Arc<Gateway> {
-        let new = Gateway::replacing(plan, Some(&self.now()), &self.clock);
+        let new = Gateway::replacing(plan, Some(&self.now()), &self.clock, &self.watchers);
         self.now.swap(Arc::new(new))
     }
 
@@ -53,10 +58,15 @@ impl Live {
 
 impl Gateway {
     /// What a plan comes to. What did not change since `old` is taken over from it.
-    pub(crate) fn replacing(plan: Plan, old: Option<&Self>, clock: &Clock) -> Self {
+    pub(crate) fn replacing(
+        plan: Plan,
+        old: Option<&Self>,
+        clock: &Clock,
+        watchers: &Watchers,
+    ) -> Self {
         let services = plan.services.into_iter().map(|(name, plan)| {
             let old = old.and_then(|old| old.services.get(&name));
-            (name, Service::replacing(plan, old))
+            (name, Service::replacing(plan, old, watchers))
         });
         let services: BTreeMap<_, _> = services.collect();
         let routes = plan.routes.iter().map(|route| {

@@ -67,6 +67,11 @@ impl Load {
         self.peak_us.store(0, Ordering::Relaxed);
     }
 
+    /// The moving peak.
+    pub(crate) fn latency(&self, now: Steady) -> Duration {
+        Duration::from_micros(self.peak_us(now) as u64)
+    }
+
     fn peak_us(&self, now: Steady) -> f64 {
         f64::from_bits(self.peak_us.load(Ordering::Relaxed)) * self.share_left(now)
     }

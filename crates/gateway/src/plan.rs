@@ -1,6 +1,8 @@
 //! The settings as the gateway works with them: services with their endpoints, and routes that lead to
 //! services there are. Whoever has a plan has checked settings.
 
+mod retry;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use http::Method;
 use crate::circuit::Law;
 use crate::config::{Config, RouteConfig, RouteLimit, ServiceConfig};
 use crate::path;
+use crate::retry::RetryLaw;
 use crate::source::{Source, is_reserved};
 use crate::upstream::Limits;
 
@@ -39,6 +42,7 @@ pub(crate) struct ServicePlan {
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) law: Law,
+    pub(crate) retry: RetryLaw,
 }
 
 /// One route.
@@ -128,6 +132,7 @@ fn plan_service(
         timeout: ms,
         limits,
         law: law(&at, service, config)?,
+        retry: retry::law(&at, &service.retry, &config.retry)?,
     })
 }
 
@@ -357,6 +362,14 @@ mod tests {
             (
                 format!("{SERVICE}circuit_breaker = {{ failure_percent = 101 }}"),
                 "gateway.services.orders.circuit_breaker.failure_percent",
+            ),
+            (
+                format!("{SERVICE}retry = {{ retries_max = 11 }}"),
+                "gateway.services.orders.retry.retries_max",
+            ),
+            (
+                format!("{SERVICE}retry = {{ base_delay_ms = 0 }}"),
+                "gateway.services.orders.retry.base_delay_ms",
             ),
             (route(""), "gateway.routes[0].scopes"),
             (

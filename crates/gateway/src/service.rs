@@ -5,21 +5,25 @@ use std::sync::Arc;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::Db;
+use auspex_kernel::policy::{Answer, Policy};
 use auspex_kernel::service::{
-    Boxed, Context, Documented, Migrations, OpenError, Publisher, Routes, Running, Service,
-    StopSignal, UndocumentedRoute,
+    Boxed, Condition, Context, Documented, HealthCheck, Migrations, OpenError, Publisher, Routes,
+    Running, Service, StopSignal, UndocumentedRoute,
 };
 use auspex_kernel::{Clock, CursorKey};
 use utoipa::openapi::OpenApi;
 
 use crate::audit::Action;
 use crate::http::{self, Desk};
+use crate::journal::Watchers;
 use crate::live::{Gateway, Live};
+use crate::metrics::ServiceMetrics;
 use crate::plan::Plan;
 use crate::registry::Registry;
-use crate::{Config, migration, watch};
+use crate::{Config, balance, migration, watch};
 
-const TAG: &str = "Services behind the gateway, and the servers that register for them";
+const TAG: &str =
+    "Services behind the gateway, how they are, and the servers that register for them";
 
 /// The gateway, open.
 pub struct GatewayService {
@@ -48,7 +52,8 @@ impl Service for GatewayService {
     }
 
     fn undocumented(config: &Config) -> Result<Vec<UndocumentedRoute>, ConfigError> {
-        let gateway = Gateway::replacing(Plan::new(config)?, None, &Clock::system());
+        let gateway =
+            Gateway::replacing(Plan::new(config)?, None, &Clock::system(), &Watchers::new());
         Ok(gateway.routes)
     }
 
@@ -95,11 +100,48 @@ impl Running for GatewayService {
     fn routes(self: Arc<Self>) -> Routes {
         let router = http::router(self.desk.clone(), self.cursors.clone());
         let routes = self.desk.live.now().routes.clone();
-        Routes::new(router, documented()).with_undocumented(routes)
+        let stream = Policy {
+            answer: Answer::Stream,
+            ..Policy::default()
+        };
+        Routes::new(router, documented())
+            .with_policy(&http::STREAMS, stream)
+            .with_undocumented(routes)
+    }
+
+    fn health_checks(&self) -> Vec<HealthCheck<'_>> {
+        let gateway = self.desk.live.now();
+        let services = gateway.services.values();
+        services.map(|service| self.check_of(service)).collect()
+    }
+
+    fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        registry.register_collector(Box::new(ServiceMetrics(self.desk.live.clone())));
     }
 
     fn background(self: Arc<Self>, stop: StopSignal) -> Boxed<'static, ()> {
         Box::pin(async move { watch::watch(&self.desk.registry, &self.db, stop).await })
+    }
+}
+
+impl GatewayService {
+    /// Much else goes on without a service behind the gateway, so the server is ready all the same.
+    fn check_of(&self, service: &Arc<balance::Service>) -> HealthCheck<'static> {
+        let (service, now) = (service.clone(), self.desk.clock.steady());
+        let name = format!("gateway.{}", service.plan.name);
+        let check = HealthCheck::with(name, async move {
+            match service.refuses(now) {
+                true if service.endpoints().is_empty() => {
+                    Condition::Impaired("no server of it is known".into())
+                }
+                true => Condition::Impaired("all its servers failed too often".into()),
+                false => Condition::Works,
+            }
+        });
+        HealthCheck {
+            needed: false,
+            ..check
+        }
     }
 }
 

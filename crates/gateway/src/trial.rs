@@ -7,7 +7,7 @@ use auspex_kernel::clock::{Clock, Steady};
 use auspex_kernel::random::per_thread;
 use http::StatusCode;
 
-use crate::balance::{Chosen, Service};
+use crate::balance::Chosen;
 use crate::circuit::{Outcome, Permit, State};
 use crate::error::Failure;
 use crate::load::InHand;
@@ -16,7 +16,6 @@ use crate::upstream::Endpoint;
 /// A request that is at an endpoint.
 pub(crate) struct Trial<'s> {
     pub(crate) endpoint: Arc<Endpoint>,
-    service: &'s Service,
     permit: Permit,
     in_hand: InHand,
     clock: &'s Clock,
@@ -24,16 +23,10 @@ pub(crate) struct Trial<'s> {
 }
 
 impl<'s> Trial<'s> {
-    pub(crate) fn begin(
-        service: &'s Service,
-        chosen: Chosen,
-        clock: &'s Clock,
-        begun: Steady,
-    ) -> Self {
+    pub(crate) fn begin(chosen: Chosen, clock: &'s Clock, begun: Steady) -> Self {
         Self {
             in_hand: chosen.endpoint.load.begin(),
             endpoint: chosen.endpoint,
-            service,
             permit: chosen.permit,
             clock,
             begun,
@@ -61,20 +54,15 @@ impl<'s> Trial<'s> {
             let is_failure = outcome == Outcome::Failure;
             load.tell(now.since(self.begun), is_failure, now);
         }
-        // The upper bits of a number are a float below 1.
-        let chance = (per_thread() >> 11) as f64 / (1_u64 << 53) as f64;
-        let (service, endpoint) = (self.service.plan.name.as_str(), self.endpoint.authority());
-        match self.permit.tell(outcome, now, chance) {
-            Some(State::Open { until }) if outcome == Outcome::Failure => {
-                let seconds = until.since(now).as_secs_f64();
-                tracing::warn!(service, endpoint, cause, seconds, "circuit opened");
-            }
-            Some(State::Closed) => {
-                load.forget();
-                tracing::info!(service, endpoint, "circuit closed");
-            }
-            Some(State::Open { .. } | State::HalfOpen) | None => {}
+        if let Some(State::Closed) = self.permit.tell(outcome, cause, now, chance()) {
+            load.forget();
         }
         self.in_hand
     }
+}
+
+/// A random number from [0, 1).
+pub(crate) fn chance() -> f64 {
+    // The upper bits are a float below 1.
+    (per_thread() >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -31,6 +31,16 @@ pub(crate) struct Connection {
     look: Look,
     endpoint: u64,
     limits: Limits,
+    /// It was at rest before.
+    is_reused: bool,
+}
+
+/// Why there is no answer to a request.
+pub(crate) enum Unanswered {
+    /// The connection was over before it: nothing was sent.
+    Unsent(Upload),
+    /// It may have been carried out.
+    Failed(Failure),
 }
 
 impl Connection {
@@ -41,6 +51,7 @@ impl Connection {
     pub(crate) async fn to(endpoint: &Endpoint) -> Result<Box<Self>, Failure> {
         while let Some(mut resting) = pool::take(endpoint.id) {
             if resting.is_alive() {
+                resting.is_reused = true;
                 return Ok(resting);
             }
         }
@@ -57,6 +68,7 @@ impl Connection {
             look,
             endpoint: endpoint.id,
             limits: endpoint.limits,
+            is_reused: false,
         }))
     }
 
@@ -66,6 +78,10 @@ impl Connection {
 
     pub(super) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    pub(crate) fn is_reused(&self) -> bool {
+        self.is_reused
     }
 
     /// Whether its peer has neither closed it nor said anything unasked.
@@ -78,11 +94,11 @@ impl Connection {
     /// Sends a request and waits for the head of its answer.
     ///
     /// # Errors
-    /// What went wrong. The request may have been carried out.
+    /// [`Unanswered`].
     pub(crate) async fn send(
         mut self: Box<Self>,
         request: Request<Upload>,
-    ) -> Result<Response<Received>, Failure> {
+    ) -> Result<Response<Received>, Unanswered> {
         let mut is_over = false;
         let response = {
             let mut answered = pin!(self.sender.try_send_request(request));
@@ -94,7 +110,10 @@ impl Connection {
             })
             .await
         };
-        let response = response.map_err(|error| Failure::of_exchange(error.error()))?;
+        let response = response.map_err(|mut error| match error.take_message() {
+            Some(request) => Unanswered::Unsent(request.into_body()),
+            None => Unanswered::Failed(Failure::of_exchange(error.error())),
+        })?;
         // What is left of the answer has been read already.
         let connection = (!is_over).then_some(self);
         Ok(response.map(|body| Received::new(body, connection)))
@@ -129,8 +148,8 @@ impl Received {
     }
 
     /// Counts as work of its endpoint until it is read.
-    pub(crate) fn holding(mut self, in_hand: InHand) -> Self {
-        self.in_hand = self.connection.is_some().then_some(in_hand);
+    pub(crate) fn holding(mut self, in_hand: Option<InHand>) -> Self {
+        self.in_hand = in_hand.filter(|_| self.connection.is_some());
         self
     }
 

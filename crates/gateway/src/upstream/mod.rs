@@ -15,10 +15,11 @@ use tokio::net::TcpStream;
 
 use crate::circuit::{Circuit, Law};
 use crate::error::Failure;
+use crate::journal::Journal;
 use crate::load::Load;
 
-pub(crate) use connection::Connection;
-pub(crate) use upload::Upload;
+pub(crate) use connection::{Connection, Received, Unanswered};
+pub(crate) use upload::{Progress, Upload};
 
 /// Bounds of connections to endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `authority` is `host:port`, as in a URL.
-    pub(crate) fn new(authority: String, limits: Limits, law: Law) -> Self {
+    /// `authority` is `host:port`, as in a URL; `journal` is that of its circuit.
+    pub(crate) fn new(authority: String, limits: Limits, law: Law, journal: Journal) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -53,7 +54,7 @@ impl Endpoint {
             address: authority.parse().ok(),
             authority,
             limits,
-            circuit: Circuit::new(law),
+            circuit: Circuit::new(law, journal),
             load: Arc::default(),
         }
     }
@@ -80,7 +81,7 @@ impl Endpoint {
     /// A socket to it. Nothing has been sent.
     ///
     /// # Errors
-    /// [`Failure::Refused`], [`Failure::Timeout`].
+    /// [`Failure::Refused`], [`Failure::ConnectTimeout`].
     async fn connect(&self) -> Result<TcpStream, Failure> {
         let connecting = async {
             match self.address {
@@ -95,7 +96,7 @@ impl Endpoint {
                 Ok(stream)
             }
             Ok(Err(_)) => Err(Failure::Refused),
-            Err(_) => Err(Failure::Timeout),
+            Err(_) => Err(Failure::ConnectTimeout),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The body of a request on its way, and how far it is: who is waited for decides whose fault a silence is.
+//! The body of a request on its way, and how far it is: who is waited for decides whose fault a silence is. A
+//! short one is kept, so that it can be sent again.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,8 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
+
+/// Bodies up to this length are kept.
+const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// A body that tells how far it is.
 pub(crate) struct Upload {
@@ -25,17 +30,45 @@ pub(crate) struct Progress {
     waits_for_client: AtomicBool,
     is_done: AtomicBool,
     has_failed: AtomicBool,
+    kept: Mutex<Kept>,
+}
+
+/// What of a body can be sent again.
+#[derive(Debug, Default)]
+enum Kept {
+    /// Nothing: it is too long, or need not be sent again.
+    #[default]
+    Not,
+    /// Its begin. A body in one piece is not copied.
+    Piece(Bytes),
+    Pieces(BytesMut),
 }
 
 impl Upload {
-    pub(crate) fn new(body: Body) -> (Self, Option<Arc<Progress>>) {
+    /// `is_kept`: the body may have to be sent again.
+    pub(crate) fn new(body: Body, is_kept: bool) -> (Self, Option<Arc<Progress>>) {
         let is_empty = http_body::Body::is_end_stream(&body);
-        let progress = (!is_empty).then(Arc::default);
+        let is_short = http_body::Body::size_hint(&body).lower() <= KEPT_BYTES_MAX as u64;
+        let kept = match is_kept && is_short {
+            true => Kept::Piece(Bytes::new()),
+            false => Kept::Not,
+        };
+        let progress = (!is_empty).then(|| {
+            Arc::new(Progress {
+                kept: Mutex::new(kept),
+                ..Progress::default()
+            })
+        });
         let upload = Self {
             body,
             progress: progress.clone(),
         };
         (upload, progress)
+    }
+
+    /// The body, as far as it has not been sent.
+    pub(crate) fn into_body(self) -> Body {
+        self.body
     }
 }
 
@@ -50,6 +83,42 @@ impl Progress {
         let has_moved = std::mem::replace(seen, pieces) != pieces;
         let waits = self.waits_for_client.load(Ordering::Relaxed);
         has_moved || (waits && !self.is_done.load(Ordering::Relaxed))
+    }
+
+    /// The whole body, if it has come to its end and was kept.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        if !self.is_done.load(Ordering::Relaxed) {
+            return None;
+        }
+        match std::mem::take(&mut *self.kept.lock()) {
+            Kept::Not => None,
+            Kept::Piece(piece) => Some(piece),
+            Kept::Pieces(pieces) => Some(pieces.freeze()),
+        }
+    }
+}
+
+impl Kept {
+    fn add(&mut self, piece: &Bytes) {
+        let length = match self {
+            Kept::Not => return,
+            Kept::Piece(first) => first.len(),
+            Kept::Pieces(pieces) => pieces.len(),
+        };
+        if length + piece.len() > KEPT_BYTES_MAX {
+            *self = Kept::Not;
+            return;
+        }
+        match self {
+            Kept::Not => {}
+            Kept::Piece(first) if first.is_empty() => *first = piece.clone(),
+            Kept::Piece(first) => {
+                let mut pieces = BytesMut::from(&first[..]);
+                pieces.extend_from_slice(piece);
+                *self = Kept::Pieces(pieces);
+            }
+            Kept::Pieces(pieces) => pieces.extend_from_slice(piece),
+        }
     }
 }
 
@@ -66,15 +135,25 @@ impl http_body::Body for Upload {
             return Pin::new(body).poll_frame(cx);
         };
         progress.waits_for_client.store(true, Ordering::Relaxed);
-        let frame = ready!(Pin::new(body).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         progress.waits_for_client.store(false, Ordering::Relaxed);
         progress.pieces.fetch_add(1, Ordering::Relaxed);
         match &frame {
             None => progress.is_done.store(true, Ordering::Relaxed),
             Some(Err(_)) => progress.has_failed.store(true, Ordering::Relaxed),
             // Trailers are for the next hop alone.
-            Some(Ok(frame)) if frame.is_trailers() => return Poll::Ready(None),
-            Some(Ok(_)) => {}
+            Some(Ok(frame)) if frame.is_trailers() => {
+                progress.is_done.store(true, Ordering::Relaxed);
+                return Poll::Ready(None);
+            }
+            Some(Ok(frame)) => {
+                if let Some(piece) = frame.data_ref() {
+                    progress.kept.lock().add(piece);
+                }
+                if http_body::Body::is_end_stream(body) {
+                    progress.is_done.store(true, Ordering::Relaxed);
+                }
+            }
         }
         Poll::Ready(frame)
     }

@@ -7,6 +7,8 @@ mod hostile;
 mod passing;
 mod registry;
 mod reload;
+mod retrying;
+mod watching;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,0 +1,138 @@
+//! What is counted of a service. Its numbers go on when its settings change, and end with it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use auspex_kernel::clock::monotonic;
+use auspex_kernel::durations::Durations;
+use http::StatusCode;
+
+use crate::error::Failure;
+use crate::retry::Budget;
+
+/// How requests end, for labels: by the class of their answer, or by why there is none.
+const OUTCOMES: [&str; 13] = [
+    "2xx",
+    "3xx",
+    "4xx",
+    "5xx",
+    "refused",
+    "reset",
+    "cut_off",
+    "invalid",
+    "timeout",
+    "circuit_open",
+    "no_endpoint",
+    "body",
+    LEFT,
+];
+/// Its client did not wait for the answer.
+const LEFT: &str = "left";
+
+/// Of one service.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) budget: Budget,
+    /// Until the head of the answer, retries and waits included.
+    pub(crate) durations: Durations,
+    ended: [AtomicU64; OUTCOMES.len()],
+}
+
+/// A request that has begun. Dropped without a word its client has left.
+pub(crate) struct Begun<'c> {
+    counts: &'c Counts,
+    at: Instant,
+    outcome: &'static str,
+}
+
+impl Counts {
+    pub(crate) fn begin(&self) -> Begun<'_> {
+        Begun {
+            counts: self,
+            at: monotonic(),
+            outcome: LEFT,
+        }
+    }
+
+    /// Requests by how they ended.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.ended.iter().map(|one| one.load(Ordering::Relaxed));
+        OUTCOMES.into_iter().zip(counts)
+    }
+
+    /// Requests that have ended.
+    pub(crate) fn requests(&self) -> u64 {
+        self.outcomes().map(|(_, count)| count).sum()
+    }
+
+    /// Those that failed by the service: it said so, or said nothing.
+    pub(crate) fn errors(&self) -> u64 {
+        let is_error = |outcome| !["2xx", "3xx", "4xx", "body", LEFT].contains(&outcome);
+        let errors = self.outcomes().filter(|(outcome, _)| is_error(outcome));
+        errors.map(|(_, count)| count).sum()
+    }
+}
+
+impl Begun<'_> {
+    pub(crate) fn answered(mut self, status: StatusCode) {
+        self.outcome = match status.as_u16() / 100 {
+            ..=2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.counts.durations.observe(self.took());
+    }
+
+    pub(crate) fn failed(mut self, failure: Failure) {
+        self.outcome = failure.reason();
+        self.counts.durations.observe(self.took());
+    }
+
+    fn took(&self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let place = OUTCOMES.iter().position(|one| *one == self.outcome);
+        let place = place.expect("every reason is an outcome");
+        self.counts.ended[place].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_is_counted_as_what_it_is() {
+        let counts = Counts::default();
+        for status in [200, 204, 304, 404, 500, 503] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            counts.begin().answered(status);
+        }
+        for failure in [
+            Failure::Refused,
+            Failure::ConnectTimeout,
+            Failure::Reset,
+            Failure::CutOff,
+            Failure::Invalid,
+            Failure::Timeout,
+            Failure::Deadline,
+            Failure::Body,
+            Failure::CircuitOpen(Duration::ZERO),
+            Failure::NoEndpoint,
+        ] {
+            counts.begin().failed(failure);
+        }
+        drop(counts.begin());
+        let expected = [2, 1, 1, 2, 1, 1, 1, 1, 3, 1, 1, 1, 1];
+        assert_eq!(
+            counts.outcomes().map(|(_, n)| n).collect::<Vec<_>>(),
+            expected
+        );
+        assert_eq!((counts.requests(), counts.errors()), (17, 11));
+    }
+}

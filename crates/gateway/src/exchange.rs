@@ -1,0 +1,247 @@
+//! A request at its service: asked of one endpoint after the other until one takes a connection, and once more
+//! after a failure that may pass, until there is an answer or nothing to hope for.
+//!
+//! Between two tries it holds no place at any endpoint.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_kernel::clock::{Clock, Steady};
+use auspex_kernel::random::per_thread;
+use axum::body::Body;
+use http::request::Parts;
+use http::{Response, StatusCode};
+
+use crate::balance::{Chosen, Service};
+use crate::error::Failure;
+use crate::load::InHand;
+use crate::patience::Patience;
+use crate::proxy::Proxy;
+use crate::retry::{Occasion, Retries, is_passing, is_repeatable, stated_wait};
+use crate::trial::{Trial, chance};
+use crate::upstream::{Connection, Endpoint, Progress, Received, Unanswered, Upload};
+
+/// Endpoints that are asked for a connection in one try.
+const CONNECTS_MAX: usize = 3;
+
+/// One request and all that is tried for it.
+pub(crate) struct Exchange<'p> {
+    proxy: &'p Proxy,
+    service: &'p Service,
+    clock: &'p Clock,
+    parts: Parts,
+    /// What is to be sent; `None`: it has been.
+    body: Option<Body>,
+    /// How far the body is that was sent last; `None`: it is empty.
+    progress: Option<Arc<Progress>>,
+    patience: Patience,
+    retries: Retries<'p>,
+    is_repeatable: bool,
+    /// Endpoints where it failed: any other comes first.
+    failed: Vec<u64>,
+    /// The last try failed on a connection that had been at rest.
+    is_stale: bool,
+}
+
+/// The answer of an endpoint, of which the head is there.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Received>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) in_hand: Option<InHand>,
+}
+
+impl<'p> Exchange<'p> {
+    pub(crate) fn new(
+        proxy: &'p Proxy,
+        service: &'p Service,
+        clock: &'p Clock,
+        (parts, body): (Parts, Body),
+        patience: Patience,
+    ) -> Self {
+        Self {
+            is_repeatable: is_repeatable(&parts.method, &parts.headers),
+            retries: Retries::new(service.plan.retry, &service.counts.budget),
+            proxy,
+            service,
+            clock,
+            parts,
+            body: Some(body),
+            progress: None,
+            patience,
+            failed: Vec::new(),
+            is_stale: false,
+        }
+    }
+
+    /// What came of it, and after how many retries.
+    pub(crate) async fn run(mut self) -> (Result<Answer, Failure>, u32) {
+        self.service.counts.budget.deposit(self.clock.steady());
+        // What came of the last try that was sent.
+        let mut sent = None;
+        loop {
+            let end = self.attempt().await;
+            let wait = self.wait_after(&end);
+            let mut end = match (&end, sent) {
+                (Err(failure), Some(sent)) if !failure.was_sent() => sent,
+                _ => end,
+            };
+            let Some(wait) = wait else {
+                return (end, self.retries.made());
+            };
+            if let Ok(answer) = &mut end {
+                answer.in_hand = None;
+            }
+            sent = was_sent(&end).then_some(end);
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+
+    /// How long until the next try; `None`: there is none.
+    fn wait_after(&mut self, end: &Result<Answer, Failure>) -> Option<Duration> {
+        let may_pass = match end {
+            Ok(answer) => is_passing(answer.response.status()),
+            Err(failure) => failure.may_pass(),
+        };
+        let is_safe = self.is_repeatable || !was_sent(end);
+        if !may_pass || !is_safe || !self.retries.are_left() || !self.rewind() {
+            return None;
+        }
+        let now = self.clock.steady();
+        if self.service.refuses(now) {
+            return None;
+        }
+        let headers = end.as_ref().ok().map(|answer| answer.response.headers());
+        self.retries.next(Occasion {
+            now,
+            left: self.patience.left(),
+            stated: headers.and_then(|headers| stated_wait(headers, self.clock.now())),
+            is_stale: self.is_stale,
+            chance: chance(),
+        })
+    }
+
+    /// Whether the body can be sent once more.
+    fn rewind(&mut self) -> bool {
+        if self.body.is_none() {
+            self.body = match self.progress.take() {
+                None => Some(Body::empty()),
+                Some(progress) => progress.whole().map(Body::from),
+            };
+        }
+        self.body.is_some()
+    }
+
+    /// One try. As long as nothing has been sent any other endpoint will do.
+    async fn attempt(&mut self) -> Result<Answer, Failure> {
+        self.is_stale = false;
+        let mut refused = None;
+        for _ in 0..CONNECTS_MAX {
+            let now = self.clock.steady();
+            let chosen = self.choose(now, refused.is_none());
+            let chosen = chosen.map_err(|none| refused.unwrap_or(none))?;
+            let trial = Trial::begin(chosen, self.clock, now);
+            let id = trial.endpoint.id();
+            let end = self.ask(trial).await;
+            match &end {
+                Ok(answer) if !is_passing(answer.response.status()) => return end,
+                _ => self.failed.push(id),
+            }
+            match end {
+                Err(failure) if !failure.was_sent() && !self.patience.left().is_zero() => {
+                    refused = Some(failure);
+                }
+                _ => return end,
+            }
+        }
+        Err(refused.unwrap_or(Failure::Refused))
+    }
+
+    fn choose(&self, now: Steady, is_first: bool) -> Result<Chosen, Failure> {
+        let other = self.service.choose(now, per_thread(), &self.failed);
+        match other.is_err() && is_first && !self.failed.is_empty() {
+            // One that failed before is better than none.
+            true => self.service.choose(now, per_thread(), &[]),
+            false => other,
+        }
+    }
+
+    async fn ask(&mut self, trial: Trial<'_>) -> Result<Answer, Failure> {
+        loop {
+            let connecting = self.patience.wait(Connection::to(&trial.endpoint)).await;
+            let connection = match connecting {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(failure)) => return Err(trial.end(failure)),
+                Err(Failure::Timeout) => return Err(trial.end(Failure::ConnectTimeout)),
+                Err(late) => return Err(trial.end(late)),
+            };
+            let is_reused = connection.is_reused();
+            match self.send(&trial.endpoint, connection).await {
+                // Nobody asked for another protocol.
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(trial.end(Failure::Invalid));
+                }
+                Ok(response) => {
+                    return Ok(Answer {
+                        endpoint: trial.endpoint.clone(),
+                        in_hand: Some(trial.answered(response.status())),
+                        response,
+                    });
+                }
+                Err(Unanswered::Failed(failure)) => {
+                    self.is_stale = is_reused;
+                    return Err(trial.end(failure));
+                }
+                Err(Unanswered::Unsent(upload)) => {
+                    self.body = Some(upload.into_body());
+                    if !is_reused {
+                        return Err(trial.end(Failure::Refused));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        endpoint: &Endpoint,
+        connection: Box<Connection>,
+    ) -> Result<Response<Received>, Unanswered> {
+        let body = self.body.take().expect("what is sent again was kept");
+        let is_kept = self.is_repeatable && self.retries.are_left();
+        let (upload, progress) = Upload::new(body, is_kept);
+        let request = self
+            .proxy
+            .request_for(endpoint, &self.parts, upload, &self.patience);
+        let mut sending = pin!(connection.send(request));
+        let mut seen = 0;
+        let sent = loop {
+            match self.patience.wait(sending.as_mut()).await {
+                Ok(sent) => break sent,
+                Err(late) => {
+                    let goes_on = progress.as_ref().is_some_and(|one| one.goes_on(&mut seen));
+                    if late == Failure::Deadline || !goes_on {
+                        break Err(Unanswered::Failed(late));
+                    }
+                    self.patience.renew();
+                }
+            }
+        };
+        self.progress = progress;
+        match (sent, &self.progress) {
+            (Err(Unanswered::Failed(_)), Some(progress)) if progress.has_failed() => {
+                Err(Unanswered::Failed(Failure::Body))
+            }
+            (sent, _) => sent,
+        }
+    }
+}
+
+fn was_sent(end: &Result<Answer, Failure>) -> bool {
+    match end {
+        Ok(_) => true,
+        Err(failure) => failure.was_sent(),
+    }
+}
