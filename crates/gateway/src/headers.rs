@@ -66,27 +66,22 @@ pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
 }
 
 fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &Told<'_>) {
-    let address = |address: IpAddr| {
-        HeaderValue::try_from(address.to_canonical().to_string()).expect("an address is ASCII")
+    let value = |text: &str| HeaderValue::from_str(text).expect("addresses are ASCII");
+    let client = told.client.to_canonical().to_string();
+    sent.insert(X_REAL_IP, value(&client));
+    let proxy = told.via.map(|Via(proxy)| proxy.to_canonical().to_string());
+    // Of what the proxy was told nothing is passed on: its begin was written by the client.
+    let chain = match proxy.filter(|proxy| *proxy != client) {
+        Some(proxy) => value(&format!("{client}, {proxy}")),
+        None => value(&client),
     };
-    let client = address(told.client);
-    match told.via {
-        // The chain of trusted proxies goes on.
-        Some(Via(proxy)) => {
-            if !sent.contains_key(X_FORWARDED_FOR) {
-                sent.append(X_FORWARDED_FOR, client.clone());
-            }
-            sent.append(X_FORWARDED_FOR, address(proxy));
-        }
-        None => {
-            sent.insert(X_FORWARDED_FOR, client.clone());
-        }
-    }
-    sent.insert(X_REAL_IP, client);
-    if !sent.contains_key(X_FORWARDED_PROTO) {
-        sent.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if let Some(host) = asked_host.filter(|_| !sent.contains_key(X_FORWARDED_HOST)) {
+    sent.insert(X_FORWARDED_FOR, chain);
+    let mut schemes = sent.get_all(X_FORWARDED_PROTO).iter();
+    let scheme = schemes.next().filter(|_| schemes.next().is_none());
+    let is_secure = scheme.is_some_and(|scheme| scheme == "https");
+    let scheme = HeaderValue::from_static(if is_secure { "https" } else { "http" });
+    sent.insert(X_FORWARDED_PROTO, scheme);
+    if let Some(host) = asked_host {
         sent.insert(X_FORWARDED_HOST, host.clone());
     }
     if !told.prefix.is_empty()
@@ -111,7 +106,7 @@ fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
         | "http2-settings"
         | "host" => false,
         "x-api-key" | "authorization" | "cookie" => told.with_credentials,
-        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => told.via.is_some(),
+        "x-forwarded-proto" => told.via.is_some(),
         "forwarded" | "x-real-ip" | "x-request-id" | "x-request-timeout-ms" => false,
         name if name.contains('_') => false,
         name => !name.starts_with("x-forwarded-") && !name.starts_with("x-auspex-"),
@@ -271,14 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_and_added() {
+    fn of_what_a_trusted_proxy_was_sent_nothing_passes() {
         let host = HeaderValue::from_static("a");
         let mut told = told(&host);
         told.via = Some(Via("10.0.0.1".parse().expect("an address")));
         let chain = [
-            ("x-forwarded-for", "203.0.113.7"),
+            ("host", "api.example.org"),
+            ("x-forwarded-for", "9.9.9.9, 203.0.113.7"),
             ("x-forwarded-proto", "https"),
-            ("x-forwarded-host", "api.example.org"),
+            ("x-forwarded-host", "evil.example.org"),
             ("x-forwarded-user", "admin"),
         ];
         let sent = shown(&for_service(&map(&chain), &told));
@@ -286,13 +282,20 @@ mod tests {
             sent,
             [
                 "host: a",
-                "x-forwarded-for: 10.0.0.1",
-                "x-forwarded-for: 203.0.113.7",
+                "x-forwarded-for: 203.0.113.7, 10.0.0.1",
                 "x-forwarded-host: api.example.org",
                 "x-forwarded-proto: https",
                 "x-real-ip: 203.0.113.7",
             ]
         );
+        for (said, expected) in [("https, http", "http"), ("ftp", "http"), ("http", "http")] {
+            let sent = for_service(&map(&[("x-forwarded-proto", said)]), &told);
+            assert_eq!(sent["x-forwarded-proto"], expected, "{said}");
+        }
+        // A check by the proxy itself.
+        told.client = "10.0.0.1".parse().expect("an address");
+        let sent = for_service(&map(&[]), &told);
+        assert_eq!(sent["x-forwarded-for"], "10.0.0.1");
     }
 
     #[test]

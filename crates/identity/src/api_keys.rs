@@ -18,7 +18,7 @@ use auspex_kernel::db::{DbError, Transaction};
 use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::idempotency::{Kept, Receipt};
 use auspex_kernel::page::{Found, Slice};
-use auspex_kernel::{FieldError, Scope, ScopeSet, Subject, Timestamp};
+use auspex_kernel::{FieldError, Scope, ScopeSet, Timestamp};
 
 use crate::audit::{Action, Actor, Event};
 use crate::core::{Change, Core, Needs, Refusal};
@@ -81,7 +81,7 @@ impl Whose {
 
     /// Why somebody may make no keys, if so.
     fn no_maker(self, actor: &Actor) -> Option<IdentityError> {
-        if actor.client_id.is_some() || matches!(actor.subject, Subject::External(_)) {
+        if actor.has_borrowed_rights() {
             return Some(IdentityError::NoKeyMaker);
         }
         if self == Whose::Own && actor.user_id.is_none() {
@@ -371,7 +371,7 @@ async fn create(
         let denied = Event::denied(Action::KeyCreate, None).with(key.scopes.to_string());
         return Err(Refusal::recorded(refused, denied));
     }
-    if let Some(end) = end_of_maker(change).await? {
+    if let Some(end) = change.end_of_key().await? {
         if key.expires_at.is_some_and(|at| at > end) {
             return Err(outlives_maker().into());
         }
@@ -381,15 +381,6 @@ async fn create(
     let made = Event::new(Action::KeyCreate, target(&key.id)).with(key.scopes.to_string());
     change.record(made).await?;
     Ok(key)
-}
-
-/// When the key by which somebody acts ends, if it does.
-async fn end_of_maker(change: &Change<'_>) -> Result<Option<Timestamp>, DbError> {
-    let Some(id) = change.actor.key_id() else {
-        return Ok(None);
-    };
-    let maker = store::keys::key_by_id(change.transaction, id).await?;
-    Ok(maker.and_then(|maker| maker.expires_at))
 }
 
 fn outlives_maker() -> IdentityError {
@@ -445,7 +436,7 @@ async fn rotate(
     if old.state(now) != KeyState::Active || old.replaced_by.is_some() {
         return Err(IdentityError::KeyEnded.into());
     }
-    let maker = end_of_maker(change).await?;
+    let maker = change.end_of_key().await?;
     let ends = [old.expires_at, maker].into_iter().flatten().min();
     let until = old.expires_at.unwrap_or(rotation.old_until);
     let until = until.min(rotation.old_until);

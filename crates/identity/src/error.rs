@@ -27,6 +27,12 @@ pub enum IdentityError {
         "a token of an OAuth client or of another issuer can make no API key; log in as a user"
     )]
     NoKeyMaker,
+    /// A client would outlive the right by which it is made or changed.
+    #[error(
+        "a key that expires, or a token of an OAuth client or of another issuer, can make and change no \
+         client; log in as a user, or use a key without expires_at"
+    )]
+    NoClientMaker,
     /// A key that leaked must make no other.
     #[error(
         "an API key makes and replaces keys only with the scope keys:write; log in as its user"
@@ -154,6 +160,7 @@ impl From<IdentityError> for ApiError {
             IdentityError::OwnRoles
             | IdentityError::NoUser
             | IdentityError::NoKeyMaker
+            | IdentityError::NoClientMaker
             | IdentityError::KeyMakesNoKeys => ApiError::forbidden(error.to_string()),
             IdentityError::VersionMismatch => ApiError::new(
                 StatusCode::PRECONDITION_FAILED,

@@ -260,7 +260,7 @@ impl Passwords {
         let found = self
             .core
             .db
-            .read(async |connection| store::users::by_username(connection, &name).await);
+            .read(async |connection| store::users::by_login_name(connection, &name).await);
         Ok(found.await?)
     }
 

@@ -131,7 +131,7 @@ impl Users {
         let found = self
             .core
             .db
-            .read(async |connection| store::users::by_username(connection, &username).await);
+            .read(async |connection| store::users::by_login_name(connection, &username).await);
         let found = found.await?.map(|(user, _)| user);
         found.ok_or(IdentityError::UserNotFound)
     }

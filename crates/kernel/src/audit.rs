@@ -81,6 +81,12 @@ impl Actor {
         }
     }
 
+    /// Whether they act by rights that were lent to them for a time: for an OAuth client, or with a token of
+    /// another issuer.
+    pub fn has_borrowed_rights(&self) -> bool {
+        self.client_id.is_some() || matches!(self.subject, Subject::External(_))
+    }
+
     /// The same, known by now as this user.
     #[must_use]
     pub fn as_user(&self, id: &UserId, scopes: ScopeSet) -> Self {

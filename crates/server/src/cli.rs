@@ -355,7 +355,8 @@ pub(crate) enum ClientsCommand {
         /// Where browsers may be sent back to after a logout, exactly; repeat for more
         #[arg(long = "post-logout-redirect-uri", value_name = "URI")]
         post_logout_redirect_uris: Vec<String>,
-        /// authorization_code, refresh_token or client_credentials; repeat for more
+        /// authorization_code, refresh_token, client_credentials or urn:ietf:params:oauth:grant-type:device_code;
+        /// repeat for more
         #[arg(
             long = "grant-type",
             value_name = "GRANT",

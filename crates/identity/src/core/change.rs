@@ -70,6 +70,15 @@ impl Change<'_> {
         self.audit.record(transaction, actor, event).await
     }
 
+    /// When the API key by which somebody acts ends, if it does.
+    pub(crate) async fn end_of_key(&self) -> Result<Option<Timestamp>, DbError> {
+        let Some(id) = self.actor.key_id() else {
+            return Ok(None);
+        };
+        let key = store::keys::key_by_id(self.transaction, id).await?;
+        Ok(key.and_then(|key| key.expires_at))
+    }
+
     /// Tells every process once the transaction commits.
     pub(crate) async fn publish(&self, kind: Kind, id: impl AsRef<str>) -> Result<(), DbError> {
         store::record_change(self.transaction, kind, id, self.now).await

@@ -151,12 +151,20 @@ fn texts(
     }
 }
 
-/// A whole number of seconds from 0 on. RFC 7519 lets it be a fraction, which nobody needs, and which
-/// readers round differently.
+/// Up to here a float counts seconds one by one.
+const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+
+/// Seconds from 0 on. RFC 7519 §2 lets them have a fraction, which is cut off.
 fn time(members: &mut Map<String, Value>, name: &'static str) -> Result<Option<i64>, Refusal> {
     let Some(value) = members.shift_remove(name) else {
         return Ok(None);
     };
-    let seconds = value.as_u64().and_then(|whole| i64::try_from(whole).ok());
+    let seconds = match value.as_u64() {
+        Some(whole) => i64::try_from(whole).ok(),
+        None => value
+            .as_f64()
+            .filter(|seconds| (0.0..EXACT_MAX).contains(seconds))
+            .map(|seconds| seconds as i64),
+    };
     seconds.map(Some).ok_or(Refusal::ClaimMalformed(name))
 }

@@ -121,7 +121,7 @@ impl AuthorizationEndpoint {
                     &uri,
                     state.as_deref(),
                     error,
-                    description,
+                    &description,
                 ))
             },
         )

@@ -7,7 +7,7 @@ use std::time::Duration;
 use auspex_kernel::id::ClientId;
 use auspex_kernel::idempotency::{Kept, Receipt};
 
-use super::clients::{CLIENTS_WRITE, Clients};
+use super::clients::{CLIENTS_WRITE, Clients, may_make};
 use crate::audit::{Action, Actor, Event};
 use crate::core::{Change, Refusal};
 use crate::error::IdentityError;
@@ -24,7 +24,7 @@ impl Clients {
     ///
     /// # Errors
     /// [`IdentityError::ClientNotFound`], [`IdentityError::VersionMismatch`],
-    /// [`IdentityError::Invalid`], [`IdentityError::Escalation`],
+    /// [`IdentityError::Invalid`], [`IdentityError::NoClientMaker`], [`IdentityError::Escalation`],
     /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`].
     pub async fn update(
         &self,
@@ -45,8 +45,8 @@ impl Clients {
     ///
     /// # Errors
     /// [`IdentityError::ClientNotFound`], [`IdentityError::NoSecret`], [`IdentityError::SecretsOverlap`],
-    /// [`IdentityError::Escalation`], [`IdentityError::CredentialEnded`],
-    /// [`IdentityError::Database`], [`IdentityError::Randomness`].
+    /// [`IdentityError::NoClientMaker`], [`IdentityError::Escalation`],
+    /// [`IdentityError::CredentialEnded`], [`IdentityError::Database`], [`IdentityError::Randomness`].
     pub async fn rotate_secret(
         &self,
         actor: &Actor,
@@ -87,6 +87,7 @@ async fn apply(
     expected: impl Fn(&Client) -> bool,
 ) -> Result<Client, Refusal> {
     let transaction = making.transaction;
+    may_make(making, denied(id)).await?;
     let before = store::clients::by_id(transaction, id).await?;
     let before = before.ok_or(IdentityError::ClientNotFound)?;
     if !expected(&before) {
@@ -134,6 +135,7 @@ async fn replace_secret(
     digest: Vec<u8>,
     overlap: Duration,
 ) -> Result<Client, Refusal> {
+    may_make(change, denied(id)).await?;
     let found = store::clients::with_secret(change.transaction, id).await?;
     let (client, secret) = found.ok_or(IdentityError::ClientNotFound)?;
     let old = secret.current.ok_or(IdentityError::NoSecret)?;
@@ -157,8 +159,11 @@ fn reaches(change: &Change<'_>, before: &Client, after: &Client) -> bool {
 }
 
 fn beyond_reach(id: &ClientId) -> Refusal {
-    let denied = Event::denied(Action::ClientUpdate, Some(format!("client:{id}")));
-    Refusal::recorded(IdentityError::Escalation, denied)
+    Refusal::recorded(IdentityError::Escalation, denied(id))
+}
+
+fn denied(id: &ClientId) -> Event {
+    Event::denied(Action::ClientUpdate, Some(format!("client:{id}")))
 }
 
 fn changed(id: &ClientId) -> Event {

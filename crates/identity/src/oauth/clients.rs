@@ -40,9 +40,9 @@ impl Clients {
     /// Registers a client. Its secret, if it has one, is returned this once.
     ///
     /// # Errors
-    /// [`IdentityError::Invalid`], [`IdentityError::Escalation`] for scopes that the actor does not
-    /// have, [`IdentityError::CredentialEnded`], [`IdentityError::Database`],
-    /// [`IdentityError::Randomness`].
+    /// [`IdentityError::Invalid`], [`IdentityError::NoClientMaker`], [`IdentityError::Escalation`] for
+    /// scopes that the actor does not have, [`IdentityError::CredentialEnded`],
+    /// [`IdentityError::Database`], [`IdentityError::Randomness`].
     pub async fn create(
         &self,
         actor: &Actor,
@@ -205,11 +205,21 @@ impl Clients {
     }
 }
 
+/// A client has no end, so whoever acts by a right that has one makes none and chooses neither the secret nor
+/// the addresses of another.
+pub(super) async fn may_make(change: &Change<'_>, denied: Event) -> Result<(), Refusal> {
+    if change.actor.has_borrowed_rights() || change.end_of_key().await?.is_some() {
+        return Err(Refusal::recorded(IdentityError::NoClientMaker, denied));
+    }
+    Ok(())
+}
+
 async fn insert(
     change: &Change<'_>,
     client: &Client,
     secret_digest: Option<Vec<u8>>,
 ) -> Result<(), Refusal> {
+    may_make(change, Event::denied(Action::ClientCreate, None)).await?;
     if !change.actor.scopes.contains_all(client.scopes.api) {
         return Err(IdentityError::Escalation.into());
     }

@@ -103,14 +103,7 @@ impl Devices {
             let description = "the client is not registered for device codes";
             return Err(TokenError::Refused("unauthorized_client", description));
         }
-        let asked = parameters.get("scope").map(str::parse::<ClientScopes>);
-        let scopes = asked.unwrap_or(Ok(client.scopes)).ok();
-        let Some(scopes) =
-            scopes.filter(|asked| !asked.is_empty() && client.scopes.contains_all(*asked))
-        else {
-            let description = "the client is not registered for these scopes";
-            return Err(TokenError::Refused("invalid_scope", description));
-        };
+        let scopes = client.scopes.asked(parameters.get("scope"))?;
         let text = random_text(&self.core.random).map_err(IdentityError::from)?;
         let user_code = self.add(client, scopes, digest(text.as_bytes())).await?;
         Ok(DeviceAuthorization {

@@ -19,7 +19,7 @@ use crate::tokens::{Tokens, within_reach};
 use crate::types::claims::UserClaims;
 use crate::types::client::{Client, GrantType};
 use crate::types::grant::Grant;
-use crate::types::scope::{ClientScopes, OidcScope};
+use crate::types::scope::{ClientScopes, OidcScope, WrongScope};
 use crate::types::user::User;
 
 /// Why the endpoints that clients ask directly refuse (RFC 6749 §5.2).
@@ -29,7 +29,14 @@ pub(crate) enum TokenError {
     InvalidClient,
     /// Code and description.
     Refused(&'static str, &'static str),
+    Scope(WrongScope),
     Failed(IdentityError),
+}
+
+impl From<WrongScope> for TokenError {
+    fn from(error: WrongScope) -> Self {
+        Self::Scope(error)
+    }
 }
 
 impl From<IdentityError> for TokenError {
@@ -215,17 +222,7 @@ impl TokenEndpoint {
         parameters: &Parameters,
     ) -> Result<TokenResponse, TokenError> {
         let own = client.scopes.without_oidc();
-        let asked = parameters
-            .get("scope")
-            .map(str::parse::<ClientScopes>)
-            .transpose();
-        let scopes = asked.ok().map(|asked| asked.unwrap_or(own));
-        let Some(scopes) = scopes.filter(|asked| !asked.is_empty() && own.contains_all(*asked))
-        else {
-            let description = "the client is not registered for these scopes";
-            return Err(TokenError::Refused("invalid_scope", description));
-        };
-        let scope = scopes.to_string();
+        let scope = own.asked(parameters.get("scope"))?.to_string();
         let access_token = self.tokens.client_access_token(&client.id, &scope)?;
         let actor = actor.as_client(&client.id);
         let done = Event::new(Action::ClientLogin, actor.subject.to_string()).with(scope.clone());

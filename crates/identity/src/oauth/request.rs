@@ -1,5 +1,7 @@
 //! An authorization request: what it may ask for.
 
+use std::borrow::Cow;
+
 use auspex_kernel::id::UserId;
 
 use super::parameters::Parameters;
@@ -13,7 +15,7 @@ use crate::types::user::{USERNAME_CHARS_MAX, User};
 /// SHA-256 in base64url.
 const CHALLENGE_CHARS: usize = 43;
 
-type Wrong = (&'static str, &'static str);
+type Wrong = (&'static str, Cow<'static, str>);
 
 /// A request that may be answered.
 #[derive(Clone, Debug)]
@@ -60,12 +62,14 @@ impl AuthorizationRequest {
         }
     }
 
-    /// What to fill in as the name: the hint, if it can be a name at all. Anything else would be a text of
-    /// whoever made the link on a page of ours.
+    /// What to fill in as the name: the hint, if somebody can log in with it. An id cannot be typed, and anything
+    /// else would be a text of whoever made the link on a page of ours.
     pub(crate) fn hinted(&self) -> &str {
         let hint = self.login_hint.as_deref().map(str::trim);
         let is_name = |hint: &&str| {
-            hint.chars().count() <= USERNAME_CHARS_MAX && canonical::name(hint).is_some()
+            hint.chars().count() <= USERNAME_CHARS_MAX
+                && canonical::name(hint).is_some()
+                && UserId::parse(hint).is_none()
         };
         hint.filter(is_name).unwrap_or_default()
     }
@@ -119,19 +123,27 @@ pub(super) fn read(
     query: &str,
 ) -> Result<AuthorizationRequest, Wrong> {
     if parameters.has_repeated() {
-        return Err(("invalid_request", "a parameter is given more than once"));
+        return Err((
+            "invalid_request",
+            "a parameter is given more than once".into(),
+        ));
     }
     check_form(parameters)?;
     if !client.may(GrantType::AuthorizationCode) {
         let description = "the client is not registered for authorization_code";
-        return Err(("unauthorized_client", description));
+        return Err(("unauthorized_client", description.into()));
     }
     let challenge = challenge(parameters)?;
     let prompt = Prompt::read(parameters.get("prompt").unwrap_or_default())?;
     let max_age_s = match parameters.get("max_age").map(str::parse::<u32>) {
         None => None,
         Some(Ok(seconds)) => Some(u64::from(seconds)),
-        Some(Err(_)) => return Err(("invalid_request", "max_age must be a number of seconds")),
+        Some(Err(_)) => {
+            return Err((
+                "invalid_request",
+                "max_age must be a number of seconds".into(),
+            ));
+        }
     };
     let hint = parameters.get("id_token_hint").map(|token| {
         let hint = tokens.id_token_hint(token);
@@ -139,20 +151,12 @@ pub(super) fn read(
             .map(|hint| hint.user_id)
             .ok_or((
                 "invalid_request",
-                "id_token_hint is no ID token that this server gave to the client",
+                "id_token_hint is no ID token that this server gave to the client".into(),
             ))
     });
     let hint = hint.transpose()?;
-    let scopes = match parameters.get("scope") {
-        None => client.scopes,
-        Some(text) => text
-            .parse::<ClientScopes>()
-            .map_err(|_| ("invalid_scope", "a scope is not one of scopes_supported"))?,
-    };
-    if scopes.is_empty() || !client.scopes.contains_all(scopes) {
-        let description = "the client is not registered for these scopes";
-        return Err(("invalid_scope", description));
-    }
+    let scopes = client.scopes.asked(parameters.get("scope"));
+    let scopes = scopes.map_err(|wrong| ("invalid_scope", wrong.to_string().into()))?;
     Ok(AuthorizationRequest {
         challenge: challenge.to_owned(),
         client,
@@ -176,21 +180,26 @@ fn check_form(parameters: &Parameters) -> Result<(), Wrong> {
         ("registration", "registration_not_supported"),
     ] {
         if parameters.get(name).is_some() {
-            return Err((error, "send plain parameters"));
+            return Err((error, "send plain parameters".into()));
         }
     }
     match parameters.get("response_type") {
         Some("code") => {}
-        Some(_) => return Err(("unsupported_response_type", "response_type must be code")),
+        Some(_) => {
+            return Err((
+                "unsupported_response_type",
+                "response_type must be code".into(),
+            ));
+        }
         None => {
             return Err((
                 "invalid_request",
-                "response_type is missing; it must be code",
+                "response_type is missing; it must be code".into(),
             ));
         }
     }
     if !matches!(parameters.get("response_mode"), None | Some("query")) {
-        return Err(("invalid_request", "response_mode must be query"));
+        return Err(("invalid_request", "response_mode must be query".into()));
     }
     Ok(())
 }
@@ -200,18 +209,21 @@ fn challenge(parameters: &Parameters) -> Result<&str, Wrong> {
     let Some(challenge) = parameters.get("code_challenge") else {
         return Err((
             "invalid_request",
-            "code_challenge is missing; PKCE is required",
+            "code_challenge is missing; PKCE is required".into(),
         ));
     };
     // Left out it would mean `plain`.
     if parameters.get("code_challenge_method") != Some("S256") {
-        return Err(("invalid_request", "code_challenge_method must be S256"));
+        return Err((
+            "invalid_request",
+            "code_challenge_method must be S256".into(),
+        ));
     }
     let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if challenge.len() != CHALLENGE_CHARS || !challenge.bytes().all(is_base64url) {
         return Err((
             "invalid_request",
-            "code_challenge must be 43 characters of base64url",
+            "code_challenge must be 43 characters of base64url".into(),
         ));
     }
     Ok(challenge)
@@ -228,12 +240,12 @@ impl Prompt {
                 "consent" => prompt.consent = true,
                 _ => {
                     let description = "prompt must be of none, login, consent, select_account";
-                    return Err(("invalid_request", description));
+                    return Err(("invalid_request", description.into()));
                 }
             }
         }
         if prompt.none && (prompt.login || prompt.consent) {
-            return Err(("invalid_request", "prompt none stands alone"));
+            return Err(("invalid_request", "prompt none stands alone".into()));
         }
         Ok(prompt)
     }

@@ -9,6 +9,7 @@ use auspex_kernel::id::UserId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::exchange::TokenError;
 use crate::audit::{Action, Actor};
 use crate::core::Core;
 use crate::error::IdentityError;
@@ -145,24 +146,28 @@ impl IssuedTokens {
     }
 
     /// Ends a token of a client: an access token alone, a refresh token with its grant and everything
-    /// that came of it. Of a token that is not the client's nothing is said and nothing happens.
+    /// that came of it. A token that is not in force is none to end.
     ///
     /// # Errors
+    /// `invalid_grant` for a token of another client, which goes on (RFC 7009 §2.1), and
     /// [`IdentityError::Database`].
     pub(crate) async fn revoke(
         &self,
         actor: &Actor,
         client: &Client,
         token: &str,
-    ) -> Result<(), IdentityError> {
+    ) -> Result<(), TokenError> {
+        const NOT_ITS: TokenError =
+            TokenError::Refused("invalid_grant", "the token was given to another client");
         let actor = actor.as_client(&client.id);
         if let Some(claims) = self.tokens.in_force(token.as_bytes()) {
             return match claims.jti {
                 Some(jti) if claims.client_id.as_deref() == Some(client.id.as_str()) => {
                     let until = Timestamp::from_unix_seconds(claims.exp);
-                    self.sessions.revoke_access_token(&actor, jti, until).await
+                    let revoked = self.sessions.revoke_access_token(&actor, jti, until);
+                    Ok(revoked.await?)
                 }
-                _ => Ok(()),
+                _ => Err(NOT_ITS),
             };
         }
         let Some((id, _)) = self.tokens.refresh_token_grant(token) else {
@@ -172,11 +177,14 @@ impl IssuedTokens {
             .core
             .db
             .read(async |connection| store::grants::by_id(connection, &id).await);
-        let grant = found.await?;
-        if grant.is_some_and(|grant| grant.client_id.as_ref() == Some(&client.id)) {
-            self.sessions.end(&actor, &id, Action::TokenRevoke).await?;
+        match found.await.map_err(IdentityError::from)? {
+            Some(grant) if grant.client_id.as_ref() == Some(&client.id) => {
+                self.sessions.end(&actor, &id, Action::TokenRevoke).await?;
+                Ok(())
+            }
+            Some(_) => Err(NOT_ITS),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Who the user of an access token is, as far as it was granted to know. `None` for a token

@@ -5,7 +5,8 @@ use auspex_kernel::db::DbError;
 use auspex_kernel::id::UserId;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QuerySelect, Set,
 };
 
 use super::entity::{logins, users};
@@ -61,25 +62,30 @@ pub(crate) async fn password_hash(
     Ok(hash.flatten())
 }
 
-/// The user who logs in with this name, in whatever form, and the hash of their password.
-pub(crate) async fn by_username(
+/// The user who logs in with this username or e-mail address, in whatever form, and the hash of their password.
+/// No user has the address of another as their name.
+pub(crate) async fn by_login_name(
     connection: &impl ConnectionTrait,
-    username: &str,
+    name: &str,
 ) -> Result<Option<(User, Option<String>)>, DbError> {
     // PostgreSQL takes no NUL, and no username has one.
-    if username.contains('\0') {
+    if name.contains('\0') {
         return Ok(None);
     }
-    let written = canonical::old_key(username);
-    let keys = [canonical::key(username), written.clone()];
+    let written = canonical::old_key(name);
+    let keys = [canonical::key(name), written.clone()];
+    let is_theirs = Condition::any()
+        .add(users::Column::UsernameKey.is_in(keys.clone()))
+        .add(users::Column::EmailKey.is_in(keys.clone()));
     let rows = users::Entity::find()
-        .filter(users::Column::UsernameKey.is_in(keys))
+        .filter(is_theirs)
         .all(connection)
         .await?;
-    // A name from before they had one form may still be there beside the other that is now the same.
-    let row = rows
-        .into_iter()
-        .max_by_key(|row| row.username_key == written);
+    // Names from before they had one form may be the same as another, or as the address of another.
+    let row = rows.into_iter().max_by_key(|row| {
+        let is_name = keys.contains(&row.username_key);
+        (is_name, row.username_key == written)
+    });
     Ok(row.map(|row| {
         let hash = row.password_hash.clone();
         (User::from(row), hash)

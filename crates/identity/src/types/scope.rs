@@ -49,6 +49,24 @@ pub struct ClientScopes {
 #[error("there is no such scope")]
 pub struct UnknownClientScope;
 
+/// Scopes of OpenID Connect Core §5.4 for claims that nobody has here. Clients of many servers ask for them,
+/// and they are passed over, as its §3.1.2.1 has it.
+const WITHOUT_CLAIMS: [&str; 2] = ["address", "phone"];
+/// Of a scope that there is not.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// Why a client is not given the scopes that it asks for. Names them, as far as RFC 6749 §5.2 lets a
+/// description do so.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WrongScope {
+    #[error("there is no scope {0}; see scopes_supported")]
+    Unknown(String),
+    #[error("the client is not registered for {0}")]
+    Beyond(ClientScopes),
+    #[error("no scope is asked for that the client may have")]
+    None,
+}
+
 impl ClientScopes {
     /// The name of every scope there is.
     pub fn names() -> impl Iterator<Item = &'static str> {
@@ -64,6 +82,24 @@ impl ClientScopes {
             let _ = scopes.add(word);
         }
         scopes
+    }
+
+    /// What is asked for out of these, or all of these where nothing is.
+    pub(crate) fn asked(self, text: Option<&str>) -> Result<Self, WrongScope> {
+        let mut asked = Self::default();
+        let words = text.into_iter().flat_map(|text| text.split(' '));
+        for word in words.filter(|word| !word.is_empty() && !WITHOUT_CLAIMS.contains(word)) {
+            asked
+                .add(word)
+                .map_err(|_| WrongScope::Unknown(shown(word)))?;
+        }
+        let asked = if text.is_none() { self } else { asked };
+        let beyond = asked.without(self);
+        match (beyond.is_empty(), asked.is_empty()) {
+            (false, _) => Err(WrongScope::Beyond(beyond)),
+            (true, true) => Err(WrongScope::None),
+            (true, false) => Ok(asked),
+        }
     }
 
     fn add(&mut self, word: &str) -> Result<(), UnknownClientScope> {
@@ -182,6 +218,18 @@ fn api_in_words(scope: Scope) -> &'static str {
     }
 }
 
+/// The begin of a word, with its foreign characters replaced.
+fn shown(word: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || ":._-/".contains(c) {
+            c
+        } else {
+            '?'
+        }
+    };
+    word.chars().take(SHOWN_CHARS_MAX).map(plain).collect()
+}
+
 /// Reads the space-separated form (RFC 6749 §3.3).
 impl FromStr for ClientScopes {
     type Err = UnknownClientScope;
@@ -211,6 +259,45 @@ mod tests {
 
     fn parse(text: &str) -> ClientScopes {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_asked_for_is_given_or_named() {
+        let own = parse("openid email predict");
+        assert_eq!(own.asked(None), Ok(own));
+        assert_eq!(own.asked(Some("openid address phone")), Ok(parse("openid")));
+        for (text, expected) in [
+            (
+                "openid predcit",
+                "there is no scope predcit; see scopes_supported",
+            ),
+            (
+                "openid audit:read profile",
+                "the client is not registered for profile audit:read",
+            ),
+            ("phone", "no scope is asked for that the client may have"),
+            ("", "no scope is asked for that the client may have"),
+            (
+                "<b>\u{1f600}\"",
+                "there is no scope ?b???; see scopes_supported",
+            ),
+        ] {
+            let wrong = own.asked(Some(text)).unwrap_err();
+            assert_eq!(wrong.to_string(), expected);
+        }
+        let long = "x".repeat(10_000);
+        assert!(own.asked(Some(&long)).unwrap_err().to_string().len() < 200);
+    }
+
+    #[test]
+    fn people_are_not_asked_about_what_gives_nothing() {
+        let words = |text: &str| parse(text).in_words();
+        assert_eq!(words("openid offline_access"), words("openid"));
+        assert!(words("offline_access").is_empty());
+        let others = ClientScopes::names().filter(|name| *name != "offline_access");
+        for name in others {
+            assert_eq!(words(name).len(), 1, "{name}");
+        }
     }
 
     #[test]

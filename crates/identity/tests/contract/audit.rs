@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use auspex_identity::{Expected, NewUser, UserChange};
+use auspex_kernel::Timestamp;
 use auspex_kernel::audit::{self, Filter, Outcome};
 use auspex_kernel::db::DbError;
 use auspex_kernel::page::Slice;
 
+use crate::ask::{as_operator, ask};
+use crate::person::log_in;
 use crate::store::Store;
 use crate::{OPERATOR, START, scopes};
 
 contract! {
     what_is_done_is_recorded_without_names_or_addresses
+    a_caller_who_is_refused_again_and_again_fills_no_record
     the_record_is_filtered
     lines_between_two_times_are_in_their_order
 }
@@ -61,6 +65,28 @@ async fn what_is_done_is_recorded_without_names_or_addresses(store: &Store) {
     for word in ["annabel", "beatrix", "example", "horse", "staple", "argon2"] {
         assert!(!text.contains(word), "{word}");
     }
+}
+
+async fn a_caller_who_is_refused_again_and_again_fills_no_record(store: &Store) {
+    let identity = store.identity().await;
+    let body = r#"{"name": "x", "scopes": ["users:write"]}"#;
+    for n in 0..200 {
+        let by = as_operator(scopes("keys:write"));
+        let refused = ask(&identity, &by, "POST", "/v1/api-keys", body).await;
+        assert_eq!(refused.status, 403, "{n}");
+    }
+    let denied = "action = 'key.create' AND outcome = 'denied'";
+    assert_eq!(store.recorded("detail", denied).await, ["users:write"; 20]);
+    // Strangers have lines of their own.
+    let unknown = log_in(&identity, "nobody", "a guess").await;
+    assert_eq!(unknown.status, 401);
+    let strangers = "action = 'login' AND outcome = 'denied'";
+    assert_eq!(store.recorded("detail", strangers).await, ["password"]);
+    store.clock.advance(Duration::from_mins(10));
+    identity.maintenance().tend(Timestamp(0)).await.unwrap();
+    let counted = "action = 'key.create' AND detail LIKE '% more'";
+    let counted = store.recorded("detail", counted).await;
+    assert_eq!(counted, ["users:write, 180 more"]);
 }
 
 async fn the_record_is_filtered(store: &Store) {

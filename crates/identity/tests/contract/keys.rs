@@ -9,6 +9,7 @@ use auspex_identity::{
 };
 use auspex_kernel::Subject;
 use auspex_kernel::db::Db;
+use auspex_kernel::id::ClientId;
 use auspex_kernel::{ApiError, Caller, Random, Scope, ScopeSet, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
@@ -46,6 +47,7 @@ contract! {
     no_key_outlives_what_made_it
     a_key_of_nobody_deals_with_itself_alone
     borrowed_rights_make_no_keys
+    what_ends_makes_and_changes_no_clients
 }
 
 async fn created_key_authenticates(store: &Store) {
@@ -928,6 +930,56 @@ async fn borrowed_rights_make_no_keys(store: &Store) {
     assert_eq!(identity.keys().list().await.unwrap().len(), 1);
     let denied = store.recorded("action", "outcome = 'denied'").await;
     assert_eq!(denied.len(), 6);
+}
+
+async fn what_ends_makes_and_changes_no_clients(store: &Store) {
+    let identity = store.identity().await;
+    let admin = member(&identity, "root").await;
+    let draft =
+        r#"{"name": "shop", "grant_types": ["client_credentials"], "scopes": ["users:read"]}"#;
+    let all = as_operator(ScopeSet::all());
+    let made = ask(&identity, &all, "POST", "/v1/oauth-clients", draft).await;
+    assert_eq!(made.status, 201);
+    let shop = format!("/v1/oauth-clients/{}", made.text("client_id"));
+
+    let soon = store.clock.now() + Duration::from_secs(4);
+    let key = identity
+        .keys()
+        .create(&OPERATOR, "short", ScopeSet::all(), Some(soon));
+    let by_key = Caller {
+        subject: Subject::Key(key.await.unwrap().key.id),
+        ..as_operator(ScopeSet::all())
+    };
+    let delegated = Caller {
+        client_id: ClientId::parse(&made.text("client_id")),
+        ..as_user(&admin)
+    };
+    let external = Caller {
+        subject: Subject::External("somebody".into()),
+        ..as_operator(ScopeSet::all())
+    };
+    let rotations = format!("{shop}/secret-rotations");
+    let requests = [
+        ("POST", "/v1/oauth-clients", draft),
+        ("PATCH", &shop, r#"{"name": "other"}"#),
+        ("POST", &rotations, ""),
+    ];
+    for by in [&by_key, &delegated, &external] {
+        for (method, path, body) in requests {
+            let answer = ask(&identity, by, method, path, body).await;
+            assert_eq!(answer.status, 403, "{} {method} {path}", by.subject);
+            let error = answer.error.unwrap();
+            assert!(error.message().contains("no client"), "{error:?}");
+        }
+    }
+    assert_eq!(identity.clients().list().await.unwrap().len(), 1);
+    let denied = store.recorded("action", "outcome = 'denied'").await;
+    assert_eq!(denied.len(), 9);
+    // Users who act for themselves may, and keys that last.
+    for by in [&as_user(&admin), &all] {
+        let answer = ask(&identity, by, "POST", "/v1/oauth-clients", draft).await;
+        assert_eq!(answer.status, 201, "{}", by.subject);
+    }
 }
 
 async fn a_key_of_nobody_deals_with_itself_alone(store: &Store) {

@@ -12,6 +12,7 @@ use crate::store::{Store, execute, texts};
 contract! {
     a_name_is_one_name_in_every_form
     nobody_takes_the_name_of_another
+    people_log_in_with_their_name_or_their_address
     a_password_is_one_password_in_every_form
     old_names_are_brought_into_form_and_nobody_is_merged
 }
@@ -85,6 +86,36 @@ async fn nobody_takes_the_name_of_another(store: &Store) {
         assert!(changed.await.is_err(), "{username:?} {email:?}");
     }
     assert_eq!(identity.users().name_conflicts().await.unwrap(), []);
+}
+
+async fn people_log_in_with_their_name_or_their_address(store: &Store) {
+    let identity = store.identity().await;
+    let id = add(&identity, "ann", "viewer").await;
+    for name in ["ann", "ann@example.org", "ANN@Example.org"] {
+        let answer = log_in(&identity, name, PASSWORD).await;
+        assert_eq!(answer.status, 200, "{name}");
+    }
+    for name in [&*id, "example.org", "ann@"] {
+        let answer = log_in(&identity, name, PASSWORD).await;
+        assert_eq!(answer.status, 401, "{name}");
+    }
+    let moved = UserChange {
+        email: Some("ann@else.org".into()),
+        ..UserChange::default()
+    };
+    change(&identity, &id, moved).await;
+    for (name, status) in [("ann@else.org", 200), ("ann@example.org", 401)] {
+        let answer = log_in(&identity, name, PASSWORD).await;
+        assert_eq!(answer.status, status, "{name}");
+    }
+    // From before this was refused: the name of one is the address of another, and is the one's.
+    let bob = add(&identity, "bob", "viewer").await;
+    let db = store.db().await;
+    let set = format!("UPDATE identity_users SET username_key = 'ann@else.org' WHERE id = '{bob}'");
+    execute(&db, set).await;
+    let answer = log_in(&identity, "ann@else.org", PASSWORD).await;
+    let user = identity.users().get(&bob).await.unwrap();
+    assert_eq!((answer.status, user.login_count), (200, 1));
 }
 
 async fn a_password_is_one_password_in_every_form(store: &Store) {

@@ -27,6 +27,13 @@ fn the_record_is_read_between_times_and_as_csv() {
     assert_eq!(count(&format!("&to={}", at(2))), 3);
     assert_eq!(count(&format!("&from={}&to={}", at(4), at(1))), 3);
     assert_eq!(list("&from=yesterday").status, 422);
+    let backwards = list(&format!("&from={}&to={}", at(1), at(4)));
+    assert_eq!(backwards.status, 422);
+    assert!(
+        backwards.text().contains("must not be later than to"),
+        "{}",
+        backwards.text()
+    );
     assert_eq!(list("&format=xml").status, 422);
 
     // Page by page, by the links of the header.

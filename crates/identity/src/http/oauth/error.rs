@@ -56,6 +56,9 @@ impl From<TokenError> for ApiError {
             TokenError::Refused(code, description) => {
                 ApiError::new(StatusCode::BAD_REQUEST, code, description)
             }
+            TokenError::Scope(wrong) => {
+                ApiError::new(StatusCode::BAD_REQUEST, "invalid_scope", wrong.to_string())
+            }
             TokenError::InvalidClient => {
                 let description = "the client is unknown, or did not prove who it is";
                 let challenge = HeaderValue::from_static("Basic realm=\"auspex\"");

@@ -137,7 +137,8 @@ async fn introspect_token(
 ///
 /// RFC 7009, for a client's own tokens. Revoking a refresh token ends everything that came from the
 /// same login. Revoking an access token ends only that token; its refresh token still gives the next
-/// one. Unknown tokens and those of other clients get the same answer.
+/// one. A token that is unknown or has ended is none to revoke: 200. One of another client is refused and goes
+/// on (`invalid_grant`).
 #[utoipa::path(
     post, path = "/oauth2/revoke", tag = TAG, security(()),
     request_body(content = TokenQuestionForm, content_type = "application/x-www-form-urlencoded"),

@@ -87,9 +87,9 @@ fn a_client_that_expects_one_user_never_gets_another() {
         login.text()
     );
     assert!(instead(&login).starts_with(&format!("{CALLBACK}?error=login_required&")));
-    // A hint that can be no name is a text of whoever made the link.
+    // An id is no name to log in with, and what can be no name is a text of whoever made the link.
     let long = "x".repeat(300);
-    for text in ["Call 555 now\u{202e}", &long] {
+    for text in ["Call 555 now\u{202e}", &long, &two.world.user] {
         let login = browser.get(&two.world.request(&[("login_hint", text)]));
         assert!(
             login
