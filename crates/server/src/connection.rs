@@ -38,6 +38,8 @@ use upgraded::Tether;
 
 /// How long the peer may take to close an idle connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Fields of the head of a request; hyper's default is 100.
+const HEADERS_MAX: usize = 200;
 
 /// Bounds of a connection.
 #[derive(Debug, Clone)]
@@ -105,6 +107,7 @@ pub(crate) async fn serve(
     builder
         .http1()
         .max_buf_size(bounds.head_bytes_max)
+        .max_headers(HEADERS_MAX)
         .half_close(true);
     builder
         .http2()
