@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::clock::Steady;
+use auspex_kernel::config::Reloads;
 use auspex_kernel::etag::cacheable;
 use auspex_kernel::fields::{Body as _, Kind, Wrong, integer, optional, required, text};
 use auspex_kernel::http::{
@@ -50,6 +51,7 @@ pub(crate) struct Desk {
     pub(crate) live: Arc<Live>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) clock: Clock,
+    pub(crate) reloads: Reloads,
 }
 
 /// A service behind the gateway.

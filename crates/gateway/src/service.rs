@@ -64,7 +64,11 @@ impl Service for GatewayService {
     async fn open(config: Config, context: Context) -> Result<Arc<Self>, OpenError> {
         let plan = Plan::new(&config)?;
         let Context {
-            db, clock, random, ..
+            db,
+            clock,
+            random,
+            reloads,
+            ..
         } = context;
         let live = Arc::new(Live::new(plan, clock.clone()));
         let registry = Registry::open(db.clone(), clock.clone(), random, live.clone()).await?;
@@ -72,6 +76,7 @@ impl Service for GatewayService {
             live,
             registry: Arc::new(registry),
             clock,
+            reloads,
         };
         Ok(Arc::new(Self {
             desk,

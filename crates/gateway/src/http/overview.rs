@@ -32,8 +32,33 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 #[derive(Serialize, ToSchema)]
 #[schema(as = Gateway)]
 struct GatewayView {
+    configuration: ConfigurationView,
     /// By name
     services: Vec<ServiceView>,
+}
+
+/// The settings, which are read again when their file changes.
+#[derive(Serialize, ToSchema)]
+#[schema(as = GatewayConfiguration)]
+struct ConfigurationView {
+    /// Since when those that are in force are
+    #[schema(format = DateTime)]
+    taken_at: String,
+    /// The last ones that were wrong; null if there were none since the start
+    refused: Option<RefusedView>,
+}
+
+/// Settings that were not taken; those from before stayed in force.
+#[derive(Serialize, ToSchema)]
+#[schema(as = GatewayConfigurationRefused)]
+struct RefusedView {
+    /// When they were read
+    #[schema(format = DateTime)]
+    at: String,
+    /// What is wrong and where
+    reason: String,
+    /// Whether no others were taken since
+    is_current: bool,
 }
 
 /// A service behind the gateway.
@@ -184,7 +209,16 @@ impl Desk {
     fn gateway(&self) -> GatewayView {
         let (dates, gateway) = (self.dates(), self.live.now());
         let services = gateway.services.values();
+        let refused = self.reloads.refused().map(|refused| RefusedView {
+            at: refused.at.to_rfc3339(),
+            reason: refused.reason,
+            is_current: refused.is_current,
+        });
         GatewayView {
+            configuration: ConfigurationView {
+                taken_at: self.reloads.taken_at().to_rfc3339(),
+                refused,
+            },
             services: services.map(|one| service_view(one, dates)).collect(),
         }
     }
@@ -253,7 +287,8 @@ pub(super) fn routes() -> OpenApiRouter<Desk> {
 
 /// The services behind the gateway
 ///
-/// Each with its endpoints, the state of their circuits and how those came there.
+/// Each with its endpoints, the state of their circuits and how those came there; and what became of the last
+/// changes of the settings.
 #[utoipa::path(
     get, path = "/v1/gateway", tag = TAG,
     responses(

@@ -129,6 +129,16 @@ fn a_bad_file_is_refused_and_the_last_good_one_stays() {
         replace(&file, text);
         eventually(SOON, key, || warnings(&server).contains(key));
         assert!(warnings(&server).contains("CONFIG_REFUSED"));
+        let configuration = server.get("/v1/gateway").json()["configuration"].clone();
+        let refused = &configuration["refused"];
+        assert!(
+            refused["is_current"] == true && refused["reason"].is_string(),
+            "{refused}"
+        );
+        assert!(
+            configuration["taken_at"].as_str() < refused["at"].as_str(),
+            "{configuration}"
+        );
         assert_eq!(server.get("/orders").status, 200, "{key}");
     }
     // The same that are refused by `config check`, which says the same.
