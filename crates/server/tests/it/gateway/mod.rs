@@ -3,11 +3,13 @@
 mod backend;
 mod circuit;
 mod failing;
+mod faults;
 mod hostile;
 mod passing;
 mod registry;
 mod reload;
 mod retrying;
+mod trace;
 mod watching;
 
 use std::net::SocketAddr;

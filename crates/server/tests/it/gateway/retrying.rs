@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::backend::{Backend, Seen, Then};
 use super::{OK, refusal, start};
-use crate::server::Server;
+use crate::server::{Server, eventually};
 
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
 
@@ -278,6 +278,26 @@ fn each_try_counts_for_the_circuit_which_ends_them() {
     assert_eq!(answer.header("x-gateway-retries"), Some("2"));
     assert_eq!(refusal(&server.get("/orders/1")).2, "circuit_open");
     assert_eq!(backend.seen().len(), 3);
+}
+
+#[test]
+fn a_request_that_waits_holds_no_place() {
+    let backend = busy(1);
+    let server = in_front_of(&[backend.address], "jitter = false, base_delay_ms = 1500");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| server.get("/orders/1").status);
+        eventually(Duration::from_secs(10), "it has been refused once", || {
+            backend.seen().len() == 1
+        });
+        let endpoint = || server.get("/v1/gateway").json()["services"][0]["endpoints"][0].clone();
+        eventually(
+            Duration::from_secs(1),
+            "the endpoint has nothing in hand",
+            || endpoint()["in_hand"] == 0,
+        );
+        assert_eq!(backend.seen().len(), 1, "it waits still");
+        assert_eq!(waiting.join().expect("no panic"), 200);
+    });
 }
 
 #[test]
