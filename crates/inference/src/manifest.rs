@@ -417,7 +417,7 @@ fn default(field: &Field, value: &toml::Value) -> Result<f64, String> {
         return Err("a string has no default; make it nullable, or leave it required".into());
     }
     let coded = match value {
-        toml::Value::Integer(value) => field.number(*value as f64),
+        toml::Value::Integer(value) => field.integer(value.unsigned_abs(), *value < 0),
         toml::Value::Float(value) => field.number(*value),
         toml::Value::Boolean(value) => field.boolean(*value),
         toml::Value::String(text) => field.text(text, &mut Texts::default()),

@@ -388,12 +388,13 @@ impl Visitor<'_> for Cell<'_> {
 
     #[inline]
     fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
-        self.field.number(value as f64).ok_or_else(abandon)
+        self.field.integer(value, false).ok_or_else(abandon)
     }
 
     #[inline]
     fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
-        self.field.number(value as f64).ok_or_else(abandon)
+        let worth = self.field.integer(value.unsigned_abs(), value < 0);
+        worth.ok_or_else(abandon)
     }
 
     #[inline]

@@ -12,6 +12,8 @@ pub use categories::Categories;
 
 /// The largest magnitude that is finite as an IEEE 754 binary32.
 pub(crate) const F32_BOUND: f64 = 3.402_823_5e38;
+/// Integers up to here are exact as an IEEE 754 binary64.
+const EXACT_MAX: u64 = 1 << 53;
 
 /// The inputs of a model.
 #[derive(Clone, Debug)]
@@ -98,10 +100,29 @@ impl Field {
         !self.optional && self.default.is_none()
     }
 
-    /// What a number is worth, if it is allowed here.
+    /// What a number with a fraction or an exponent is worth, if it is allowed here.
     #[inline]
     pub(crate) fn number(&self, value: f64) -> Option<f64> {
-        let seen = self.seen(value);
+        self.allowed(value, value)
+    }
+
+    /// What a number without them is worth, if it is allowed here. A column of integers is rounded to
+    /// `f32` once in training; one of numbers was `f64` before, so that it is rounded twice.
+    #[inline]
+    pub(crate) fn integer(&self, size: u64, is_negative: bool) -> Option<f64> {
+        let signed = |size: f64| if is_negative { -size } else { size };
+        let value = signed(size as f64);
+        let is_rounded = size > EXACT_MAX && self.bound == F32_BOUND;
+        match self.kind {
+            Kind::Integer if is_rounded => self.allowed(value, signed(f64::from(size as f32))),
+            _ => self.allowed(value, value),
+        }
+    }
+
+    /// What a number is worth that the model takes as `worth`.
+    #[inline]
+    fn allowed(&self, value: f64, worth: f64) -> Option<f64> {
+        let seen = self.seen(worth);
         (seen.is_nan() || self.fits(value)).then_some(seen)
     }
 

@@ -9,6 +9,7 @@ use auspex_engine::{RowBuffer, Texts};
 use auspex_kernel::error::shown;
 use auspex_kernel::{FieldError, FieldErrors};
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use crate::plan::{FEATURES, MODEL_VERSION, Shape};
@@ -391,7 +392,7 @@ fn not_json(error: serde_json::Error) -> Refusal {
 enum Scalar {
     Null,
     Boolean(bool),
-    Number(f64),
+    Number(Number),
     Text(String),
 }
 
@@ -437,11 +438,13 @@ fn code<'f>(field: &'f Field, raw: &str, texts: &mut Texts) -> Result<f64, Wrong
     let coded = match &value {
         Scalar::Null => field.null(),
         Scalar::Boolean(value) => field.boolean(*value),
-        Scalar::Number(value) => field.number(*value),
+        Scalar::Number(value) => number(field, value),
         Scalar::Text(text) => field.text(text, texts),
     };
     coded.ok_or(match (&value, &field.kind) {
-        (Scalar::Number(value), Kind::Number | Kind::Integer) if value.abs() > field.bound => {
+        (Scalar::Number(value), Kind::Number | Kind::Integer)
+            if value.as_f64().is_none_or(|value| value.abs() > field.bound) =>
+        {
             Wrong::Said("must be a finite number in the model's 32-bit precision")
         }
         _ => Wrong::Not(field),
@@ -460,6 +463,15 @@ fn is_known(schema: &Schema, name: &str) -> bool {
 }
 
 /// Says that there is no such field, and with `hints` which one may be meant.
+/// What a number is worth, if it is allowed there.
+fn number(field: &Field, value: &Number) -> Option<f64> {
+    match (value.as_u64(), value.as_i64()) {
+        (Some(size), _) => field.integer(size, false),
+        (None, Some(value)) => field.integer(value.unsigned_abs(), value < 0),
+        (None, None) => field.number(value.as_f64()?),
+    }
+}
+
 pub(crate) fn unknown(schema: &Schema, name: &str, hints: bool) -> impl Display {
     fmt::from_fn(move |f| {
         f.write_str("is not a field of this model")?;

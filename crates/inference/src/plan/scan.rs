@@ -118,7 +118,10 @@ fn value(field: Option<&Field>, text: &mut Cursor<'_>, texts: &mut Texts) -> Opt
         }
         b'0'..=b'9' | b'-' => {
             let number = text.number()?;
-            field.map_or(Some(0.0), |field| field.number(number))
+            field.map_or(Some(0.0), |field| match number {
+                Number::Integer { size, is_negative } => field.integer(size, is_negative),
+                Number::Decimal(value) => field.number(value),
+            })
         }
         b't' => text.word("true", || {
             field.map_or(Some(0.0), |field| field.boolean(true))
@@ -129,6 +132,12 @@ fn value(field: Option<&Field>, text: &mut Cursor<'_>, texts: &mut Texts) -> Opt
         b'n' => text.word("null", || field.map_or(Some(0.0), Field::null)),
         _ => None,
     }
+}
+
+/// A number as it is written.
+enum Number {
+    Integer { size: u64, is_negative: bool },
+    Decimal(f64),
 }
 
 struct Cursor<'t> {
@@ -191,8 +200,8 @@ impl<'t> Cursor<'t> {
 
     /// A number that can be read without rounding twice.
     #[inline]
-    fn number(&mut self) -> Option<f64> {
-        let negative = self.take(b'-');
+    fn number(&mut self) -> Option<Number> {
+        let is_negative = self.take(b'-');
         let begin = self.at;
         let mut digits = self.digits(0);
         let (whole, mut scale) = (self.at - begin, 0);
@@ -211,12 +220,12 @@ impl<'t> Cursor<'t> {
         if matches!(self.peek(), Some(b'e' | b'E')) {
             return None;
         }
-        let size = if scale == 0 {
-            digits as f64
-        } else {
-            digits as f64 / POWERS[scale]
-        };
-        Some(if negative { -size } else { size })
+        if scale == 0 {
+            let size = digits;
+            return Some(Number::Integer { size, is_negative });
+        }
+        let size = digits as f64 / POWERS[scale];
+        Some(Number::Decimal(if is_negative { -size } else { size }))
     }
 
     /// Reads digits after those before; the caller counts them and refuses what overflows.

@@ -200,6 +200,34 @@ fn floats_are_the_nearest_ones() {
     );
 }
 
+/// A model of a number and two integers, of which one has a least value.
+fn whole_numbers() -> Package {
+    let mut signature = signature(3, Output::Binary);
+    signature.features[1].kind = FeatureKind::Integer;
+    let manifest = "[[features]]\nname = \"f2\"\ntype = \"integer\"\nmin = -10\n";
+    try_package("m", "1", signature, manifest).expect("a good package")
+}
+
+#[test]
+fn integers_are_rounded_once_where_training_did_so() {
+    let package = whole_numbers();
+    let middle = (1u64 << 53) + (1 << 29);
+    for (written, number, integer) in [
+        (middle + 1, middle as f64, ((1u64 << 53) + (1 << 30)) as f64),
+        (middle, middle as f64, (1u64 << 53) as f64),
+        // What a float holds is left as it is.
+        (16_777_217, 16_777_217.0, 16_777_217.0),
+    ] {
+        let text = format!("{{\"f0\":{written},\"f1\":{written},\"f2\":{written}}}");
+        let (_, (bits, _)) = both_for(&package, &text).expect("three numbers");
+        assert_eq!(
+            bits,
+            [number, integer, integer].map(f64::to_bits),
+            "{written}"
+        );
+    }
+}
+
 #[test]
 fn plain_records_do_not_need_the_json_library() {
     let package = kitchen();
@@ -374,6 +402,30 @@ proptest! {
     #[test]
     fn both_readers_have_the_same_opinion(text in body()) {
         both(&text);
+    }
+
+    #[test]
+    fn also_of_whole_numbers(
+        value in prop_oneof![any::<i64>().prop_map(i128::from), any::<u64>().prop_map(i128::from), -1i128 << 66..1 << 66],
+        rounded in any::<bool>(),
+        form in 0usize..3,
+    ) {
+        // Every second one lies between two floats of 32 bits.
+        let value = if rounded { value >> 30 << 30 | 1 << 29 } else { value };
+        let package = whole_numbers();
+        let texts = [
+            format!("{{\"f0\":{value},\"f1\":{value},\"f2\":{value}}}"),
+            format!("[{{\"f0\":{value} ,\"f1\":{value}\n,\"f2\":{value}}}]"),
+            format!("{{\"features\":[{value},{value},{value}]}}"),
+        ];
+        if let Some((_, (bits, _))) = both_for(&package, &texts[form]) {
+            let (once, twice) = (value as f32, value as f64 as f32);
+            prop_assert_eq!(f64::from_bits(bits[0]) as f32, twice);
+            let is_integer = i64::try_from(value).is_ok() || u64::try_from(value).is_ok();
+            prop_assert_eq!(f64::from_bits(bits[1]) as f32, if is_integer { once } else { twice });
+        } else {
+            prop_assert!(value < -10);
+        }
     }
 
     #[test]
