@@ -173,6 +173,16 @@ impl Reader<'_> {
         let list = value.get().starts_with('[').then(|| items(value.get()));
         let Some(Ok(list)) = list else {
             errors.add(
+        let is_record = |value: &RawValue| {
+            let text = value.get().trim_start_matches(['[', ' ', '\t', '\r', '\n']);
+            text.starts_with('{')
+        };
+        if is_record(value) || list.iter().flatten().flatten().any(|item| is_record(item)) {
+            let message = "has values by position; a record by name is a body of its own, {…}, and so is a \
+                           list of them, [{…}, …]";
+            errors.add(FEATURES, message);
+            return Shape::Values;
+        }
                 FEATURES,
                 "must be a list of values, or a list of such lists",
             );

@@ -1,5 +1,8 @@
 //! The values of a category: which code each text has.
 
+use serde::de::IgnoredAny;
+use serde_json::json;
+
 /// How many categories a message lists, and how many a look-up scans.
 const LISTED_MAX: usize = 20;
 const SCANNED_MAX: usize = 16;
@@ -52,15 +55,28 @@ impl Categories {
         None
     }
 
-    /// What is expected, for a message.
+    /// What is expected, for a message: in quotes where a value might be taken for something else.
     pub(super) fn listed(&self) -> String {
-        let shown = self.values.len().min(LISTED_MAX);
-        let mut text = format!("one of {}", self.values[..shown].join(", "));
-        if self.values.len() > shown {
+        let shown = &self.values[..self.values.len().min(LISTED_MAX)];
+        let mut text = match shown.iter().all(|value| is_plain(value)) {
+            true => format!("one of {}", shown.join(", ")),
+            false => {
+                let quoted = shown.iter().map(|value| json!(value).to_string());
+                let quoted: Vec<String> = quoted.collect();
+                format!("one of the strings {}", quoted.join(", "))
+            }
+        };
+        if self.values.len() > shown.len() {
             text.push_str(&format!(" … ({} in all)", self.values.len()));
         }
         text
     }
+}
+
+/// Whether a value can be nothing but a text, and stands apart from others in a list.
+fn is_plain(value: &str) -> bool {
+    let is_json = serde_json::from_str::<IgnoredAny>(value).is_ok();
+    !is_json && !value.is_empty() && value.trim() == value && !value.contains(',')
 }
 
 #[inline]
@@ -78,6 +94,27 @@ fn head(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_that_look_like_something_else_are_listed_as_strings() {
+        let listed = |values: &[&str]| {
+            let values = values.iter().map(|value| (*value).to_owned());
+            Categories::new(values.collect()).listed()
+        };
+        assert_eq!(listed(&["H", "V"]), "one of H, V");
+        for (values, text) in [
+            (["15001", "27003"], r#"one of the strings "15001", "27003""#),
+            (["a", "-1.5e3"], r#"one of the strings "a", "-1.5e3""#),
+            (["true", "null"], r#"one of the strings "true", "null""#),
+            (["", "a \"b\""], r#"one of the strings "", "a \"b\"""#),
+            (
+                ["CORUÑA, A", "B "],
+                r#"one of the strings "CORUÑA, A", "B ""#,
+            ),
+        ] {
+            assert_eq!(listed(&values), text);
+        }
+    }
 
     #[test]
     fn categories_are_told_apart_beyond_eight_bytes() {

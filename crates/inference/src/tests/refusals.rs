@@ -61,6 +61,17 @@ async fn every_wrong_field_is_named_at_once() {
             reply.fields()
         );
     }
+    for body in [
+        format!("{{\"features\":[{RECORD}]}}"),
+        format!("{{\"features\":{RECORD}}}"),
+        format!("{{\"features\":[[{RECORD}]]}}"),
+        format!("{{\"features\":[[1,\"H\",null,1,null,1],{RECORD}]}}"),
+    ] {
+        let reply = post("/predict", body).await;
+        let wanted =
+            "a record by name is a body of its own, {…}, and so is a list of them, [{…}, …]";
+        assert!(reply.fields()[0].contains(wanted), "{:?}", reply.fields());
+    }
     let reply = post("/predict", r#"{"SEXO":"H","a\tb":1}"#).await;
     let fields = reply.fields();
     assert_eq!(
