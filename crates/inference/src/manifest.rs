@@ -1,5 +1,7 @@
 //! `model.toml`: what the author of a model adds to what its file says.
 
+mod error;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -42,7 +44,11 @@ pub(crate) enum Unknown {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section that begins with [output]"
+)]
 pub(crate) struct OutputSection {
     kind: Option<OutputKind>,
     labels: Option<Vec<Label>>,
@@ -76,7 +82,10 @@ pub(crate) struct UnusedTable {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a section that begins with [[features]]"
+)]
 pub(crate) struct FeatureSection {
     name: String,
     #[serde(rename = "type")]
@@ -102,7 +111,10 @@ enum FeatureType {
 
 /// An input and what the training library answered to it.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a section that begins with [[examples]]"
+)]
 pub(crate) struct Example {
     input: toml::Value,
     pub(crate) output: Outputs,
@@ -153,7 +165,9 @@ impl Manifest {
 
     /// Reads its text.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| explain(text, &error))
+        let toml = toml::Deserializer::parse(text);
+        let toml = toml.map_err(|error| error::of_syntax(text, &error))?;
+        serde_path_to_error::deserialize(toml).map_err(|error| error::of_content(text, &error))
     }
 
     /// The schema of the model: from this file if it says something, else from the model's.
@@ -280,19 +294,6 @@ impl Manifest {
             return Err("[output] labels: two are the same".into());
         }
         Ok(Some(labels.clone()))
-    }
-}
-
-/// What is wrong and in which line, without the line itself: the answers of the API and the log have
-/// other readers than the file.
-pub(crate) fn explain(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    match before {
-        Some(before) => {
-            let line = before.matches('\n').count() + 1;
-            format!("line {line}: {}", error.message())
-        }
-        None => error.message().to_owned(),
     }
 }
 

@@ -395,10 +395,68 @@ fn messages_about_a_manifest_speak_its_language() {
             "[[examples]]\ninput = [1, 2]\noutput = \"1\"",
             "line 3: output must be a number or a list",
         ),
+        (
+            "[features]\nname = \"a\"",
+            "line 1: features must be a list, not a table; write each of them as a section that begins \
+             with [[features]]",
+        ),
+        (
+            "features = [\"hunter2\"]",
+            "line 1: features[0] must be a section that begins with [[features]], not a string",
+        ),
+        (
+            "[[features]]\nname = \"a\"\nmin = \"hunter2\"",
+            "line 3: features[0].min must be a number, not a string",
+        ),
+        ("[[features]]\nmin = 1", "line 1: features[0] has no name"),
+        (
+            "[[features]]\nname = \"a\"\ntype = \"hunter2\"",
+            "line 3: features[0].type must be one of \"number\", \"integer\"",
+        ),
+        (
+            "labels = [\"no\", \"yes\"]",
+            "line 1: the key labels is in the wrong place; it belongs in [output]",
+        ),
+        (
+            "[output]\nkind = \"binary\"\nnullable = false",
+            "line 3: the key nullable is in the wrong place; it belongs at the top of the file",
+        ),
+        (
+            "titel = 1",
+            "line 1: there is no key titel; here may be title, description",
+        ),
+        (
+            "output = 0.5",
+            "output must be a section that begins with [output], not a number",
+        ),
+        (
+            "default = \"yes\"",
+            "line 1: default must be true or false, not a string",
+        ),
+        (
+            "iteration_range = [0, -1]",
+            "line 1: iteration_range[1] must be a whole number",
+        ),
+        (
+            "iteration_range = [1]",
+            "line 1: iteration_range must be a list of two numbers",
+        ),
+        (
+            "[[features]]\nname = \"a\"\nmax = \"x, expected hunter2\"",
+            "line 3: features[0].max must be a number, not a string",
+        ),
+        (
+            "[sha256]\nx = 1",
+            "line 2: sha256.x must be a string, not an integer",
+        ),
+        ("title = hunter2", "line 1: "),
     ] {
-        let error = toml::from_str::<Manifest>(manifest).expect_err(manifest);
-        let error = crate::manifest::explain(manifest, &error);
+        let error = Manifest::parse(manifest).expect_err(manifest);
         assert!(error.contains(words), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        for word in ["f64", "struct", "map", "sequence", "u32", "variant"] {
+            assert!(!error.contains(word), "a word of Rust: {error}");
+        }
     }
 }
 
