@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::files::{file_name, is_dangling, is_package, is_passed_over, names};
 use crate::model::Model;
-use crate::names::{BAD_NAME, RELOAD, compare_versions, is_name};
+use crate::names::{self, compare_versions};
 use crate::reads::Reads;
 use crate::strays;
 
@@ -169,12 +169,12 @@ impl Contents {
         versions.sort_by(|(a, _), (b, _)| compare_versions(a, b));
         self.places
             .extend(versions.into_iter().map(|(version, path)| {
-                let is_good = is_name(model) && model != RELOAD && is_name(&version);
+                let problem = names::problem(model, &version);
                 Place {
                     model: model.to_owned(),
                     version,
                     path,
-                    problem: (!is_good).then(|| BAD_NAME.to_owned()),
+                    problem,
                 }
             }));
         self.problems.extend(listing.problems);

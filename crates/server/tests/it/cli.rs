@@ -372,6 +372,7 @@ fn models_check_of_a_folder_names_all_that_is_in_it() {
     assert!(places.is_sorted(), "{out}");
     for words in [
         "    the manifest is called model.toml; rename Model.toml",
+        "    the model's name \"d\\n\" has '\\n' in it",
         "not served: c/model.ubj is not in the folder of a version",
         ": 2 good, 2 refused, 1 not served\n",
     ] {
