@@ -14,7 +14,9 @@ use auspex_engine::{Engine, LoadOptions, Signature};
 use auspex_kernel::error::shown;
 use serde_json::{Map, Value};
 
-use crate::files::{MANIFEST, file_name, is_dangling, misnamed_manifest, model_file, names};
+use crate::files::{
+    MANIFEST, file_name, if_not_the_model, is_dangling, misnamed_manifest, model_file, names,
+};
 use crate::manifest::Manifest;
 use crate::package::{Package, PackageError};
 use crate::reads::read_file;
@@ -88,7 +90,7 @@ impl Draft {
         let named = |message: String| refuse(format!("{file}: {message}"));
         let bytes = read_file(&path).map_err(|error| named(error.to_string()))?;
         let engine = auspex_engine::load_bytes(&file, &bytes, &LoadOptions::default());
-        let engine = engine.map_err(|error| named(error.message))?;
+        let engine = engine.map_err(|error| named(error.message + if_not_the_model(&path)))?;
         let columns = engine.signature().features.iter();
         let columns = columns.map(Column::new).collect();
         let (model, version) = names(folder);

@@ -55,6 +55,8 @@ const SYSTEM_FOLDERS: [&str; 6] = [
     "$RECYCLE.BIN",
     "System Volume Information",
 ];
+/// How much is read of an end of a file to tell what it is.
+const END_BYTES: u64 = 4096;
 /// How many names of files a message has.
 const NAMES_SHOWN: usize = 3;
 
@@ -114,7 +116,7 @@ pub(crate) fn is_manifest_name(name: &str) -> bool {
     matches!(stem, "model" | "models" | "manifest") && matches!(extension, "toml" | "yaml" | "yml")
 }
 
-/// The one model file in a folder: `model.*`, or else the only file that may be one. Where there is
+/// The one model file in a folder: `model.*`, or else the only file that looks like one. Where there is
 /// none that is read, one of another kind, since loading it says what it is.
 pub(crate) fn model_file(folder: &Path) -> Result<PathBuf, String> {
     let files = paths_in(folder).map_err(|error| error.to_string())?;
@@ -134,26 +136,54 @@ fn paths_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn model_among(paths: &[PathBuf]) -> Result<Option<PathBuf>, String> {
     let files = || paths.iter().filter(|path| path.is_file());
-    let mut models: Vec<&PathBuf> = files().filter(|path| has_model_extension(path)).collect();
-    if models.iter().any(|path| has_stem_model(path)) {
-        models.retain(|path| has_stem_model(path));
+    let named: Vec<&PathBuf> = files().filter(|path| has_model_extension(path)).collect();
+    let mut models = named.clone();
+    models.retain(|path| has_stem_model(path));
+    if models.is_empty() {
+        // Beside a model of another name there are metrics, examples and settings in JSON.
+        models = named.clone();
+        models.retain(|path| looks_like_model(path));
     }
-    if let [first, second, ..] = models[..] {
-        return Err(format!(
-            "there is more than one model file in it ({} and {}); keep one",
-            file_name(first),
-            file_name(second)
-        ));
-    }
-    if let Some(model) = models.pop() {
-        return Ok(Some(model.clone()));
+    match models[..] {
+        [] => {}
+        [model] => return Ok(Some(model.clone())),
+        [first, second, ..] => {
+            let (first, second) = (file_name(first), file_name(second));
+            return Err(format!(
+                "there is more than one model file in it ({first} and {second}); keep one, or if another is \
+                 called otherwise, call the one that counts model.{}",
+                EXTENSIONS.join(" or model.")
+            ));
+        }
     }
     if let Some(link) = paths.iter().find(|p| may_be_model(p) && is_dangling(p)) {
         return Err(format!("{} is {DANGLING}", file_name(link)));
     }
     let kinds: [fn(&Path) -> bool; 3] = [is_called_model, is_other_model, is_packed];
     let other = kinds.iter().find_map(|is_it| files().find(|p| is_it(p)));
+    // Loading a single one says what is wrong with it.
+    let other = other.or(match named[..] {
+        [only] => Some(only),
+        _ => None,
+    });
     Ok(other.cloned())
+}
+
+/// Whether a file begins as a model of the library does; what is wrong with it otherwise is told by loading.
+fn looks_like_model(path: &Path) -> bool {
+    const KEY: &[u8] = b"learner";
+    let mut head = Vec::new();
+    let opened = fs::File::open(path);
+    let read = opened.and_then(|file| file.take(END_BYTES).read_to_end(&mut head));
+    read.is_ok() && head.windows(KEY.len()).any(|part| part == KEY)
+}
+
+/// What to do where a file that was taken for the model is none.
+pub(crate) fn if_not_the_model(file: &Path) -> &'static str {
+    match has_stem_model(file) {
+        true => "",
+        false => "; if another file is the model, call that one model.ubj or model.json",
+    }
 }
 
 /// Why a folder is no package, with what there is in place of a model file.
@@ -167,32 +197,42 @@ fn nothing_in(folder: &Path, paths: &[PathBuf]) -> String {
         return match what_is(&file) {
             Some(what) => format!("there is no model file in it, and {name} is {what}"),
             None => format!(
-                "there is no model file in it, but {name} below it; name that folder, or move the file, \
-                 and what belongs to it, one folder up"
+                "there is no model file in it, but {name} below it; name {} instead, or move the file, \
+                 and what belongs to it, one folder up",
+                file.parent().unwrap_or(folder).display()
             ),
         };
     }
     if let Some(package) = packages_in(folder).next() {
-        let name = package.strip_prefix(folder).unwrap_or(&package).display();
-        return format!("it is a folder of models; name a package in it, such as {name}");
+        let package = package.display();
+        return format!("it is a folder of models; name a package in it, such as {package}");
     }
-    let files = paths.iter().filter(|path| path.is_file());
-    let mut names: Vec<String> = files.map(|path| file_name(path)).collect();
-    names.retain(|name| name != MANIFEST);
-    let more = if names.len() > NAMES_SHOWN {
+    let mut files: Vec<&PathBuf> = paths.iter().filter(|path| path.is_file()).collect();
+    files.retain(|path| file_name(path) != MANIFEST);
+    let more = if files.len() > NAMES_SHOWN {
         " and more"
     } else {
         ""
     };
-    names.truncate(NAMES_SHOWN);
+    files.truncate(NAMES_SHOWN);
+    let names: Vec<String> = files.iter().map(|path| file_name(path)).collect();
     let there = match names.as_slice() {
         [] => String::new(),
         names => format!(", only {}{more}", names.join(", ")),
     };
-    format!(
-        "there is no model file in it{there}; put one there as model.{}",
-        EXTENSIONS.join(" or model.")
-    )
+    let known = files.iter().find_map(|path| Some((path, what_is(path)?)));
+    match known {
+        Some((path, what)) => {
+            format!(
+                "there is no model file in it{there}; {} is {what}",
+                file_name(path)
+            )
+        }
+        None => format!(
+            "there is no model file in it{there}; put one there as model.{}",
+            EXTENSIONS.join(" or model.")
+        ),
+    }
 }
 
 /// What is said of a link that leads nowhere.
@@ -206,7 +246,6 @@ pub(crate) fn is_dangling(path: &Path) -> bool {
 /// What a file is that holds no model that is read, and what to do with it; none where that cannot be
 /// told. Only its two ends are read.
 pub(crate) fn what_is(file: &Path) -> Option<&'static str> {
-    const END_BYTES: u64 = 4096;
     if !file.is_file() {
         return None;
     }

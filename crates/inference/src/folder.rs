@@ -12,7 +12,11 @@ use crate::strays;
 
 /// The packages of a models folder, and what is in it that is not served.
 #[derive(Debug)]
-pub struct ModelsFolder(Contents);
+pub struct ModelsFolder {
+    contents: Contents,
+    /// The models folder, where only the folder of one model was looked at.
+    above: Option<PathBuf>,
+}
 
 impl ModelsFolder {
     /// Looks at a folder of models, or at that of one model; `None` if the path is itself a package, or
@@ -30,24 +34,31 @@ impl ModelsFolder {
             let inside = format!("{model}/");
             contents.places.retain(|place| place.model == model);
             contents.problems.retain(|text| text.starts_with(&inside));
-            return Ok(Some(Self(contents)));
+            let above = Some(models);
+            return Ok(Some(Self { contents, above }));
         }
         let contents = scan(path, Layout::Folder, &reads)?;
         if contents.places.is_empty() && (strays::are_in(path) || folders_in(path).is_empty()) {
             return Ok(None);
         }
-        Ok(Some(Self(contents)))
+        let above = None;
+        Ok(Some(Self { contents, above }))
     }
 
     /// Loads the packages one after the other: model, version, and the package or why it is refused.
     pub fn packages(&self) -> impl Iterator<Item = (&str, &str, Result<Package, String>)> {
-        let places = self.0.places.iter();
+        let places = self.contents.places.iter();
         places.map(|place| (&*place.model, &*place.version, load_place(place)))
     }
 
     /// What is in it that is not served, each with what to do.
     pub fn problems(&self) -> &[String] {
-        &self.0.problems
+        &self.contents.problems
+    }
+
+    /// The folder to serve, where it is the one above: the folder of one model is none of models.
+    pub fn above(&self) -> Option<&Path> {
+        self.above.as_deref()
     }
 }
 

@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 
 use crate::answer::{Label, Writer};
 use crate::files::{
-    DANGLING, MANIFEST, file_name, is_dangling, misnamed_manifest, model_file, names,
+    DANGLING, MANIFEST, file_name, if_not_the_model, is_dangling, misnamed_manifest, model_file,
+    names,
 };
 use crate::manifest::{Example, Manifest};
 use crate::names::LATEST;
@@ -117,7 +118,10 @@ impl Package {
             iteration_range: manifest.iteration_range,
         };
         let engine = auspex_engine::load_bytes(&name, &bytes, &options);
-        let engine = engine.map_err(|error| refuse(format!("{name}: {}", error.message)))?;
+        let engine = engine.map_err(|error| {
+            let hint = if_not_the_model(&file);
+            refuse(format!("{name}: {}{hint}", error.message))
+        })?;
         let mut package = Self::assemble(path, model, version, manifest, engine)?;
         package.file = Some(file);
         Ok(package)

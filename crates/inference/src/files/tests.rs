@@ -109,9 +109,19 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
             "no model file in it, and saved/net.keras is a Keras model",
         ),
         (
+            "df.parquet",
+            "table.parquet",
+            "no model file in it, only df.parquet; df.parquet is a Parquet table, which is data",
+        ),
+        (
+            "trees.txt",
+            "lightgbm.txt",
+            "no model file in it, only trees.txt; trees.txt is a LightGBM model",
+        ),
+        (
             "train.csv",
             "table.csv",
-            "no model file in it, only train.csv; put one there as model.ubj",
+            "no model file in it, only train.csv; train.csv is a table such as CSV, which is data",
         ),
     ] {
         let reason = refusal(&[(name, source)]);
@@ -122,7 +132,7 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
     let tables = ["a.csv", "b.csv", "c.csv", "d.csv"].map(|name| (name, "table.csv"));
     let reason = refusal(&tables);
     assert!(
-        reason.contains("only a.csv, b.csv, c.csv and more; put"),
+        reason.contains("only a.csv, b.csv, c.csv and more; a.csv is a table"),
         "{reason}"
     );
     // The content decides.
@@ -144,19 +154,83 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
     let reason = |path: &Path| Package::load(path).expect_err("no package").to_string();
     let below = reason(folder.path());
     assert!(
-        below.contains("but 1/model.json below it; name that folder, or move the file"),
+        below.contains("but 1/model.json below it; name "),
         "{below}"
     );
+    let named = below.split_once("; name ").expect("a path").1;
+    let named = named
+        .split_once(" instead, or move the file")
+        .expect("its end")
+        .0;
+    Package::load(Path::new(named)).expect("the path that is named");
     let models = folder.path().with_extension("models");
     fs::create_dir(&models).expect("made");
     fs::rename(folder.path(), models.join("churn")).expect("moved");
     let all = reason(&models);
-    assert!(
-        all.contains("folder of models; name a package in it, such as churn/1"),
-        "{all}"
-    );
+    let named = all.split_once("folder of models; name a package in it, such as ");
+    Package::load(Path::new(named.expect(&all).1)).expect("the path that is named");
     fs::rename(models.join("churn"), folder.path()).expect("moved back");
     fs::remove_dir(models).expect("removed");
+}
+
+#[test]
+fn json_beside_a_model_of_another_name_is_none() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden");
+    let model = fs::read(golden.join("3.2/binary-logistic.json")).expect("a model");
+    let folder = |files: &[(&str, &[u8])]| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, bytes) in files {
+            fs::write(folder.path().join(name), bytes).expect("written");
+        }
+        folder
+    };
+    let metrics: &[u8] = br#"{"auc": 0.91, "columns": ["a", "b"]}"#;
+    let rows: &[u8] = b"{\"a\": 1}\n{\"a\": 2}\n";
+    let list: &[u8] = b"[1, 2, 3]";
+    for name in [
+        "model.xgb",
+        "model.bst",
+        "model_final.json",
+        "churn.xgb",
+        "best.UBJ",
+    ] {
+        let folder = folder(&[
+            (name, &model),
+            ("metrics.json", metrics),
+            ("rows.json", rows),
+            ("input_example.json", list),
+        ]);
+        let package = Package::load(folder.path()).expect(name);
+        assert!(
+            package.file().is_some_and(|file| file.ends_with(name)),
+            "{name}"
+        );
+    }
+    let reason = |files: &[(&str, &[u8])]| {
+        let error = Package::load(folder(files).path()).expect_err("no model");
+        error.reason().to_owned()
+    };
+    let two = reason(&[
+        ("a.json", &model),
+        ("b.json", &model),
+        ("metrics.json", metrics),
+    ]);
+    assert!(two.contains("(a.json and b.json); keep one, or"), "{two}");
+    assert!(
+        two.ends_with("call the one that counts model.ubj or model.json"),
+        "{two}"
+    );
+    let alone = reason(&[("metrics.json", metrics), ("mymodel", &model)]);
+    assert!(alone.starts_with("metrics.json: "), "{alone}");
+    assert!(
+        alone.ends_with("call that one model.ubj or model.json"),
+        "{alone}"
+    );
+    let none = reason(&[("metrics.json", metrics), ("params.json", list)]);
+    assert!(
+        none.contains("only metrics.json, params.json; put one there as model.ubj"),
+        "{none}"
+    );
 }
 
 #[test]

@@ -161,6 +161,12 @@ fn check_all(path: &Path, folder: &ModelsFolder) -> Outcome {
     ))?;
     match refused + problems.len() {
         0 => Ok(ExitCode::SUCCESS),
+    if let Some(above) = folder.above() {
+        let above = above.display();
+        print(&format!(
+            "this is the folder of one model; to serve it, name the one above: auspex serve --models {above}\n"
+        ))?;
+    }
         _ => Err(format!("not all is well in {}", path.display()).into()),
     }
 }

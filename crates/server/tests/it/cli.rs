@@ -384,6 +384,12 @@ fn models_check_of_a_folder_names_all_that_is_in_it() {
         out.contains("a 10: good") && out.ends_with("2 good, 0 refused, 0 not served\n"),
         "{out}"
     );
+    let folder_above = folder.path().canonicalize().expect("it is there");
+    let above = format!(
+        "this is the folder of one model; to serve it, name the one above: auspex serve --models {}\n",
+        path(&folder_above)
+    );
+    assert!(out.ends_with(&above), "{out}");
     let (code, _, error) = run(&["models", "check", path(&folder.path().join("d\n"))]);
     assert_eq!(code, Some(1), "{error}");
 }
