@@ -20,7 +20,8 @@ use crate::names::LATEST;
 use crate::plan::{Plan, Shape};
 use crate::reads::read_file;
 use crate::schema::Schema;
-use crate::validate::{Reader, Refusal, WHOLE_BODY};
+use crate::table::leave_out;
+use crate::validate::{Reader, Refusal, UNKNOWN, WHOLE_BODY};
 
 /// How many rows a line may hold.
 const ROWS_OF_LINE_MAX: usize = 100_000;
@@ -298,10 +299,14 @@ impl Package {
                 Err(of_line(message.replacen("the body", "the line", 1)))
             }
             Err(Refusal::Invalid(mut errors)) => {
-                let of_all =
-                    |error: &&mut FieldError| error.field.is_empty() || error.field == WHOLE_BODY;
-                for error in errors.iter_mut().filter(of_all) {
-                    error.field = WHOLE_LINE.into();
+                for error in &mut errors {
+                    if error.field.is_empty() || error.field == WHOLE_BODY {
+                        error.field = WHOLE_LINE.into();
+                    }
+                    if error.message == UNKNOWN {
+                        let name = error.field.rsplit("].").next().unwrap_or(&error.field);
+                        error.message = format!("{UNKNOWN}; {}", leave_out(name));
+                    }
                 }
                 Err(errors)
             }

@@ -43,7 +43,11 @@ impl<'s> Columns<'s> {
             unused.ok_or_else(|| match name {
                 _ if is_many_columns(name) => MANY_COLUMNS.into(),
                 "" => "a column has no name; pandas writes its index so, unless index=False".into(),
-                _ => format!("column \"{name}\" {}", unknown(schema, name, true)),
+                _ => format!(
+                    "column \"{name}\" {}; {}",
+                    unknown(schema, name, true),
+                    leave_out(name)
+                ),
             })
         };
         let columns = header.into_iter().map(column).collect::<Result<_, _>>()?;
@@ -59,6 +63,15 @@ impl<'s> Columns<'s> {
         });
         Value::Object(Map::from_iter(record))
     }
+}
+
+/// What to do about a field that is none of the model's, such as the one that it predicts.
+pub(crate) fn leave_out(name: &str) -> String {
+    let name = Value::from(name);
+    format!(
+        "leave it out, with pandas by df.drop(columns=[{name}]), or have it accepted and not used by \
+         unused = [{name}] at the top of model.toml"
+    )
 }
 
 /// What is said of a table whose columns are not separated by commas, as Excel writes it in many
@@ -169,6 +182,11 @@ mod tests {
             (
                 ["age", "sex"],
                 "column \"sex\" is not a field of this model; did you mean sexo?",
+            ),
+            (["age", "target"], "df.drop(columns=[\"target\"])"),
+            (
+                ["age", "target"],
+                "unused = [\"target\"] at the top of model.toml",
             ),
             (["", "age"], "index=False"),
             (["age", "age"], "two columns are called \"age\""),

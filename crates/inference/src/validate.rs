@@ -17,6 +17,8 @@ use crate::schema::{Field, Kind, Schema};
 
 /// The place of an error that belongs to no field.
 pub(crate) const WHOLE_BODY: &str = "(body)";
+/// What is said of a field that there is not.
+pub(crate) const UNKNOWN: &str = "is not a field of this model";
 /// As deep as the JSON library itself reads.
 const DEPTH_MAX: usize = 128;
 /// If there are more names than this, the intended one is not searched for: that would cost more than
@@ -171,8 +173,6 @@ impl Reader<'_> {
     /// The value of `features`: a list of values or a list of such lists.
     fn features(&self, value: &RawValue, rows: &mut RowBuffer, errors: &mut FieldErrors) -> Shape {
         let list = value.get().starts_with('[').then(|| items(value.get()));
-        let Some(Ok(list)) = list else {
-            errors.add(
         let is_record = |value: &RawValue| {
             let text = value.get().trim_start_matches(['[', ' ', '\t', '\r', '\n']);
             text.starts_with('{')
@@ -183,6 +183,8 @@ impl Reader<'_> {
             errors.add(FEATURES, message);
             return Shape::Values;
         }
+        let Some(Ok(list)) = list else {
+            errors.add(
                 FEATURES,
                 "must be a list of values, or a list of such lists",
             );
@@ -461,6 +463,15 @@ fn code<'f>(field: &'f Field, raw: &str, texts: &mut Texts) -> Result<f64, Wrong
     })
 }
 
+/// What a number is worth, if it is allowed there.
+fn number(field: &Field, value: &Number) -> Option<f64> {
+    match (value.as_u64(), value.as_i64()) {
+        (Some(size), _) => field.integer(size, false),
+        (None, Some(value)) => field.integer(value.unsigned_abs(), value < 0),
+        (None, None) => field.number(value.as_f64()?),
+    }
+}
+
 fn position(schema: &Schema, name: &str) -> Option<usize> {
     let features = schema.features.iter().map(|field| &field.name);
     features
@@ -473,18 +484,9 @@ fn is_known(schema: &Schema, name: &str) -> bool {
 }
 
 /// Says that there is no such field, and with `hints` which one may be meant.
-/// What a number is worth, if it is allowed there.
-fn number(field: &Field, value: &Number) -> Option<f64> {
-    match (value.as_u64(), value.as_i64()) {
-        (Some(size), _) => field.integer(size, false),
-        (None, Some(value)) => field.integer(value.unsigned_abs(), value < 0),
-        (None, None) => field.number(value.as_f64()?),
-    }
-}
-
 pub(crate) fn unknown(schema: &Schema, name: &str, hints: bool) -> impl Display {
     fmt::from_fn(move |f| {
-        f.write_str("is not a field of this model")?;
+        f.write_str(UNKNOWN)?;
         if ENVELOPES.contains(&name) {
             return f.write_str(
                 "; send a record, a list of records, or values by position as {\"features\": [[…]]}",

@@ -499,6 +499,14 @@ fn lines_report_every_wrong_field() {
         ["(line): must have 6 values, in the order of the model's schema, not 2"]
     );
     assert!(fields("{")[0].starts_with("(line): the line is not valid JSON"));
+    let target = r#"{"age": 3, "sexo": "H", "active": true, "target": 1}"#;
+    assert_eq!(
+        fields(target),
+        [
+            "target: is not a field of this model; leave it out, with pandas by df.drop(columns=[\"target\"]), or \
+          have it accepted and not used by unused = [\"target\"] at the top of model.toml"
+        ]
+    );
     assert_eq!(
         fields("3"),
         ["(line): the line must be a JSON object or a list of objects"]

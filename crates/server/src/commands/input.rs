@@ -81,6 +81,9 @@ impl<R: BufRead> Input<R> {
         check_text(head)?;
         let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
         let is_json = matches!(head.trim_ascii_start().first(), None | Some(b'{' | b'['));
+        if is_json {
+            check_lines(head)?;
+        }
         let mut input = Self {
             reader,
             header: None,
@@ -204,6 +207,22 @@ fn check_text(head: &[u8]) -> io::Result<()> {
              `tr '\\r' '\\n' < FILE > rows.csv`"
                 .into(),
         );
+    }
+    Ok(())
+}
+
+/// Refuses JSON of which the first line only opens what later ones go on with: a document, not lines.
+fn check_lines(head: &[u8]) -> io::Result<()> {
+    let mut lines = head.trim_ascii_start().splitn(2, |byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default().trim_ascii();
+    let is_opened = !first.is_empty() && first.iter().all(|byte| b"[{ \t".contains(byte));
+    if is_opened && lines.next().is_some() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its JSON is spread over several lines, and JSON Lines are read, a record in each: make them with \
+             `jq -c 'if type == \"array\" then .[] else . end' FILE`, or in Python with \
+             `pandas.read_json(\"FILE\").to_json(\"rows.jsonl\", orient=\"records\", lines=True)`",
+        ));
     }
     Ok(())
 }

@@ -419,6 +419,7 @@ fn models_init_writes_a_manifest_that_passes_the_check() {
             "a,b,c,d\n1,2,3,\"x\n",
             "line 2: has a quote that is never closed",
         ),
+        ("[\n  {\n", "its JSON is spread over several lines"),
         (
             "[\n  {\n",
             "line 1: is no JSON record; each line must be one",
