@@ -4,6 +4,7 @@
 //! cannot be known, such as the codes of a category, is guessed and marked for its author to check.
 
 mod column;
+mod date;
 mod text;
 
 use std::fs::File;

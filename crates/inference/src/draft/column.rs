@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use auspex_engine::{Feature, FeatureKind};
 use serde_json::{Number, Value};
 
+use super::date::is_date;
 use crate::table::{self, MISSING};
 
 /// More different texts than these are no category.
@@ -55,6 +56,9 @@ pub(super) struct Column {
     integers: u64,
     booleans: u64,
     texts: u64,
+    /// How many of the texts are dates, and the first of these.
+    dates: u64,
+    date: Option<String>,
     is_table: bool,
     pub(super) min: f64,
     pub(super) max: f64,
@@ -75,6 +79,8 @@ pub(super) enum Guess {
     Integer,
     Boolean,
     Text,
+    /// Dates such as this one, of which the model takes some number.
+    Dates(String),
     /// Of the values that the model file has.
     Category,
     /// Of these values, whose codes nobody knows.
@@ -92,6 +98,8 @@ impl Column {
             integers: 0,
             booleans: 0,
             texts: 0,
+            dates: 0,
+            date: None,
             is_table: false,
             min: f64::INFINITY,
             max: f64::NEG_INFINITY,
@@ -173,16 +181,42 @@ impl Column {
 
     /// A number that may stand for a missing value, since it is far from all others.
     pub(super) fn sentinel(&self) -> Option<f64> {
-        let is_far = |end: f64, next: f64| {
-            SENTINELS.contains(&end) && next.is_finite() && (end - next).abs() > end.abs() / 2.0
-        };
-        let low = self.min < 0.0 && is_far(self.min, self.inner.0);
-        let high = self.max > 0.0 && is_far(self.max, self.inner.1);
-        match (low, high) {
+        match self.sentinels() {
             (true, _) => Some(self.min),
             (_, true) => Some(self.max),
             _ => None,
         }
+    }
+
+    /// Whether the least number may stand for a missing value, or the greatest.
+    fn sentinels(&self) -> (bool, bool) {
+        let is_far = |end: f64, next: f64| {
+            SENTINELS.contains(&end) && next.is_finite() && (end - next).abs() > end.abs() / 2.0
+        };
+        (
+            self.min < 0.0 && is_far(self.min, self.inner.0),
+            self.max > 0.0 && is_far(self.max, self.inner.1),
+        )
+    }
+
+    /// The least and the greatest number, without one that may stand for a missing value.
+    pub(super) fn range(&self) -> (f64, f64) {
+        match self.sentinels() {
+            (true, _) => (self.inner.0, self.max),
+            (_, true) => (self.min, self.inner.1),
+            _ => (self.min, self.max),
+        }
+    }
+
+    /// The number that may stand for a missing value, if a cell has it.
+    pub(super) fn suspected(&self, cell: &Cell) -> Option<f64> {
+        let number = match cell {
+            Cell::Absent => None,
+            Cell::Text(text) => table::number(text),
+            Cell::Json(value) => value.as_number().cloned(),
+        };
+        let number = number?.as_f64();
+        self.sentinel().filter(|sentinel| number == Some(*sentinel))
     }
 
     fn add_text(&mut self, text: &str) {
@@ -193,6 +227,11 @@ impl Column {
                 {
                     self.strangers.insert(text.to_owned());
                 }
+            }
+            FeatureKind::Number | FeatureKind::Integer | FeatureKind::Boolean if is_date(text) => {
+                self.dates += 1;
+                self.date.get_or_insert_with(|| text.to_owned());
+                self.remember(text);
             }
             _ => self.remember(text),
         }
@@ -223,6 +262,11 @@ impl Column {
         }
         let others = self.numbers + self.booleans;
         if self.texts > 0 {
+            if let (0, Some(date)) = (others, &self.date)
+                && self.dates == self.texts
+            {
+                return Ok(Guess::Dates(date.clone()));
+            }
             // A text among numbers is more likely a mistake than a category.
             if others > 0 && (!self.is_table || others > self.texts) {
                 return Err("has texts among its numbers".into());

@@ -59,20 +59,20 @@ fn a_sample_tells_types_ranges_and_an_example() {
     let [age, income, owner, town, kids] = &fields[..] else {
         panic!("{fields:?}")
     };
-    assert!(matches!(age.kind, Kind::Integer));
-    assert_eq!(
-        (age.min, age.max, age.optional),
-        (Some(18.0), Some(52.0), true)
-    );
-    assert!(matches!(income.kind, Kind::Number));
-    assert_eq!(
-        (income.min, income.max, income.optional),
-        (Some(-300.0), Some(10.5), false)
-    );
+    for field in [age, income, town, kids] {
+        assert!(matches!(field.kind, Kind::Number), "{field:?}");
+        assert_eq!((field.min, field.max), (None, None), "{field:?}");
+    }
     assert!(matches!(owner.kind, Kind::Boolean));
-    assert!(matches!(town.kind, Kind::Integer));
-    assert!(matches!(kids.kind, Kind::Integer));
+    assert_eq!((age.optional, income.optional), (true, false));
     let text = manifest(folder.path());
+    for (feature, range) in [
+        ("age", "min = 18 max = 52"),
+        ("income", "min = -300 max = 10.5"),
+    ] {
+        let comments = checks(&text, feature);
+        assert!(comments.contains(range), "{comments}");
+    }
     assert!(text.contains("# unused = [\"id\"]"), "{text}");
     assert!(
         text.contains("kids = nan\n"),
@@ -86,6 +86,171 @@ fn a_sample_tells_types_ranges_and_an_example() {
     let given = example["output"][1].as_float().expect("a number");
     let computed = answer["probabilities"][1].as_f64().expect("a number");
     assert!((given - computed).abs() < 1e-6, "{given} {computed}");
+}
+
+#[test]
+fn an_unedited_draft_takes_what_the_model_takes_without_it() {
+    let rows: [&[&str]; 3] = [
+        &["30", "-999", "1", "1", "0"],
+        &["31", "2.5", "0", "2", "1"],
+        &["", "3", "1", "3", "NaN"],
+    ];
+    let (with, without) = (package(Some(NAMES)), package(Some(NAMES)));
+    drafted(with.path(), &NAMES, &rows).expect("a good sample");
+    let [with, without] =
+        [with, without].map(|folder| Package::load(folder.path()).expect("it loads"));
+    for values in [
+        json!([1e30, -1e30, 7, -0.5, 2]),
+        json!([null, null, null, null, null]),
+        json!([30.5, -999, 0.25, 1.75, 3.5]),
+    ] {
+        let record: Map<String, Value> = NAMES
+            .iter()
+            .zip(values.as_array().expect("a list"))
+            .map(|(n, v)| ((*n).to_owned(), v.clone()))
+            .collect();
+        let record = Value::Object(record);
+        assert_eq!(
+            predicted(&with, &record),
+            predicted(&without, &record),
+            "{record}"
+        );
+    }
+}
+
+#[test]
+fn what_a_draft_refuses_from_now_on_is_said() {
+    let rows: [&[&str]; 2] = [&["True", "Vigo"], &["False", ""]];
+    let folder = package(Some(NAMES));
+    let written = drafted(folder.path(), &["owner", "town"], &rows).expect("a good sample");
+    let notes = written.notes.join("\n");
+    for words in [
+        "\"owner\": from now on it takes true, false, 1 and 0, and no other number",
+        "\"town\": from now on null is refused",
+    ] {
+        assert!(notes.contains(words), "{notes}");
+    }
+    let folder = package(None);
+    let row: &[&str] = &["1", "2", "3", "4", "5"];
+    let written = drafted(folder.path(), &NAMES, &[row]).expect("five");
+    let notes = written.notes.join("\n");
+    assert!(
+        notes.contains("f0, f1 and so on are refused from now on"),
+        "{notes}"
+    );
+}
+
+#[test]
+fn dates_are_no_categories() {
+    let many: Vec<String> = (0..1500)
+        .map(|n| format!("{}-{:02}-{:02}", 1900 + n / 12, n % 12 + 1, n % 28 + 1))
+        .collect();
+    let many: Vec<[&str; 1]> = many.iter().map(|date| [date.as_str()]).collect();
+    let many: Vec<&[&str]> = many.iter().map(|row| &row[..]).collect();
+    for rows in [&many[..3], &many] {
+        let folder = package(Some(NAMES));
+        let written = drafted(folder.path(), &["town"], rows).expect("a good sample");
+        let text = manifest(folder.path());
+        let words = checks(&text, "town");
+        assert!(words.contains("dates here, such as 1900-01-01"), "{words}");
+        assert!(
+            words.contains("send the number that your training made of them"),
+            "{words}"
+        );
+        assert!(!text.contains("values"), "{text}");
+        let is_said =
+            |note: &String| note.contains("\"town\": the sample has dates such as 1900-01-01");
+        assert!(written.notes.iter().any(is_said), "{:?}", written.notes);
+        Package::load(folder.path()).expect("it loads");
+    }
+    let mixed: [&[&str]; 2] = [&["2024-01-31"], &["Vigo"]];
+    let folder = package(Some(NAMES));
+    drafted(folder.path(), &["town"], &mixed).expect("categories");
+    let words = checks(&manifest(folder.path()), "town");
+    assert!(
+        words.contains("values = [\"2024-01-31\", \"Vigo\"]"),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_number_declared_as_missing_later_leaves_the_example_as_it_is() {
+    let rows: [&[&str]; 3] = [
+        &["-999", "1", "1", "1", "0"],
+        &["30", "2", "0", "2", "1"],
+        &["31", "3", "1", "3", "2"],
+    ];
+    let declare = |folder: &Path| {
+        let text = manifest(folder);
+        let declared = text.replacen("name = \"age\"\n", "name = \"age\"\nmissing = -999\n", 1);
+        let ranged = declared
+            .replace("# min = ", "min = ")
+            .replace("# max = ", "max = ");
+        fs::write(folder.join(MANIFEST), ranged).expect("written");
+        Package::load(folder).map_err(|error| error.reason().to_owned())
+    };
+    let folder = package(Some(NAMES));
+    let written = drafted(folder.path(), &NAMES, &rows).expect("a good sample");
+    assert_eq!(written.example, Some(3));
+    let words = checks(&manifest(folder.path()), "age");
+    assert!(
+        words.contains("does -999 stand for a missing value?"),
+        "{words}"
+    );
+    let age = declare(folder.path())
+        .expect("the advice is taken")
+        .schema()
+        .features[0]
+        .clone();
+    assert_eq!(
+        (age.min, age.max, age.missing),
+        (Some(30.0), Some(31.0), Some(-999.0))
+    );
+    // Where every row that is kept has one, the draft says what it does to the example.
+    let suspect: &[&str] = &["30", "-999", "0", "2", "1"];
+    let rows = [vec![suspect; ROWS_KEPT], vec![&["31", "6", "0", "2", "1"]]].concat();
+    let folder = package(Some(NAMES));
+    let written = drafted(folder.path(), &NAMES, &rows).expect("a good sample");
+    assert_eq!(written.example, Some(2));
+    let text = manifest(folder.path()).replace("\n# ", " ");
+    assert!(
+        text.contains("It is another one once -999 stands for a missing value."),
+        "{text}"
+    );
+}
+
+#[test]
+fn integers_stay_integers_in_the_example() {
+    for (number, written) in [
+        ("9007199791611905", "9007199791611905"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("18446744073709551615", "1.8446744073709552e19"),
+    ] {
+        let folder = package(Some(NAMES));
+        let row: &[&str] = &[number, "2", "3", "4", "5"];
+        let made = drafted(folder.path(), &NAMES, &[row]).expect("a good sample");
+        assert_eq!(made.example, Some(2), "{:?}", made.notes);
+        let text = manifest(folder.path());
+        assert!(text.contains(&format!("\nage = {written}\n")), "{text}");
+        Package::load(folder.path()).expect("it loads");
+    }
+}
+
+#[test]
+fn numbers_where_the_model_has_texts_are_marked() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/homes-3.2.json");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::copy(golden, folder.path().join("model.json")).expect("copied");
+    let mut draft = Draft::new(folder.path()).expect("a model");
+    draft
+        .add_json(1, r#"{"town": 15001, "rooms": 3}"#)
+        .expect("a record");
+    draft.write().expect("written");
+    let words = checks(&manifest(folder.path()), "town");
+    assert!(
+        words.contains("numbers where the model has texts, such as \"Lugo\""),
+        "{words}"
+    );
 }
 
 fn predicted(package: &Package, record: &Value) -> Value {
@@ -223,7 +388,7 @@ fn early_stopping_is_marked_with_what_takes_all() {
 
 #[test]
 fn records_and_lists_are_samples_too() {
-    for (lines, integer) in [
+    for (lines, whole) in [
         (
             r#"{"age":1,"income":2.5,"owner":true,"town":3,"kids":0,"other":[1]}"#,
             "age",
@@ -240,15 +405,11 @@ fn records_and_lists_are_samples_too() {
         draft.add_json(1, lines).expect(lines);
         let written = draft.write().expect(lines);
         assert_eq!(written.example, Some(1), "{lines}: {:?}", written.notes);
-        let package = Package::load(folder.path()).expect(lines);
-        let field = package
-            .schema()
-            .features
-            .iter()
-            .find(|field| field.name == integer);
+        Package::load(folder.path()).expect(lines);
+        let comments = checks(&manifest(folder.path()), whole);
         assert!(
-            matches!(field.expect("there").kind, Kind::Integer),
-            "{lines}"
+            comments.contains("only whole numbers"),
+            "{lines}: {comments}"
         );
     }
 }
@@ -390,11 +551,9 @@ fn a_number_that_stood_for_missing_values_does_so_in_the_draft() {
     drafted(folder.path(), &["age", "income"], &rows).expect("a good sample");
     assert!(manifest(folder.path()).contains("\nmissing = -999 "));
     let package = Package::load(folder.path()).expect("it loads");
-    let age = &package.schema().features[0];
-    assert_eq!(
-        (age.min, age.max, age.missing),
-        (Some(30.0), Some(30.0), Some(-999.0))
-    );
+    assert_eq!(package.schema().features[0].missing, Some(-999.0));
+    let comments = checks(&manifest(folder.path()), "age");
+    assert!(comments.contains("min = 30 max = 30"), "{comments}");
 }
 
 /// Names and texts that a careless writer of TOML would trip over.

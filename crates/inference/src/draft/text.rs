@@ -26,16 +26,13 @@ impl Draft {
         if self.names_are_guessed {
             notes.push(
                 "the names of the features: the model has none, and these are the columns of the sample \
-                 in their order"
+                 in their order; records that call them f0, f1 and so on are refused from now on"
                     .into(),
             );
             text.push_str("\n# CHECK: the model has no names, these are the columns of the sample in their order.\n");
         }
         if self.rows > 0 {
-            notes.push(
-                "min and max: they are those of the sample; widen them to all that may come".into(),
-            );
-            text.push_str("\n# CHECK: min and max are those of the sample; widen them to all that may come, or remove them.\n");
+            text.push_str("\n# min and max are those of the sample and not in force; to refuse what is beyond them, widen them to all\n# that may come and remove the sign of comments.\n");
         }
         for column in &self.columns {
             let guess = column.guess();
@@ -48,7 +45,27 @@ impl Draft {
                     shown(&column.name)
                 ));
             }
-            text.push_str(&feature(column, &guess, self.rows));
+            if let Guess::Dates(date) = &guess {
+                notes.push(format!(
+                    "\"{}\": the sample has dates such as {}, and the model takes the number that training made of them",
+                    shown(&column.name),
+                    shown(date)
+                ));
+            }
+            if guess == Guess::Boolean && column.kind != FeatureKind::Boolean {
+                notes.push(format!(
+                    "\"{}\": from now on it takes true, false, 1 and 0, and no other number",
+                    shown(&column.name)
+                ));
+            }
+            let section = feature(column, &guess, self.rows);
+            if section.contains("\nnullable = false\n") {
+                notes.push(format!(
+                    "\"{}\": from now on null is refused",
+                    shown(&column.name)
+                ));
+            }
+            text.push_str(&section);
         }
         let marked = text.lines().filter(|line| line.starts_with(CHECK)).count();
         if marked > 0 {
@@ -113,16 +130,36 @@ impl Draft {
     }
 
     /// The section of an example with its line in the sample, made of the first row that the package
-    /// accepts; if none is, why the first is not.
+    /// accepts; if none is, why the first is not. Rows with a number that may stand for a missing value come
+    /// last: once it does, their answers are others.
     pub(super) fn example(&self, package: &Package) -> Result<(u64, String), Option<String>> {
         let mut refusal = None;
-        for (line, row) in &self.kept {
+        let suspected = |row: &[Cell]| {
+            let mut cells = self.columns.iter().zip(row);
+            cells.find_map(|(column, cell)| column.suspected(cell))
+        };
+        let mut rows: Vec<_> = self
+            .kept
+            .iter()
+            .map(|(line, row)| (line, row, suspected(row)))
+            .collect();
+        rows.sort_by_key(|(_, _, suspected)| suspected.is_some());
+        for (line, row, suspected) in rows {
             let record = record(&self.columns, row, package.schema());
             match package.answer(&record) {
                 Ok(output) => {
+                    let suspicion = suspected.map_or_else(String::new, |suspected| {
+                        format!(
+                            " It is another one once {} stands for a missing value.",
+                            number(suspected)
+                        )
+                    });
                     let mut text = format!(
-                        "\n# CHECK: line {line} of the sample. The output is what this program computes; compare \
-                         it with what\n# the model gives in Python.\n[[examples]]\noutput = {}\n[examples.input]\n",
+                        "\n{}[[examples]]\noutput = {}\n[examples.input]\n",
+                        check(&format!(
+                            "line {line} of the sample. The output is what this program computes; compare it \
+                             with what the model gives in Python.{suspicion}"
+                        )),
                         outputs(&output)
                     );
                     for (name, value) in &record {
@@ -142,13 +179,24 @@ fn feature(column: &Column, guess: &Guess, rows: u64) -> String {
     let mut text = format!("\n[[features]]\nname = {}\n", quoted(&column.name));
     match guess {
         Guess::Number => text.push_str("type = \"number\"\n"),
-        Guess::Integer => {
-            if column.kind != FeatureKind::Integer {
-                text.push_str(&check(
-                    "the sample has only whole numbers; write \"number\" if others may come.",
-                ));
-            }
+        Guess::Integer if column.kind == FeatureKind::Integer => {
             text.push_str("type = \"integer\"\n");
+        }
+        Guess::Integer => {
+            text.push_str(&check(
+                "the sample has only whole numbers; write \"integer\" if training had integers here: fractions \
+                 are refused then.",
+            ));
+            text.push_str("type = \"number\"\n");
+        }
+        Guess::Dates(date) => {
+            text.push_str(&check(&format!(
+                "the sample has dates here, such as {}, and the model takes a number: send the number that \
+                 your training made of them, such as days since a first day. Which one it was is nowhere in the \
+                 model file.",
+                shown(date)
+            )));
+            text.push_str("type = \"number\"\n");
         }
         Guess::Boolean => {
             if column.kind != FeatureKind::Boolean {
@@ -191,6 +239,13 @@ fn known_category(column: &Column) -> String {
             true => format!("# its {} values are in the model file\n", values.len()),
             false => format!("values = {}\n", list(values)),
         });
+    }
+    if let (FeatureKind::Category(values), true) = (&column.kind, column.numbers > 0) {
+        text.push_str(&check(&format!(
+            "the sample has numbers where the model has texts, such as {}; a record must have the text, between \
+             quotation marks.",
+            values.first().map_or_else(|| "\"1\"".into(), |value| quoted(value))
+        )));
     }
     if !column.strangers.is_empty() {
         let strangers: Vec<String> = column.strangers.iter().cloned().collect();
@@ -239,17 +294,14 @@ fn range(column: &Column) -> String {
         let sentinel = number(sentinel);
         text.push_str(&check(&format!(
             "does {sentinel} stand for a missing value? If it did so in training (missing={sentinel}), add \
-             missing = {sentinel} here, and leave it out of the range."
+             missing = {sentinel} here. The range is without it."
         )));
     }
-    text + &match column.numbers {
-        0 => "# min = 0\n# max = 100\n".into(),
-        _ => format!(
-            "min = {}\nmax = {}\n",
-            number(column.min),
-            number(column.max)
-        ),
-    }
+    let (min, max) = match column.numbers {
+        0 => (0.0, 100.0),
+        _ => column.range(),
+    };
+    text + &format!("# min = {}\n# max = {}\n", number(min), number(max))
 }
 
 /// Whether it may be missing.
@@ -290,6 +342,11 @@ fn record(columns: &[Column], row: &[Cell], schema: &Schema) -> Map<String, Valu
             _ if cell.is_missing(&column.kind) => Value::Null,
             Cell::Json(value) => value.clone(),
             Cell::Text(text) => table::value(field, text),
+        };
+        // Integers of TOML end there.
+        let value = match value.as_u64() {
+            Some(whole) if whole > i64::MAX as u64 => Value::from(whole as f64),
+            _ => value,
         };
         Some((field.name.clone(), value))
     });
@@ -347,7 +404,10 @@ fn toml(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         Value::Bool(value) => value.to_string(),
-        Value::Number(value) => number(value.as_f64().unwrap_or(f64::NAN)),
+        Value::Number(value) => match value.as_i64() {
+            Some(whole) => whole.to_string(),
+            None => number(value.as_f64().unwrap_or(f64::NAN)),
+        },
         Value::Null | Value::Array(_) | Value::Object(_) => "nan".into(),
     }
 }

@@ -56,7 +56,9 @@ fn init(package: &Path, sample: Option<&Path>) -> Outcome {
     }
     let folder = package.display();
     print(&format!(
-        "{text}\nedit it, then run: auspex models check {folder}\n"
+        "{text}\nwhere this folder is served, it is in force from now on; until you edit it, what the model took \
+         without it is taken as before, but for what is said above\n\
+         edit it, then run: auspex models check {folder}\n"
     ))
 }
 
@@ -159,14 +161,14 @@ fn check_all(path: &Path, folder: &ModelsFolder) -> Outcome {
         path.display(),
         problems.len()
     ))?;
-    match refused + problems.len() {
-        0 => Ok(ExitCode::SUCCESS),
     if let Some(above) = folder.above() {
         let above = above.display();
         print(&format!(
             "this is the folder of one model; to serve it, name the one above: auspex serve --models {above}\n"
         ))?;
     }
+    match refused + problems.len() {
+        0 => Ok(ExitCode::SUCCESS),
         _ => Err(format!("not all is well in {}", path.display()).into()),
     }
 }
