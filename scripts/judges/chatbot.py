@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 import httpx
 
 from checks import Checks, equal, true
-from server import ROOT, Server
+from server import ROOT, Server, free_port
 
 EXAMPLE = ROOT / "examples" / "chatbot"
 DIALOGUES = 40
@@ -46,12 +46,12 @@ def key_for_chatbot(server):
 class Job:
     """The job with a key of its own, fed line by line."""
 
-    def __init__(self, server):
-        key = key_for_chatbot(server)
+    def __init__(self, server, key=None):
+        key = key or key_for_chatbot(server)
         self.child = subprocess.Popen(
             [sys.executable, EXAMPLE / "job.py"],
             env=os.environ | {"AUSPEX_URL": server.url, "AUSPEX_KEY": key},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def feed(self, lines):
@@ -60,8 +60,8 @@ class Job:
         self.child.stdin.flush()
 
     def end(self):
-        said, _ = self.child.communicate(timeout=90)
-        equal(self.child.returncode, 0, f"exit code; it said {said}")
+        said, errors = self.child.communicate(timeout=90)
+        equal(self.child.returncode, 0, f"exit code; it said {said} {errors}")
         return said.splitlines()
 
 
@@ -79,6 +79,33 @@ def its_own_dialogues(_):
         job.feed(map(json.loads, (EXAMPLE / "dialogues.jsonl").read_text().splitlines()))
         equal(job.end(), ["2 texts kept", "2 texts dropped"], "what it says")
         equal({text["dialog_id"] for text in kept(server)}, {"d-1"}, "kept dialogues")
+
+
+def failures(_):
+    """What goes wrong is one line with the cause, within a few seconds"""
+    dialogues = (EXAMPLE / "dialogues.jsonl").read_text()
+
+    def said(url, key, lines=dialogues):
+        done = subprocess.run(
+            [sys.executable, EXAMPLE / "job.py"], env=os.environ | {"AUSPEX_URL": url, "AUSPEX_KEY": key},
+            input=lines, capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+        equal(done.returncode, 1, f"exit code; it said {done.stdout} {done.stderr}")
+        equal(len(done.stderr.splitlines()), 1, f"lines of {done.stderr}")
+        return done.stderr
+
+    away = f"http://127.0.0.1:{free_port()}"
+    true(f"nothing answers at {away} (AUSPEX_URL): " in said(away, "ax_x"), "no server")
+    with Server() as server:
+        true("AUSPEX_KEY is empty; `auspex keys create" in said(server.url, ""), "no key")
+        true("AUSPEX_KEY: 401, " in said(server.url, "ax_x"), "wrong key")
+        key = key_for_chatbot(server)
+        true("line 1 is neither a text nor a decision" in said(server.url, key, "{\n"), "no JSON")
+        true("comes before any text of it" in said(server.url, key, '{"dialogue": "d", "consent": true}'), "no text")
+        its = Job(server, key)
+        its.feed(map(json.loads, dialogues.splitlines()))
+        its.end()
+        true("text 1 of d-1: 409, " in said(server.url, key), "a second run")
 
 
 def restarts(_):
@@ -115,5 +142,5 @@ def no_reading(_):
 
 if __name__ == "__main__":
     checks = Checks()
-    checks.run_all([its_own_dialogues, restarts, no_reading], None)
+    checks.run_all([its_own_dialogues, failures, restarts, no_reading], None)
     checks.finish()
