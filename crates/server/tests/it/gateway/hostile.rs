@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::backend::{Backend, Seen};
 use super::{OK, in_front_of};
+use crate::server::Server;
 
 /// Sends bytes as they are; what reached the service, and the first answer's status.
 fn send(request: &str) -> (Vec<Seen>, Option<u16>) {
@@ -122,4 +123,236 @@ fn what_is_unusual_arrives_as_it_should() {
         assert_eq!(one.header("a"), Some("b"));
         assert!(!one.head.replace("\r\n", "").contains('\n'), "{one:?}");
     }
+}
+
+/// Bodies in chunks, and what of each reaches the service.
+const CHUNKS: [(&str, Option<&str>); 26] = [
+    ("5\r\nhello\r\n0\r\n\r\n", Some("hello")),
+    ("A\r\n0123456789\r\n0\r\n\r\n", Some("0123456789")),
+    ("0000005\r\nhello\r\n00\r\n\r\n", Some("hello")),
+    ("5;a=b;c\r\nhello\r\n0;d\r\n\r\n", Some("hello")),
+    ("5\r\nhello\r\n0\r\nx-admin: 1\r\n\r\n", Some("hello")),
+    (
+        "5\r\nhello\r\n0\r\ncontent-length: 9\r\n\r\n",
+        Some("hello"),
+    ),
+    // What stands before the end of the line is no part of the size, and does not get there.
+    ("5 \r\nhello\r\n0\r\n\r\n", Some("hello")),
+    (" 5\r\nhello\r\n0\r\n\r\n", None),
+    ("0x5\r\nhello\r\n0\r\n\r\n", None),
+    ("+5\r\nhello\r\n0\r\n\r\n", None),
+    ("-5\r\nhello\r\n0\r\n\r\n", None),
+    ("5.\r\nhello\r\n0\r\n\r\n", None),
+    ("5_\r\nhello\r\n0\r\n\r\n", None),
+    ("g\r\nhello\r\n0\r\n\r\n", None),
+    ("\r\nhello\r\n0\r\n\r\n", None),
+    ("10000000000000005\r\nhello\r\n0\r\n\r\n", None),
+    ("ffffffffffffffff\r\nhello\r\n0\r\n\r\n", None),
+    ("5\nhello\n0\n\n", None),
+    ("5\rhello\r0\r\r", None),
+    ("5\r\nhello0\r\n\r\n", None),
+    ("5\r\nhelloX\r\n0\r\n\r\n", None),
+    ("5\r\nhello\n0\r\n\r\n", None),
+    ("5\r\nhello\r\n0\n\r\n", None),
+    ("5;a\nb\r\nhello\r\n0\r\n\r\n", None),
+    ("5;a\rb\r\nhello\r\n0\r\n\r\n", None),
+    ("5\r\nhello\r\n0\r\nx y: 1\r\n\r\n", None),
+];
+
+/// One server for many requests, each on a connection of its own.
+struct Door {
+    backend: Backend,
+    server: Server,
+}
+
+impl Door {
+    fn open() -> Self {
+        let backend = Backend::saying(OK);
+        let server = in_front_of(backend.address, "");
+        Self { backend, server }
+    }
+
+    /// What of a request reaches the service.
+    fn send(&self, request: &str) -> Vec<Seen> {
+        let before = self.backend.seen().len();
+        let mut client = self.server.connect();
+        client.raw(request.replace("$KEY", &self.server.key).as_bytes());
+        // Either it is answered and closed, or there is more to come, for which nobody waits here.
+        let _ = client.is_closed_within(Duration::from_secs(2));
+        self.backend.seen().split_off(before)
+    }
+}
+
+#[test]
+fn chunks_are_read_in_one_way() {
+    let door = Door::open();
+    let mut wrong = Vec::new();
+    for (chunks, expected) in CHUNKS {
+        let seen = door.send(&format!(
+            "POST /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY\r\n\
+             transfer-encoding: chunked\r\nconnection: close\r\n\r\n{chunks}"
+        ));
+        let bodies: Vec<_> = seen
+            .iter()
+            .map(|one| String::from_utf8_lossy(&one.body))
+            .collect();
+        if bodies.iter().map(|body| &**body).ne(expected) {
+            wrong.push(format!("{chunks:?}: {bodies:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Heads, and the request lines that reach the service.
+const HEADS: [(&str, Option<&str>); 40] = [
+    (
+        "GET /orders/1 HTTP/1.1\r\nHOST: x\r\nX-API-KEY: $KEY",
+        Some("GET /orders/1 HTTP/1.1"),
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost:x\r\nx-api-key:$KEY",
+        Some("GET /orders/1 HTTP/1.1"),
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: \t x \t\r\nx-api-key: $KEY",
+        Some("GET /orders/1 HTTP/1.1"),
+    ),
+    (
+        "GET http://y/orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        Some("GET /orders/1 HTTP/1.1"),
+    ),
+    (
+        "\r\nGET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        Some("GET /orders/1 HTTP/1.1"),
+    ),
+    (
+        "FOO /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        Some("FOO /orders/1 HTTP/1.1"),
+    ),
+    (
+        "get /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        Some("get /orders/1 HTTP/1.1"),
+    ),
+    (
+        "GET /orders/1?a=b?c=d&e HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        Some("GET /orders/1?a=b?c=d&e HTTP/1.1"),
+    ),
+    (
+        "GET  /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1  HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET\t/orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1\tHTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        " GET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    ("GET /orders/1\r\nhost: x\r\nx-api-key: $KEY", None),
+    ("GET /orders/1 HTTP/0.9\r\nhost: x\r\nx-api-key: $KEY", None),
+    ("GET /orders/1 HTTP/1.2\r\nhost: x\r\nx-api-key: $KEY", None),
+    ("GET /orders/1 HTTP/2.0\r\nhost: x\r\nx-api-key: $KEY", None),
+    ("GET /orders/1 http/1.1\r\nhost: x\r\nx-api-key: $KEY", None),
+    (
+        "GET /orders/1 HTTP/1.1 x\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    ("GET orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY", None),
+    (
+        "GET /orders/a b HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/\x01 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    ("G@T /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY", None),
+    (
+        "TRACE /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    ("CONNECT x:1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY", None),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: \r\nx-api-key: $KEY",
+        Some("GET /orders/1 HTTP/1.1"),
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x y\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x, y\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: u@x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x/y\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x\r\nhost: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost : x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\n host: x\r\nx-api-key: $KEY",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY\r\na b: c",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY\r\n: c",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY\r\nabc",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY\r\na: b\x01c",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.0\r\nhost: x\r\nx-api-key: $KEY\r\ntransfer-encoding: chunked",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY\r\ncontent-length:",
+        None,
+    ),
+    (
+        "GET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: $KEY\r\ncontent-length: 1 1",
+        None,
+    ),
+];
+
+#[test]
+fn heads_are_read_in_one_way() {
+    let door = Door::open();
+    let mut wrong = Vec::new();
+    for (head, expected) in HEADS {
+        let seen = door.send(&format!("{head}\r\nconnection: close\r\n\r\n"));
+        let lines: Vec<&str> = seen.iter().map(Seen::request_line).collect();
+        if lines.iter().copied().ne(expected) {
+            wrong.push(format!("{head:?}: {lines:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
