@@ -43,7 +43,7 @@ impl MigrationTrait for Dialogues {
         }
         for (table, columns) in [
             ("dialogues_dialogues", &["customer", "dialogue"][..]),
-            ("dialogues_dialogues", &["decided_at"]),
+            ("dialogues_dialogues", &["decided_at", "dialogue"]),
             // Each as `store/messages.rs` asks for it: what is wanted, then newest first.
             ("dialogues_messages", &["received_at", "id"]),
             (

@@ -8,6 +8,8 @@ mod entity;
 pub(crate) mod erased;
 pub(crate) mod keys;
 pub(crate) mod messages;
+#[cfg(test)]
+mod plans;
 pub(crate) mod sealed;
 pub(crate) mod statistics;
 pub(crate) mod withdrawals;

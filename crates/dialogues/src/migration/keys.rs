@@ -81,15 +81,23 @@ impl MigrationTrait for Keys {
         manager.create_index(by_master).await?;
         let mut by_customer = Index::create();
         by_customer
-            .name("dialogues_erasures_by_customer_erased_at")
+            .name("dialogues_erasures_by_customer_erased_at_id")
             .table("dialogues_erasures");
-        by_customer.col("customer").col("erased_at");
+        by_customer.col("customer").col("erased_at").col("id");
         manager.create_index(by_customer).await?;
         let mut by_time = Index::create();
         by_time
             .name("dialogues_erasures_by_erased_at_id")
             .table("dialogues_erasures");
         by_time.col("erased_at").col("id");
-        manager.create_index(by_time).await
+        manager.create_index(by_time).await?;
+        // Those of customers, which have a receipt.
+        let receipts = "CREATE INDEX dialogues_erasures_with_receipt \
+                        ON dialogues_erasures (erased_at, id) WHERE dialogue IS NULL";
+        manager
+            .get_connection()
+            .execute_unprepared(receipts)
+            .await?;
+        Ok(())
     }
 }

@@ -3,8 +3,8 @@
 use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _, Order,
-    QueryFilter as _, Set,
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
+    QueryFilter as _, QueryOrder as _, Select, Set,
 };
 
 use super::entity::consents::{ActiveModel, Column, Entity, Model};
@@ -59,11 +59,17 @@ pub(crate) async fn page(
     customer: CustomerRef,
     slice: Slice,
 ) -> Result<Found<Consent>, DbError> {
-    let query = Entity::find().filter(Column::Customer.eq(customer.as_bytes().to_vec()));
-    let (rows, total) = slice
-        .by_id(connection, query, Column::Id, Order::Asc)
-        .await?;
-    let consents = rows.into_iter().map(Consent::try_from);
+    let query = Entity::find()
+        .filter(Column::Customer.eq(customer.as_bytes().to_vec()))
+        .order_by_asc(Column::Id);
+    let after = |query: Select<_>, place: &str| {
+        let id: Result<i64, _> = place.parse();
+        let id = id.map_err(|_| DbErr::Custom("a position among decisions".into()))?;
+        Ok(query.filter(Column::Id.gt(id)))
+    };
+    let (query, total) = slice.limit(connection, query, after).await?;
+    let rows = query.all(connection).await?.into_iter();
+    let consents = rows.map(Consent::try_from);
     Ok((consents.collect::<Result<_, _>>()?, total))
 }
 
