@@ -165,15 +165,15 @@ impl Dialogues {
             .write(async |transaction| -> Result<_, DialoguesError> {
                 store::lock(transaction, customer).await?;
                 store::lock_dialogue(transaction, dialogue).await?;
-                if let Some(before) = store::dialogues::find(transaction, dialogue).await? {
-                    return Ok(Some(before.decided));
-                }
                 let row = store::dialogues::Row {
                     decided: new.clone(),
                     key_id: None,
                     ids_id: None,
                 };
-                store::dialogues::insert(transaction, &row).await?;
+                if !store::dialogues::insert_if_absent(transaction, &row).await? {
+                    let before = store::dialogues::find(transaction, dialogue).await?;
+                    return Ok(before.map(|before| before.decided));
+                }
                 let added = Added {
                     refused: 1,
                     ..Added::default()
@@ -181,8 +181,7 @@ impl Dialogues {
                 core.add_decision(transaction, &new, Decision::Refused, statement)
                     .await?;
                 let language = refused.language.primary();
-                core.add_counts(transaction, language.as_str(), added)
-                    .await?;
+                core.add_counts(transaction, &[(language, added)]).await?;
                 Ok(None)
             });
         match before.await? {
@@ -263,26 +262,30 @@ impl Core {
             .write(async |transaction| -> Result<_, DialoguesError> {
                 store::lock(transaction, customer).await?;
                 store::lock_dialogue(transaction, dialogue).await?;
-                if let Some(before) = store::dialogues::find(transaction, dialogue).await? {
-                    return Ok(Stored::Before(before.decided));
-                }
-                if store::erased::has_key(transaction, &key.id).await? {
-                    return Ok(Stored::KeyErased);
-                }
+                let before = async || -> Result<_, DialoguesError> {
+                    let before = store::dialogues::find(transaction, dialogue).await?;
+                    Ok(before.map_or(Stored::KeyErased, |row| Stored::Before(row.decided)))
+                };
+                let newest = store::sealed::newest_unless_erased(transaction, &key.id);
+                let Some(newest) = newest.await? else {
+                    return before().await;
+                };
                 // Ids are made here, where those that are made later are stored later.
-                self.ids_after(store::sealed::newest(transaction).await?)?;
+                self.ids_after(newest)?;
                 let ids_id = self.new_id()?;
-                store::sealed::insert(transaction, vec![(ids_id, sealed_ids)]).await?;
                 row.ids_id = Some(ids_id.0);
-                store::dialogues::insert(transaction, &row).await?;
-                let sealed = self.seal(undecided, customer, dialogue, key, statement)?;
-                store::messages::insert(transaction, sealed).await?;
+                if !store::dialogues::insert_if_absent(transaction, &row).await? {
+                    return before().await;
+                }
+                let mut rows = self.seal(undecided, customer, dialogue, key, statement)?;
+                let texts = rows.iter_mut();
+                let texts = texts.map(|row| (row.id, std::mem::take(&mut row.sealed)));
+                let sealed = std::iter::once((ids_id, sealed_ids)).chain(texts);
+                store::sealed::insert(transaction, sealed.collect()).await?;
+                store::messages::insert(transaction, &rows).await?;
                 self.add_decision(transaction, &row.decided, Decision::Granted, statement)
                     .await?;
-                for (language, added) in counts(undecided) {
-                    self.add_counts(transaction, language.as_str(), added)
-                        .await?;
-                }
+                self.add_counts(transaction, &counts(undecided)).await?;
                 Ok(Stored::Now)
             });
         write.await
@@ -296,7 +299,7 @@ impl Core {
         key: &CustomerKey,
         statement: &Statement,
     ) -> Result<Vec<store::messages::Row>, getrandom::Error> {
-        let seal = |(ordinal, received): (i64, &Text)| {
+        let seal = |received: &Text| {
             let id = self.new_id()?;
             Ok(store::messages::Row {
                 id,
@@ -306,11 +309,10 @@ impl Core {
                 language: received.language().to_string(),
                 purpose: statement.purpose.clone(),
                 received_at: received.received_at(),
-                ordinal,
                 sealed: key.seal_text(&self.random, id, dialogue, received.said())?,
             })
         };
-        (0..).zip(&*undecided.texts).map(seal).collect()
+        undecided.texts.iter().map(seal).collect()
     }
 
     /// Adds a line to the record of decisions.
@@ -337,12 +339,11 @@ impl Core {
     pub(crate) async fn add_counts(
         &self,
         transaction: &Transaction,
-        language: &str,
-        added: Added,
+        added: &[(Language, Added)],
     ) -> Result<(), DialoguesError> {
         let [chance] = self.random.bytes()?;
         let now = self.now();
-        Ok(store::statistics::add(transaction, now, language, added, chance).await?)
+        Ok(store::statistics::add(transaction, now, added, chance).await?)
     }
 }
 

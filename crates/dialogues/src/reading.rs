@@ -1,21 +1,25 @@
 //! Reading what customers allowed: pages for people and programs, and everything that matches in
 //! short reads, none of which holds a snapshot of the database open.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use auspex_kernel::audit::Actor;
 use auspex_kernel::page::{Found, Slice};
+use tokio::task::JoinHandle;
 
 use crate::Dialogues;
 use crate::audit::{Action, Event};
 use crate::core::{Core, Shared};
 use crate::error::DialoguesError;
 use crate::ids::{CustomerRef, DialogueRef};
+use crate::keys::CustomerKey;
 use crate::store;
-use crate::types::{Consent, Message, MessageFilter, Status, position};
+use crate::store::messages::Row;
+use crate::types::{Consent, Message, MessageFilter, RealIds, Status, position};
 
-/// Rows of one read of a stream.
-const STREAMED_AT_ONCE: u64 = 2_000;
+/// Rows of one read of a stream. The next ones are read while these are decrypted, and texts may be long.
+const STREAMED_AT_ONCE: u64 = 1_000;
 /// Dialogues asked for in one statement.
 const ASKED_AT_ONCE: usize = 500;
 
@@ -71,6 +75,7 @@ impl Dialogues {
             filter,
             identify,
             next: Next::First,
+            ahead: None,
         }
     }
 
@@ -136,6 +141,8 @@ pub struct MessageStream {
     filter: MessageFilter,
     identify: bool,
     next: Next,
+    /// The rows after those that were asked for last, on their way.
+    ahead: Option<JoinHandle<Result<Vec<Row>, DialoguesError>>>,
 }
 
 enum Next {
@@ -151,25 +158,39 @@ impl MessageStream {
     /// [`DialoguesError::Keys`], [`DialoguesError::Database`]; the next call tries the same again.
     pub async fn next(&mut self) -> Result<Option<Vec<Message>>, DialoguesError> {
         loop {
-            let after = match &self.next {
-                Next::First => None,
-                Next::After(place) => Some(place.clone()),
-                Next::Nothing => return Ok(None),
+            let ahead = match self.ahead.take() {
+                Some(ahead) => ahead.await.ok(),
+                None => None,
             };
-            let count = STREAMED_AT_ONCE;
-            let rows = self.core.rows(&self.filter, Slice::Seek { after, count });
-            let (rows, _) = rows.await?;
-            let is_last = (rows.len() as u64) < count;
-            let next = rows.last().filter(|_| !is_last);
-            let next = next.map_or(Next::Nothing, |row| {
-                Next::After(position(row.received_at, row.id))
-            });
+            let rows = match (ahead, &self.next) {
+                (Some(rows), _) => rows?,
+                (None, Next::First) => self.read(None).await?,
+                (None, Next::After(place)) => self.read(Some(place.clone())).await?,
+                (None, Next::Nothing) => return Ok(None),
+            };
+            let last = rows
+                .last()
+                .filter(|_| rows.len() as u64 == STREAMED_AT_ONCE);
+            let next = last.map(|row| position(row.received_at, row.id));
+            let ahead = next
+                .clone()
+                .map(|place| tokio::spawn(self.read(Some(place))));
             let messages = self.core.open(rows, self.identify).await?;
-            self.next = next;
+            self.next = next.map_or(Next::Nothing, Next::After);
+            self.ahead = ahead;
             if !messages.is_empty() {
                 return Ok(Some(messages));
             }
         }
+    }
+
+    fn read(
+        &self,
+        after: Option<String>,
+    ) -> impl Future<Output = Result<Vec<Row>, DialoguesError>> + Send + 'static {
+        let (core, filter) = (Shared::clone(&self.core), self.filter.clone());
+        let count = STREAMED_AT_ONCE;
+        async move { Ok(core.rows(&filter, Slice::Seek { after, count }).await?.0) }
     }
 }
 
@@ -178,7 +199,7 @@ impl Core {
         &self,
         filter: &MessageFilter,
         slice: Slice,
-    ) -> Result<Found<store::messages::Row>, DialoguesError> {
+    ) -> Result<Found<Row>, DialoguesError> {
         let read = self
             .db
             .read(async |connection| store::messages::page(connection, filter, slice).await);
@@ -215,32 +236,24 @@ impl Core {
     }
 
     /// Decrypts rows. Those whose key is gone are left out.
-    async fn open(
-        &self,
-        rows: Vec<store::messages::Row>,
-        identify: bool,
-    ) -> Result<Vec<Message>, DialoguesError> {
+    async fn open(&self, rows: Vec<Row>, identify: bool) -> Result<Vec<Message>, DialoguesError> {
         let keys = self
             .keys
             .get_all(rows.iter().map(|row| row.customer))
             .await?;
         let ids = match identify {
-            true => self.ids(&rows).await?,
+            true => self.ids(&rows, &keys).await?,
             false => HashMap::new(),
         };
         let count = rows.len();
-        let open = |row: store::messages::Row| {
+        let open = |row: Row| {
             let key = keys.get(&row.customer);
             let key = key.filter(|key| key.id[..] == row.key_id[..])?;
-            let ids = match ids.get(&row.dialogue) {
-                Some(sealed) => self.open_ids(key, row.dialogue, sealed.clone()),
-                None => None,
-            };
             Some(Message {
                 id: row.id,
                 customer: row.customer,
                 dialogue: row.dialogue,
-                ids,
+                ids: ids.get(&row.dialogue).cloned(),
                 language: row.language,
                 purpose: row.purpose,
                 text: key.open_text(row.id, row.dialogue, row.sealed)?,
@@ -252,20 +265,25 @@ impl Core {
         Ok(messages)
     }
 
-    /// The sealed ids of the dialogues of some rows.
+    /// The ids of the dialogues of some rows, those of each dialogue decrypted once.
     async fn ids(
         &self,
-        rows: &[store::messages::Row],
-    ) -> Result<HashMap<DialogueRef, Vec<u8>>, DialoguesError> {
-        let mut dialogues: Vec<_> = rows.iter().map(|row| row.dialogue).collect();
-        dialogues.sort_unstable();
-        dialogues.dedup();
+        rows: &[Row],
+        keys: &HashMap<CustomerRef, Arc<CustomerKey>>,
+    ) -> Result<HashMap<DialogueRef, RealIds>, DialoguesError> {
+        let customers = rows.iter().map(|row| (row.dialogue, row.customer));
+        let customers: BTreeMap<_, _> = customers.collect();
+        let dialogues: Vec<_> = customers.keys().copied().collect();
         let mut ids = HashMap::new();
         for some in dialogues.chunks(ASKED_AT_ONCE) {
             let read = self.db.read(async |connection| {
                 store::dialogues::sealed_ids(connection, some.iter().copied()).await
             });
-            ids.extend(read.await?);
+            for (dialogue, sealed) in read.await? {
+                let key = keys.get(&customers[&dialogue]);
+                let opened = key.and_then(|key| self.open_ids(key, dialogue, sealed));
+                ids.extend(opened.map(|opened| (dialogue, opened)));
+            }
         }
         Ok(ids)
     }

@@ -14,6 +14,7 @@ use crate::consent::UNDETERMINED;
 use crate::core::Core;
 use crate::error::DialoguesError;
 use crate::ids::{CustomerRef, DialogueRef};
+use crate::language::Language;
 use crate::pending::Pending as _;
 use crate::store;
 use crate::store::keys::{Counts, Erasure};
@@ -203,7 +204,8 @@ impl Core {
                             ..Added::default()
                         };
                         let language = language.as_deref().unwrap_or(UNDETERMINED);
-                        self.add_counts(transaction, language, added).await?;
+                        let language = Language::canonical(language);
+                        self.add_counts(transaction, &[(language, added)]).await?;
                     }
                     store::erased::insert(transaction, &erasure.id, None).await?;
                     Ok((count, true))

@@ -13,7 +13,7 @@ use crate::reading::MessageStream;
 use crate::types::Message;
 
 /// Blocks that are written ahead of the reader.
-const BLOCKS_AHEAD: usize = 2;
+const BLOCKS_AHEAD: usize = 1;
 
 /// How texts are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -150,10 +150,18 @@ impl CustomerKeys {
         customer: CustomerRef,
         began_at: Timestamp,
     ) -> Result<Option<Arc<CustomerKey>>, KeysError> {
-        // An erasure since then would have deleted a key that is older than the dialogue.
         let cached = self.cache.lock().get(customer);
-        if let Some(key) = cached.filter(|key| key.created_at < began_at) {
-            return Ok(Some(key));
+        if let Some(key) = cached {
+            // An erasure since then would have deleted a key that is older than the dialogue. One
+            // that comes after this look at it finds what is stored with the key.
+            let was_erased = key.created_at >= began_at
+                && self
+                    .db
+                    .read(async |connection| {
+                        store::keys::was_erased_since(connection, customer, began_at).await
+                    })
+                    .await?;
+            return Ok((!was_erased).then_some(key));
         }
         let new = self.new_key(customer)?;
         let stored = self

@@ -2,7 +2,7 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
     ExprTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Set,
@@ -84,7 +84,11 @@ pub(crate) async fn sealed_ids(
     Ok(found)
 }
 
-pub(crate) async fn insert(transaction: &DatabaseTransaction, row: &Row) -> Result<(), DbError> {
+/// Adds one, unless it is there; whether it was added.
+pub(crate) async fn insert_if_absent(
+    transaction: &DatabaseTransaction,
+    row: &Row,
+) -> Result<bool, DbError> {
     let decided = &row.decided;
     let row = ActiveModel {
         dialogue: Set(decided.dialogue.as_bytes().to_vec()),
@@ -96,10 +100,12 @@ pub(crate) async fn insert(transaction: &DatabaseTransaction, row: &Row) -> Resu
         decided_at: Set(decided.decided_at),
         ids_id: Set(row.ids_id),
     };
-    Entity::insert(row)
+    let keep_the_first = OnConflict::column(Column::Dialogue).do_nothing().to_owned();
+    let added = Entity::insert(row)
+        .on_conflict(keep_the_first)
         .exec_without_returning(transaction)
         .await?;
-    Ok(())
+    Ok(added > 0)
 }
 
 /// It keeps neither its key nor its ids.

@@ -10,15 +10,6 @@ use sea_orm::{
 use super::entity::erased::{ActiveModel, Column, Entity};
 use super::id_of;
 
-/// Whether a key has been erased.
-pub(crate) async fn has_key(
-    connection: &impl ConnectionTrait,
-    key_id: &[u8; 16],
-) -> Result<bool, DbError> {
-    let found = Entity::find().filter(Column::KeyId.eq(key_id.to_vec()));
-    Ok(found.one(connection).await?.is_some())
-}
-
 /// Whether an erasure was carried out.
 pub(crate) async fn has(
     connection: &impl ConnectionTrait,

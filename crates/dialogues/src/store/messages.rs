@@ -6,11 +6,12 @@ use auspex_kernel::page::{Found, Slice};
 use sea_orm::sea_query::{Expr, Func};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    ExprTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    Select, Set,
+    ExprTrait as _, JoinType, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, Select, Set,
 };
 
-use super::entity::messages::{ActiveModel, Column, Entity, Model};
+use super::entity::messages::{ActiveModel, Column, Entity};
+use super::entity::sealed;
 use super::{customer_of, dialogue_of};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::{MessageFilter, RowId, parse_position};
@@ -28,53 +29,25 @@ pub(crate) struct Row {
     pub(crate) language: String,
     pub(crate) purpose: String,
     pub(crate) received_at: Timestamp,
-    pub(crate) ordinal: i64,
-    /// Empty until it is fetched.
+    /// Empty where it is gone.
     pub(crate) sealed: Vec<u8>,
 }
 
-impl TryFrom<Model> for Row {
-    type Error = DbErr;
-
-    fn try_from(row: Model) -> Result<Self, DbErr> {
-        Ok(Self {
-            id: RowId(row.id),
-            dialogue: dialogue_of(&row.dialogue)?,
-            customer: customer_of(&row.customer)?,
-            key_id: row.key_id,
-            language: row.language,
-            purpose: row.purpose,
-            received_at: row.received_at,
-            ordinal: row.ordinal,
-            sealed: Vec::new(),
-        })
-    }
-}
-
-fn rows(models: Vec<Model>) -> Result<Vec<Row>, DbErr> {
-    models.into_iter().map(Row::try_from).collect()
-}
-
-/// Adds rows in the order of their ids, and what is sealed of them.
-pub(crate) async fn insert(
-    transaction: &DatabaseTransaction,
-    mut new: Vec<Row>,
-) -> Result<(), DbError> {
-    let sealed = new.iter_mut();
-    let sealed = sealed.map(|row| (row.id, std::mem::take(&mut row.sealed)));
-    super::sealed::insert(transaction, sealed.collect()).await?;
+/// Adds the rows of a dialogue, but for what is sealed of them.
+pub(crate) async fn insert(transaction: &DatabaseTransaction, new: &[Row]) -> Result<(), DbError> {
+    let mut new: Vec<_> = (0..).zip(new).collect();
     while !new.is_empty() {
         let some = new.drain(..new.len().min(INSERTED_AT_ONCE));
-        let some = some.map(|row| ActiveModel {
+        let some = some.map(|(ordinal, row)| ActiveModel {
             id: Set(row.id.0),
             dialogue: Set(row.dialogue.as_bytes().to_vec()),
             customer: Set(row.customer.as_bytes().to_vec()),
-            key_id: Set(row.key_id),
+            key_id: Set(row.key_id.clone()),
             primary_language: Set(primary(&row.language).to_owned()),
-            language: Set(row.language),
-            purpose: Set(row.purpose),
+            language: Set(row.language.clone()),
+            purpose: Set(row.purpose.clone()),
             received_at: Set(row.received_at),
-            ordinal: Set(row.ordinal),
+            ordinal: Set(ordinal),
         });
         Entity::insert_many(some)
             .exec_without_returning(transaction)
@@ -108,19 +81,61 @@ pub(crate) async fn page(
     let (query, total) = slice
         .limit(connection, matching(query, filter), after)
         .await?;
-    let mut rows = rows(query.all(connection).await?)?;
-    let ids: Vec<i64> = rows.iter().map(|row| row.id.0).collect();
-    let mut sealed = super::sealed::find(connection, &ids).await?;
-    for row in &mut rows {
-        if let Ok(place) = sealed.binary_search_by_key(&row.id.0, |(id, _)| *id) {
-            row.sealed = std::mem::take(&mut sealed[place].1);
-        }
-    }
+    let found: Vec<Columns> = query
+        .join(
+            JoinType::LeftJoin,
+            Entity::belongs_to(sealed::Entity)
+                .from(Column::Id)
+                .to(sealed::Column::Id)
+                .into(),
+        )
+        .select_only()
+        .columns([
+            Column::Id,
+            Column::Dialogue,
+            Column::Customer,
+            Column::KeyId,
+            Column::Language,
+            Column::Purpose,
+            Column::ReceivedAt,
+        ])
+        .column(sealed::Column::Sealed)
+        .into_tuple()
+        .all(connection)
+        .await?;
+    let rows = found.into_iter().map(row).collect::<Result<_, _>>()?;
     Ok((rows, total))
 }
 
+/// The columns of a page, in their order.
+type Columns = (
+    i64,
+    Vec<u8>,
+    Vec<u8>,
+    Vec<u8>,
+    String,
+    String,
+    Timestamp,
+    Option<Vec<u8>>,
+);
+
+fn row(columns: Columns) -> Result<Row, DbErr> {
+    let (id, dialogue, customer, key_id, language, purpose, received_at, sealed) = columns;
+    Ok(Row {
+        id: RowId(id),
+        dialogue: dialogue_of(&dialogue)?,
+        customer: customer_of(&customer)?,
+        key_id,
+        language,
+        purpose,
+        received_at,
+        sealed: sealed.unwrap_or_default(),
+    })
+}
+
+/// With its table, since what is sealed is of another one.
 fn col(column: Column) -> Expr {
-    Expr::col(column)
+    Expr::col((Entity, column))
 }
 
 fn matching(mut query: Select<Entity>, filter: &MessageFilter) -> Select<Entity> {

@@ -10,7 +10,7 @@ use auspex_kernel::db::DbError;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, Set, Statement,
+    QueryFilter as _, QueryOrder as _, Set, Statement,
 };
 
 use super::entity::sealed::{ActiveModel, Column, Entity};
@@ -22,17 +22,16 @@ const AT_ONCE: usize = 1_000;
 /// with the shortest rows that there are.
 const MARGIN: usize = 600;
 
-/// The newest row: later ones must come after it.
-pub(crate) async fn newest(transaction: &DatabaseTransaction) -> Result<RowId, DbError> {
-    let newest: Option<i64> = Entity::find()
-        .select_only()
-        .column(Column::Id)
-        .order_by_desc(Column::Id)
-        .limit(1)
-        .into_tuple()
-        .one(transaction)
-        .await?;
-    Ok(RowId(newest.unwrap_or(0)))
+/// The newest row: later ones must come after it. And whether a key was erased, with which nothing may
+/// be sealed any more: a yes asks for both, and each statement costs it time.
+pub(crate) async fn newest_unless_erased(
+    transaction: &DatabaseTransaction,
+    key_id: &[u8; 16],
+) -> Result<Option<RowId>, DbError> {
+    let sql = "SELECT COALESCE((SELECT MAX(id) FROM dialogues_sealed), 0) \
+               WHERE NOT EXISTS (SELECT 1 FROM dialogues_erased WHERE key_id = $1)";
+    let newest = one(transaction, sql, [key_id.to_vec().into()]).await?;
+    Ok(newest.map(RowId))
 }
 
 /// Adds rows in the order of their ids, which come after all there are.
@@ -142,7 +141,8 @@ async fn one(
     sql: &str,
     values: [sea_orm::Value; 1],
 ) -> Result<Option<i64>, DbError> {
-    let query = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+    let backend = transaction.get_database_backend();
+    let query = Statement::from_sql_and_values(backend, sql, values);
     let row = transaction.query_one_raw(query).await?;
     Ok(row.map(|row| row.try_get_by_index(0)).transpose()?)
 }

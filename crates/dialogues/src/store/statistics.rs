@@ -2,7 +2,9 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
+
+use crate::language::Language;
 
 /// A language in which no text was said.
 const PARTS: i64 = 16;
@@ -38,31 +40,37 @@ pub(crate) fn begin_of(day: i64) -> Timestamp {
     Timestamp(day.saturating_mul(MICROS_PER_DAY))
 }
 
-/// Adds to counts. `chance` spreads them over rows that are counted together.
+/// Adds to the counts of some languages. `chance` spreads them over rows that are counted together.
 pub(crate) async fn add(
     transaction: &DatabaseTransaction,
     now: Timestamp,
-    language: &str,
-    added: Added,
+    added: &[(Language, Added)],
     chance: u8,
 ) -> Result<(), DbError> {
-    let sql = "INSERT INTO dialogues_statistics \
-               (day, language, part, granted, refused, withdrawn, texts) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7) \
-               ON CONFLICT (day, language, part) DO UPDATE SET \
-               granted = dialogues_statistics.granted + excluded.granted, \
-               refused = dialogues_statistics.refused + excluded.refused, \
-               withdrawn = dialogues_statistics.withdrawn + excluded.withdrawn, \
-               texts = dialogues_statistics.texts + excluded.texts";
-    let values = [
-        day_of(now).into(),
-        language.into(),
-        (i64::from(chance) % PARTS).into(),
-        added.granted.into(),
-        added.refused.into(),
-        added.withdrawn.into(),
-        added.texts.into(),
-    ];
+    let mut sql = "INSERT INTO dialogues_statistics \
+                   (day, language, part, granted, refused, withdrawn, texts) VALUES "
+        .to_owned();
+    let mut values: Vec<Value> = Vec::new();
+    for (language, added) in added {
+        let first = values.len();
+        let places = (first + 1..=first + 7).map(|place| format!("${place}"));
+        let comma = if first == 0 { "" } else { ", " };
+        sql += &format!("{comma}({})", places.collect::<Vec<_>>().join(", "));
+        values.extend([
+            day_of(now).into(),
+            language.as_str().into(),
+            (i64::from(chance) % PARTS).into(),
+            added.granted.into(),
+            added.refused.into(),
+            added.withdrawn.into(),
+            added.texts.into(),
+        ]);
+    }
+    sql += " ON CONFLICT (day, language, part) DO UPDATE SET \
+            granted = dialogues_statistics.granted + excluded.granted, \
+            refused = dialogues_statistics.refused + excluded.refused, \
+            withdrawn = dialogues_statistics.withdrawn + excluded.withdrawn, \
+            texts = dialogues_statistics.texts + excluded.texts";
     let backend = transaction.get_database_backend();
     transaction
         .execute_raw(Statement::from_sql_and_values(backend, sql, values))

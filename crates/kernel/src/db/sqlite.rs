@@ -19,6 +19,9 @@ use crate::files::{Obstacle, make_private, narrow};
 
 use super::{Connection, DbError, Fault, make_private_folder};
 
+/// Rows that a connection's thread reads ahead of whoever collects them: where it has to wait for each
+/// few, and they for it, waking each other takes longer than reading.
+const ROWS_AHEAD: usize = 1_000;
 const LOCKED_PAUSE: Duration = Duration::from_millis(10);
 /// So that opening goes on for as long as its thread does: the driver would let go of a thread whose
 /// time is up.
@@ -231,6 +234,7 @@ impl Connector {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(self.busy_timeout())
             .foreign_keys(true)
+            .row_buffer_size(ROWS_AHEAD)
             .pragma("secure_delete", "ON")
             .disable_statement_logging()
     }
