@@ -64,8 +64,11 @@ def auspex(binary):
             *("--data-dir", data, "--models", MODELS),
         ],
         cwd=ROOT,
-        # The limiter stays on and counts every request; only its limit is out of reach.
-        env={"AUSPEX__SERVER__RATE_LIMIT__MAX": "1000000000"},
+        # The limiter stays on and counts every request; only its limits are out of reach.
+        env={
+            "AUSPEX__SERVER__RATE_LIMIT__MAX": "1000000000",
+            "AUSPEX__DIALOGUES__RATE_LIMIT__MAX": "1000000000",
+        },
         key_file="admin.key",
     )
 

@@ -24,6 +24,7 @@ STOP_S = 35  # the server gives requests in flight 30 s
 # The limiter counts as ever; its limits are out of reach.
 NO_LIMITS = {
     "AUSPEX__SERVER__RATE_LIMIT__MAX": "1000000",
+    "AUSPEX__DIALOGUES__RATE_LIMIT__MAX": "1000000000",
     "AUSPEX__SERVER__ADDRESS_LIMIT__MAX": "1000000",
 }
 # What a developer has set for a server of their own must not reach this one.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::check_url;
+use auspex_kernel::quota::RateLimit;
 use serde::Deserialize;
 
 use crate::keys::MasterKeys;
@@ -36,6 +37,8 @@ pub struct Config {
     pub pending: PendingConfig,
     /// `[dialogues.consent]`.
     pub consent: ConsentConfig,
+    /// `[dialogues.rate_limit]`: of each route that jobs call, which do so for every customer.
+    pub rate_limit: RateLimit,
     /// `[dialogues.statistics]`.
     pub statistics: StatisticsConfig,
 }
@@ -144,6 +147,7 @@ impl Config {
             let reason = format!("must be at most {DAYS_MAX}");
             return Err(ConfigError::wrong("dialogues.decisions_days", reason));
         }
+        self.rate_limit.check("dialogues.rate_limit")?;
         self.consent.check()?;
         self.retention.iter().try_for_each(RetentionRule::check)
     }

@@ -22,6 +22,13 @@ pub(crate) const TAG: &str = "dialogues";
 
 /// They answer from memory, on the thread of the connection.
 pub(crate) const TEXTS: [&str; 3] = ["push_text", "push_text_unversioned", "push_message"];
+/// What jobs ask beside them, for every customer.
+pub(crate) const DECISIONS: [&str; 4] = [
+    "record_decision",
+    "record_decision_unversioned",
+    "record_consent",
+    "get_dialogue",
+];
 /// They may go on for long.
 pub(crate) const STREAMS: [&str; 6] = [
     "list_messages",

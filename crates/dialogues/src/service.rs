@@ -6,6 +6,7 @@ use auspex_kernel::CursorKey;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::{Answer, Policy, Runs};
+use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::{
     Boxed, Context, Documented, HealthCheck, Migrations, OpenError, Routes, Running, Service,
     StopSignal, Warning,
@@ -25,6 +26,7 @@ pub struct DialoguesService {
     desk: Desk,
     cursors: CursorKey,
     text_bytes_max: usize,
+    rate_limit: RateLimit,
 }
 
 impl Service for DialoguesService {
@@ -60,6 +62,7 @@ impl Service for DialoguesService {
             ..
         } = context;
         let (text_bytes_max, shows_ids) = (config.pending.text_bytes_max, !config.pseudonyms);
+        let rate_limit = config.rate_limit;
         let marks = Marks::new(&random)?;
         let dialogues = Dialogues::open(db, config, &data_dir, clock, random).await?;
         let replayed = dialogues.replay_erasures().await?;
@@ -83,16 +86,21 @@ impl Service for DialoguesService {
             desk,
             cursors,
             text_bytes_max,
+            rate_limit,
         }))
     }
 }
 
 impl Running for DialoguesService {
     fn routes(self: Arc<Self>) -> Routes {
+        let decision = Policy {
+            caller_limit: Some(self.rate_limit),
+            ..Policy::default()
+        };
         let text = Policy {
             runs: Runs::Inline,
             body_bytes_max: Some(http::body_bytes_max(self.text_bytes_max)),
-            ..Policy::default()
+            ..decision
         };
         let stream = Policy {
             answer: Answer::Stream,
@@ -101,6 +109,7 @@ impl Running for DialoguesService {
         let router = http::router(self.desk.clone(), self.cursors.clone());
         Routes::new(router, documented())
             .with_policy(&http::TEXTS, text)
+            .with_policy(&http::DECISIONS, decision)
             .with_policy(&http::STREAMS, stream)
     }
 

@@ -52,6 +52,34 @@ fn jobs_cannot_read_and_readers_cannot_write() {
     only(&officer, "DELETE", "/v1/customers/c1", "");
 }
 
+/// They call for every customer, and readers for themselves.
+#[test]
+fn jobs_are_counted_apart_on_each_of_their_routes() {
+    let bot = Bot::start_with(&[("AUSPEX__DIALOGUES__RATE_LIMIT__MAX", "3")]);
+    let text = json!({"text": "hello", "language": "en"}).to_string();
+    let job = bot.key(&["data:write", "data:read"]);
+    for (method, path, body) in [
+        ("POST", "/data/c1/d1", text.as_str()),
+        ("POST", "/v1/data/c1/d1", &text),
+        ("POST", "/v1/customers/c1/dialogues/d1/messages", &text),
+        ("GET", "/v1/dialogues/d1", ""),
+        ("POST", "/consents/d1", "true"),
+        ("POST", "/v1/consents/d1", "true"),
+        ("POST", "/v1/dialogues/d1/consent", "true"),
+    ] {
+        for left in ["2", "1", "0"] {
+            let answer = bot.ask(&job, method, path, body);
+            assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+            assert_eq!(answer.header("x-ratelimit-limit"), Some("3"), "{path}");
+            assert_eq!(answer.header("x-ratelimit-remaining"), Some(left), "{path}");
+        }
+        let refused = bot.ask(&job, method, path, body);
+        assert_eq!(refused.error_code(), "RATE_LIMITED", "{method} {path}");
+    }
+    let read = bot.ask(&job, "GET", "/data/", "");
+    assert_eq!(read.header("x-ratelimit-limit"), Some("1000000"));
+}
+
 #[test]
 fn readers_see_pseudonyms_unless_they_may_identify() {
     let bot = Bot::start();

@@ -23,7 +23,10 @@ impl Bot {
     }
 
     fn start_with(settings: &[(&str, &str)]) -> Self {
-        let mut all = vec![("AUSPEX__SERVER__RATE_LIMIT__MAX", "1000000")];
+        let mut all = vec![
+            ("AUSPEX__SERVER__RATE_LIMIT__MAX", "1000000"),
+            ("AUSPEX__DIALOGUES__RATE_LIMIT__MAX", "1000000"),
+        ];
         all.extend(settings);
         Self {
             server: Server::start_with(&all),
