@@ -7,6 +7,8 @@ use auspex_dialogues::{
     Pushed, Standing, State, Status,
 };
 
+use tokio::sync::oneshot;
+
 use crate::store::{Store, execute};
 use crate::{OPERATOR, texts};
 
@@ -16,6 +18,8 @@ contract! {
     a_text_beside_a_yes_is_kept_or_refused
     a_decision_that_cannot_be_stored_leaves_the_texts_and_a_refusal_none
     who_was_erased_has_nothing_that_waits_and_may_come_back
+    what_another_process_erased_does_not_wait_here
+    a_yes_does_not_keep_what_another_process_erased
 }
 
 /// Hands in a text as a job does: the buffer first, and the databases where it does not know.
@@ -204,4 +208,63 @@ async fn who_was_erased_has_nothing_that_waits_and_may_come_back(store: &Store) 
         assert_eq!(decide(&dialogues, name, true).await.unwrap(), 1);
     }
     assert_eq!(texts(&dialogues).await, ["anew", "anew"]);
+}
+
+/// Its buffer follows the keys database, whose erasures are everybody's.
+async fn what_another_process_erased_does_not_wait_here(store: &Store) {
+    let (here, there) = (store.dialogues().await, store.dialogues().await);
+    push(&here, "ann", "waits", "one").await.unwrap();
+    push(&here, "bob", "other", "two").await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let watching = here.clone();
+    let watch = tokio::spawn(async move {
+        let stopped = async { drop(stopped.await) };
+        watching.watch(stopped).await;
+    });
+    let ann = there
+        .pseudonyms()
+        .customer(&CustomerId::parse("ann").unwrap());
+    there.erase(&OPERATOR, ann).await.unwrap();
+    let gone = async {
+        while state(&here, "waits").await.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone)
+        .await
+        .expect("it is dropped");
+    assert_eq!(state(&here, "other").await, Some((State::Open, 1)));
+    let late = decide(&here, "waits", true).await;
+    assert!(matches!(late, Err(DialoguesError::Unknown)), "{late:?}");
+    stop.send(()).unwrap();
+    watch.await.unwrap();
+}
+
+/// Before its buffer has heard of the erasure, and whether its key is older than the dialogue or not.
+async fn a_yes_does_not_keep_what_another_process_erased(store: &Store) {
+    let (here, there) = (store.dialogues().await, store.dialogues().await);
+    let ann = here
+        .pseudonyms()
+        .customer(&CustomerId::parse("ann").unwrap());
+    for round in ["first", "second"] {
+        let named = |name: &str| format!("{round} {name}");
+        push(&here, "ann", &named("older"), "one").await.unwrap();
+        store.clock.advance(Duration::from_millis(1));
+        push(&here, "ann", &named("kept"), "two").await.unwrap();
+        assert_eq!(decide(&here, &named("kept"), true).await.unwrap(), 1);
+        store.clock.advance(Duration::from_millis(1));
+        push(&here, "ann", &named("younger"), "three")
+            .await
+            .unwrap();
+        there.erase(&OPERATOR, ann).await.unwrap();
+        for name in ["older", "younger"] {
+            let late = decide(&here, &named(name), true).await;
+            assert!(
+                matches!(late, Err(DialoguesError::Unknown)),
+                "{name}: {late:?}"
+            );
+        }
+        assert_eq!(texts(&there).await, [""; 0]);
+        store.clock.advance(Duration::from_millis(1));
+    }
 }

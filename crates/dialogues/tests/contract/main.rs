@@ -81,4 +81,5 @@ mod consents;
 mod erasures;
 mod intake;
 mod keys;
+mod reading;
 mod retention;

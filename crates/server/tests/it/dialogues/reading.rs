@@ -1,8 +1,11 @@
 //! Lists and streams of texts that may be read.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Bot, texts};
+use crate::server::eventually;
 
 fn push(bot: &Bot, customer: &str, dialogue: &str, language: &str, text: &str) {
     let body = json!({"text": text, "language": language}).to_string();
@@ -170,6 +173,41 @@ fn csv_and_ndjson_have_everything() {
         b"",
     );
     assert_eq!(head.status, 200);
+}
+
+/// What is erased meanwhile goes from the log of the database all the same.
+#[test]
+fn a_reader_that_stops_reading_delays_nobody_and_is_cut_off() {
+    let bot = Bot::start_with(&[
+        ("AUSPEX__DIALOGUES__PENDING__TEXT_BYTES_MAX", "400000"),
+        ("AUSPEX__SERVER__BODY_TIMEOUT_MS", "2000"),
+        ("AUSPEX__SERVER__REQUEST_TIMEOUT_MS", "10000"),
+    ]);
+    let long = "x".repeat(300_000);
+    for dialogue in ["long", "longer", "longest"] {
+        bot.keep("c1", dialogue, &[long.as_str(); 10]);
+    }
+    bot.keep("c2", "short", &["hello"]);
+    let server = &bot.server;
+    let mut stalled = server.connect();
+    let head = format!(
+        "GET /data/?format=ndjson HTTP/1.1\r\nHost: {}\r\nX-API-Key: {}\r\n\r\n",
+        server.address, server.key
+    );
+    stalled.raw(head.as_bytes());
+    let connections = || {
+        let metrics = server.get("/metrics");
+        let mut lines = metrics.text().lines();
+        let count = lines.find_map(|line| line.strip_prefix("auspex_http_connections "));
+        count.expect("the gauge").to_owned()
+    };
+    assert_eq!(connections(), "2");
+    let receipt = bot.ask(&server.key, "DELETE", "/v1/customers/c2", "");
+    assert_eq!(receipt.json()["log_truncated"], true, "{}", receipt.text());
+    eventually(Duration::from_secs(60), "it is cut off", || {
+        connections() == "1"
+    });
+    assert!(stalled.is_closed_within(Duration::from_secs(5)));
 }
 
 #[test]
