@@ -18,7 +18,7 @@ from .process import ServerProcess
 from .setup import SetupError, say
 
 TEXTS_PER_DIALOGUE = 20
-TEXTS_OF_MANY = 1_000
+TEXTS_OF_MANY = 200
 """In each dialogue of a large database, which is filled faster like that."""
 WORDS = "the order did not arrive and my account shows another address than the one that i gave you".split()
 LANGUAGES = ("de", "en", "es", "pt-BR")
@@ -224,7 +224,7 @@ def grow(running, many):
     at_few = first_page_ms(running)
     kept = few * TEXTS_PER_DIALOGUE
     while kept < many:
-        pairs = dialogues(min(200, -(-(many - kept) // TEXTS_OF_MANY)), first=kept)
+        pairs = dialogues(min(1_000, -(-(many - kept) // TEXTS_OF_MANY)), first=kept)
         running.drive((line for line, _ in pushes(pairs, kept, texts=TEXTS_OF_MANY)), "pending")
         running.drive(consents(pairs), f'"texts":{TEXTS_OF_MANY}')
         kept += len(pairs) * TEXTS_OF_MANY
