@@ -12,9 +12,9 @@ pub struct Feature {
 /// The type of an input as a model file states it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeatureKind {
-    /// Any real number.
+    /// Any real number: to the library an `f64` before it is rounded to the precision of the inputs.
     Number,
-    /// A whole number.
+    /// A whole number: the library rounds an integer of up to 64 bits to that precision directly.
     Integer,
     /// 0 or 1.
     Boolean,

@@ -148,11 +148,14 @@ fn model_among(paths: &[PathBuf]) -> Result<Option<PathBuf>, String> {
         [] => {}
         [model] => return Ok(Some(model.clone())),
         [first, second, ..] => {
-            let (first, second) = (file_name(first), file_name(second));
+            let way_out = match has_stem_model(first) {
+                true => "",
+                false => ", or call the one that counts model.ubj or model.json",
+            };
             return Err(format!(
-                "there is more than one model file in it ({first} and {second}); keep one, or if another is \
-                 called otherwise, call the one that counts model.{}",
-                EXTENSIONS.join(" or model.")
+                "there is more than one model file in it ({} and {}); keep one{way_out}",
+                file_name(first),
+                file_name(second)
             ));
         }
     }
