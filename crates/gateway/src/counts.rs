@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use auspex_kernel::clock::monotonic;
 use auspex_kernel::durations::Durations;
 use http::StatusCode;
 
@@ -46,10 +45,10 @@ pub(crate) struct Begun<'c> {
 }
 
 impl Counts {
-    pub(crate) fn begin(&self) -> Begun<'_> {
+    pub(crate) fn begin(&self, at: Instant) -> Begun<'_> {
         Begun {
             counts: self,
-            at: monotonic(),
+            at,
             outcome: LEFT,
         }
     }
@@ -104,14 +103,16 @@ impl Drop for Begun<'_> {
 
 #[cfg(test)]
 mod tests {
+    use auspex_kernel::clock::monotonic;
+
     use super::*;
 
     #[test]
     fn every_end_is_counted_as_what_it_is() {
-        let counts = Counts::default();
+        let (counts, now) = (Counts::default(), monotonic());
         for status in [200, 204, 304, 404, 500, 503] {
             let status = StatusCode::from_u16(status).expect("a status");
-            counts.begin().answered(status);
+            counts.begin(now).answered(status);
         }
         for failure in [
             Failure::Refused,
@@ -125,9 +126,9 @@ mod tests {
             Failure::CircuitOpen(Duration::ZERO),
             Failure::NoEndpoint,
         ] {
-            counts.begin().failed(failure);
+            counts.begin(now).failed(failure);
         }
-        drop(counts.begin());
+        drop(counts.begin(now));
         let expected = [2, 1, 1, 2, 1, 1, 1, 1, 3, 1, 1, 1, 1];
         assert_eq!(
             counts.outcomes().map(|(_, n)| n).collect::<Vec<_>>(),

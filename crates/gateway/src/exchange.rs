@@ -76,7 +76,6 @@ impl<'p> Exchange<'p> {
 
     /// What came of it, and after how many retries.
     pub(crate) async fn run(mut self) -> (Result<Answer, Failure>, u32) {
-        self.service.counts.budget.deposit(self.clock.steady());
         // What came of the last try that was sent.
         let mut sent = None;
         loop {

@@ -20,12 +20,15 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// A client may shorten the time that its service has.
+    /// Of a request that began at this moment. A client may shorten the time that its service has.
     ///
     /// # Errors
     /// 400 for a time that is none.
-    pub(crate) fn of(headers: &HeaderMap, limit: Duration) -> Result<Self, ApiError> {
-        let begin = monotonic();
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        limit: Duration,
+        begin: Instant,
+    ) -> Result<Self, ApiError> {
         let Some(stated) = headers.get(X_REQUEST_TIMEOUT_MS) else {
             return Ok(Self {
                 limit,

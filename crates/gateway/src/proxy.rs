@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use auspex_kernel::clock::Clock;
+use auspex_kernel::clock::{Clock, monotonic};
 use auspex_kernel::service::{Boxed, Handle};
 use auspex_kernel::{ApiError, Peer, RequestId, Via};
 use axum::body::Body;
@@ -48,8 +48,11 @@ impl Proxy {
             return Err(ApiError::malformed(message));
         }
         let service = &*self.service;
-        let patience = Patience::of(&parts.headers, service.plan.timeout)?;
-        let begun = service.counts.begin();
+        let begin = monotonic();
+        let patience = Patience::of(&parts.headers, service.plan.timeout, begin)?;
+        let begun = service.counts.begin(begin);
+        let budget = &service.counts.budget;
+        budget.deposit(self.clock.steady_at(begin));
         let exchange = Exchange::new(self, service, &self.clock, (parts, body), patience);
         let (end, retries) = exchange.run().await;
         match end {
