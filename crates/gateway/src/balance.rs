@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::journal::{Journal, Watchers};
 use crate::plan::ServicePlan;
 use crate::source::Source;
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Place};
 
 /// Servers that do the same. Which these are may change at any time; a request asks one of those that
 /// there were at some moment.
@@ -59,13 +59,13 @@ impl Service {
         let known = old.map(|old| old.endpoints());
         let known = known.as_deref().map_or(&[][..], Vec::as_slice);
         match &service.plan.source {
-            Source::Fixed(authorities) => service.keep(authorities, known),
+            Source::Fixed(places) => service.keep(places, known),
             // What was discovered is true until more is known.
-            Source::Registry(_) if old.is_some_and(|old| old.plan.source.is_discovered()) => {
-                let authorities = known.iter().map(|one| one.authority().to_owned());
-                service.keep(&authorities.collect::<Vec<_>>(), known);
+            _ if old.is_some_and(|old| old.plan.source.is_discovered()) => {
+                let places = known.iter().map(|one| one.place().clone());
+                service.keep(&places.collect::<Vec<_>>(), known);
             }
-            Source::Registry(_) => {}
+            _ => {}
         }
         Arc::new(service)
     }
@@ -75,26 +75,27 @@ impl Service {
         self.endpoints.load_full()
     }
 
-    /// Requests that begin from now on go to these, given as `host:port`. Those that were there already live on.
-    pub(crate) fn set(&self, authorities: &[String]) {
+    /// Requests that begin from now on go to these. Those that were there already live on.
+    pub(crate) fn set(&self, places: &[Place]) {
         let known = self.endpoints();
-        let is_same = known.iter().map(|one| one.authority()).eq(authorities);
+        let is_same = known.iter().map(|one| one.place()).eq(places);
         if !is_same {
-            self.keep(authorities, &known);
+            self.keep(places, &known);
         }
     }
 
-    fn keep(&self, authorities: &[String], known: &[Arc<Endpoint>]) {
+    fn keep(&self, places: &[Place], known: &[Arc<Endpoint>]) {
         let ServicePlan { limits, law, .. } = self.plan;
-        let endpoint = |authority: &String| {
-            let fits = |one: &&Arc<Endpoint>| one.is(authority, limits, law);
+        let endpoint = |place: &Place| {
+            let fits = |one: &&Arc<Endpoint>| one.is(place, limits, law);
             let known = known.iter().find(fits).cloned();
             known.unwrap_or_else(|| {
-                let journal = Journal::new(&self.plan.name, authority, self.watchers.clone());
-                Arc::new(Endpoint::new(authority.clone(), limits, law, journal))
+                let journal =
+                    Journal::new(&self.plan.name, &place.to_string(), self.watchers.clone());
+                Arc::new(Endpoint::new(place.clone(), limits, law, journal))
             })
         };
-        let endpoints = authorities.iter().map(endpoint).collect();
+        let endpoints = places.iter().map(endpoint).collect();
         self.endpoints.store(Arc::new(endpoints));
     }
 
@@ -184,10 +185,10 @@ mod tests {
             budget_percent: 0,
             has_jitter: false,
         };
-        let authorities = (1..=count).map(|n| format!("127.0.0.1:{n}"));
+        let places = (1..=count).map(|n| Place::named(format!("127.0.0.1:{n}")));
         ServicePlan {
             name: "x".into(),
-            source: Source::Fixed(authorities.collect()),
+            source: Source::Fixed(places.collect()),
             timeout: MS,
             limits,
             law,

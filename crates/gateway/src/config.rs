@@ -15,6 +15,8 @@ pub struct Config {
     pub services: BTreeMap<String, ServiceConfig>,
     /// Which requests are.
     pub routes: Vec<RouteConfig>,
+    /// Servers of names, as `ADDRESS:PORT`; none: those of the system.
+    pub dns_servers: Vec<String>,
     /// Until an answer begins.
     pub timeout_ms: u64,
     /// Until a connection is accepted.
@@ -95,6 +97,10 @@ pub struct ServiceRetryConfig {
 pub struct ServiceConfig {
     /// URLs of servers that do the same; none: those that register.
     pub endpoints: Option<Vec<String>>,
+    /// In place of endpoints: `HOST:PORT`, of which DNS has the addresses.
+    pub dns: Option<String>,
+    /// In place of endpoints: the name of an SRV record.
+    pub srv: Option<String>,
     /// Where servers that register may be, in place of loopback and private ranges.
     pub addresses_allowed: Option<Vec<String>>,
     /// In place of `gateway.timeout_ms`.

@@ -59,8 +59,8 @@ pub(crate) struct Desk {
 struct ServiceView {
     #[schema(example = "orders")]
     name: String,
-    /// Who says which servers it has: the `settings`, or the `registry`
-    #[schema(pattern = "^(settings|registry)$")]
+    /// Who says which servers it has: the `settings`, `dns`, or the `registry`
+    #[schema(pattern = "^(settings|dns|registry)$")]
     source: &'static str,
     /// Its servers
     instances: usize,
@@ -358,7 +358,7 @@ impl ServerView {
         };
         let (requests, failures) = endpoint.circuit.counts(now);
         Self {
-            address: endpoint.authority().to_owned(),
+            address: endpoint.place().to_string(),
             health,
             circuit,
             in_hand: endpoint.load.in_hand(),

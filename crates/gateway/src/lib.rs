@@ -10,6 +10,7 @@ mod balance;
 mod circuit;
 mod config;
 mod counts;
+mod discovery;
 mod error;
 mod exchange;
 mod headers;

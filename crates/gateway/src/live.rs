@@ -2,6 +2,7 @@
 //! it was lives on: circuits, loads, connections.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(crate) struct Live {
 pub(crate) struct Gateway {
     pub(crate) services: BTreeMap<String, Arc<Service>>,
     pub(crate) routes: Vec<UndocumentedRoute>,
+    pub(crate) dns_servers: Vec<SocketAddr>,
 }
 
 impl Live {
@@ -74,7 +76,11 @@ impl Gateway {
             serve(route, service, clock)
         });
         let routes = routes.collect();
-        Self { services, routes }
+        Self {
+            services,
+            routes,
+            dns_servers: plan.dns_servers,
+        }
     }
 }
 

@@ -67,10 +67,8 @@ impl Collector for ServiceMetrics {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (service, running) in services {
             for endpoint in running.endpoints().iter() {
-                let labels = [
-                    ("service", service.as_str()),
-                    ("endpoint", endpoint.authority()),
-                ];
+                let place = endpoint.place().to_string();
+                let labels = [("service", service.as_str()), ("endpoint", place.as_str())];
                 let state: i64 = match endpoint.circuit.state() {
                     State::Closed => 0,
                     State::HalfOpen => 1,

@@ -4,6 +4,7 @@
 mod retry;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use auspex_kernel::config::ConfigError;
@@ -32,6 +33,8 @@ const COUNT_MAX: u32 = 1_000_000;
 pub(crate) struct Plan {
     pub(crate) services: BTreeMap<String, ServicePlan>,
     pub(crate) routes: Vec<PlannedRoute>,
+    /// Servers of names; none: those of the system.
+    pub(crate) dns_servers: Vec<SocketAddr>,
 }
 
 /// One service. Two that are equal are the same.
@@ -77,12 +80,21 @@ impl Plan {
             plan_route(&at, route, &services)
         });
         let routes = routes.collect::<Result<_, _>>()?;
-        Ok(Self { services, routes })
+        let servers = config.dns_servers.iter().enumerate().map(|(index, text)| {
+            let reason = "must be an address and a port, such as \"10.0.0.2:53\"";
+            let key = format!("gateway.dns_servers[{index}]");
+            text.parse().map_err(|_| ConfigError::wrong(&key, reason))
+        });
+        Ok(Self {
+            services,
+            routes,
+            dns_servers: servers.collect::<Result<_, _>>()?,
+        })
     }
 }
 
 /// A place in the settings, to say what is wrong there.
-pub(crate) struct Key(String);
+pub(crate) struct Key(pub(crate) String);
 
 impl Key {
     pub(crate) fn wrong(&self, name: &str, reason: impl Into<String>) -> ConfigError {
@@ -287,6 +299,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Place;
 
     const SERVICE: &str = "[gateway.services.orders]\nendpoints = [\"http://127.0.0.1:9001\"]\n";
     const ROUTE: &str = "[[gateway.routes]]\nservice = \"orders\"\npath = \"/orders/{*rest}\"\n";
@@ -304,7 +317,7 @@ mod tests {
             panic!("one route")
         };
         let service = &plan.services[&route.service];
-        let there = Source::Fixed(vec!["127.0.0.1:9001".into()]);
+        let there = Source::Fixed(vec![Place::named("127.0.0.1:9001".into())]);
         assert_eq!(service.source, there);
         assert_eq!(service.timeout, Duration::from_secs(30));
         assert_eq!(route.methods, [Method::GET, Method::PUT]);
@@ -334,6 +347,19 @@ mod tests {
             (
                 "[gateway.services.orders]\nendpoints = []".into(),
                 "orders.endpoints",
+            ),
+            (format!("{SERVICE}dns = \"a:1\""), "gateway.services.orders"),
+            (
+                "[gateway.services.orders]\ndns = \"a\"".into(),
+                "orders.dns",
+            ),
+            (
+                "[gateway.services.orders]\nsrv = \"a b\"".into(),
+                "orders.srv",
+            ),
+            (
+                "[gateway]\ndns_servers = [\"10.0.0.2\"]".into(),
+                "gateway.dns_servers[0]",
             ),
             (
                 "[gateway.services.Identity]\nendpoints = [\"http://a\"]".into(),

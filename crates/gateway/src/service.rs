@@ -11,9 +11,11 @@ use auspex_kernel::service::{
     Running, Service, StopSignal, UndocumentedRoute,
 };
 use auspex_kernel::{Clock, CursorKey};
+use tokio::sync::Mutex;
 use utoipa::openapi::OpenApi;
 
 use crate::audit::Action;
+use crate::discovery::Discovery;
 use crate::http::{self, Desk};
 use crate::journal::Watchers;
 use crate::live::{Gateway, Live};
@@ -28,6 +30,7 @@ const TAG: &str =
 /// The gateway, open.
 pub struct GatewayService {
     desk: Desk,
+    discovery: Mutex<Discovery>,
     db: Db,
     cursors: CursorKey,
     publisher: Publisher,
@@ -72,6 +75,8 @@ impl Service for GatewayService {
         } = context;
         let live = Arc::new(Live::new(plan, clock.clone()));
         let registry = Registry::open(db.clone(), clock.clone(), random, live.clone()).await?;
+        let mut discovery = Discovery::new(live.clone(), clock.clone());
+        discovery.round().await;
         let desk = Desk {
             live,
             registry: Arc::new(registry),
@@ -80,6 +85,7 @@ impl Service for GatewayService {
         };
         Ok(Arc::new(Self {
             desk,
+            discovery: Mutex::new(discovery),
             db,
             cursors: context.cursors,
             publisher: context.publisher,
@@ -92,6 +98,7 @@ impl Service for GatewayService {
         let Desk { live, registry, .. } = &self.desk;
         let old = live.apply(Plan::new(&config)?);
         registry.publish_all();
+        self.discovery.lock().await.round().await;
         let published = self.publisher.publish().await;
         if published.is_err() {
             live.restore(old);
@@ -125,7 +132,12 @@ impl Running for GatewayService {
     }
 
     fn background(self: Arc<Self>, stop: StopSignal) -> Boxed<'static, ()> {
-        Box::pin(async move { watch::watch(&self.desk.registry, &self.db, stop).await })
+        Box::pin(async move {
+            tokio::join!(
+                watch::watch(&self.desk.registry, &self.db, stop.clone()),
+                Discovery::watch(&self.discovery, stop),
+            );
+        })
     }
 }
 

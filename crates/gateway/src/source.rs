@@ -9,6 +9,7 @@ use url::{Host, Url};
 use crate::config::ServiceConfig;
 use crate::plan::Key;
 use crate::registry;
+use crate::upstream::Place;
 
 /// Parts of Auspex, there already or to come: no other server answers for them.
 const RESERVED: [&str; 12] = [
@@ -29,8 +30,12 @@ const RESERVED: [&str; 12] = [
 /// Where the endpoints of a service come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The settings name them, as `host:port`.
-    Fixed(Vec<String>),
+    /// The settings name them.
+    Fixed(Vec<Place>),
+    /// `host:port`, of which DNS has the addresses.
+    Dns(String),
+    /// The name of an SRV record.
+    Srv(String),
     /// They register, with addresses in these ranges.
     Registry(Vec<IpNet>),
 }
@@ -43,11 +48,45 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 impl Source {
     /// As the settings of a service say. `at` is where they are.
     pub(crate) fn of(at: &Key, service: &ServiceConfig) -> Result<Self, ConfigError> {
-        match (&service.endpoints, &service.addresses_allowed) {
-            (Some(endpoints), None) => fixed(at, endpoints),
-            (None, ranges) => {
+        let ServiceConfig {
+            endpoints,
+            dns,
+            srv,
+            addresses_allowed,
+            ..
+        } = service;
+        if endpoints.is_some() || dns.is_some() || srv.is_some() {
+            if addresses_allowed.is_some() {
+                let reason = "is for services whose servers register; leave it out";
+                return Err(at.wrong("addresses_allowed", reason));
+            }
+            let count = [dns.is_some(), srv.is_some(), endpoints.is_some()];
+            if count.iter().filter(|is_given| **is_given).count() > 1 {
+                let reason =
+                    "must have one of endpoints, dns and srv, or none for servers that register";
+                return Err(ConfigError::wrong(&at.0, reason));
+            }
+        }
+        match (endpoints, dns, srv) {
+            (Some(endpoints), _, _) => fixed(at, endpoints),
+            (None, Some(dns), _) => {
+                let reason = "must be HOST:PORT, such as \"orders.internal:5000\"";
+                let named = authority(&format!("http://{dns}"))
+                    .ok()
+                    .filter(|one| one == dns);
+                named.map(Self::Dns).ok_or_else(|| at.wrong("dns", reason))
+            }
+            (None, None, Some(srv)) => {
+                let reason =
+                    "must be the name of an SRV record, such as \"_http._tcp.orders.internal\"";
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+                let is_name = (1..=253).contains(&srv.len()) && srv.bytes().all(is_plain);
+                let named = is_name.then(|| Self::Srv(srv.clone()));
+                named.ok_or_else(|| at.wrong("srv", reason))
+            }
+            (None, None, None) => {
                 let usual = || registry::USUAL.map(str::to_owned).to_vec();
-                let ranges = ranges.clone().unwrap_or_else(usual);
+                let ranges = addresses_allowed.clone().unwrap_or_else(usual);
                 let ranges = ranges.iter().enumerate().map(|(index, text)| {
                     let range = text
                         .parse()
@@ -56,10 +95,6 @@ impl Source {
                     range.map_err(|_| at.wrong(&format!("addresses_allowed[{index}]"), reason))
                 });
                 Ok(Self::Registry(ranges.collect::<Result<_, _>>()?))
-            }
-            (Some(_), Some(_)) => {
-                let reason = "is for services whose servers register; leave it out, or endpoints";
-                Err(at.wrong("addresses_allowed", reason))
             }
         }
     }
@@ -72,6 +107,7 @@ impl Source {
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Source::Fixed(_) => "settings",
+            Source::Dns(_) | Source::Srv(_) => "dns",
             Source::Registry(_) => "registry",
         }
     }
@@ -110,10 +146,11 @@ fn fixed(at: &Key, endpoints: &[String]) -> Result<Source, ConfigError> {
                       servers that register";
         return Err(at.wrong("endpoints", reason));
     }
-    let authorities = endpoints.iter().enumerate().map(|(index, url)| {
-        authority(url).map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))
+    let places = endpoints.iter().enumerate().map(|(index, url)| {
+        let place = authority(url).map(Place::named);
+        place.map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))
     });
-    Ok(Source::Fixed(authorities.collect::<Result<_, _>>()?))
+    Ok(Source::Fixed(places.collect::<Result<_, _>>()?))
 }
 
 /// `host:port` of the URL of an endpoint.

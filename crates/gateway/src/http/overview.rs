@@ -261,7 +261,7 @@ fn endpoint_view(endpoint: &Endpoint, dates: Dates) -> EndpointView {
     let state = endpoint.circuit.state();
     let changes = endpoint.circuit.changes().into_iter().rev();
     EndpointView {
-        url: url(endpoint.authority()),
+        url: url(&endpoint.place().to_string()),
         circuit: state.into(),
         open_until: dates.open_until(state),
         in_hand: endpoint.load.in_hand(),

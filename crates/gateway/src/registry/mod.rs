@@ -24,6 +24,7 @@ use crate::balance::Service;
 use crate::live::Live;
 use crate::source::{self, Source};
 use crate::store;
+use crate::upstream::Place;
 
 /// Of one service.
 const INSTANCES_MAX: usize = 200;
@@ -316,12 +317,13 @@ impl Registry {
         let entries = known.values();
         let own = entries.filter(|entry| entry.instance.service == service.plan.name);
         // The ranges may have changed since.
-        let mut authorities: Vec<String> = own
+        let mut places: Vec<Place> = own
             .filter_map(|entry| source.authority_of(&entry.instance.address).ok())
+            .map(Place::named)
             .collect();
-        authorities.sort_unstable();
-        authorities.dedup();
-        service.set(&authorities);
+        places.sort_unstable();
+        places.dedup();
+        service.set(&places);
     }
 
     /// Where the instances of a service come from, if it is one that takes them.
@@ -333,7 +335,7 @@ impl Registry {
         let service = gateway.services.get(name).ok_or(RegistryError::NoService)?;
         match &service.plan.source {
             source @ Source::Registry(_) => Ok(source.clone()),
-            Source::Fixed(_) => Err(RegistryError::NotRegistered),
+            Source::Fixed(_) | Source::Dns(_) | Source::Srv(_) => Err(RegistryError::NotRegistered),
         }
     }
 

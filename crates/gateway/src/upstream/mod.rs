@@ -29,39 +29,65 @@ pub(crate) struct Limits {
     pub(crate) idle_connections_max: usize,
 }
 
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// `host:port`, as in a URL.
+    pub(crate) authority: String,
+    /// Where that leads, unless it is to be looked up for each connection.
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Place {
+    /// One that needs no looking up, or is looked up each time.
+    pub(crate) fn named(authority: String) -> Self {
+        Self {
+            address: authority.parse().ok(),
+            authority,
+        }
+    }
+}
+
+/// Names it alone among the servers of a service.
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address {
+            Some(address) => address.fmt(f),
+            None => f.write_str(&self.authority),
+        }
+    }
+}
+
 /// A server that requests are passed on to.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     /// Unlike that of any other in this process, so that connections at rest are never taken for those
     /// of another.
     id: u64,
-    authority: String,
+    place: Place,
     host: HeaderValue,
-    /// Where it is, unless that is a name.
-    address: Option<SocketAddr>,
     limits: Limits,
     pub(crate) circuit: Arc<Circuit>,
     pub(crate) load: Arc<Load>,
 }
 
 impl Endpoint {
-    /// `authority` is `host:port`, as in a URL; `journal` is that of its circuit.
-    pub(crate) fn new(authority: String, limits: Limits, law: Law, journal: Journal) -> Self {
+    /// `journal` is that of its circuit.
+    pub(crate) fn new(place: Place, limits: Limits, law: Law, journal: Journal) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            host: HeaderValue::from_str(&authority).expect("the host of a URL is ASCII"),
-            address: authority.parse().ok(),
-            authority,
+            host: HeaderValue::from_str(&place.authority).expect("the host of a URL is ASCII"),
+            place,
             limits,
             circuit: Circuit::new(law, journal),
             load: Arc::default(),
         }
     }
 
-    /// Whether it is the server at this address, treated so.
-    pub(crate) fn is(&self, authority: &str, limits: Limits, law: Law) -> bool {
-        self.authority == authority && self.limits == limits && self.circuit.law() == law
+    /// Whether it is the server at this place, treated so.
+    pub(crate) fn is(&self, place: &Place, limits: Limits, law: Law) -> bool {
+        self.place == *place && self.limits == limits && self.circuit.law() == law
     }
 
     /// Unlike that of any other.
@@ -70,7 +96,11 @@ impl Endpoint {
     }
 
     pub(crate) fn authority(&self) -> &str {
-        &self.authority
+        &self.place.authority
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Its `Host`.
@@ -84,9 +114,9 @@ impl Endpoint {
     /// [`Failure::Refused`], [`Failure::ConnectTimeout`].
     async fn connect(&self) -> Result<TcpStream, Failure> {
         let connecting = async {
-            match self.address {
+            match self.place.address {
                 Some(address) => TcpStream::connect(address).await,
-                None => TcpStream::connect(&self.authority).await,
+                None => TcpStream::connect(&self.place.authority).await,
             }
         };
         match tokio::time::timeout(self.limits.connect_timeout, connecting).await {

@@ -2,6 +2,7 @@
 
 mod backend;
 mod circuit;
+mod dns;
 mod failing;
 mod faults;
 mod hostile;
