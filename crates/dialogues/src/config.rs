@@ -124,6 +124,10 @@ impl Config {
                 return Err(ConfigError::wrong("dialogues.master_key_file", reason));
             }
         }
+        if self.master_key_file.starts_with("~") {
+            let reason = "is taken as it is, where ~ is no home folder; write that out";
+            return Err(ConfigError::wrong("dialogues.master_key_file", reason));
+        }
         let pending = &self.pending;
         for (key, value) in [
             ("dialogues.pending.bytes_max", pending.bytes_max as u64),

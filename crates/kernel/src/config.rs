@@ -132,6 +132,12 @@ impl Layers {
             if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
                 let key = rest.to_lowercase().replace("__", ".");
                 self.set(&key, &text, &name)?;
+            } else if name.to_uppercase().starts_with(ENV_PREFIX) {
+                return Err(ConfigError::UnknownKey {
+                    suggestion: Some(name.to_uppercase()),
+                    key: name.clone(),
+                    origin: name,
+                });
             } else if let Some(rest) = name.strip_prefix(NEARLY_PREFIX) {
                 let key = rest.to_lowercase();
                 let meant = self.spelled_with_dots(&key);
@@ -340,11 +346,14 @@ fn merge(
                 origins.set(&key, source);
             }
             (slot, value) => {
-                let reason = format!(
-                    "must be of type {}, not {}",
-                    slot.type_str(),
-                    value.type_str()
-                );
+                let (wanted, given) = (slot.type_str(), value.type_str());
+                let form = match slot {
+                    Value::Table(_) | Value::Array(_) => String::new(),
+                    Value::String(text) if text.is_empty() => format!(", as in {name} = \"…\""),
+                    // Of the defaults: no other layer has values of other types.
+                    slot => format!(", as in {name} = {slot}"),
+                };
+                let reason = format!("must be of type {wanted}, not {given}{form}");
                 return Err(ConfigError::Value {
                     origin: source.place_of(&key),
                     key,

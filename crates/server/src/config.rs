@@ -177,6 +177,10 @@ impl Server {
             let reason = "must name a folder";
             return Err(ConfigError::wrong("server.data_dir", reason));
         }
+        if self.data_dir.starts_with("~") {
+            let reason = "is taken as it is, where ~ is no home folder; write that out";
+            return Err(ConfigError::wrong("server.data_dir", reason));
+        }
         for (key, value) in [
             ("server.connections_max", self.connections_max as u64),
             ("server.bodies_bytes_max", self.bodies_bytes_max as u64),

@@ -28,6 +28,19 @@ const MEANT: [(&str, &str); 3] = [
     ("AUSPEX_DATABASE_URL", "AUSPEX__STORAGE__URL"),
 ];
 
+/// Names that other programs have for a setting or a section, and ours.
+const OTHER_NAMES: [(&str, &str); 9] = [
+    ("server.port", "server.listen"),
+    ("server.host", "server.listen"),
+    ("server.bind", "server.listen"),
+    ("server.address", "server.listen"),
+    ("database", "storage"),
+    ("db", "storage"),
+    ("log", "telemetry"),
+    ("logging", "telemetry"),
+    ("logs", "telemetry"),
+];
+
 /// What the command line sets; it overrides everything else.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
@@ -96,7 +109,27 @@ pub(crate) fn load_text(
     env: impl Fn() -> Vec<(String, String)>,
 ) -> Result<Loaded, ConfigError> {
     let mut layers = Layers::new(&defaults());
-    if let Some(text) = &text {
+    let ignored = lay(&mut layers, text.as_deref(), overrides, env).map_err(with_our_name)?;
+    let config: Config = layers.build()?;
+    match check(&config) {
+        Ok(()) => Ok(Loaded {
+            layers,
+            config,
+            ignored,
+            text,
+        }),
+        Err(error) => Err(layers.locate(error)),
+    }
+}
+
+/// Lays all of them over the defaults. Returns the variables that change nothing.
+fn lay(
+    layers: &mut Layers,
+    text: Option<&str>,
+    overrides: &Overrides,
+    env: impl Fn() -> Vec<(String, String)>,
+) -> Result<Vec<String>, ConfigError> {
+    if let Some(text) = text {
         layers.file(overrides.path(), text)?;
     }
     for (name, value) in env() {
@@ -121,15 +154,24 @@ pub(crate) fn load_text(
     for Flag { name, key, value } in &overrides.settings {
         layers.set(key, value, name)?;
     }
-    let config: Config = layers.build()?;
-    match check(&config) {
-        Ok(()) => Ok(Loaded {
-            layers,
-            config,
-            ignored,
-            text,
-        }),
-        Err(error) => Err(layers.locate(error)),
+    Ok(ignored)
+}
+
+/// What a name of another program is called here says more than the name that looks nearest.
+fn with_our_name(error: ConfigError) -> ConfigError {
+    let ConfigError::UnknownKey {
+        origin,
+        key,
+        suggestion,
+    } = error
+    else {
+        return error;
+    };
+    let ours = OTHER_NAMES.iter().find(|(theirs, _)| *theirs == key);
+    ConfigError::UnknownKey {
+        origin,
+        suggestion: ours.map(|(_, ours)| (*ours).to_owned()).or(suggestion),
+        key,
     }
 }
 
@@ -246,6 +288,41 @@ mod tests {
         };
         let loaded = load(&Overrides::default(), variables).expect("valid");
         assert_eq!(loaded.ignored, ["AUSPEX_WORKER_COUNT"]);
+    }
+
+    #[test]
+    fn names_of_other_programs_lead_to_ours() {
+        let read = |text: &str| {
+            let loaded = load_text(Some(text.to_owned()), &Overrides::default(), Vec::new);
+            loaded.map(drop).expect_err(text).to_string()
+        };
+        for (text, ours) in [
+            ("[server]\nport = 80", "server.listen"),
+            ("[server]\nhost = \"0.0.0.0\"", "server.listen"),
+            ("[database]\nurl = \"sqlite:x.db\"", "storage"),
+            ("[logging]\nlevel = \"info\"", "telemetry"),
+            (
+                "[server]\nlisten = 8111",
+                "as in listen = \"127.0.0.1:8080\"",
+            ),
+            ("[server]\npublic_url = 1", "as in public_url = \"…\""),
+        ] {
+            let error = read(text);
+            assert!(error.contains(ours), "{text}: {error}");
+            assert!(error.starts_with("auspex.toml:"), "{error}");
+        }
+        let error = load_with(&[("auspex__server__listen", ":80")]).expect_err("lower case");
+        let error = error.to_string();
+        assert!(error.contains("\"AUSPEX__SERVER__LISTEN\""), "{error}");
+        for (key, value) in [
+            ("DATABASE_URL", "sqlite:~/x.db"),
+            ("DATABASE_URL", "sqlite:///~/x.db"),
+            ("AUSPEX__SERVER__DATA_DIR", "~/data"),
+            ("AUSPEX__DIALOGUES__MASTER_KEY_FILE", "~/master.key"),
+        ] {
+            let error = load_with(&[(key, value)]).expect_err(value).to_string();
+            assert!(error.contains('~') && error.contains("as it is"), "{error}");
+        }
     }
 
     #[test]

@@ -50,6 +50,11 @@ fn sqlite(rest: &str) -> Result<PathBuf, DbError> {
     if path.is_empty() || path.starts_with(':') {
         return Err(DbError::NoFile);
     }
+    if path.starts_with("~/") {
+        return Err(DbError::ForeignUrl(
+            "of SQLite names a path as it is, where ~ is no home folder; write that out, as in sqlite:/home/NAME/auspex.db",
+        ));
+    }
     // SQLite takes what begins with `file:` for a URI; nothing absolute does.
     std::path::absolute(path).map_err(|cause| DbError::Folder {
         folder: path.into(),
