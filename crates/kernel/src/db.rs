@@ -8,6 +8,7 @@
 //! Every call has a deadline. One that misses it is told whether its change may be stored all the
 //! same, and its connection is not used again where the call may still be going on in it.
 
+mod copies;
 mod error;
 mod inspect;
 mod placed;
@@ -38,13 +39,15 @@ use sqlite::{Connector, SqliteFile};
 use url::Location;
 use writer::Writer;
 
+pub use copies::{copy_sqlite, restore_sqlite};
 pub use error::{DbError, Fault};
-pub use inspect::{Difference, Inspection, KnownMigrations, compare};
+pub use inspect::{Difference, Inspection, KnownMigrations, compare, has_run};
 pub use rights::{MissingRight, missing_rights};
 /// What [`Db::read`] reads with.
 pub use sea_orm::DatabaseConnection as Connection;
 /// What [`Db::write`] writes with.
 pub use sea_orm::DatabaseTransaction as Transaction;
+pub use sqlite::log_of;
 
 /// How long a call may take where nothing else is said.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -410,7 +413,8 @@ impl Db {
     }
 
     /// Waits for the calls under way and closes every connection; later calls fail. SQLite moves
-    /// its log into the file when the last connection closes, so close each [`Watch`] before.
+    /// its log into the file when the last connection closes, so close each [`Watch`] before. The file then says that it
+    /// has no log.
     pub async fn close(&self) {
         match &self.backend {
             Backend::Sqlite(sqlite) => {

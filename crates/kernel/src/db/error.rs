@@ -2,7 +2,7 @@
 //! do; what the database itself said goes to the log.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::PgDatabaseError;
@@ -65,14 +65,32 @@ pub enum DbError {
     },
     /// The SQLite file is not what it should be.
     #[error(
-        "the database file {} is damaged: {cause}; stop the server, check it with `auspex doctor`, \
-         and restore a backup", path.display()
+        "the database file {} is damaged: {cause}{}", path.display(), what_to_do(Fault::Damaged)
     )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         cause: String,
+    },
+    /// Beside a SQLite file stands the log of another one, such as the one that a backup replaced.
+    #[error("{}", foreign_log(log, *is_there))]
+    ForeignLog {
+        /// The log.
+        log: PathBuf,
+        /// Whether there is a database beside it.
+        is_there: bool,
+    },
+    /// A copy of a database could not be made or put in its place.
+    #[error("{}: {}", path.display(), match cause.kind() {
+        std::io::ErrorKind::AlreadyExists => "is there already; move it away".to_owned(),
+        _ => cause.to_string(),
+    })]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: std::io::Error,
     },
     /// The files of a SQLite database may not be written.
     #[error("the database cannot be written: {0}")]
@@ -125,14 +143,14 @@ pub enum DbError {
         limit: Duration,
     },
     /// The database said no.
-    #[error("{}{}", .0, what_to_do(.0))]
+    #[error("{}{}", .0, fault_of(.0).map_or("", what_to_do))]
     Database(DbErr),
     /// The same of a database that is named.
-    #[error("{database}: {cause}")]
+    #[error("{database}: {cause}{}", what_to_do(*fault))]
     Failing {
         /// `PostgreSQL at HOST:PORT, database "NAME"`, or the path of the SQLite file.
         database: String,
-        /// What it said, and what to do.
+        /// What it said.
         cause: String,
         /// What is wrong with it.
         fault: Fault,
@@ -231,12 +249,27 @@ impl DbError {
     /// With the name of the database, if something is wrong with that.
     pub(super) fn of(self, database: &dyn fmt::Display) -> Self {
         match (self.fault(), &self) {
-            (Some(fault), Self::Database(_)) => Self::Failing {
+            (Some(fault), Self::Database(cause)) => Self::Failing {
                 database: database.to_string(),
-                cause: self.to_string(),
+                cause: cause.to_string(),
                 fault,
             },
             _ => self,
+        }
+    }
+
+    /// What is wrong, without what to do about it: for whoever finds that out.
+    pub fn finding(&self) -> String {
+        match self {
+            Self::Damaged { cause, .. } => cause.clone(),
+            Self::Denied {
+                database, cause, ..
+            }
+            | Self::Failing {
+                database, cause, ..
+            } => format!("{database}: {cause}"),
+            Self::Database(error) => error.to_string(),
+            other => other.to_string(),
         }
     }
 
@@ -246,7 +279,7 @@ impl DbError {
             Self::Replaced { .. } => Some(Fault::Replaced),
             Self::Forbidden(_) | Self::ReadOnly { .. } => Some(Fault::ReadOnly),
             Self::Denied { .. } => Some(Fault::Denied),
-            Self::Damaged { .. } => Some(Fault::Damaged),
+            Self::Damaged { .. } | Self::ForeignLog { .. } => Some(Fault::Damaged),
             Self::Unreachable { .. } => Some(Fault::Unreachable),
             Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),
             Self::Failing { fault, .. } => Some(*fault),
@@ -257,6 +290,7 @@ impl DbError {
             | Self::NoFile
             | Self::NotAFile { .. }
             | Self::Folder { .. }
+            | Self::Copy { .. }
             | Self::Randomness(_)
             | Self::Repeated
             | Self::Abandoned => None,
@@ -272,20 +306,30 @@ impl From<DbErr> for DbError {
 }
 
 /// What an operator can do about what the database said.
-fn what_to_do(error: &DbErr) -> &'static str {
-    match fault_of(error) {
-        Some(Fault::Busy) => "; others keep the database busy or locked: try again",
-        Some(Fault::DiskFull) => "; free some space on the disk of the database",
-        Some(Fault::DiskFailing) => {
+fn what_to_do(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Busy => "; others keep the database busy or locked: try again",
+        Fault::DiskFull => "; free some space on the disk of the database",
+        Fault::DiskFailing => {
             "; `auspex doctor` says whether the files of the database can be used; if they can, check the disk"
         }
-        Some(Fault::Damaged) => {
+        Fault::Damaged => {
             "; stop the server, check the database with `auspex doctor`, and restore a backup"
         }
-        Some(
-            Fault::Slow | Fault::Unreachable | Fault::ReadOnly | Fault::Denied | Fault::Replaced,
-        )
-        | None => "",
+        Fault::Slow | Fault::Unreachable | Fault::ReadOnly | Fault::Denied | Fault::Replaced => "",
+    }
+}
+
+fn foreign_log(log: &Path, is_there: bool) -> String {
+    let log = log.display();
+    match is_there {
+        true => format!(
+            "{log} is the log of another file: a copy was put in the place of a database that had not been closed. Move the log \
+             away, or put the copy there with `auspex restore`, which does so"
+        ),
+        false => format!(
+            "{log} is there, but its database is not; put that back beside its log, or restore a backup with `auspex restore`"
+        ),
     }
 }
 

@@ -8,7 +8,7 @@ use sea_orm::sqlx::{ConnectOptions as _, Sqlite};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, RuntimeErr, Statement};
 use sea_orm_migration::{MigratorTrait, SchemaManager};
 
-use super::sqlite::log_of;
+use super::sqlite::{check_log, log_of};
 use super::{Connection, Db, DbError};
 
 const ROWS_AT_ONCE: usize = 10_000;
@@ -64,6 +64,19 @@ impl KnownMigrations {
     }
 }
 
+/// Whether any of these migrations ever ran there.
+///
+/// # Errors
+/// As of [`Db::read`].
+pub async fn has_run(db: &Db, known: &KnownMigrations) -> Result<bool, DbError> {
+    db.read(async |connection| {
+        Ok(SchemaManager::new(connection)
+            .has_table(&known.table)
+            .await?)
+    })
+    .await
+}
+
 /// How the tables of all these crates differ from what this program knows.
 ///
 /// # Errors
@@ -73,7 +86,7 @@ pub async fn compare(db: &Db, known: &[KnownMigrations]) -> Result<Difference, D
         .await
 }
 
-async fn compare_all(
+pub(super) async fn compare_all(
     connection: &Connection,
     known: &[KnownMigrations],
 ) -> Result<Difference, DbErr> {
@@ -94,10 +107,20 @@ impl Inspection {
     /// Opens a file that is there.
     ///
     /// # Errors
-    /// [`DbError::Database`].
+    /// [`DbError::Database`], [`DbError::ForeignLog`].
     pub async fn open(path: &Path) -> Result<Self, DbError> {
         // Without a log nobody has it open; SQLite then needs no files of its own beside it.
         let is_alone = !log_of(path).exists();
+        Self::connect(path, is_alone).await
+    }
+
+    /// The same for as long as it takes: others may open it meanwhile.
+    pub(super) async fn beside_others(path: &Path) -> Result<Self, DbError> {
+        Self::connect(path, false).await
+    }
+
+    async fn connect(path: &Path, is_alone: bool) -> Result<Self, DbError> {
+        check_log(path).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .read_only(true)
@@ -118,6 +141,27 @@ impl Inspection {
         let lines = rows.iter().map(|row| row.try_get_by_index::<String>(0));
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// What it is read with.
+    pub fn connection(&self) -> &Connection {
+        &self.0
+    }
+
+    /// Writes all that it holds to a new file, as it is at this moment.
+    pub(super) async fn write_to(&self, file: &str) -> Result<(), DbError> {
+        let vacuum = "VACUUM INTO ?";
+        let vacuum = Statement::from_sql_and_values(DbBackend::Sqlite, vacuum, [file.into()]);
+        self.0.execute_raw(vacuum).await?;
+        Ok(())
+    }
+
+    /// Whether any of these migrations ever ran.
+    ///
+    /// # Errors
+    /// [`DbError::Database`].
+    pub async fn has_run(&self, known: &KnownMigrations) -> Result<bool, DbError> {
+        Ok(SchemaManager::new(&self.0).has_table(&known.table).await?)
     }
 
     /// Migrations that ran and that this program does not know.

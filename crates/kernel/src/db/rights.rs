@@ -2,6 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
+use super::inspect::compare_all;
 use super::{Db, DbError, KnownMigrations};
 
 /// What the role may not do and has to.
@@ -12,6 +13,8 @@ pub struct MissingRight {
     pub what: String,
     /// The statement that grants it.
     pub grant: String,
+    /// Whether it is the right to make tables, which only a role that brings them up to date needs.
+    pub is_to_create: bool,
 }
 
 /// What the role of this database lacks to work with the tables of these crates, or to make them
@@ -24,9 +27,16 @@ pub async fn missing_rights(
     known: &[KnownMigrations],
 ) -> Result<Vec<MissingRight>, DbError> {
     let tables: Vec<&str> = known.iter().map(|one| one.table.as_str()).collect();
-    db.read(async |connection| match connection.get_database_backend() {
-        DbBackend::Postgres => Ok(missing(connection, &tables, false).await?),
-        _ => Ok(Vec::new()),
+    db.read(async |connection| {
+        if connection.get_database_backend() != DbBackend::Postgres {
+            return Ok(Vec::new());
+        }
+        let missing_now = missing(connection, &tables, false).await?;
+        // What it may not read looks as if it were not there.
+        if !missing_now.is_empty() || compare_all(connection, known).await?.pending.is_empty() {
+            return Ok(missing_now);
+        }
+        Ok(missing(connection, &tables, true).await?)
     })
     .await
 }
@@ -54,15 +64,17 @@ pub(super) async fn missing(
         return Ok(vec![MissingRight {
             what: format!("the role {role} may use no schema of its search_path, {path}"),
             grant: format!("GRANT USAGE, CREATE ON SCHEMA {last} TO {role}"),
+            is_to_create: false,
         }]);
     };
     let rights = ["SELECT", "INSERT", "UPDATE", "DELETE"];
     let has_all = rights.map(|right| format!("has_table_privilege(c.oid, '{right}')"));
-    let prefixes = migrations
+    // The tables of a service begin with its name.
+    let names = migrations
         .iter()
-        .map(|name| name.trim_end_matches("migrations"));
-    let is_ours: Vec<_> = prefixes
-        .map(|prefix| format!("starts_with(c.relname::text, '{prefix}')"))
+        .map(|table| table.split('_').next().unwrap_or(table));
+    let is_ours: Vec<_> = names
+        .map(|name| format!("starts_with(c.relname::text, '{name}_')"))
         .collect();
     let tables = format!(
         "SELECT c.relname::text, {} FROM pg_class c \
@@ -84,6 +96,7 @@ pub(super) async fn missing(
         missing.push(MissingRight {
             what: format!("the role {role} may not make tables in the schema {schema}"),
             grant: format!("GRANT CREATE ON SCHEMA {schema} TO {role}"),
+            is_to_create: true,
         });
     }
     if let Some(first) = denied.first() {
@@ -96,6 +109,7 @@ pub(super) async fn missing(
                 "GRANT {} ON ALL TABLES IN SCHEMA {schema} TO {role}",
                 rights.join(", ")
             ),
+            is_to_create: false,
         });
     }
     Ok(missing)

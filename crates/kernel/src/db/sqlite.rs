@@ -138,11 +138,44 @@ fn id_of(metadata: &Metadata) -> FileId {
 }
 
 /// The log beside a SQLite file.
-pub(super) fn log_of(path: &Path) -> PathBuf {
+pub fn log_of(path: &Path) -> PathBuf {
     beside(path, "-wal")
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Checks whether the log beside a file, if there is one, can be its own. SQLite replays any log into any
+/// file. But a database turns to its log before it writes there, and [`Db::close`](super::Db::close) turns it
+/// back: a file that says it has no log is one that was closed, or a copy of one, and the log is another's.
+pub(super) async fn check_log(path: &Path) -> Result<(), DbError> {
+    let log = log_of(path);
+    // Another process may open or close it between these looks.
+    for _ in 0..2 {
+        let has_log = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+        if !has_log || logs(path) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOCKED_PAUSE).await;
+    }
+    let is_there = std::fs::metadata(path).is_ok_and(|file| file.len() > 0);
+    Err(DbError::ForeignLog { log, is_there })
+}
+
+/// Whether the header of a file says that changes go to a log; not where there is no database yet. What is no database is
+/// left to SQLite.
+fn logs(path: &Path) -> bool {
+    /// The versions for writing and for reading.
+    const LOGGED: [u8; 2] = [2, 2];
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return false;
+    };
+    let mut header = [0; HEADER_BYTES];
+    let read = header_of(path, &metadata).and_then(|file| file.read_exact_at(&mut header, 0));
+    match read {
+        Ok(()) => !header.starts_with(MAGIC) || header[18..20] == LOGGED,
+        Err(_) => metadata.len() > 0,
+    }
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -162,6 +195,7 @@ impl Connector {
     /// may start on a new file at once: one turns on WAL, and SQLite does not let the others wait
     /// for that, whatever the busy timeout, but reports the file as locked.
     pub(super) async fn first_writer(&self) -> Result<Connection, DbError> {
+        check_log(&self.path).await?;
         // SQLite gives its other files the mode of the database.
         if may_be_database(&self.path) {
             make_private(&self.path);

@@ -162,11 +162,11 @@ impl Writer {
     pub(super) async fn close(&self) {
         let last = std::mem::replace(&mut *self.turn.lock().await, Turn::Closed);
         match last {
-            Turn::Idle(last) => close(&last).await,
+            Turn::Idle(last) => close_last(&last).await,
             Turn::Open(last, group) => {
                 // Its members hear of a failure from the group itself.
                 let _ = group.commit(&last).await;
-                close(&last).await;
+                close_last(&last).await;
             }
             Turn::Disconnected | Turn::Closed => {}
         }
@@ -288,6 +288,16 @@ async fn commit(transaction: Transaction, connection: &Connection) -> Result<(),
         Lost::Unknown
     })?;
     Ok(())
+}
+
+/// Closes the connection. If nobody else has the file open, it says from now on that it has no log, so that the log of
+/// another one is known when it stands beside it or beside a copy.
+async fn close_last(connection: &Connection) {
+    for end in ["PRAGMA busy_timeout = 0", "PRAGMA journal_mode = DELETE"] {
+        // Others use it: they go on with its log.
+        let _ = connection.execute_unprepared(end).await;
+    }
+    close(connection).await;
 }
 
 /// Waits for readers for less long than a write would: others wait for this connection.
