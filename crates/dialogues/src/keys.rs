@@ -10,7 +10,8 @@ mod master;
 
 use std::path::{Path, PathBuf};
 
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Connection, Db, DbError};
+use auspex_kernel::files::{Obstacle, narrow};
 use auspex_kernel::{Clock, Random};
 
 use crate::config::Config;
@@ -30,7 +31,7 @@ const KEY_FILE: &str = "dialogues.key";
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The file with the master key cannot be read or made.
-    #[error("the master key {}: {cause}; see dialogues.master_key_file", path.display())]
+    #[error("the master key {}", file_problem(path, cause))]
     File {
         /// Which.
         path: PathBuf,
@@ -48,7 +49,8 @@ pub enum KeysError {
     /// Keys are there and the master key is not.
     #[error(
         "{database} holds keys that a master key has wrapped, and {} is not there; put it back \
-         from its backup, or name it with dialogues.master_key_file. Without it no text can be read",
+         from its backup, copy that of another server on this database, or name it with \
+         dialogues.master_key_file. Without it no text can be read",
         path.display()
     )]
     Missing {
@@ -60,7 +62,8 @@ pub enum KeysError {
     /// Keys are there that were wrapped by another master key.
     #[error(
         "{database} holds keys that none of the master keys in {place} has wrapped; add the one \
-         that was in force before as a further line. Without it their texts cannot be read"
+         that was in force before, or that of the other servers on this database, as a further line. \
+         Without it their texts cannot be read"
     )]
     Foreign {
         /// The database.
@@ -74,6 +77,13 @@ pub enum KeysError {
     /// The database of the keys could not be used.
     #[error("the database of the customers' keys: {0}")]
     Database(#[from] DbError),
+}
+
+fn file_problem(path: &Path, cause: &std::io::Error) -> String {
+    match Obstacle::to_looking(path) {
+        Some(obstacle) => obstacle.to_string(),
+        None => format!("{}: {cause}; see dialogues.master_key_file", path.display()),
+    }
 }
 
 impl From<getrandom::Error> for KeysError {
@@ -122,6 +132,58 @@ pub fn master_key_file(config: &Config, data_dir: &Path) -> Option<PathBuf> {
     }
 }
 
+/// What a look at the master key shows.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MasterKeyState {
+    /// It is not there, and nothing was wrapped yet: the first start makes this file.
+    NotMade(PathBuf),
+    /// It can be read from here, and nothing was wrapped yet.
+    Unused(String),
+    /// It has wrapped what stands in the keys database.
+    InForce(String),
+}
+
+/// Looks at the master key and changes nothing. `stored` is the keys database with its name, if there is one.
+///
+/// # Errors
+/// [`KeysError`]: a start would fail for the same reason.
+pub async fn look_at_master_key(
+    config: &Config,
+    data_dir: &Path,
+    stored: Option<(&Connection, &str)>,
+) -> Result<MasterKeyState, KeysError> {
+    let place = Place::of(config, data_dir)?;
+    let name = place.name();
+    let mut used = Vec::new();
+    let mut secret = None;
+    if let Some((connection, _)) = stored
+        && store::has_tables(connection).await?
+    {
+        used = store::master_ids(connection).await?;
+        secret = store::secret(connection, PSEUDONYMS).await?;
+    }
+    let database = stored.map_or_else(String::new, |(_, name)| name.to_owned());
+    let master = match place {
+        Place::Setting(keys) => keys,
+        Place::File(path) => match read(&path)? {
+            Some(keys) => keys,
+            None if used.is_empty() => return Ok(MasterKeyState::NotMade(path)),
+            None => return Err(KeysError::Missing { database, path }),
+        },
+    };
+    if !used.iter().all(|id| master.knows(id)) {
+        let place = name;
+        return Err(KeysError::Foreign { database, place });
+    }
+    match secret {
+        None => Ok(MasterKeyState::Unused(name)),
+        Some((wrapped, id)) => match master.unwrap(&id, PSEUDONYMS.as_bytes(), wrapped) {
+            Some(_) => Ok(MasterKeyState::InForce(name)),
+            None => Err(KeysError::Damaged),
+        },
+    }
+}
+
 /// Opens what the keys database holds. Its tables are up to date. The first start makes the master
 /// key; later ones never do, for what another one has wrapped would be lost without a word.
 pub(crate) async fn open(
@@ -167,15 +229,8 @@ fn read_or_create(
         path: path.clone(),
         cause,
     };
-    let read = || match MasterKeys::read(&path).map_err(failed)? {
-        Some(Ok(keys)) => Ok(Some(keys)),
-        Some(Err(reason)) => Err(KeysError::Unreadable {
-            place: path.display().to_string(),
-            reason: reason.to_string(),
-        }),
-        None => Ok(None),
-    };
-    if let Some(keys) = read()? {
+    if let Some(keys) = read(&path)? {
+        narrow(&path);
         return Ok(keys);
     }
     if !is_first_start {
@@ -185,10 +240,22 @@ fn read_or_create(
     match MasterKeys::create(&path, random) {
         // Another process that starts on the same folder was faster.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            read()?.ok_or_else(|| failed(error))
+            read(&path)?.ok_or_else(|| failed(error))
         }
         made => made.map_err(failed),
     }
+}
+
+/// The keys in a file; `None` where there is none.
+fn read(path: &Path) -> Result<Option<MasterKeys>, KeysError> {
+    let read = MasterKeys::read(path).map_err(|cause| KeysError::File {
+        path: path.to_owned(),
+        cause,
+    })?;
+    read.transpose().map_err(|reason| KeysError::Unreadable {
+        place: path.display().to_string(),
+        reason: reason.to_string(),
+    })
 }
 
 /// The key of the pseudonyms, drawn the first time. Of several processes at once one makes it, and

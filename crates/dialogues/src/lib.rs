@@ -29,10 +29,10 @@ mod watch;
 mod withdrawal;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use auspex_kernel::db::{Db, DbError, KnownMigrations, sqlite_file};
+use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::{Clock, Random, Timestamp};
 
 pub use audit::Action;
@@ -46,7 +46,7 @@ pub use error::DialoguesError;
 pub use export::{Export, ExportCounts};
 pub use ids::{CustomerId, CustomerRef, DialogId, DialogueRef, ID_BYTES_MAX, NotAnId, Pseudonyms};
 pub use intake::{Holdings, IntakeError, Standing};
-pub use keys::{KeysError, master_key_file};
+pub use keys::{KeysError, MasterKeyState, look_at_master_key, master_key_file};
 pub use language::{Language, NoLanguage};
 pub use pending::{
     Before, Dialogue, Dropped, Held, Limits, Look, Mark, Marks, Memory, NewText, Outcome, Pending,
@@ -94,7 +94,7 @@ impl Dialogues {
         clock: Clock,
         random: Random,
     ) -> Result<Self, KeysError> {
-        let keys_db = match keys_url(&config, &db, data_dir) {
+        let keys_db = match keys_url(&config, db.is_sqlite(), data_dir) {
             Some(url) => Db::open_with(&url, db.call_timeout()).await?,
             None => db.clone(),
         };
@@ -140,21 +140,17 @@ impl Dialogues {
 
     /// Whether the keys of the customers are in the database of their texts.
     pub fn keys_are_with_texts(&self) -> bool {
-        keys_url(&self.core.config, &self.core.db, Path::new("")).is_none()
+        keys_url(&self.core.config, self.core.db.is_sqlite(), Path::new("")).is_none()
     }
 }
 
-/// The file of the keys database by these settings; `None` where it is PostgreSQL.
-pub fn keys_file(config: &Config, data_dir: &Path, main_is_sqlite: bool) -> Option<PathBuf> {
+/// The URL of the keys database by these settings; `None` where the keys are in the main one.
+pub fn keys_url(config: &Config, main_is_sqlite: bool, data_dir: &Path) -> Option<String> {
     match config.keys_url.as_str() {
-        "" => main_is_sqlite.then(|| data_dir.join(KEYS_FILE)),
-        url => sqlite_file(url),
+        "" if main_is_sqlite => Some(format!("sqlite:{}", data_dir.join(KEYS_FILE).display())),
+        "" => None,
+        url => Some(url.to_owned()),
     }
-}
-
-/// The migrations of the keys database.
-pub fn keys_migrations() -> KnownMigrations {
-    KnownMigrations::of::<migration::KeysMigrator>()
 }
 
 /// Brings the tables of the main database up to date. Safe to run from several processes at once.
@@ -163,13 +159,4 @@ pub fn keys_migrations() -> KnownMigrations {
 /// [`DbError`].
 pub async fn migrate(db: &Db) -> Result<(), DbError> {
     db.migrate::<migration::Migrator>().await
-}
-
-/// The database of the keys; `None` for the main one.
-fn keys_url(config: &Config, db: &Db, data_dir: &Path) -> Option<String> {
-    match config.keys_url.as_str() {
-        "" if db.is_sqlite() => Some(format!("sqlite:{}", data_dir.join(KEYS_FILE).display())),
-        "" => None,
-        url => Some(url.to_owned()),
-    }
 }

@@ -1,22 +1,24 @@
 //! How this service meets the composition root.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use auspex_kernel::CursorKey;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
+use auspex_kernel::db::sqlite_file;
 use auspex_kernel::policy::{Answer, Policy, Runs};
 use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::{
-    Boxed, Context, Documented, HealthCheck, Migrations, OpenError, Routes, Running, Service,
-    StopSignal, Warning,
+    Boxed, Context, Documented, HealthCheck, Migrations, OpenError, OwnDatabase, Routes, Running,
+    Service, StopSignal, Warning,
 };
 use prometheus_client::registry::Registry;
 use utoipa::openapi::OpenApi;
 
 use crate::http::{self, Desk};
 use crate::pending::Marks;
-use crate::{Action, Config, Dialogues, migration};
+use crate::{Action, Config, Dialogues, keys_url, migration, store};
 
 const TAG: &str = "Texts of customers, kept and read only with their consent";
 
@@ -45,6 +47,16 @@ impl Service for DialoguesService {
 
     fn operations() -> OpenApi {
         http::document()
+    }
+
+    fn own_databases(config: &Config, data_dir: &Path, main_url: &str) -> Vec<OwnDatabase> {
+        let main_is_sqlite = sqlite_file(main_url).is_some();
+        vec![OwnDatabase {
+            holds: "the keys of the customers' texts",
+            url: keys_url(config, main_is_sqlite, data_dir),
+            migrations: Migrations::of::<migration::KeysMigrator>(),
+            is_missed: |connection| Box::pin(store::messages::are_any(connection)),
+        }]
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {
@@ -114,7 +126,11 @@ impl Running for DialoguesService {
     }
 
     fn health_checks(&self) -> Vec<HealthCheck<'_>> {
-        vec![HealthCheck::new("keys", self.dialogues.keys_are_well())]
+        // Predictions, logins and all else are answered without it.
+        vec![HealthCheck {
+            needed: false,
+            ..HealthCheck::new("keys", self.dialogues.keys_are_well())
+        }]
     }
 
     fn register_metrics(&self, registry: &mut Registry) {

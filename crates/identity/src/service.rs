@@ -170,10 +170,21 @@ fn key_file(context: &Context) -> PathBuf {
     context.data_dir.join(KEY_FILE)
 }
 
+/// A key file of another database may be the only one there is, for when that comes back.
+fn keep_old(path: &Path) -> std::io::Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let old = path.with_extension("key.old");
+    std::fs::rename(path, &old)?;
+    narrow(&old);
+    tracing::warn!(file = %old.display(), "the key file of another database is kept under this name");
+    Ok(())
+}
+
 fn write_key(path: &Path, key: &Secret) -> std::io::Result<()> {
     let write = || {
-        // A key file of an earlier database opens nothing any more, and its mode may be anything.
-        let _ = std::fs::remove_file(path);
+        keep_old(path)?;
         let mut file = std::fs::OpenOptions::new()
             .create_new(true)
             .write(true)

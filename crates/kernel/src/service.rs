@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::future::{self, Future};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::caller::Authenticate;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Reloads};
 use crate::control::Control;
-use crate::db::{Db, DbError, KnownMigrations};
+use crate::db::{Connection, Db, DbError, KnownMigrations};
 use crate::error::ApiError;
 use crate::page::CursorKey;
 use crate::policy::{Access, Policy};
@@ -114,6 +114,13 @@ pub trait Service: Running + Sized {
         None
     }
 
+    /// The databases that it has for itself by these settings. What [`Service::migrations`] is for
+    /// the one of all services, is done for each of them too. `main_url` is the URL of that one.
+    fn own_databases(config: &Self::Config, data_dir: &Path, main_url: &str) -> Vec<OwnDatabase> {
+        let _ = (config, data_dir, main_url);
+        Vec::new()
+    }
+
     /// Its part of the OpenAPI document, for `auspex openapi`, which opens no database.
     ///
     /// # Errors
@@ -154,6 +161,19 @@ impl Migrations {
     pub async fn run(&self, db: &Db) -> Result<(), DbError> {
         (self.run)(db).await
     }
+}
+
+/// A database that a service has for itself.
+pub struct OwnDatabase {
+    /// What it holds, in a few words.
+    pub holds: &'static str,
+    /// Where it is; `None` if its tables are in the database of all services.
+    pub url: Option<String>,
+    /// The migrations of its tables.
+    pub migrations: Migrations,
+    /// Whether the database of all services holds what is of no use without it, so that it must not
+    /// be begun anew in silence.
+    pub is_missed: for<'a> fn(&'a Connection) -> Boxed<'a, Result<bool, DbError>>,
 }
 
 /// A service that is open.

@@ -137,9 +137,31 @@ pub(crate) enum Command {
         /// End the start with an error where something in the models folder cannot be served
         #[arg(long)]
         strict: bool,
+        /// Begin with a new database although the data folder shows that there was one
+        #[arg(long, conflicts_with = "no_migrate")]
+        create: bool,
     },
-    /// Bring the database up to date and exit
-    Migrate,
+    /// Bring the databases up to date and exit
+    Migrate {
+        /// Begin with new databases although the data folder shows that there were some
+        #[arg(long)]
+        create: bool,
+    },
+    /// Copy the SQLite database to a new file, beside a running server or without one
+    Backup {
+        /// Copy the database of the customers' keys instead; keep its copies apart, and for days only
+        #[arg(long)]
+        keys: bool,
+        /// The file to make
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Put a copy that `auspex backup` made in the place of its database, while no server runs
+    Restore {
+        /// A copy of the database, or of that of the customers' keys: its tables tell which
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Read JSON Lines, or CSV with a header, from standard input; write a line for each to standard output
     Predict {
         /// A folder with a model file (and perhaps model.toml), or the model file itself

@@ -15,8 +15,8 @@ use auspex_kernel::Authenticate;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError, KnownMigrations};
 use auspex_kernel::service::{
-    Boxed, Context, Documented, Migrations, OpenError, PublishQueue, Running, Service, StopSignal,
-    UndocumentedRoute,
+    Boxed, Context, Documented, Migrations, OpenError, OwnDatabase, PublishQueue, Running, Service,
+    StopSignal, UndocumentedRoute,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
@@ -53,6 +53,7 @@ pub(crate) trait Listed: Sync {
     fn migrations(&self) -> Option<Migrations>;
     fn operations(&self) -> OpenApi;
     fn undocumented(&self, config: &Config) -> Result<Vec<UndocumentedRoute>, ConfigError>;
+    fn own_databases(&self, config: &Config) -> Vec<OwnDatabase>;
     fn document(&self, config: &Config) -> Result<Documented, OpenError>;
     fn open(&self, config: &Config, context: Context) -> Boxed<'static, Result<Opened, OpenError>>;
 }
@@ -101,6 +102,11 @@ impl<S: Service> Listed for Entry<S> {
         S::undocumented((self.0)(config))
     }
 
+    fn own_databases(&self, config: &Config) -> Vec<OwnDatabase> {
+        let (data_dir, main_url) = (&config.server.data_dir, config.storage_url());
+        S::own_databases((self.0)(config), data_dir, &main_url)
+    }
+
     fn document(&self, config: &Config) -> Result<Documented, OpenError> {
         S::document((self.0)(config))
     }
@@ -132,13 +138,19 @@ pub(crate) fn actions() -> &'static [&'static str] {
     &ACTIONS
 }
 
-/// Brings the tables of the kernel and of every service up to date.
+/// Brings the tables of the kernel and of every service in the database of all up to date.
 pub(crate) async fn migrate(db: &Db) -> Result<(), DbError> {
     auspex_kernel::migrate(db).await?;
     for migrations in ALL.iter().filter_map(|service| service.migrations()) {
         migrations.run(db).await?;
     }
     Ok(())
+}
+
+/// The databases that services have for themselves.
+pub(crate) fn own_databases(config: &Config) -> Vec<OwnDatabase> {
+    let own = ALL.iter().map(|service| service.own_databases(config));
+    own.flatten().collect()
 }
 
 /// The migrations of the kernel and of every service.

@@ -3,12 +3,12 @@
 //! Several may be in force: the first wraps, all unwrap. So it is replaced by putting a new line in
 //! front; what the older ones wrapped is wrapped anew at the next start, and then they may go.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use auspex_kernel::Random;
-use auspex_kernel::files::{PRIVATE, give_to_owner_of_folder, narrow};
+use auspex_kernel::files::{PRIVATE, give_to_owner_of_folder, what_is_no_file};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
@@ -18,6 +18,8 @@ use super::crypt::Key;
 
 const KEYS_MAX: usize = 8;
 const KEY_BYTES: usize = 32;
+/// Room for all keys, with comments.
+const FILE_BYTES_MAX: usize = 16 << 10;
 
 /// Names a master key beside what it has wrapped.
 pub(crate) type MasterId = [u8; 8];
@@ -31,6 +33,8 @@ pub(crate) struct MasterKeys(Vec<(MasterId, Key)>);
 pub(crate) enum NoMasterKeys {
     #[error("must be one line for each key, newest first, and there is none")]
     Empty,
+    #[error("must be one line for each key, and is no text; put the key back from its backup")]
+    NoText,
     #[error("line {0} is not 32 bytes in base64 or hex; `openssl rand -base64 32` prints a key")]
     Line(usize),
     #[error("holds a key twice, in line {0}")]
@@ -83,14 +87,21 @@ impl MasterKeys {
 
     /// Reads a file; `None` where there is none.
     pub(crate) fn read(path: &Path) -> std::io::Result<Option<Result<Self, NoMasterKeys>>> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                narrow(path);
-                Ok(Some(Self::parse(&Zeroizing::new(text))))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let metadata = match std::fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        // Opening a pipe would wait for its other end.
+        if let Some(found) = what_is_no_file(&metadata) {
+            return Err(std::io::Error::other(format!("it is {found}, not a file")));
         }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX));
+        let file = std::fs::File::open(path)?;
+        file.take(FILE_BYTES_MAX as u64).read_to_end(&mut bytes)?;
+        Ok(Some(match std::str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(text),
+            Err(_) => Err(NoMasterKeys::NoText),
+        }))
     }
 
     /// The one that wraps.
@@ -184,6 +195,11 @@ mod tests {
         let read = MasterKeys::read(&path).unwrap().unwrap().unwrap();
         assert_eq!(read.current().0, made.current().0);
         assert!(MasterKeys::create(&path, &Random::system()).is_err());
+        std::fs::write(&path, [0xff; 40]).unwrap();
+        let garbage = MasterKeys::read(&path).unwrap().unwrap();
+        assert_eq!(garbage.unwrap_err(), NoMasterKeys::NoText);
+        let folder = MasterKeys::read(folder.path()).unwrap_err();
+        assert!(folder.to_string().contains("a folder"), "{folder}");
     }
 
     #[test]

@@ -5,10 +5,11 @@ use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait as _, ExprTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Select, Set,
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, EntityTrait as _, ExprTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select, Set,
 };
+use sea_orm_migration::SchemaManager;
 
 use super::entity::{erasures, keys, secrets};
 use super::{customer_of, dialogue_of, id_of};
@@ -37,6 +38,12 @@ impl TryFrom<keys::Model> for WrappedKey {
             created_at: row.created_at,
         })
     }
+}
+
+/// Whether its tables were ever made.
+pub(crate) async fn has_tables(connection: &DatabaseConnection) -> Result<bool, DbError> {
+    let schema = SchemaManager::new(connection);
+    Ok(schema.has_table("dialogues_key_secrets").await?)
 }
 
 fn wrapped_keys(rows: Vec<keys::Model>) -> Result<Vec<WrappedKey>, DbError> {

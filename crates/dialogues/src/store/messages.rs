@@ -5,10 +5,11 @@ use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
 use sea_orm::sea_query::{Expr, Func};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    ExprTrait as _, JoinType, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Select, Set,
+    ColumnTrait as _, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr,
+    EntityTrait as _, ExprTrait as _, JoinType, PaginatorTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select, Set,
 };
+use sea_orm_migration::SchemaManager;
 
 use super::entity::messages::{ActiveModel, Column, Entity};
 use super::entity::sealed;
@@ -18,6 +19,16 @@ use crate::types::{MessageFilter, RowId, parse_position};
 
 /// Both databases bind more values than so many rows have.
 const INSERTED_AT_ONCE: usize = 1_000;
+
+/// Whether there are any, also where their table was never made.
+pub(crate) async fn are_any(connection: &DatabaseConnection) -> Result<bool, DbError> {
+    let schema = SchemaManager::new(connection);
+    if !schema.has_table("dialogues_messages").await? {
+        return Ok(false);
+    }
+    let first = Entity::find().limit(1).one(connection);
+    Ok(first.await?.is_some())
+}
 
 /// What is stored of one.
 #[derive(Clone)]

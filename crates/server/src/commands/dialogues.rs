@@ -11,6 +11,7 @@ use auspex_kernel::db::Db;
 use auspex_kernel::{Clock, Random, Timestamp};
 use serde_json::{Value, json};
 
+use super::databases::{self, IfMissing};
 use super::{Failure, Outcome, control_runtime, open_for_command, print};
 use crate::cli::DialoguesCommand;
 use crate::config::Config;
@@ -18,6 +19,7 @@ use crate::config::Config;
 pub(super) fn run(config: &Config, command: DialoguesCommand) -> Outcome {
     control_runtime()?.block_on(async {
         let db = open_for_command(config, false).await?;
+        databases::bring_up_to_date(config, &db, IfMissing::Fail).await?;
         let dialogues = open(config, &db).await?;
         let outcome = carry_out(&dialogues, command).await;
         dialogues.close().await;
@@ -39,6 +41,9 @@ async fn carry_out(dialogues: &Dialogues, command: DialoguesCommand) -> Outcome 
         DialoguesCommand::Export { customer } => {
             let customer = read_customer(dialogues, &customer)?;
             let export = dialogues.export(&operator, customer).await?;
+            if export.dialogues.is_empty() && !export.has_key && export.erasures.is_empty() {
+                nothing_is_held();
+            }
             print_export(customer, export).await
         }
         DialoguesCommand::Withdraw { customer } => {
@@ -46,6 +51,9 @@ async fn carry_out(dialogues: &Dialogues, command: DialoguesCommand) -> Outcome 
             let statement = dialogues.usual_statement();
             let withdrawn = dialogues.withdraw_all(&operator, customer, &statement);
             let withdrawn = withdrawn.await?;
+            if withdrawn.dialogues == 0 {
+                nothing_is_held();
+            }
             print_json(&json!({
                 "customer": customer.to_string(),
                 "dialogues": withdrawn.dialogues,
@@ -56,6 +64,9 @@ async fn carry_out(dialogues: &Dialogues, command: DialoguesCommand) -> Outcome 
         DialoguesCommand::Erase { customer } => {
             let customer = read_customer(dialogues, &customer)?;
             let receipt = dialogues.erase(&operator, customer).await?;
+            if receipt.messages == 0 && receipt.dialogues == 0 {
+                nothing_is_held();
+            }
             print_json(&receipt_json(&receipt))
         }
         DialoguesCommand::ReplayErasures => {
@@ -75,6 +86,13 @@ async fn carry_out(dialogues: &Dialogues, command: DialoguesCommand) -> Outcome 
             print_json(&expired_json(&expired))
         }
     }
+}
+
+/// A mistyped id is that of a customer of whom nothing is known.
+fn nothing_is_held() {
+    eprintln!(
+        "auspex: the databases held nothing of this customer that could be found; check the id"
+    );
 }
 
 /// A pseudonym, or else an id.
@@ -170,7 +188,7 @@ fn receipt_json(receipt: &Receipt) -> Value {
         "customer": receipt.customer.to_string(),
         "erased_at": receipt.erased_at.to_rfc3339(),
         "completed_at": receipt.completed_at.map(Timestamp::to_rfc3339),
-        "messages": receipt.messages,
+        "texts": receipt.messages,
         "dialogues": receipt.dialogues,
         "pending_texts": receipt.pending_texts,
         "log_truncated": receipt.log_truncated,

@@ -3,14 +3,16 @@
 
 mod database;
 mod folder;
+mod master_key;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use auspex_kernel::db::sqlite_file;
+use auspex_kernel::db::{KnownMigrations, sqlite_file};
 use auspex_kernel::files::Obstacle;
+use auspex_kernel::service::OwnDatabase;
 
 use super::{Failure, Outcome, print};
 use crate::config::Config;
@@ -26,42 +28,80 @@ pub(super) fn run(config: &Config) -> Outcome {
     let mut findings = Findings::default();
     let data_dir = config.server.data_dir.clone();
     let shown = data_dir.display().to_string();
-    let database = sqlite_file(&config.storage_url());
-    let keys = auspex_dialogues::keys_file(&config.dialogues, &data_dir, database.is_some());
+    let databases = Looked::all(config);
+    let files = databases.iter().filter_map(|one| sqlite_file(&one.url));
+    let files: Vec<_> = files.collect();
     let master_key = auspex_dialogues::master_key_file(&config.dialogues, &data_dir);
-    let (files, file) = ((database.clone(), keys.clone()), keys.clone());
     let has_answered = findings.look(&shown, LOOK_MAX, move |findings| {
-        let databases = [files.0, files.1].into_iter().flatten().collect::<Vec<_>>();
-        folder::look(&data_dir, &databases, findings);
-        folder::look_at_master_key(master_key.as_deref(), file.as_deref(), findings);
+        folder::look(&data_dir, &files, findings);
+        if let Some(file) = master_key {
+            folder::look_at_master_key(&file, &data_dir, findings);
+        }
     });
-    if let Some(file) = keys.filter(|file| has_answered && file.exists()) {
-        let shown = file.display().to_string();
-        findings.look(&shown, READ_MAX, move |findings| {
-            let known = [auspex_dialogues::keys_migrations()];
-            database::look_at_file(&file, &known, findings);
-        });
+    for database in databases {
+        let config = config.clone();
+        match sqlite_file(&database.url) {
+            Some(file) if has_answered => {
+                let shown = file.display().to_string();
+                findings.look(&shown, READ_MAX, move |findings| {
+                    database::look_at_file(&config, &file, &database, findings);
+                });
+            }
+            Some(_) => {}
+            None => {
+                findings.look("PostgreSQL", READ_MAX, move |findings| {
+                    database::look_at_postgres(&config, &database, findings);
+                });
+            }
+        }
     }
-    match database {
-        Some(file) if has_answered => {
-            let shown = file.display().to_string();
-            findings.look(&shown, READ_MAX, move |findings| {
-                database::look_at_file(&file, &services::known_migrations(), findings);
-            });
-        }
-        Some(_) => {}
-        None => {
-            let config = config.clone();
-            findings.look("PostgreSQL", READ_MAX, move |findings| {
-                database::look_at_postgres(&config, findings);
-            });
-        }
+    if has_answered {
+        let config = config.clone();
+        findings.look("the master key", READ_MAX, move |findings| {
+            master_key::look(&config, findings);
+        });
     }
     print(&findings.text)?;
     match findings.problems {
         0 => Ok(ExitCode::SUCCESS),
         1 => Err(Failure::from("1 problem was found")),
         count => Err(Failure::from(format!("{count} problems were found"))),
+    }
+}
+
+/// A database to be looked at.
+struct Looked {
+    url: String,
+    known: Vec<KnownMigrations>,
+    /// Those that services have for themselves elsewhere, beside the one of all.
+    own: Vec<OwnDatabase>,
+    is_main: bool,
+}
+
+impl Looked {
+    /// The database of all services, and those that services have for themselves.
+    fn all(config: &Config) -> Vec<Self> {
+        let mut known = services::known_migrations();
+        let mut others = Vec::new();
+        for own in services::own_databases(config) {
+            match own.url {
+                Some(url) => others.push(Self {
+                    url,
+                    known: vec![own.migrations.known],
+                    own: Vec::new(),
+                    is_main: false,
+                }),
+                None => known.push(own.migrations.known),
+            }
+        }
+        let own = services::own_databases(config).into_iter();
+        let main = Self {
+            url: config.storage_url(),
+            known,
+            own: own.filter(|own| own.url.is_some()).collect(),
+            is_main: true,
+        };
+        std::iter::once(main).chain(others).collect()
     }
 }
 

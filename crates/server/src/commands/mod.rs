@@ -1,6 +1,8 @@
 //! What each subcommand does.
 
+mod backup;
 mod clients;
+mod databases;
 mod dialogues;
 mod doctor;
 mod health;
@@ -18,11 +20,12 @@ use std::sync::Arc;
 
 use auspex_identity::Identity;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{Db, DbError, missing_rights, sqlite_file};
+use auspex_kernel::db::Db;
 use auspex_kernel::{Clock, Random};
 
+use self::databases::IfMissing;
 use crate::cli::{Cli, Command, ConfigCommand};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::overview::setting_warnings;
 use crate::services;
 use crate::settings::{self, Loaded};
@@ -61,8 +64,12 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     let overrides = global.overrides(&command);
     let load = || load(&overrides);
     match command {
-        Command::Serve { no_migrate, .. } => serve::run(load()?, overrides.clone(), !no_migrate),
-        Command::Migrate => migrate(&load()?.config),
+        Command::Serve {
+            no_migrate, create, ..
+        } => serve::run(load()?, overrides.clone(), !no_migrate, if_missing(create)),
+        Command::Migrate { create } => migrate(&load()?.config, if_missing(create)),
+        Command::Backup { keys, file } => backup::back_up(&load()?.config, keys, &file),
+        Command::Restore { file } => backup::restore(&load()?.config, &file),
         Command::Predict { package } => predict::run(&package),
         Command::Models(command) => models::run(&command),
         Command::Bench { package, json } => models::bench(&package, json),
@@ -92,6 +99,14 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     }
 }
 
+/// For what makes the database of a first start.
+fn if_missing(create: bool) -> IfMissing {
+    match create {
+        true => IfMissing::Make,
+        false => IfMissing::MakeTheFirst,
+    }
+}
+
 fn load(overrides: &settings::Overrides) -> Result<Loaded, Failure> {
     settings::load(overrides, settings::environment).map_err(|error| Failure::of_settings(&error))
 }
@@ -101,19 +116,16 @@ fn openapi(config: &Config) -> Outcome {
     print(&format!("{}\n", serde_json::to_string_pretty(&document)?))
 }
 
-fn migrate(config: &Config) -> Outcome {
+fn migrate(config: &Config, if_missing: IfMissing) -> Outcome {
     control_runtime()?.block_on(async {
-        let db = open_db(config).await?;
-        services::migrate(&db).await?;
+        let db = databases::open(config, if_missing).await?;
+        let names = databases::bring_up_to_date(config, &db, if_missing).await?;
         db.close().await;
-        print(&format!("the database is up to date: {}\n", db.name()))
+        let lines = names
+            .iter()
+            .map(|name| format!("the database is up to date: {name}\n"));
+        print(&lines.collect::<String>())
     })
-}
-
-/// Opens the database that the settings name.
-async fn open_db(config: &Config) -> Result<Db, DbError> {
-    let call_timeout = config::ms(config.storage.call_timeout_ms);
-    Db::open_with(&config.storage_url(), call_timeout).await
 }
 
 /// Opens the database, says which, brings it up to date and loads its users and keys.
@@ -126,30 +138,14 @@ async fn open_identity(config: &Config, create: bool) -> Result<Arc<Identity>, F
 /// Opens the database, says which and brings it up to date. Unless it is to be created, there must be
 /// one: a command on the wrong folder would seem to succeed.
 async fn open_for_command(config: &Config, create: bool) -> Result<Db, Failure> {
-    let file = sqlite_file(&config.storage_url());
-    if let Some(file) = file.filter(|file| !create && matches!(file.try_exists(), Ok(false))) {
-        return Err(no_database(&format!("{} does not exist", file.display())));
-    }
-    let db = open_db(config).await?;
-    if !create && !auspex_kernel::is_migrated(&db).await? {
-        // Tables that its role may not use look as if they were not there.
-        let missing = missing_rights(&db, &services::known_migrations()).await?;
-        return Err(match missing.first() {
-            Some(missing) => Failure::from(format!("{}: {missing}", db.name())),
-            None => no_database(&format!("{} holds no tables", db.name())),
-        });
-    }
+    let if_missing = match create {
+        true => IfMissing::Make,
+        false => IfMissing::Fail,
+    };
+    let db = databases::open(config, if_missing).await?;
     eprintln!("auspex: the database is {}", db.name());
     services::migrate(&db).await?;
     Ok(db)
-}
-
-fn no_database(found: &str) -> Failure {
-    Failure::from(format!(
-        "the database {found}; name the server's data folder with --data-dir, or its database with \
-         storage.url. To make a new one, start the server or run `auspex migrate` first, or add \
-         --create"
-    ))
 }
 
 /// The runtime of everything that is not a prediction: database, probes, signals.
@@ -164,7 +160,9 @@ fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Writes to standard output; a reader that has gone away ends the command quietly.
 fn print(text: &str) -> Outcome {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("standard output cannot be written: {error}").into())
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

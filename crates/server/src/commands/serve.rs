@@ -10,7 +10,7 @@ use std::time::Duration;
 use auspex_inference::InferenceError;
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::config::Reloads;
-use auspex_kernel::db::{Db, compare, make_private_folder};
+use auspex_kernel::db::{Db, make_private_folder};
 use auspex_kernel::files::{Obstacle, make_private, what_is_no_file};
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
@@ -18,7 +18,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{Failure, Outcome, control_runtime, open_db, print};
+use super::databases::{self, IfMissing};
+use super::{Failure, Outcome, control_runtime, print};
 use crate::app::{App, Parts};
 use crate::config::{self, Config};
 use crate::connection::Bounds;
@@ -26,13 +27,18 @@ use crate::listener::{self, Shared, Workers};
 use crate::memory;
 use crate::overview::setting_warnings;
 use crate::reload::{self, Reload};
-use crate::services::{self, Background, Services};
+use crate::services::{Background, Services};
 use crate::settings::{Loaded, Overrides};
 use crate::telemetry;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn run(loaded: Loaded, overrides: Overrides, migrate: bool) -> Outcome {
+pub(super) fn run(
+    loaded: Loaded,
+    overrides: Overrides,
+    migrate: bool,
+    if_missing: IfMissing,
+) -> Outcome {
     let config = &loaded.config;
     telemetry::start(&config.telemetry)?;
     for variable in &loaded.ignored {
@@ -52,9 +58,10 @@ pub(super) fn run(loaded: Loaded, overrides: Overrides, migrate: bool) -> Outcom
         reloads,
         services,
         hangups,
+        mut asked_to_stop,
         stop: stop_edge,
         stopped,
-    } = control.block_on(start(config, migrate))?;
+    } = control.block_on(start(config, migrate, if_missing))?;
     control.spawn(memory::give_back());
     let shared = Shared {
         edge: app.edge.clone(),
@@ -65,9 +72,8 @@ pub(super) fn run(loaded: Loaded, overrides: Overrides, migrate: bool) -> Outcom
     let workers = Workers::start(worker_count(config.server.workers), &shared)?;
     let reload = Reload::new(&loaded, overrides, services, reloads, hangups);
     control.spawn(reload.watch(stopped));
-    let mut stop = control.block_on(async { signals() })?;
     let until = async {
-        stop.stop_requested().await;
+        asked_to_stop.stop_requested().await;
         app.health.stop();
     };
     // A runtime of its own: however busy the control runtime is, connections are accepted.
@@ -111,29 +117,28 @@ struct Started {
     services: Services,
     reloads: Reloads,
     hangups: Option<Signal>,
+    asked_to_stop: StopSignal,
     /// Stops connections and streams.
     stop: watch::Sender<bool>,
     stopped: StopSignal,
 }
 
 /// Everything that can fail, before the first connection is accepted.
-async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
+async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<Started, Failure> {
     survive_file_size_limit()?;
     let hangups = reload::hangups()?;
     let listener = listener::bind(config.server.listen)?;
     let mut config = config.clone();
     config.server.listen = listener.local_addr()?;
-    let db = open_db(&config).await?;
+    let if_missing = match migrate {
+        true => if_missing,
+        false => IfMissing::Fail,
+    };
+    let db = databases::open(&config, if_missing).await?;
     if migrate {
-        services::migrate(&db).await?;
+        databases::bring_up_to_date(&config, &db, if_missing).await?;
     } else {
-        let found = compare(&db, &services::known_migrations()).await?;
-        if !found.pending.is_empty() {
-            let name = db.name();
-            let text =
-                "tables are not up to date; run `auspex migrate`, or start without --no-migrate";
-            return Err(format!("{name}: {text}").into());
-        }
+        databases::check_up_to_date(&config, &db).await?;
     }
     let (clock, random) = (Clock::system(), Random::system());
     // A server that can store nothing is found out now, not by the first change.
@@ -175,7 +180,9 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
     for warning in setting_warnings(&config) {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
-    greet(&config, &services, &db)?;
+    // Whoever has read that it serves may ask it to stop.
+    let asked_to_stop = signals()?;
+    greet(&config, &services, &db);
     Ok(Started {
         app,
         listener: listener.into_std()?,
@@ -184,6 +191,7 @@ async fn start(config: &Config, migrate: bool) -> Result<Started, Failure> {
         services,
         reloads,
         hangups,
+        asked_to_stop,
         stop,
         stopped,
     })
@@ -221,7 +229,7 @@ fn raise_descriptor_limit(wanted: u64) {
 }
 
 /// One server per data folder: two would both believe that they are the only writer.
-fn lock(data_dir: &Path) -> Result<File, Failure> {
+pub(super) fn lock(data_dir: &Path) -> Result<File, Failure> {
     let shown = data_dir.display();
     make_private_folder(data_dir).map_err(|e| {
         format!("cannot make the data folder {shown}: {e}; name another with --data-dir")
@@ -248,7 +256,7 @@ fn lock(data_dir: &Path) -> Result<File, Failure> {
 }
 
 /// Prints where everything is.
-fn greet(config: &Config, services: &Services, db: &Db) -> Result<(), Failure> {
+fn greet(config: &Config, services: &Services, db: &Db) {
     let url = config.public_url();
     let mut greeting = Greeting {
         is_terminal: std::io::stdout().is_terminal(),
@@ -264,7 +272,10 @@ fn greet(config: &Config, services: &Services, db: &Db) -> Result<(), Failure> {
         text.push_str(&format!("  {label:<5} {line}\n"));
     }
     tracing::info!(%url, models = serves, database = db.name(), "serving");
-    print(&text).map(|_| ())
+    // Nobody may read it, and that is no reason not to serve.
+    if let Err(failure) = print(&text) {
+        tracing::warn!("{}", failure.message);
+    }
 }
 
 /// A write beyond a limit on the size of files is an error of that write, not the end of the program.
@@ -275,16 +286,22 @@ fn survive_file_size_limit() -> std::io::Result<()> {
     signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED)).map(drop)
 }
 
-/// Requests a stop at SIGTERM or SIGINT. A second signal ends the process at once.
+/// Requests a stop at SIGTERM or SIGINT, or when the terminal is closed. A second signal ends the process at once.
 fn signals() -> std::io::Result<StopSignal> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Without a terminal it says that the configuration has changed; see `reload`.
+    let mut hangup = match std::io::stdin().is_terminal() {
+        true => Some(signal(SignalKind::hangup())?),
+        false => None,
+    };
     let (stop, stopped) = StopSignal::new();
     tokio::spawn(async move {
         for _ in 0..2 {
             let signalled = tokio::select! {
                 signalled = terminate.recv() => signalled,
                 signalled = interrupt.recv() => signalled,
+                signalled = async { hangup.as_mut()?.recv().await }, if hangup.is_some() => signalled,
             };
             if signalled.is_none() {
                 return;

@@ -213,7 +213,7 @@ fn commands_say_which_database_they_use_and_make_none_unasked() {
 
     // A file that is there and is not ours.
     let other = folder.path().join("other.db");
-    std::fs::write(&other, "").expect("written");
+    crate::doctor::execute(&other, "CREATE TABLE t (a)");
     let url = format!("sqlite:{}", other.display());
     let output = auspex()
         .args(create)
@@ -604,11 +604,20 @@ fn requests_of_customers_are_answered_on_the_command_line() {
     assert!(!out.contains("Maria") && !error.contains("Maria"), "{out}");
     let receipt = json(&out);
     assert_eq!(receipt["log_truncated"], true);
+    // Named as in the answers of the API. Of somebody who is not known it may be a slip of the pen.
+    assert_eq!(receipt["texts"], 0);
+    assert!(error.contains("check the id"), "{error}");
     let pseudonym = receipt["customer"].as_str().expect("a pseudonym");
     let (code, out, error) = run(&["export", pseudonym]);
     assert_eq!(code, Some(0), "{error}");
     let export = json(&out);
     assert_eq!(export["erasures"][0]["id"], receipt["id"]);
+    assert!(!error.contains("check the id"), "{error}");
+    for command in ["export", "withdraw"] {
+        let (code, _, error) = run(&[command, "somebody else"]);
+        assert_eq!(code, Some(0), "{error}");
+        assert!(error.contains("check the id"), "{command}: {error}");
+    }
     assert_eq!(export["messages"], serde_json::json!([]));
     let (code, out, error) = run(&["retention", "--dry-run"]);
     assert_eq!(

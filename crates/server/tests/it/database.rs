@@ -72,6 +72,20 @@ fn without_its_database_the_server_predicts_and_says_why() {
     assert!(log.contains(&file.display().to_string()), "{log}");
 }
 
+/// Without the keys of customers no text can be read, and all else is answered.
+#[test]
+fn without_the_database_of_the_keys_the_server_is_ready_and_degraded() {
+    let server = Server::start();
+    let file = server.folder.path().join("keys.db");
+    std::fs::rename(&file, server.folder.path().join("away")).expect("moved");
+    eventually(Duration::from_secs(10), "it is told", || {
+        server.get("/health").json()["services"]["keys"] == json!("unhealthy")
+    });
+    assert_eq!(server.get("/health").json()["status"], json!("degraded"));
+    assert_eq!(server.get("/health/ready").status, 200);
+    assert_eq!(server.post("/predict", REQUEST).status, 200);
+}
+
 /// `prlimit` of util-linux, on the running server: its files may grow to this size.
 fn limit_files(server: &Server, size: &str) {
     let id = server.id().to_string();

@@ -228,14 +228,23 @@ fn rights_that_a_role_of_postgresql_lacks_are_named() {
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO pg_monitor"
         ),
     );
-    for arguments in [&["doctor"][..], &["keys", "list"]] {
+    // The keys of texts are in the same database here, and their tables are there too.
+    let retention = ["dialogues", "retention", "--dry-run"];
+    for arguments in [&["doctor"][..], &["keys", "list"], &retention] {
         let (code, text) = with(&role, arguments);
         assert_eq!(code, Some(0), "{text}");
     }
+    run_sql(
+        &url,
+        &format!("DROP TABLE {schema}.dialogues_keys_migrations"),
+    );
+    let (code, text) = with(&role, &["doctor"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&grant), "{text}");
     run_sql(&url, &format!("DROP SCHEMA {schema} CASCADE"));
 }
 
-fn execute(file: &Path, sql: &str) {
+pub(crate) fn execute(file: &Path, sql: &str) {
     run_sql(&format!("sqlite:{}", file.display()), sql);
 }
 
@@ -292,14 +301,96 @@ fn a_row_that_cannot_be_read_does_not_stop_the_start() {
 }
 
 #[test]
-fn a_lost_master_key_is_a_problem() {
+fn a_master_key_that_a_server_could_not_use_is_a_problem() {
     let folder = left_behind("TERM");
     let (text, is_well) = doctor(folder.path());
     assert!(is_well && text.contains("keys.db is sound"), "{text}");
-    assert!(text.contains("the master key is in"), "{text}");
-    fs::remove_file(folder.path().join("dialogues.key")).expect("removed");
+    assert!(text.contains("dialogues.key has wrapped"), "{text}");
+    let file = folder.path().join("dialogues.key");
+    let key = fs::read(&file).expect("a key");
+    let foreign = "00".repeat(32);
+    for (content, part) in [
+        (foreign.as_bytes(), "none of the master keys"),
+        (b"no key", "line 1 is not 32 bytes"),
+        (b"\xff\xfe\x00", "is no text"),
+        (b"", "there is none"),
+    ] {
+        fs::write(&file, content).expect("written");
+        finds(folder.path(), &["1 problem", "dialogues.key", part]);
+    }
+    fs::write(&file, &key).expect("written");
+    take_away(&file);
+    let text = said(auspex_held_to_modes(), folder.path());
+    let denied = format!("{}: Permission denied", file.display());
+    assert!(text.contains(&denied), "{text}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");
+    fs::remove_file(&file).expect("removed");
     finds(
         folder.path(),
         &["dialogues.key is not there", "put it back"],
     );
+    // A key in a setting is compared, too.
+    let mut command = auspex();
+    command.env("AUSPEX__DIALOGUES__MASTER_KEY", foreign);
+    let text = said(command, folder.path());
+    assert!(
+        text.contains("in dialogues.master_key has wrapped"),
+        "{text}"
+    );
+}
+
+/// Run as root it can be read, and by the service it cannot.
+#[test]
+fn a_master_key_of_another_user_is_a_problem() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let folder = left_behind("TERM");
+    for entry in fs::read_dir(folder.path()).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        std::os::unix::fs::chown(path, Some(65_534), None).expect("chown");
+    }
+    std::os::unix::fs::chown(folder.path(), Some(65_534), None).expect("chown");
+    assert!(doctor(folder.path()).1);
+    let file = folder.path().join("dialogues.key");
+    std::os::unix::fs::chown(&file, Some(0), None).expect("chown");
+    finds(
+        folder.path(),
+        &["1 problem", "dialogues.key", "chown 65534"],
+    );
+}
+
+#[test]
+fn a_folder_that_is_mounted_read_only_is_a_problem() {
+    let folder = left_behind("TERM");
+    let shown = folder.path().display();
+    let mount = format!("mount --bind {shown} {shown} && mount -o remount,ro,bind {shown}");
+    let apart = |then: &str| {
+        let mut command = Command::new("unshare");
+        let script = format!("{mount} && exec {then}");
+        command.args(["--mount", "sh", "-c", &script]);
+        command.output()
+    };
+    // Where nobody may mount, there is nothing to be seen.
+    if !apart("true").is_ok_and(|tried| tried.status.success()) {
+        return;
+    }
+    let binary = env!("CARGO_BIN_EXE_auspex");
+    let looked = apart(&format!("{binary} doctor --data-dir {shown}")).expect("runs");
+    let text = String::from_utf8(looked.stdout).expect("UTF-8");
+    assert_eq!(looked.status.code(), Some(1), "{text}");
+    assert!(text.contains("mounted read-only"), "{text}");
+}
+
+/// Whoever asks is told what to do, and not to ask.
+#[test]
+fn nothing_that_it_says_sends_to_itself() {
+    let folder = left_behind("TERM");
+    let file = folder.path().join("auspex.db");
+    let sound = fs::read(&file).expect("read");
+    for content in [&b"no database"[..], &sound[..sound.len() / 2]] {
+        fs::write(&file, content).expect("written");
+        let (text, _) = doctor(folder.path());
+        assert!(!text.contains("auspex doctor"), "{text}");
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::client::Connection;
 use crate::predict::REQUEST;
-use crate::server::{Server, auspex, auspex_held_to_modes, repository, take_away};
+use crate::server::{Server, auspex, auspex_held_to_modes, eventually, repository, take_away};
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, DbError};
 
@@ -246,6 +246,80 @@ fn a_pipe_in_place_of_a_file_is_no_start_and_is_named() {
 
 fn path(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
+}
+
+/// Whoever reads that it serves may stop it at once.
+#[test]
+fn a_signal_right_after_the_greeting_is_heard() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut child = auspex()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let mut greeting = BufReader::new(child.stdout.take().expect("piped"));
+        greeting.read_line(&mut String::new()).expect("it serves");
+        let id = child.id().to_string();
+        let stopped = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(stopped.expect("kill").success());
+        assert_eq!(child.wait().expect("ends").code(), Some(0));
+    }
+}
+
+/// What it prints at its start is for people, who may not be there.
+#[test]
+fn a_start_whose_output_cannot_be_written_serves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut child = auspex()
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path())
+        .stdout(full.expect("opened"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut lines = log.lines().map_while(Result::ok);
+    let told = lines.find(|line| line.contains("standard output cannot be written"));
+    assert!(told.is_some(), "it is told");
+    let id = child.id().to_string();
+    let stopped = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(stopped.expect("kill").success());
+    assert_eq!(lines.filter(|line| line.contains("stopped")).count(), 1);
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+}
+
+/// `script` of util-linux runs it at a terminal. One that is closed asks for the end, as SIGTERM does.
+#[test]
+fn a_closed_terminal_stops_it_like_a_signal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, log) = (folder.path().join("out"), folder.path().join("log"));
+    let run = format!(
+        "echo $$ >{0}/pid; exec {1} serve --listen 127.0.0.1:0 --data-dir {0}/data 2>{2} >{3}",
+        path(folder.path()),
+        env!("CARGO_BIN_EXE_auspex"),
+        path(&log),
+        path(&out),
+    );
+    let mut child = Command::new("script")
+        .args(["-qec", &run, "/dev/null"])
+        .current_dir(repository())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("script");
+    let read = |file: &Path| std::fs::read_to_string(file).unwrap_or_default();
+    eventually(Duration::from_secs(30), "it serves", || {
+        !read(&out).is_empty()
+    });
+    let pid = read(&folder.path().join("pid"));
+    let sent = Command::new("kill").args(["-HUP", pid.trim()]).status();
+    assert!(sent.expect("kill").success());
+    child.wait().expect("ends");
+    assert!(read(&log).contains("stopped"), "{}", read(&log));
 }
 
 #[test]

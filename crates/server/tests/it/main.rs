@@ -7,6 +7,7 @@ mod server;
 mod architecture;
 mod audit;
 mod auth;
+mod backup;
 mod cli;
 mod database;
 mod dialogues;

@@ -4,15 +4,22 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use auspex_kernel::db::{Db, DbError, Fault, Inspection, KnownMigrations, compare, missing_rights};
+use auspex_kernel::db::{
+    Connection, Db, DbError, Fault, Inspection, compare, missing_rights, sqlite_file,
+};
 use auspex_kernel::files::Obstacle;
 
-use super::super::{control_runtime, open_db};
-use super::Findings;
+use super::super::control_runtime;
+use super::super::databases::{self, what_is_missing};
+use super::{Findings, Looked};
 use crate::config::Config;
-use crate::services;
 
-pub(super) fn look_at_file(file: &Path, known: &[KnownMigrations], findings: &mut Findings) {
+pub(super) fn look_at_file(
+    config: &Config,
+    file: &Path,
+    database: &Looked,
+    findings: &mut Findings,
+) {
     let shown = file.display();
     let log = PathBuf::from(format!("{shown}-wal"));
     let index = PathBuf::from(format!("{shown}-shm"));
@@ -28,16 +35,14 @@ pub(super) fn look_at_file(file: &Path, known: &[KnownMigrations], findings: &mu
         }
     }
     let log_bytes = log_there.map_or(0, |metadata| metadata.len());
+    if let Some(found) = what_is_missing(file) {
+        return look_for_traces(config, &found, database, findings);
+    }
     if there.is_err() {
-        return match log_bytes {
-            0 => findings.good(format!(
-                "{shown} is not there yet; the first start makes it"
-            )),
-            _ => findings.bad(
-                format!("{shown} is not there, but its log is"),
-                "put the database back beside its log, or restore a backup",
-            ),
-        };
+        return findings.bad(
+            format!("{shown} is not there, but its log is"),
+            "put the database back beside its log, or restore a backup with `auspex restore`",
+        );
     }
     for path in [file, &log, &index] {
         if let Some(obstacle) = Obstacle::to_looking(path) {
@@ -47,47 +52,75 @@ pub(super) fn look_at_file(file: &Path, known: &[KnownMigrations], findings: &mu
     }
     if log_bytes > 0 {
         let text = format!(
-            "{} holds {log_bytes} bytes that belong to the database",
+            "{} holds {log_bytes} bytes. If a server or a crash left them there, they belong to the database and the next \
+             start needs them; if the database was copied there since, move them away before",
             log.display()
         );
-        findings.good(format!("{text}; keep it, the next start needs it"));
+        findings.good(text);
     }
     let looked = match control_runtime() {
-        Ok(runtime) => runtime.block_on(look_inside(file, known, findings)),
+        Ok(runtime) => runtime.block_on(look_inside(file, database, findings)),
         Err(error) => return findings.unknown(file, &error),
     };
     match looked {
         Ok(()) => {}
+        Err(DbError::ForeignLog { log, .. }) => {
+            let what = format!("{} is the log of another file than {shown}", log.display());
+            let remedy = "a copy was put in the place of a database that had not been closed: move the log away, or put \
+                          the copy there with `auspex restore`";
+            findings.bad(what, remedy);
+        }
         Err(error) if error.fault() == Some(Fault::Damaged) => {
-            let remedy = "keep a copy of the damaged file and its log";
-            findings.bad(format!("{shown} cannot be read: {error}"), remedy);
+            let remedy = "stop the server, keep a copy of the damaged file and its log, and restore a backup with \
+                          `auspex restore`";
+            let what = format!("{shown} cannot be read: {}", error.finding());
+            findings.bad(what, remedy);
         }
         Err(error) => {
             let remedy =
                 "run this as the user of the server, or as root; nothing is known to be damaged";
-            findings.bad(format!("{shown} cannot be looked at: {error}"), remedy);
+            let what = format!("{shown} cannot be looked at: {}", error.finding());
+            findings.bad(what, remedy);
         }
     }
 }
 
+/// A first start makes a database; a later one would hide that one is lost.
+fn look_for_traces(config: &Config, found: &str, database: &Looked, findings: &mut Findings) {
+    let traces = match database.is_main {
+        true => databases::traces(config),
+        // Whether it is missed is told by the database of all services.
+        false => Vec::new(),
+    };
+    if traces.is_empty() {
+        return findings.good(format!("{found} yet; the first start makes it"));
+    }
+    let listed = databases::listed(&traces);
+    findings.bad(
+        format!("{found}, but there was one: {listed} would not be here otherwise"),
+        "restore a backup with `auspex restore`, or begin with a new one by `auspex serve --create`",
+    );
+}
+
 async fn look_inside(
     file: &Path,
-    known: &[KnownMigrations],
+    database: &Looked,
     findings: &mut Findings,
 ) -> Result<(), DbError> {
     let shown = file.display();
     let inspection = Inspection::open(file).await?;
     let damage = inspection.damage().await?;
     if !damage.is_empty() {
-        let remedy = "stop the server, and restore a backup; what is still readable can be saved with \
-                      `sqlite3 FILE .recover`";
+        let remedy = "stop the server, and restore a backup with `auspex restore`; what is still readable can be saved \
+                      with `sqlite3 FILE .recover`";
         findings.all_bad(&format!("{shown} is damaged"), &damage, remedy);
         inspection.close().await;
         return Ok(());
     }
     findings.good(format!("{shown} is sound"));
-    let unknown = inspection.unknown_migrations(known).await?;
+    let unknown = inspection.unknown_migrations(&database.known).await?;
     look_at_version(&unknown, findings);
+    look_for_missed(inspection.connection(), database, findings).await?;
     let unreadable = inspection.unreadable_rows().await?;
     if unreadable.is_empty() {
         findings.good("all its texts can be read");
@@ -96,6 +129,29 @@ async fn look_inside(
         findings.all_bad("texts are not UTF-8", &unreadable, remedy);
     }
     inspection.close().await;
+    Ok(())
+}
+
+/// Databases that are not there, and without which what stands here is of no use.
+async fn look_for_missed(
+    connection: &Connection,
+    database: &Looked,
+    findings: &mut Findings,
+) -> Result<(), DbError> {
+    for own in &database.own {
+        let file = own.url.as_deref().and_then(sqlite_file);
+        let Some(found) = file.as_deref().and_then(what_is_missing) else {
+            continue;
+        };
+        if (own.is_missed)(connection).await? {
+            let what = format!("{found}, but there are customers' texts");
+            let remedy = format!(
+                "restore a backup of {} with `auspex restore`; `auspex migrate --create` goes on without",
+                own.holds
+            );
+            findings.bad(what, remedy);
+        }
+    }
     Ok(())
 }
 
@@ -108,36 +164,50 @@ fn look_at_version(unknown: &[String], findings: &mut Findings) {
     }
 }
 
-pub(super) fn look_at_postgres(config: &Config, findings: &mut Findings) {
+pub(super) fn look_at_postgres(config: &Config, database: &Looked, findings: &mut Findings) {
     let looked = match control_runtime() {
         Ok(runtime) => runtime.block_on(async {
-            let db = open_db(config).await?;
-            let looked = look_at_rights(&db, findings).await;
+            let db = databases::connect(config, &database.url).await?;
+            let looked = look_at_rights(config, &db, database, findings).await;
             db.close().await;
             looked
         }),
         Err(error) => return findings.unknown(Path::new("PostgreSQL"), &error),
     };
     if let Err(error) = looked {
-        findings.bad(error, "start PostgreSQL there, or set storage.url");
+        let setting = match database.is_main {
+            true => "storage.url",
+            false => "dialogues.keys_url",
+        };
+        let remedy = format!("start PostgreSQL there, or set {setting}");
+        findings.bad(error.finding(), remedy);
     }
 }
 
-async fn look_at_rights(db: &Db, findings: &mut Findings) -> Result<(), DbError> {
+async fn look_at_rights(
+    config: &Config,
+    db: &Db,
+    database: &Looked,
+    findings: &mut Findings,
+) -> Result<(), DbError> {
     findings.good(format!("{} answers", db.name()));
     if !db.takes_changes().await? {
         let remedy = "name the primary in storage.url, or see default_transaction_read_only there";
         findings.bad("it takes no changes", remedy);
     }
-    let known = services::known_migrations();
-    let missing = missing_rights(db, &known).await?;
+    let missing = missing_rights(db, &database.known).await?;
     for right in &missing {
         let remedy = format!("let the owner of the database run: {}", right.grant);
         findings.bad(&right.what, remedy);
     }
     if missing.is_empty() {
         findings.good("its role may do what the server has to");
-        look_at_version(&compare(db, &known).await?.unknown, findings);
+        look_at_version(&compare(db, &database.known).await?.unknown, findings);
+        if database.is_main && !auspex_kernel::is_migrated(db).await? {
+            let found = format!("{} holds no tables", db.name());
+            look_for_traces(config, &found, database, findings);
+        }
     }
-    Ok(())
+    db.read(async |connection| look_for_missed(connection, database, findings).await)
+        .await
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use auspex_kernel::files::{Obstacle, what_is_no_file};
+use rustix::fs::StatVfsMountFlags;
 
 use super::Findings;
 
@@ -64,27 +65,21 @@ fn look_at_owners(
     }
 }
 
-/// Without the master key, what stands in the database of the keys is of no use.
-pub(super) fn look_at_master_key(
-    master_key: Option<&Path>,
-    keys: Option<&Path>,
-    findings: &mut Findings,
-) {
-    let Some(file) = master_key else { return };
-    if let Ok(metadata) = fs::metadata(file) {
-        let problems = findings.problems;
-        look_at_secret(file, metadata.uid(), findings);
-        if findings.problems == problems {
-            findings.good(format!("the master key is in {}", file.display()));
-        }
-    } else if let Some(keys) = keys.filter(|keys| keys.exists()) {
+/// The file of the master key, which may be elsewhere and belong to a group. What it holds is looked at apart.
+pub(super) fn look_at_master_key(file: &Path, folder: &Path, findings: &mut Findings) {
+    let (Ok(metadata), Ok(in_folder)) = (fs::metadata(file), fs::metadata(folder)) else {
+        return;
+    };
+    let shown = file.display();
+    let (owner, service) = (metadata.uid(), in_folder.uid());
+    let for_group_or_others = metadata.mode() & 0o044 != 0;
+    if owner != service && service != 0 && !for_group_or_others {
         let what = format!(
-            "the master key {} is not there, but the keys that it wraps are, in {}",
-            file.display(),
-            keys.display()
+            "the master key {shown} belongs to user {owner} alone, and the data folder to user {service}, who cannot read it"
         );
-        let remedy = "put it back from its backup; without it no customer text can be read";
-        findings.bad(what, remedy);
+        findings.bad(what, format!("chown {service} {shown}"));
+    } else {
+        look_at_secret(file, owner, findings);
     }
 }
 
@@ -113,6 +108,13 @@ fn look_at_secret(file: &Path, owner: u32, findings: &mut Findings) {
 fn look_at_space(folder: &Path, findings: &mut Findings) {
     let shown = folder.display();
     match rustix::fs::statvfs(folder) {
+        Ok(space) if space.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+            let what = format!("{shown} is on a file system that is mounted read-only");
+            findings.bad(
+                what,
+                "mount it so that it can be written; no server starts there",
+            );
+        }
         Ok(space) => {
             let free = space.f_bavail.saturating_mul(space.f_frsize);
             let text = format!("{} MB are free in {shown}", free >> 20);
