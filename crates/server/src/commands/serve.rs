@@ -274,7 +274,7 @@ fn greet(config: &Config, services: &Services, db: &Db) {
     tracing::info!(%url, models = serves, database = db.name(), "serving");
     // Nobody may read it, and that is no reason not to serve.
     if let Err(failure) = print(&text) {
-        tracing::warn!("{}", failure.message);
+        tracing::warn!(reason = failure.message, "the greeting is lost");
     }
 }
 
