@@ -85,14 +85,19 @@ impl Service {
     }
 
     fn keep(&self, places: &[Place], known: &[Arc<Endpoint>]) {
-        let ServicePlan { limits, law, .. } = self.plan;
+        let ServicePlan {
+            limits,
+            protocol,
+            law,
+            ..
+        } = self.plan;
         let endpoint = |place: &Place| {
-            let fits = |one: &&Arc<Endpoint>| one.is(place, limits, law);
+            let fits = |one: &&Arc<Endpoint>| one.is(place, limits, protocol, law);
             let known = known.iter().find(fits).cloned();
             known.unwrap_or_else(|| {
                 let journal =
                     Journal::new(&self.plan.name, &place.to_string(), self.watchers.clone());
-                Arc::new(Endpoint::new(place.clone(), limits, law, journal))
+                Arc::new(Endpoint::new(place.clone(), limits, protocol, law, journal))
             })
         };
         let endpoints = places.iter().map(endpoint).collect();
@@ -162,7 +167,7 @@ mod tests {
     use super::*;
     use crate::circuit::{Law, Outcome};
     use crate::retry::RetryLaw;
-    use crate::upstream::Limits;
+    use crate::upstream::{Limits, Protocol};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -191,6 +196,7 @@ mod tests {
             source: Source::Fixed(places.collect()),
             timeout: MS,
             limits,
+            protocol: Protocol::Http1,
             law,
             retry,
         }

@@ -103,6 +103,9 @@ pub struct ServiceConfig {
     pub srv: Option<String>,
     /// Where servers that register may be, in place of loopback and private ranges.
     pub addresses_allowed: Option<Vec<String>>,
+    /// How its servers are spoken to.
+    #[serde(default)]
+    pub protocol: ProtocolConfig,
     /// In place of `gateway.timeout_ms`.
     pub timeout_ms: Option<u64>,
     /// What differs from `[gateway.circuit_breaker]`.
@@ -111,6 +114,17 @@ pub struct ServiceConfig {
     /// What differs from `[gateway.retry]`.
     #[serde(default)]
     pub retry: ServiceRetryConfig,
+}
+
+/// `protocol` of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtocolConfig {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 from the first byte on, without asking.
+    Http2,
 }
 
 /// `[[gateway.routes]]`.
@@ -140,6 +154,13 @@ pub struct RouteConfig {
     /// Whether the service gets the client's `Host` in place of its own.
     #[serde(default)]
     pub preserve_host: bool,
+    /// Whether requests for WebSocket are passed on as such.
+    #[serde(default = "yes")]
+    pub websocket: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// `rate_limit` of a route: of each caller, or of each address on a public one.

@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     CutOff,
     /// What came was no answer of HTTP.
     Invalid,
+    /// It said that it had done nothing about the request.
+    Unprocessed,
     /// No answer began in time.
     Timeout,
     /// The client gave less time than the service has.
@@ -38,7 +40,7 @@ impl Failure {
     /// For programs.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Failure::Refused => "refused",
+            Failure::Refused | Failure::Unprocessed => "refused",
             Failure::Reset => "reset",
             Failure::CutOff => "cut_off",
             Failure::Invalid => "invalid",
@@ -52,9 +54,12 @@ impl Failure {
     /// What it says of the endpoint.
     pub(crate) fn outcome(self) -> Outcome {
         match self {
-            Failure::Deadline | Failure::Body | Failure::CircuitOpen(_) | Failure::NoEndpoint => {
-                Outcome::Neutral
-            }
+            // It takes no more for the moment, such as before it ends.
+            Failure::Unprocessed
+            | Failure::Deadline
+            | Failure::Body
+            | Failure::CircuitOpen(_)
+            | Failure::NoEndpoint => Outcome::Neutral,
             Failure::Refused
             | Failure::ConnectTimeout
             | Failure::Reset
@@ -64,12 +69,13 @@ impl Failure {
         }
     }
 
-    /// Whether anything of the request has left this server.
+    /// Whether anything of the request may have been carried out.
     pub(crate) fn was_sent(self) -> bool {
         !matches!(
             self,
             Failure::Refused
                 | Failure::ConnectTimeout
+                | Failure::Unprocessed
                 | Failure::CircuitOpen(_)
                 | Failure::NoEndpoint
         )
@@ -79,7 +85,11 @@ impl Failure {
     pub(crate) fn may_pass(self) -> bool {
         matches!(
             self,
-            Failure::Refused | Failure::ConnectTimeout | Failure::Reset | Failure::CutOff
+            Failure::Refused
+                | Failure::ConnectTimeout
+                | Failure::Unprocessed
+                | Failure::Reset
+                | Failure::CutOff
         )
     }
 
@@ -96,9 +106,24 @@ impl Failure {
                     _ => Failure::Reset,
                 };
             }
+            if let Some(error) = inner.downcast_ref::<h2::Error>() {
+                return Self::of_http2(error);
+            }
             source = inner.source();
         }
         Failure::CutOff
+    }
+
+    /// RFC 9113 §6.8 and §8.7 say when a request was not processed.
+    fn of_http2(error: &h2::Error) -> Self {
+        let reason = error.reason();
+        let is_refused = error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM);
+        let is_leaving = error.is_go_away() && reason == Some(h2::Reason::NO_ERROR);
+        match error.is_remote() {
+            true if is_refused || is_leaving => Failure::Unprocessed,
+            true => Failure::Reset,
+            false => Failure::Invalid,
+        }
     }
 
     /// The answer to the client.
@@ -108,6 +133,11 @@ impl Failure {
                 StatusCode::BAD_GATEWAY,
                 "BAD_GATEWAY",
                 format!("the service {service} takes no connections; nothing was sent to it"),
+            ),
+            Failure::Unprocessed => (
+                StatusCode::BAD_GATEWAY,
+                "BAD_GATEWAY",
+                format!("the service {service} took no request; nothing was carried out"),
             ),
             Failure::ConnectTimeout => (
                 StatusCode::GATEWAY_TIMEOUT,
@@ -125,7 +155,7 @@ impl Failure {
             Failure::Invalid => (
                 StatusCode::BAD_GATEWAY,
                 "BAD_GATEWAY",
-                format!("what the service {service} sent is not an answer of HTTP/1.1"),
+                format!("what the service {service} sent is not an answer of HTTP"),
             ),
             Failure::Timeout | Failure::Deadline => (
                 StatusCode::GATEWAY_TIMEOUT,

@@ -20,7 +20,8 @@ use crate::patience::Patience;
 use crate::proxy::Proxy;
 use crate::retry::{Occasion, Retries, is_passing, is_repeatable, stated_wait};
 use crate::trial::{Trial, chance};
-use crate::upstream::{Connection, Endpoint, Progress, Received, Unanswered, Upload};
+use crate::upstream::{Connection, Endpoint, Progress, Protocol, Received, Unanswered, Upload};
+use crate::websocket;
 
 /// Endpoints that are asked for a connection in one try.
 const CONNECTS_MAX: usize = 3;
@@ -149,7 +150,9 @@ impl<'p> Exchange<'p> {
                 _ => self.failed.push(id),
             }
             match end {
-                Err(failure) if !failure.was_sent() && !self.patience.left().is_zero() => {
+                Err(failure)
+                    if !failure.was_sent() && !self.patience.left().is_zero() && self.rewind() =>
+                {
                     refused = Some(failure);
                 }
                 _ => return end,
@@ -178,8 +181,12 @@ impl<'p> Exchange<'p> {
             };
             let is_reused = connection.is_reused();
             match self.send(&trial.endpoint, connection).await {
-                // Nobody asked for another protocol.
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                // Nobody asked for that protocol.
+                Ok(response)
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                        && !(websocket::is_asked(&self.parts)
+                            && websocket::is_chosen(response.headers())) =>
+                {
                     return Err(trial.end(Failure::Invalid));
                 }
                 Ok(response) => {
@@ -206,11 +213,13 @@ impl<'p> Exchange<'p> {
     async fn send(
         &mut self,
         endpoint: &Endpoint,
-        connection: Box<Connection>,
+        connection: Connection,
     ) -> Result<Response<Received>, Unanswered> {
         let body = self.body.take().expect("what is sent again was kept");
-        let is_kept = self.is_repeatable && self.retries.are_left();
-        let (upload, progress) = Upload::new(body, is_kept);
+        let is_http2 = endpoint.protocol() == Protocol::Http2;
+        // What a service of HTTP/2 says that it has not processed is repeatable too.
+        let is_kept = (self.is_repeatable || is_http2) && self.retries.are_left();
+        let (upload, progress) = Upload::new(body, is_kept, is_http2);
         let request = self
             .proxy
             .request_for(endpoint, &self.parts, upload, &self.patience);

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use auspex_kernel::{RequestId, Via};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::websocket;
+
 pub(crate) const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -33,6 +35,10 @@ pub(crate) struct Told<'r> {
     pub(crate) length: Option<u64>,
     /// Whether a body of no length is said to be one.
     pub(crate) has_body: bool,
+    /// Whether it may become a WebSocket.
+    pub(crate) switches: bool,
+    /// Whether it goes by HTTP/2, which has trailers.
+    pub(crate) is_http2: bool,
 }
 
 /// The headers of a request as the service gets them. The request may have to be sent again, so its own stay as
@@ -57,6 +63,13 @@ pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
             let chunked = HeaderValue::from_static("chunked");
             sent.insert(header::TRANSFER_ENCODING, chunked);
         }
+    }
+    if told.is_http2 && takes_trailers(headers) {
+        sent.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if told.switches {
+        sent.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        sent.insert(header::UPGRADE, websocket::PROTOCOL);
     }
     if let Some(id) = told.id {
         sent.insert(X_REQUEST_ID, id.header_value());
@@ -89,6 +102,13 @@ fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &To
     {
         sent.insert(X_FORWARDED_PREFIX, prefix);
     }
+}
+
+/// Whether who asks takes trailers. Servers of gRPC want to be told.
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::TE).iter();
+    let mut codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
@@ -186,6 +206,8 @@ mod tests {
             with_credentials: false,
             length: Some(0),
             has_body: false,
+            switches: false,
+            is_http2: false,
         }
     }
 

@@ -32,10 +32,11 @@ mod store;
 mod trial;
 mod upstream;
 mod watch;
+mod websocket;
 mod window;
 
 pub use config::{
-    CircuitBreakerConfig, Config, RetryConfig, RouteConfig, RouteLimit, ServiceBreakerConfig,
-    ServiceConfig, ServiceRetryConfig,
+    CircuitBreakerConfig, Config, ProtocolConfig, RetryConfig, RouteConfig, RouteLimit,
+    ServiceBreakerConfig, ServiceConfig, ServiceRetryConfig,
 };
 pub use service::GatewayService;

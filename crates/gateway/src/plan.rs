@@ -13,11 +13,11 @@ use auspex_kernel::quota::RateLimit;
 use http::Method;
 
 use crate::circuit::Law;
-use crate::config::{Config, RouteConfig, RouteLimit, ServiceConfig};
+use crate::config::{Config, ProtocolConfig, RouteConfig, RouteLimit, ServiceConfig};
 use crate::path;
 use crate::retry::RetryLaw;
 use crate::source::{Source, is_reserved};
-use crate::upstream::Limits;
+use crate::upstream::{Limits, Protocol};
 
 /// Callers that a route with a limit of its own tells apart.
 const CALLERS_MAX: usize = 10_000;
@@ -44,6 +44,7 @@ pub(crate) struct ServicePlan {
     pub(crate) source: Source,
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
+    pub(crate) protocol: Protocol,
     pub(crate) law: Law,
     pub(crate) retry: RetryLaw,
 }
@@ -62,6 +63,7 @@ pub(crate) struct PlannedRoute {
     pub(crate) strip_prefix: String,
     pub(crate) forward_credentials: bool,
     pub(crate) preserve_host: bool,
+    pub(crate) websocket: bool,
 }
 
 impl Plan {
@@ -143,6 +145,10 @@ fn plan_service(
         source: Source::of(&at, service)?,
         timeout: ms,
         limits,
+        protocol: match service.protocol {
+            ProtocolConfig::Http1 => Protocol::Http1,
+            ProtocolConfig::Http2 => Protocol::Http2,
+        },
         law: law(&at, service, config)?,
         retry: retry::law(&at, &service.retry, &config.retry)?,
     })
@@ -241,6 +247,7 @@ fn plan_route(
         strip_prefix: route.strip_prefix.clone(),
         forward_credentials: route.forward_credentials,
         preserve_host: route.preserve_host,
+        websocket: route.websocket,
     })
 }
 

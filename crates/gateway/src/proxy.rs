@@ -8,7 +8,7 @@ use auspex_kernel::{ApiError, Peer, RequestId, Via};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 
 use crate::balance::Service;
@@ -17,7 +17,8 @@ use crate::headers::{self, Told, X_REQUEST_TIMEOUT_MS};
 use crate::path;
 use crate::patience::Patience;
 use crate::plan::PlannedRoute;
-use crate::upstream::{Endpoint, Upload};
+use crate::upstream::{Endpoint, Protocol, Upload};
+use crate::websocket;
 
 const X_GATEWAY_RETRIES: HeaderName = HeaderName::from_static("x-gateway-retries");
 
@@ -27,6 +28,7 @@ pub(crate) struct Proxy {
     strip_prefix: String,
     forward_credentials: bool,
     preserve_host: bool,
+    websocket: bool,
     clock: Clock,
 }
 
@@ -38,16 +40,20 @@ impl Proxy {
             strip_prefix: route.strip_prefix.clone(),
             forward_credentials: route.forward_credentials,
             preserve_host: route.preserve_host,
+            websocket: route.websocket,
         }
     }
 
     async fn pass(&self, request: Request<Body>) -> Result<Response, ApiError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if path::leads_elsewhere(parts.uri.path()) {
             let message = "the path must not have the segments . and .., however they are written";
             return Err(ApiError::malformed(message));
         }
         let service = &*self.service;
+        // HTTP/2 has no such thing.
+        let may_switch = self.websocket && service.plan.protocol == Protocol::Http1;
+        let client = websocket::asked(&mut parts, may_switch);
         let begin = monotonic();
         let patience = Patience::of(&parts.headers, service.plan.timeout, begin)?;
         let begun = service.counts.begin(begin);
@@ -58,7 +64,11 @@ impl Proxy {
         match end {
             Ok(answer) => {
                 begun.answered(answer.response.status());
-                let mut response = self.response_of(answer);
+                let is_switching = answer.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                let mut response = match client.filter(|_| is_switching) {
+                    Some(client) => websocket::join(client, answer),
+                    None => self.response_of(answer),
+                };
                 if retries > 0 {
                     let headers = response.headers_mut();
                     headers.insert(X_GATEWAY_RETRIES, retries.into());
@@ -108,6 +118,8 @@ impl Proxy {
             prefix: &self.strip_prefix,
             with_credentials: self.forward_credentials,
             length: upload.size_hint().exact(),
+            switches: websocket::is_asked(parts),
+            is_http2: endpoint.protocol() == Protocol::Http2,
             has_body: [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method),
         };
         let mut request = Request::new(upload);

@@ -98,6 +98,7 @@ pub enum Answer {
     Stream,
     /// That of another server, with its own headers. It is a stream if that server says that it
     /// sends events. A client that closes its side of the connection has left, and so ends the request.
+    /// As with `Upgrade` the connection may be handed over.
     PassedOn,
     /// As a stream. And the request may ask for another protocol (RFC 9110, 7.8): its extensions hold
     /// hyper's `OnUpgrade`, and after an answer of 101 the connection is the handler's. When it has to

@@ -1,38 +1,25 @@
-//! One connection to an endpoint, driven by the request that uses it.
-//!
-//! No task stands between: whoever waits for the answer moves the connection on, and so does whoever reads
-//! the body of the answer, which gives the connection back at its end. Whoever leaves drops the
-//! connection, and with it what the service was doing.
+//! A connection as a request uses it, and the body of the answer, whatever version of HTTP the endpoint speaks.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 
-use super::socket::{Look, Socket};
-use super::{Endpoint, Limits, Upload, pool};
+use super::http1::{self, Switched};
+use super::http2::{self, Stream};
+use super::{Endpoint, Protocol, Upload};
 use crate::error::Failure;
 use crate::load::InHand;
 
-/// Fields of the head of an answer; hyper's default is 100.
-const HEADERS_MAX: usize = 256;
-/// Bytes of the head of an answer, and of what is read ahead of its body.
-const BUFFER_BYTES_MAX: usize = 64 << 10;
-
-/// A connection that no other request uses.
-pub(crate) struct Connection {
-    sender: http1::SendRequest<Upload>,
-    driver: http1::Connection<Socket, Upload>,
-    look: Look,
-    endpoint: u64,
-    limits: Limits,
-    /// It was at rest before.
-    is_reused: bool,
+/// A place for one request.
+pub(crate) enum Connection {
+    /// A connection that no other request uses.
+    Http1(Box<http1::Connection>),
+    Http2(Stream),
 }
 
 /// Why there is no answer to a request.
@@ -44,86 +31,46 @@ pub(crate) enum Unanswered {
 }
 
 impl Connection {
-    /// One at rest, if there is one that its peer has not closed, or else a new one.
+    /// One that is there and that its peer has not closed, or else a new one.
     ///
     /// # Errors
     /// As of [`Endpoint::connect`]: nothing has been sent.
-    pub(crate) async fn to(endpoint: &Endpoint) -> Result<Box<Self>, Failure> {
-        while let Some(mut resting) = pool::take(endpoint.id) {
-            if resting.is_alive() {
-                resting.is_reused = true;
-                return Ok(resting);
-            }
-        }
-        let (socket, look) = Socket::new(endpoint.connect().await?);
-        let mut builder = http1::Builder::new();
-        builder
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(BUFFER_BYTES_MAX);
-        let shaken = builder.handshake(socket).await;
-        let (sender, driver) = shaken.map_err(|_| Failure::Refused)?;
-        Ok(Box::new(Self {
-            sender,
-            driver,
-            look,
-            endpoint: endpoint.id,
-            limits: endpoint.limits,
-            is_reused: false,
-        }))
+    pub(crate) async fn to(endpoint: &Arc<Endpoint>) -> Result<Self, Failure> {
+        Ok(match endpoint.protocol {
+            Protocol::Http1 => Self::Http1(http1::Connection::to(endpoint).await?),
+            Protocol::Http2 => Self::Http2(Stream::to(endpoint).await?),
+        })
     }
 
-    pub(super) fn endpoint(&self) -> u64 {
-        self.endpoint
-    }
-
-    pub(super) fn limits(&self) -> Limits {
-        self.limits
-    }
-
+    /// Whether it was there before.
     pub(crate) fn is_reused(&self) -> bool {
-        self.is_reused
+        match self {
+            Connection::Http1(connection) => connection.is_reused(),
+            Connection::Http2(stream) => stream.is_reused(),
+        }
     }
 
-    /// Whether its peer has neither closed it nor said anything unasked.
-    fn is_alive(&mut self) -> bool {
-        self.look.again();
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.driver).poll(&mut cx).is_pending() && self.sender.is_ready()
-    }
-
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request, which has a `Host` and the rest of its target as its URI, and waits for the head of
+    /// the answer.
     ///
     /// # Errors
     /// [`Unanswered`].
     pub(crate) async fn send(
-        mut self: Box<Self>,
+        self,
         request: Request<Upload>,
     ) -> Result<Response<Received>, Unanswered> {
-        let mut is_over = false;
-        let response = {
-            let mut answered = pin!(self.sender.try_send_request(request));
-            let driver = &mut self.driver;
-            poll_fn(|cx| {
-                // What ends the driver it tells the request too.
-                is_over = is_over || Pin::new(&mut *driver).poll(cx).is_ready();
-                answered.as_mut().poll(cx)
-            })
-            .await
-        };
-        let response = response.map_err(|mut error| match error.take_message() {
-            Some(request) => Unanswered::Unsent(request.into_body()),
-            None => Unanswered::Failed(Failure::of_exchange(error.error())),
-        })?;
-        // What is left of the answer has been read already.
-        let connection = (!is_over).then_some(self);
-        Ok(response.map(|body| Received::new(body, connection)))
+        match self {
+            Connection::Http1(connection) => connection.send(request).await,
+            Connection::Http2(stream) => stream.send(request).await,
+        }
     }
+}
 
-    /// Gives it back, if it can be used again.
-    fn rest(mut self: Box<Self>) {
-        let mut cx = Context::from_waker(Waker::noop());
-        if Pin::new(&mut self.driver).poll(&mut cx).is_pending() && self.sender.is_ready() {
-            pool::keep(self);
+impl Unanswered {
+    pub(super) fn of<T>(mut error: hyper::client::conn::TrySendError<T>) -> Result<T, Failure> {
+        match error.take_message() {
+            Some(message) => Ok(message),
+            None => Err(Failure::of_exchange(error.error())),
         }
     }
 }
@@ -131,33 +78,70 @@ impl Connection {
 /// The body of an answer.
 pub(crate) struct Received {
     body: Incoming,
-    /// Until the body is read.
-    connection: Option<Box<Connection>>,
+    source: Source,
     in_hand: Option<InHand>,
 }
 
+/// Where the rest of a body comes from.
+enum Source {
+    /// It is there already.
+    Done,
+    /// A connection that has to be moved on, and can be used again at its end.
+    Http1(Box<http1::Connection>),
+    /// A connection that moves by itself.
+    Http2 { _line: Arc<http2::Line> },
+    /// There is none: the connection has left HTTP.
+    Switched(Box<Switched>),
+}
+
 impl Received {
-    fn new(body: Incoming, connection: Option<Box<Connection>>) -> Self {
+    pub(super) fn over_http1(body: Incoming, connection: Option<Box<http1::Connection>>) -> Self {
+        let source = connection.map_or(Source::Done, Source::Http1);
+        Self::new(body, source)
+    }
+
+    pub(super) fn over_http2(body: Incoming, line: Arc<http2::Line>) -> Self {
+        Self::new(body, Source::Http2 { _line: line })
+    }
+
+    pub(super) fn switched(body: Incoming, switched: Switched) -> Self {
+        Self {
+            body,
+            source: Source::Switched(Box::new(switched)),
+            in_hand: None,
+        }
+    }
+
+    fn new(body: Incoming, source: Source) -> Self {
         let mut received = Self {
             body,
-            connection,
+            source,
             in_hand: None,
         };
-        received.rest_if_done();
+        if http_body::Body::is_end_stream(&received.body) {
+            received.end();
+        }
         received
     }
 
     /// Counts as work of its endpoint until it is read.
     pub(crate) fn holding(mut self, in_hand: Option<InHand>) -> Self {
-        self.in_hand = in_hand.filter(|_| self.connection.is_some());
+        self.in_hand = in_hand.filter(|_| !matches!(self.source, Source::Done));
         self
     }
 
-    fn rest_if_done(&mut self) {
-        if http_body::Body::is_end_stream(&self.body)
-            && let Some(connection) = self.connection.take()
-        {
-            self.in_hand = None;
+    /// The connection, if it has left HTTP.
+    pub(crate) fn into_switched(self) -> Option<Switched> {
+        match self.source {
+            Source::Switched(switched) => Some(*switched),
+            _ => None,
+        }
+    }
+
+    /// The body has been read.
+    fn end(&mut self) {
+        self.in_hand = None;
+        if let Source::Http1(connection) = std::mem::replace(&mut self.source, Source::Done) {
             connection.rest();
         }
     }
@@ -171,31 +155,25 @@ impl http_body::Body for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self {
-            body, connection, ..
-        } = &mut *self;
+        let Self { body, source, .. } = &mut *self;
         let mut frame = Pin::new(&mut *body).poll_frame(cx);
         if frame.is_pending()
-            && let Some(driven) = connection
+            && let Source::Http1(connection) = source
         {
             // It reads what was asked for just now.
-            let is_over = Pin::new(&mut driven.driver).poll(cx).is_ready();
+            let is_over = connection.is_over(cx);
             if is_over {
-                *connection = None;
+                *source = Source::Done;
             }
-            frame = Pin::new(body).poll_frame(cx);
+            frame = Pin::new(&mut *body).poll_frame(cx);
         }
-        let frame = ready!(frame);
         match &frame {
-            Some(Ok(_)) => self.rest_if_done(),
-            None => {
-                if let Some(connection) = self.connection.take() {
-                    connection.rest();
-                }
-            }
-            Some(Err(_)) => self.connection = None,
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(_))) if !body.is_end_stream() => {}
+            Poll::Ready(Some(Ok(_)) | None) => self.end(),
+            Poll::Ready(Some(Err(_))) => self.source = Source::Done,
         }
-        Poll::Ready(frame)
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,6 +1,9 @@
 //! Connections to endpoints. Each belongs to one thread, in use and at rest.
 
 mod connection;
+mod http1;
+mod http2;
+mod lines;
 mod pool;
 mod socket;
 mod upload;
@@ -11,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::uri::Scheme;
 use tokio::net::TcpStream;
 
 use crate::circuit::{Circuit, Law};
@@ -19,7 +23,22 @@ use crate::journal::Journal;
 use crate::load::Load;
 
 pub(crate) use connection::{Connection, Received, Unanswered};
+pub(crate) use http1::Switched;
 pub(crate) use upload::{Progress, Upload};
+
+/// Fields of the head of an answer of HTTP/1.1; hyper's default is 100.
+const HEADERS_MAX: usize = 256;
+/// Bytes of the head of an answer, and of what is read ahead of its body.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    #[default]
+    Http1,
+    /// From the first byte on.
+    Http2,
+}
 
 /// Bounds of connections to endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,27 +86,38 @@ pub(crate) struct Endpoint {
     place: Place,
     host: HeaderValue,
     limits: Limits,
+    protocol: Protocol,
     pub(crate) circuit: Arc<Circuit>,
     pub(crate) load: Arc<Load>,
 }
 
 impl Endpoint {
     /// `journal` is that of its circuit.
-    pub(crate) fn new(place: Place, limits: Limits, law: Law, journal: Journal) -> Self {
+    pub(crate) fn new(
+        place: Place,
+        limits: Limits,
+        protocol: Protocol,
+        law: Law,
+        journal: Journal,
+    ) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             host: HeaderValue::from_str(&place.authority).expect("the host of a URL is ASCII"),
             place,
             limits,
+            protocol,
             circuit: Circuit::new(law, journal),
             load: Arc::default(),
         }
     }
 
     /// Whether it is the server at this place, treated so.
-    pub(crate) fn is(&self, place: &Place, limits: Limits, law: Law) -> bool {
-        self.place == *place && self.limits == limits && self.circuit.law() == law
+    pub(crate) fn is(&self, place: &Place, limits: Limits, protocol: Protocol, law: Law) -> bool {
+        self.place == *place
+            && self.limits == limits
+            && self.protocol == protocol
+            && self.circuit.law() == law
     }
 
     /// Unlike that of any other.
@@ -101,6 +131,14 @@ impl Endpoint {
 
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    fn scheme(&self) -> Scheme {
+        Scheme::HTTP
     }
 
     /// Its `Host`.

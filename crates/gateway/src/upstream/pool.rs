@@ -1,4 +1,4 @@
-//! Connections at rest, for each thread its own: no request waits for another's to take one.
+//! Connections of HTTP/1.1 at rest, for each thread its own: no request waits for another's to take one.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use auspex_kernel::clock::monotonic;
 
-use super::connection::Connection;
+use super::http1::Connection;
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();

@@ -3,9 +3,10 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
 
+use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rustix::net::{RecvFlags, recv};
@@ -13,18 +14,38 @@ use tokio::net::TcpStream;
 
 /// tokio learns of a peer's end when it looks at all sockets, which may be later than the next request. So
 /// the next read asks the operating system itself once [`Look::again`] was called.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     inner: TokioIo<TcpStream>,
     look: Look,
 }
 
-/// Makes the socket look.
+/// Makes the socket look, and tells of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Look(Arc<AtomicBool>);
+pub(super) struct Look(Arc<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    is_due: AtomicBool,
+    reads: AtomicU32,
+    /// Waits for the first of them.
+    waker: AtomicWaker,
+}
 
 impl Look {
     pub(super) fn again(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_due.store(true, Ordering::Relaxed);
+    }
+
+    /// Wakes the task when the first bytes have come, or the end.
+    pub(super) fn wake_at_first(&self, cx: &Context<'_>) {
+        if self.reads() == 0 {
+            self.0.waker.register(cx.waker());
+        }
+    }
+
+    /// How often something came.
+    pub(super) fn reads(&self) -> u32 {
+        self.0.reads.load(Ordering::Relaxed)
     }
 }
 
@@ -55,11 +76,15 @@ impl Read for Socket {
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.look.0.load(Ordering::Relaxed) {
-            self.look.0.store(false, Ordering::Relaxed);
+        if self.look.0.is_due.load(Ordering::Relaxed) {
+            self.look.0.is_due.store(false, Ordering::Relaxed);
             self.expect_silence()?;
         }
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        if self.look.0.reads.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.look.0.waker.wake();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

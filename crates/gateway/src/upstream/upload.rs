@@ -19,6 +19,7 @@ pub(crate) struct Upload {
     body: Body,
     /// `None`: there is nothing to send.
     progress: Option<Arc<Progress>>,
+    with_trailers: bool,
 }
 
 /// How far the body of a request is.
@@ -45,8 +46,13 @@ enum Kept {
 }
 
 impl Upload {
-    /// `is_kept`: the body may have to be sent again.
-    pub(crate) fn new(body: Body, is_kept: bool) -> (Self, Option<Arc<Progress>>) {
+    /// `is_kept`: the body may have to be sent again. `with_trailers`: they pass, which they do where it is plain
+    /// that they are some.
+    pub(crate) fn new(
+        body: Body,
+        is_kept: bool,
+        with_trailers: bool,
+    ) -> (Self, Option<Arc<Progress>>) {
         let is_empty = http_body::Body::is_end_stream(&body);
         let is_short = http_body::Body::size_hint(&body).lower() <= KEPT_BYTES_MAX as u64;
         let kept = match is_kept && is_short {
@@ -62,6 +68,7 @@ impl Upload {
         let upload = Self {
             body,
             progress: progress.clone(),
+            with_trailers,
         };
         (upload, progress)
     }
@@ -130,7 +137,11 @@ impl http_body::Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Self { body, progress } = &mut *self;
+        let Self {
+            body,
+            progress,
+            with_trailers,
+        } = &mut *self;
         let Some(progress) = progress else {
             return Pin::new(body).poll_frame(cx);
         };
@@ -141,10 +152,12 @@ impl http_body::Body for Upload {
         match &frame {
             None => progress.is_done.store(true, Ordering::Relaxed),
             Some(Err(_)) => progress.has_failed.store(true, Ordering::Relaxed),
-            // Trailers are for the next hop alone.
             Some(Ok(frame)) if frame.is_trailers() => {
                 progress.is_done.store(true, Ordering::Relaxed);
-                return Poll::Ready(None);
+                if !*with_trailers {
+                    return Poll::Ready(None);
+                }
+                *progress.kept.lock() = Kept::Not;
             }
             Some(Ok(frame)) => {
                 if let Some(piece) = frame.data_ref() {

@@ -240,7 +240,7 @@ impl Edge {
                 return error.into_response();
             }
         };
-        if route.policy.answer != Answer::Upgrade {
+        if !matches!(route.policy.answer, Answer::Upgrade | Answer::PassedOn) {
             parts.extensions.remove::<OnUpgrade>();
         }
         if route.policy.answer != Answer::Whole {

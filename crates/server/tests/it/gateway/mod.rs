@@ -6,12 +6,14 @@ mod dns;
 mod failing;
 mod faults;
 mod hostile;
+mod http2;
 mod passing;
 mod registry;
 mod reload;
 mod retrying;
 mod trace;
 mod watching;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::Path;
