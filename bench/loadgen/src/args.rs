@@ -14,6 +14,7 @@ usage: loadgen (--url http://HOST:PORT/PATH | --addr HOST:PORT [--path PATH])
   --expected FILE        one JSON list of numbers a line, in the records' order
   --requests FILE        one request a line, METHOD PATH BODY; each is sent once, and it measures until
                          all are answered, for at most --duration-s
+  --repeat               send those requests in turn for as long as it measures
   --contains TEXT        what every answer contains
   --connections N        connections kept busy at the same time (default 1)
   --duration-s S         how long to measure (default 10)
@@ -48,8 +49,12 @@ pub(crate) struct Args {
 pub(crate) enum Work {
     /// Records by POST, again and again.
     Records { records: PathBuf, expected: PathBuf },
-    /// Requests of any kind, each once.
-    Requests { requests: PathBuf, contains: String },
+    /// Requests of any kind, each once or again and again.
+    Requests {
+        requests: PathBuf,
+        contains: String,
+        repeats: bool,
+    },
 }
 
 impl Args {
@@ -65,12 +70,17 @@ impl Args {
         let mut expected = None;
         let mut requests = None;
         let mut contains = None;
+        let mut repeats = false;
         let mut json = false;
 
         let mut arguments = arguments.into_iter();
         while let Some(name) = arguments.next() {
             if name == "--json" {
                 json = true;
+                continue;
+            }
+            if name == "--repeat" {
+                repeats = true;
                 continue;
             }
             let value = arguments
@@ -115,10 +125,14 @@ impl Args {
             timeout,
             headers,
             work: match (records, expected, requests, contains) {
-                (Some(records), Some(expected), None, None) => Work::Records { records, expected },
-                (None, None, Some(requests), Some(contains)) => {
-                    Work::Requests { requests, contains }
+                (Some(records), Some(expected), None, None) if !repeats => {
+                    Work::Records { records, expected }
                 }
+                (None, None, Some(requests), Some(contains)) => Work::Requests {
+                    requests,
+                    contains,
+                    repeats,
+                },
                 _ => {
                     return Err(
                         "either --records and --expected or --requests and --contains".to_owned(),
@@ -218,6 +232,7 @@ mod tests {
             "--addr 127.0.0.1:80 --records r --contains c",
             "--addr 127.0.0.1:80 --requests r",
             "--addr 127.0.0.1:80 --requests r --contains c --records r --expected e",
+            "--addr 127.0.0.1:80 --records r --expected e --repeat",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -66,7 +66,9 @@ fn run(args: &Args) -> Result<Report, String> {
             })?,
             Answers::parse(&read(expected)?)?,
         ),
-        Work::Requests { requests, contains } => (
+        Work::Requests {
+            requests, contains, ..
+        } => (
             build(args, &read(requests)?, split)?,
             Answers::Containing(contains.clone()),
         ),
@@ -84,7 +86,7 @@ fn run(args: &Args) -> Result<Report, String> {
         duration: args.duration,
         timeout: args.timeout,
         requests,
-        is_once: matches!(args.work, Work::Requests { .. }),
+        is_once: matches!(args.work, Work::Requests { repeats: false, .. }),
     };
     drive::drive(&plan, answers).map_err(|error| format!("cannot poll: {error}"))
 }

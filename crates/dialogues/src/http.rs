@@ -4,6 +4,8 @@ mod bodies;
 mod customers;
 mod decisions;
 mod export;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod messages;
 mod stream;
 mod texts;

@@ -11,6 +11,8 @@ mod core;
 mod erasure;
 mod error;
 mod export;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod ids;
 mod intake;
