@@ -54,6 +54,7 @@ EXT4_MB = 160
 EXT4_IOC_SHUTDOWN = 0x8004587D  # fs/ext4/ext4.h
 NO_LOG_FLUSH = 2
 POSTGRES = os.environ.get("AUSPEX_TEST_POSTGRES_URL")
+ON, FAILING, OFF = range(3)
 RECORD = (RECORDS / "records.jsonl").read_text().splitlines()[0]
 
 
@@ -89,6 +90,7 @@ class Model:
 
     def __init__(self):
         self.states = {}
+        self.power, self.cuts = ON, 0
         self.counts = collections.Counter()
         self.wrong = []
         self.slowest_s = 0
@@ -140,6 +142,16 @@ class Clients:
             if status not in (200, 201, 204, 503) and not (status == 0 and self.may_stop):
                 model.wrong.append(f"{kind}: {status}")
 
+    def _ask(self, asking, *request):
+        """An answer that comes when the power has begun to fail is none: it would not have come."""
+        power, cuts = self.model.power, self.model.cuts
+        status, answer = asking.ask(*request)
+        if power == ON and self.model.cuts == cuts:
+            return status, answer
+        if power == OFF and status in (201, 204):
+            self.model.wrong.append("acknowledged by a dead disk")
+        return 0, None
+
     def _change(self):
         asking, mine = Asking(self.server), {}
         while not self.ends.is_set():
@@ -148,7 +160,7 @@ class Clients:
                 name, key = mine.popitem()
                 with self.lock:
                     self.model.states[name] = {"active", "revoked"}
-                status, _ = asking.ask("DELETE", f"/v1/api-keys/{key}")
+                status, _ = self._ask(asking, "DELETE", f"/v1/api-keys/{key}")
                 if status == 204:
                     self.model.states[name] = {"revoked"}
                 self._note("revoke", status, began)
@@ -157,7 +169,7 @@ class Clients:
                 with self.lock:
                     self.model.states[name] = {"active", "none"}
                 body = {"name": name, "scopes": ["predict"]}
-                status, answer = asking.ask("POST", "/v1/api-keys", body)
+                status, answer = self._ask(asking, "POST", "/v1/api-keys", body)
                 if status == 201:
                     self.model.states[name] = {"active"}
                     mine[name] = answer["id"]
@@ -316,7 +328,10 @@ class Ext4:
         self.temporary.cleanup()
 
     def cut(self):
-        """From now on nothing reaches the device, not even what was written before and not synced."""
+        """From now on nothing reaches the device, not even what was written before and not synced.
+
+        While the call is going on fdatasync may say yes to what does not reach the device (seen of a program
+        that does nothing else, on Linux 6.18), which nobody would hear without power."""
         folder = os.open(self.mounted, os.O_RDONLY)
         try:
             fcntl.ioctl(folder, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
@@ -406,10 +421,13 @@ def power(disk, rounds, seconds):
                 time.sleep(random.uniform(0.2, 0.8))
                 witness = disk.mounted / "witness"
                 witness.write_bytes(b"never synced")
+                model.power, model.cuts = FAILING, model.cuts + 1
                 disk.cut()
+                model.power = OFF
                 time.sleep(random.uniform(0, 0.2))  # requests meet a dead disk
                 server.kill()
                 disk.restore()
+                model.power = ON
                 unsynced += not witness.exists() or witness.read_bytes() != b"never synced"
                 equal((server.data / "admin.key").read_text().strip(), server.key, "the first key's file")
                 server.start_again()
