@@ -5,6 +5,7 @@
 //! meant for this server and stay here. Names with underscores are left out, for services
 //! that make variables of headers cannot tell them from the same names with hyphens.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 use auspex_kernel::{RequestId, Via};
@@ -79,15 +80,15 @@ pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
 }
 
 fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &Told<'_>) {
-    let value = |text: &str| HeaderValue::from_str(text).expect("addresses are ASCII");
-    let client = told.client.to_canonical().to_string();
-    sent.insert(X_REAL_IP, value(&client));
-    let proxy = told.via.map(|Via(proxy)| proxy.to_canonical().to_string());
+    let client = told.client.to_canonical();
+    let written = written(client);
+    let proxy = told.via.map(|Via(proxy)| proxy.to_canonical());
     // Of what the proxy was told nothing is passed on: its begin was written by the client.
     let chain = match proxy.filter(|proxy| *proxy != client) {
         Some(proxy) => value(&format!("{client}, {proxy}")),
-        None => value(&client),
+        None => written.clone(),
     };
+    sent.insert(X_REAL_IP, written);
     sent.insert(X_FORWARDED_FOR, chain);
     let mut schemes = sent.get_all(X_FORWARDED_PROTO).iter();
     let scheme = schemes.next().filter(|_| schemes.next().is_none());
@@ -109,6 +110,25 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::TE).iter();
     let mut codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+fn value(addresses: &str) -> HeaderValue {
+    HeaderValue::from_str(addresses).expect("addresses are ASCII")
+}
+
+/// The address as text. The next request is often of the same client.
+fn written(address: IpAddr) -> HeaderValue {
+    thread_local! {
+        static LAST: RefCell<Option<(IpAddr, HeaderValue)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((of, written)) if *of == address => written.clone(),
+        _ => {
+            let written = value(&address.to_string());
+            *last = Some((address, written.clone()));
+            written
+        }
+    })
 }
 
 fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
@@ -135,19 +155,25 @@ fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
 
 /// Takes what belongs to the connection of the service off its answer.
 pub(crate) fn for_client(headers: &mut HeaderMap) {
-    for name in named_by_connection(headers) {
+    let named = named_by_connection(headers);
+    let ends_here = |name: &&HeaderName| is_of_connection(name) || named.contains(name);
+    let ending: Vec<HeaderName> = headers.keys().filter(ends_here).cloned().collect();
+    for name in ending {
         headers.remove(name);
     }
-    for name in [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::TRAILER,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ] {
-        headers.remove(name);
-    }
+}
+
+/// Whether an answer's header is that of its connection.
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "transfer-encoding"
+            | "trailer"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-connection"
+    )
 }
 
 /// The headers that the `Connection` of a message names. Those that say what the message is cannot be taken

@@ -85,6 +85,8 @@ struct Shard {
 #[derive(Debug, Clone)]
 struct Ring {
     newest: i64,
+    /// The first slot with a count; without any it says nothing.
+    oldest: i64,
     total: u32,
     counts: [u32; COUNTED],
 }
@@ -93,6 +95,7 @@ impl Default for Ring {
     fn default() -> Self {
         Self {
             newest: i64::MIN,
+            oldest: i64::MIN,
             total: 0,
             counts: [0; COUNTED],
         }
@@ -119,17 +122,31 @@ impl Ring {
             }
         }
         self.newest = slot;
+        if self.total > 0 && self.oldest < slot - SLOTS {
+            let mut left = slot - SLOTS..=slot;
+            let oldest = left.find(|slot| self.counts[Self::cell(*slot)] > 0);
+            self.oldest = oldest.unwrap_or(slot);
+        }
         slot
     }
 
+    fn count(&mut self, slot: i64) {
+        if self.total == 0 {
+            self.oldest = slot;
+        }
+        self.counts[Self::cell(slot)] += 1;
+        self.total += 1;
+    }
+
     fn oldest_used(&self) -> Option<i64> {
-        (self.newest - SLOTS..=self.newest).find(|slot| self.counts[Self::cell(*slot)] > 0)
+        (self.total > 0).then_some(self.oldest)
     }
 }
 
-/// Caller numbers are hashes or counters already; one multiplication spreads the latter.
-#[derive(Default)]
-struct Spread(u64);
+/// A hasher of numbers that nobody outside chooses, such as hashes and counters; one multiplication spreads the
+/// latter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spread(u64);
 
 impl Hasher for Spread {
     fn finish(&self) -> u64 {
@@ -160,8 +177,7 @@ impl SlidingWindow {
         self.with_ring(caller, now, |ring, slot| {
             let allowed = ring.total < self.max;
             if allowed {
-                ring.counts[Ring::cell(slot)] += 1;
-                ring.total += 1;
+                ring.count(slot);
             }
             allowed
         })
@@ -300,6 +316,11 @@ mod tests {
                 if decision.allowed {
                     prop_assert!(within(window_us) < max as usize);
                     allowed.push(now);
+                    let slot_us = window_us / SLOTS;
+                    let slots = allowed.iter().map(|at| at.div_euclid(slot_us));
+                    let oldest = slots.filter(|slot| now.div_euclid(slot_us) - slot <= SLOTS).min();
+                    let frees = (oldest.expect("this one") + COUNTED as i64) * slot_us;
+                    prop_assert_eq!(decision.reset_in, Steady(frees).since(Steady(now)));
                 } else {
                     prop_assert!(within(window_us + window_us / SLOTS) >= max as usize);
                     prop_assert!(decision.reset_in > Duration::ZERO);

@@ -101,6 +101,22 @@ impl<'a> Host<'a> {
     }
 }
 
+/// Which bytes a name of a host may have as they are (RFC 3986 §3.2.2).
+const IS_PLAIN: [bool; 256] = {
+    let (mut is_plain, plain) = ([false; 256], b"-._~!$&'()*+,;=");
+    let mut at = 0;
+    while at < plain.len() {
+        is_plain[plain[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0;
+    while byte < 128 {
+        is_plain[byte] = is_plain[byte] || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    is_plain
+};
+
 fn is_name(name: &str) -> bool {
     if let Some(address) = name.strip_prefix('[') {
         let address = address.trim_end_matches(']');
@@ -108,9 +124,8 @@ fn is_name(name: &str) -> bool {
     }
     let mut rest = name.bytes();
     while let Some(byte) = rest.next() {
-        let is_plain = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte);
         let mut is_digit = || rest.next().is_some_and(|byte| byte.is_ascii_hexdigit());
-        if !(is_plain || byte == b'%' && is_digit() && is_digit()) {
+        if !(IS_PLAIN[usize::from(byte)] || byte == b'%' && is_digit() && is_digit()) {
             return false;
         }
     }

@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::time::{Duration, Instant};
 
 use auspex_kernel::clock::monotonic;
+use auspex_kernel::quota::Spread;
 
 use super::http1::Connection;
 
@@ -15,7 +17,7 @@ thread_local! {
 #[derive(Default)]
 struct Pool {
     /// By endpoint; the one used last at the end.
-    resting: HashMap<u64, Vec<Resting>>,
+    resting: HashMap<u64, Vec<Resting>, BuildHasherDefault<Spread>>,
     /// A task closes what has rested too long.
     has_clearer: bool,
 }

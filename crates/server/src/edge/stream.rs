@@ -14,18 +14,20 @@ use auspex_kernel::service::StopSignal;
 use auspex_kernel::{Authenticate, Clock, Verdict};
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Frame;
 
 use super::{X_API_KEY, credentials};
 
 /// How often it is asked whether the credential of a stream is still in force.
 const REVIEW_PERIOD: Duration = Duration::from_secs(1);
+/// What holds a credential.
+const SHOWN_IN: [HeaderName; 2] = [X_API_KEY, header::AUTHORIZATION];
 
 /// What a stream or another protocol was admitted with.
 pub(super) struct Admission {
-    /// The headers that hold the credential.
-    shown: HeaderMap,
+    /// `X-API-Key` and `Authorization`.
+    shown: [Option<HeaderValue>; 2],
     peer: IpAddr,
     access: Access,
     identity: Arc<dyn Authenticate>,
@@ -40,14 +42,8 @@ impl Admission {
         identity: Arc<dyn Authenticate>,
         clock: Clock,
     ) -> Self {
-        let mut shown = HeaderMap::new();
-        for name in [X_API_KEY, header::AUTHORIZATION] {
-            if let Some(value) = headers.get(&name) {
-                shown.insert(name, value.clone());
-            }
-        }
         Self {
-            shown,
+            shown: SHOWN_IN.map(|name| headers.get(name).cloned()),
             peer,
             access,
             identity,
@@ -69,7 +65,10 @@ impl Admission {
     }
 
     async fn holds(&self) -> bool {
-        let Ok(Some(credential)) = credentials::find(&self.shown) else {
+        let shown = SHOWN_IN.into_iter().zip(&self.shown);
+        let shown = shown.filter_map(|(name, value)| Some((name, value.clone()?)));
+        let shown = HeaderMap::from_iter(shown);
+        let Ok(Some(credential)) = credentials::find(&shown) else {
             return false;
         };
         let known = match self.identity.authenticate(credential, self.clock.now()) {
