@@ -87,8 +87,8 @@ http {{
 
 NGINX_PROXY = """
     upstream orders {{
-        server 127.0.0.1:{backend};
-        keepalive 256;
+{servers}
+        keepalive {keepalive};
         keepalive_requests 1000000000;
     }}
     server {{
@@ -137,7 +137,9 @@ def program(name):
 
 
 def nginx(port, folder, backends):
-    return nginx_command(folder, 2, NGINX_PROXY.format(port=port, backend=backends[0]))
+    listed = "\n".join(f"        server 127.0.0.1:{backend};" for backend in backends)
+    keepalive = max(256, len(backends))
+    return nginx_command(folder, 2, NGINX_PROXY.format(port=port, servers=listed, keepalive=keepalive))
 
 
 def haproxy(port, folder, backends):
@@ -174,12 +176,14 @@ def auspex_command(base, routes=1):
 def proxies(settings):
     base = servers.auspex(settings.auspex or setup.build_auspex())
     ours = Proxy("auspex", "Auspex, all layers on", auspex_command(base), base)
+    theirs = Proxy("nginx", f"nginx {version('nginx', '-v')}", nginx)
     known = [
         ours,
-        Proxy("nginx", f"nginx {version('nginx', '-v')}", nginx),
+        theirs,
         Proxy("haproxy", f"HAProxy {version('haproxy', '-v')}", haproxy),
         replace(ours, name="auspex-routes", title=f"Auspex, {MANY:,} routes", command=auspex_command(base, MANY)),
         replace(ours, name="auspex-endpoints", title=f"Auspex, {MANY:,} endpoints", endpoints=MANY),
+        replace(theirs, name="nginx-endpoints", title=f"nginx, {MANY:,} endpoints", endpoints=MANY),
     ]
     wanted = settings.only or [proxy.name for proxy in known]
     if unknown := set(wanted) - {proxy.name for proxy in known}:
@@ -352,6 +356,9 @@ def report(settings, rounds):
         if name in rounds:
             ratios = ", ".join(f"{median(name, c, 'rps') / median('auspex', c, 'rps'):.2f} at {c}" for c in counts)
             print(f"{rounds[name][0].title}: {ratios} times the requests of plain Auspex")
+    if "nginx-endpoints" in rounds:
+        ratios = ", ".join(f"{median('nginx-endpoints', c, 'rps') / median('nginx', c, 'rps'):.2f} at {c}" for c in counts)
+        print(f"nginx, {MANY:,} endpoints: {ratios} times the requests of nginx with one")
     idle = statistics.median(idle for _, idle in rounds["auspex"][1])
     print(f"an idle connection takes {idle:.1f} KB (at most {IDLE_KB_MAX})")
 
