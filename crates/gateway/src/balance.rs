@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::journal::{Journal, Watchers};
 use crate::plan::ServicePlan;
 use crate::source::Source;
-use crate::upstream::{Endpoint, Place};
+use crate::upstream::{Endpoint, Manner, Place};
 
 /// Servers that do the same. Which these are may change at any time; a request asks one of those that
 /// there were at some moment.
@@ -43,12 +43,17 @@ impl Service {
     /// The service of a plan, with the endpoints of the one that it replaces as far as they fit: their circuits, loads
     /// and connections live on. If nothing has changed it is the same.
     pub(crate) fn replacing(
-        plan: ServicePlan,
+        mut plan: ServicePlan,
         old: Option<&Arc<Self>>,
         watchers: &Watchers,
     ) -> Arc<Self> {
         if let Some(same) = old.filter(|old| old.plan == plan) {
             return same.clone();
+        }
+        // Its endpoints have it already, and it goes on following its files.
+        let tls = old.map(|old| &old.plan.tls).filter(|tls| **tls == plan.tls);
+        if let Some(same) = tls {
+            plan.tls = same.clone();
         }
         let service = Self {
             counts: old.map(|old| old.counts.clone()).unwrap_or_default(),
@@ -87,17 +92,27 @@ impl Service {
     fn keep(&self, places: &[Place], known: &[Arc<Endpoint>]) {
         let ServicePlan {
             limits,
-            protocol,
             law,
+            ref tls,
             ..
         } = self.plan;
+        let manner = Manner {
+            protocol: self.plan.protocol,
+            tls: tls.clone(),
+        };
         let endpoint = |place: &Place| {
-            let fits = |one: &&Arc<Endpoint>| one.is(place, limits, protocol, law);
+            let fits = |one: &&Arc<Endpoint>| one.is(place, limits, &manner, law);
             let known = known.iter().find(fits).cloned();
             known.unwrap_or_else(|| {
                 let journal =
                     Journal::new(&self.plan.name, &place.to_string(), self.watchers.clone());
-                Arc::new(Endpoint::new(place.clone(), limits, protocol, law, journal))
+                Arc::new(Endpoint::new(
+                    place.clone(),
+                    limits,
+                    manner.clone(),
+                    law,
+                    journal,
+                ))
             })
         };
         let endpoints = places.iter().map(endpoint).collect();
@@ -197,6 +212,7 @@ mod tests {
             timeout: MS,
             limits,
             protocol: Protocol::Http1,
+            tls: None,
             law,
             retry,
         }

@@ -1,6 +1,7 @@
 //! Settings of the gateway: the `[gateway]` section. `plan.rs` says what of them is wrong.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -106,6 +107,9 @@ pub struct ServiceConfig {
     /// How its servers are spoken to.
     #[serde(default)]
     pub protocol: ProtocolConfig,
+    /// How TLS to its servers differs from the usual; where they do not begin with `https://`, that there is
+    /// TLS.
+    pub tls: Option<TlsConfig>,
     /// In place of `gateway.timeout_ms`.
     pub timeout_ms: Option<u64>,
     /// What differs from `[gateway.circuit_breaker]`.
@@ -114,6 +118,20 @@ pub struct ServiceConfig {
     /// What differs from `[gateway.retry]`.
     #[serde(default)]
     pub retry: ServiceRetryConfig,
+}
+
+/// `tls` of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificates that are believed, in place of those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// What is shown to its servers.
+    pub client_cert_file: Option<PathBuf>,
+    /// The key of that.
+    pub client_key_file: Option<PathBuf>,
+    /// What certificates must name, in place of the host.
+    pub server_name: Option<String>,
 }
 
 /// `protocol` of a service.

@@ -10,12 +10,13 @@ use crate::error::Failure;
 use crate::retry::Budget;
 
 /// How requests end, for labels: by the class of their answer, or by why there is none.
-const OUTCOMES: [&str; 13] = [
+const OUTCOMES: [&str; 14] = [
     "2xx",
     "3xx",
     "4xx",
     "5xx",
     "refused",
+    "tls",
     "reset",
     "cut_off",
     "invalid",
@@ -117,6 +118,8 @@ mod tests {
         for failure in [
             Failure::Refused,
             Failure::ConnectTimeout,
+            Failure::Tls,
+            Failure::Unprocessed,
             Failure::Reset,
             Failure::CutOff,
             Failure::Invalid,
@@ -129,11 +132,11 @@ mod tests {
             counts.begin(now).failed(failure);
         }
         drop(counts.begin(now));
-        let expected = [2, 1, 1, 2, 1, 1, 1, 1, 3, 1, 1, 1, 1];
+        let expected = [2, 1, 1, 2, 2, 1, 1, 1, 1, 3, 1, 1, 1, 1];
         assert_eq!(
             counts.outcomes().map(|(_, n)| n).collect::<Vec<_>>(),
             expected
         );
-        assert_eq!((counts.requests(), counts.errors()), (17, 11));
+        assert_eq!((counts.requests(), counts.errors()), (19, 13));
     }
 }

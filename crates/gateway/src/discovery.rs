@@ -176,7 +176,7 @@ async fn look_up(resolver: &TokioResolver, source: &Source) -> Answer {
         match source {
             Source::Dns(authority) => by_name(resolver, authority).await,
             Source::Srv(name) => by_service(resolver, name).await,
-            Source::Fixed(_) | Source::Registry(_) => Ok((Vec::new(), TTL_MAX)),
+            Source::Fixed(_) | Source::Registry(..) => Ok((Vec::new(), TTL_MAX)),
         }
     };
     let answer = tokio::time::timeout(LOOKUP_TIMEOUT, looking).await;

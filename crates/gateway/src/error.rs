@@ -8,6 +8,7 @@ use auspex_kernel::ApiError;
 use http::StatusCode;
 
 use crate::circuit::Outcome;
+use crate::upstream::is_refusal;
 
 /// What went wrong with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) enum Failure {
     Refused,
     /// There was none in time: nothing was sent.
     ConnectTimeout,
+    /// It could not be encrypted, or the other side is not who it should be: nothing was sent.
+    Tls,
     /// The connection broke.
     Reset,
     /// It ended before the answer did.
@@ -41,6 +44,7 @@ impl Failure {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Failure::Refused | Failure::Unprocessed => "refused",
+            Failure::Tls => "tls",
             Failure::Reset => "reset",
             Failure::CutOff => "cut_off",
             Failure::Invalid => "invalid",
@@ -62,6 +66,7 @@ impl Failure {
             | Failure::NoEndpoint => Outcome::Neutral,
             Failure::Refused
             | Failure::ConnectTimeout
+            | Failure::Tls
             | Failure::Reset
             | Failure::CutOff
             | Failure::Invalid
@@ -75,6 +80,7 @@ impl Failure {
             self,
             Failure::Refused
                 | Failure::ConnectTimeout
+                | Failure::Tls
                 | Failure::Unprocessed
                 | Failure::CircuitOpen(_)
                 | Failure::NoEndpoint
@@ -102,6 +108,7 @@ impl Failure {
         while let Some(inner) = source {
             if let Some(error) = inner.downcast_ref::<io::Error>() {
                 return match error.kind() {
+                    _ if is_refusal(error) => Failure::Tls,
                     io::ErrorKind::UnexpectedEof => Failure::CutOff,
                     _ => Failure::Reset,
                 };
@@ -133,6 +140,14 @@ impl Failure {
                 StatusCode::BAD_GATEWAY,
                 "BAD_GATEWAY",
                 format!("the service {service} takes no connections; nothing was sent to it"),
+            ),
+            Failure::Tls => (
+                StatusCode::BAD_GATEWAY,
+                "BAD_GATEWAY",
+                format!(
+                    "there is no TLS connection to the service {service}; nothing was sent to it, and \
+                     the log says why"
+                ),
             ),
             Failure::Unprocessed => (
                 StatusCode::BAD_GATEWAY,

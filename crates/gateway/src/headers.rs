@@ -36,6 +36,8 @@ pub(crate) struct Told<'r> {
     pub(crate) length: Option<u64>,
     /// Whether a body of no length is said to be one.
     pub(crate) has_body: bool,
+    /// Whether its client speaks TLS with this server.
+    pub(crate) is_secured: bool,
     /// Whether it may become a WebSocket.
     pub(crate) switches: bool,
     /// Whether it goes by HTTP/2, which has trailers.
@@ -91,8 +93,11 @@ fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &To
     sent.insert(X_REAL_IP, written);
     sent.insert(X_FORWARDED_FOR, chain);
     let mut schemes = sent.get_all(X_FORWARDED_PROTO).iter();
-    let scheme = schemes.next().filter(|_| schemes.next().is_none());
-    let is_secure = scheme.is_some_and(|scheme| scheme == "https");
+    let is_secure = match (schemes.next(), schemes.next()) {
+        (None, _) => told.is_secured,
+        (Some(scheme), None) => scheme == "https",
+        (Some(_), Some(_)) => false,
+    };
     let scheme = HeaderValue::from_static(if is_secure { "https" } else { "http" });
     sent.insert(X_FORWARDED_PROTO, scheme);
     if let Some(host) = asked_host {
@@ -207,8 +212,9 @@ pub(crate) fn restore_prefix(headers: &mut HeaderMap, prefix: &str, authority: &
     else {
         return;
     };
-    let own = location
-        .strip_prefix("http://")
+    let absolute = location.strip_prefix("http://");
+    let own = absolute
+        .or_else(|| location.strip_prefix("https://"))
         .and_then(|rest| rest.strip_prefix(authority))
         .filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let path = own.unwrap_or(location);
@@ -232,6 +238,7 @@ mod tests {
             with_credentials: false,
             length: Some(0),
             has_body: false,
+            is_secured: false,
             switches: false,
             is_http2: false,
         }
@@ -340,6 +347,10 @@ mod tests {
             let sent = for_service(&map(&[("x-forwarded-proto", said)]), &told);
             assert_eq!(sent["x-forwarded-proto"], expected, "{said}");
         }
+        told.is_secured = true;
+        let sent = for_service(&map(&[("x-forwarded-proto", "http")]), &told);
+        assert_eq!(sent["x-forwarded-proto"], "http", "the proxy knows");
+        assert_eq!(for_service(&map(&[]), &told)["x-forwarded-proto"], "https");
         // A check by the proxy itself.
         told.client = "10.0.0.1".parse().expect("an address");
         let sent = for_service(&map(&[]), &told);
@@ -382,6 +393,7 @@ mod tests {
         for (location, restored) in [
             ("/1", "/orders/1"),
             ("http://127.0.0.1:9001/1?a", "/orders/1?a"),
+            ("https://127.0.0.1:9001/1", "/orders/1"),
             ("http://127.0.0.1:9001", "/orders"),
             ("http://127.0.0.1:90012/1", "http://127.0.0.1:90012/1"),
             ("https://other.example/1", "https://other.example/1"),

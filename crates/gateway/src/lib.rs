@@ -37,6 +37,6 @@ mod window;
 
 pub use config::{
     CircuitBreakerConfig, Config, ProtocolConfig, RetryConfig, RouteConfig, RouteLimit,
-    ServiceBreakerConfig, ServiceConfig, ServiceRetryConfig,
+    ServiceBreakerConfig, ServiceConfig, ServiceRetryConfig, TlsConfig,
 };
 pub use service::GatewayService;

@@ -9,12 +9,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use auspex_kernel::Clock;
 use auspex_kernel::policy::{Access, Answer, Policy, Runs};
-use auspex_kernel::service::UndocumentedRoute;
+use auspex_kernel::service::{StopSignal, UndocumentedRoute};
+use tokio::time::MissedTickBehavior;
 
 use crate::balance::Service;
 use crate::journal::Watchers;
 use crate::plan::{Plan, PlannedRoute};
 use crate::proxy::Proxy;
+
+const CERTIFICATES_PAUSE: Duration = Duration::from_secs(1);
 
 /// What runs.
 pub(crate) struct Live {
@@ -50,6 +53,28 @@ impl Live {
     pub(crate) fn apply(&self, plan: Plan) -> Arc<Gateway> {
         let new = Gateway::replacing(plan, Some(&self.now()), &self.clock, &self.watchers);
         self.now.swap(Arc::new(new))
+    }
+
+    /// Looks at the certificates of services once a second, until a stop is requested.
+    pub(crate) async fn watch_certificates(self: Arc<Self>, mut stop: StopSignal) {
+        let mut looks = tokio::time::interval(CERTIFICATES_PAUSE);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.stop_requested() => return,
+                _ = looks.tick() => {}
+            }
+            let gateway = self.now();
+            if gateway.services.values().all(|one| one.plan.tls.is_none()) {
+                continue;
+            }
+            let looking = tokio::task::spawn_blocking(move || {
+                for (name, service) in &gateway.services {
+                    service.plan.tls.iter().for_each(|tls| tls.look(name));
+                }
+            });
+            let _ = looking.await;
+        }
     }
 
     /// Takes back what [`Live::apply`] did.

@@ -2,6 +2,7 @@
 //! services there are. Whoever has a plan has checked settings.
 
 mod retry;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use crate::config::{Config, ProtocolConfig, RouteConfig, RouteLimit, ServiceConf
 use crate::path;
 use crate::retry::RetryLaw;
 use crate::source::{Source, is_reserved};
-use crate::upstream::{Limits, Protocol};
+use crate::upstream::{Limits, Protocol, Tls};
 
 /// Callers that a route with a limit of its own tells apart.
 const CALLERS_MAX: usize = 10_000;
@@ -45,8 +46,20 @@ pub(crate) struct ServicePlan {
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) protocol: Protocol,
+    /// Its servers are called by TLS.
+    pub(crate) tls: Option<Tls>,
     pub(crate) law: Law,
     pub(crate) retry: RetryLaw,
+}
+
+impl ServicePlan {
+    /// Of the URLs of its servers.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
 }
 
 /// One route.
@@ -140,15 +153,20 @@ fn plan_service(
         Some(ms) => timeout(&at, "timeout_ms", ms)?,
         None => timeout(&Key("gateway".to_owned()), "timeout_ms", config.timeout_ms)?,
     };
+    let protocol = match service.protocol {
+        ProtocolConfig::Http1 => Protocol::Http1,
+        ProtocolConfig::Http2 => Protocol::Http2,
+    };
+    let (source, is_secured) = Source::of(&at, service)?;
     Ok(ServicePlan {
         name: name.to_owned(),
-        source: Source::of(&at, service)?,
+        source,
         timeout: ms,
         limits,
-        protocol: match service.protocol {
-            ProtocolConfig::Http1 => Protocol::Http1,
-            ProtocolConfig::Http2 => Protocol::Http2,
-        },
+        protocol,
+        tls: is_secured
+            .then(|| tls::plan(&at, service, protocol))
+            .transpose()?,
         law: law(&at, service, config)?,
         retry: retry::law(&at, &service.retry, &config.retry)?,
     })
@@ -339,8 +357,28 @@ mod tests {
         let route = |more: &str| [SERVICE, ROUTE, more, "\n"].concat();
         let cases = [
             (
-                endpoint("https://a"),
+                endpoint("https://a\", \"http://a"),
+                "gateway.services.orders.endpoints[1]",
+            ),
+            (
+                endpoint("https://a..b"),
                 "gateway.services.orders.endpoints[0]",
+            ),
+            (
+                format!("{SERVICE}tls = {{}}"),
+                "gateway.services.orders.tls",
+            ),
+            (
+                endpoint("https://a") + "tls = { client_cert_file = \"/a\" }",
+                "gateway.services.orders.tls.client_key_file",
+            ),
+            (
+                endpoint("https://a") + "tls = { ca_file = \"/nowhere\" }",
+                "gateway.services.orders.tls.ca_file",
+            ),
+            (
+                endpoint("https://a") + "tls = { server_name = \"a b\" }",
+                "gateway.services.orders.tls.server_name",
             ),
             (
                 endpoint("http://a/b"),

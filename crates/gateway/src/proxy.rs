@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use auspex_kernel::clock::{Clock, monotonic};
 use auspex_kernel::service::{Boxed, Handle};
-use auspex_kernel::{ApiError, Peer, RequestId, Via};
+use auspex_kernel::{ApiError, OverTls, Peer, RequestId, Via};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
@@ -118,6 +118,7 @@ impl Proxy {
             prefix: &self.strip_prefix,
             with_credentials: self.forward_credentials,
             length: upload.size_hint().exact(),
+            is_secured: parts.extensions.get::<OverTls>().is_some(),
             switches: websocket::is_asked(parts),
             is_http2: endpoint.protocol() == Protocol::Http2,
             has_body: [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method),

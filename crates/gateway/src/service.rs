@@ -8,7 +8,7 @@ use auspex_kernel::db::Db;
 use auspex_kernel::policy::{Answer, Policy};
 use auspex_kernel::service::{
     Boxed, Condition, Context, Documented, HealthCheck, Migrations, OpenError, Publisher, Routes,
-    Running, Service, StopSignal, UndocumentedRoute,
+    Running, Service, StopSignal, UndocumentedRoute, Warning,
 };
 use auspex_kernel::{Clock, CursorKey};
 use tokio::sync::Mutex;
@@ -127,6 +127,22 @@ impl Running for GatewayService {
         services.map(|service| self.check_of(service)).collect()
     }
 
+    fn warnings(&self) -> Vec<Warning> {
+        let gateway = self.desk.live.now();
+        let secured = gateway
+            .services
+            .values()
+            .filter_map(|one| one.plan.tls.as_ref());
+        let refused = secured.filter_map(|tls| tls.refused());
+        let warning = |reason| Warning {
+            code: "GATEWAY_CERTIFICATES_REFUSED",
+            message: format!(
+                "certificates were changed and cannot be used, so those from before are in force: {reason}"
+            ),
+        };
+        refused.map(warning).collect()
+    }
+
     fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
         registry.register_collector(Box::new(ServiceMetrics(self.desk.live.clone())));
     }
@@ -135,7 +151,8 @@ impl Running for GatewayService {
         Box::pin(async move {
             tokio::join!(
                 watch::watch(&self.desk.registry, &self.db, stop.clone()),
-                Discovery::watch(&self.discovery, stop),
+                Discovery::watch(&self.discovery, stop.clone()),
+                self.desk.live.clone().watch_certificates(stop),
             );
         })
     }

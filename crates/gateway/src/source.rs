@@ -9,7 +9,7 @@ use url::{Host, Url};
 use crate::config::ServiceConfig;
 use crate::plan::Key;
 use crate::registry;
-use crate::upstream::Place;
+use crate::upstream::{Place, name_of};
 
 /// Parts of Auspex, there already or to come: no other server answers for them.
 const RESERVED: [&str; 12] = [
@@ -36,8 +36,15 @@ pub(crate) enum Source {
     Dns(String),
     /// The name of an SRV record.
     Srv(String),
-    /// They register, with addresses in these ranges.
-    Registry(Vec<IpNet>),
+    /// They register, with addresses in these ranges, of which all or none begin with `https://`.
+    Registry(Vec<IpNet>, Wanted),
+}
+
+/// How URLs of servers begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Http,
+    Https,
 }
 
 /// Whether a service of this name would be taken for a part of Auspex.
@@ -46,8 +53,8 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 }
 
 impl Source {
-    /// As the settings of a service say. `at` is where they are.
-    pub(crate) fn of(at: &Key, service: &ServiceConfig) -> Result<Self, ConfigError> {
+    /// As the settings of a service say, and whether its servers are called by TLS. `at` is where they are.
+    pub(crate) fn of(at: &Key, service: &ServiceConfig) -> Result<(Self, bool), ConfigError> {
         let ServiceConfig {
             endpoints,
             dns,
@@ -67,21 +74,27 @@ impl Source {
                 return Err(ConfigError::wrong(&at.0, reason));
             }
         }
+        let wanted = match service.tls {
+            Some(_) => Wanted::Https,
+            None => Wanted::Http,
+        };
+        let is_secured = wanted == Wanted::Https;
         match (endpoints, dns, srv) {
-            (Some(endpoints), _, _) => fixed(at, endpoints),
+            (Some(endpoints), _, _) => fixed(at, endpoints, wanted),
             (None, Some(dns), _) => {
                 let reason = "must be HOST:PORT, such as \"orders.internal:5000\"";
                 let named = authority(&format!("http://{dns}"))
                     .ok()
-                    .filter(|one| one == dns);
-                named.map(Self::Dns).ok_or_else(|| at.wrong("dns", reason))
+                    .filter(|(_, one)| one == dns && (!is_secured || name_of(one).is_some()));
+                let named = named.map(|(_, one)| (Self::Dns(one), is_secured));
+                named.ok_or_else(|| at.wrong("dns", reason))
             }
             (None, None, Some(srv)) => {
                 let reason =
                     "must be the name of an SRV record, such as \"_http._tcp.orders.internal\"";
                 let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
                 let is_name = (1..=253).contains(&srv.len()) && srv.bytes().all(is_plain);
-                let named = is_name.then(|| Self::Srv(srv.clone()));
+                let named = is_name.then(|| (Self::Srv(srv.clone()), is_secured));
                 named.ok_or_else(|| at.wrong("srv", reason))
             }
             (None, None, None) => {
@@ -94,7 +107,8 @@ impl Source {
                     let reason = "must be an address or a range, such as \"10.0.0.0/8\"";
                     range.map_err(|_| at.wrong(&format!("addresses_allowed[{index}]"), reason))
                 });
-                Ok(Self::Registry(ranges.collect::<Result<_, _>>()?))
+                let ranges = ranges.collect::<Result<_, _>>()?;
+                Ok((Self::Registry(ranges, wanted), is_secured))
             }
         }
     }
@@ -108,7 +122,7 @@ impl Source {
         match self {
             Source::Fixed(_) => "settings",
             Source::Dns(_) | Source::Srv(_) => "dns",
-            Source::Registry(_) => "registry",
+            Source::Registry(..) => "registry",
         }
     }
 
@@ -117,10 +131,16 @@ impl Source {
     /// # Errors
     /// What the address must be.
     pub(crate) fn authority_of(&self, address: &str) -> Result<String, &'static str> {
-        let Source::Registry(ranges) = self else {
+        let Source::Registry(ranges, wanted) = self else {
             return Err("is not asked for");
         };
-        let authority = authority(address)?;
+        let (scheme, authority) = authority(address)?;
+        if scheme != *wanted {
+            return Err(match wanted {
+                Wanted::Http => "must begin with http://, unless the service has tls",
+                Wanted::Https => "must begin with https://, for the service has tls",
+            });
+        }
         let host = Url::parse(address).ok();
         let host = host.as_ref().and_then(Url::host);
         let ip = match host {
@@ -140,32 +160,48 @@ impl Source {
     }
 }
 
-fn fixed(at: &Key, endpoints: &[String]) -> Result<Source, ConfigError> {
+fn fixed(at: &Key, endpoints: &[String], wanted: Wanted) -> Result<(Source, bool), ConfigError> {
     if endpoints.is_empty() {
         let reason = "must name at least one, such as [\"http://127.0.0.1:9001\"], or be left out, for \
                       servers that register";
         return Err(at.wrong("endpoints", reason));
     }
-    let places = endpoints.iter().enumerate().map(|(index, url)| {
-        let place = authority(url).map(Place::named);
-        place.map_err(|why| at.wrong(&format!("endpoints[{index}]"), why))
-    });
-    Ok(Source::Fixed(places.collect::<Result<_, _>>()?))
+    let mut places = Vec::new();
+    let mut first = None;
+    for (index, url) in endpoints.iter().enumerate() {
+        let wrong = |why: &str| at.wrong(&format!("endpoints[{index}]"), why);
+        let (scheme, authority) = authority(url).map_err(wrong)?;
+        if *first.get_or_insert(scheme) != scheme {
+            let why = "must begin as the first does: the servers of a service are called alike, by http:// or https://";
+            return Err(wrong(why));
+        }
+        if scheme == Wanted::Https && name_of(&authority).is_none() {
+            return Err(wrong("must name a host that a certificate can name"));
+        }
+        places.push(Place::named(authority));
+    }
+    let is_secured = first == Some(Wanted::Https);
+    if wanted == Wanted::Https && !is_secured {
+        return Err(at.wrong("tls", "is for endpoints that begin with https://"));
+    }
+    Ok((Source::Fixed(places), is_secured))
 }
 
-/// `host:port` of the URL of an endpoint.
-fn authority(text: &str) -> Result<String, &'static str> {
+/// The begin of the URL of an endpoint, and its `host:port`.
+fn authority(text: &str) -> Result<(Wanted, String), &'static str> {
     let form = "must be the URL of a server without a path, such as \"http://127.0.0.1:9001\"";
     let url = Url::parse(text).map_err(|_| form)?;
-    if url.scheme() == "https" {
-        return Err("must begin with http://: services are not called by TLS yet");
-    }
+    let (wanted, port) = match url.scheme() {
+        "http" => (Wanted::Http, 80),
+        "https" => (Wanted::Https, 443),
+        _ => return Err(form),
+    };
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let has_password = !url.username().is_empty() || url.password().is_some();
     let host = url.host_str().filter(|host| !host.is_empty());
     match host {
-        Some(host) if url.scheme() == "http" && is_bare && !has_password => {
-            Ok(format!("{host}:{}", url.port().unwrap_or(80)))
+        Some(host) if is_bare && !has_password => {
+            Ok((wanted, format!("{host}:{}", url.port().unwrap_or(port))))
         }
         _ => Err(form),
     }
@@ -178,7 +214,7 @@ mod tests {
     #[test]
     fn an_address_that_registers_is_one_of_the_allowed_ones() {
         let ranges = registry::USUAL.map(|text| text.parse().expect("a range"));
-        let source = Source::Registry(ranges.to_vec());
+        let source = Source::Registry(ranges.to_vec(), Wanted::Http);
         let authority = |address: &str| source.authority_of(address).ok();
         assert_eq!(
             authority("http://10.0.0.5:9001").as_deref(),
@@ -207,6 +243,16 @@ mod tests {
         ] {
             assert_eq!(authority(address), None, "{address}");
         }
+    }
+
+    #[test]
+    fn a_service_of_tls_takes_addresses_of_tls() {
+        let ranges = registry::USUAL.map(|text| text.parse().expect("a range"));
+        let source = Source::Registry(ranges.to_vec(), Wanted::Https);
+        let authority = |address: &str| source.authority_of(address);
+        assert_eq!(authority("https://10.0.0.5").as_deref(), Ok("10.0.0.5:443"));
+        let refused = authority("http://10.0.0.5").expect_err("refused");
+        assert!(refused.contains("https://"), "{refused}");
     }
 
     #[test]

@@ -217,6 +217,10 @@ pub struct Peer(pub IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via(pub IpAddr);
 
+/// In the extensions of a request that came over TLS, which this server has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverTls;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ pub mod files;
 pub mod http;
 pub mod id;
 pub mod idempotency;
+pub mod looks;
 mod migration;
 pub mod page;
 pub mod policy;
@@ -28,8 +29,9 @@ pub mod secrets;
 pub mod service;
 mod store;
 mod subject;
+pub mod tls;
 
-pub use caller::{Authenticate, Caller, Credential, Peer, Scope, ScopeSet, Verdict, Via};
+pub use caller::{Authenticate, Caller, Credential, OverTls, Peer, Scope, ScopeSet, Verdict, Via};
 pub use clock::{Clock, Timestamp};
 pub use control::Control;
 pub use error::{ApiError, FieldError, FieldErrors};

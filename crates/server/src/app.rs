@@ -19,9 +19,10 @@ use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteError, RouteT
 use crate::front::Front;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::overview::Overview;
+use crate::overview::{self, Overview};
 use crate::services::{self, Services};
 use crate::system;
+use crate::tls::Tls;
 
 /// The frame of the document; server and services fill it.
 #[derive(OpenApi)]
@@ -69,6 +70,8 @@ pub(crate) struct Parts {
     pub(crate) stop: StopSignal,
     /// What became of changed settings.
     pub(crate) reloads: Reloads,
+    /// The server's TLS, if it speaks it.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 impl App {
@@ -83,8 +86,12 @@ impl App {
             cursors,
             stop,
             reloads,
+            tls,
         } = parts;
         let mut metrics = Metrics::new();
+        if let Some(tls) = &tls {
+            tls.register(metrics.registry());
+        }
         for service in services.iter() {
             service.register_metrics(metrics.registry());
         }
@@ -101,7 +108,7 @@ impl App {
                 services.clone(),
                 health.clone(),
                 metrics.clone(),
-                reloads,
+                overview::Seen { reloads, tls },
                 &clock,
             )?),
             front: Arc::new(Front::new(config.server.docs, links)),
@@ -126,7 +133,7 @@ impl App {
                 traces: config.telemetry.traces()?,
                 reports: config.telemetry.reports()?,
             }),
-            headers: crate::edge::FixedHeaders::new(config.public_url().starts_with("https://")),
+            headers: edge::FixedHeaders::new(config.hsts_max_age_s()),
             cors: Cors::new(&config.server.cors),
             limits: limits(config),
             public_authority: config.public_authority(),
@@ -323,6 +330,7 @@ pub(crate) mod tests {
             cursors: context.cursors,
             stop: stopped,
             reloads: context.reloads,
+            tls: None,
         };
         let app = Arc::new(App::new(parts).expect("fits together"));
         let rebuilt = app.clone();

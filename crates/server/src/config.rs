@@ -13,10 +13,11 @@ use serde::Deserialize;
 
 use crate::address;
 use crate::edge::{CorsConfig, ForwardedHeader, Proxies, check_names};
-use crate::telemetry;
+use crate::{telemetry, tls};
 
 /// Descriptors beside those of connections: database, log, listener, runtime.
 const SPARE_DESCRIPTORS: u64 = 256;
+const YEAR_S: u32 = 31_536_000;
 /// More threads than any machine has cores for.
 const WORKERS_MAX: usize = 1024;
 
@@ -58,6 +59,7 @@ pub(crate) struct Server {
     pub(crate) rate_limit: RateLimit,
     pub(crate) address_limit: RateLimit,
     pub(crate) metrics: Metrics,
+    pub(crate) tls: tls::Config,
     pub(crate) cors: CorsConfig,
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) forwarded_header: ForwardedHeader,
@@ -103,6 +105,9 @@ impl Config {
             let key = key.to_owned();
             move |reason| ConfigError::wrong(&key, reason)
         };
+        if self.server.tls.is_on() {
+            self.server.tls.load()?;
+        }
         check_folder(&self.server.data_dir).map_err(wrong("server.data_dir"))?;
         let Some(file) = sqlite_file(&self.storage_url()) else {
             return Ok(());
@@ -125,8 +130,25 @@ impl Config {
     /// The absolute URL under which clients reach the server.
     pub(crate) fn public_url(&self) -> String {
         match self.server.public_url.as_str() {
+            "" if self.server.tls.is_on() => format!("https://{}", self.server.listen),
             "" => format!("http://{}", self.server.listen),
             url => url.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// The limit of open files that `connections_max` needs. What the gateway passes on takes two.
+    pub(crate) fn descriptors_wanted(&self) -> u64 {
+        let each = if self.gateway.routes.is_empty() { 1 } else { 2 };
+        self.server.connections_max as u64 * each + SPARE_DESCRIPTORS
+    }
+
+    /// For how long browsers are told to come by https alone, if it is so.
+    pub(crate) fn hsts_max_age_s(&self) -> u32 {
+        match (self.server.tls.is_on(), self.public_url()) {
+            (true, _) => self.server.tls.hsts_max_age_s,
+            // Whoever ends TLS in front of it leaves that to the server.
+            (false, url) if url.starts_with("https://") => YEAR_S,
+            (false, _) => 0,
         }
     }
 
@@ -139,11 +161,6 @@ impl Config {
 }
 
 impl Server {
-    /// The limit of open files that `connections_max` needs.
-    pub(crate) fn descriptors_wanted(&self) -> u64 {
-        self.connections_max as u64 + SPARE_DESCRIPTORS
-    }
-
     /// Who is believed about the addresses of clients.
     pub(crate) fn proxies(&self) -> Result<Proxies, ConfigError> {
         let proxies = Proxies::new(&self.trusted_proxies, self.forwarded_header)
@@ -160,6 +177,11 @@ impl Server {
             address::check_public_url(&self.public_url)
                 .map_err(|reason| ConfigError::wrong("server.public_url", reason))?;
         }
+        if self.tls.is_on() && self.public_url.starts_with("http://") {
+            let reason = "must begin with https://, for server.tls is set";
+            return Err(ConfigError::wrong("server.public_url", reason));
+        }
+        self.tls.check()?;
         if self.workers > WORKERS_MAX {
             let reason = format!("must be at most {WORKERS_MAX}; 0 is one per core");
             return Err(ConfigError::wrong("server.workers", reason));

@@ -6,7 +6,9 @@
 
 mod proxied;
 mod proxy_header;
+mod secured;
 mod upgraded;
+mod wire;
 
 use std::future::Future;
 use std::io;
@@ -17,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use auspex_kernel::OverTls;
 use auspex_kernel::service::StopSignal;
 use axum::body::Body;
 use bytes::Bytes;
@@ -27,14 +30,14 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rustix::net::{RecvFlags, recv};
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use crate::config;
 use crate::edge::{Admitted, Edge};
 use upgraded::Tether;
+use wire::Wire;
 
 /// How long the peer may take to close an idle connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,32 +70,61 @@ impl Bounds {
     }
 }
 
-/// Serves one connection until it ends, breaks a bound, or a stop is requested and its requests are
-/// done.
-///
-/// HTTP/2 tells its peer which request is the last. HTTP/1.1 cannot: closing at once would lose a
-/// request that is on its way. So after `stop` every answer carries `Connection: close`, and the
-/// connection is closed only if the peer stays silent for a while.
+/// Serves one connection: the header of a proxy, if it has one, then TLS, if the server speaks it, then HTTP.
 pub(crate) async fn serve(
     mut stream: TcpStream,
     mut peer: IpAddr,
     edge: Arc<Edge>,
     bounds: Bounds,
-    mut stop: StopSignal,
+    tls: Option<TlsAcceptor>,
+    stop: StopSignal,
 ) {
     if edge.proxies.announces(peer) {
-        let mut stopping = stop.clone();
-        let cut = async {
-            stopping.stop_requested().await;
-            tokio::time::sleep(bounds.linger_timeout).await;
-        };
-        let client = tokio::select! {
-            client = proxied::client(&mut stream, peer, bounds.head_timeout) => client,
-            () = cut => None,
-        };
-        let Some(client) = client else { return };
-        peer = client;
+        let limit = bounds.head_timeout;
+        let header = proxied::client(&mut stream, peer, limit);
+        match unless_stopped(header, &stop, &bounds).await {
+            Some(client) => peer = client,
+            None => return,
+        }
     }
+    let Some(acceptor) = tls else {
+        return serve_http(stream, peer, edge, bounds, stop).await;
+    };
+    let handshake = secured::accept(stream, acceptor, bounds.head_timeout);
+    if let Some(stream) = unless_stopped(Box::pin(handshake), &stop, &bounds).await {
+        Box::pin(serve_http(stream, peer, edge, bounds, stop)).await;
+    }
+}
+
+/// What comes of what goes before HTTP, unless the server stops meanwhile.
+async fn unless_stopped<T>(
+    begin: impl Future<Output = Option<T>>,
+    stop: &StopSignal,
+    bounds: &Bounds,
+) -> Option<T> {
+    let mut stopping = stop.clone();
+    let cut = async {
+        stopping.stop_requested().await;
+        tokio::time::sleep(bounds.linger_timeout).await;
+    };
+    tokio::select! {
+        begun = begin => begun,
+        () = cut => None,
+    }
+}
+
+/// Serves HTTP until the connection ends, breaks a bound, or a stop is requested and its requests are done.
+///
+/// HTTP/2 tells its peer which request is the last. HTTP/1.1 cannot: closing at once would lose a
+/// request that is on its way. So after `stop` every answer carries `Connection: close`, and the
+/// connection is closed only if the peer stays silent for a while.
+async fn serve_http<W: Wire>(
+    stream: W,
+    peer: IpAddr,
+    edge: Arc<Edge>,
+    bounds: Bounds,
+    mut stop: StopSignal,
+) {
     let activity = Arc::new(Activity::default());
     let io = Watched {
         inner: TokioIo::new(stream),
@@ -101,6 +133,7 @@ pub(crate) async fn serve(
     let service = Door {
         edge,
         peer,
+        is_secured: W::IS_SECURED,
         activity: activity.clone(),
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -241,49 +274,33 @@ impl Watch {
 }
 
 /// The socket, which counts what moves.
-struct Watched {
-    inner: TokioIo<TcpStream>,
+struct Watched<W> {
+    inner: TokioIo<W>,
     activity: Arc<Activity>,
 }
 
-impl Watched {
+impl<W: Wire> Watched<W> {
     fn moved(&self) {
         self.activity.moves.fetch_add(1, Ordering::Relaxed);
     }
 
     /// hyper does not read while an answer is made, so that a client may close its sending side behind
     /// its request. Where that counts as leaving it is looked for here, without taking anything.
-    fn check_client(&self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn check_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.activity.ends_with_client.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let stream = self.inner.inner();
-        while let Poll::Ready(ready) = stream.poll_read_ready(cx) {
-            ready?;
-            let peeked = stream.try_io(Interest::READABLE, || {
-                let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-                let (_, read) = recv(stream, &mut [0; 1], flags)?;
-                Ok(read)
-            });
-            match peeked {
-                Ok(0) => return Err(io::ErrorKind::ConnectionAborted.into()),
-                // More of the body, or another request.
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        self.inner.inner_mut().check_peer(cx)
     }
 }
 
-impl Drop for Watched {
+impl<W> Drop for Watched<W> {
     fn drop(&mut self) {
         self.activity.tether.release();
     }
 }
 
-impl Read for Watched {
+impl<W: Wire> Read for Watched<W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -297,7 +314,7 @@ impl Read for Watched {
     }
 }
 
-impl Write for Watched {
+impl<W: Wire> Write for Watched<W> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -339,6 +356,7 @@ impl Write for Watched {
 struct Door {
     edge: Arc<Edge>,
     peer: IpAddr,
+    is_secured: bool,
     activity: Arc<Activity>,
 }
 
@@ -347,7 +365,10 @@ impl Service<Request<Incoming>> for Door {
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if self.is_secured {
+            request.extensions_mut().insert(OverTls);
+        }
         let in_flight = InFlight::begin(&self.activity, request.version());
         let (edge, peer) = (self.edge.clone(), self.peer);
         Box::pin(async move {

@@ -20,6 +20,7 @@ use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::connection::{self, Bounds};
 use crate::edge::Edge;
@@ -46,6 +47,8 @@ const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) struct Shared {
     pub(crate) edge: Arc<Edge>,
     pub(crate) bounds: Bounds,
+    /// Makes connections ones of TLS, if the server speaks it.
+    pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) connections_max: usize,
     pub(crate) open: OpenConnections,
 }
@@ -327,8 +330,11 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared, _done: Done)
     };
     // Answers are written in one piece; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
-    let stop = shared.edge.stop.clone();
-    connection::serve(stream, peer.ip(), shared.edge, shared.bounds, stop).await;
+    let Shared {
+        edge, bounds, tls, ..
+    } = shared;
+    let stop = edge.stop.clone();
+    connection::serve(stream, peer.ip(), edge, bounds, tls, stop).await;
 }
 
 fn is_peers_fault(error: &io::Error) -> bool {

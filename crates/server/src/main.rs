@@ -19,6 +19,7 @@ mod services;
 mod settings;
 mod system;
 mod telemetry;
+mod tls;
 
 use std::io::Write as _;
 use std::process::ExitCode;

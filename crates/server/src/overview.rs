@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::health::{Health, Status};
 use crate::metrics::Metrics;
 use crate::services::Services;
+use crate::tls::Tls;
 
 /// Knows this start of the program.
 pub(crate) struct Overview {
@@ -28,7 +29,13 @@ pub(crate) struct Overview {
     services: Services,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    reloads: Reloads,
+    seen: Seen,
+}
+
+/// What watches files, and knows what is wrong with them.
+pub(crate) struct Seen {
+    pub(crate) reloads: Reloads,
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// A running server.
@@ -129,7 +136,7 @@ impl Overview {
         services: Services,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
-        reloads: Reloads,
+        seen: Seen,
         clock: &Clock,
     ) -> Result<Self, OpenError> {
         Ok(Self {
@@ -139,7 +146,7 @@ impl Overview {
             services,
             health,
             metrics,
-            reloads,
+            seen,
         })
     }
 
@@ -190,10 +197,11 @@ impl Overview {
 
     /// What the server itself sees.
     fn own_warnings(&self) -> Vec<Warning> {
-        let wanted = self.config.server.descriptors_wanted();
+        let wanted = self.config.descriptors_wanted();
         let mut warnings = setting_warnings(&self.config);
         warnings.extend(descriptor_warning(wanted));
-        warnings.extend(reload_warnings(&self.reloads));
+        warnings.extend(reload_warnings(&self.seen.reloads));
+        warnings.extend(self.seen.tls.iter().flat_map(|tls| tls.warnings()));
         warnings
     }
 }
@@ -255,7 +263,7 @@ fn url_warning(config: &Config) -> Option<Warning> {
     is_open.then(|| Warning {
         code: "PUBLIC_URL_WITHOUT_TLS",
         message: "server.public_url begins with http://, so credentials cross the network \
-                  unencrypted; put TLS in front and set an https:// URL"
+                  unencrypted; put TLS in front and set an https:// URL, or set server.tls"
             .into(),
     })
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use auspex_kernel::Clock;
 use auspex_kernel::config::{ConfigError, Reloads};
+use auspex_kernel::looks::Looks;
 use auspex_kernel::service::StopSignal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
@@ -29,7 +30,7 @@ pub(crate) struct Reload {
     services: Services,
     reloads: Reloads,
     clock: Clock,
-    looks: Looks,
+    looks: Looks<Found>,
     /// What is in force, by section.
     in_force: toml::Table,
     hangups: Option<Signal>,
@@ -43,32 +44,6 @@ pub(crate) fn hangups() -> std::io::Result<Option<Signal>> {
     match std::io::stdin().is_terminal() {
         true => Ok(None),
         false => signal(SignalKind::hangup()).map(Some),
-    }
-}
-
-/// Decides when what was found is judged.
-struct Looks {
-    judged: Found,
-    last: Found,
-}
-
-impl Looks {
-    fn new(found: Found) -> Self {
-        Self {
-            judged: found.clone(),
-            last: found,
-        }
-    }
-
-    /// Whether it is new, and complete as far as can be told. Then it counts as judged.
-    fn is_due(&mut self, found: &Found, is_complete: bool) -> bool {
-        let is_steady = is_complete || self.last == *found;
-        let is_due = is_steady && self.judged != *found;
-        self.last = found.clone();
-        if is_due {
-            self.judged = found.clone();
-        }
-        is_due
     }
 }
 
@@ -170,43 +145,5 @@ async fn next(hangups: &mut Option<Signal>) {
             hangups.recv().await;
         }
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(text: &str) -> Found {
-        Ok(Some(text.to_owned()))
-    }
-
-    #[test]
-    fn a_text_is_judged_once_and_when_it_was_the_same_twice() {
-        let mut looks = Looks::new(found("a"));
-        let mut is_due = |text: &str| looks.is_due(&found(text), false);
-        assert!(!is_due("a") && !is_due("a"), "it is in force");
-        assert!(!is_due("b"), "it may be being written");
-        assert!(!is_due("bc"), "and it was");
-        assert!(is_due("bc"));
-        assert!(!is_due("bc") && !is_due("bc"), "it was judged");
-        assert!(!is_due("a"));
-        assert!(is_due("a"), "the one from before again");
-    }
-
-    #[test]
-    fn a_file_that_is_away_for_a_moment_is_not_judged() {
-        let mut looks = Looks::new(found("a"));
-        assert!(!looks.is_due(&Ok(None), false));
-        assert!(!looks.is_due(&found("a"), false));
-        assert!(!looks.is_due(&Ok(None), false));
-        assert!(looks.is_due(&Ok(None), false), "away for good");
-    }
-
-    #[test]
-    fn who_says_that_it_is_complete_does_not_wait() {
-        let mut looks = Looks::new(found("a"));
-        assert!(looks.is_due(&found("b"), true));
-        assert!(!looks.is_due(&found("b"), true));
     }
 }

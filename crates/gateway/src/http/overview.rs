@@ -163,8 +163,9 @@ impl From<CircuitState> for CircuitStateView {
     }
 }
 
-fn url(authority: &str) -> String {
-    format!("http://{authority}")
+fn url(service: Option<&Service>, authority: &str) -> String {
+    let scheme = service.map_or("http", |service| service.plan.scheme());
+    format!("{scheme}://{authority}")
 }
 
 /// One moment on the two clocks, to tell the date of others.
@@ -224,9 +225,11 @@ impl Desk {
     }
 
     fn event(&self, event: &Event) -> EventView {
+        let gateway = self.live.now();
+        let service = gateway.services.get(&*event.service).map(|one| &**one);
         EventView {
             service: event.service.to_string(),
-            endpoint: url(&event.endpoint),
+            endpoint: url(service, &event.endpoint),
             change: self.dates().change(event.change.clone()),
         }
     }
@@ -236,7 +239,8 @@ fn service_view(service: &Service, dates: Dates) -> ServiceView {
     let (counts, endpoints) = (&service.counts, service.endpoints());
     let latencies = counts.durations.counts();
     let latency_ms = |share| latencies.within_s(share).map(|seconds| seconds * 1e3);
-    let endpoints = endpoints.iter().map(|one| endpoint_view(one, dates));
+    let view = |one: &Arc<Endpoint>| endpoint_view(service, one, dates);
+    let endpoints = endpoints.iter().map(view);
     let endpoints: Vec<EndpointView> = endpoints.collect();
     let is_open = |one: &&EndpointView| matches!(one.circuit, CircuitStateView::Open);
     let open = endpoints.iter().filter(is_open).count();
@@ -257,11 +261,11 @@ fn service_view(service: &Service, dates: Dates) -> ServiceView {
     }
 }
 
-fn endpoint_view(endpoint: &Endpoint, dates: Dates) -> EndpointView {
+fn endpoint_view(service: &Service, endpoint: &Endpoint, dates: Dates) -> EndpointView {
     let state = endpoint.circuit.state();
     let changes = endpoint.circuit.changes().into_iter().rev();
     EndpointView {
-        url: url(&endpoint.place().to_string()),
+        url: url(Some(service), &endpoint.place().to_string()),
         circuit: state.into(),
         open_until: dates.open_until(state),
         in_hand: endpoint.load.in_hand(),

@@ -309,7 +309,7 @@ impl Registry {
 
     fn publish_to(&self, service: &Service) {
         let source = &service.plan.source;
-        if !matches!(source, Source::Registry(_)) {
+        if !matches!(source, Source::Registry(..)) {
             return;
         }
         // Held meanwhile, so that what is older is not published later.
@@ -334,7 +334,7 @@ impl Registry {
         let gateway = self.live.now();
         let service = gateway.services.get(name).ok_or(RegistryError::NoService)?;
         match &service.plan.source {
-            source @ Source::Registry(_) => Ok(source.clone()),
+            source @ Source::Registry(..) => Ok(source.clone()),
             Source::Fixed(_) | Source::Dns(_) | Source::Srv(_) => Err(RegistryError::NotRegistered),
         }
     }

@@ -36,7 +36,7 @@ impl Connection {
     /// # Errors
     /// As of [`Endpoint::connect`]: nothing has been sent.
     pub(crate) async fn to(endpoint: &Arc<Endpoint>) -> Result<Self, Failure> {
-        Ok(match endpoint.protocol {
+        Ok(match endpoint.protocol() {
             Protocol::Http1 => Self::Http1(http1::Connection::to(endpoint).await?),
             Protocol::Http2 => Self::Http2(Stream::to(endpoint).await?),
         })

@@ -6,6 +6,7 @@ mod http2;
 mod lines;
 mod pool;
 mod socket;
+mod tls;
 mod upload;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Scheme;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use crate::circuit::{Circuit, Law};
@@ -22,8 +24,11 @@ use crate::error::Failure;
 use crate::journal::Journal;
 use crate::load::Load;
 
+use socket::Transport;
+
 pub(crate) use connection::{Connection, Received, Unanswered};
 pub(crate) use http1::Switched;
+pub(crate) use tls::{Terms, Tls, is_refusal, name_of};
 pub(crate) use upload::{Progress, Upload};
 
 /// Fields of the head of an answer of HTTP/1.1; hyper's default is 100.
@@ -31,13 +36,20 @@ const HEADERS_MAX: usize = 256;
 /// Bytes of the head of an answer, and of what is read ahead of its body.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// How an endpoint is spoken to.
+/// The version of HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Protocol {
     #[default]
     Http1,
     /// From the first byte on.
     Http2,
+}
+
+/// How the endpoints of a service are spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    pub(crate) protocol: Protocol,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// Bounds of connections to endpoints.
@@ -86,7 +98,9 @@ pub(crate) struct Endpoint {
     place: Place,
     host: HeaderValue,
     limits: Limits,
-    protocol: Protocol,
+    manner: Manner,
+    /// Whom it has to be, if it is called by TLS.
+    name: Option<ServerName<'static>>,
     pub(crate) circuit: Arc<Circuit>,
     pub(crate) load: Arc<Load>,
 }
@@ -96,7 +110,7 @@ impl Endpoint {
     pub(crate) fn new(
         place: Place,
         limits: Limits,
-        protocol: Protocol,
+        manner: Manner,
         law: Law,
         journal: Journal,
     ) -> Self {
@@ -104,19 +118,20 @@ impl Endpoint {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             host: HeaderValue::from_str(&place.authority).expect("the host of a URL is ASCII"),
+            name: name_of(&place.authority),
             place,
             limits,
-            protocol,
+            manner,
             circuit: Circuit::new(law, journal),
             load: Arc::default(),
         }
     }
 
     /// Whether it is the server at this place, treated so.
-    pub(crate) fn is(&self, place: &Place, limits: Limits, protocol: Protocol, law: Law) -> bool {
+    pub(crate) fn is(&self, place: &Place, limits: Limits, manner: &Manner, law: Law) -> bool {
         self.place == *place
             && self.limits == limits
-            && self.protocol == protocol
+            && self.manner == *manner
             && self.circuit.law() == law
     }
 
@@ -134,11 +149,14 @@ impl Endpoint {
     }
 
     pub(crate) fn protocol(&self) -> Protocol {
-        self.protocol
+        self.manner.protocol
     }
 
     fn scheme(&self) -> Scheme {
-        Scheme::HTTP
+        match self.manner.tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        }
     }
 
     /// Its `Host`.
@@ -146,25 +164,29 @@ impl Endpoint {
         &self.host
     }
 
-    /// A socket to it. Nothing has been sent.
+    /// A connection to it, encrypted if it has to be. Nothing of a request has been sent.
     ///
     /// # Errors
-    /// [`Failure::Refused`], [`Failure::ConnectTimeout`].
-    async fn connect(&self) -> Result<TcpStream, Failure> {
+    /// [`Failure::Refused`], [`Failure::ConnectTimeout`], [`Failure::Tls`].
+    async fn connect(&self) -> Result<Transport, Failure> {
         let connecting = async {
-            match self.place.address {
+            let connected = match self.place.address {
                 Some(address) => TcpStream::connect(address).await,
                 None => TcpStream::connect(&self.place.authority).await,
-            }
+            };
+            let stream = connected.map_err(|_| Failure::Refused)?;
+            // Without it a request may wait for the acknowledgement of another; that is all.
+            let _ = stream.set_nodelay(true);
+            let Some(tls) = &self.manner.tls else {
+                return Ok(Transport::Plain(stream));
+            };
+            // Names that none can have are found by the settings, or else by DNS.
+            let name = self.name.as_ref().ok_or(Failure::Tls)?;
+            let securing = tls.secure(stream, name, self.authority());
+            let secured = Box::pin(securing).await?;
+            Ok(Transport::Secured(Box::new(secured)))
         };
-        match tokio::time::timeout(self.limits.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => {
-                // Without it a request may wait for the acknowledgement of another; that is all.
-                let _ = stream.set_nodelay(true);
-                Ok(stream)
-            }
-            Ok(Err(_)) => Err(Failure::Refused),
-            Err(_) => Err(Failure::ConnectTimeout),
-        }
+        let connected = tokio::time::timeout(self.limits.connect_timeout, connecting).await;
+        connected.unwrap_or(Err(Failure::ConnectTimeout))
     }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::{Failure, Outcome, print};
 use crate::config::Config;
+use crate::tls;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 pub(super) fn run(config: &Config, ready: bool) -> Outcome {
     let path = if ready {
@@ -20,7 +22,8 @@ pub(super) fn run(config: &Config, ready: bool) -> Outcome {
     // Whoever connects from here may count as a proxy, which speaks for itself.
     let announced = config.server.proxies()?.announces(address.ip());
     let header = if announced { "PROXY UNKNOWN\r\n" } else { "" };
-    let answer = ask(address, header, path).map_err(|error| Failure {
+    let is_secured = config.server.tls.is_on();
+    let answer = ask(address, header, is_secured, path).map_err(|error| Failure {
         message: format!("no answer from {address}: {error}; is `auspex serve` running there?"),
         code: 1,
     })?;
@@ -45,15 +48,20 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-fn ask(address: SocketAddr, header: &str, path: &str) -> std::io::Result<String> {
+fn ask(address: SocketAddr, header: &str, is_secured: bool, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(
-        stream,
-        "{header}GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+    // The header of a proxy goes before TLS.
+    stream.write_all(header.as_bytes())?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = request.as_bytes();
     let mut answer = Vec::new();
-    stream.take(64 << 10).read_to_end(&mut answer)?;
+    if is_secured {
+        answer = tls::ask(stream, address.ip(), request, ANSWER_BYTES_MAX)?;
+    } else {
+        stream.write_all(request)?;
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    }
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

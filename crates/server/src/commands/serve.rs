@@ -30,6 +30,7 @@ use crate::reload::{self, Reload};
 use crate::services::{Background, Services};
 use crate::settings::{Loaded, Overrides};
 use crate::telemetry;
+use crate::tls::Tls;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -47,7 +48,7 @@ pub(super) fn run(
     loaded
         .check_surroundings()
         .map_err(|error| Failure::of_settings(&error))?;
-    raise_descriptor_limit(config.server.descriptors_wanted());
+    raise_descriptor_limit(config.descriptors_wanted());
     let _lock = lock(&config.server.data_dir)?;
     let control = control_runtime()?;
     let Started {
@@ -55,6 +56,7 @@ pub(super) fn run(
         listener,
         background,
         db,
+        tls,
         reloads,
         services,
         hangups,
@@ -66,12 +68,16 @@ pub(super) fn run(
     let shared = Shared {
         edge: app.edge.clone(),
         bounds: Bounds::new(&config.server),
+        tls: tls.as_ref().map(|tls| tls.acceptor()),
         connections_max: config.server.connections_max,
         open: app.metrics.connections(),
     };
     let workers = Workers::start(worker_count(config.server.workers), &shared)?;
     let reload = Reload::new(&loaded, overrides, services, reloads, hangups);
-    control.spawn(reload.watch(stopped));
+    control.spawn(reload.watch(stopped.clone()));
+    if let Some(tls) = tls {
+        control.spawn(tls.watch(stopped));
+    }
     let until = async {
         asked_to_stop.stop_requested().await;
         app.health.stop();
@@ -114,6 +120,7 @@ struct Started {
     listener: std::net::TcpListener,
     background: Background,
     db: Db,
+    tls: Option<Arc<Tls>>,
     services: Services,
     reloads: Reloads,
     hangups: Option<Signal>,
@@ -141,6 +148,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         databases::check_up_to_date(&config, &db).await?;
     }
     let (clock, random) = (Clock::system(), Random::system());
+    let tls = Tls::open(&config.server.tls, clock.clone())?;
     // A server that can store nothing is found out now, not by the first change.
     db.prove_writes(clock.now()).await?;
     let cursors = secrets::load_or_create(&db, &clock, &random, "cursors");
@@ -174,6 +182,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         cursors: context.cursors,
         stop: stopped.clone(),
         reloads: reloads.clone(),
+        tls: tls.clone(),
     })?);
     let rebuilt = app.clone();
     let background = services.start(queue, move || rebuilt.rebuild_routes());
@@ -188,6 +197,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         listener: listener.into_std()?,
         background,
         db,
+        tls,
         services,
         reloads,
         hangups,

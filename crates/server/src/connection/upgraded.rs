@@ -158,7 +158,7 @@ mod tests {
                 linger_timeout: Duration::ZERO,
             };
             let stop = edge.stop.clone();
-            let serving = serve(stream, peer.ip(), Arc::new(edge), bounds, stop);
+            let serving = serve(stream, peer.ip(), Arc::new(edge), bounds, None, stop);
             let serving = tokio::spawn(serving);
             let request = "GET /x HTTP/1.1\r\nhost: x\r\nx-api-key: good\r\n\
                  connection: upgrade\r\nupgrade: echo\r\n\r\n";

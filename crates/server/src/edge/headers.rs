@@ -17,13 +17,17 @@ const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 /// Headers that do not change between answers.
 #[derive(Debug)]
 pub(crate) struct Fixed {
-    https: bool,
+    strict_transport: Option<HeaderValue>,
 }
 
 impl Fixed {
-    /// `https`: whether clients reach the server by https.
-    pub(crate) fn new(https: bool) -> Self {
-        Self { https }
+    /// `hsts_max_age_s`: for how long browsers are told to come by https alone; 0: they are not told.
+    pub(crate) fn new(hsts_max_age_s: u32) -> Self {
+        let value = |seconds| HeaderValue::try_from(format!("max-age={seconds}"));
+        let strict_transport = (hsts_max_age_s > 0).then(|| value(hsts_max_age_s));
+        Self {
+            strict_transport: strict_transport.map(|value| value.expect("a number is ASCII")),
+        }
     }
 
     pub(super) fn add(
@@ -43,9 +47,8 @@ impl Fixed {
             let reset_s = reset.unix_seconds() + i64::from(reset.0.rem_euclid(1_000_000) > 0);
             headers.insert(RESET, HeaderValue::from(reset_s));
         }
-        if self.https {
-            let year = HeaderValue::from_static("max-age=31536000");
-            headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+        if let Some(value) = &self.strict_transport {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
         }
     }
 

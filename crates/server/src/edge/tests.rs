@@ -160,7 +160,7 @@ pub(crate) fn edge(reports: Option<Reports>) -> Edge {
             traces: None,
             reports,
         }),
-        headers: headers::Fixed::new(true),
+        headers: headers::Fixed::new(31_536_000),
         cors: Cors::new(&CorsConfig {
             origins: Vec::new(),
             max_age_s: 600,

@@ -1,6 +1,7 @@
 //! The real binary, started as its users start it, asked over real sockets.
 
 mod browser;
+mod certificates;
 mod client;
 mod server;
 
@@ -29,5 +30,6 @@ mod overview;
 mod predict;
 mod proxied;
 mod reload;
+mod tls;
 mod tokens;
 mod users;

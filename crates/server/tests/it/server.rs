@@ -240,7 +240,9 @@ fn greeting(child: &mut Child) -> Option<SocketAddr> {
     let (found, address) = mpsc::channel();
     std::thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once("POST http://") {
+            let begins = ["POST http://", "POST https://"].into_iter();
+            let mut rests = begins.filter_map(|begin| line.split_once(begin));
+            if let Some((_, rest)) = rests.next() {
                 let _ = found.send(rest.split('/').next().and_then(|text| text.parse().ok()));
             }
         }

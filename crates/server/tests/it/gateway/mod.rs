@@ -11,6 +11,7 @@ mod passing;
 mod registry;
 mod reload;
 mod retrying;
+mod tls;
 mod trace;
 mod watching;
 mod websocket;
