@@ -29,6 +29,8 @@ pub(crate) struct Told<'r> {
     pub(crate) id: Option<&'r RequestId>,
     /// The `Host` that the service gets; `None`: the client's.
     pub(crate) host: Option<&'r HeaderValue>,
+    /// The host that the target of the request names, as HTTP/2 does. It wins over `Host`.
+    pub(crate) target_host: Option<&'r HeaderValue>,
     /// What was taken off the path.
     pub(crate) prefix: &'r str,
     pub(crate) with_credentials: bool,
@@ -49,13 +51,17 @@ pub(crate) struct Told<'r> {
 pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
     let named = named_by_connection(headers);
     let mut sent = HeaderMap::with_capacity(headers.len() + 8);
-    if let Some(host) = told.host.or_else(|| headers.get(header::HOST)) {
+    let asked_host = told.target_host.or_else(|| headers.get(header::HOST));
+    if let Some(host) = told.host.or(asked_host) {
         sent.insert(header::HOST, host.clone());
     }
     for (name, value) in headers {
         if passes_to_service(name, told) && !named.contains(name) {
             sent.append(name.clone(), value.clone());
         }
+    }
+    if told.with_credentials {
+        join_cookies(&mut sent);
     }
     match told.length {
         Some(0) if !told.has_body => {}
@@ -77,8 +83,24 @@ pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
     if let Some(id) = told.id {
         sent.insert(X_REQUEST_ID, id.header_value());
     }
-    tell_origin(&mut sent, headers.get(header::HOST), told);
+    tell_origin(&mut sent, asked_host, told);
     sent
+}
+
+/// Clients of HTTP/2 may send each cookie for itself; servers of HTTP/1.1 read one header (RFC 9113 §8.2.3).
+fn join_cookies(sent: &mut HeaderMap) {
+    let mut crumbs = sent.get_all(header::COOKIE).iter();
+    if crumbs.nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = sent
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        sent.insert(header::COOKIE, joined);
+    }
 }
 
 fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &Told<'_>) {
@@ -234,6 +256,7 @@ mod tests {
             via: None,
             id: None,
             host: Some(host),
+            target_host: None,
             prefix: "",
             with_credentials: false,
             length: Some(0),
@@ -355,6 +378,35 @@ mod tests {
         told.client = "10.0.0.1".parse().expect("an address");
         let sent = for_service(&map(&[]), &told);
         assert_eq!(sent["x-forwarded-for"], "10.0.0.1");
+    }
+
+    #[test]
+    fn the_host_of_the_target_wins() {
+        let host = HeaderValue::from_static("a");
+        let target = HeaderValue::from_static("shop.example");
+        let mut told = told(&host);
+        told.target_host = Some(&target);
+        for headers in [map(&[]), map(&[("host", "other.example")])] {
+            let sent = for_service(&headers, &told);
+            assert_eq!(sent["x-forwarded-host"], "shop.example");
+            assert_eq!(sent["host"], "a");
+        }
+        told.host = None;
+        let sent = for_service(&map(&[("host", "other.example")]), &told);
+        assert_eq!(sent["host"], "shop.example");
+    }
+
+    #[test]
+    fn cookies_that_come_apart_arrive_as_one() {
+        let host = HeaderValue::from_static("a");
+        let mut told = told(&host);
+        told.with_credentials = true;
+        let apart = map(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        let sent = for_service(&apart, &told);
+        let cookies: Vec<_> = sent.get_all(header::COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=3"]);
+        let one = for_service(&map(&[("cookie", "a=1")]), &told);
+        assert_eq!(one[header::COOKIE], "a=1");
     }
 
     #[test]

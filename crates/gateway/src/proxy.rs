@@ -110,11 +110,14 @@ impl Proxy {
         patience: &Patience,
     ) -> Request<Upload> {
         let client = parts.extensions.get().map(|Peer(address)| *address);
+        let target_host = parts.uri.authority();
+        let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         let told = Told {
             client: client.expect("the edge says where a request is from"),
             via: parts.extensions.get::<Via>().copied(),
             id: parts.extensions.get::<RequestId>(),
             host: (!self.preserve_host).then_some(endpoint.host()),
+            target_host: target_host.as_ref(),
             prefix: &self.strip_prefix,
             with_credentials: self.forward_credentials,
             length: upload.size_hint().exact(),

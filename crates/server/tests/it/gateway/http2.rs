@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use auspex_kernel::tls::{certified_key, provider};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::server::SendResponse;
@@ -14,9 +15,13 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use parking_lot::Mutex;
+use rustls::sign::SingleCertAndKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 
 use super::backend::Backend;
 use super::{OK, refusal, start};
+use crate::certificates::Authority;
 use crate::server::{Server, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -34,12 +39,13 @@ struct Http2Backend {
 
 impl Http2Backend {
     fn start(answer: impl Fn(Exchange) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
-        Self::with(100, answer)
+        Self::with(100, None, answer)
     }
 
     /// One that takes so many requests at once on a connection.
     fn with(
         streams_max: u32,
+        tls: Option<TlsAcceptor>,
         answer: impl Fn(Exchange) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -53,16 +59,14 @@ impl Http2Backend {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
                 while let Ok((stream, _)) = listener.accept().await {
                     counted.fetch_add(1, Ordering::SeqCst);
-                    let (all, answer) = (all.clone(), answer.clone());
+                    let (all, answer, tls) = (all.clone(), answer.clone(), tls.clone());
                     tokio::spawn(async move {
-                        let mut builder = h2::server::Builder::new();
-                        builder.max_concurrent_streams(streams_max);
-                        let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
-                            return;
-                        };
-                        while let Some(Ok((request, respond))) = connection.accept().await {
-                            all.lock().push(head_of(&request));
-                            tokio::spawn(answer((request, respond)));
+                        match tls {
+                            None => serve(stream, streams_max, &all, &*answer).await,
+                            Some(tls) => {
+                                let stream = tls.accept(stream).await.expect("a handshake");
+                                serve(stream, streams_max, &all, &*answer).await;
+                            }
                         }
                     });
                 }
@@ -77,6 +81,23 @@ impl Http2Backend {
 
     fn seen(&self) -> usize {
         self.seen.lock().len()
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+    streams_max: u32,
+    all: &Mutex<Vec<Request<()>>>,
+    answer: &(impl Fn(Exchange) -> BoxFuture<'static, ()> + Sync),
+) {
+    let mut builder = h2::server::Builder::new();
+    builder.max_concurrent_streams(streams_max);
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
+        return;
+    };
+    while let Some(Ok(exchange)) = connection.accept().await {
+        all.lock().push(head_of(&exchange.0));
+        tokio::spawn(answer(exchange));
     }
 }
 
@@ -112,13 +133,17 @@ async fn whole(mut body: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
 
 /// One thread in front of it, and no wait between retries.
 fn in_front_of(address: SocketAddr, more: &str) -> Server {
-    start(&format!(
-        "[server]\nworkers = 1\n[gateway.services.orders]\nendpoints = [\"http://{address}\"]\n\
+    start(&settings(&format!("http://{address}"), more))
+}
+
+fn settings(endpoint: &str, more: &str) -> String {
+    format!(
+        "[server]\nworkers = 1\n[gateway.services.orders]\nendpoints = [\"{endpoint}\"]\n\
          protocol = \"http2\"\ntimeout_ms = 5000\n{more}\n\
          circuit_breaker = {{ failure_threshold = 100 }}\n\
          [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\n\
          strip_prefix = \"/orders\"\nscopes = [\"predict\"]\n"
-    ))
+    )
 }
 
 #[test]
@@ -174,6 +199,38 @@ fn requests_share_a_connection_and_say_what_http2_says() {
     }
 }
 
+#[test]
+fn by_tls_it_is_agreed_upon() {
+    let authority = Authority::new();
+    let pair = authority.issue(&["localhost"]);
+    let key = certified_key(pair.certificate.as_bytes(), pair.key.as_bytes());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key.expect("a pair"))));
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+    let tls = TlsAcceptor::from(Arc::new(config));
+    let backend = Http2Backend::with(100, Some(tls), |(_, respond)| {
+        say(respond, "ok");
+        Box::pin(async {})
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, &authority.pem).expect("written");
+    let url = format!("https://localhost:{}", backend.address.port());
+    let server = start(&settings(
+        &url,
+        &format!("tls = {{ ca_file = \"{}\" }}", ca.display()),
+    ));
+    for _ in 0..5 {
+        assert_eq!(server.get("/orders/1").text(), "ok");
+    }
+    assert_eq!(backend.connections.load(Ordering::SeqCst), 1);
+    let uri = backend.seen.lock()[0].uri().to_string();
+    assert_eq!(uri, format!("{url}/1"));
+}
+
 /// As gRPC does it, over HTTP/2 on both sides.
 #[test]
 fn trailers_pass_both_ways() {
@@ -212,6 +269,9 @@ fn trailers_pass_both_ways() {
         let trailers = body.trailers().expect("trailers").clone();
         assert_eq!(trailers["grpc-status"], "0");
         assert_eq!(trailers["x-said"], "17");
+        let host = server.address.to_string();
+        let seen = backend.seen.lock()[0].headers().clone();
+        assert_eq!(seen["x-forwarded-host"], host.as_str());
         assert_eq!(body.to_bytes(), "ping");
     });
 }
@@ -314,7 +374,7 @@ fn whoever_leaves_ends_what_the_service_does_and_nothing_else() {
 fn many_requests_at_once_take_few_connections() {
     let running = Arc::new(AtomicUsize::new(0));
     let counted = running.clone();
-    let backend = Http2Backend::with(10, move |(_, respond)| {
+    let backend = Http2Backend::with(10, None, move |(_, respond)| {
         let running = counted.clone();
         Box::pin(async move {
             running.fetch_add(1, Ordering::SeqCst);
