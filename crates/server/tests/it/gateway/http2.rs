@@ -1,6 +1,7 @@
 //! Services that are called by HTTP/2, and what passes only there: trailers, many requests on one connection.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -367,6 +368,35 @@ fn whoever_leaves_ends_what_the_service_does_and_nothing_else() {
     assert_eq!(told.recv_timeout(SOON).expect("told"), Reason::CANCEL);
     assert_eq!(server.get("/orders/quick").status, 200);
     assert_eq!(backend.connections.load(Ordering::SeqCst), 1);
+}
+
+/// Its first connection is lost on the way without a word, after it had begun well.
+#[test]
+fn a_connection_that_fell_silent_is_left() {
+    let backend = Http2Backend::start(|(_, respond)| {
+        say(respond, "ok");
+        Box::pin(async {})
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (address, behind) = (listener.local_addr().expect("bound"), backend.address);
+    std::thread::spawn(move || {
+        let (mut lost, _) = listener.accept().expect("a connection");
+        let no_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        lost.write_all(&no_settings).expect("sent");
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut there = std::net::TcpStream::connect(behind).expect("connects");
+            let mut back = (
+                there.try_clone().expect("cloned"),
+                stream.try_clone().expect("cloned"),
+            );
+            std::thread::spawn(move || std::io::copy(&mut stream, &mut there));
+            std::thread::spawn(move || std::io::copy(&mut back.0, &mut back.1));
+        }
+        drop(lost);
+    });
+    let server = in_front_of(address, "");
+    assert_eq!(refusal(&server.get("/orders/1")).2, "timeout");
+    assert_eq!(server.get("/orders/1").text(), "ok");
 }
 
 /// A peer that takes few requests at once gets more connections, and nobody waits for another.
