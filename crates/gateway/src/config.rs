@@ -26,10 +26,24 @@ pub struct Config {
     pub idle_timeout_ms: u64,
     /// Connections kept so, for each endpoint and thread.
     pub idle_connections_max: usize,
+    /// Of what one part of a composed answer may be long.
+    pub part_bytes_max: usize,
+    /// `[gateway.cache]`.
+    pub cache: CacheConfig,
     /// `[gateway.circuit_breaker]`.
     pub circuit_breaker: CircuitBreakerConfig,
     /// `[gateway.retry]`.
     pub retry: RetryConfig,
+}
+
+/// `[gateway.cache]`: what may be kept of answers of routes with `cache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheConfig {
+    /// All together.
+    pub bytes_max: u64,
+    /// The body of one.
+    pub entry_bytes_max: usize,
 }
 
 /// `[gateway.circuit_breaker]`: when an endpoint is left alone.
@@ -155,7 +169,9 @@ pub struct RouteConfig {
     #[serde(default)]
     pub methods: Vec<String>,
     /// The name of a service.
-    pub service: String,
+    pub service: Option<String>,
+    /// In place of a service: parts that the answer is made of.
+    pub aggregate: Option<Vec<PartConfig>>,
     /// What a caller needs, all of it; empty: to be logged in.
     pub scopes: Option<Vec<String>>,
     /// Whether everybody may call, instead.
@@ -166,6 +182,10 @@ pub struct RouteConfig {
     pub strip_prefix: String,
     /// A count of its own in place of the server's.
     pub rate_limit: Option<RouteLimit>,
+    /// Whether answers are kept for the next who ask.
+    pub cache: Option<RouteCache>,
+    /// Whether the service speaks gRPC, and clients JSON.
+    pub transcode: Option<RouteTranscode>,
     /// Whether the service gets the credentials that were meant for this server.
     #[serde(default)]
     pub forward_credentials: bool,
@@ -181,6 +201,29 @@ fn yes() -> bool {
     true
 }
 
+/// A part of `aggregate`: a field of the answer, and who knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartConfig {
+    /// The field.
+    pub name: String,
+    /// The name of a service.
+    pub service: String,
+    /// What is asked of it, such as `/orders?user={id}`.
+    pub path: String,
+    /// Whether there is an answer without it.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// `transcode` of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteTranscode {
+    /// The file with the descriptors of its services, as protoc writes it.
+    pub descriptor: PathBuf,
+}
+
 /// `rate_limit` of a route: of each caller, or of each address on a public one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -189,4 +232,12 @@ pub struct RouteLimit {
     pub max: u32,
     /// Its length in seconds.
     pub window_s: u32,
+}
+
+/// `cache` of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteCache {
+    /// How long an answer is fresh whose service does not say it.
+    pub ttl_s: u64,
 }

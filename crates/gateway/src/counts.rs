@@ -7,6 +7,7 @@ use auspex_kernel::durations::Durations;
 use http::StatusCode;
 
 use crate::error::Failure;
+use crate::exchange::Answer;
 use crate::retry::Budget;
 
 /// How requests end, for labels: by the class of their answer, or by why there is none.
@@ -29,6 +30,26 @@ const OUTCOMES: [&str; 14] = [
 /// Its client did not wait for the answer.
 const LEFT: &str = "left";
 
+/// What became of a request whose answer may be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FromCache {
+    /// It was answered by what is kept.
+    Hit,
+    /// It was answered by what another had fetched meanwhile.
+    Collapsed,
+    /// The service was asked, and said that nothing had changed.
+    Revalidated,
+    /// The service failed, and what is kept stood in for it.
+    Stale,
+    /// The service was asked.
+    Miss,
+    /// The service was asked, for only it can answer such a request.
+    Bypass,
+}
+
+/// Their labels.
+const FROM_CACHE: [&str; 6] = ["hit", "collapsed", "revalidated", "stale", "miss", "bypass"];
+
 /// Of one service.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
@@ -36,6 +57,7 @@ pub(crate) struct Counts {
     /// Until the head of the answer, retries and waits included.
     pub(crate) durations: Durations,
     ended: [AtomicU64; OUTCOMES.len()],
+    from_cache: [AtomicU64; FROM_CACHE.len()],
 }
 
 /// A request that has begun. Dropped without a word its client has left.
@@ -52,6 +74,19 @@ impl Counts {
             at,
             outcome: LEFT,
         }
+    }
+
+    pub(crate) fn add_from_cache(&self, result: FromCache) {
+        self.from_cache[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests of routes that keep answers, by what became of them.
+    pub(crate) fn from_cache(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self
+            .from_cache
+            .iter()
+            .map(|one| one.load(Ordering::Relaxed));
+        FROM_CACHE.into_iter().zip(counts)
     }
 
     /// Requests by how they ended.
@@ -74,6 +109,13 @@ impl Counts {
 }
 
 impl Begun<'_> {
+    pub(crate) fn end(self, end: &Result<Answer, Failure>) {
+        match end {
+            Ok(answer) => self.answered(answer.response.status()),
+            Err(failure) => self.failed(*failure),
+        }
+    }
+
     pub(crate) fn answered(mut self, status: StatusCode) {
         self.outcome = match status.as_u16() / 100 {
             ..=2 => "2xx",

@@ -8,8 +8,9 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 
-use auspex_kernel::{RequestId, Via};
+use auspex_kernel::{OverTls, RequestId, Via};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 
 use crate::websocket;
 
@@ -114,13 +115,10 @@ fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &To
     };
     sent.insert(X_REAL_IP, written);
     sent.insert(X_FORWARDED_FOR, chain);
-    let mut schemes = sent.get_all(X_FORWARDED_PROTO).iter();
-    let is_secure = match (schemes.next(), schemes.next()) {
-        (None, _) => told.is_secured,
-        (Some(scheme), None) => scheme == "https",
-        (Some(_), Some(_)) => false,
-    };
-    let scheme = HeaderValue::from_static(if is_secure { "https" } else { "http" });
+    let scheme = HeaderValue::from_static(match is_secure(sent, told.is_secured) {
+        true => "https",
+        false => "http",
+    });
     sent.insert(X_FORWARDED_PROTO, scheme);
     if let Some(host) = asked_host {
         sent.insert(X_FORWARDED_HOST, host.clone());
@@ -156,6 +154,25 @@ fn written(address: IpAddr) -> HeaderValue {
             written
         }
     })
+}
+
+/// Whether the client came by https: as who is believed says, or else by the connection.
+fn is_secure(headers: &HeaderMap, is_secured: bool) -> bool {
+    let mut schemes = headers.get_all(X_FORWARDED_PROTO).iter();
+    match (schemes.next(), schemes.next()) {
+        (None, _) => is_secured,
+        (Some(scheme), None) => scheme == "https",
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether a service is told that the client came by https.
+pub(crate) fn tells_secure(parts: &Parts) -> bool {
+    let is_secured = parts.extensions.get::<OverTls>().is_some();
+    match parts.extensions.get::<Via>() {
+        Some(_) => is_secure(&parts.headers, is_secured),
+        None => is_secured,
+    }
 }
 
 fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {

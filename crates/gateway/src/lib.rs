@@ -5,14 +5,17 @@
 //! request is passed on by the thread of its connection, over connections that belong to that
 //! thread, so nothing here is shared that would have to be waited for.
 
+mod aggregate;
 mod audit;
 mod balance;
+mod cache;
 mod circuit;
 mod config;
 mod counts;
 mod discovery;
 mod error;
 mod exchange;
+mod gather;
 mod headers;
 mod http;
 mod journal;
@@ -29,6 +32,8 @@ mod retry;
 mod service;
 mod source;
 mod store;
+mod template;
+mod transcode;
 mod trial;
 mod upstream;
 mod watch;
@@ -36,7 +41,8 @@ mod websocket;
 mod window;
 
 pub use config::{
-    CircuitBreakerConfig, Config, ProtocolConfig, RetryConfig, RouteConfig, RouteLimit,
-    ServiceBreakerConfig, ServiceConfig, ServiceRetryConfig, TlsConfig,
+    CacheConfig, CircuitBreakerConfig, Config, PartConfig, ProtocolConfig, RetryConfig, RouteCache,
+    RouteConfig, RouteLimit, RouteTranscode, ServiceBreakerConfig, ServiceConfig,
+    ServiceRetryConfig, TlsConfig,
 };
 pub use service::GatewayService;

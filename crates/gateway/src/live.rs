@@ -4,18 +4,21 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use auspex_kernel::Clock;
 use auspex_kernel::policy::{Access, Answer, Policy, Runs};
-use auspex_kernel::service::{StopSignal, UndocumentedRoute};
+use auspex_kernel::service::{Handle, StopSignal, UndocumentedRoute};
 use tokio::time::MissedTickBehavior;
 
 use crate::balance::Service;
+use crate::cache::{self, Cached, Store};
 use crate::journal::Watchers;
-use crate::plan::{Plan, PlannedRoute};
+use crate::plan::{LeadsTo, Plan, PlannedRoute};
 use crate::proxy::Proxy;
+use crate::transcode::{BODY_BYTES_MAX, Transcoded};
 
 const CERTIFICATES_PAUSE: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,58 @@ pub(crate) struct Gateway {
     pub(crate) services: BTreeMap<String, Arc<Service>>,
     pub(crate) routes: Vec<UndocumentedRoute>,
     pub(crate) dns_servers: Vec<SocketAddr>,
+    pub(crate) caches: Caches,
+}
+
+/// What is kept of answers, and by which routes. Those of a route that did not change, nor its service, live on.
+pub(crate) struct Caches {
+    pub(crate) store: Arc<Store>,
+    /// In use now.
+    routes: Vec<KeepingRoute>,
+    /// In use before, and not taken over yet.
+    old: Vec<KeepingRoute>,
+}
+
+#[derive(Clone)]
+struct KeepingRoute {
+    plan: PlannedRoute,
+    service: Arc<Service>,
+    id: u64,
+}
+
+impl Caches {
+    fn replacing(limits: cache::Limits, old: Option<&Self>) -> Self {
+        let old = old.filter(|old| old.store.limits == limits);
+        Self {
+            store: old.map_or_else(|| Store::new(limits), |old| old.store.clone()),
+            routes: Vec::new(),
+            old: old.map(|old| old.routes.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The id of a route in the store.
+    fn id_of(&mut self, route: &PlannedRoute, service: &Arc<Service>) -> u64 {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let is_same = |old: &KeepingRoute| {
+            // Where it is written does not matter.
+            let key = route.key.clone();
+            let moved = PlannedRoute {
+                key,
+                ..old.plan.clone()
+            };
+            moved == *route && Arc::ptr_eq(&old.service, service)
+        };
+        let id = match self.old.iter().position(is_same) {
+            Some(at) => self.old.swap_remove(at).id,
+            None => NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        };
+        self.routes.push(KeepingRoute {
+            plan: route.clone(),
+            service: service.clone(),
+            id,
+        });
+        id
+    }
 }
 
 impl Live {
@@ -96,24 +151,56 @@ impl Gateway {
             (name, Service::replacing(plan, old, watchers))
         });
         let services: BTreeMap<_, _> = services.collect();
+        let mut caches = Caches::replacing(plan.cache, old.map(|old| &old.caches));
+        let is_kept = |path: &str| {
+            let mut kept = plan.routes.iter().filter(|route| route.cache_ttl.is_some());
+            kept.any(|route| route.path == path)
+        };
         let routes = plan.routes.iter().map(|route| {
-            let service = services[&route.service].clone();
-            serve(route, service, clock)
+            let proxy = |name: &str| Proxy::new(route, services[name].clone(), clock.clone());
+            let handler: Arc<dyn Handle> = match &route.leads_to {
+                // What is kept under its path another route may change.
+                LeadsTo::Service(name) if is_kept(&route.path) => {
+                    let id = caches.id_of(route, &services[name]);
+                    let (store, clock) = (caches.store.clone(), clock.clone());
+                    let cached = Cached::new(id, proxy(name), route.cache_ttl, store, clock);
+                    Arc::new(cached)
+                }
+                LeadsTo::Service(name) => Arc::new(proxy(name)),
+                LeadsTo::Aggregate(plan) => Arc::new(plan.handler(&route.path, proxy)),
+                LeadsTo::Calls(name, api) => {
+                    let prefix = route.strip_prefix.clone();
+                    // Calls have paths of their own.
+                    let bare = PlannedRoute {
+                        strip_prefix: String::new(),
+                        ..route.clone()
+                    };
+                    let proxy = Proxy::new(&bare, services[name].clone(), clock.clone());
+                    Arc::new(Transcoded::new(proxy, api.clone(), prefix))
+                }
+            };
+            serve(route, handler)
         });
         let routes = routes.collect();
         Self {
             services,
             routes,
             dns_servers: plan.dns_servers,
+            caches,
         }
     }
 }
 
 /// The route as the edge serves it: on the thread of its connection, without bounds but the gateway's own.
-fn serve(planned: &PlannedRoute, service: Arc<Service>, clock: &Clock) -> UndocumentedRoute {
+fn serve(planned: &PlannedRoute, handler: Arc<dyn Handle>) -> UndocumentedRoute {
     let (caller_limit, address_limit) = match planned.access {
         Access::Public => (None, planned.limit),
         Access::Scopes(_) => (planned.limit, None),
+    };
+    // A message is read as a whole.
+    let body_bytes_max = match &planned.leads_to {
+        LeadsTo::Calls(..) => Some(BODY_BYTES_MAX),
+        LeadsTo::Service(_) | LeadsTo::Aggregate(_) => None,
     };
     UndocumentedRoute {
         key: planned.key.clone(),
@@ -123,12 +210,13 @@ fn serve(planned: &PlannedRoute, service: Arc<Service>, clock: &Clock) -> Undocu
         policy: Policy {
             runs: Runs::Inline,
             answer: Answer::PassedOn,
-            streams_body: true,
+            streams_body: body_bytes_max.is_none(),
+            body_bytes_max,
             request_timeout: Some(Duration::MAX),
             caller_limit,
             address_limit,
             ..Policy::default()
         },
-        handler: Arc::new(Proxy::new(planned, service, clock.clone())),
+        handler,
     }
 }

@@ -52,6 +52,21 @@ impl Collector for ServiceMetrics {
                 one.encode_counter::<NoLabelSet, _, u64>(&count(&running.counts), None)?;
             }
         }
+        let (name, help) = (
+            "gateway_cache",
+            "Requests of routes with a cache, by what became of them",
+        );
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (service, running) in services {
+            for (result, count) in running.counts.from_cache() {
+                let labels = [("service", service.as_str()), ("result", result)];
+                let mut one = family.encode_family(&labels)?;
+                one.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        let (name, help) = ("gateway_cache_bytes", "What the answers take that are kept");
+        let mut one = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        one.encode_gauge(&gateway.caches.store.bytes())?;
         let name = "gateway_request_duration_seconds";
         let help = "Until the head of the answer of a service, retries included";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;

@@ -1,6 +1,8 @@
 //! Paths on their way to a service. They are passed on as they were matched, byte by byte: what a service
 //! would read as another path than the edge did is refused.
 
+use auspex_kernel::ApiError;
+use http::Uri;
 use http::uri::PathAndQuery;
 
 /// Whether `prefix` is the begin of a route's path, up to a `/`, and has no parameters.
@@ -8,6 +10,17 @@ pub(crate) fn is_prefix(prefix: &str, path: &str) -> bool {
     let rest = path.strip_prefix(prefix);
     let ends_well = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     ends_well && !prefix.contains('{')
+}
+
+/// # Errors
+/// 400 for a path that leads elsewhere.
+pub(crate) fn check(path: &str) -> Result<(), ApiError> {
+    match leads_elsewhere(path) {
+        true => Err(ApiError::malformed(
+            "the path must not have the segments . and .., however they are written",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Whether a path has a segment that leads elsewhere, `.` or `..`, for whoever decodes it: also with
@@ -40,6 +53,13 @@ pub(crate) fn leads_elsewhere(path: &str) -> bool {
 fn with(mut bytes: Vec<u8>, byte: u8) -> Vec<u8> {
     bytes.push(byte);
     bytes
+}
+
+/// The same host, asked for something else.
+pub(crate) fn at(uri: &Uri, target: PathAndQuery) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(target.clone());
+    Uri::from_parts(parts).unwrap_or_else(|_| Uri::from(target))
 }
 
 /// The target of a request without `prefix`, which its path begins with.
@@ -100,6 +120,19 @@ mod tests {
             "/a;..",
         ] {
             assert!(!leads_elsewhere(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_host_stays_where_the_path_changes() {
+        let target = PathAndQuery::from_static("/b?c");
+        for (uri, expected) in [
+            ("http://a.example/x?y", "http://a.example/b?c"),
+            ("/x", "/b?c"),
+            ("a.example:80", "/b?c"),
+        ] {
+            let uri: Uri = uri.parse().expect("a URI");
+            assert_eq!(at(&uri, target.clone()), expected);
         }
     }
 

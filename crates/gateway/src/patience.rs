@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::headers::X_REQUEST_TIMEOUT_MS;
 
 /// Until when an answer must have begun.
+#[derive(Clone, Copy)]
 pub(crate) struct Patience {
     /// What the service has, from the begin of the request or the last piece of its body.
     limit: Duration,

@@ -1,11 +1,15 @@
 //! The settings as the gateway works with them: services with their endpoints, and routes that lead to
 //! services there are. Whoever has a plan has checked settings.
 
+mod aggregate;
+mod cache;
 mod retry;
 mod tls;
+mod transcode;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::config::ConfigError;
@@ -18,7 +22,10 @@ use crate::config::{Config, ProtocolConfig, RouteConfig, RouteLimit, ServiceConf
 use crate::path;
 use crate::retry::RetryLaw;
 use crate::source::{Source, is_reserved};
+use crate::transcode::Api;
 use crate::upstream::{Limits, Protocol, Tls};
+
+pub(crate) use aggregate::AggregatePlan;
 
 /// Callers that a route with a limit of its own tells apart.
 const CALLERS_MAX: usize = 10_000;
@@ -36,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) routes: Vec<PlannedRoute>,
     /// Servers of names; none: those of the system.
     pub(crate) dns_servers: Vec<SocketAddr>,
+    /// Of what is kept of answers.
+    pub(crate) cache: crate::cache::Limits,
 }
 
 /// One service. Two that are equal are the same.
@@ -62,8 +71,8 @@ impl ServicePlan {
     }
 }
 
-/// One route.
-#[derive(Debug)]
+/// One route. Two that are equal are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlannedRoute {
     /// Where its path is written.
     pub(crate) key: String,
@@ -71,12 +80,22 @@ pub(crate) struct PlannedRoute {
     pub(crate) methods: Vec<Method>,
     pub(crate) access: Access,
     pub(crate) limit: Option<RateLimit>,
-    /// The name of one of the services.
-    pub(crate) service: String,
+    pub(crate) leads_to: LeadsTo,
     pub(crate) strip_prefix: String,
     pub(crate) forward_credentials: bool,
     pub(crate) preserve_host: bool,
     pub(crate) websocket: bool,
+    /// Answers are kept; for so long those that do not say how long.
+    pub(crate) cache_ttl: Option<Duration>,
+}
+
+/// What answers a route. Names are those of services of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LeadsTo {
+    Service(String),
+    Aggregate(AggregatePlan),
+    /// To the calls of a service.
+    Calls(String, Arc<Api>),
 }
 
 impl Plan {
@@ -92,7 +111,7 @@ impl Plan {
         }
         let routes = config.routes.iter().enumerate().map(|(index, route)| {
             let at = Key(format!("gateway.routes[{index}]"));
-            plan_route(&at, route, &services)
+            plan_route(&at, route, &services, config)
         });
         let routes = routes.collect::<Result<_, _>>()?;
         let servers = config.dns_servers.iter().enumerate().map(|(index, text)| {
@@ -104,6 +123,7 @@ impl Plan {
             services,
             routes,
             dns_servers: servers.collect::<Result<_, _>>()?,
+            cache: cache::limits(config.cache)?,
         })
     }
 }
@@ -227,19 +247,12 @@ fn plan_route(
     at: &Key,
     route: &RouteConfig,
     services: &BTreeMap<String, ServicePlan>,
+    config: &Config,
 ) -> Result<PlannedRoute, ConfigError> {
     if !route.path.starts_with('/') {
         return Err(at.wrong("path", "must begin with /"));
     }
-    if !services.contains_key(&route.service) {
-        let known: Vec<&str> = services.keys().map(String::as_str).collect();
-        let known = match known.is_empty() {
-            true => "there are none".to_owned(),
-            false => format!("there are {}", known.join(", ")),
-        };
-        let reason = format!("names no service; add [gateway.services.NAME]: {known}");
-        return Err(at.wrong("service", reason));
-    }
+    let leads_to = leads_to(at, route, services, config)?;
     let methods = route.methods.iter().enumerate().map(|(index, name)| {
         let method = Method::from_bytes(name.as_bytes()).ok();
         let method = method.filter(|method| {
@@ -255,18 +268,68 @@ fn plan_route(
     Ok(PlannedRoute {
         key: format!("{}.path", at.0),
         path: route.path.clone(),
-        methods: methods.collect::<Result<_, _>>()?,
+        methods: match &leads_to {
+            LeadsTo::Service(_) | LeadsTo::Calls(..) => methods.collect::<Result<_, _>>()?,
+            LeadsTo::Aggregate(_) => vec![Method::GET],
+        },
         access: access(at, route)?,
         limit: route
             .rate_limit
             .map(|limit| window(at, limit))
             .transpose()?,
-        service: route.service.clone(),
+        leads_to,
         strip_prefix: route.strip_prefix.clone(),
         forward_credentials: route.forward_credentials,
         preserve_host: route.preserve_host,
         websocket: route.websocket,
+        cache_ttl: cache::ttl(at, route)?,
     })
+}
+
+fn leads_to(
+    at: &Key,
+    route: &RouteConfig,
+    services: &BTreeMap<String, ServicePlan>,
+    config: &Config,
+) -> Result<LeadsTo, ConfigError> {
+    match (&route.service, &route.aggregate) {
+        (Some(name), None) => {
+            check_service(at, name, services)?;
+            Ok(match transcode::api(at, route, &services[name])? {
+                None => LeadsTo::Service(name.clone()),
+                Some(api) => LeadsTo::Calls(name.clone(), api),
+            })
+        }
+        (None, Some(_)) => {
+            let plan = AggregatePlan::new(at, route, services, config.part_bytes_max)?;
+            Ok(LeadsTo::Aggregate(plan))
+        }
+        (None, None) => {
+            let reason = "is missing: name a service, or by aggregate the parts of an answer";
+            Err(at.wrong("service", reason))
+        }
+        (Some(_), Some(_)) => {
+            let reason = "does not go together with service; leave one out";
+            Err(at.wrong("aggregate", reason))
+        }
+    }
+}
+
+fn check_service(
+    at: &Key,
+    name: &str,
+    services: &BTreeMap<String, ServicePlan>,
+) -> Result<(), ConfigError> {
+    if services.contains_key(name) {
+        return Ok(());
+    }
+    let known: Vec<&str> = services.keys().map(String::as_str).collect();
+    let known = match known.is_empty() {
+        true => "there are none".to_owned(),
+        false => format!("there are {}", known.join(", ")),
+    };
+    let reason = format!("names no service; add [gateway.services.NAME]: {known}");
+    Err(at.wrong("service", reason))
 }
 
 fn access(at: &Key, route: &RouteConfig) -> Result<Access, ConfigError> {
@@ -341,7 +404,10 @@ mod tests {
         let [route] = &plan.routes[..] else {
             panic!("one route")
         };
-        let service = &plan.services[&route.service];
+        let LeadsTo::Service(name) = &route.leads_to else {
+            panic!("to a service")
+        };
+        let service = &plan.services[name];
         let there = Source::Fixed(vec![Place::named("127.0.0.1:9001".into())]);
         assert_eq!(service.source, there);
         assert_eq!(service.timeout, Duration::from_secs(30));
@@ -469,6 +535,10 @@ mod tests {
             ),
             (
                 ROUTE.to_owned() + "public = true\n",
+                "gateway.routes[0].service",
+            ),
+            (
+                "[[gateway.routes]]\npath = \"/a\"\npublic = true".into(),
                 "gateway.routes[0].service",
             ),
         ];

@@ -1,6 +1,7 @@
 //! A request, passed on to a service, and its answer, passed back.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use auspex_kernel::clock::{Clock, monotonic};
 use auspex_kernel::service::{Boxed, Handle};
@@ -10,8 +11,11 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
+use hyper::upgrade::OnUpgrade;
 
 use crate::balance::Service;
+use crate::counts::Begun;
+use crate::error::Failure;
 use crate::exchange::{Answer, Exchange};
 use crate::headers::{self, Told, X_REQUEST_TIMEOUT_MS};
 use crate::path;
@@ -22,7 +26,7 @@ use crate::websocket;
 
 const X_GATEWAY_RETRIES: HeaderName = HeaderName::from_static("x-gateway-retries");
 
-/// What answers a route of the gateway.
+/// What answers a route that leads to a service.
 pub(crate) struct Proxy {
     service: Arc<Service>,
     strip_prefix: String,
@@ -44,49 +48,92 @@ impl Proxy {
         }
     }
 
+    /// In one future, for each within another would copy the request once more.
     async fn pass(&self, request: Request<Body>) -> Result<Response, ApiError> {
         let (mut parts, body) = request.into_parts();
-        if path::leads_elsewhere(parts.uri.path()) {
-            let message = "the path must not have the segments . and .., however they are written";
-            return Err(ApiError::malformed(message));
-        }
-        let service = &*self.service;
-        // HTTP/2 has no such thing.
-        let may_switch = self.websocket && service.plan.protocol == Protocol::Http1;
-        let client = websocket::asked(&mut parts, may_switch);
+        path::check(parts.uri.path())?;
+        let client = self.asked(&mut parts);
         let begin = monotonic();
-        let patience = Patience::of(&parts.headers, service.plan.timeout, begin)?;
-        let begun = service.counts.begin(begin);
-        let budget = &service.counts.budget;
-        budget.deposit(self.clock.steady_at(begin));
-        let exchange = Exchange::new(self, service, &self.clock, (parts, body), patience);
+        let patience = Patience::of(&parts.headers, self.service.plan.timeout, begin)?;
+        let begun = self.begin(begin);
+        let exchange = Exchange::new(self, &self.service, &self.clock, (parts, body), patience);
         let (end, retries) = exchange.run().await;
-        match end {
-            Ok(answer) => {
-                begun.answered(answer.response.status());
-                let is_switching = answer.response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                let mut response = match client.filter(|_| is_switching) {
-                    Some(client) => websocket::join(client, answer),
-                    None => self.response_of(answer),
-                };
-                if retries > 0 {
-                    let headers = response.headers_mut();
-                    headers.insert(X_GATEWAY_RETRIES, retries.into());
-                }
-                Ok(response)
-            }
-            Err(failure) => {
-                begun.failed(failure);
-                let error = failure.answer(&service.plan.name);
-                Err(match retries {
-                    0 => error,
-                    _ => error.with_header(X_GATEWAY_RETRIES, retries.into()),
-                })
-            }
-        }
+        begun.end(&end);
+        self.shown(end, retries, client)
     }
 
-    fn response_of(&self, answer: Answer) -> Response {
+    /// The answer to a request that began at this moment. Its path leads nowhere else than it seems to.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn answer(
+        &self,
+        (mut parts, body): (Parts, Body),
+        begin: Instant,
+        patience: Patience,
+    ) -> Result<Response, ApiError> {
+        let client = self.asked(&mut parts);
+        let (end, retries) = self.ask((parts, body), begin, patience).await;
+        self.shown(end, retries, client)
+    }
+
+    /// What came of it, and after how many retries.
+    pub(crate) async fn ask(
+        &self,
+        request: (Parts, Body),
+        begin: Instant,
+        patience: Patience,
+    ) -> (Result<Answer, Failure>, u32) {
+        let begun = self.begin(begin);
+        let exchange = Exchange::new(self, &self.service, &self.clock, request, patience);
+        let (end, retries) = exchange.run().await;
+        begun.end(&end);
+        (end, retries)
+    }
+
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    pub(crate) fn forwards_credentials(&self) -> bool {
+        self.forward_credentials
+    }
+
+    fn begin(&self, begin: Instant) -> Begun<'_> {
+        let counts = &self.service.counts;
+        counts.budget.deposit(self.clock.steady_at(begin));
+        counts.begin(begin)
+    }
+
+    /// The connection of a client that asks for a WebSocket.
+    fn asked(&self, parts: &mut Parts) -> Option<OnUpgrade> {
+        // HTTP/2 has no such thing.
+        let may_switch = self.websocket && self.service.plan.protocol == Protocol::Http1;
+        websocket::asked(parts, may_switch)
+    }
+
+    /// What the client gets.
+    fn shown(
+        &self,
+        end: Result<Answer, Failure>,
+        retries: u32,
+        client: Option<OnUpgrade>,
+    ) -> Result<Response, ApiError> {
+        let answered = match end {
+            Ok(answer) => {
+                let is_switching = answer.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                Ok(match client.filter(|_| is_switching) {
+                    Some(client) => websocket::join(client, answer),
+                    None => self.response_of(answer),
+                })
+            }
+            Err(failure) => Err(failure.answer(&self.service.plan.name)),
+        };
+        tell_retries(answered, retries)
+    }
+
+    /// The answer of the service as the client gets it.
+    pub(crate) fn response_of(&self, answer: Answer) -> Response {
         let Answer {
             mut response,
             endpoint,
@@ -144,6 +191,28 @@ impl Proxy {
             Some(target) => Uri::from(path::without_prefix(target, &self.strip_prefix)),
             None => Uri::default(),
         }
+    }
+}
+
+/// Says how often a request was sent again.
+///
+/// # Errors
+/// The same.
+pub(crate) fn tell_retries(
+    answered: Result<Response, ApiError>,
+    retries: u32,
+) -> Result<Response, ApiError> {
+    if retries == 0 {
+        return answered;
+    }
+    match answered {
+        Ok(mut response) => {
+            response
+                .headers_mut()
+                .insert(X_GATEWAY_RETRIES, retries.into());
+            Ok(response)
+        }
+        Err(error) => Err(error.with_header(X_GATEWAY_RETRIES, retries.into())),
     }
 }
 

@@ -313,16 +313,21 @@ impl ApiError {
         Some(text)
     }
 
-    /// The finished answer. Called by the edge.
-    pub fn render(&self, request_id: &RequestId) -> Response {
-        let envelope = Envelope {
+    /// What the client sees of it.
+    pub fn envelope(&self, request_id: &RequestId) -> Envelope {
+        Envelope {
             error: EnvelopeError {
                 code: self.0.code,
                 message: self.0.message.clone(),
                 details: self.0.details.clone(),
                 request_id: request_id.as_str().to_owned(),
             },
-        };
+        }
+    }
+
+    /// The finished answer. Called by the edge.
+    pub fn render(&self, request_id: &RequestId) -> Response {
+        let envelope = self.envelope(request_id);
         let mut response = (self.0.status, axum::Json(envelope)).into_response();
         response.headers_mut().extend(self.0.headers.clone());
         response

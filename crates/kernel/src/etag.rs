@@ -47,14 +47,16 @@ pub fn cacheable<T: Serialize>(headers: &HeaderMap, kind: HeaderValue, value: &T
     answer(headers, of(&full.1), REVALIDATE, full)
 }
 
-/// Whether `If-None-Match` names this tag: alone, in a list, as a weak one (`W/`), or by `*`. Our
-/// tags contain no comma, so a list can be split at its commas.
-fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+/// Whether `If-None-Match` names this tag: alone, in a list, as a weak one (`W/`), or by `*`. One with a comma in
+/// it is not found, for the list is split there.
+pub fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let tag = tag.as_bytes();
+    let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
     let values = headers.get_all(header::IF_NONE_MATCH).iter();
     let mut known = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     known.any(|known| {
         let known = known.trim_ascii();
-        known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes()
+        known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag
     })
 }
 

@@ -2,8 +2,9 @@
 //!
 //! The file that the settings were read from is looked at once a second, by its text, so that it does not matter how it
 //! was replaced: in place, by a rename, or by a symbolic link that leads elsewhere. A text is judged when it was the same
-//! at two looks, for it may still be being written; SIGHUP says that it is complete. All layers are read
-//! again and the whole is checked. What is wrong is refused whole, logged once, and what was in force stays.
+//! at two looks, for it may still be being written; SIGHUP says that it is complete, and that files which it names may
+//! have changed. All layers are read again and the whole is checked. What is wrong is refused whole, logged once, and
+//! what was in force stays.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
@@ -80,15 +81,15 @@ impl Reload {
             let overrides = self.overrides.clone();
             let reading = tokio::task::spawn_blocking(move || overrides.read());
             let Ok(found) = reading.await else { return };
-            if self.looks.is_due(&found, is_complete) {
-                self.judge(found).await;
+            if self.looks.is_due(&found, is_complete) || is_complete {
+                self.judge(found, is_complete).await;
             }
         }
     }
 
-    async fn judge(&mut self, found: Found) {
+    async fn judge(&mut self, found: Found, is_asked_for: bool) {
         let now = self.clock.now();
-        match self.take(found).await {
+        match self.take(found, is_asked_for).await {
             Ok(needs_restart) => {
                 let known: BTreeSet<String> = self.reloads.needs_restart().into_iter().collect();
                 for section in needs_restart.iter().filter(|name| !known.contains(*name)) {
@@ -109,11 +110,12 @@ impl Reload {
         }
     }
 
-    /// Brings into force what can be. Returns the sections that wait for a restart.
+    /// Brings into force what can be: what has changed, and if it is asked for the rest too, for the sake of the files that it
+    /// names. Returns the sections that wait for a restart.
     ///
     /// # Errors
     /// What is wrong, for people.
-    async fn take(&mut self, found: Found) -> Result<Vec<String>, String> {
+    async fn take(&mut self, found: Found, is_asked_for: bool) -> Result<Vec<String>, String> {
         let said = |error: ConfigError| error.to_string();
         let text = found.map_err(said)?;
         if text.is_none() {
@@ -123,11 +125,12 @@ impl Reload {
         let loaded = loaded.map_err(said)?;
         let mut needs_restart = Vec::new();
         for (section, value) in loaded.layers.sections() {
-            if self.in_force.get(section) == Some(value) {
+            let has_changed = self.in_force.get(section) != Some(value);
+            if !has_changed && !is_asked_for {
                 continue;
             }
             let Some(reconfigure) = self.services.reconfigure(section) else {
-                needs_restart.push(section.clone());
+                needs_restart.extend(has_changed.then(|| section.clone()));
                 continue;
             };
             let taken = reconfigure(&loaded.config).await;

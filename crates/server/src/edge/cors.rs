@@ -19,7 +19,7 @@ const ALLOWED: HeaderValue = HeaderValue::from_static(
 /// Answer headers that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, retry-after, \
-     location, link, etag, www-authenticate",
+     location, link, etag, www-authenticate, x-gateway-completed, x-gateway-parts",
 );
 
 /// `[server.cors]`.

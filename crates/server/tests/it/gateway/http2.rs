@@ -31,15 +31,17 @@ const SOON: Duration = Duration::from_secs(10);
 type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// A server that speaks HTTP/2 and nothing else.
-struct Http2Backend {
-    address: SocketAddr,
+pub(super) struct Http2Backend {
+    pub(super) address: SocketAddr,
     /// Heads, as they came.
-    seen: Arc<Mutex<Vec<Request<()>>>>,
+    pub(super) seen: Arc<Mutex<Vec<Request<()>>>>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Http2Backend {
-    fn start(answer: impl Fn(Exchange) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+    pub(super) fn start(
+        answer: impl Fn(Exchange) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
         Self::with(100, None, answer)
     }
 
@@ -123,7 +125,7 @@ fn say(mut respond: SendResponse<Bytes>, text: &str) {
     body.send_data(text, true).expect("sent");
 }
 
-async fn whole(mut body: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
+pub(super) async fn whole(mut body: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
     let mut bytes = Vec::new();
     while let Some(Ok(data)) = body.data().await {
         let _ = body.flow_control().release_capacity(data.len());

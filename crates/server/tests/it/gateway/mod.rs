@@ -1,6 +1,8 @@
 //! Requests that are passed on to servers behind the gateway, and what reaches those.
 
+mod aggregate;
 mod backend;
+mod cache;
 mod circuit;
 mod dns;
 mod failing;
@@ -13,6 +15,7 @@ mod reload;
 mod retrying;
 mod tls;
 mod trace;
+mod transcode;
 mod watching;
 mod websocket;
 

@@ -1,0 +1,270 @@
+//! The message that a request is: its body, with what its query and its path say put in.
+
+use std::fmt::Display;
+
+use auspex_kernel::ApiError;
+use auspex_kernel::error::{FieldErrors, shown};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use bytes::Bytes;
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value,
+};
+use serde::de::DeserializeSeed as _;
+
+use super::api::{Binding, BodyOf, HTTP_BODY, field_named};
+
+/// Values in a body. A message in memory takes many times the bytes that it takes in JSON.
+const VALUES_MAX: usize = 100_000;
+/// Fields within fields that a query may name.
+const DEPTH_MAX: usize = 16;
+
+/// Reads a request.
+///
+/// # Errors
+/// 400 for a body that is no JSON, 413 for too many values, 422 naming every wrong field else.
+pub(super) fn message(
+    binding: &Binding,
+    values: &[(&str, String)],
+    query: &str,
+    body: Bytes,
+    content_type: &str,
+) -> Result<DynamicMessage, ApiError> {
+    let input = &binding.call.input;
+    let mut message = match &binding.body {
+        BodyOf::All => body_of(input, body, content_type, "")?,
+        BodyOf::Nothing => DynamicMessage::new(input.clone()),
+        BodyOf::Field(field) => {
+            let mut message = DynamicMessage::new(input.clone());
+            if !body.is_empty() {
+                message.set_field(field, field_body(field, body, content_type)?);
+            }
+            message
+        }
+    };
+    let mut errors = FieldErrors::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let is_taken = match &binding.body {
+            BodyOf::All => true,
+            BodyOf::Nothing => false,
+            BodyOf::Field(field) => is_within(&name, field),
+        };
+        let is_in_path = values.iter().any(|(field, _)| *field == name);
+        let put = match is_taken || is_in_path {
+            true => Err("is given by the body or the path; leave it out of the query".to_owned()),
+            false => put(&mut message, &name, &value),
+        };
+        if let Err(why) = put {
+            errors.add(shown(&name), why);
+        }
+    }
+    for (name, value) in values {
+        if let Err(why) = put(&mut message, name, value) {
+            errors.add(name, why);
+        }
+    }
+    match errors.count() {
+        0 => Ok(message),
+        _ => Err(ApiError::validation(errors.into_list("(query)"))),
+    }
+}
+
+fn is_within(name: &str, field: &FieldDescriptor) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    first == field.name() || first == field.json_name()
+}
+
+/// The message that is the body.
+fn body_of(
+    message: &MessageDescriptor,
+    body: Bytes,
+    content_type: &str,
+    at: &str,
+) -> Result<DynamicMessage, ApiError> {
+    if message.full_name() == HTTP_BODY {
+        let mut raw = DynamicMessage::new(message.clone());
+        raw.set_field_by_name("content_type", Value::String(content_type.to_owned()));
+        raw.set_field_by_name("data", Value::Bytes(body));
+        return Ok(raw);
+    }
+    if body.is_empty() {
+        return Ok(DynamicMessage::new(message.clone()));
+    }
+    parse(&body, at, message.full_name(), message.clone())
+}
+
+/// The field that is the body, which may be a list, a map or one value.
+fn field_body(field: &FieldDescriptor, body: Bytes, content_type: &str) -> Result<Value, ApiError> {
+    if let (Kind::Message(message), false) = (field.kind(), field.is_list() || field.is_map()) {
+        return body_of(&message, body, content_type, field.json_name()).map(Value::Message);
+    }
+    // As the only field of its message, for the reader knows only messages.
+    let name = serde_json::to_string(field.json_name()).unwrap_or_default();
+    let whole = [b"{", name.as_bytes(), b":", &body, b"}"].concat();
+    let parent = field.parent_message();
+    let mut parsed = parse(&whole, "", parent.full_name(), parent.clone())?;
+    let taken = parsed.take_field(field);
+    Ok(taken.unwrap_or_else(|| Value::default_value_for_field(field)))
+}
+
+fn parse(
+    json: &[u8],
+    at: &str,
+    name: &str,
+    message: MessageDescriptor,
+) -> Result<DynamicMessage, ApiError> {
+    // Each value but one has a comma before or behind it.
+    if json.iter().filter(|byte| **byte == b',').count() >= VALUES_MAX {
+        let message = format!("the body has more than {VALUES_MAX} values; send fewer at once");
+        return Err(ApiError::payload_too_large(message));
+    }
+    let text = std::str::from_utf8(json)
+        .map_err(|_| ApiError::malformed("the body must be JSON in UTF-8"))?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
+    let parsed = message.deserialize(tracked);
+    let parsed = parsed.and_then(|parsed| reader.end().map(|()| parsed));
+    parsed.map_err(|error| {
+        if !error.is_data() {
+            let (line, column) = (error.line(), error.column());
+            let message = format!("the body is not valid JSON at line {line}, column {column}");
+            return ApiError::malformed(message);
+        }
+        let path = track.path().to_string();
+        let field = match (at, path.as_str()) {
+            ("", "." | "") => "(body)".to_owned(),
+            ("", path) => path.to_owned(),
+            (at, "." | "") => at.to_owned(),
+            (at, path) => format!("{at}.{path}"),
+        };
+        let mut errors = FieldErrors::default();
+        errors.add(shown(&field), wanted(&error, name));
+        ApiError::validation(errors.into_list("(body)"))
+    })
+}
+
+/// What a value must be, of what the reader says. It never repeats what it was.
+fn wanted(error: &impl Display, message: &str) -> String {
+    let text = error.to_string();
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
+    if text.starts_with("unrecognized field") {
+        return format!("is no field of {message}");
+    }
+    if text.contains("oneof") {
+        return "has two fields of which it may have one".to_owned();
+    }
+    match text.rsplit_once("expected ") {
+        Some((_, expected)) => format!("must be {expected}"),
+        None => "has a value that its field cannot hold".to_owned(),
+    }
+}
+
+/// Puts a text into a field, such as `user.name`.
+fn put(message: &mut DynamicMessage, path: &str, text: &str) -> Result<(), String> {
+    let names: Vec<&str> = path.split('.').collect();
+    let Some((last, before)) = names.split_last().filter(|_| names.len() <= DEPTH_MAX) else {
+        return Err("leads too deep".into());
+    };
+    let unknown = |message: &MessageDescriptor| format!("is no field of {}", message.full_name());
+    let mut inner = message;
+    for name in before {
+        let field = field_named(&inner.descriptor(), name);
+        let field = field.ok_or_else(|| unknown(&inner.descriptor()))?;
+        let is_one = !field.is_list() && !field.is_map();
+        inner = match inner.get_field_mut(&field) {
+            Value::Message(message) if is_one => message,
+            _ => return Err("leads into a field that has no fields".into()),
+        };
+    }
+    let field = field_named(&inner.descriptor(), last);
+    let field = field.ok_or_else(|| unknown(&inner.descriptor()))?;
+    if field.is_map() {
+        return Err("is a map, which can be sent in a body only".into());
+    }
+    let value = value_of(&field.kind(), text)?;
+    match field.is_list() {
+        false => inner.set_field(&field, value),
+        true => match inner.get_field_mut(&field) {
+            Value::List(list) => list.push(value),
+            _ => return Err("is no list".into()),
+        },
+    }
+    Ok(())
+}
+
+/// A text as the value of a field.
+fn value_of(kind: &Kind, text: &str) -> Result<Value, String> {
+    fn number<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
+        text.parse().map_err(|_| format!("must be {what}"))
+    }
+    Ok(match kind {
+        Kind::Double => Value::F64(number(text, "a number")?),
+        Kind::Float => Value::F32(number(text, "a number")?),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
+            Value::I32(number(text, "an integer of 32 bits")?)
+        }
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
+            Value::I64(number(text, "an integer of 64 bits")?)
+        }
+        Kind::Uint32 | Kind::Fixed32 => {
+            Value::U32(number(text, "an integer of 32 bits that is not negative")?)
+        }
+        Kind::Uint64 | Kind::Fixed64 => {
+            Value::U64(number(text, "an integer of 64 bits that is not negative")?)
+        }
+        Kind::Bool => Value::Bool(number(text, "true or false")?),
+        Kind::String => Value::String(text.to_owned()),
+        Kind::Bytes => {
+            let decoded = BASE64_STANDARD.decode(text);
+            let decoded = decoded.or_else(|_| BASE64_URL_SAFE.decode(text));
+            Value::Bytes(decoded.map_err(|_| "must be base64")?.into())
+        }
+        Kind::Enum(kind) => {
+            let number = text.parse().ok();
+            let named = kind.get_value_by_name(text).map(|value| value.number());
+            let known = named.or(number);
+            Value::EnumNumber(
+                known.ok_or_else(|| format!("must be a value of {}", kind.full_name()))?,
+            )
+        }
+        Kind::Message(message) => Value::Message(well_known(message, text)?),
+    })
+}
+
+/// Messages that are one value in JSON, such as `google.protobuf.Timestamp`.
+fn well_known(message: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
+    let name = message.full_name();
+    let must = || format!("must be a {name}");
+    if let ("google.protobuf.BoolValue", true) = (name, matches!(text, "true" | "false")) {
+        let mut value = DynamicMessage::new(message.clone());
+        value.set_field_by_name("value", Value::Bool(text == "true"));
+        return Ok(value);
+    }
+    let is_one_value = matches!(
+        name,
+        "google.protobuf.Timestamp"
+            | "google.protobuf.Duration"
+            | "google.protobuf.FieldMask"
+            | "google.protobuf.DoubleValue"
+            | "google.protobuf.FloatValue"
+            | "google.protobuf.Int64Value"
+            | "google.protobuf.UInt64Value"
+            | "google.protobuf.Int32Value"
+            | "google.protobuf.UInt32Value"
+            | "google.protobuf.StringValue"
+            | "google.protobuf.BytesValue"
+    );
+    if !is_one_value {
+        return Err(format!(
+            "is a {name}; name a field of it, or send it in a body"
+        ));
+    }
+    let json = serde_json::Value::String(text.to_owned());
+    DynamicMessage::deserialize(message.clone(), json).map_err(|_| must())
+}
+
+#[cfg(test)]
+mod tests;
