@@ -1,4 +1,4 @@
-"""Judge: the commands of the README work as they stand. README.md beside this file has the rules."""
+"""Judge: the commands of the README and of guides work as they stand. README.md beside this file has the rules."""
 
 import os
 import re
@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 from checks import Checks, short, true
 from server import BINARY, ROOT, TARGET, environment, free_port
 
+DOCUMENTS = ["README.md", "docs/GATEWAY.md"]
 USUAL = re.compile(r"(127\.0\.0\.1|localhost):8080\b")
 BLOCK = re.compile(
     r"^<!-- *tested(?:: *(?P<how>server|prints) *(?P<text>.*?))? *-->\n+```(?P<language>\w*)\n(?P<body>.*?)^```$",
@@ -27,7 +28,8 @@ SERVER_S = 600
 
 
 class Block:
-    def __init__(self, number, found, text):
+    def __init__(self, document, number, found, text):
+        self.document = document
         self.number = number
         self.how = found["how"]
         self.prints = (found["text"] or "").strip()
@@ -36,11 +38,11 @@ class Block:
         self.line = text.count("\n", 0, found.start("body")) + 1
 
     def name(self):
-        return f"README line {self.line}: {self.body.strip().splitlines()[0][:70]}"
+        return f"{self.document} line {self.line}: {self.body.strip().splitlines()[0][:70]}"
 
 
-def blocks_of(text):
-    return [Block(number, found, text) for number, found in enumerate(BLOCK.finditer(text), 1)]
+def blocks_of(document, text):
+    return [Block(document, number, found, text) for number, found in enumerate(BLOCK.finditer(text), 1)]
 
 
 def script_of(blocks, port, notes):
@@ -136,24 +138,18 @@ def read(path):
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def main():
-    readme = ROOT / "README.md"
-    checks = Checks()
-    if not readme.exists():
-        print("there is no README.md yet; nothing to try")
-        print("0 passed, 0 failed")
-        return
-    text = readme.read_text()
-    blocks = blocks_of(text)
+def judge(checks, document):
+    text = (ROOT / document).read_text()
+    blocks = blocks_of(document, text)
 
     def marked():
-        true(blocks, "no block of README.md is marked with <!-- tested -->")
+        true(blocks, f"no block of {document} is marked with <!-- tested -->")
         marks = len(MARK.findall(text))
         true(marks == len(blocks), f"{marks} marks, but {len(blocks)} of them stand before a ```sh block")
         wrong = [block.line for block in blocks if block.language not in ("sh", "bash")]
         true(not wrong, f"blocks in lines {wrong} are not marked as sh")
 
-    def judge(block, begun, ended, output):
+    def works(block, begun, ended, output):
         said = output[block.number]
         true(block.number in begun, "it was not reached, for one before it failed")
         true(block.number in ended, f"it failed; it said:\n{short(said, 2000)}")
@@ -162,11 +158,17 @@ def main():
         elif block.how is None:
             true(not ERROR.search(said), f"it prints an error:\n{short(said, 2000)}")
 
-    if checks.run("README.md has blocks to be tested", marked):
+    if checks.run(f"{document} has blocks to be tested", marked):
         with tempfile.TemporaryDirectory(prefix="auspex-readme-") as folder:
             begun, ended, output = run(blocks, Path(folder))
         for block in blocks:
-            checks.run(block.name(), judge, block, begun, ended, output)
+            checks.run(block.name(), works, block, begun, ended, output)
+
+
+def main():
+    checks = Checks()
+    for document in sys.argv[1:] or DOCUMENTS:
+        judge(checks, document)
     checks.finish()
 
 
