@@ -57,7 +57,7 @@ pub(crate) struct Counts {
     /// Until the head of the answer, retries and waits included.
     pub(crate) durations: Durations,
     ended: [AtomicU64; OUTCOMES.len()],
-    from_cache: [AtomicU64; FROM_CACHE.len()],
+    cached: [AtomicU64; FROM_CACHE.len()],
 }
 
 /// A request that has begun. Dropped without a word its client has left.
@@ -76,16 +76,13 @@ impl Counts {
         }
     }
 
-    pub(crate) fn add_from_cache(&self, result: FromCache) {
-        self.from_cache[result as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn add_cached(&self, result: FromCache) {
+        self.cached[result as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests of routes that keep answers, by what became of them.
-    pub(crate) fn from_cache(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self
-            .from_cache
-            .iter()
-            .map(|one| one.load(Ordering::Relaxed));
+    pub(crate) fn cached(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.cached.iter().map(|one| one.load(Ordering::Relaxed));
         FROM_CACHE.into_iter().zip(counts)
     }
 

@@ -58,7 +58,7 @@ impl Collector for ServiceMetrics {
         );
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (service, running) in services {
-            for (result, count) in running.counts.from_cache() {
+            for (result, count) in running.counts.cached() {
                 let labels = [("service", service.as_str()), ("result", result)];
                 let mut one = family.encode_family(&labels)?;
                 one.encode_counter::<NoLabelSet, _, u64>(&count, None)?;

@@ -280,7 +280,7 @@ impl Cached {
     }
 
     fn count(&self, result: FromCache) {
-        self.proxy.service().counts.add_from_cache(result);
+        self.proxy.service().counts.add_cached(result);
     }
 }
 

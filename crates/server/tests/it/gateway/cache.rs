@@ -592,13 +592,15 @@ fn what_is_cut_off_or_too_long_passes_and_is_not_kept() {
         let number = count.fetch_add(1, Ordering::SeqCst);
         let line = seen.request_line();
         let answer = if line.contains("/cut") {
-            format!("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nanswer {number}")
+            format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 100\r\n\r\nanswer {number}"
+            )
         } else if line.contains("/endless") {
             format!("HTTP/1.1 200 OK\r\n\r\nanswer {number}")
         } else {
             let long = "x".repeat(200);
             format!(
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nc8\r\n{long}\r\n8\r\nanswer {number}\r\n0\r\n\r\n"
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nc8\r\n{long}\r\n8\r\nanswer {number}\r\n0\r\n\r\n"
             )
         };
         stream.write_all(answer.as_bytes()).expect("sent");
