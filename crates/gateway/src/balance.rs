@@ -1,23 +1,42 @@
 //! Which endpoint of a service gets a request.
 //!
-//! Two are drawn and the less loaded one is asked ("power of two choices"): nearly as even as asking the
-//! least loaded of all, without looking at all. Whether an endpoint may be asked is decided by its circuit alone; where
-//! that refuses, the next is tried. An endpoint whose circuit wants a probe goes first, or its load, which its failures
-//! raised, would keep the probe away.
+//! Usually two are drawn and the less loaded one is asked ("power of two choices"): nearly as even as asking the
+//! least loaded of all, without looking at all. Whether an endpoint may be asked is decided by its gate alone;
+//! where that refuses, another is tried. An endpoint whose circuit wants a probe goes first, or its load, which its
+//! failures raised, would keep the probe away.
+
+mod endpoints;
+mod policy;
+mod ring;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use auspex_kernel::clock::Steady;
 
-use crate::circuit::{Permit, Verdict};
+pub(crate) use endpoints::{Endpoints, Share};
+pub(crate) use policy::{KeySource, Policy};
+
 use crate::counts::Counts;
 use crate::error::Failure;
-use crate::journal::{Journal, Watchers};
+use crate::gate::{Admission, Chosen};
+use crate::journal::{Journal, Turns, Watchers};
 use crate::plan::ServicePlan;
 use crate::source::Source;
 use crate::upstream::{Endpoint, Manner, Place};
+use ring::Ring;
+
+/// So many are compared where one is looked for among many.
+const SAMPLE: usize = 8;
+/// Points of the ring that are looked at for a key. Behind so many of endpoints that cannot be asked another way
+/// leads on.
+const POINTS_MAX: usize = 64;
+/// Of more endpoints not every request looks for the last one that has room:
+const SEARCHED_MAX: usize = 64;
+/// when one has found none, others believe it for so long.
+const SEARCH_PAUSE: Duration = Duration::from_millis(1);
 
 /// Servers that do the same. Which these are may change at any time; a request asks one of those that
 /// there were at some moment.
@@ -26,17 +45,13 @@ pub(crate) struct Service {
     pub(crate) plan: ServicePlan,
     /// Of all services that have followed one another under this name.
     pub(crate) counts: Arc<Counts>,
+    turns: Turns,
     endpoints: ArcSwap<Endpoints>,
+    /// Whose turn is next.
+    next: AtomicUsize,
+    /// Nobody has room, as far as is known, until then.
+    full_until: AtomicI64,
     watchers: Watchers,
-}
-
-type Endpoints = Vec<Arc<Endpoint>>;
-
-/// An endpoint that a request may be sent to.
-#[derive(Debug)]
-pub(crate) struct Chosen {
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) permit: Permit,
 }
 
 impl Service {
@@ -57,17 +72,25 @@ impl Service {
         }
         let service = Self {
             counts: old.map(|old| old.counts.clone()).unwrap_or_default(),
-            endpoints: ArcSwap::default(),
+            turns: old.map(|old| old.turns.clone()).unwrap_or_default(),
+            endpoints: ArcSwap::from_pointee(Endpoints::new(Arc::default(), None, 0)),
+            next: AtomicUsize::new(0),
+            full_until: AtomicI64::new(0),
             watchers: watchers.clone(),
             plan,
         };
-        let known = old.map(|old| old.endpoints());
-        let known = known.as_deref().map_or(&[][..], Vec::as_slice);
+        let known = old.map(|old| old.endpoints.load_full());
+        let known = known.as_ref().map_or(&[][..], |known| &known.all[..]);
         match &service.plan.source {
-            Source::Fixed(places) => service.keep(places, known),
+            Source::Fixed(places) => {
+                let usual = |place: &Place| (place.clone(), Share::default());
+                service.keep(&places.iter().map(usual).collect::<Vec<_>>(), known);
+            }
             // What was discovered is true until more is known.
             _ if old.is_some_and(|old| old.plan.source.is_discovered()) => {
-                let places = known.iter().map(|one| one.place().clone());
+                let places = known
+                    .iter()
+                    .map(|(one, share)| (one.place().clone(), *share));
                 service.keep(&places.collect::<Vec<_>>(), known);
             }
             _ => {}
@@ -76,20 +99,22 @@ impl Service {
     }
 
     /// Those that there are now.
-    pub(crate) fn endpoints(&self) -> Arc<Endpoints> {
-        self.endpoints.load_full()
+    pub(crate) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let endpoints = self.endpoints.load();
+        endpoints.all.iter().map(|(one, _)| one.clone()).collect()
     }
 
     /// Requests that begin from now on go to these. Those that were there already live on.
-    pub(crate) fn set(&self, places: &[Place]) {
-        let known = self.endpoints();
-        let is_same = known.iter().map(|one| one.place()).eq(places);
+    pub(crate) fn set(&self, places: &[(Place, Share)]) {
+        let known = self.endpoints.load_full();
+        let are = known.all.iter().map(|(one, share)| (one.place(), *share));
+        let is_same = are.eq(places.iter().map(|(place, share)| (place, *share)));
         if !is_same {
-            self.keep(places, &known);
+            self.keep(places, &known.all);
         }
     }
 
-    fn keep(&self, places: &[Place], known: &[Arc<Endpoint>]) {
+    fn keep(&self, places: &[(Place, Share)], known: &[(Arc<Endpoint>, Share)]) {
         let ServicePlan {
             limits,
             law,
@@ -100,228 +125,252 @@ impl Service {
             protocol: self.plan.protocol,
             tls: tls.clone(),
         };
-        let endpoint = |place: &Place| {
-            let fits = |one: &&Arc<Endpoint>| one.is(place, limits, &manner, law);
-            let known = known.iter().find(fits).cloned();
-            known.unwrap_or_else(|| {
-                let journal =
-                    Journal::new(&self.plan.name, &place.to_string(), self.watchers.clone());
-                Arc::new(Endpoint::new(
-                    place.clone(),
-                    limits,
-                    manner.clone(),
-                    law,
-                    journal,
-                ))
-            })
+        let health = self.plan.health.as_ref();
+        let member = |(place, share): &(Place, Share)| {
+            let fits =
+                |one: &&(Arc<Endpoint>, Share)| one.0.is(place, limits, &manner, law, health);
+            let endpoint = known.iter().find(fits).map(|(one, _)| one.clone());
+            let endpoint = endpoint.unwrap_or_else(|| {
+                let (watchers, turns) = (self.watchers.clone(), self.turns.clone());
+                let journal = Journal::new(&self.plan.name, &place.to_string(), watchers, turns);
+                let health = health.cloned();
+                let (place, manner) = (place.clone(), manner.clone());
+                Arc::new(Endpoint::new(place, limits, manner, law, health, journal))
+            });
+            (endpoint, *share)
         };
-        let endpoints = places.iter().map(endpoint).collect();
+        let all: Vec<_> = places.iter().map(member).collect();
+        let ring = matches!(self.plan.balance, Policy::Hash(_)).then(|| {
+            let named = all
+                .iter()
+                .map(|(one, share)| (one.place().to_string(), share));
+            Arc::new(Ring::new(named))
+        });
+        let turn = self.turns.count();
+        let endpoints = Endpoints::new(all.into(), ring, turn);
         self.endpoints.store(Arc::new(endpoints));
+    }
+
+    /// As they are now.
+    fn current(&self) -> Guard<Arc<Endpoints>> {
+        let endpoints = self.endpoints.load();
+        let turn = self.turns.count();
+        if endpoints.turn == turn {
+            return endpoints;
+        }
+        self.endpoints.rcu(|known| known.again(turn));
+        self.endpoints.load()
+    }
+
+    /// How many endpoints are asked, and of how many.
+    pub(crate) fn asked(&self) -> (usize, usize) {
+        let endpoints = self.current();
+        (endpoints.asked.len(), endpoints.all.len())
     }
 
     /// Whether no endpoint is to be asked now.
     pub(crate) fn refuses(&self, now: Steady) -> bool {
-        let endpoints = self.endpoints.load();
-        endpoints.iter().all(|one| one.circuit.refuses(now))
+        let endpoints = self.current();
+        endpoints.asked.is_empty() && now < endpoints.probe_at
     }
 
-    /// One of the endpoints that were not tried yet. `bits` are random.
+    /// One of the endpoints that were not tried yet. `bits` are random; `key` is of the value that decides, where one
+    /// does.
     ///
     /// # Errors
-    /// [`Failure::NoEndpoint`]; [`Failure::CircuitOpen`] where all circuits are.
-    pub(crate) fn choose(&self, now: Steady, bits: u64, tried: &[u64]) -> Result<Chosen, Failure> {
-        let endpoints = self.endpoints.load();
-        if endpoints.is_empty() {
-            return Err(Failure::NoEndpoint);
+    /// Why there is none.
+    pub(crate) fn choose(
+        &self,
+        now: Steady,
+        bits: u64,
+        key: Option<u64>,
+        tried: &[u64],
+    ) -> Result<Chosen, Failure> {
+        let endpoints = self.current();
+        let mut search = Search {
+            endpoints: &endpoints,
+            now,
+            requests_max: self.plan.requests_max,
+            tried,
+            is_full: false,
+            opens_in: None,
+        };
+        let key = key.filter(|_| matches!(self.plan.balance, Policy::Hash(_)));
+        if let Some(chosen) = key.and_then(|key| search.by_key(key)) {
+            return Ok(chosen);
         }
-        let mut wait = Duration::MAX;
-        for index in order(&endpoints, now, bits) {
-            let endpoint = &endpoints[index];
-            if tried.contains(&endpoint.id()) {
-                continue;
-            }
-            match endpoint.circuit.admit(now) {
-                Verdict::Pass(permit) => {
-                    let endpoint = endpoint.clone();
-                    return Ok(Chosen { endpoint, permit });
-                }
-                Verdict::Refuse(left) => wait = wait.min(left),
-            }
+        // A request that belongs to one endpoint tries no other, unless there is none.
+        let may_probe = key.is_none() || endpoints.asked.is_empty();
+        if may_probe
+            && now >= endpoints.probe_at
+            && let Some(probe) = search.probe()
+        {
+            return Ok(probe);
         }
-        Err(Failure::CircuitOpen(wait))
+        if endpoints.asked.is_empty() {
+            return Err(endpoints.refusal(now));
+        }
+        if self.full_until.load(Ordering::Relaxed) > now.0 {
+            return Err(Failure::Overloaded);
+        }
+        let chosen = match self.plan.balance {
+            Policy::P2c | Policy::Hash(_) => {
+                let better = search.better_of_two(bits);
+                let chosen = better.and_then(|index| search.ask(index));
+                chosen.or_else(|| search.best_of_some(bits, Search::load))
+            }
+            Policy::LeastRequests => search.best_of_some(bits, Search::crowd),
+            Policy::RoundRobin => {
+                let next = self.next.fetch_add(1, Ordering::Relaxed);
+                search.ask(search.turn(next))
+            }
+        };
+        if let Some(chosen) = chosen.or_else(|| search.any(bits)) {
+            return Ok(chosen);
+        }
+        if !search.is_full {
+            // They have changed since they were looked at.
+            let open = search.opens_in.map(Failure::CircuitOpen);
+            return Err(open.unwrap_or_else(|| endpoints.refusal(now)));
+        }
+        if endpoints.asked.len() > SEARCHED_MAX && tried.is_empty() {
+            self.full_until
+                .store((now + SEARCH_PAUSE).0, Ordering::Relaxed);
+        }
+        Err(Failure::Overloaded)
     }
 }
 
-/// All places, the better of two drawn ones first.
-fn order(endpoints: &[Arc<Endpoint>], now: Steady, bits: u64) -> impl Iterator<Item = usize> {
-    let count = endpoints.len();
-    let (mut first, mut second) = (0, 0);
-    if count > 1 {
-        let (high, low) = ((bits >> 32) as usize, bits as u32 as usize);
-        first = high % count;
-        // Any but the first.
-        second = (first + 1 + low % (count - 1)) % count;
-        if score(&endpoints[second], now) < score(&endpoints[first], now) {
-            std::mem::swap(&mut first, &mut second);
-        }
-    }
-    let rest = (0..count).filter(move |index| *index != first && *index != second);
-    let second = (second != first).then_some(second);
-    std::iter::once(first).chain(second).chain(rest)
+/// The choice for one request. Indices are of the endpoints that are asked.
+struct Search<'s> {
+    endpoints: &'s Endpoints,
+    now: Steady,
+    requests_max: u32,
+    tried: &'s [u64],
+    /// One that may be asked had no room.
+    is_full: bool,
+    /// The circuit of one was open, for so long.
+    opens_in: Option<Duration>,
 }
 
-fn score(endpoint: &Endpoint, now: Steady) -> f64 {
-    match endpoint.circuit.wants_probe(now) {
-        true => -1.0,
-        false => endpoint.load.score(now),
+impl Search<'_> {
+    fn endpoint(&self, index: usize) -> &Arc<Endpoint> {
+        &self.endpoints.all[self.endpoints.asked[index]].0
+    }
+
+    fn ask(&mut self, index: usize) -> Option<Chosen> {
+        self.ask_at(self.endpoints.asked[index])
+    }
+
+    fn ask_at(&mut self, place: usize) -> Option<Chosen> {
+        let endpoint = &self.endpoints.all[place].0;
+        if self.tried.contains(&endpoint.id()) {
+            return None;
+        }
+        match endpoint.admit(self.now, self.requests_max) {
+            Admission::Chosen(chosen) => Some(chosen),
+            Admission::Full => {
+                self.is_full = true;
+                None
+            }
+            Admission::Open(wait) => {
+                self.opens_in = Some(self.opens_in.map_or(wait, |known| known.min(wait)));
+                None
+            }
+            Admission::Unhealthy => None,
+        }
+    }
+
+    /// One whose circuit wants to be tried. That it is changes what there is, so this is not looked for again.
+    fn probe(&mut self) -> Option<Chosen> {
+        let (now, all) = (self.now, self.endpoints.all.iter().enumerate());
+        let mut wanting = all.filter(|(_, (one, _))| one.circuit.wants_probe(now));
+        wanting.find_map(|(place, _)| self.ask_at(place))
+    }
+
+    /// By load, of the best priority. `None`: one of them has no room, and of two there is no choice then.
+    fn better_of_two(&self, bits: u64) -> Option<usize> {
+        let (high, low, count) = ((bits >> 32) as u32, bits as u32, self.endpoints.best);
+        let (first, second) = match &self.endpoints.weights {
+            None if count == 1 => return Some(0),
+            None => {
+                let first = high as usize % count;
+                // Any but the first.
+                (first, (first + 1 + low as usize % (count - 1)) % count)
+            }
+            // Perhaps the same twice, or of two they would always be these two.
+            Some(weights) => (weights.draw(high), weights.draw(low)),
+        };
+        let (of_first, of_second) = (self.load(first), self.load(second));
+        let better = if of_second < of_first { second } else { first };
+        (of_first.max(of_second) < f64::INFINITY).then_some(better)
+    }
+
+    /// The best of some that follow one another from a random one on.
+    fn best_of_some(&mut self, bits: u64, badness: fn(&Self, usize) -> f64) -> Option<Chosen> {
+        let count = self.endpoints.best;
+        let first = self.draw(bits);
+        let some = (0..count.min(SAMPLE)).map(|offset| (first + offset) % count);
+        let rated = some.map(|index| (index, badness(self, index)));
+        // The first of equals.
+        let best = rated.min_by(|(_, one), (_, other)| one.total_cmp(other));
+        best.and_then(|(index, _)| self.ask(index))
+    }
+
+    /// The first that may be asked, from a random one on, those of the best priority first.
+    fn any(&mut self, bits: u64) -> Option<Chosen> {
+        let (count, first) = (self.endpoints.best, self.draw(bits));
+        let best = (0..count).map(|offset| (first + offset) % count);
+        let mut order = best.chain(count..self.endpoints.asked.len());
+        order.find_map(|index| self.ask(index))
+    }
+
+    /// The endpoint that a key belongs to, or the next one on the ring that may be asked.
+    fn by_key(&mut self, key: u64) -> Option<Chosen> {
+        let (endpoints, now) = (self.endpoints, self.now);
+        let may_be = |place: &usize| {
+            endpoints.is_best(*place) || endpoints.all[*place].0.circuit.wants_probe(now)
+        };
+        let points = endpoints.ring.as_ref()?.from(key).take(POINTS_MAX);
+        points.filter(may_be).find_map(|place| self.ask_at(place))
+    }
+
+    fn draw(&self, bits: u64) -> usize {
+        match &self.endpoints.weights {
+            Some(weights) => weights.draw(bits as u32),
+            None => bits as u32 as usize % self.endpoints.best,
+        }
+    }
+
+    fn turn(&self, number: usize) -> usize {
+        match &self.endpoints.weights {
+            Some(weights) => weights.turn(number),
+            None => number % self.endpoints.best,
+        }
+    }
+
+    fn load(&self, index: usize) -> f64 {
+        self.rate(index, |one, weight| one.load.score(weight, self.now))
+    }
+
+    fn crowd(&self, index: usize) -> f64 {
+        self.rate(index, |one, weight| one.load.crowd(weight))
+    }
+
+    /// What is tried or full comes last.
+    fn rate(&self, index: usize, rate: impl Fn(&Endpoint, f64) -> f64) -> f64 {
+        let endpoint = self.endpoint(index);
+        let is_full = endpoint.load.in_hand() >= self.requests_max;
+        if is_full || self.tried.contains(&endpoint.id()) {
+            return f64::INFINITY;
+        }
+        let weights = self.endpoints.weights.as_ref();
+        rate(
+            endpoint,
+            weights.map_or(1.0, |weights| weights.relative(index)),
+        )
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::circuit::{Law, Outcome};
-    use crate::retry::RetryLaw;
-    use crate::upstream::{Limits, Protocol};
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn plan(count: usize) -> ServicePlan {
-        let limits = Limits {
-            connect_timeout: MS,
-            idle_timeout: MS,
-            idle_connections_max: 1,
-        };
-        let law = Law {
-            failure_threshold: 3,
-            failure_percent: 50,
-            window: Duration::from_secs(10),
-            requests_min: 20,
-            recovery_timeout: Duration::from_secs(30),
-        };
-        let retry = RetryLaw {
-            retries_max: 0,
-            base_delay: MS,
-            budget_percent: 0,
-            has_jitter: false,
-        };
-        let places = (1..=count).map(|n| Place::named(format!("127.0.0.1:{n}")));
-        ServicePlan {
-            name: "x".into(),
-            source: Source::Fixed(places.collect()),
-            timeout: MS,
-            limits,
-            protocol: Protocol::Http1,
-            tls: None,
-            law,
-            retry,
-        }
-    }
-
-    fn service(count: usize) -> Arc<Service> {
-        Service::replacing(plan(count), None, &Watchers::new())
-    }
-
-    fn ids(service: &Service) -> Vec<u64> {
-        service.endpoints().iter().map(|one| one.id()).collect()
-    }
-
-    fn place(service: &Service, chosen: &Chosen) -> usize {
-        let mut ids = ids(service).into_iter();
-        ids.position(|id| id == chosen.endpoint.id())
-            .expect("one of them")
-    }
-
-    fn at(seconds: i64) -> Steady {
-        Steady(seconds * 1_000_000)
-    }
-
-    /// Asks often, each time for so long per endpoint; how many each was asked, and then answers with success.
-    fn asked(service: &Service, rounds: u64, took: &[Duration], now: Steady) -> Vec<usize> {
-        let mut counts = vec![0; service.endpoints().len()];
-        for round in 0..rounds {
-            let bits = round.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let Ok(chosen) = service.choose(now, bits, &[]) else {
-                panic!("none");
-            };
-            let index = place(service, &chosen);
-            counts[index] += 1;
-            chosen.endpoint.load.tell(took[index], false, now);
-            let _ = chosen.permit.tell(Outcome::Success, "", now, 0.5);
-        }
-        counts
-    }
-
-    fn break_endpoint(service: &Service, index: usize, now: Steady) {
-        let mut others = ids(service);
-        others.remove(index);
-        for _ in 0..3 {
-            let chosen = service.choose(now, 7, &others).expect("closed until now");
-            chosen.endpoint.load.tell(MS / 10, true, now);
-            let _ = chosen.permit.tell(Outcome::Failure, "x", now, 0.5);
-        }
-    }
-
-    #[test]
-    fn equals_get_equal_shares_and_slow_ones_less() {
-        let counts = asked(&service(3), 3000, &[MS; 3], at(0));
-        assert!(
-            counts.iter().all(|count| (700..1300).contains(count)),
-            "{counts:?}"
-        );
-        let counts = asked(&service(3), 3000, &[MS, MS, 10 * MS], at(0));
-        assert!(counts[2] < 30, "{counts:?}");
-    }
-
-    #[test]
-    fn one_bad_endpoint_of_three_is_left_alone_and_the_service_stays_whole() {
-        let service = service(3);
-        break_endpoint(&service, 1, at(0));
-        let counts = asked(&service, 1000, &[MS; 3], at(1));
-        assert_eq!(counts[1], 0, "{counts:?}");
-    }
-
-    #[test]
-    fn an_endpoint_whose_time_has_come_is_probed_in_spite_of_its_load() {
-        let service = service(2);
-        break_endpoint(&service, 1, at(0));
-        assert_eq!(asked(&service, 100, &[MS; 2], at(29))[1], 0);
-        let probe = service.choose(at(30), 7, &[]).expect("one");
-        assert_eq!(place(&service, &probe), 1);
-        assert_eq!(asked(&service, 100, &[MS; 2], at(30))[1], 0, "one probe");
-    }
-
-    #[test]
-    fn when_all_are_open_it_says_for_how_long() {
-        let service = service(2);
-        break_endpoint(&service, 0, at(0));
-        break_endpoint(&service, 1, at(10));
-        let refused = service.choose(at(11), 7, &[]).expect_err("none");
-        assert_eq!(refused, Failure::CircuitOpen(Duration::from_secs(19)));
-    }
-
-    #[test]
-    fn without_endpoints_it_says_so() {
-        let refused = service(0).choose(at(0), 7, &[]).expect_err("none");
-        assert_eq!(refused, Failure::NoEndpoint);
-    }
-
-    #[test]
-    fn endpoints_that_did_not_change_live_on() {
-        let old = service(2);
-        assert!(Arc::ptr_eq(
-            &old,
-            &Service::replacing(plan(2), Some(&old), &old.watchers)
-        ));
-        let longer = ServicePlan {
-            timeout: 2 * MS,
-            ..plan(3)
-        };
-        let new = Service::replacing(longer, Some(&old), &old.watchers);
-        assert_eq!(ids(&new)[..2], ids(&old));
-        let mut stricter = plan(2);
-        stricter.law.failure_threshold = 1;
-        let stricter = Service::replacing(stricter, Some(&old), &old.watchers);
-        assert!(ids(&stricter).iter().all(|id| !ids(&old).contains(id)));
-    }
-}
+mod tests;

@@ -2,9 +2,8 @@
 //! request tries whether it is back.
 //!
 //! Failures in a row or their share within a window open the circuit. A window is counted exactly: an average
-//! weighted by time would hide short bursts. A circuit is the only thing that takes
-//! an endpoint out of use, and a probe is a request like any other, so that whoever chooses endpoints asks
-//! here alone.
+//! weighted by time would hide short bursts. A probe is a request like any other, so that whoever chooses endpoints
+//! asks one gate (`gate.rs`) alone.
 //!
 //! While the circuit is closed, requests touch atomics and wait for nobody. The lock is for what happens
 //! rarely: opening, probing, closing.
@@ -16,7 +15,7 @@ use std::time::Duration;
 use auspex_kernel::clock::Steady;
 use parking_lot::Mutex;
 
-use crate::journal::{Change, Journal};
+use crate::journal::{Change, Journal, What};
 use crate::window::Window;
 
 /// How many times the waiting doubles at most.
@@ -77,6 +76,7 @@ pub(crate) struct Circuit {
     requests: Window,
     failures: Window,
     rest: Mutex<Rest>,
+    journal: Arc<Journal>,
 }
 
 #[derive(Debug)]
@@ -84,7 +84,6 @@ struct Rest {
     state: State,
     /// Probes that failed since it was closed, and one for the opening.
     trips: u32,
-    journal: Journal,
 }
 
 /// A request that was let through. Dropped without a word it is [`Outcome::Neutral`].
@@ -103,21 +102,10 @@ impl Rest {
             State::Closed | State::HalfOpen => i64::MAX,
         }
     }
-
-    /// The one way from one state to another.
-    fn enter(&mut self, to: State, at: Steady, cause: String) {
-        let from = std::mem::replace(&mut self.state, to);
-        self.journal.record(Change {
-            at,
-            from,
-            to,
-            cause,
-        });
-    }
 }
 
 impl Circuit {
-    pub(crate) fn new(law: Law, journal: Journal) -> Arc<Self> {
+    pub(crate) fn new(law: Law, journal: Arc<Journal>) -> Arc<Self> {
         Arc::new(Self {
             law,
             era: AtomicU32::new(0),
@@ -128,9 +116,16 @@ impl Circuit {
             rest: Mutex::new(Rest {
                 state: State::Closed,
                 trips: 0,
-                journal,
             }),
+            journal,
         })
+    }
+
+    /// The one way from one state to another.
+    fn enter(&self, rest: &mut Rest, to: State, at: Steady, cause: String) {
+        let from = std::mem::replace(&mut rest.state, to);
+        let what = What::Circuit { from, to };
+        self.journal.record(Change { at, what, cause });
     }
 
     pub(crate) fn law(&self) -> Law {
@@ -140,15 +135,6 @@ impl Circuit {
     /// Whether the next request that is admitted is a probe.
     pub(crate) fn wants_probe(&self, now: Steady) -> bool {
         now.0 >= self.probe_at.load(Ordering::Relaxed)
-    }
-
-    /// Whether a request would not pass.
-    pub(crate) fn refuses(&self, now: Steady) -> bool {
-        match self.state() {
-            State::Closed => false,
-            State::Open { until } => now < until,
-            State::HalfOpen => true,
-        }
     }
 
     /// Where it is.
@@ -161,11 +147,6 @@ impl Circuit {
         (self.requests.sum(now), self.failures.sum(now))
     }
 
-    /// How it came there, the newest change last.
-    pub(crate) fn changes(&self) -> Vec<Change> {
-        self.rest.lock().journal.changes().cloned().collect()
-    }
-
     /// Whether a request may pass. An answer of yes is one request, which must be told of.
     pub(crate) fn admit(self: &Arc<Self>, now: Steady) -> Verdict {
         let era = self.era.load(Ordering::Acquire);
@@ -176,7 +157,12 @@ impl Circuit {
         match rest.state {
             State::Closed => Verdict::Pass(self.permit(self.era.load(Ordering::Acquire), now)),
             State::Open { until } if now >= until => {
-                rest.enter(State::HalfOpen, now, "a request tries it".to_owned());
+                self.enter(
+                    &mut rest,
+                    State::HalfOpen,
+                    now,
+                    "a request tries it".to_owned(),
+                );
                 self.probe_at.store(i64::MAX, Ordering::Relaxed);
                 let era = self.era.fetch_add(2, Ordering::AcqRel) + 2;
                 Verdict::Pass(self.permit(era, now))
@@ -217,27 +203,28 @@ impl Circuit {
             return self.end_of(era, State::Closed, |rest| {
                 rest.trips = 1;
                 let cause = format!("{too_much}, the last: {cause}");
-                rest.enter(self.open(1, now, chance), now, cause);
+                self.enter(rest, self.open(1, now, chance), now, cause);
                 1
             });
         }
         self.end_of(era, State::HalfOpen, |rest| match outcome {
             Outcome::Success => {
                 rest.trips = 0;
-                rest.enter(State::Closed, now, "that succeeded".to_owned());
+                self.enter(rest, State::Closed, now, "that succeeded".to_owned());
                 self.forget();
                 1
             }
             Outcome::Failure => {
                 rest.trips = rest.trips.saturating_add(1);
                 let cause = format!("that failed: {cause}");
-                rest.enter(self.open(rest.trips, now, chance), now, cause);
+                let open = self.open(rest.trips, now, chance);
+                self.enter(rest, open, now, cause);
                 2
             }
             // The next request is the probe.
             Outcome::Neutral => {
                 let cause = "that said nothing of it; the next one tries".to_owned();
-                rest.enter(State::Open { until: now }, now, cause);
+                self.enter(rest, State::Open { until: now }, now, cause);
                 2
             }
         })

@@ -106,6 +106,39 @@ pub struct ServiceRetryConfig {
     pub jitter: Option<bool>,
 }
 
+/// `health` of a service: how its endpoints are checked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthConfig {
+    /// What is asked for; an answer of 2xx is a good one.
+    pub path: String,
+    /// From one check to the next.
+    #[serde(default = "HealthConfig::interval_ms")]
+    pub interval_ms: u64,
+    /// Until there is an answer; 1,000, or the interval if that is shorter.
+    pub timeout_ms: Option<u64>,
+    /// After so many checks in a row that fail an endpoint is left alone.
+    #[serde(default = "HealthConfig::unhealthy_after")]
+    pub unhealthy_after: u32,
+    /// And after so many that succeed it is asked again.
+    #[serde(default = "HealthConfig::healthy_after")]
+    pub healthy_after: u32,
+}
+
+impl HealthConfig {
+    fn interval_ms() -> u64 {
+        5_000
+    }
+
+    fn unhealthy_after() -> u32 {
+        3
+    }
+
+    fn healthy_after() -> u32 {
+        2
+    }
+}
+
 /// `[gateway.services.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,6 +159,16 @@ pub struct ServiceConfig {
     pub tls: Option<TlsConfig>,
     /// In place of `gateway.timeout_ms`.
     pub timeout_ms: Option<u64>,
+    /// How endpoints are chosen: `p2c`, `round-robin`, `least-requests` or `hash(…)`.
+    pub balance: Option<String>,
+    /// Requests that an endpoint has at once; none: any number.
+    pub requests_max: Option<u32>,
+    /// How endpoints are checked; none: not at all.
+    pub health: Option<HealthConfig>,
+    /// Whether it is told who calls, by a signed token; none: it is.
+    pub identity_token: Option<bool>,
+    /// Whom these tokens are for; none: the name of the service.
+    pub audience: Option<String>,
     /// What differs from `[gateway.circuit_breaker]`.
     #[serde(default)]
     pub circuit_breaker: ServiceBreakerConfig,
@@ -168,6 +211,11 @@ pub struct RouteConfig {
     /// Which are passed on; none: all but CONNECT and TRACE.
     #[serde(default)]
     pub methods: Vec<String>,
+    /// Of which hosts, such as `api.example.org` or `*.example.org`; none: of any.
+    pub hosts: Option<Vec<String>>,
+    /// With which headers, all of them; none: with any.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     /// The name of a service.
     pub service: Option<String>,
     /// In place of a service: parts that the answer is made of.

@@ -11,7 +11,7 @@ use crate::exchange::Answer;
 use crate::retry::Budget;
 
 /// How requests end, for labels: by the class of their answer, or by why there is none.
-const OUTCOMES: [&str; 14] = [
+const OUTCOMES: [&str; 17] = [
     "2xx",
     "3xx",
     "4xx",
@@ -23,6 +23,9 @@ const OUTCOMES: [&str; 14] = [
     "invalid",
     "timeout",
     "circuit_open",
+    "unhealthy",
+    "overloaded",
+    "identity_token",
     "no_endpoint",
     "body",
     LEFT,
@@ -166,16 +169,19 @@ mod tests {
             Failure::Deadline,
             Failure::Body,
             Failure::CircuitOpen(Duration::ZERO),
+            Failure::Unhealthy(Duration::ZERO),
+            Failure::Overloaded,
+            Failure::Untold,
             Failure::NoEndpoint,
         ] {
             counts.begin(now).failed(failure);
         }
         drop(counts.begin(now));
-        let expected = [2, 1, 1, 2, 2, 1, 1, 1, 1, 3, 1, 1, 1, 1];
+        let expected = [2, 1, 1, 2, 2, 1, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1];
         assert_eq!(
             counts.outcomes().map(|(_, n)| n).collect::<Vec<_>>(),
             expected
         );
-        assert_eq!((counts.requests(), counts.errors()), (19, 13));
+        assert_eq!((counts.requests(), counts.errors()), (22, 16));
     }
 }

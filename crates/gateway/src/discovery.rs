@@ -21,7 +21,7 @@ use hickory_resolver::proto::rr::{RData, Record};
 use tokio::sync::Mutex;
 use tokio::time::MissedTickBehavior;
 
-use crate::balance::Service;
+use crate::balance::{Service, Share};
 use crate::live::Live;
 use crate::source::Source;
 use crate::upstream::Place;
@@ -55,7 +55,7 @@ struct Known {
 }
 
 /// Servers, and how long that is so.
-type Answer = Result<(Vec<Place>, Duration), NetError>;
+type Answer = Result<(Vec<(Place, Share)>, Duration), NetError>;
 
 impl Discovery {
     pub(crate) fn new(live: Arc<Live>, clock: Clock) -> Self {
@@ -182,7 +182,8 @@ async fn look_up(resolver: &TokioResolver, source: &Source) -> Answer {
     let answer = tokio::time::timeout(LOOKUP_TIMEOUT, looking).await;
     let (mut places, ttl) = answer.unwrap_or(Err(NetError::Timeout))?;
     places.sort_unstable();
-    places.dedup();
+    places.dedup_by(|next, first| next.0 == first.0);
+    places.sort_by_key(|(_, share)| share.priority);
     places.truncate(PLACES_MAX);
     let is_empty = places.is_empty();
     Ok((places, if is_empty { PAUSE } else { ttl }))
@@ -216,29 +217,34 @@ async fn by_name(resolver: &TokioResolver, authority: &str) -> Answer {
     if let Some(error) = failed.filter(|_| addresses.is_empty()) {
         return Err(error);
     }
-    let places = addresses.into_iter().map(|address| Place {
-        authority: authority.to_owned(),
-        address: Some(address),
+    let places = addresses.into_iter().map(|address| {
+        let place = Place {
+            authority: authority.to_owned(),
+            address: Some(address),
+        };
+        (place, Share::default())
     });
     Ok((places.collect(), ttl))
 }
 
-/// The servers that an SRV record names (RFC 2782), those with the best priority.
+/// The servers that SRV records name (RFC 2782), with their weights and priorities.
 async fn by_service(resolver: &TokioResolver, name: &str) -> Answer {
     let records = records(resolver.srv_lookup(name).await)?;
     let found = records.iter().filter_map(|record| match &record.data {
         RData::SRV(srv) => Some((srv, Duration::from_secs(record.ttl.into()))),
         _ => None,
     });
-    let found: Vec<_> = found.collect();
-    let Some(best) = found.iter().map(|(srv, _)| srv.priority).min() else {
-        return Ok((Vec::new(), TTL_MAX));
-    };
-    let best = found.iter().filter(|(srv, _)| srv.priority == best);
-    let lookups = best.take(PLACES_MAX).map(async |(srv, ttl)| {
+    let mut found: Vec<_> = found.collect();
+    found.sort_by_key(|(srv, _)| srv.priority);
+    let lookups = found.iter().take(PLACES_MAX).map(async |(srv, ttl)| {
         let target = srv.target.to_utf8();
         let authority = format!("{}:{}", target.trim_end_matches('.'), srv.port);
-        let (places, of_address) = by_name(resolver, &authority).await?;
+        let (mut places, of_address) = by_name(resolver, &authority).await?;
+        let share = Share {
+            priority: srv.priority,
+            weight: srv.weight,
+        };
+        places.iter_mut().for_each(|(_, own)| *own = share);
         Ok::<_, NetError>((places, of_address.min(*ttl)))
     });
     let (mut places, mut least) = (Vec::new(), TTL_MAX);

@@ -35,6 +35,12 @@ pub(crate) enum Failure {
     Body,
     /// Every endpoint failed too often: nothing was sent. The first is tried again after so long.
     CircuitOpen(Duration),
+    /// The health checks of every endpoint fail: nothing was sent. It stays so for so long at least.
+    Unhealthy(Duration),
+    /// Every endpoint that may be asked has all the requests that it may have: nothing was sent.
+    Overloaded,
+    /// It could not be said who calls: nothing was sent.
+    Untold,
     /// The service has no endpoint at the moment.
     NoEndpoint,
 }
@@ -51,6 +57,9 @@ impl Failure {
             Failure::ConnectTimeout | Failure::Timeout | Failure::Deadline => "timeout",
             Failure::Body => "body",
             Failure::CircuitOpen(_) => "circuit_open",
+            Failure::Unhealthy(_) => "unhealthy",
+            Failure::Overloaded => "overloaded",
+            Failure::Untold => "identity_token",
             Failure::NoEndpoint => "no_endpoint",
         }
     }
@@ -63,6 +72,9 @@ impl Failure {
             | Failure::Deadline
             | Failure::Body
             | Failure::CircuitOpen(_)
+            | Failure::Unhealthy(_)
+            | Failure::Overloaded
+            | Failure::Untold
             | Failure::NoEndpoint => Outcome::Neutral,
             Failure::Refused
             | Failure::ConnectTimeout
@@ -83,6 +95,9 @@ impl Failure {
                 | Failure::Tls
                 | Failure::Unprocessed
                 | Failure::CircuitOpen(_)
+                | Failure::Unhealthy(_)
+                | Failure::Overloaded
+                | Failure::Untold
                 | Failure::NoEndpoint
         )
     }
@@ -181,23 +196,58 @@ impl Failure {
                 ),
             ),
             Failure::CircuitOpen(wait) => {
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                let message = format!(
-                    "the service {service} failed too often and is left alone for a while; nothing \
-                     was sent to it"
+                return self.unavailable(
+                    wait,
+                    format!(
+                        "the service {service} failed too often and is left alone for a while; \
+                         nothing was sent to it"
+                    ),
                 );
-                let error = ApiError::unavailable(message, seconds.max(1));
-                return error.with_detail("reason", self.reason());
+            }
+            Failure::Unhealthy(wait) => {
+                return self.unavailable(
+                    wait,
+                    format!(
+                        "the health checks of every server of the service {service} fail; nothing \
+                         was sent to it"
+                    ),
+                );
+            }
+            Failure::Overloaded => {
+                return self.unavailable(
+                    Duration::ZERO,
+                    format!(
+                        "every server of the service {service} has as many requests as it may \
+                         have; nothing was sent to it"
+                    ),
+                );
+            }
+            Failure::Untold => {
+                return self.unavailable(
+                    Duration::ZERO,
+                    format!(
+                        "the token that tells the service {service} who calls could not be made; \
+                         nothing was sent to it, and the log says why"
+                    ),
+                );
             }
             Failure::NoEndpoint => {
-                let message = format!("no server of the service {service} is known at the moment");
-                let error = ApiError::unavailable(message, 1);
-                return error.with_detail("reason", self.reason());
+                return self.unavailable(
+                    Duration::ZERO,
+                    format!("no server of the service {service} is known at the moment"),
+                );
             }
             Failure::Body => {
                 return ApiError::malformed("the body broke off before its end");
             }
         };
         ApiError::new(status, code, message).with_detail("reason", self.reason())
+    }
+
+    /// Try again after so long, and a second at least.
+    fn unavailable(self, wait: Duration, message: String) -> ApiError {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let error = ApiError::unavailable(message, seconds.max(1));
+        error.with_detail("reason", self.reason())
     }
 }

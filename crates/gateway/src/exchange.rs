@@ -11,10 +11,11 @@ use auspex_kernel::clock::{Clock, Steady};
 use auspex_kernel::random::per_thread;
 use axum::body::Body;
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 
-use crate::balance::{Chosen, Service};
+use crate::balance::Service;
 use crate::error::Failure;
+use crate::gate::Chosen;
 use crate::load::InHand;
 use crate::patience::Patience;
 use crate::proxy::Proxy;
@@ -39,6 +40,10 @@ pub(crate) struct Exchange<'p> {
     patience: Patience,
     retries: Retries<'p>,
     is_repeatable: bool,
+    /// Of the value that decides where it goes.
+    key: Option<u64>,
+    /// What the service is shown of who calls.
+    authorization: Option<HeaderValue>,
     /// Endpoints where it failed: any other comes first.
     failed: Vec<u64>,
     /// The last try failed on a connection that had been at rest.
@@ -62,6 +67,8 @@ impl<'p> Exchange<'p> {
     ) -> Self {
         Self {
             is_repeatable: is_repeatable(&parts.method, &parts.headers),
+            key: proxy.key_of(&parts),
+            authorization: None,
             retries: Retries::new(service.plan.retry, &service.counts.budget),
             proxy,
             service,
@@ -77,6 +84,10 @@ impl<'p> Exchange<'p> {
 
     /// What came of it, and after how many retries.
     pub(crate) async fn run(mut self) -> (Result<Answer, Failure>, u32) {
+        match self.proxy.authorization(self.service, &self.parts).await {
+            Ok(value) => self.authorization = value,
+            Err(failure) => return (Err(failure), 0),
+        }
         // What came of the last try that was sent.
         let mut sent = None;
         loop {
@@ -162,10 +173,11 @@ impl<'p> Exchange<'p> {
     }
 
     fn choose(&self, now: Steady, is_first: bool) -> Result<Chosen, Failure> {
-        let other = self.service.choose(now, per_thread(), &self.failed);
+        let choose = |tried: &[u64]| self.service.choose(now, per_thread(), self.key, tried);
+        let other = choose(&self.failed);
         match other.is_err() && is_first && !self.failed.is_empty() {
             // One that failed before is better than none.
-            true => self.service.choose(now, per_thread(), &[]),
+            true => choose(&[]),
             false => other,
         }
     }
@@ -220,9 +232,13 @@ impl<'p> Exchange<'p> {
         // What a service of HTTP/2 says that it has not processed is repeatable too.
         let is_kept = (self.is_repeatable || is_http2) && self.retries.are_left();
         let (upload, progress) = Upload::new(body, is_kept, is_http2);
-        let request = self
-            .proxy
-            .request_for(endpoint, &self.parts, upload, &self.patience);
+        let request = self.proxy.request_for(
+            endpoint,
+            &self.parts,
+            upload,
+            &self.patience,
+            self.authorization.as_ref(),
+        );
         let mut sending = pin!(connection.send(request));
         let mut seen = 0;
         let sent = loop {

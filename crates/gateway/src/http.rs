@@ -1,12 +1,12 @@
 //! The routes of the registry: parse, call, render.
 
+mod endpoint;
 mod overview;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_kernel::clock::Steady;
 use auspex_kernel::config::Reloads;
 use auspex_kernel::etag::cacheable;
 use auspex_kernel::fields::{Body as _, Kind, Wrong, integer, optional, required, text};
@@ -30,10 +30,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::balance::Service;
-use crate::circuit;
 use crate::live::Live;
 use crate::registry::{Instance, Registry, RegistryError, Told};
-use crate::upstream::Endpoint;
+use endpoint::EndpointView;
 
 pub(crate) const TAG: &str = "services";
 /// They go on without end.
@@ -83,20 +82,8 @@ struct ServiceDetailsView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = ServiceServer)]
 struct ServerView {
-    /// Where it is
-    #[schema(example = "10.0.0.5:9001")]
-    address: String,
-    /// `healthy`: it gets requests. `unhealthy`: it failed and is left alone. `probing`: one request tries it
-    #[schema(pattern = "^(healthy|unhealthy|probing)$")]
-    health: &'static str,
-    #[schema(pattern = "^(closed|open|half_open)$")]
-    circuit: &'static str,
-    /// Requests that it has at this moment
-    in_hand: u32,
-    /// Within the last `circuit_breaker.window_s`
-    requests: u64,
-    /// Of these, those that failed
-    failures: u64,
+    #[serde(flatten)]
+    endpoint: EndpointView,
     /// The instances that registered with this address; empty where the settings name it
     instances: Vec<InstanceView>,
 }
@@ -245,7 +232,7 @@ async fn get_service(
         .services
         .get(&name)
         .ok_or(RegistryError::NoService)?;
-    let (instances, now) = (desk.registry.of(&name), desk.clock.steady());
+    let (instances, dates) = (desk.registry.of(&name), desk.dates());
     let endpoints = service.endpoints();
     let servers = endpoints.iter().map(|endpoint| {
         let is_here = |instance: &&Instance| {
@@ -253,7 +240,10 @@ async fn get_service(
             authority.is_ok_and(|authority| authority == endpoint.authority())
         };
         let instances = instances.iter().filter(is_here).map(InstanceView::from);
-        ServerView::new(endpoint, instances.collect(), now)
+        ServerView {
+            endpoint: EndpointView::new(service, endpoint, dates),
+            instances: instances.collect(),
+        }
     });
     let view = ServiceDetailsView {
         about: ServiceView::of(service),
@@ -338,33 +328,12 @@ type Names = Result<Path<(String, String)>, PathRejection>;
 
 impl ServiceView {
     fn of(service: &Service) -> Self {
-        let endpoints = service.endpoints();
-        let is_healthy = |one: &&Arc<Endpoint>| one.circuit.state() == circuit::State::Closed;
+        let (healthy, instances) = service.asked();
         Self {
             name: service.plan.name.clone(),
             source: service.plan.source.as_str(),
-            instances: endpoints.len(),
-            healthy: endpoints.iter().filter(is_healthy).count(),
-        }
-    }
-}
-
-impl ServerView {
-    fn new(endpoint: &Endpoint, instances: Vec<InstanceView>, now: Steady) -> Self {
-        let (health, circuit) = match endpoint.circuit.state() {
-            circuit::State::Closed => ("healthy", "closed"),
-            circuit::State::Open { .. } => ("unhealthy", "open"),
-            circuit::State::HalfOpen => ("probing", "half_open"),
-        };
-        let (requests, failures) = endpoint.circuit.counts(now);
-        Self {
-            address: endpoint.place().to_string(),
-            health,
-            circuit,
-            in_hand: endpoint.load.in_hand(),
-            requests,
-            failures,
             instances,
+            healthy,
         }
     }
 }

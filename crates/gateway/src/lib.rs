@@ -9,14 +9,17 @@ mod aggregate;
 mod audit;
 mod balance;
 mod cache;
+mod check;
 mod circuit;
 mod config;
 mod counts;
 mod discovery;
 mod error;
 mod exchange;
+mod gate;
 mod gather;
 mod headers;
+mod health;
 mod http;
 mod journal;
 mod live;
@@ -41,8 +44,8 @@ mod websocket;
 mod window;
 
 pub use config::{
-    CacheConfig, CircuitBreakerConfig, Config, PartConfig, ProtocolConfig, RetryConfig, RouteCache,
-    RouteConfig, RouteLimit, RouteTranscode, ServiceBreakerConfig, ServiceConfig,
-    ServiceRetryConfig, TlsConfig,
+    CacheConfig, CircuitBreakerConfig, Config, HealthConfig, PartConfig, ProtocolConfig,
+    RetryConfig, RouteCache, RouteConfig, RouteLimit, RouteTranscode, ServiceBreakerConfig,
+    ServiceConfig, ServiceRetryConfig, TlsConfig,
 };
 pub use service::GatewayService;

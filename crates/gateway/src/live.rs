@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use auspex_kernel::Clock;
+use auspex_kernel::caller::Vouch;
 use auspex_kernel::policy::{Access, Answer, Policy, Runs};
 use auspex_kernel::service::{Handle, StopSignal, UndocumentedRoute};
 use tokio::time::MissedTickBehavior;
@@ -24,10 +25,28 @@ const CERTIFICATES_PAUSE: Duration = Duration::from_secs(1);
 
 /// What runs.
 pub(crate) struct Live {
-    clock: Clock,
-    /// Whoever watches the circuits.
-    pub(crate) watchers: Watchers,
+    means: Means,
     now: ArcSwap<Gateway>,
+}
+
+/// What services and routes work with, whichever there are.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub(crate) clock: Clock,
+    /// Whoever watches the endpoints.
+    pub(crate) watchers: Watchers,
+    /// Tells services who calls.
+    pub(crate) voucher: Option<Arc<dyn Vouch>>,
+}
+
+impl Means {
+    pub(crate) fn new(clock: Clock, voucher: Option<Arc<dyn Vouch>>) -> Self {
+        Self {
+            clock,
+            watchers: Watchers::new(),
+            voucher,
+        }
+    }
 }
 
 /// The services and routes of one plan.
@@ -90,14 +109,16 @@ impl Caches {
 }
 
 impl Live {
-    pub(crate) fn new(plan: Plan, clock: Clock) -> Self {
-        let watchers = Watchers::new();
-        let gateway = Gateway::replacing(plan, None, &clock, &watchers);
+    pub(crate) fn new(plan: Plan, means: Means) -> Self {
         Self {
-            now: ArcSwap::from_pointee(gateway),
-            watchers,
-            clock,
+            now: ArcSwap::from_pointee(Gateway::replacing(plan, None, &means)),
+            means,
         }
+    }
+
+    /// Whoever watches the endpoints.
+    pub(crate) fn watchers(&self) -> &Watchers {
+        &self.means.watchers
     }
 
     pub(crate) fn now(&self) -> Arc<Gateway> {
@@ -106,7 +127,7 @@ impl Live {
 
     /// Replaces what runs, and returns it. The root has to be told, for it serves the routes.
     pub(crate) fn apply(&self, plan: Plan) -> Arc<Gateway> {
-        let new = Gateway::replacing(plan, Some(&self.now()), &self.clock, &self.watchers);
+        let new = Gateway::replacing(plan, Some(&self.now()), &self.means);
         self.now.swap(Arc::new(new))
     }
 
@@ -140,15 +161,10 @@ impl Live {
 
 impl Gateway {
     /// What a plan comes to. What did not change since `old` is taken over from it.
-    pub(crate) fn replacing(
-        plan: Plan,
-        old: Option<&Self>,
-        clock: &Clock,
-        watchers: &Watchers,
-    ) -> Self {
+    pub(crate) fn replacing(plan: Plan, old: Option<&Self>, means: &Means) -> Self {
         let services = plan.services.into_iter().map(|(name, plan)| {
             let old = old.and_then(|old| old.services.get(&name));
-            (name, Service::replacing(plan, old, watchers))
+            (name, Service::replacing(plan, old, &means.watchers))
         });
         let services: BTreeMap<_, _> = services.collect();
         let mut caches = Caches::replacing(plan.cache, old.map(|old| &old.caches));
@@ -157,7 +173,16 @@ impl Gateway {
             kept.any(|route| route.path == path)
         };
         let routes = plan.routes.iter().map(|route| {
-            let proxy = |name: &str| Proxy::new(route, services[name].clone(), clock.clone());
+            let Means { clock, voucher, .. } = means;
+            let proxy_of = |route: &PlannedRoute, name: &str| {
+                Proxy::new(
+                    route,
+                    services[name].clone(),
+                    clock.clone(),
+                    voucher.clone(),
+                )
+            };
+            let proxy = |name: &str| proxy_of(route, name);
             let handler: Arc<dyn Handle> = match &route.leads_to {
                 // What is kept under its path another route may change.
                 LeadsTo::Service(name) if is_kept(&route.path) => {
@@ -175,7 +200,7 @@ impl Gateway {
                         strip_prefix: String::new(),
                         ..route.clone()
                     };
-                    let proxy = Proxy::new(&bare, services[name].clone(), clock.clone());
+                    let proxy = proxy_of(&bare, name);
                     Arc::new(Transcoded::new(proxy, api.clone(), prefix))
                 }
             };
@@ -206,6 +231,7 @@ fn serve(planned: &PlannedRoute, handler: Arc<dyn Handle>) -> UndocumentedRoute 
         key: planned.key.clone(),
         path: planned.path.clone(),
         methods: planned.methods.clone(),
+        conditions: planned.conditions.clone(),
         access: planned.access,
         policy: Policy {
             runs: Runs::Inline,

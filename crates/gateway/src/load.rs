@@ -29,10 +29,16 @@ pub(crate) struct Load {
 pub(crate) struct InHand(Arc<Load>);
 
 impl Load {
-    /// One more request, until it is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> InHand {
-        self.in_hand.fetch_add(1, Ordering::Relaxed);
-        InHand(self.clone())
+    /// One more request, until it is dropped; `None`: it has `max` already.
+    pub(crate) fn begin(self: &Arc<Self>, max: u32) -> Option<InHand> {
+        if max == u32::MAX {
+            self.in_hand.fetch_add(1, Ordering::Relaxed);
+            return Some(InHand(self.clone()));
+        }
+        let one_more = |count: u32| (count < max).then_some(count + 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let begun = self.in_hand.fetch_update(set, fetch, one_more);
+        begun.is_ok().then(|| InHand(self.clone()))
     }
 
     /// Requests that it has at this moment.
@@ -40,10 +46,19 @@ impl Load {
         self.in_hand.load(Ordering::Relaxed)
     }
 
-    /// The more, the worse.
-    pub(crate) fn score(&self, now: Steady) -> f64 {
-        let in_hand = f64::from(self.in_hand());
-        (self.peak_us(now) + 1.0) * (in_hand + 1.0)
+    /// The more, the worse. `weight` says how much it can do, as a part of what is usual. Of one that nothing is known of
+    /// the first answer is waited for, or a slow one would be sent many requests before it is found out.
+    pub(crate) fn score(&self, weight: f64, now: Steady) -> f64 {
+        let peak = match self.peak_us(now) {
+            unknown if unknown < 1.0 && self.in_hand() > 0 => PENALTY.as_micros() as f64,
+            known => known,
+        };
+        (peak + 1.0) * self.crowd(weight)
+    }
+
+    /// Requests in hand for its weight, from 1 on.
+    pub(crate) fn crowd(&self, weight: f64) -> f64 {
+        f64::from(self.in_hand()) / weight + 1.0
     }
 
     /// An answer, or a failure, after so long.
@@ -104,22 +119,23 @@ mod tests {
         slow.tell(MS, false, at(0));
         quick.tell(MS, false, at(0));
         slow.tell(100 * MS, false, at(0));
-        assert!(slow.score(at(0)) > 50.0 * quick.score(at(0)));
+        assert!(slow.score(1.0, at(0)) > 50.0 * quick.score(1.0, at(0)));
         let later = at(60);
         slow.tell(MS, false, later);
         quick.tell(MS, false, later);
-        assert!(slow.score(later) < 2.0 * quick.score(later));
+        assert!(slow.score(1.0, later) < 2.0 * quick.score(1.0, later));
     }
 
     #[test]
     fn requests_in_hand_count() {
         let load = Arc::new(Load::default());
         load.tell(MS, false, at(0));
-        let idle = load.score(at(0));
-        let held = [load.begin(), load.begin()];
-        assert!((load.score(at(0)) / idle - 3.0).abs() < 1e-9);
+        let idle = load.score(1.0, at(0));
+        let held = [(); 2].map(|()| load.begin(2).expect("room"));
+        assert!(load.begin(2).is_none() && load.in_hand() == 2, "it is full");
+        assert!((load.score(1.0, at(0)) / idle - 3.0).abs() < 1e-9);
         drop(held);
-        assert!((load.score(at(0)) / idle - 1.0).abs() < 1e-9);
+        assert!((load.score(1.0, at(0)) / idle - 1.0).abs() < 1e-9);
     }
 
     #[test]
@@ -127,8 +143,11 @@ mod tests {
         let (failing, good) = (Load::default(), Load::default());
         failing.tell(MS / 10, true, at(0));
         good.tell(50 * MS, false, at(0));
-        assert!(failing.score(at(0)) > good.score(at(0)));
-        assert!(failing.score(at(20)) > good.score(at(20)), "for a while");
+        assert!(failing.score(1.0, at(0)) > good.score(1.0, at(0)));
+        assert!(
+            failing.score(1.0, at(20)) > good.score(1.0, at(20)),
+            "for a while"
+        );
     }
 
     #[test]
@@ -137,7 +156,22 @@ mod tests {
         for tenth in 0..600 {
             load.tell(20 * MS, false, Steady(tenth * 100_000));
         }
-        let score = load.score(at(60));
+        let score = load.score(1.0, at(60));
         assert!((15_000.0..=20_100.0).contains(&score), "{score}");
+    }
+
+    #[test]
+    fn of_one_that_nothing_is_known_of_the_first_answer_is_waited_for() {
+        let (new, known) = (Arc::new(Load::default()), Load::default());
+        known.tell(100 * MS, false, at(0));
+        assert!(
+            new.score(1.0, at(0)) < known.score(1.0, at(0)),
+            "it is tried"
+        );
+        let first = new.begin(9);
+        assert!(new.score(1.0, at(0)) > known.score(1.0, at(0)));
+        new.tell(MS, false, at(0));
+        assert!(new.score(1.0, at(0)) < known.score(1.0, at(0)));
+        drop(first);
     }
 }

@@ -92,6 +92,21 @@ impl Collector for ServiceMetrics {
                 family.encode_family(&labels)?.encode_gauge(&state)?;
             }
         }
+        let name = "gateway_endpoint_healthy";
+        let help =
+            "What the health checks of an endpoint say, where it is checked: 1: healthy, 0: not";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (service, running) in services {
+            for endpoint in running.endpoints() {
+                let Some(health) = &endpoint.health else {
+                    continue;
+                };
+                let place = endpoint.place().to_string();
+                let labels = [("service", service.as_str()), ("endpoint", place.as_str())];
+                let is_healthy = i64::from(!health.is_down());
+                family.encode_family(&labels)?.encode_gauge(&is_healthy)?;
+            }
+        }
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 
 mod aggregate;
 mod cache;
+mod conditions;
+mod health;
 mod retry;
 mod tls;
 mod transcode;
@@ -15,10 +17,13 @@ use std::time::Duration;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::Access;
 use auspex_kernel::quota::RateLimit;
+use auspex_kernel::service::Conditions;
 use http::Method;
 
+use crate::balance::{KeySource, Policy};
 use crate::circuit::Law;
 use crate::config::{Config, ProtocolConfig, RouteConfig, RouteLimit, ServiceConfig};
+use crate::health::HealthLaw;
 use crate::path;
 use crate::retry::RetryLaw;
 use crate::source::{Source, is_reserved};
@@ -35,6 +40,8 @@ const TIMEOUT_MS_MAX: u64 = 600_000;
 const SECONDS_MAX: u32 = 3600;
 /// Of requests and failures that circuits count.
 const COUNT_MAX: u32 = 1_000_000;
+
+const AUDIENCE_BYTES_MAX: usize = 256;
 
 /// All services and routes.
 #[derive(Debug)]
@@ -59,6 +66,12 @@ pub(crate) struct ServicePlan {
     pub(crate) tls: Option<Tls>,
     pub(crate) law: Law,
     pub(crate) retry: RetryLaw,
+    pub(crate) balance: Policy,
+    /// Of each endpoint.
+    pub(crate) requests_max: u32,
+    pub(crate) health: Option<HealthLaw>,
+    /// Whom the tokens are for that tell it who calls; `None`: it gets none.
+    pub(crate) audience: Option<Arc<str>>,
 }
 
 impl ServicePlan {
@@ -78,6 +91,7 @@ pub(crate) struct PlannedRoute {
     pub(crate) key: String,
     pub(crate) path: String,
     pub(crate) methods: Vec<Method>,
+    pub(crate) conditions: Conditions,
     pub(crate) access: Access,
     pub(crate) limit: Option<RateLimit>,
     pub(crate) leads_to: LeadsTo,
@@ -113,7 +127,10 @@ impl Plan {
             let at = Key(format!("gateway.routes[{index}]"));
             plan_route(&at, route, &services, config)
         });
-        let routes = routes.collect::<Result<_, _>>()?;
+        let routes: Vec<PlannedRoute> = routes.collect::<Result<_, _>>()?;
+        services
+            .values()
+            .try_for_each(|one| check_key(one, &routes))?;
         let servers = config.dns_servers.iter().enumerate().map(|(index, text)| {
             let reason = "must be an address and a port, such as \"10.0.0.2:53\"";
             let key = format!("gateway.dns_servers[{index}]");
@@ -189,7 +206,62 @@ fn plan_service(
             .transpose()?,
         law: law(&at, service, config)?,
         retry: retry::law(&at, &service.retry, &config.retry)?,
+        balance: match &service.balance {
+            None => Policy::P2c,
+            Some(text) => text
+                .parse()
+                .map_err(|form: &str| at.wrong("balance", form))?,
+        },
+        requests_max: match service.requests_max {
+            None => u32::MAX,
+            Some(max @ 1..=COUNT_MAX) => max,
+            Some(_) => {
+                let reason = format!("must be between 1 and {COUNT_MAX}");
+                return Err(at.wrong("requests_max", reason));
+            }
+        },
+        health: match &service.health {
+            None => None,
+            Some(health) => Some(health::law(&at, health)?),
+        },
+        audience: audience(&at, name, service)?,
     })
+}
+
+fn audience(
+    at: &Key,
+    name: &str,
+    service: &ServiceConfig,
+) -> Result<Option<Arc<str>>, ConfigError> {
+    let audience = service.audience.as_deref().unwrap_or(name);
+    let is_plain = audience.bytes().all(|byte| byte.is_ascii_graphic());
+    if !(1..=AUDIENCE_BYTES_MAX).contains(&audience.len()) || !is_plain {
+        let reason = "must be a name or URL of 1 to 256 characters of ASCII, without blanks";
+        return Err(at.wrong("audience", reason));
+    }
+    let is_told = service.identity_token.unwrap_or(true);
+    if !is_told && service.audience.is_some() {
+        let reason = "is for tokens, which identity_token = false switches off; leave one out";
+        return Err(at.wrong("audience", reason));
+    }
+    Ok(is_told.then(|| audience.into()))
+}
+
+/// Whether at least one of the routes to a service has the parameter that decides where requests go.
+fn check_key(service: &ServicePlan, routes: &[PlannedRoute]) -> Result<(), ConfigError> {
+    let is_own = |route: &&PlannedRoute| match &route.leads_to {
+        LeadsTo::Service(name) => *name == service.name,
+        LeadsTo::Aggregate(_) | LeadsTo::Calls(..) => false,
+    };
+    let mut own = routes.iter().filter(is_own).peekable();
+    let by_key = matches!(service.balance, Policy::Hash(_)) && own.peek().is_some();
+    let has_key = |route: &PlannedRoute| KeySource::of(&service.balance, &route.path).is_some();
+    if by_key && !own.any(has_key) {
+        let at = Key(format!("gateway.services.{}", service.name));
+        let reason = "names a parameter that the path of no route to this service has";
+        return Err(at.wrong("balance", reason));
+    }
+    Ok(())
 }
 
 /// When the circuits of a service open: what the service says, and else what holds for all.
@@ -272,6 +344,7 @@ fn plan_route(
             LeadsTo::Service(_) | LeadsTo::Calls(..) => methods.collect::<Result<_, _>>()?,
             LeadsTo::Aggregate(_) => vec![Method::GET],
         },
+        conditions: conditions::conditions(at, route)?,
         access: access(at, route)?,
         limit: route
             .rate_limit
@@ -508,6 +581,37 @@ mod tests {
                 format!("{SERVICE}retry = {{ base_delay_ms = 0 }}"),
                 "gateway.services.orders.retry.base_delay_ms",
             ),
+            (format!("{SERVICE}balance = \"random\""), "orders.balance"),
+            (
+                SERVICE.to_owned() + "balance = \"hash(path.id)\"\n" + ROUTE + "public = true\n",
+                "orders.balance",
+            ),
+            (format!("{SERVICE}requests_max = 0"), "orders.requests_max"),
+            (format!("{SERVICE}audience = \"a b\""), "orders.audience"),
+            (
+                format!("{SERVICE}audience = \"a\"\nidentity_token = false"),
+                "orders.audience",
+            ),
+            (
+                format!("{SERVICE}health = {{ path = \"health\" }}"),
+                "orders.health.path",
+            ),
+            (
+                format!("{SERVICE}health = {{ path = \"/a b\" }}"),
+                "orders.health.path",
+            ),
+            (
+                format!("{SERVICE}health = {{ path = \"/\", interval_ms = 99 }}"),
+                "orders.health.interval_ms",
+            ),
+            (
+                format!("{SERVICE}health = {{ path = \"/\", timeout_ms = 5001 }}"),
+                "orders.health.timeout_ms",
+            ),
+            (
+                format!("{SERVICE}health = {{ path = \"/\", healthy_after = 0 }}"),
+                "orders.health.healthy_after",
+            ),
             (route(""), "gateway.routes[0].scopes"),
             (
                 route("scopes = [\"nonsense\"]"),
@@ -532,6 +636,30 @@ mod tests {
             (
                 route("public = true\nrate_limit = { max = 0, window_s = 1 }"),
                 "gateway.routes[0].rate_limit.max",
+            ),
+            (
+                route("public = true\nhosts = []"),
+                "gateway.routes[0].hosts",
+            ),
+            (
+                route("public = true\nhosts = [\"a\", \"A\"]"),
+                "gateway.routes[0].hosts[1]",
+            ),
+            (
+                route("public = true\nheaders = { host = \"a\" }"),
+                "gateway.routes[0].headers.host",
+            ),
+            (
+                route("public = true\nheaders = { \"a b\" = \"a\" }"),
+                "gateway.routes[0].headers.a b",
+            ),
+            (
+                route("public = true\nheaders = { x-a = \"1\", X-A = \"2\" }"),
+                "gateway.routes[0].headers.x-a",
+            ),
+            (
+                route("public = true\nheaders = { x-a = \" 1\" }"),
+                "gateway.routes[0].headers.x-a",
             ),
             (
                 ROUTE.to_owned() + "public = true\n",

@@ -3,24 +3,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use auspex_kernel::caller::Vouch;
 use auspex_kernel::clock::{Clock, monotonic};
 use auspex_kernel::service::{Boxed, Handle};
-use auspex_kernel::{ApiError, OverTls, Peer, RequestId, Via};
+use auspex_kernel::{ApiError, Caller, OverTls, Peer, RequestId, Via};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
-use crate::balance::Service;
+use crate::balance::{KeySource, Service};
 use crate::counts::Begun;
 use crate::error::Failure;
 use crate::exchange::{Answer, Exchange};
 use crate::headers::{self, Told, X_REQUEST_TIMEOUT_MS};
 use crate::path;
 use crate::patience::Patience;
-use crate::plan::PlannedRoute;
+use crate::plan::{LeadsTo, PlannedRoute};
 use crate::upstream::{Endpoint, Protocol, Upload};
 use crate::websocket;
 
@@ -33,13 +34,29 @@ pub(crate) struct Proxy {
     forward_credentials: bool,
     preserve_host: bool,
     websocket: bool,
+    /// Where its requests have the value that decides which endpoint is asked.
+    key: Option<KeySource>,
+    /// Tells services who calls.
+    voucher: Option<Arc<dyn Vouch>>,
     clock: Clock,
 }
 
 impl Proxy {
-    pub(crate) fn new(route: &PlannedRoute, service: Arc<Service>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        route: &PlannedRoute,
+        service: Arc<Service>,
+        clock: Clock,
+        voucher: Option<Arc<dyn Vouch>>,
+    ) -> Self {
+        // Parts and calls have paths of their own.
+        let path = match &route.leads_to {
+            LeadsTo::Service(_) => route.path.as_str(),
+            LeadsTo::Aggregate(_) | LeadsTo::Calls(..) => "",
+        };
         Self {
             clock,
+            voucher,
+            key: KeySource::of(&service.plan.balance, path),
             service,
             strip_prefix: route.strip_prefix.clone(),
             forward_credentials: route.forward_credentials,
@@ -60,6 +77,41 @@ impl Proxy {
         let (end, retries) = exchange.run().await;
         begun.end(&end);
         self.shown(end, retries, client)
+    }
+
+    /// Of the value that decides which endpoint is asked.
+    pub(crate) fn key_of(&self, parts: &Parts) -> Option<u64> {
+        self.key.as_ref()?.key(parts)
+    }
+
+    /// What the service is shown of who calls, if anybody is known and it is to be told.
+    ///
+    /// # Errors
+    /// [`Failure::Untold`].
+    pub(crate) async fn authorization(
+        &self,
+        service: &Service,
+        parts: &Parts,
+    ) -> Result<Option<HeaderValue>, Failure> {
+        let caller = parts.extensions.get::<Arc<Caller>>();
+        let (Some(voucher), Some(audience), Some(caller), false) = (
+            &self.voucher,
+            &service.plan.audience,
+            caller,
+            self.forward_credentials,
+        ) else {
+            return Ok(None);
+        };
+        if let Some(known) = voucher.remembered(caller, audience, self.clock.now()) {
+            return Ok(Some(known));
+        }
+        let made = voucher.clone().vouch(caller.clone(), audience.clone());
+        made.await.map(Some).map_err(|error| {
+            let service = service.plan.name.as_str();
+            let cause = error.cause().unwrap_or_default();
+            tracing::error!(service, cause, "a service cannot be told who calls");
+            Failure::Untold
+        })
     }
 
     /// The answer to a request that began at this moment. Its path leads nowhere else than it seems to.
@@ -155,6 +207,7 @@ impl Proxy {
         parts: &Parts,
         upload: Upload,
         patience: &Patience,
+        authorization: Option<&HeaderValue>,
     ) -> Request<Upload> {
         let client = parts.extensions.get().map(|Peer(address)| *address);
         let target_host = parts.uri.authority();
@@ -175,6 +228,10 @@ impl Proxy {
         };
         let mut request = Request::new(upload);
         *request.headers_mut() = headers::for_service(&parts.headers, &told);
+        if let Some(value) = authorization {
+            let headers = request.headers_mut();
+            headers.insert(header::AUTHORIZATION, value.clone());
+        }
         if let Some(left) = patience.stated() {
             let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
             let headers = request.headers_mut();

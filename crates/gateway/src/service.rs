@@ -17,12 +17,11 @@ use utoipa::openapi::OpenApi;
 use crate::audit::Action;
 use crate::discovery::Discovery;
 use crate::http::{self, Desk};
-use crate::journal::Watchers;
-use crate::live::{Gateway, Live};
+use crate::live::{Gateway, Live, Means};
 use crate::metrics::ServiceMetrics;
 use crate::plan::Plan;
 use crate::registry::Registry;
-use crate::{Config, balance, migration, watch};
+use crate::{Config, check, migration, watch};
 
 const TAG: &str =
     "Services behind the gateway, how they are, and the servers that register for them";
@@ -55,9 +54,8 @@ impl Service for GatewayService {
     }
 
     fn undocumented(config: &Config) -> Result<Vec<UndocumentedRoute>, ConfigError> {
-        let gateway =
-            Gateway::replacing(Plan::new(config)?, None, &Clock::system(), &Watchers::new());
-        Ok(gateway.routes)
+        let means = Means::new(Clock::system(), None);
+        Ok(Gateway::replacing(Plan::new(config)?, None, &means).routes)
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {
@@ -71,9 +69,10 @@ impl Service for GatewayService {
             clock,
             random,
             reloads,
+            voucher,
             ..
         } = context;
-        let live = Arc::new(Live::new(plan, clock.clone()));
+        let live = Arc::new(Live::new(plan, Means::new(clock.clone(), voucher)));
         let registry = Registry::open(db.clone(), clock.clone(), random, live.clone()).await?;
         let mut discovery = Discovery::new(live.clone(), clock.clone());
         discovery.round().await;
@@ -121,10 +120,23 @@ impl Running for GatewayService {
             .with_undocumented(routes)
     }
 
+    /// Much else goes on without a service behind the gateway, so the server is ready all the same. Everybody may
+    /// ask, so no service is named.
     fn health_checks(&self) -> Vec<HealthCheck<'_>> {
         let gateway = self.desk.live.now();
+        let count = gateway.services.len();
+        if count == 0 {
+            return Vec::new();
+        }
         let services = gateway.services.values();
-        services.map(|service| self.check_of(service)).collect()
+        let condition = match services.filter(|service| service.asked().0 == 0).count() {
+            0 => Condition::Works,
+            away => Condition::Impaired(format!("{away} of {count} services are away").into()),
+        };
+        vec![HealthCheck {
+            needed: false,
+            ..HealthCheck::with("gateway", std::future::ready(condition))
+        }]
     }
 
     fn warnings(&self) -> Vec<Warning> {
@@ -152,30 +164,10 @@ impl Running for GatewayService {
             tokio::join!(
                 watch::watch(&self.desk.registry, &self.db, stop.clone()),
                 Discovery::watch(&self.discovery, stop.clone()),
-                self.desk.live.clone().watch_certificates(stop),
+                self.desk.live.clone().watch_certificates(stop.clone()),
+                check::watch(self.desk.live.clone(), self.desk.clock.clone(), stop),
             );
         })
-    }
-}
-
-impl GatewayService {
-    /// Much else goes on without a service behind the gateway, so the server is ready all the same.
-    fn check_of(&self, service: &Arc<balance::Service>) -> HealthCheck<'static> {
-        let (service, now) = (service.clone(), self.desk.clock.steady());
-        let name = format!("gateway.{}", service.plan.name);
-        let check = HealthCheck::with(name, async move {
-            match service.refuses(now) {
-                true if service.endpoints().is_empty() => {
-                    Condition::Impaired("no server of it is known".into())
-                }
-                true => Condition::Impaired("all its servers failed too often".into()),
-                false => Condition::Works,
-            }
-        });
-        HealthCheck {
-            needed: false,
-            ..check
-        }
     }
 }
 

@@ -7,9 +7,9 @@ use auspex_kernel::clock::{Clock, Steady};
 use auspex_kernel::random::per_thread;
 use http::StatusCode;
 
-use crate::balance::Chosen;
 use crate::circuit::{Outcome, Permit, State};
 use crate::error::Failure;
+use crate::gate::Chosen;
 use crate::load::InHand;
 use crate::upstream::Endpoint;
 
@@ -25,7 +25,7 @@ pub(crate) struct Trial<'s> {
 impl<'s> Trial<'s> {
     pub(crate) fn begin(chosen: Chosen, clock: &'s Clock, begun: Steady) -> Self {
         Self {
-            in_hand: chosen.endpoint.load.begin(),
+            in_hand: chosen.in_hand,
             endpoint: chosen.endpoint,
             permit: chosen.permit,
             clock,

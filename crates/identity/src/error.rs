@@ -77,6 +77,11 @@ pub enum IdentityError {
     /// There is no key to sign with, because the database could not be used when one was due.
     #[error("there is no signing key yet; the log says why")]
     NoSigningKey,
+    /// A service that would get tokens that are good here could act as their callers.
+    #[error(
+        "the audience of a service must not be that of this server; change gateway.services.NAME.audience"
+    )]
+    OwnAudience,
     /// A token could not be made.
     #[error("the token could not be signed")]
     Signing(#[from] jwt::SigningError),
@@ -147,6 +152,7 @@ impl From<IdentityError> for ApiError {
             | IdentityError::KeyNotKept(_)
             | IdentityError::Issuers(_)
             | IdentityError::NoSigningKey
+            | IdentityError::OwnAudience
             | IdentityError::Signing(_) => ApiError::internal(error),
             IdentityError::ScopeNotGranted => ApiError::forbidden(error.to_string()),
             IdentityError::NoSession => {

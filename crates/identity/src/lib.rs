@@ -40,6 +40,7 @@ mod sessions;
 mod signing;
 mod tokens;
 mod users;
+mod vouching;
 mod watch;
 
 // How it is asked for.
@@ -51,6 +52,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use auspex_kernel::caller::Vouch;
 use auspex_kernel::db::Db;
 use auspex_kernel::idempotency::Idempotency;
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
@@ -81,11 +83,13 @@ use oauth::{
 use passwords::Passwords;
 use throttle::Throttle;
 use tokens::Tokens;
+use vouching::Voucher;
 
 /// The identity service: its parts, put together.
 pub struct Identity {
     core: Arc<Core>,
     authenticator: Arc<Authenticator>,
+    voucher: Arc<Voucher>,
     signing_keys: SigningKeys,
     maintenance: Maintenance,
     handles: Handles,
@@ -154,6 +158,7 @@ impl Identity {
         let signing_keys = SigningKeys::new(shared(), config.tokens);
         Ok(Arc::new(Self {
             authenticator: Arc::new(authenticator),
+            voucher: Arc::new(Voucher::new(&core, Arc::clone(&tokens))),
             maintenance: Maintenance::new(shared(), signing_keys.clone(), config.retention),
             signing_keys,
             handles: Handles {
@@ -180,6 +185,11 @@ impl Identity {
     /// What the edge asks on every request.
     pub fn authenticator(&self) -> &Arc<Authenticator> {
         &self.authenticator
+    }
+
+    /// What tells services behind the server who calls.
+    pub fn voucher(&self) -> Arc<dyn Vouch> {
+        self.voucher.clone()
     }
 
     /// Users: people, and programs that log in like people.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use auspex_kernel::Authenticate;
 use auspex_kernel::audit::Action as _;
+use auspex_kernel::caller::Vouch;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::files::{give_to_owner_of_folder, narrow};
 use auspex_kernel::policy::Policy;
@@ -159,6 +160,10 @@ impl Running for IdentityService {
 
     fn authenticator(self: Arc<Self>) -> Option<Arc<dyn Authenticate>> {
         Some(self.identity.authenticator().clone())
+    }
+
+    fn voucher(self: Arc<Self>) -> Option<Arc<dyn Vouch>> {
+        Some(self.identity.voucher())
     }
 }
 

@@ -8,9 +8,10 @@
 //! the reply, and an older one is recognised for what it is: reused.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use auspex_kernel::id::{ClientId, SessionId, UserId};
-use auspex_kernel::{Clock, Random, Scope, ScopeSet, Timestamp, id};
+use auspex_kernel::{Caller, Clock, Random, Scope, ScopeSet, Subject, Timestamp, id};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -28,6 +29,10 @@ use crate::types::user::User;
 
 const ACCESS_TYPE: &str = "at+jwt";
 const ID_TYPE: &str = "JWT";
+/// No access token's, so that none of ours is taken for one by whoever looks at it.
+const IDENTITY_TYPE: &str = "identity+jwt";
+/// Of a token for a service behind this server.
+const IDENTITY_TTL: Duration = Duration::from_secs(60);
 const REFRESH_PREFIX: &str = "axr_";
 /// By how much the clock of another process of ours may run ahead. Without it a token that one made
 /// could be refused by the next in the same second.
@@ -54,6 +59,30 @@ struct AccessClaims<'a> {
     role: Option<String>,
     #[serde(flatten)]
     user: UserClaims,
+}
+
+/// What a token tells a service of who calls.
+#[derive(Serialize)]
+struct IdentityClaims<'a> {
+    iss: &'a str,
+    sub: String,
+    aud: &'a str,
+    exp: i64,
+    iat: i64,
+    nbf: i64,
+    jti: String,
+    scope: String,
+    caller: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+}
+
+/// A token for a service.
+pub(crate) struct IdentityToken {
+    pub(crate) token: String,
+    /// The key that signed it.
+    pub(crate) kid: String,
+    pub(crate) expires_at: Timestamp,
 }
 
 /// What an ID token tells as a hint.
@@ -163,6 +192,48 @@ impl Tokens {
             sub: client_id.as_str(),
             client_id: Some(client_id.as_str()),
             ..self.claims(scope)?
+        })
+    }
+
+    /// A token that tells the service of this audience who calls. It ends with the credential, if that is soon.
+    ///
+    /// # Errors
+    /// [`IdentityError::Signing`], [`IdentityError::Randomness`], [`IdentityError::OwnAudience`].
+    pub(crate) fn identity_token(
+        &self,
+        caller: &Caller,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<IdentityToken, IdentityError> {
+        if [self.audience(), &self.issuer].contains(&audience) {
+            return Err(IdentityError::OwnAudience);
+        }
+        let ring = self.directory.signing_keys();
+        let key = ring.current(now).ok_or(IdentityError::NoSigningKey)?;
+        let usual = now + IDENTITY_TTL;
+        let expires_at = caller.expires_at.map_or(usual, |at| at.min(usual));
+        let now_s = now.unix_seconds();
+        let claims = IdentityClaims {
+            iss: &self.issuer,
+            // As in the access tokens of users and clients.
+            sub: match (&caller.user_id, &caller.subject) {
+                (Some(id), _) => id.to_string(),
+                (None, Subject::Client(id)) => id.to_string(),
+                (None, subject) => subject.to_string(),
+            },
+            aud: audience,
+            exp: expires_at.unix_seconds(),
+            iat: now_s,
+            nbf: now_s,
+            jti: id::new_id(&self.clock, &self.random)?,
+            scope: caller.scopes.to_string(),
+            caller: caller.subject.to_string(),
+            client_id: caller.client_id.as_ref().map(ClientId::as_str),
+        };
+        Ok(IdentityToken {
+            token: key.sign(IDENTITY_TYPE, &claims)?,
+            kid: key.kid().to_owned(),
+            expires_at,
         })
     }
 

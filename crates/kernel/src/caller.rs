@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::ApiError;
 use crate::clock::Timestamp;
 use crate::id::{ClientId, SessionId, UserId};
@@ -71,7 +73,7 @@ impl FromStr for Scope {
 }
 
 /// A set of scopes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ScopeSet(u32);
 
 impl ScopeSet {
@@ -207,6 +209,19 @@ pub trait Authenticate: Send + Sync {
     /// Whether pages of this origin, as browsers write it, may be an OAuth client that runs in the
     /// browser. Answers from memory.
     fn is_origin_of_client(&self, origin: &str) -> bool;
+}
+
+/// The future of [`Vouch::vouch`].
+pub type Vouching = Pin<Box<dyn Future<Output = Result<HeaderValue, ApiError>> + Send>>;
+
+/// Tells services behind this server who calls, by tokens that they can verify.
+pub trait Vouch: Send + Sync {
+    /// What `Authorization` says of a caller to the service of this audience, from memory: it is asked on every
+    /// request.
+    fn remembered(&self, caller: &Caller, audience: &str, now: Timestamp) -> Option<HeaderValue>;
+
+    /// The same where memory has none. It works on the control runtime, whichever runtime asks.
+    fn vouch(self: Arc<Self>, caller: Arc<Caller>, audience: Arc<str>) -> Vouching;
 }
 
 /// The address that a request came from, for handlers.

@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request};
 use prometheus_client::registry::Registry;
 use sea_orm_migration::MigratorTrait;
 use tokio::sync::{mpsc, oneshot, watch};
 use utoipa::openapi::{OpenApi, Tag};
 
-use crate::caller::Authenticate;
+use crate::caller::{Authenticate, Vouch};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Reloads};
 use crate::control::Control;
@@ -220,6 +220,11 @@ pub trait Running: Send + Sync + 'static {
     fn authenticator(self: Arc<Self>) -> Option<Arc<dyn Authenticate>> {
         None
     }
+
+    /// What tells other servers who calls, for services that are opened after this one.
+    fn voucher(self: Arc<Self>) -> Option<Arc<dyn Vouch>> {
+        None
+    }
 }
 
 /// What a service may use. Cheap to clone.
@@ -243,6 +248,8 @@ pub struct Context {
     pub publisher: Publisher,
     /// What became of changed settings.
     pub reloads: Reloads,
+    /// What tells other servers who calls; the root puts it in when it has opened the service that does.
+    pub voucher: Option<Arc<dyn Vouch>>,
 }
 
 /// Handlers with what they document.
@@ -270,12 +277,23 @@ pub struct UndocumentedRoute {
     pub path: String,
     /// Which it takes; none: all but CONNECT and TRACE. GET stands for HEAD too.
     pub methods: Vec<Method>,
+    /// What else of a request it wants.
+    pub conditions: Conditions,
     /// Who may call it.
     pub access: Access,
     /// How the edge treats it.
     pub policy: Policy,
     /// What answers it.
     pub handler: Arc<dyn Handle>,
+}
+
+/// What a route wants of a request beside path and method.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// One of these host names, in lower case; `*.example.org` stands for all names below that. None: any.
+    pub hosts: Vec<String>,
+    /// All of these headers, each said once, with these values.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Answers the requests of an [`UndocumentedRoute`]. An [`ApiError`] is answered as its

@@ -1,5 +1,7 @@
 //! Puts the server and its services together.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,6 +11,7 @@ use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
 use auspex_kernel::service::{Documented, OpenError, Routes, StopSignal};
 use auspex_kernel::{Clock, CursorKey};
+use parking_lot::Mutex;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -18,7 +21,7 @@ use crate::config::{self, Config};
 use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteError, RouteTable};
 use crate::front::Front;
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RouteName};
 use crate::overview::{self, Overview};
 use crate::services::{self, Services};
 use crate::system;
@@ -118,10 +121,11 @@ impl App {
             config,
             services,
             system,
+            document: Mutex::default(),
         };
         let config = &sources.config;
         let edge = Edge {
-            routes: ArcSwap::from_pointee(sources.table(None)?),
+            routes: ArcSwap::from_pointee(sources.table(None)?.0),
             identity,
             callers: config.server.rate_limit.window(),
             addresses: config.server.address_limit.window(),
@@ -129,7 +133,7 @@ impl App {
             control,
             observers: Arc::new(Observers {
                 access_log: config.telemetry.access_log,
-                unmatched: metrics.route("(none)", "(any)"),
+                unmatched: metrics.unmatched(),
                 traces: config.telemetry.traces()?,
                 reports: config.telemetry.reports()?,
             }),
@@ -155,8 +159,9 @@ impl App {
     pub(crate) fn rebuild_routes(&self) -> bool {
         let routes = &self.edge.routes;
         match self.sources.table(Some(&routes.load())) {
-            Ok(table) => {
+            Ok((table, served)) => {
                 routes.store(Arc::new(table));
+                self.metrics.retain(&served);
                 true
             }
             Err(error) => {
@@ -172,11 +177,16 @@ struct Sources {
     config: Config,
     services: Services,
     system: system::Parts,
+    /// The last one, and what it was made of.
+    document: Mutex<Option<(Vec<Document>, system::Document)>>,
 }
 
 impl Sources {
-    /// All routes as the services have them now, with the document that shows them.
-    fn table(&self, previous: Option<&RouteTable>) -> Result<RouteTable, OpenError> {
+    /// All routes as the services have them now, with the document that shows them, and their names.
+    fn table(
+        &self,
+        previous: Option<&RouteTable>,
+    ) -> Result<(RouteTable, BTreeSet<RouteName>), OpenError> {
         let mut sources: Vec<Routes> = self
             .services
             .iter()
@@ -186,29 +196,53 @@ impl Sources {
         sources.push(system::routes(&self.system, public));
         if self.config.server.docs {
             let shown = sources.iter().map(|routes| routes.documented.shown.clone());
-            let document = serde_json::to_string(&merge(&self.config, shown))?;
-            sources.push(system::docs(system::Document::new(document)));
+            let document = self.document_of(shown.collect())?;
+            sources.push(system::docs(document));
         }
-        let table = table_of(&sources, &self.config, previous, &self.system.metrics)?;
-        Ok(table)
+        Ok(table_of(
+            &sources,
+            &self.config,
+            previous,
+            &self.system.metrics,
+        )?)
+    }
+
+    /// The document of these parts. Where routes of settings alone have changed it is the one from before.
+    fn document_of(&self, shown: Vec<Document>) -> Result<system::Document, OpenError> {
+        let mut last = self.document.lock();
+        if let Some((parts, document)) = &*last
+            && *parts == shown
+        {
+            return Ok(document.clone());
+        }
+        let document = serde_json::to_string(&merge(&self.config, shown.clone()))?;
+        let document = system::Document::new(document);
+        *last = Some((shown, document.clone()));
+        Ok(document)
     }
 }
 
-/// The table of these sources.
+/// The table of these sources, and the names of its routes.
 fn table_of(
     sources: &[Routes],
     config: &Config,
     previous: Option<&RouteTable>,
     metrics: &Metrics,
-) -> Result<RouteTable, RouteError> {
+) -> Result<(RouteTable, BTreeSet<RouteName>), RouteError> {
     let mut declared = Vec::new();
     for routes in sources {
         let operations = serde_json::to_value(&routes.documented.operations);
         let operations = operations.expect("a document is JSON");
         declared.extend(edge::declared(routes, &operations)?);
     }
-    let metrics = |path: &str, method: &str| metrics.route(path, method);
-    RouteTable::new(declared, limits(config), previous, metrics)
+    let served = RefCell::new(BTreeSet::new());
+    let handles = |path: &str, method: &str| {
+        let name = (path.to_owned(), method.to_owned());
+        served.borrow_mut().insert(name);
+        metrics.route(path, method)
+    };
+    let table = RouteTable::new(declared, limits(config), previous, handles)?;
+    Ok((table, served.into_inner()))
 }
 
 /// What holds where a route's policy says nothing.
@@ -226,15 +260,14 @@ fn limits(config: &Config) -> Limits {
 /// # Errors
 /// [`ConfigError::wrong`] with the key of the path.
 pub(crate) fn check_paths(config: &Config) -> Result<(), ConfigError> {
-    let (mut sources, mut keys) = (Vec::new(), Vec::new());
+    let (mut sources, mut is_any) = (Vec::new(), false);
     for service in services::ALL {
         let added = service.undocumented(config)?;
-        let named = added.iter().map(|one| (one.path.clone(), one.key.clone()));
-        keys.extend(named);
+        is_any |= !added.is_empty();
         let operations = Documented::new(service.operations());
         sources.push(Routes::new(axum::Router::new(), operations).with_undocumented(added));
     }
-    if keys.is_empty() {
+    if !is_any {
         return Ok(());
     }
     let own = system::document(config.server.metrics.public);
@@ -245,9 +278,8 @@ pub(crate) fn check_paths(config: &Config) -> Result<(), ConfigError> {
     let table = table_of(&sources, config, None, &Metrics::new());
     table.map(drop).map_err(|error| {
         // Of two that clash the last one is named.
-        let is_wrong = |(path, _): &&(String, String)| error.path() == Some(path);
-        let key = keys.iter().rfind(is_wrong).map(|(_, key)| key.as_str());
-        ConfigError::wrong(key.unwrap_or("(routes)"), format!("is wrong: {error}"))
+        let key = error.key().unwrap_or("(routes)");
+        ConfigError::wrong(key, format!("is wrong: {error}"))
     })
 }
 
@@ -319,6 +351,7 @@ pub(crate) mod tests {
             control: db.control().clone(),
             publisher,
             reloads: Reloads::new(Clock::system().now()),
+            voucher: None,
         };
         let services = Services::open(&config, &context).await.expect("opens");
         let (stop, stopped) = StopSignal::new();

@@ -1,7 +1,7 @@
 //! Counters for Prometheus. Every handle is looked up once, at start; labels are bounded. What was
 //! counted can also be read in the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use auspex_kernel::durations::{DurationCounts, Durations};
@@ -15,7 +15,10 @@ use prometheus_client::registry::Registry;
 
 type Labels = [(&'static str, String); 2];
 type ClassLabels = [(&'static str, String); 3];
-type RouteName = (String, String);
+/// Template and method.
+pub(crate) type RouteName = (String, String);
+/// Of requests for which no route was found.
+const UNMATCHED: (&str, &str) = ("(none)", "(any)");
 
 /// The registry and the families of the server itself.
 pub(crate) struct Metrics {
@@ -23,8 +26,14 @@ pub(crate) struct Metrics {
     requests: Family<ClassLabels, Counter>,
     seconds: Family<Labels, Durations>,
     connections: Gauge,
-    /// Every route that was ever served, by template and method.
-    routes: Mutex<BTreeMap<RouteName, RouteMetrics>>,
+    routes: Mutex<Routes>,
+}
+
+#[derive(Default)]
+struct Routes {
+    served: BTreeMap<RouteName, RouteMetrics>,
+    /// What was counted of those that are not served any more.
+    ended: Traffic,
 }
 
 /// The handles of one route. Clones count together.
@@ -118,7 +127,40 @@ impl Metrics {
         let name = (template.to_owned(), method.to_owned());
         let mut routes = self.routes.lock();
         let handles = || self.new_route(template, method);
-        routes.entry(name).or_insert_with(handles).clone()
+        routes.served.entry(name).or_insert_with(handles).clone()
+    }
+
+    /// Those of requests for which no route was found.
+    pub(crate) fn unmatched(&self) -> RouteMetrics {
+        self.route(UNMATCHED.0, UNMATCHED.1)
+    }
+
+    /// Ends the series of routes that are not among these, which are served now.
+    pub(crate) fn retain(&self, served: &BTreeSet<RouteName>) {
+        let mut routes = self.routes.lock();
+        let Routes { served: all, ended } = &mut *routes;
+        all.retain(|name, handles| {
+            let is_kept = served.contains(name) || (&*name.0, &*name.1) == UNMATCHED;
+            if !is_kept {
+                *ended = ended.plus(handles.read());
+                self.end_route(name);
+            }
+            is_kept
+        });
+    }
+
+    fn end_route(&self, (template, method): &RouteName) {
+        let labels = [
+            ("route", template.to_owned()),
+            ("method", method.to_owned()),
+        ];
+        self.seconds.remove(&labels);
+        let [route, method] = labels;
+        for class in 1..=5 {
+            let status = ("status", format!("{class}xx"));
+            self.requests
+                .remove(&[route.clone(), method.clone(), status]);
+        }
     }
 
     fn new_route(&self, template: &str, method: &str) -> RouteMetrics {
@@ -141,8 +183,8 @@ impl Metrics {
     /// What was counted of all routes together.
     pub(crate) fn traffic(&self) -> Traffic {
         let routes = self.routes.lock();
-        let each = routes.values().map(RouteMetrics::read);
-        each.fold(Traffic::default(), Traffic::plus)
+        let each = routes.served.values().map(RouteMetrics::read);
+        each.fold(routes.ended, Traffic::plus)
     }
 
     /// The gauge of open connections.
@@ -216,5 +258,31 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
         }
+    }
+
+    #[test]
+    fn the_series_of_a_route_end_with_it_and_what_it_counted_stays_in_the_whole() {
+        let metrics = Metrics::new();
+        metrics
+            .unmatched()
+            .observe(StatusCode::NOT_FOUND, Duration::ZERO);
+        for path in ["/x", "/y"] {
+            let route = metrics.route(path, "GET");
+            route.observe(StatusCode::OK, Duration::from_millis(1));
+        }
+        metrics.retain(&BTreeSet::from([("/x".to_owned(), "GET".to_owned())]));
+        let text = metrics.render();
+        assert!(text.contains("route=\"/x\"") && text.contains("route=\"(none)\""));
+        assert!(!text.contains("route=\"/y\""), "{text}");
+        assert_eq!(metrics.traffic().requests(), 3);
+        metrics
+            .route("/y", "GET")
+            .observe(StatusCode::OK, Duration::ZERO);
+        assert!(
+            metrics
+                .render()
+                .contains(r#"auspex_http_requests_total{route="/y",method="GET",status="2xx"} 1"#)
+        );
+        assert_eq!(metrics.traffic().requests(), 4);
     }
 }

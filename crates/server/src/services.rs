@@ -171,9 +171,12 @@ impl Services {
     /// # Errors
     /// That of the first one that cannot be opened.
     pub(crate) async fn open(config: &Config, context: &Context) -> Result<Self, OpenError> {
-        let mut open = Vec::new();
+        let (mut open, mut context) = (Vec::new(), context.clone());
         for service in ALL {
-            open.push(service.open(config, context.clone()).await?);
+            let opened = service.open(config, context.clone()).await?;
+            let voucher = opened.running.clone().voucher();
+            context.voucher = voucher.or(context.voucher);
+            open.push(opened);
         }
         Ok(Self(open))
     }

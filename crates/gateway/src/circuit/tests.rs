@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::journal::{CHANGES_MAX, Watchers};
+use crate::journal::{CHANGES_MAX, Turns, Watchers};
 
 const SECOND: i64 = 1_000_000;
 
@@ -14,8 +14,11 @@ const LAW: Law = Law {
 };
 
 fn closed_circuit() -> Arc<Circuit> {
-    let journal = Journal::new("orders", "a:1", Watchers::new());
-    Circuit::new(LAW, journal)
+    Circuit::new(LAW, journal(Watchers::new()))
+}
+
+fn journal(watchers: Watchers) -> Arc<Journal> {
+    Arc::new(Journal::new("orders", "a:1", watchers, Turns::default()))
 }
 
 fn at(seconds: i64) -> Steady {
@@ -131,7 +134,8 @@ fn what_was_admitted_before_a_change_changes_nothing() {
 fn its_last_changes_are_known_with_their_causes() {
     let watchers = Watchers::new();
     let mut watching = watchers.watch();
-    let circuit = Circuit::new(LAW, Journal::new("orders", "a:1", watchers));
+    let journal = journal(watchers);
+    let circuit = Circuit::new(LAW, journal.clone());
     ends(&circuit, at(1), &[Failure, Failure, Failure]);
     drop(pass(&circuit, at(31)));
     pass(&circuit, at(32)).tell(Failure, "timeout", at(33), 0.0);
@@ -154,18 +158,17 @@ fn its_last_changes_are_known_with_their_causes() {
     ];
     let expected = expected.map(|(second, from, to, cause)| Change {
         at: at(second),
-        from,
-        to,
+        what: What::Circuit { from, to },
         cause: cause.to_owned(),
     });
-    assert_eq!(circuit.changes(), expected);
+    assert_eq!(journal.changes(), expected);
     for change in expected {
         let event = watching.try_recv().expect("one for each");
         assert_eq!((&*event.service, &*event.endpoint), ("orders", "a:1"));
         assert_eq!(event.change, change);
     }
     (0..10).for_each(|second| ends(&circuit, at(100 + second), &[Success, Failure]));
-    let last = circuit.changes().pop().expect("one");
+    let last = journal.changes().pop().expect("one");
     assert_eq!(
         last.cause,
         "10 of 20 requests within 10 s failed, the last: x"
@@ -173,8 +176,8 @@ fn its_last_changes_are_known_with_their_causes() {
     for round in 0..30 {
         drop(pass(&circuit, at(1_000 + round)));
     }
-    assert_eq!(circuit.changes().len(), CHANGES_MAX);
-    assert_eq!(circuit.changes()[19].at, at(1_029));
+    assert_eq!(journal.changes().len(), CHANGES_MAX);
+    assert_eq!(journal.changes()[19].at, at(1_029));
 }
 
 #[test]

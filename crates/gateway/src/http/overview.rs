@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_kernel::clock::Steady;
 use auspex_kernel::http::error_responses;
 use axum::Json;
 use axum::body::Body;
@@ -19,11 +18,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::endpoint::{ChangeView, Dates, EndpointView, url};
 use super::{Desk, TAG};
 use crate::balance::Service;
-use crate::circuit::State as CircuitState;
-use crate::journal::{Change, Event};
-use crate::upstream::Endpoint;
+use crate::journal::Event;
 
 /// A stream without news says so.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
@@ -96,55 +94,9 @@ enum ServiceStatus {
     Unavailable,
 }
 
-/// A server that does what the service does.
+/// The `data` of an event `circuit` or `health`.
 #[derive(Serialize, ToSchema)]
-#[schema(as = GatewayEndpoint)]
-struct EndpointView {
-    #[schema(example = "http://127.0.0.1:9001")]
-    url: String,
-    circuit: CircuitStateView,
-    /// When one request is let through to try it; null unless the circuit is open
-    #[schema(format = DateTime)]
-    open_until: Option<String>,
-    /// Requests that it has not answered, or whose answers are being read
-    in_hand: u32,
-    /// How long an answer is believed to take: what was slow lately counts most, and a failure as 5 seconds
-    expected_latency_ms: f64,
-    /// The last changes of its circuit, newest first, 20 at most
-    changes: Vec<ChangeView>,
-}
-
-#[derive(Clone, Copy, Serialize, ToSchema)]
-#[schema(as = CircuitState)]
-#[serde(rename_all = "snake_case")]
-enum CircuitStateView {
-    /// It is asked
-    Closed,
-    /// It is left alone
-    Open,
-    /// One request tries it
-    HalfOpen,
-}
-
-/// A circuit has gone from one state to another.
-#[derive(Serialize, ToSchema)]
-#[schema(as = CircuitChange)]
-struct ChangeView {
-    #[schema(format = DateTime)]
-    at: String,
-    from: CircuitStateView,
-    to: CircuitStateView,
-    /// Until when it is open; null otherwise
-    #[schema(format = DateTime)]
-    open_until: Option<String>,
-    /// For people
-    #[schema(example = "5 failures in a row, the last: timeout")]
-    cause: String,
-}
-
-/// The `data` of an event `circuit`.
-#[derive(Serialize, ToSchema)]
-#[schema(as = CircuitEvent)]
+#[schema(as = EndpointEvent)]
 struct EventView {
     service: String,
     #[schema(example = "http://127.0.0.1:9001")]
@@ -153,60 +105,7 @@ struct EventView {
     change: ChangeView,
 }
 
-impl From<CircuitState> for CircuitStateView {
-    fn from(state: CircuitState) -> Self {
-        match state {
-            CircuitState::Closed => Self::Closed,
-            CircuitState::Open { .. } => Self::Open,
-            CircuitState::HalfOpen => Self::HalfOpen,
-        }
-    }
-}
-
-fn url(service: Option<&Service>, authority: &str) -> String {
-    let scheme = service.map_or("http", |service| service.plan.scheme());
-    format!("{scheme}://{authority}")
-}
-
-/// One moment on the two clocks, to tell the date of others.
-#[derive(Clone, Copy)]
-struct Dates {
-    now: auspex_kernel::Timestamp,
-    steady: Steady,
-}
-
-impl Dates {
-    fn of(self, moment: Steady) -> String {
-        let date = self.now - self.steady.since(moment) + moment.since(self.steady);
-        date.to_rfc3339()
-    }
-
-    fn open_until(self, state: CircuitState) -> Option<String> {
-        match state {
-            CircuitState::Open { until } => Some(self.of(until)),
-            CircuitState::Closed | CircuitState::HalfOpen => None,
-        }
-    }
-
-    fn change(self, change: Change) -> ChangeView {
-        ChangeView {
-            at: self.of(change.at),
-            from: change.from.into(),
-            to: change.to.into(),
-            open_until: self.open_until(change.to),
-            cause: change.cause,
-        }
-    }
-}
-
 impl Desk {
-    fn dates(&self) -> Dates {
-        Dates {
-            now: self.clock.now(),
-            steady: self.clock.steady(),
-        }
-    }
-
     fn gateway(&self) -> GatewayView {
         let (dates, gateway) = (self.dates(), self.live.now());
         let services = gateway.services.values();
@@ -230,7 +129,7 @@ impl Desk {
         EventView {
             service: event.service.to_string(),
             endpoint: url(service, &event.endpoint),
-            change: self.dates().change(event.change.clone()),
+            change: ChangeView::new(event.change.clone(), self.dates()),
         }
     }
 }
@@ -239,16 +138,15 @@ fn service_view(service: &Service, dates: Dates) -> ServiceView {
     let (counts, endpoints) = (&service.counts, service.endpoints());
     let latencies = counts.durations.counts();
     let latency_ms = |share| latencies.within_s(share).map(|seconds| seconds * 1e3);
-    let view = |one: &Arc<Endpoint>| endpoint_view(service, one, dates);
-    let endpoints = endpoints.iter().map(view);
-    let endpoints: Vec<EndpointView> = endpoints.collect();
-    let is_open = |one: &&EndpointView| matches!(one.circuit, CircuitStateView::Open);
-    let open = endpoints.iter().filter(is_open).count();
+    let endpoints = endpoints
+        .iter()
+        .map(|one| EndpointView::new(service, one, dates));
+    let (asked, all) = service.asked();
     ServiceView {
         name: service.plan.name.clone(),
-        status: match open {
-            _ if open == endpoints.len() => ServiceStatus::Unavailable,
-            0 => ServiceStatus::Healthy,
+        status: match asked {
+            0 => ServiceStatus::Unavailable,
+            _ if asked == all => ServiceStatus::Healthy,
             _ => ServiceStatus::Degraded,
         },
         requests: counts.requests(),
@@ -257,20 +155,7 @@ fn service_view(service: &Service, dates: Dates) -> ServiceView {
         retries_refused: counts.budget.refused(),
         latency_p50_ms: latency_ms(0.5),
         latency_p99_ms: latency_ms(0.99),
-        endpoints,
-    }
-}
-
-fn endpoint_view(service: &Service, endpoint: &Endpoint, dates: Dates) -> EndpointView {
-    let state = endpoint.circuit.state();
-    let changes = endpoint.circuit.changes().into_iter().rev();
-    EndpointView {
-        url: url(Some(service), &endpoint.place().to_string()),
-        circuit: state.into(),
-        open_until: dates.open_until(state),
-        in_hand: endpoint.load.in_hand(),
-        expected_latency_ms: endpoint.load.latency(dates.steady).as_secs_f64() * 1e3,
-        changes: changes.map(|change| dates.change(change)).collect(),
+        endpoints: endpoints.collect(),
     }
 }
 
@@ -291,8 +176,8 @@ pub(super) fn routes() -> OpenApiRouter<Desk> {
 
 /// The services behind the gateway
 ///
-/// Each with its endpoints, the state of their circuits and how those came there; and what became of the last
-/// changes of the settings.
+/// Each with its endpoints, the state of their circuits and checks and how those came there; and what became of the
+/// last changes of the settings.
 #[utoipa::path(
     get, path = "/v1/gateway", tag = TAG,
     responses(
@@ -305,10 +190,10 @@ async fn get_gateway(State(desk): State<Desk>) -> Json<GatewayView> {
     Json(desk.gateway())
 }
 
-/// Watch the circuits
+/// Watch the circuits and health checks
 ///
 /// Server-sent events: first `gateway`, whose data is what `GET /v1/gateway` answers, then `circuit` for each change
-/// of a circuit. Whoever reads too slowly gets `gateway` again in place of what they missed. A comment comes at least
+/// of a circuit, and `health` where checks say the opposite of before. Whoever reads too slowly gets `gateway` again in place of what they missed. A comment comes at least
 /// every 15 seconds. It ends with the credential, and when the server stops.
 #[utoipa::path(
     get, path = "/v1/gateway/events", tag = TAG,
@@ -319,7 +204,7 @@ async fn get_gateway(State(desk): State<Desk>) -> Json<GatewayView> {
     security(("api_key" = ["gateway:read"]), ("bearer" = ["gateway:read"]))
 )]
 async fn watch_gateway(State(desk): State<Desk>) -> Response {
-    let events = desk.live.watchers.watch();
+    let events = desk.live.watchers().watch();
     let first = event("gateway", &desk.gateway());
     let begin = (Some(first), events, desk);
     let stream = unfold(begin, async |(first, mut events, desk)| {
@@ -338,7 +223,10 @@ async fn watch_gateway(State(desk): State<Desk>) -> Response {
 /// The next piece of the stream.
 async fn next(events: &mut Receiver<Arc<Event>>, desk: &Desk) -> Option<Bytes> {
     match tokio::time::timeout(SILENCE_MAX, events.recv()).await {
-        Ok(Ok(change)) => Some(event("circuit", &desk.event(&change))),
+        Ok(Ok(change)) => {
+            let view = desk.event(&change);
+            Some(event(view.change.event(), &view))
+        }
         Ok(Err(RecvError::Lagged(_))) => Some(event("gateway", &desk.gateway())),
         Ok(Err(RecvError::Closed)) => None,
         Err(_) => Some(Bytes::from_static(b": nothing new\n\n")),

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 pub(crate) use address::{USUAL, is_allowed};
 
 use crate::audit::{Action, Event};
-use crate::balance::Service;
+use crate::balance::{Service, Share};
 use crate::live::Live;
 use crate::source::{self, Source};
 use crate::store;
@@ -323,7 +323,8 @@ impl Registry {
             .collect();
         places.sort_unstable();
         places.dedup();
-        service.set(&places);
+        let usual = |place| (place, Share::default());
+        service.set(&places.into_iter().map(usual).collect::<Vec<_>>());
     }
 
     /// Where the instances of a service come from, if it is one that takes them.

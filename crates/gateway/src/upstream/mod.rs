@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use crate::circuit::{Circuit, Law};
 use crate::error::Failure;
+use crate::health::{Health, HealthLaw};
 use crate::journal::Journal;
 use crate::load::Load;
 
@@ -102,19 +103,23 @@ pub(crate) struct Endpoint {
     /// Whom it has to be, if it is called by TLS.
     name: Option<ServerName<'static>>,
     pub(crate) circuit: Arc<Circuit>,
+    /// Where it is checked.
+    pub(crate) health: Option<Health>,
     pub(crate) load: Arc<Load>,
+    pub(crate) journal: Arc<Journal>,
 }
 
 impl Endpoint {
-    /// `journal` is that of its circuit.
     pub(crate) fn new(
         place: Place,
         limits: Limits,
         manner: Manner,
         law: Law,
+        health: Option<HealthLaw>,
         journal: Journal,
     ) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let journal = Arc::new(journal);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             host: HeaderValue::from_str(&place.authority).expect("the host of a URL is ASCII"),
@@ -122,17 +127,25 @@ impl Endpoint {
             place,
             limits,
             manner,
-            circuit: Circuit::new(law, journal),
+            circuit: Circuit::new(law, journal.clone()),
+            health: health.map(|law| Health::new(law, journal.clone())),
             load: Arc::default(),
+            journal,
         }
     }
 
     /// Whether it is the server at this place, treated so.
-    pub(crate) fn is(&self, place: &Place, limits: Limits, manner: &Manner, law: Law) -> bool {
-        self.place == *place
-            && self.limits == limits
-            && self.manner == *manner
-            && self.circuit.law() == law
+    pub(crate) fn is(
+        &self,
+        place: &Place,
+        limits: Limits,
+        manner: &Manner,
+        law: Law,
+        health: Option<&HealthLaw>,
+    ) -> bool {
+        let is_checked_so = self.health.as_ref().map(|health| &health.law) == health;
+        let is_there = self.place == *place && self.limits == limits;
+        is_there && self.manner == *manner && self.circuit.law() == law && is_checked_so
     }
 
     /// Unlike that of any other.

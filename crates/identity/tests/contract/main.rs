@@ -106,3 +106,4 @@ mod strangers;
 mod tokens;
 mod upkeep;
 mod users;
+mod vouching;

@@ -165,6 +165,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         control: db.control().clone(),
         publisher,
         reloads: reloads.clone(),
+        voucher: None,
     };
     let services = Services::open(&config, &context).await.map_err(|error| {
         if error.is::<InferenceError>() {

@@ -110,7 +110,7 @@ fn is_of_any_machine(name: &str) -> bool {
 }
 
 /// Without case, and without the dot at the end of an absolute name.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 

@@ -44,7 +44,7 @@ pub(crate) use cors::{Cors, CorsConfig};
 pub(crate) use forwarded::{ForwardedHeader, Proxies};
 pub(crate) use headers::Fixed as FixedHeaders;
 pub(crate) use host::{Hosts, check_names};
-pub(crate) use routes::{Limits, Route, RouteError, RouteTable, declared};
+pub(crate) use routes::{Limits, Route, RouteError, RouteTable, Target, declared};
 pub(crate) use stream::Admitted;
 
 use cors::Page;
@@ -279,13 +279,13 @@ impl Edge {
         peer: IpAddr,
         passage: &mut Passage<'_>,
     ) -> Option<Response> {
-        if !passage.page.is_preflight(parts) || host::of(parts).is_err() {
+        if !passage.page.is_preflight(parts) {
             return None;
         }
-        let methods = table.methods(parts.uri.path())?;
+        let methods = table.methods(parts.uri.path(), host::of(parts).ok()?)?;
         let charged = self.charge_address(address_key(peer), passage);
         Some(match charged {
-            Ok(()) => self.cors.preflight(methods),
+            Ok(()) => self.cors.preflight(&methods),
             Err(error) => error.into_response(),
         })
     }
@@ -345,7 +345,13 @@ impl Edge {
     ) -> Result<&'t Arc<Route>, ApiError> {
         let host = host::of(parts)?;
         let path = parts.uri.path();
-        let route = table.find(&parts.method, path).inspect_err(|_| {
+        let target = Target {
+            method: &parts.method,
+            path,
+            host,
+            headers: &parts.headers,
+        };
+        let route = table.find(target).inspect_err(|_| {
             passage.render_error = table.render_error(path);
         })?;
         passage.route = Some(route);

@@ -5,6 +5,8 @@
 //! exist, and one that does not say who may call it stops the program at start. The table never changes;
 //! another one takes its place.
 
+mod paths;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use auspex_kernel::body::{Bounded, Share};
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::{Access, Policy, RenderError};
 use auspex_kernel::quota::{RateLimit, SlidingWindow};
-use auspex_kernel::service::{Handle, Routes, UndocumentedRoute};
+use auspex_kernel::service::{Conditions, Handle, Routes, UndocumentedRoute};
 use auspex_kernel::{ApiError, Scope, ScopeSet};
 use axum::body::Body;
 use axum::response::Response;
@@ -23,6 +25,9 @@ use serde_json::Value;
 use tower_service::Service as _;
 
 use crate::metrics::RouteMetrics;
+use paths::{ForHost, Hosts, Methods};
+
+pub(crate) use paths::Target;
 
 /// The longest body from strangers: forms and credentials are short, and bodies that are on their way take
 /// memory from others.
@@ -76,7 +81,10 @@ impl Limits {
 /// A route as its source declares it.
 #[derive(Debug)]
 pub(crate) struct Declared {
+    /// The setting that declares it.
+    key: Option<String>,
     template: String,
+    conditions: Conditions,
     /// None: any.
     methods: Vec<Method>,
     access: Access,
@@ -115,6 +123,8 @@ impl fmt::Debug for Handler {
 /// A route in the table.
 #[derive(Debug)]
 pub(crate) struct Route {
+    /// The setting that declares it.
+    key: Option<String>,
     pub(crate) template: String,
     /// `None`: any that no other route of the path takes.
     pub(crate) method: Option<Method>,
@@ -146,45 +156,62 @@ pub(crate) enum RouteError {
     #[error("{id}: {problem}")]
     BadLimit { id: String, problem: ConfigError },
     #[error("{method} {path} has no limits, and only a public route may be without")]
-    Unlimited { method: String, path: String },
-    #[error("{method} {path} is declared twice")]
-    Twice { method: String, path: String },
+    Unlimited {
+        key: Option<String>,
+        method: String,
+        path: String,
+    },
+    #[error("{method} {path} is declared twice, by {other} too{}", alike(*.has_conditions))]
+    Twice {
+        key: Option<String>,
+        method: String,
+        path: String,
+        other: String,
+        has_conditions: bool,
+    },
     #[error("the path {path} belongs to the server's own {own}; choose another")]
-    Taken { path: String, own: String },
+    Taken {
+        key: Option<String>,
+        path: String,
+        own: String,
+    },
     #[error("the path {path} cannot be served: {problem}")]
     Clash {
+        key: Option<String>,
         path: String,
         problem: matchit::InsertError,
     },
 }
 
+fn alike(has_conditions: bool) -> &'static str {
+    match has_conditions {
+        true => ", for the same host and headers",
+        false => "",
+    }
+}
+
 impl RouteError {
-    /// The path that it is about, if it is one.
-    pub(crate) fn path(&self) -> Option<&str> {
+    /// The setting that is wrong, if it is one.
+    pub(crate) fn key(&self) -> Option<&str> {
         match self {
-            Self::NoAccess { path, .. }
-            | Self::BadAccess { path, .. }
-            | Self::Unlimited { path, .. }
-            | Self::Twice { path, .. }
-            | Self::Taken { path, .. }
-            | Self::Clash { path, .. } => Some(path),
-            Self::NoOperation(_) | Self::TwoPolicies(_) | Self::BadLimit { .. } => None,
+            Self::Unlimited { key, .. }
+            | Self::Twice { key, .. }
+            | Self::Taken { key, .. }
+            | Self::Clash { key, .. } => key.as_deref(),
+            Self::NoAccess { .. }
+            | Self::BadAccess { .. }
+            | Self::NoOperation(_)
+            | Self::TwoPolicies(_)
+            | Self::BadLimit { .. } => None,
         }
     }
 }
 
-/// All routes by path and method.
+/// All routes by path, host, headers and method.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
-    paths: matchit::Router<Methods>,
+    hosts: Hosts,
     windows: Windows,
-}
-
-/// The routes of a path.
-#[derive(Debug)]
-struct Methods {
-    routes: Vec<Arc<Route>>,
-    allow: HeaderValue,
 }
 
 /// The routes of a service: its operations, its pages, and those that no document shows.
@@ -203,7 +230,9 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
             let id = operation["operationId"].as_str().unwrap_or_default();
             let access = access_of(path, &method, operation)?;
             found.push(Declared {
+                key: None,
                 template: path.clone(),
+                conditions: Conditions::default(),
                 access,
                 methods: vec![method],
                 policy: policies.remove(id).unwrap_or_default(),
@@ -216,7 +245,9 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
         return Err(RouteError::NoOperation(id));
     }
     found.extend(routes.pages.iter().map(|page| Declared {
+        key: None,
         template: (*page).to_owned(),
+        conditions: Conditions::default(),
         methods: vec![Method::GET],
         access: Access::Public,
         policy: Policy::default(),
@@ -229,6 +260,7 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
     }
     match found.iter().find(|route| route.lacks_limits()) {
         Some(route) => Err(RouteError::Unlimited {
+            key: route.key.clone(),
             method: names(&route.methods),
             path: route.template.clone(),
         }),
@@ -238,7 +270,9 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
 
 fn undocumented(route: &UndocumentedRoute) -> Declared {
     Declared {
+        key: Some(route.key.clone()),
         template: route.path.clone(),
+        conditions: route.conditions.clone(),
         methods: route.methods.clone(),
         access: route.access,
         policy: route.policy,
@@ -306,7 +340,7 @@ impl RouteTable {
         metrics: impl Fn(&str, &str) -> RouteMetrics,
     ) -> Result<Self, RouteError> {
         let mut table = Self {
-            paths: matchit::Router::new(),
+            hosts: Hosts::default(),
             windows: Windows::default(),
         };
         let (own, others): (Vec<_>, Vec<_>) = declared.into_iter().partition(|d| d.is_documented);
@@ -315,6 +349,7 @@ impl RouteTable {
             // A template is itself a path, one that the own routes must leave to it.
             if let Some(own) = table.at(&other.template).next() {
                 return Err(RouteError::Taken {
+                    key: other.key.clone(),
                     path: other.template.clone(),
                     own: own.template.clone(),
                 });
@@ -331,56 +366,83 @@ impl RouteTable {
         previous: Option<&RouteTable>,
         metrics: &impl Fn(&str, &str) -> RouteMetrics,
     ) -> Result<(), RouteError> {
-        let mut by_path: Vec<(String, Vec<Arc<Route>>)> = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
-        for declared in declared {
-            let place = *places.entry(declared.template.clone()).or_insert_with(|| {
-                by_path.push((declared.template.clone(), Vec::new()));
-                by_path.len() - 1
-            });
-            let (policy, old) = (declared.policy, previous.map(|table| &table.windows));
-            let mut window = |counts, limit: Option<RateLimit>| {
-                let key = (declared.template.clone(), names(&declared.methods), counts);
-                limit.map(|limit| self.windows.get(key, limit, old))
-            };
-            let callers = window(Counts::Callers, policy.caller_limit);
-            let addresses = window(Counts::Addresses, policy.address_limit);
-            let methods: Vec<Option<Method>> = match declared.methods.is_empty() {
-                true => vec![None],
-                false => declared.methods.into_iter().map(Some).collect(),
-            };
-            for method in methods {
-                let name = method.as_ref().map_or(ANY, Method::as_str);
-                if by_path[place].1.iter().any(|route| route.method == method) {
-                    return Err(RouteError::Twice {
-                        method: name.to_owned(),
-                        path: declared.template,
+        let mut by_path: Vec<(ForHost, String, Option<String>, Methods)> = Vec::new();
+        let mut places: HashMap<(ForHost, String), usize> = HashMap::new();
+        for (order, declared) in declared.into_iter().enumerate() {
+            let old = previous.map(|table| &table.windows);
+            let routes = self.routes_of(&declared, limits, old, metrics);
+            for host in ForHost::of(&declared.conditions) {
+                let (path, key) = (declared.template.clone(), declared.key.clone());
+                let place = *places
+                    .entry((host.clone(), path.clone()))
+                    .or_insert_with(|| {
+                        by_path.push((host, path, key, Methods::new(declared.is_documented)));
+                        by_path.len() - 1
                     });
+                let methods = &mut by_path[place].3;
+                for route in &routes {
+                    let inserted = methods.insert(route, &declared.conditions, order);
+                    inserted.map_err(|other| RouteError::Twice {
+                        key: declared.key.clone(),
+                        method: route.method_name().to_owned(),
+                        path: declared.template.clone(),
+                        other: other.key.clone().unwrap_or_else(|| "the server".to_owned()),
+                        has_conditions: declared.conditions != Conditions::default(),
+                    })?;
                 }
-                by_path[place].1.push(Arc::new(Route {
-                    callers: callers.clone(),
-                    addresses: addresses.clone(),
-                    limits: limits.with(&policy, declared.access),
-                    metrics: metrics(&declared.template, name),
-                    template: declared.template.clone(),
-                    method,
-                    access: declared.access,
-                    policy,
-                    handler: declared.handler.clone(),
-                }));
             }
         }
-        for (path, routes) in by_path {
-            let inserted = self.paths.insert(path.clone(), Methods::new(routes));
-            inserted.map_err(|problem| RouteError::Clash { path, problem })?;
+        for (host, path, key, methods) in by_path {
+            let inserted = self.hosts.paths(host).insert(path.clone(), methods);
+            inserted.map_err(|problem| RouteError::Clash { key, path, problem })?;
         }
         Ok(())
     }
 
-    /// The methods that a path takes, as `Allow` lists them.
-    pub(crate) fn methods(&self, path: &str) -> Option<&HeaderValue> {
-        let found = self.paths.at(path).ok()?;
-        Some(&found.value.allow)
+    /// What is declared, as one route for each method.
+    fn routes_of(
+        &mut self,
+        declared: &Declared,
+        limits: Limits,
+        old: Option<&Windows>,
+        metrics: &impl Fn(&str, &str) -> RouteMetrics,
+    ) -> Vec<Arc<Route>> {
+        let policy = declared.policy;
+        let mut window = |counts, limit: Option<RateLimit>| {
+            let mut name = declared.template.clone();
+            if declared.conditions != Conditions::default() {
+                name += &format!(" {:?}", declared.conditions);
+            }
+            let key = (name, names(&declared.methods), counts);
+            limit.map(|limit| self.windows.get(key, limit, old))
+        };
+        let callers = window(Counts::Callers, policy.caller_limit);
+        let addresses = window(Counts::Addresses, policy.address_limit);
+        let methods: Vec<Option<&Method>> = match declared.methods.is_empty() {
+            true => vec![None],
+            false => declared.methods.iter().map(Some).collect(),
+        };
+        let route = |method: Option<&Method>| {
+            Arc::new(Route {
+                key: declared.key.clone(),
+                callers: callers.clone(),
+                addresses: addresses.clone(),
+                limits: limits.with(&policy, declared.access),
+                metrics: metrics(&declared.template, method.map_or(ANY, Method::as_str)),
+                template: declared.template.clone(),
+                method: method.cloned(),
+                access: declared.access,
+                policy,
+                handler: declared.handler.clone(),
+            })
+        };
+        methods.into_iter().map(route).collect()
+    }
+
+    /// The methods that a path takes under a host, as `Allow` lists them.
+    pub(crate) fn methods(&self, path: &str, host: Option<&str>) -> Option<HeaderValue> {
+        let candidates = self.hosts.candidates(path, host);
+        allow(candidates.flat_map(|methods| methods.routes(None)))
     }
 
     /// Whether a path has routes that OAuth clients in a browser may call.
@@ -394,67 +456,63 @@ impl RouteTable {
         first.map_or(ApiError::render, |route| route.policy.render_error)
     }
 
+    /// The routes of a path that hold for every host.
     fn at(&self, path: &str) -> impl Iterator<Item = &Arc<Route>> {
-        let found = self.paths.at(path).ok();
-        found.into_iter().flat_map(|found| &found.value.routes)
+        let found = self.hosts.at(path).into_iter();
+        found.flat_map(|methods| methods.routes(None))
     }
 
-    /// The route of a request.
+    /// The route of a request: of those that it fits the one that names its host most exactly, then the one that
+    /// names most headers, then the first.
     ///
     /// # Errors
     /// 404, or 405 with `Allow`; the same for everybody.
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<&Arc<Route>, ApiError> {
-        let Ok(found) = self.paths.at(path) else {
-            return Err(ApiError::not_found(
-                "there is nothing at this path; see /openapi.json",
-            ));
+    pub(crate) fn find(&self, target: Target<'_>) -> Result<&Arc<Route>, ApiError> {
+        let wanted = match *target.method {
+            Method::HEAD => &Method::GET,
+            _ => target.method,
         };
-        let wanted = if method == Method::HEAD {
-            &Method::GET
-        } else {
-            method
-        };
-        let methods = found.value;
-        methods.find(wanted).ok_or_else(|| {
-            ApiError::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "METHOD_NOT_ALLOWED",
-                "this path does not take that method; see the Allow header",
-            )
-            .with_header(header::ALLOW, methods.allow.clone())
+        let candidates = || self.hosts.candidates(target.path, target.host);
+        let found = candidates().find_map(|methods| methods.find(wanted, target.headers));
+        found.ok_or_else(|| {
+            let others = candidates().flat_map(|methods| methods.routes(Some(target.headers)));
+            match allow(others) {
+                Some(allow) => ApiError::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "METHOD_NOT_ALLOWED",
+                    "this path does not take that method; see the Allow header",
+                )
+                .with_header(header::ALLOW, allow),
+                None => ApiError::not_found("there is nothing at this path; see /openapi.json"),
+            }
         })
     }
 }
 
-impl Methods {
-    fn new(routes: Vec<Arc<Route>>) -> Self {
-        let mut names: Vec<&str> = Vec::new();
-        for route in &routes {
-            match &route.method {
-                Some(method) => names.push(method.as_str()),
-                None => names.extend(USUAL_METHODS),
-            }
-        }
-        names.sort_by_key(|name| USUAL_METHODS.iter().position(|usual| usual == name));
-        names.dedup();
-        if names.contains(&"GET") {
-            names.push("HEAD");
-        }
-        let allow = HeaderValue::from_str(&names.join(", ")).expect("method names are ASCII");
-        Self { routes, allow }
+impl Route {
+    fn method_name(&self) -> &str {
+        self.method.as_ref().map_or(ANY, Method::as_str)
     }
+}
 
-    fn find(&self, wanted: &Method) -> Option<&Arc<Route>> {
-        let takes_it = |route: &&Arc<Route>| route.method.as_ref() == Some(wanted);
-        let takes_any = |route: &&Arc<Route>| {
-            route.method.is_none() && ![Method::CONNECT, Method::TRACE].contains(wanted)
-        };
-        let routes = self.routes.iter();
-        routes
-            .clone()
-            .find(takes_it)
-            .or_else(|| routes.clone().find(takes_any))
+/// The methods of routes, as `Allow` lists them; `None` if there are no routes.
+fn allow<'t>(routes: impl Iterator<Item = &'t Arc<Route>>) -> Option<HeaderValue> {
+    let mut names: Vec<&str> = Vec::new();
+    for route in routes {
+        match &route.method {
+            Some(method) => names.push(method.as_str()),
+            None => names.extend(USUAL_METHODS),
+        }
     }
+    if names.is_empty() {
+        return None;
+    }
+    names.sort_by_key(|name| USUAL_METHODS.iter().position(|usual| usual == name));
+    names.dedup();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    Some(HeaderValue::from_str(&names.join(", ")).expect("method names are ASCII"))
 }
 
 /// What a window of a route counts.

@@ -365,7 +365,7 @@ async fn failed_unheard(leave: impl AsyncFnOnce(&Edge)) -> (RouteMetrics, String
     let observers = Arc::get_mut(&mut edge.observers).expect("one owner");
     observers.access_log = AccessLog::All;
     let table = table_with(handler, Policy::default());
-    let route = table.find(&http::Method::GET, "/x").expect("there");
+    let route = table.find_plain(&http::Method::GET, "/x").expect("there");
     let metrics = route.metrics.clone();
     edge.routes.store(Arc::new(table));
     let log = Log::default();
@@ -577,6 +577,7 @@ async fn what_is_passed_on_has_no_bounds_and_no_headers_but_its_own() {
         key: "gateway.routes[0].path".to_owned(),
         path: "/orders/{*rest}".to_owned(),
         methods: Vec::new(),
+        conditions: Default::default(),
         access: Access::Scopes(ScopeSet::from_iter([Scope::Predict])),
         policy: Policy {
             runs: Runs::Inline,

@@ -134,6 +134,7 @@ const FLOORS: [&[&str]; 7] = [
         "signing",
         "tokens",
         "users",
+        "vouching",
         "watch",
     ],
     &["http"],

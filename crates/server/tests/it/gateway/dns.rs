@@ -121,7 +121,10 @@ fn a_name_leads_to_its_addresses_and_a_failure_of_dns_changes_nothing() {
     assert_eq!(backend.only().header("host"), Some(host.as_str()));
     let shown = server.get("/v1/services/orders").json();
     assert_eq!(shown["source"], "dns");
-    assert_eq!(shown["servers"][0]["address"], format!("127.0.0.1:{port}"));
+    assert_eq!(
+        shown["servers"][0]["url"],
+        format!("http://127.0.0.1:{port}")
+    );
     for failure in [SERVFAIL, Says::Nothing] {
         names.say(failure);
         std::thread::sleep(Duration::from_secs(4));
@@ -163,4 +166,20 @@ fn an_srv_record_names_servers_with_their_ports() {
         shown["servers"].as_array().map(Vec::len) == Some(1)
     });
     (0..20).for_each(|_| assert_eq!(server.get("/orders").body, b"other"));
+}
+
+#[test]
+fn a_server_of_the_next_priority_is_asked_while_the_best_are_away() {
+    let dead = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("bound").port()
+    };
+    let spare = Backend::saying(OK);
+    let all = vec![(dead, 1), (spare.address.port(), 2)];
+    let names = Names::start(Says::Services(all));
+    let server = serve(&names, "srv = \"_http._tcp.orders.test\"");
+    for _ in 0..20 {
+        assert_eq!(server.get("/orders").status, 200);
+    }
+    assert_eq!(spare.seen().len(), 20);
 }

@@ -2,17 +2,21 @@
 
 mod aggregate;
 mod backend;
+mod balancing;
 mod cache;
 mod circuit;
 mod dns;
 mod failing;
 mod faults;
+mod health;
 mod hostile;
 mod http2;
 mod passing;
 mod registry;
 mod reload;
 mod retrying;
+mod routing;
+mod telling;
 mod tls;
 mod trace;
 mod transcode;

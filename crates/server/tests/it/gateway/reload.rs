@@ -248,3 +248,84 @@ fn traffic_runs_through_reloads() {
     });
     assert!(asked.load(Ordering::SeqCst) > 100);
 }
+
+/// As an editor writes in place, a piece at a time, with pauses in which the file is looked at.
+#[test]
+fn torn_files_and_swapped_links_stop_no_traffic() {
+    let backends = [OK, OTHER].map(Backend::saying);
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    for (name, backend) in [("first", &backends[0]), ("second", &backends[1])] {
+        std::fs::create_dir(at(name)).expect("made");
+        std::fs::write(at(name).join("auspex.toml"), settings(backend, "")).expect("written");
+    }
+    symlink("first", at("..data")).expect("linked");
+    symlink("..data/auspex.toml", at("auspex.toml")).expect("linked");
+    let (file, data, next) = (at("auspex.toml"), at("..data"), at("..data_tmp"));
+    let server = start_from(folder, &file, &MANY);
+    let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut connection = server.connect();
+                while !is_over.load(Ordering::SeqCst) {
+                    let answer: Answer = connection.send("GET", "/orders", &[], b"");
+                    if answer.status != 200 {
+                        is_over.store(true, Ordering::SeqCst);
+                        panic!("{}", answer.text());
+                    }
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        for round in 0..6 {
+            let (name, body) = [("second", "other"), ("first", "ok")][round % 2];
+            symlink(name, &next).expect("linked");
+            std::fs::rename(&next, &data).expect("swapped");
+            until_it_says(&server, body);
+        }
+        // No piece alone is a valid file, but for the last one, which says the same.
+        let whole = settings(&backends[1], "");
+        for cut in [0, 1, 30, whole.len() / 2, whole.len() - 2] {
+            std::fs::write(&file, &whole[..cut]).expect("written");
+            if cut != 0 {
+                std::thread::sleep(Duration::from_millis(700));
+            }
+            std::fs::write(&file, &whole).expect("written");
+            std::thread::sleep(Duration::from_millis(1_500));
+        }
+        until_it_says(&server, "other");
+        is_over.store(true, Ordering::SeqCst);
+    });
+    assert!(asked.load(Ordering::SeqCst) > 100);
+}
+
+#[test]
+fn what_is_removed_has_no_metrics_any_more() {
+    let backend = Backend::saying(OK);
+    let added = "[gateway.services.gone]\nendpoints = [\"http://127.0.0.1:9\"]\n\
+        [[gateway.routes]]\npath = \"/gone\"\nservice = \"gone\"\npublic = true\n";
+    let (server, file) = serve(&(settings(&backend, "") + added));
+    assert_eq!(server.get("/gone").status, 502);
+    let tag = |server: &Server| {
+        let answer = server.get("/openapi.json");
+        answer.header("etag").map(str::to_owned)
+    };
+    let (document, shown) = (tag(&server), server.get("/metrics").text().to_owned());
+    for label in [
+        "route=\"/gone\"",
+        "service=\"gone\"",
+        "endpoint=\"127.0.0.1:9\"",
+    ] {
+        assert!(shown.contains(label), "{label}");
+    }
+    replace(&file, &settings(&backend, ""));
+    eventually(SOON, "the route is gone", || {
+        server.get("/gone").status == 404
+    });
+    let shown = server.get("/metrics");
+    for label in ["/gone", "\"gone\"", "127.0.0.1:9\""] {
+        assert!(!shown.text().contains(label), "{label}");
+    }
+    assert!(shown.text().contains("route=\"/orders\"") && tag(&server) == document);
+}

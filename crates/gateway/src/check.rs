@@ -1,0 +1,120 @@
+//! Health checks: endpoints are asked beside requests, where the settings say so. One that does not answer holds up
+//! no other: each check has its own bound, and those that wait longest go first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_kernel::Clock;
+use auspex_kernel::clock::Steady;
+use auspex_kernel::service::StopSignal;
+use axum::body::Body;
+use http::{HeaderValue, Request, header};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::error::Failure;
+use crate::health::{Health, HealthLaw};
+use crate::live::Live;
+use crate::trial::chance;
+use crate::upstream::{Connection, Endpoint, Protocol, Unanswered, Upload};
+
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Of all services.
+const CHECKS_MAX: usize = 512;
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!(
+    "auspex/",
+    env!("CARGO_PKG_VERSION"),
+    " health check"
+));
+
+/// Checks what is due, until a stop is requested. It has a thread for itself, for connections belong to one.
+pub(crate) async fn watch(live: Arc<Live>, clock: Clock, stop: StopSignal) {
+    let watching = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(watch_here(&live, &clock, stop)),
+            Err(error) => tracing::error!(%error, "health checks cannot be made"),
+        }
+    });
+    if let Err(error) = watching.await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+async fn watch_here(live: &Live, clock: &Clock, mut stop: StopSignal) {
+    let mut looks = tokio::time::interval(LOOK_PAUSE);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.stop_requested() => return,
+            _ = looks.tick() => {}
+        }
+        while checks.try_join_next().is_some() {}
+        let now = clock.steady();
+        let mut due = due(live, now);
+        due.sort_unstable_by_key(|(since, _)| *since);
+        due.truncate(CHECKS_MAX - checks.len());
+        for (_, endpoint) in due {
+            checks.spawn(check(endpoint, clock.clone()));
+        }
+    }
+}
+
+/// Endpoints to be checked now, and since when.
+fn due(live: &Live, now: Steady) -> Vec<(Steady, Arc<Endpoint>)> {
+    let gateway = live.now();
+    let services = gateway.services.values();
+    let checked = services.filter(|service| service.plan.health.is_some());
+    let endpoints = checked.flat_map(|service| service.endpoints());
+    let due = endpoints.filter_map(|endpoint| {
+        let since = endpoint.health.as_ref()?.due_since(now, chance())?;
+        Some((since, endpoint))
+    });
+    due.collect()
+}
+
+async fn check(endpoint: Arc<Endpoint>, clock: Clock) {
+    let Some(health) = &endpoint.health else {
+        return;
+    };
+    let running = health.begin(clock.steady(), chance());
+    let asking = tokio::time::timeout(health.law.timeout, ask(&endpoint, health));
+    let failure = match asking.await {
+        Ok(Ok(status)) if status.is_success() => None,
+        Ok(Ok(status)) => Some(status.as_str().to_owned()),
+        Ok(Err(failure)) => Some(failure.reason().to_owned()),
+        Err(_) => Some(Failure::Timeout.reason().to_owned()),
+    };
+    running.tell(failure.as_deref(), clock.steady());
+}
+
+/// The status of its answer. A connection of HTTP/1.1 is not used again: that the endpoint takes new ones is a part of
+/// the question.
+async fn ask(endpoint: &Arc<Endpoint>, health: &Health) -> Result<http::StatusCode, Failure> {
+    let connection = Connection::to(endpoint).await?;
+    let request = request(endpoint, &health.law);
+    match connection.send(request).await {
+        Ok(response) => Ok(response.status()),
+        Err(Unanswered::Unsent(_)) => Err(Failure::Refused),
+        Err(Unanswered::Failed(failure)) => Err(failure),
+    }
+}
+
+fn request(endpoint: &Endpoint, law: &HealthLaw) -> Request<Upload> {
+    let (nothing, _) = Upload::new(Body::empty(), false, false);
+    let mut request = Request::new(nothing);
+    *request.uri_mut() = law.path.clone().into();
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, endpoint.host().clone());
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    if endpoint.protocol() == Protocol::Http1 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    request
+}
