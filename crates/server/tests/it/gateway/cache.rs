@@ -223,7 +223,7 @@ fn what_a_client_wants_is_honoured() {
 }
 
 #[test]
-fn one_callers_answer_is_never_anothers() {
+fn one_caller_never_gets_the_answer_to_another() {
     let backend = numbering("");
     let server = in_front_of(&backend);
     let (one, two) = (server.key.clone(), second_key(&server));
