@@ -15,10 +15,12 @@ use futures_util::future::try_join_all;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use hyper::upgrade::OnUpgrade;
 use serde_json::value::RawValue;
 
 use crate::error::Failure;
 use crate::gather::{End, gather};
+use crate::headers::OVERRIDES;
 use crate::path;
 use crate::patience::Patience;
 use crate::proxy::Proxy;
@@ -208,7 +210,9 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 /// Makes the request one that each part can be asked by: it reads, and wants the whole, as JSON.
 fn prepare(asked: &mut Parts) {
     asked.method = Method::GET;
-    for name in [
+    // No part becomes a WebSocket.
+    asked.extensions.remove::<OnUpgrade>();
+    let others = [
         header::ACCEPT_ENCODING,
         header::CONTENT_ENCODING,
         header::CONTENT_LANGUAGE,
@@ -220,7 +224,8 @@ fn prepare(asked: &mut Parts) {
         header::IF_RANGE,
         header::IF_UNMODIFIED_SINCE,
         header::RANGE,
-    ] {
+    ];
+    for name in others.into_iter().chain(OVERRIDES) {
         asked.headers.remove(name);
     }
     let json = HeaderValue::from_static("application/json");

@@ -22,6 +22,31 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Some services take a request for another one by these.
+pub(crate) const OVERRIDES: [HeaderName; 5] = [
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+/// Meant for everybody who gets a message: by `Connection` they cannot be taken off (RFC 9110 §7.6.1).
+const FOR_ALL: [HeaderName; 13] = [
+    header::AGE,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::PRAGMA,
+    header::SET_COOKIE,
+    header::VARY,
+];
+
 /// What a service is told of a request beside its own headers.
 pub(crate) struct Told<'r> {
     pub(crate) client: IpAddr,
@@ -207,7 +232,7 @@ pub(crate) fn for_client(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether an answer's header is that of its connection.
+/// Whether a header is that of its connection.
 fn is_of_connection(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -220,8 +245,19 @@ fn is_of_connection(name: &HeaderName) -> bool {
     )
 }
 
-/// The headers that the `Connection` of a message names. Those that say what the message is cannot be taken
-/// off by it.
+/// Whether a service may take a request for another one than it is.
+pub(crate) fn is_overriding(headers: &HeaderMap) -> bool {
+    OVERRIDES.iter().any(|name| headers.contains_key(name))
+}
+
+/// Whether the `Connection` of a request takes off headers that a service would get.
+pub(crate) fn is_cut(headers: &HeaderMap) -> bool {
+    let named = named_by_connection(headers);
+    let mut others = named.iter().filter(|name| !is_of_connection(name));
+    others.any(|name| *name != header::TE && headers.contains_key(name))
+}
+
+/// The headers that the `Connection` of a message names.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
@@ -232,14 +268,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
             }
         }
     }
-    named.retain(|name| {
-        ![
-            header::CONTENT_LENGTH,
-            header::CONTENT_TYPE,
-            header::CONTENT_ENCODING,
-        ]
-        .contains(name)
-    });
+    named.retain(|name| !FOR_ALL.contains(name));
     named
 }
 
@@ -414,6 +443,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_cut_by_what_its_connection_names() {
+        let is_cut = |connection: &str| {
+            let headers = [
+                ("connection", connection),
+                ("x-tenant", "acme"),
+                ("te", "trailers"),
+                ("upgrade", "a"),
+            ];
+            super::is_cut(&map(&headers))
+        };
+        for connection in ["close, X-Tenant", "x-tenant"] {
+            assert!(is_cut(connection), "{connection}");
+        }
+        for connection in ["close", "keep-alive", "Upgrade, TE", "x-other", "", ",="] {
+            assert!(!is_cut(connection), "{connection}");
+        }
+    }
+
+    #[test]
     fn cookies_that_come_apart_arrive_as_one() {
         let host = HeaderValue::from_static("a");
         let mut told = told(&host);
@@ -459,6 +507,12 @@ mod tests {
         ]);
         for_client(&mut answer);
         assert_eq!(shown(&answer), ["content-length: 3", "set-cookie: a=b"]);
+        // What says for whom an answer is stays.
+        for name in FOR_ALL {
+            let mut answer = map(&[("connection", name.as_str()), (name.as_str(), "1")]);
+            for_client(&mut answer);
+            assert_eq!(shown(&answer), [format!("{name}: 1")]);
+        }
         for (location, restored) in [
             ("/1", "/orders/1"),
             ("http://127.0.0.1:9001/1?a", "/orders/1?a"),

@@ -75,9 +75,14 @@ struct KeepingRoute {
 
 impl Caches {
     fn replacing(limits: cache::Limits, old: Option<&Self>) -> Self {
-        let old = old.filter(|old| old.store.limits == limits);
+        let store = match old.map(|old| &old.store) {
+            Some(store) if store.limits == limits => store.clone(),
+            Some(store) => store.with_limits(limits),
+            None => Store::new(limits),
+        };
+        let old = old.filter(|old| Arc::ptr_eq(&old.store, &store));
         Self {
-            store: old.map_or_else(|| Store::new(limits), |old| old.store.clone()),
+            store,
             routes: Vec::new(),
             old: old.map(|old| old.routes.clone()).unwrap_or_default(),
         }

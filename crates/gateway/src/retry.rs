@@ -12,6 +12,7 @@ use auspex_kernel::clock::Steady;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use parking_lot::Mutex;
 
+use crate::headers::is_overriding;
 use crate::window::Window;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -43,7 +44,8 @@ pub(crate) fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
         Method::DELETE,
     ];
     let key = headers.get(IDEMPOTENCY_KEY);
-    idempotent.contains(method) || key.is_some_and(|key| !key.is_empty())
+    let is_idempotent = idempotent.contains(method) && !is_overriding(headers);
+    is_idempotent || key.is_some_and(|key| !key.is_empty())
 }
 
 /// Answers of a service, or of a proxy before it, that cannot serve at the moment.
@@ -319,6 +321,14 @@ mod tests {
         };
         let by_method = [true, true, true, true, true, false, false, false, false];
         assert_eq!(safe(&headers), by_method);
+        // Its service may carry out another one.
+        let overriding = [("x-http-method-override", "POST")].map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                value.parse().expect("a value"),
+            )
+        });
+        assert_eq!(safe(&overriding.into_iter().collect()), [false; 9]);
         headers.insert(IDEMPOTENCY_KEY, "k".parse().expect("a value"));
         assert_eq!(safe(&headers), [true; 9]);
     }

@@ -4,6 +4,7 @@ use auspex_kernel::etag;
 use http::{HeaderMap, HeaderName, header};
 
 use super::stored::time_of;
+use crate::headers::{is_cut, is_overriding};
 
 /// Ask whether something is still so; a cache can answer them.
 pub(super) const ASKING: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
@@ -16,9 +17,12 @@ const OTHERS: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
-/// Whether only the service can answer a request.
+/// Whether only the service can answer a request. It also gets those that would be kept under what the service did not see, or
+/// took for another request.
 pub(super) fn needs_service(headers: &HeaderMap) -> bool {
     OTHERS.iter().any(|name| headers.contains_key(name))
+        || is_overriding(headers)
+        || is_cut(headers)
 }
 
 /// Whether the client that sent `asked` has the answer with the headers `has` already.

@@ -1,6 +1,6 @@
 //! `Cache-Control` of requests and answers (RFC 9111 §5.2).
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 /// Longer times mean "for ever" (§1.2.2).
 const SECONDS_MAX: u64 = 1 << 31;
@@ -49,6 +49,8 @@ impl Directives {
         let mut sides = directive.splitn(2, |byte| *byte == b'=');
         let name = sides.next().unwrap_or_default().trim_ascii();
         let value = sides.next();
+        // Nobody knows what is meant.
+        self.no_store |= !directive.is_empty() && !(is_token(name) && value.is_none_or(is_value));
         match name.to_ascii_lowercase().as_slice() {
             b"no-store" => self.no_store = true,
             // With names of headers it would hold for these alone; for all is safe.
@@ -64,6 +66,26 @@ impl Directives {
             _ => {}
         }
     }
+}
+
+fn is_token(text: &[u8]) -> bool {
+    // Names of headers are tokens.
+    HeaderName::from_bytes(text).is_ok()
+}
+
+/// Whether it is nothing, a token, or quoted from its begin to its end.
+fn is_value(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    let Some(inner) = text.strip_prefix(b"\"") else {
+        return text.is_empty() || is_token(text);
+    };
+    let mut is_escaped = false;
+    let end = inner.iter().position(|byte| {
+        let escaped = std::mem::replace(&mut is_escaped, false);
+        is_escaped = *byte == b'\\' && !escaped;
+        *byte == b'"' && !escaped
+    });
+    end.is_some_and(|end| end + 1 == inner.len())
 }
 
 /// Of two values the lesser counts, and one that is none is 0 (§4.2.1).
@@ -139,6 +161,34 @@ mod tests {
         assert!(!of(&["x=\"a, no-store\""]).no_store);
         assert!(!of(&["x=\"a\\\", no-store\""]).no_store);
         assert!(of(&["x=\"a\\\\\", no-store"]).no_store);
+    }
+
+    #[test]
+    fn what_is_malformed_is_not_kept() {
+        for value in [
+            "public, x=\"a, private",
+            "x=\"a\\\", no-store",
+            "no-store\"",
+            "\"private\"",
+            "private; max-age=5",
+            "max-age=5 no-store",
+            "public no-store",
+            "=5",
+            "x=\"a\"b",
+            "x=\"",
+            "max-age=60, x=\"a\\",
+        ] {
+            assert!(of(&[value]).no_store, "{value}");
+        }
+        for value in [
+            "",
+            " , max-age=5,,",
+            "x=\"\"",
+            "x=\"a\\\"b\", y = z",
+            "max-age=",
+        ] {
+            assert!(!of(&[value]).no_store, "{value}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use http_body::Frame;
 
 use super::conditional::{self, ASKING};
 use super::store::{Fetch, Fetched};
-use super::stored::{Asking, Law, Stored};
+use super::stored::{Asking, Law, Stored, is_keepable};
 use super::{Cached, Found, Question, not_modified, show, tell};
 use crate::counts::FromCache;
 use crate::error::Failure;
@@ -41,7 +41,7 @@ impl Cached {
         let now = self.clock.steady();
         let stored = found.stored.as_ref();
         if let Some(stored) = stored.filter(|one| failed && one.stands_in(now)) {
-            end_with(fetch, Fetched::NotKept);
+            end_with(fetch, Fetched::Failed);
             self.count(FromCache::Stale);
             let status = format!("hit; ttl={}; detail=stale-if-error", stored.left(now));
             return Ok(show(stored, question, now, &status));
@@ -52,7 +52,7 @@ impl Cached {
                 self.count(FromCache::Miss);
                 // Another may wait longer than this client.
                 if failure != Failure::Deadline {
-                    end_with(fetch, Fetched::NotKept);
+                    end_with(fetch, Fetched::Failed);
                 }
                 Err(failure.answer(&self.proxy.service().plan.name))
             }
@@ -102,10 +102,10 @@ impl Cached {
         let law = law.filter(|_| is_whole_known || confirmed.is_some());
         let max = self.store.limits.entry_bytes_max;
         let Some(law) = law.filter(|_| length_of(response.headers()) <= max) else {
-            if !may_pass(response.status()) {
-                self.store.pass(&found.turn, now);
+            match may_pass(response.status()) {
+                true => end_with(fetch, Fetched::Failed),
+                false => self.give_up(found, fetch),
             }
-            end_with(fetch, Fetched::NotKept);
             return shown(response, question, &word);
         };
         let (head, mut body) = response.into_parts();
@@ -121,7 +121,8 @@ impl Cached {
                     _ => &question.shared,
                 };
                 let stored = self.store.keep(key, stored);
-                let is_for_all_who_wait = *key == found.key && !law.lifetime.is_zero();
+                let is_theirs = *key == found.key || *key == question.shared;
+                let is_for_all_who_wait = is_theirs && !law.lifetime.is_zero();
                 end_with(
                     fetch,
                     match is_for_all_who_wait {
@@ -136,16 +137,36 @@ impl Cached {
                     &format!("{word}; stored"),
                 );
             }
-            Ok(End::Broken(error)) => Rest::Breaks(error),
-            Ok(End::TooLong) | Err(_) => Rest::Goes(body),
+            Ok(End::Broken(error)) => {
+                end_with(fetch, Fetched::Failed);
+                Rest::Breaks(error)
+            }
+            // Another may wait longer than this client, and has the next turn.
+            Err(Failure::Deadline) => {
+                drop(fetch);
+                Rest::Goes(body)
+            }
+            Ok(End::TooLong) | Err(_) => {
+                self.give_up(found, fetch);
+                Rest::Goes(body)
+            }
         };
-        self.store.pass(&found.turn, now);
-        end_with(fetch, Fetched::NotKept);
         let begun = Body::new(Resumed {
             pieces: pieces.into_iter(),
             rest,
         });
         shown(Response::from_parts(head, begun), question, &word)
+    }
+}
+
+impl Cached {
+    /// There is no use in waiting for answers like this one.
+    fn give_up(&self, found: &Found, fetch: Option<Fetch>) {
+        // One for which nobody could wait says nothing of the others.
+        if let Some(fetch) = fetch {
+            self.store.pass(&found.turn, self.clock.steady());
+            fetch.end(Fetched::NotKept);
+        }
     }
 }
 
@@ -179,18 +200,31 @@ fn asked(question: &Question<'_>, found: &Found) -> Parts {
     asked
 }
 
-/// Whether the same request may be answered in another way at any time.
+/// Whether a request that is answered by this says nothing of the others: the service fails, or refuses what this one is like.
 fn may_pass(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+    status.is_server_error() || (status.is_client_error() && !is_keepable(status))
 }
 
 /// Whether an answer that was cut off would not look whole.
 fn says_its_end(answer: &Answer) -> bool {
-    let headers = answer.response.headers();
-    answer.response.version() == Version::HTTP_2
-        || answer.response.status() == StatusCode::NO_CONTENT
-        || headers.contains_key(header::CONTENT_LENGTH)
-        || headers.contains_key(header::TRANSFER_ENCODING)
+    let response = &answer.response;
+    response.version() == Version::HTTP_2
+        || response.status() == StatusCode::NO_CONTENT
+        || is_bounded(response.headers())
+}
+
+/// Whether the headers of HTTP/1.1 say where a body ends. Other codings than `chunked` end with the connection, whatever length is
+/// said, or are not undone.
+fn is_bounded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => headers.contains_key(header::CONTENT_LENGTH),
+        (Some(coding), None) => coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// As it is stated.
@@ -246,6 +280,42 @@ impl http_body::Body for Resumed {
                 Poll::Pending
             }
             Rest::Broken(error) => Poll::Ready(error.map(Err)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn a_body_ends_where_its_only_coding_or_its_length_says() {
+        let bounded = |pairs: &[(HeaderName, &str)]| {
+            let pairs = pairs.iter();
+            let headers =
+                pairs.map(|(name, value)| (name.clone(), value.parse().expect("a value")));
+            is_bounded(&headers.collect())
+        };
+        let (coding, length) = (header::TRANSFER_ENCODING, header::CONTENT_LENGTH);
+        assert!(bounded(&[(coding.clone(), "Chunked")]));
+        assert!(bounded(&[(length.clone(), "3")]));
+        assert!(!bounded(&[]));
+        for other in ["identity", "chunked, gzip", "gzip, chunked", ""] {
+            let both = [(coding.clone(), other), (length.clone(), "3")];
+            assert!(!bounded(&both), "{other}");
+        }
+    }
+
+    #[test]
+    fn refusals_say_nothing_of_other_requests() {
+        let of = |status: u16| may_pass(StatusCode::from_u16(status).expect("a status"));
+        for status in [400, 401, 403, 408, 412, 429, 500, 503] {
+            assert!(of(status), "{status}");
+        }
+        for status in [200, 206, 302, 404, 405, 410, 414] {
+            assert!(!of(status), "{status}");
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) use store::{Limits, Store};
 
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-/// How often a request waits for others that fetch what it does not fit.
+/// How often a request waits for others that fetch what it does not fit, or that fail.
 const WAITS_MAX: u32 = 2;
 
 /// Answers a route that leads to a service, from what is kept where it may.
@@ -62,6 +62,22 @@ struct Question<'r> {
     shared: String,
     /// The key of those for this caller.
     own: Option<String>,
+}
+
+/// A request that may change what is at a place. Without an answer, also when its client has left, it may have been carried out.
+struct Change<'c> {
+    /// `None`: nothing is changed.
+    place: Option<String>,
+    store: &'c Store,
+    clock: &'c Clock,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = &self.place {
+            self.store.change(place, self.clock.steady());
+        }
+    }
 }
 
 /// What is kept for a request.
@@ -128,15 +144,20 @@ impl Cached {
         forward: &str,
     ) -> Result<Response, ApiError> {
         let safe = [Method::GET, Method::HEAD, Method::OPTIONS];
-        let changed = (!safe.contains(&parts.method)).then(|| place(&parts));
+        let is_safe = safe.contains(&parts.method) && !headers::is_overriding(&parts.headers);
+        let mut change = Change {
+            place: (!is_safe).then(|| place(&parts)),
+            store: &self.store,
+            clock: &self.clock,
+        };
         let mut answer = self.proxy.answer((parts, body), begin, patience).await;
-        // Without an answer it may have been carried out.
-        let may_have = answer.as_ref().map_or(true, |answer| {
-            !answer.status().is_client_error() && !answer.status().is_server_error()
-        });
-        if let Some(place) = changed.filter(|_| may_have) {
-            self.store.change(&place, self.clock.steady());
+        let is_refused = |answer: &Response| {
+            answer.status().is_client_error() || answer.status().is_server_error()
+        };
+        if answer.as_ref().is_ok_and(is_refused) {
+            change.place = None;
         }
+        drop(change);
         if let (Some(_), Ok(answer)) = (self.ttl, &mut answer) {
             self.count(FromCache::Bypass);
             tell(answer.headers_mut(), &format!("fwd={forward}"));
@@ -216,6 +237,7 @@ impl Cached {
                     Ok(Some(Fetched::Kept)) => {
                         (waits, collapsed) = (waits + 1, Some(found.forward));
                     }
+                    Ok(Some(Fetched::Failed)) => waits += 1,
                     Ok(Some(Fetched::NotKept)) => return self.fetch(question, found, None).await,
                     Err(late) => return Err(late.answer(&self.proxy.service().plan.name)),
                 },

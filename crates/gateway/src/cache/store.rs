@@ -22,6 +22,9 @@ const PASSING: Duration = Duration::from_secs(10);
 /// Changes are remembered by so many slots, each for many paths. One that another path's change empties costs a fetch.
 const SLOTS: usize = 4096;
 
+/// What a key takes beside its text, roughly.
+const OVERHEAD_BYTES: usize = 256;
+
 /// Bounds of what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -35,10 +38,15 @@ pub(crate) struct Limits {
 pub(crate) struct Store {
     pub(crate) limits: Limits,
     known: moka::sync::Cache<String, Known>,
-    /// When something at a place was changed by a request, in microseconds. What was asked for before is not shown any more.
-    changed_at: Box<[AtomicI64]>,
-    hasher: RandomState,
+    changes: Arc<Changes>,
     fetches: Mutex<HashMap<String, watch::Receiver<Option<Fetched>>>>,
+}
+
+/// When something at a place was changed by a request. What was asked for before is not shown any more.
+struct Changes {
+    /// In microseconds.
+    slots: Box<[AtomicI64]>,
+    hasher: RandomState,
 }
 
 /// What is known of a request.
@@ -55,6 +63,8 @@ pub(super) enum Known {
 pub(super) enum Fetched {
     Kept,
     NotKept,
+    /// The service failed.
+    Failed,
 }
 
 /// Who fetches.
@@ -70,16 +80,30 @@ pub(super) struct Fetch {
     store: Arc<Store>,
     key: String,
     tell: watch::Sender<Option<Fetched>>,
+    came: Option<Fetched>,
 }
 
 impl Store {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        let changes = Changes {
+            slots: (0..SLOTS).map(|_| AtomicI64::new(i64::MIN)).collect(),
+            hasher: RandomState::new(),
+        };
+        Self::with(limits, Arc::new(changes))
+    }
+
+    /// An empty one with other limits. It knows what requests change that began before it.
+    pub(crate) fn with_limits(&self, limits: Limits) -> Arc<Self> {
+        Self::with(limits, self.changes.clone())
+    }
+
+    fn with(limits: Limits, changes: Arc<Changes>) -> Arc<Self> {
         let weight = |key: &String, known: &Known| {
-            let bytes = match known {
+            let bytes: usize = match known {
                 Known::Variants(variants) => variants.iter().map(|one| one.bytes()).sum(),
-                Known::Passing(_) => 64,
+                Known::Passing(_) => 0,
             };
-            u32::try_from(key.len() + bytes).unwrap_or(u32::MAX)
+            u32::try_from(OVERHEAD_BYTES + key.len() + bytes).unwrap_or(u32::MAX)
         };
         let known = moka::sync::Cache::builder()
             .max_capacity(limits.bytes_max)
@@ -89,8 +113,7 @@ impl Store {
         Arc::new(Self {
             limits,
             known,
-            changed_at: (0..SLOTS).map(|_| AtomicI64::new(i64::MIN)).collect(),
-            hasher: RandomState::new(),
+            changes,
             fetches: Mutex::default(),
         })
     }
@@ -126,25 +149,22 @@ impl Store {
         stored
     }
 
-    /// The answers to this request cannot be kept.
+    /// The answers to this request cannot be kept. Those that are kept already stay.
     pub(super) fn pass(&self, key: &str, now: Steady) {
-        let known = Known::Passing(now + PASSING);
-        self.known.insert(key.to_owned(), known);
+        if !matches!(self.known.get(key), Some(Known::Variants(_))) {
+            let known = Known::Passing(now + PASSING);
+            self.known.insert(key.to_owned(), known);
+        }
     }
 
     /// What is at this place was changed.
     pub(super) fn change(&self, place: &str, now: Steady) {
-        self.slot(place).fetch_max(now.0, Ordering::Relaxed);
+        self.changes.slot(place).fetch_max(now.0, Ordering::Relaxed);
     }
 
     /// Whether nothing has changed there since an answer was asked for.
     pub(super) fn is_valid(&self, place: &str, stored: &Stored) -> bool {
-        self.slot(place).load(Ordering::Relaxed) < stored.asked_at.0
-    }
-
-    fn slot(&self, place: &str) -> &AtomicI64 {
-        let hash = self.hasher.hash_one(place) as usize;
-        &self.changed_at[hash % SLOTS]
+        self.changes.slot(place).load(Ordering::Relaxed) < stored.asked_at.0
     }
 
     /// Whose turn it is to fetch the answer to a request.
@@ -156,7 +176,19 @@ impl Store {
         let (tell, told) = watch::channel(None);
         fetches.insert(key.clone(), told);
         let store = self.clone();
-        Turn::Own(Fetch { store, key, tell })
+        Turn::Own(Fetch {
+            store,
+            key,
+            tell,
+            came: None,
+        })
+    }
+}
+
+impl Changes {
+    fn slot(&self, place: &str) -> &AtomicI64 {
+        let hash = self.hasher.hash_one(place) as usize;
+        &self.slots[hash % SLOTS]
     }
 }
 
@@ -167,14 +199,18 @@ pub(super) async fn outcome(mut told: watch::Receiver<Option<Fetched>>) -> Optio
 }
 
 impl Fetch {
-    pub(super) fn end(self, fetched: Fetched) {
-        self.tell.send_replace(Some(fetched));
+    pub(super) fn end(mut self, fetched: Fetched) {
+        self.came = Some(fetched);
     }
 }
 
 impl Drop for Fetch {
     fn drop(&mut self) {
+        // First, or whoever is told would find this one again.
         self.store.fetches.lock().remove(&self.key);
+        if self.came.is_some() {
+            self.tell.send_replace(self.came);
+        }
     }
 }
 
@@ -249,6 +285,13 @@ mod tests {
             store.bytes()
         );
         assert!(store.known.entry_count() < 1000);
+        // A key alone takes some, too.
+        let store = Store::new(LIMITS);
+        for number in 0..1000 {
+            store.pass(&number.to_string(), Steady(0));
+        }
+        store.known.run_pending_tasks();
+        assert!(store.known.entry_count() * 256 <= LIMITS.bytes_max);
     }
 
     #[test]
@@ -263,6 +306,21 @@ mod tests {
         assert!(!store.is_valid("place", &one));
         store.change("place", Steady(5));
         assert!(!store.is_valid("place", &one));
+        // A request that began before the limits changed.
+        let next = store.with_limits(LIMITS);
+        assert!(!next.is_valid("place", &one));
+        store.change("other", Steady(10));
+        assert!(!next.is_valid("other", &one));
+    }
+
+    #[test]
+    fn what_is_kept_outlives_an_answer_that_is_not() {
+        let store = Store::new(LIMITS);
+        store.pass("a", Steady(0));
+        assert!(matches!(store.known("a"), Some(Known::Passing(_))));
+        store.keep("a", stored(&[], &[]));
+        store.pass("a", Steady(0));
+        assert_eq!(count(&store, "a"), 1);
     }
 
     #[tokio::test]

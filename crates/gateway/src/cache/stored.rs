@@ -13,6 +13,8 @@ use super::directives::{Directives, seconds, split};
 
 /// What an answer takes beside its texts, roughly.
 const OVERHEAD_BYTES: usize = 512;
+/// The same of a header.
+const HEADER_BYTES: usize = 128;
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -117,7 +119,7 @@ fn lifetime(
     }
 }
 
-fn is_keepable(status: StatusCode) -> bool {
+pub(super) fn is_keepable(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
         200 | 203 | 204 | 300..=303 | 307 | 308 | 404 | 405 | 410 | 414
@@ -194,7 +196,7 @@ impl Stored {
     /// An answer that came just now. Where it has no `Date` it gets one.
     pub(super) fn new(
         law: Law,
-        (status, mut headers): (StatusCode, HeaderMap),
+        (status, headers): (StatusCode, HeaderMap),
         body: Bytes,
         asking: &Asking<'_>,
         asked_at: Steady,
@@ -202,10 +204,18 @@ impl Stored {
     ) -> Self {
         let names = names_varying(&headers).unwrap_or_default();
         let varying = names.into_iter().map(|name| {
-            let values = asking.headers.get_all(&name).iter().cloned().collect();
+            let values = asking.headers.get_all(&name).iter();
+            let values = values.map(copied).collect();
             (name, values)
         });
         let varying = varying.collect();
+        // Without the room that the map has for the headers of other answers.
+        let mut headers: HeaderMap = {
+            let values = headers.iter();
+            values
+                .map(|(name, value)| (name.clone(), copied(value)))
+                .collect()
+        };
         let born = birth(&headers, asked_at, came);
         let date = || UNIX_EPOCH + Duration::from_secs(came.1.unix_seconds().unsigned_abs());
         if let header::Entry::Vacant(entry) = headers.entry(header::DATE) {
@@ -288,10 +298,21 @@ impl Stored {
 
     /// Roughly what it takes in memory.
     pub(super) fn bytes(&self) -> usize {
-        let headers = self.headers.iter();
-        let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
-        OVERHEAD_BYTES + self.body.len() + headers.sum::<usize>()
+        let one = |name: &HeaderName, value: &HeaderValue| {
+            HEADER_BYTES + name.as_str().len() + value.len()
+        };
+        let headers = self.headers.iter().map(|(name, value)| one(name, value));
+        let varying = self.varying.iter().map(|(name, values)| {
+            let values = values.iter().map(|value| one(name, value));
+            HEADER_BYTES + name.as_str().len() + values.sum::<usize>()
+        });
+        OVERHEAD_BYTES + self.body.len() + headers.sum::<usize>() + varying.sum::<usize>()
     }
+}
+
+/// The same text in memory of its own: what came over a connection holds the whole head that it was read with.
+fn copied(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 #[cfg(test)]

@@ -11,18 +11,21 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value,
 };
 use serde::de::DeserializeSeed as _;
+use serde_json::value::RawValue;
 
 use super::api::{Binding, BodyOf, HTTP_BODY, field_named};
 
 /// Values in a body. A message in memory takes many times the bytes that it takes in JSON.
 const VALUES_MAX: usize = 100_000;
+/// Lists and objects within each other in a body: the length of a message is found anew at each level.
+const NESTING_MAX: usize = 32;
 /// Fields within fields that a query may name.
 const DEPTH_MAX: usize = 16;
 
 /// Reads a request.
 ///
 /// # Errors
-/// 400 for a body that is no JSON, 413 for too many values, 422 naming every wrong field else.
+/// 400 for a body that is no JSON or nested too deep, 413 for too many values, 422 naming every wrong field else.
 pub(super) fn message(
     binding: &Binding,
     values: &[(&str, String)],
@@ -98,7 +101,8 @@ fn field_body(field: &FieldDescriptor, body: Bytes, content_type: &str) -> Resul
     if let (Kind::Message(message), false) = (field.kind(), field.is_list() || field.is_map()) {
         return body_of(&message, body, content_type, field.json_name()).map(Value::Message);
     }
-    // As the only field of its message, for the reader knows only messages.
+    // As the only field of its message, for the reader knows only messages. What is not one value could bring other fields.
+    let _: &RawValue = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     let name = serde_json::to_string(field.json_name()).unwrap_or_default();
     let whole = [b"{", name.as_bytes(), b":", &body, b"}"].concat();
     let parent = field.parent_message();
@@ -113,8 +117,14 @@ fn parse(
     name: &str,
     message: MessageDescriptor,
 ) -> Result<DynamicMessage, ApiError> {
-    // Each value but one has a comma before or behind it.
-    if json.iter().filter(|byte| **byte == b',').count() >= VALUES_MAX {
+    let (values, nesting) = measured(json);
+    if nesting > NESTING_MAX {
+        let message = format!(
+            "the body has more than {NESTING_MAX} lists and objects within each other; send it flatter"
+        );
+        return Err(ApiError::malformed(message));
+    }
+    if values > VALUES_MAX {
         let message = format!("the body has more than {VALUES_MAX} values; send fewer at once");
         return Err(ApiError::payload_too_large(message));
     }
@@ -127,9 +137,7 @@ fn parse(
     let parsed = parsed.and_then(|parsed| reader.end().map(|()| parsed));
     parsed.map_err(|error| {
         if !error.is_data() {
-            let (line, column) = (error.line(), error.column());
-            let message = format!("the body is not valid JSON at line {line}, column {column}");
-            return ApiError::malformed(message);
+            return malformed(&error);
         }
         let path = track.path().to_string();
         let field = match (at, path.as_str()) {
@@ -142,6 +150,35 @@ fn parse(
         errors.add(shown(&field), wanted(&error, name));
         ApiError::validation(errors.into_list("(body)"))
     })
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    let (line, column) = (error.line(), error.column());
+    let message = format!("the body is not valid JSON at line {line}, column {column}");
+    ApiError::malformed(message)
+}
+
+/// How many values JSON has at most, and how many lists and objects within each other.
+fn measured(json: &[u8]) -> (usize, usize) {
+    let (mut values, mut depth, mut deepest) = (1, 0_usize, 0);
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for byte in json {
+        let escaped = std::mem::replace(&mut is_escaped, false);
+        match byte {
+            b'\\' => is_escaped = is_quoted && !escaped,
+            b'"' if !escaped => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            b'[' | b'{' => {
+                values += 1;
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' => values += 1,
+            _ => {}
+        }
+    }
+    (values, deepest)
 }
 
 /// What a value must be, of what the reader says. It never repeats what it was.

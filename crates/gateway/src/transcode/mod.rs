@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
 use prost_reflect::Kind;
 use prost_reflect::prost::Message as _;
 
@@ -180,6 +181,8 @@ fn sent(mut parts: Parts, binding: &Binding, patience: Patience) -> Result<Parts
     parts.method = Method::POST;
     let target = PathAndQuery::try_from(binding.call.path.as_str());
     parts.uri = path::at(&parts.uri, target.map_err(ApiError::internal)?);
+    // No call becomes a WebSocket.
+    parts.extensions.remove::<OnUpgrade>();
     let headers = &mut parts.headers;
     for name in [
         header::ACCEPT,

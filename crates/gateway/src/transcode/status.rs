@@ -15,6 +15,8 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 /// Of what is wrong with a request.
 const DETAILS_MAX: usize = 100;
+/// The longest that a client is told to wait.
+const RETRY_AFTER_S_MAX: i64 = 86_400;
 
 /// How a call ended that did not succeed.
 #[derive(Debug)]
@@ -86,7 +88,8 @@ impl Status {
                 "google.rpc.RetryInfo" => {
                     let info = RetryInfo::decode(detail.value.as_slice()).unwrap_or_default();
                     if let Some(delay) = info.retry_delay {
-                        let seconds = delay.seconds.max(0) + i64::from(delay.nanos > 0);
+                        let seconds = delay.seconds.saturating_add(i64::from(delay.nanos > 0));
+                        let seconds = seconds.clamp(0, RETRY_AFTER_S_MAX);
                         error = error.with_header(header::RETRY_AFTER, seconds.into());
                     }
                 }
@@ -227,6 +230,33 @@ mod tests {
         }
         for code in ["", "x", "-1", "99999999999"] {
             assert_eq!(error(&[("grpc-status", code)]).status(), 500, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_bounded() {
+        for (seconds, nanos, expected) in [
+            (i64::MAX, 5, "86400"),
+            (i64::MIN, i32::MIN, "0"),
+            (-1, 5, "0"),
+            (7, -1, "7"),
+        ] {
+            let delay = Delay { seconds, nanos };
+            let info = RetryInfo {
+                retry_delay: Some(delay),
+            };
+            let any = Any {
+                type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
+                value: info.encode_to_vec(),
+            };
+            let status = RpcStatus {
+                code: 14,
+                message: String::new(),
+                details: vec![any],
+            };
+            let encoded = BASE64_STANDARD.encode(status.encode_to_vec());
+            let error = error(&[("grpc-status", "14"), ("grpc-status-details-bin", &encoded)]);
+            assert_eq!(error.headers()[header::RETRY_AFTER], expected, "{seconds}");
         }
     }
 

@@ -260,3 +260,30 @@ fn a_confirmation_renews_the_head_and_not_the_body() {
         (None, None, None)
     );
 }
+
+#[test]
+fn an_answer_holds_no_more_than_it_counts() {
+    // A head, as it was read, and one value of it.
+    let head = Bytes::from(vec![b'a'; 40_000]);
+    let value = HeaderValue::from_maybe_shared(head.slice(..1)).expect("a value");
+    let mut headers = map(&[("vary", "x-tenant")]);
+    headers.insert("x-own", value.clone());
+    headers.reserve(1000);
+    let asked = HeaderMap::from_iter([(HeaderName::from_static("x-tenant"), value.clone())]);
+    let law = stored(&[], &[]).law;
+    let came = (Steady(0), NOW);
+    let head_of = (StatusCode::OK, headers);
+    let asking = asking(&asked);
+    let one = Stored::new(law, head_of, Bytes::new(), &asking, Steady(0), came);
+    assert!(one.fits(&asked));
+    for kept in [&one.headers["x-own"], &one.varying[0].1[0]] {
+        assert_eq!(kept, value);
+        assert_ne!(kept.as_bytes().as_ptr(), value.as_bytes().as_ptr());
+    }
+    assert!(one.headers.capacity() < 100);
+    // What it varies by counts too.
+    let long = "x".repeat(10_000);
+    let bytes = |value: &str| stored(&[("vary", "x-tenant")], &[("x-tenant", value)]).bytes();
+    assert_eq!(bytes(&long) - bytes("x"), long.len() - 1);
+    assert!(bytes("x") > stored(&[("vary", "x-tenant")], &[]).bytes());
+}

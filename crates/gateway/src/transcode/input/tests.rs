@@ -209,6 +209,16 @@ fn what_is_wrong_is_named_by_its_field() {
     ] {
         assert_eq!(refused("POST", "/v1/scores", body).0, 400, "{body}");
     }
+    // A body that is one field is one value, and brings no other.
+    for body in [
+        "[\"a\"],\"comment\":\"b\"",
+        "[\"a\"]}",
+        "[\"a\"] []",
+        "[",
+        "\u{0}",
+    ] {
+        assert_eq!(refused("PUT", "/v1/names", body).0, 400, "{body}");
+    }
     let many = format!("{{\"users\": [{}{{}}]}}", "{},".repeat(VALUES_MAX));
     assert_eq!(refused("POST", "/v1/scores", &many).0, 413);
     // No value is repeated, and no depth is followed for ever.
@@ -217,10 +227,17 @@ fn what_is_wrong_is_named_by_its_field() {
     let deep = format!("/v1/scores?{}=1", vec!["a"; 100].join("."));
     assert_eq!(refused("GET", &deep, "").0, 422);
     let nested = "{\"user\":".repeat(100_000);
-    assert!(matches!(
-        refused("POST", "/v1/scores", &nested).0,
-        400 | 422
-    ));
+    assert_eq!(refused("POST", "/v1/scores", &nested).0, 400);
+    let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+    assert_eq!(refused("PUT", "/v1/names", &nested(NESTING_MAX)).0, 400);
+    assert_eq!(refused("PUT", "/v1/names", &nested(NESTING_MAX - 1)).0, 422);
+    let opening = format!("[{}[]]", "[],".repeat(VALUES_MAX / 2));
+    assert_eq!(refused("PUT", "/v1/names", &opening).0, 413);
+    let text = format!("[\"\\\"{}\"]", "[,".repeat(VALUES_MAX));
+    assert_eq!(
+        asked("PUT", "/v1/names", &text)["names"],
+        serde_json::from_str::<Json>(&text).expect("JSON")
+    );
 }
 
 #[test]

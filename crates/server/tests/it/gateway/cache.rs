@@ -163,6 +163,11 @@ fn what_an_answer_says_of_itself_is_honoured() {
                 "206 Part",
                 "cache-control: max-age=60\r\ncontent-range: bytes 0-7/9",
             ),
+            "hidden" => (
+                "200 OK",
+                "connection: cache-control, set-cookie\r\ncache-control: private\r\nset-cookie: a=b",
+            ),
+            "malformed" => ("200 OK", "cache-control: max-age=60, x=\"a, private"),
             "events" => ("200 OK", "content-type: text/event-stream"),
             "fresh" => ("200 OK", "cache-control: max-age=60"),
             "known-missing" => ("404 Not Found", "cache-control: max-age=60"),
@@ -172,8 +177,19 @@ fn what_an_answer_says_of_itself_is_honoured() {
     });
     let server = in_front_of(&backend);
     for path in [
-        "no-store", "private", "expired", "cookie", "vary", "address", "old", "error", "missing",
-        "part", "events",
+        "no-store",
+        "private",
+        "expired",
+        "cookie",
+        "vary",
+        "address",
+        "old",
+        "error",
+        "missing",
+        "part",
+        "events",
+        "hidden",
+        "malformed",
     ] {
         let [first, second] = twice(&server, &format!("/open/{path}"), &[]);
         assert_ne!(first, second, "{path}");
@@ -314,6 +330,46 @@ fn answers_that_vary_are_kept_apart() {
         (none.text(), status(&none)),
         ("answer 3", "auspex; fwd=vary-miss; stored")
     );
+}
+
+#[test]
+fn an_answer_is_kept_for_what_its_service_was_asked() {
+    let backend = numbering("vary: x-tenant\r\n");
+    let server = in_front_of(&backend);
+    let tenant = ("x-tenant", "acme");
+    let cut = ask(
+        &server,
+        "/open/1",
+        &[("connection", "close, X-Tenant"), tenant],
+    );
+    assert_eq!(status(&cut), "auspex; fwd=bypass");
+    assert_eq!(twice(&server, "/open/1", &[tenant]), ["answer 2"; 2]);
+    assert_eq!(backend.seen()[0].header("x-tenant"), None);
+    // What the service may take for another request, or even for a change.
+    let overriding = [tenant, ("x-http-method-override", "DELETE")];
+    let answer = ask(&server, "/open/1", &overriding);
+    assert_eq!(
+        (status(&answer), answer.text()),
+        ("auspex; fwd=bypass", "answer 3")
+    );
+    assert_eq!(twice(&server, "/open/1", &[tenant]), ["answer 4"; 2]);
+}
+
+#[test]
+fn an_answer_that_cannot_be_kept_ends_none_that_is() {
+    let backend = numbering_by(|seen| match seen.header("x-odd") {
+        Some(_) => ("400 Bad Request", String::new()),
+        None => ("200 OK", String::new()),
+    });
+    let server = in_front_of(&backend);
+    assert_eq!(twice(&server, "/open/1", &[]), ["answer 1"; 2]);
+    let odd = ask(
+        &server,
+        "/open/1",
+        &[("cache-control", "no-cache"), ("x-odd", "1")],
+    );
+    assert_eq!(odd.status, 400);
+    assert_eq!(twice(&server, "/open/1", &[]), ["answer 1"; 2]);
 }
 
 #[test]
@@ -533,6 +589,153 @@ fn one_who_fetches_and_leaves_hands_over() {
     assert_eq!(backend.seen().len(), 2);
 }
 
+/// Sends GET so often, each over its own connection, once a first one is at the service.
+fn others(server: &Server, count: usize, get: &[u8]) -> Vec<crate::client::Connection> {
+    let mut others: Vec<_> = (0..count).map(|_| server.connect()).collect();
+    for other in &mut others {
+        other.raw(get);
+    }
+    others
+}
+
+#[test]
+fn callers_wait_for_what_is_for_everybody() {
+    let (backend, told, allow) = waiting("cache-control: public, max-age=60\r\n");
+    let server = in_front_of(&backend);
+    let get = format!(
+        "GET /own/1 HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\n\r\n",
+        server.key
+    );
+    let clients = others(&server, 5, get.as_bytes());
+    told.recv_timeout(SOON).expect("asked");
+    assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+    allow.send(()).expect("it waits");
+    for mut client in clients {
+        assert_eq!(client.receive(false).expect("an answer").text(), "answer");
+    }
+    assert_eq!(backend.seen().len(), 1);
+}
+
+#[test]
+fn after_a_failure_one_asks_next() {
+    let (tell, told) = mpsc::channel();
+    let (allow, allowed) = mpsc::channel::<&'static str>();
+    let allowed = Arc::new(Mutex::new(allowed));
+    let backend = Backend::start(move |_, stream| {
+        tell.send(()).expect("listening");
+        let status = allowed.lock().recv_timeout(SOON).expect("allowed");
+        say(stream, status, "", status);
+        Then::Keep
+    });
+    let server = in_front_of(&backend);
+    let mut first = server.connect();
+    first.raw(GET);
+    told.recv_timeout(SOON).expect("asked");
+    let clients = others(&server, 4, GET);
+    // They wait for the first.
+    assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+    allow.send("500 Oh no").expect("it waits");
+    assert_eq!(first.receive(false).expect("an answer").status, 500);
+    told.recv_timeout(SOON).expect("asked again");
+    assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+    allow.send("200 OK").expect("it waits");
+    for mut client in clients {
+        assert_eq!(client.receive(false).expect("an answer").text(), "200 OK");
+    }
+    assert_eq!(backend.seen().len(), 2);
+}
+
+#[test]
+fn one_who_waits_no_longer_hands_over() {
+    let (tell, told) = mpsc::channel();
+    let (allow, allowed) = mpsc::channel::<()>();
+    let allowed = Arc::new(Mutex::new(allowed));
+    let backend = Backend::start(move |_, stream| {
+        tell.send(()).expect("listening");
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n";
+        stream.write_all(head).expect("sent");
+        allowed.lock().recv_timeout(SOON).expect("allowed");
+        let _ = stream.write_all(b"answer");
+        Then::Keep
+    });
+    let server = in_front_of(&backend);
+    let mut hurried = server.connect();
+    hurried.raw(b"GET /open/1 HTTP/1.1\r\nhost: x\r\nx-request-timeout-ms: 1000\r\n\r\n");
+    told.recv_timeout(SOON).expect("asked");
+    let mut clients = others(&server, 1, GET);
+    told.recv_timeout(SOON).expect("asked again");
+    clients.extend(others(&server, 3, GET));
+    assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+    for _ in 0..2 {
+        allow.send(()).expect("it waits");
+    }
+    clients.push(hurried);
+    for mut client in clients {
+        assert_eq!(client.receive(false).expect("an answer").text(), "answer");
+    }
+    assert_eq!(backend.seen().len(), 2);
+}
+
+/// A service that numbers its answers, tells of each PUT, and answers it when it is told to.
+fn changing() -> (Backend, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (tell, told) = mpsc::channel();
+    let (allow, allowed) = mpsc::channel();
+    let allowed = Arc::new(Mutex::new(allowed));
+    let backend = numbering_by(move |seen| {
+        if seen.request_line().starts_with("PUT") {
+            tell.send(()).expect("listening");
+            let _ = allowed.lock().recv_timeout(SOON);
+        }
+        ("200 OK", String::new())
+    });
+    (backend, told, allow)
+}
+
+const PUT: &[u8] = b"PUT /open/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+
+fn get(server: &Server) -> String {
+    let mut client = server.connect();
+    client.raw(GET);
+    client.receive(false).expect("an answer").text().to_owned()
+}
+
+#[test]
+fn a_change_without_an_answer_ends_what_was_kept() {
+    let (backend, told, allow) = changing();
+    let server = in_front_of(&backend);
+    assert_eq!([get(&server), get(&server)], ["answer 1"; 2]);
+    let mut client = server.connect();
+    client.raw(PUT);
+    told.recv_timeout(SOON).expect("asked");
+    drop(client);
+    eventually(SOON, "another answer", || get(&server) != "answer 1");
+    drop(allow);
+}
+
+#[test]
+fn a_change_ends_what_was_kept_since_the_limits_changed() {
+    let (backend, told, allow) = changing();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("auspex.toml");
+    let text = "[gateway.cache]\nbytes_max = 1000000\n".to_owned() + &settings(&backend, "");
+    std::fs::write(&file, &text).expect("written");
+    let server = super::start_from(folder, &file, &[]);
+    let mut client = server.connect();
+    client.raw(PUT);
+    told.recv_timeout(SOON).expect("asked");
+    let more = "[[gateway.routes]]\npath = \"/more\"\nservice = \"orders\"\npublic = true\n";
+    let changed = text.replace("1000000\n[", "2000000\n[") + more;
+    assert_ne!(changed, text.clone() + more);
+    std::fs::write(&file, changed).expect("written");
+    server.signal("HUP");
+    eventually(SOON, "/more", || ask(&server, "/more", &[]).status == 200);
+    let kept = get(&server);
+    assert_eq!(get(&server), kept);
+    allow.send(()).expect("it waits");
+    assert_eq!(client.receive(false).expect("an answer").status, 200);
+    assert_ne!(get(&server), kept);
+}
+
 #[test]
 fn answers_that_cannot_be_kept_are_not_waited_for_one_by_one() {
     let (backend, told, allow) = waiting("cache-control: no-store\r\n");
@@ -595,6 +798,8 @@ fn what_is_cut_off_or_too_long_passes_and_is_not_kept() {
             format!(
                 "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 100\r\n\r\nanswer {number}"
             )
+        } else if line.contains("/coded") {
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\n\r\nanswer {number}")
         } else if line.contains("/endless") {
             format!("HTTP/1.1 200 OK\r\n\r\nanswer {number}")
         } else {
@@ -608,7 +813,7 @@ fn what_is_cut_off_or_too_long_passes_and_is_not_kept() {
     });
     let limits = "[gateway.cache]\nentry_bytes_max = 100\n";
     let server = start(&(limits.to_owned() + &settings(&backend, "")));
-    for path in ["/open/cut", "/open/endless", "/open/long"] {
+    for path in ["/open/cut", "/open/coded", "/open/endless", "/open/long"] {
         let texts = [(); 2].map(|()| {
             let mut client = server.connect();
             let get = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
