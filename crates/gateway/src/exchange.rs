@@ -21,7 +21,9 @@ use crate::patience::Patience;
 use crate::proxy::Proxy;
 use crate::retry::{Occasion, Retries, is_passing, is_repeatable, stated_wait};
 use crate::trial::{Trial, chance};
-use crate::upstream::{Connection, Endpoint, Progress, Protocol, Received, Unanswered, Upload};
+use crate::upstream::{
+    Connection, Endpoint, Progress, Protocol, Received, Unanswered, Upload, log_refusal,
+};
 use crate::websocket;
 
 /// Endpoints that are asked for a connection in one try.
@@ -209,6 +211,9 @@ impl<'p> Exchange<'p> {
                     });
                 }
                 Err(Unanswered::Failed(failure)) => {
+                    if failure == Failure::Tls {
+                        log_refusal(trial.endpoint.authority());
+                    }
                     self.is_stale = is_reused;
                     return Err(trial.end(failure));
                 }

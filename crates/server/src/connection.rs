@@ -24,7 +24,7 @@ use auspex_kernel::service::StopSignal;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::Service;
@@ -189,7 +189,7 @@ struct Activity {
     ended: AtomicU32,
     /// Reads and writes that moved bytes.
     moves: AtomicU32,
-    /// Pieces of answers that hyper took over.
+    /// Pieces of answers that hyper took over, and of bodies that came over HTTP/2.
     pieces: AtomicU32,
     /// Bytes of another request have arrived.
     head_begun: AtomicBool,
@@ -327,12 +327,14 @@ impl<W: Wire> Write for Watched<W> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.activity.tether.check_write(cx)?;
         // hyper flushes at the end of each of its rounds.
         self.check_client(cx)?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.activity.tether.check_write(cx)?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 
@@ -373,7 +375,14 @@ impl Service<Request<Incoming>> for Door {
         let (edge, peer) = (self.edge.clone(), self.peer);
         Box::pin(async move {
             let leaving = &in_flight.0.ends_with_client;
-            let request = request.map(Body::new);
+            let is_http2 = request.version() == Version::HTTP_2;
+            let request = request.map(|body| match is_http2 && !body.is_end_stream() {
+                true => Body::new(Arriving {
+                    body,
+                    activity: in_flight.0.clone(),
+                }),
+                false => Body::new(body),
+            });
             let mut response = edge.handle_for(request, peer, leaving).await;
             if let Some(admitted) = response.extensions_mut().remove() {
                 in_flight.leave_http(admitted);
@@ -416,6 +425,39 @@ impl Drop for InFlight {
         self.0.head_begun.store(false, Ordering::Relaxed);
         self.0.ends_with_client.store(false, Ordering::Relaxed);
         self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of a request, which tells that it goes on.
+struct Arriving {
+    body: Incoming,
+    activity: Arc<Activity>,
+}
+
+impl http_body::Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let data = frame
+            .as_ref()
+            .and_then(|frame| frame.as_ref().ok()?.data_ref());
+        if data.is_some_and(|data| !data.is_empty()) {
+            self.activity.pieces.fetch_add(1, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -124,7 +124,7 @@ impl Workers {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
-        let mut reserve = Reserve::new();
+        let mut reserve = Reserve::new(shared.tls.is_some());
         loop {
             tokio::select! {
                 biased;
@@ -233,13 +233,16 @@ impl Worker {
 struct Reserve {
     /// The null device where nobody was refused yet.
     held: VecDeque<File>,
+    /// Clients expect TLS, in which nothing can be said to them without a handshake.
+    is_secured: bool,
     logged: Option<Instant>,
 }
 
 impl Reserve {
-    fn new() -> Self {
+    fn new(is_secured: bool) -> Self {
         let mut reserve = Self {
             held: VecDeque::with_capacity(RESERVED + 1),
+            is_secured,
             logged: None,
         };
         reserve.fill();
@@ -277,8 +280,10 @@ impl Reserve {
              content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}",
             body.len()
         );
-        // It does not block, and the buffer of a new connection has room for this.
-        let _ = stream.write_all(answer.as_bytes());
+        if !self.is_secured {
+            // It does not block, and the buffer of a new connection has room for this.
+            let _ = stream.write_all(answer.as_bytes());
+        }
         let _ = stream.shutdown(Shutdown::Write);
         self.held.push_back(File::from(OwnedFd::from(stream)));
         if self.held.len() > RESERVED

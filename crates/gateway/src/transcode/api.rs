@@ -9,7 +9,7 @@ use prost_reflect::{
     Value,
 };
 
-use super::pattern::Pattern;
+use super::pattern::{PathValue, Pattern};
 
 const ANNOTATION: &str = "google.api.http";
 pub(super) const HTTP_BODY: &str = "google.api.HttpBody";
@@ -57,7 +57,7 @@ pub(super) enum BodyOf {
 /// Where a request leads.
 pub(super) enum Found<'a> {
     /// With the values of its path.
-    Call(&'a Binding, Vec<(&'a str, String)>),
+    Call(&'a Binding, Vec<PathValue<'a>>),
     /// These methods there are.
     OtherMethods(HeaderValue),
     Nothing,

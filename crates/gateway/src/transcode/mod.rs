@@ -32,6 +32,7 @@ use self::api::{Binding, BodyOf, Found, HTTP_BODY};
 use self::calls::{Messages, Trouble};
 use self::frame::framed;
 use self::output::Shown;
+use self::pattern::PathValue;
 use self::stream::Form;
 use crate::path;
 use crate::patience::Patience;
@@ -109,7 +110,7 @@ impl Transcoded {
         &self,
         method: &Method,
         path: &str,
-    ) -> Result<(&Binding, Vec<(&str, String)>), ApiError> {
+    ) -> Result<(&Binding, Vec<PathValue<'_>>), ApiError> {
         let found = match self.api.find(method, path) {
             Found::Call(..) => self.api.find(method, path),
             _ if method == Method::HEAD => self.api.find(&Method::GET, path),

@@ -2,6 +2,9 @@
 
 use percent_encoding::percent_decode_str;
 
+/// A field, and what a path holds for it.
+pub(super) type PathValue<'p> = (&'p str, String);
+
 /// A template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
@@ -99,7 +102,7 @@ impl Pattern {
     }
 
     /// The values of its fields in a path that fits it; as it was sent, with `/` at the begin.
-    pub(super) fn values(&self, path: &str) -> Option<Vec<(&str, String)>> {
+    pub(super) fn values(&self, path: &str) -> Option<Vec<PathValue<'_>>> {
         let path = path.strip_prefix('/')?;
         let path = match &self.verb {
             Some(verb) => path.strip_suffix(verb.as_str())?.strip_suffix(':')?,

@@ -1,9 +1,11 @@
 //! A connection as a request uses it, and the body of the answer, whatever version of HTTP the endpoint speaks.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::BoxError;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
@@ -89,7 +91,10 @@ enum Source {
     /// A connection that has to be moved on, and can be used again at its end.
     Http1(Box<http1::Connection>),
     /// A connection that moves by itself.
-    Http2 { _line: Arc<http2::Line> },
+    Http2 {
+        _line: Arc<http2::Line>,
+        has_trailers: bool,
+    },
     /// There is none: the connection has left HTTP.
     Switched(Box<Switched>),
 }
@@ -101,7 +106,13 @@ impl Received {
     }
 
     pub(super) fn over_http2(body: Incoming, line: Arc<http2::Line>) -> Self {
-        Self::new(body, Source::Http2 { _line: line })
+        Self::new(
+            body,
+            Source::Http2 {
+                _line: line,
+                has_trailers: false,
+            },
+        )
     }
 
     pub(super) fn switched(body: Incoming, switched: Switched) -> Self {
@@ -149,12 +160,12 @@ impl Received {
 
 impl http_body::Body for Received {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Self { body, source, .. } = &mut *self;
         let mut frame = Pin::new(&mut *body).poll_frame(cx);
         if frame.is_pending()
@@ -167,13 +178,29 @@ impl http_body::Body for Received {
             }
             frame = Pin::new(&mut *body).poll_frame(cx);
         }
+        if let Source::Http2 { has_trailers, .. } = source {
+            match &frame {
+                Poll::Ready(Some(Ok(frame))) => *has_trailers |= frame.is_trailers(),
+                // hyper takes a stream that was reset without an error for one that has ended.
+                Poll::Ready(None)
+                    if !*has_trailers
+                        && !body.is_end_stream()
+                        && body.size_hint().exact() != Some(0) =>
+                {
+                    *source = Source::Done;
+                    let cut_off = io::Error::from(io::ErrorKind::UnexpectedEof);
+                    return Poll::Ready(Some(Err(cut_off.into())));
+                }
+                _ => {}
+            }
+        }
         match &frame {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(_))) if !body.is_end_stream() => {}
             Poll::Ready(Some(Ok(_)) | None) => self.end(),
             Poll::Ready(Some(Err(_))) => self.source = Source::Done,
         }
-        frame
+        frame.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use auspex_kernel::clock::monotonic;
-use http::uri::{PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version, header};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::oneshot;
@@ -45,6 +45,8 @@ pub(crate) struct Line {
 pub(crate) struct Stream {
     line: Arc<Line>,
     scheme: Scheme,
+    /// Named where the request names none.
+    host: HeaderValue,
     is_reused: bool,
 }
 
@@ -57,6 +59,7 @@ impl Stream {
         let stream = |line, is_reused| Self {
             line,
             scheme: endpoint.scheme(),
+            host: endpoint.host().clone(),
             is_reused,
         };
         if let Some(line) = lines::take(endpoint) {
@@ -120,9 +123,11 @@ impl Stream {
         let target = request.uri().path_and_query().cloned();
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
-        parts.authority = host.and_then(|host| host.as_bytes().try_into().ok());
+        let host = host.filter(|host| !host.is_empty());
+        let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        // A target without a host could not be sent.
+        parts.authority = authority.or_else(|| self.host.as_bytes().try_into().ok());
         parts.path_and_query = Some(target.unwrap_or(PathAndQuery::from_static("/")));
-        // Without a host there is none to name, which the service may refuse.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
     }

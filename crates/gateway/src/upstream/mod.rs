@@ -29,7 +29,7 @@ use socket::Transport;
 
 pub(crate) use connection::{Connection, Received, Unanswered};
 pub(crate) use http1::Switched;
-pub(crate) use tls::{Terms, Tls, is_refusal, name_of};
+pub(crate) use tls::{Terms, Tls, is_refusal, log_refusal, name_of};
 pub(crate) use upload::{Progress, Upload};
 
 /// Fields of the head of an answer of HTTP/1.1; hyper's default is 100.

@@ -237,7 +237,7 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     let Some(rustls::Error::AlertReceived(alert)) = tls_error(error) else {
         return false;
     };
-    let is_refusal = matches!(
+    matches!(
         alert,
         Alert::CertificateRequired
             | Alert::BadCertificate
@@ -247,14 +247,12 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
             | Alert::CertificateUnknown
             | Alert::UnknownCA
             | Alert::AccessDenied
-    );
-    if is_refusal {
-        log(
-            "",
-            &format!("the server takes no certificate of this one: {alert:?}"),
-        );
-    }
-    is_refusal
+    )
+}
+
+/// Tells of a server that was spoken to and then refused the certificate of this one.
+pub(crate) fn log_refusal(endpoint: &str) {
+    log(endpoint, "the server takes no certificate of this one");
 }
 
 fn log(endpoint: &str, reason: &str) {

@@ -96,6 +96,10 @@ impl AsyncRead for Secured {
         self.ahead.drain(..length);
         if self.ahead.is_empty() {
             self.ahead = Vec::new();
+            if buffer.remaining() > 0 {
+                // What else is there already; an end or an error is said again at the next call.
+                let _ = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -322,6 +322,87 @@ fn what_was_not_processed_is_sent_again_whatever_it_is() {
 }
 
 #[test]
+fn a_request_that_names_no_host_is_for_the_endpoint() {
+    let backend = Http2Backend::start(|(_, respond)| {
+        say(respond, "ok");
+        Box::pin(async {})
+    });
+    let server = start(&format!(
+        "{}preserve_host = true\n",
+        settings(&format!("http://{}", backend.address), "")
+    ));
+    let mut client = server.connect();
+    let head = "GET /orders/1 HTTP/1.1\r\nhost: \r\n";
+    client.raw(format!("{head}x-api-key: {}\r\n\r\n", server.key).as_bytes());
+    let answer = client.receive(false).expect("an answer");
+    assert_eq!((answer.status, answer.text()), (200, "ok"));
+    let uri = format!("http://{}/1", backend.address);
+    assert!(
+        backend
+            .seen
+            .lock()
+            .iter()
+            .all(|seen| seen.uri().to_string() == uri)
+    );
+}
+
+/// hyper takes that for an end.
+#[test]
+fn a_stream_that_is_reset_without_an_error_does_not_look_whole() {
+    let backend = Http2Backend::start(|(_, mut respond)| {
+        Box::pin(async move {
+            let head = Response::new(());
+            let mut body = respond.send_response(head, false).expect("sent");
+            let piece = Bytes::from_static(b"half of it");
+            body.send_data(piece, false).expect("sent");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            body.send_reset(Reason::NO_ERROR);
+        })
+    });
+    let server = in_front_of(backend.address, "");
+    let mut client = server.connect();
+    let request = format!(
+        "GET /orders/1 HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\n\r\n",
+        server.key
+    );
+    client.raw(request.as_bytes());
+    client.stream.set_read_timeout(Some(SOON)).expect("set");
+    let mut received = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut client.stream, &mut received);
+    let received = String::from_utf8_lossy(&received);
+    assert!(received.contains("half of it"), "{received}");
+    assert!(!received.ends_with("0\r\n\r\n"), "{received}");
+}
+
+#[test]
+fn a_body_that_goes_on_over_http2_is_not_cut() {
+    let backend = Http2Backend::start(|(request, respond)| {
+        Box::pin(async move {
+            let (body, _) = whole(request.into_body()).await;
+            say(respond, &body.len().to_string());
+        })
+    });
+    let url = format!("http://{}", backend.address);
+    let limits = "[server]\nrequest_timeout_ms = 500\nbody_timeout_ms = 500\n";
+    let server = start(&settings(&url, "").replacen("[server]\n", limits, 1));
+    runtime().block_on(async {
+        let mut sender = client(server.address).await;
+        let pieces = futures_util::stream::unfold(0, async |sent| {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let frame = Frame::data(Bytes::from_static(b"piece"));
+            (sent < 30).then_some((Ok::<_, Infallible>(frame), sent + 1))
+        });
+        let request = Request::post(format!("http://{}/orders/1", server.address))
+            .header("x-api-key", &server.key)
+            .body(StreamBody::new(Box::pin(pieces)))
+            .expect("valid");
+        let answer = sender.send_request(request).await.expect("an answer");
+        let body = answer.into_body().collect().await.expect("whole");
+        assert_eq!(body.to_bytes(), "150");
+    });
+}
+
+#[test]
 fn what_may_have_been_processed_is_not() {
     let backend = Http2Backend::start(|(_, mut respond)| {
         respond.send_reset(Reason::INTERNAL_ERROR);

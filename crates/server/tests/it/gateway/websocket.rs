@@ -306,3 +306,27 @@ fn whoever_leaves_is_missed_by_the_other() {
     client.raw(upgrade(&server.key).as_bytes());
     assert_eq!(client.receive(true).expect("an answer").status, 101);
 }
+
+/// A service that does not mind the end of its client: it neither answers nor leaves.
+#[test]
+fn one_whose_client_has_sent_its_last_ends_like_any_other() {
+    let backend = Backend::start(|_, stream| {
+        stream.write_all(AGREED.as_bytes()).expect("sent");
+        let mut chunk = [0; 64];
+        while !matches!(stream.read(&mut chunk), Ok(0) | Err(_)) {}
+        std::thread::sleep(6 * SOON);
+        Then::Close
+    });
+    let server = start(&format!(
+        "[server]\nrequest_timeout_ms = 500\nbody_timeout_ms = 500\n\
+         [gateway.services.orders]\nendpoints = [\"http://{}\"]\ntimeout_ms = 2000\n\
+         [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\nscopes = []\n",
+        backend.address
+    ));
+    let (left, half) = (open(&server), open(&server));
+    assert_eq!(in_hand(&server), 2);
+    drop(left);
+    half.shutdown(Shutdown::Write).expect("half closed");
+    ends(half);
+    eventually(SOON, "nothing is in hand", || in_hand(&server) == 0);
+}
