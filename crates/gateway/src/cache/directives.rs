@@ -50,7 +50,8 @@ impl Directives {
         let name = sides.next().unwrap_or_default().trim_ascii();
         let value = sides.next();
         // Nobody knows what is meant.
-        self.no_store |= !directive.is_empty() && !(is_token(name) && value.is_none_or(is_value));
+        let is_well_formed = is_token(name) && value.is_none_or(is_value);
+        self.no_store |= !(directive.is_empty() || is_well_formed);
         match name.to_ascii_lowercase().as_slice() {
             b"no-store" => self.no_store = true,
             // With names of headers it would hold for these alone; for all is safe.
