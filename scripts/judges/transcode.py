@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 import google.api
 import grpc
 import grpc_tools
+import jwt
 import requests
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import any_pb2
@@ -158,7 +159,10 @@ def unary(client, seen):
     equal(client.json("GET", "/v1/users/Ada%20L%2FX/scores/7")["name"], "Ada L/X")
     equal(client.json("POST", "/v1/scores/7:cancel")["name"], "cancelled")
     metadata = seen["metadata"]
-    true("x-api-key" not in metadata and "authorization" not in metadata, f"credentials passed: {metadata}")
+    true("x-api-key" not in metadata and client.session.headers["X-API-Key"] not in str(metadata), f"credentials passed: {metadata}")
+    # Who calls is told by a token for this service alone.
+    token = metadata["authorization"].removeprefix("Bearer ")
+    equal(jwt.decode(token, options={"verify_signature": False})["aud"], "scores", "audience")
     equal(metadata["x-real-ip"], "127.0.0.1")
 
 
