@@ -18,7 +18,7 @@ from server import TARGET, Server
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES_MAX = os.environ.get("CONTRACT_EXAMPLES_MAX", "150")
 SEED = os.environ.get("CONTRACT_SEED", "1")
-RUN_S = 540
+RUN_S = 780
 
 
 def main():
