@@ -247,7 +247,8 @@ fn is_of_connection(name: &HeaderName) -> bool {
 
 /// Whether a service may take a request for another one than it is.
 pub(crate) fn is_overriding(headers: &HeaderMap) -> bool {
-    OVERRIDES.iter().any(|name| headers.contains_key(name))
+    let mut custom = headers.keys().filter(|name| name.as_str().starts_with("x-"));
+    custom.any(|name| OVERRIDES.contains(name))
 }
 
 /// Whether the `Connection` of a request takes off headers that a service would get.

@@ -43,9 +43,9 @@ pub(crate) fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
         Method::PUT,
         Method::DELETE,
     ];
-    let key = headers.get(IDEMPOTENCY_KEY);
     let is_idempotent = idempotent.contains(method) && !is_overriding(headers);
-    is_idempotent || key.is_some_and(|key| !key.is_empty())
+    let has_key = || headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
+    is_idempotent || has_key()
 }
 
 /// Answers of a service, or of a proxy before it, that cannot serve at the moment.
