@@ -12,6 +12,8 @@ mod signature;
 mod xgboost;
 
 pub use error::{LoadError, RowRefusal};
+#[doc(hidden)]
+pub use forest::with_kernel;
 pub use format::name_other;
 pub use row::{RowBuffer, Rows, Texts};
 pub use signature::{Feature, FeatureKind, NamedOutput, Output, Precision, Signature};
@@ -29,7 +31,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     fn signature(&self) -> &Signature;
 
     /// What was chosen for this model on this machine, for display, e.g. `xgboost gbtree, 1100
-    /// trees, 4-byte rank nodes, scalar`.
+    /// trees, byte ranks, avx2`.
     fn description(&self) -> String;
 
     /// Where calls of the training library that look alike do not agree, with which of them this engine

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
-use auspex_engine::{Engine, Output, Rows, load};
+use auspex_engine::{Engine, Output, Rows, load, with_kernel};
 use serde_json::Value;
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
@@ -86,5 +86,37 @@ fn a_batch_gets_what_its_rows_get_alone() {
             .predict(Rows::new(row, row.len()), &mut alone)
             .unwrap();
         assert_eq!(alone, *batch);
+    }
+}
+
+#[test]
+fn every_kernel_of_this_machine_gives_the_same_bits() {
+    let rows = rows();
+    let (flat, width) = (rows.concat(), rows[0].len());
+    let predicted = |kernel| {
+        let model = with_kernel(kernel, model);
+        let mut batch = vec![0.0; rows.len() * 22];
+        model.predict(Rows::new(&flat, width), &mut batch).unwrap();
+        let mut alone = vec![0.0; rows.len() * 22];
+        for (row, out) in rows.iter().zip(alone.chunks_mut(22)) {
+            model.predict(Rows::new(row, width), out).unwrap();
+        }
+        assert_eq!(batch, alone, "{}", model.description());
+        (batch, model.description())
+    };
+    let (expected, description) = predicted("4-byte rank nodes, scalar");
+    assert!(
+        description.ends_with("4-byte rank nodes, scalar"),
+        "{description}"
+    );
+    for kernel in [
+        "8-byte rank nodes, scalar",
+        "4-byte rank nodes, avx-512",
+        "byte ranks, avx2",
+        "byte ranks, avx-512",
+        "byte ranks, neon",
+    ] {
+        // One that this machine does not have is another one, which gives the same bits too.
+        assert_eq!(predicted(kernel).0, expected, "{kernel}");
     }
 }

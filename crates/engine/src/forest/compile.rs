@@ -2,11 +2,11 @@
 
 use super::kernel::{Block, LANES, NodeWord, Sum, TOP, Trees, VALUE_OFFSET, ValueWord};
 use super::rank::Ranker;
-use super::{Node, TooLarge, Tree};
+use super::{Node, Tree};
 use std::collections::VecDeque;
 
 /// Whether the fields of a node word are wide enough for these trees.
-pub(super) fn fits<S, N: ValueWord<S>>(ranker: &Ranker, trees: &[Tree]) -> bool {
+fn fits<S, N: ValueWord<S>>(ranker: &Ranker, trees: &[Tree]) -> bool {
     ranker.rank_max() <= N::RANK_MAX
         && ranker.slots() <= N::SLOTS_MAX
         && trees
@@ -20,19 +20,20 @@ const LINE_BYTES: usize = 64;
 /// Levels that [`Block::top`] holds.
 const TOP_LEVELS: u32 = TOP.ilog2() + 1;
 
-/// Packs trees that fit.
+/// Packs trees, if they fit.
 pub(super) fn compile<S: Sum, N: ValueWord<S>>(
     ranker: &Ranker,
     trees: &[Tree],
-) -> Result<Trees<N>, TooLarge> {
+) -> Option<Trees<N>> {
+    if !fits::<S, N>(ranker, trees) {
+        return None;
+    }
     let per_line = LINE_BYTES / N::BYTES;
     let total: usize = trees
         .iter()
         .map(|tree| words(tree, N::VALUE_WORDS).next_multiple_of(per_line))
         .sum();
-    if i32::try_from(total).is_err() {
-        return Err(TooLarge("more than 2 billion nodes"));
-    }
+    i32::try_from(total).ok()?;
     let mut compiled: Trees<N> = Trees {
         words: Vec::with_capacity(per_line + total),
         blocks: Vec::with_capacity(trees.len().div_ceil(LANES)),
@@ -72,7 +73,7 @@ pub(super) fn compile<S: Sum, N: ValueWord<S>>(
         }
         compiled.blocks.push(block);
     }
-    Ok(compiled)
+    Some(compiled)
 }
 
 /// The first levels of a tree that begins `nodes`; a leaf takes the places of its descendants.

@@ -136,8 +136,8 @@ pub(crate) trait Sum:
 {
     /// The nearest number of this type.
     fn nearest(value: f64) -> Self;
-    /// The fastest kernel for four-byte nodes on this machine.
-    fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow, Self>;
+    /// The kernels for four-byte nodes that this machine has, the fastest first.
+    fn narrow_kernels(slots: usize) -> Vec<&'static dyn Walk<Narrow, Self>>;
 }
 
 impl Sum for f32 {
@@ -145,8 +145,8 @@ impl Sum for f32 {
         value as Self
     }
 
-    fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow, Self> {
-        fastest(slots)
+    fn narrow_kernels(slots: usize) -> Vec<&'static dyn Walk<Narrow, Self>> {
+        narrow_kernels(slots)
     }
 }
 
@@ -155,28 +155,31 @@ impl Sum for f64 {
         value
     }
 
-    fn narrow_kernel(slots: usize) -> &'static dyn Walk<Narrow, Self> {
-        fastest(slots)
+    fn narrow_kernels(slots: usize) -> Vec<&'static dyn Walk<Narrow, Self>> {
+        narrow_kernels(slots)
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn fastest<S: super::avx512::Leaf>(slots: usize) -> &'static dyn Walk<Narrow, S>
+fn narrow_kernels<S: super::avx512::Leaf>(slots: usize) -> Vec<&'static dyn Walk<Narrow, S>>
 where
     Narrow: ValueWord<S>,
 {
-    match super::avx512::Avx512::detect() {
-        Some(kernel) if slots <= super::avx512::SLOTS_MAX => kernel,
-        _ => &super::scalar::Scalar,
+    let mut kernels: Vec<&dyn Walk<Narrow, S>> = vec![&super::scalar::Scalar];
+    if let Some(kernel) = super::avx512::Avx512::detect()
+        && slots <= super::avx512::SLOTS_MAX
+    {
+        kernels.insert(0, kernel);
     }
+    kernels
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn fastest<S: Sum>(_: usize) -> &'static dyn Walk<Narrow, S>
+fn narrow_kernels<S: Sum>(_: usize) -> Vec<&'static dyn Walk<Narrow, S>>
 where
     Narrow: ValueWord<S>,
 {
-    &super::scalar::Scalar
+    vec![&super::scalar::Scalar]
 }
 
 /// Words that also hold the values of leaves, of type `S`.

@@ -4,6 +4,16 @@ use super::kernel::NodeWord;
 use super::{Node, Rules, TooLarge, Tree};
 use crate::signature::Precision;
 
+/// The most thresholds whose ranks, from none to all of them, are a byte.
+const CHUNK: u32 = 255;
+
+/// The rank of a value in one chunk of its feature's thresholds, less 128, from that in all.
+#[inline]
+fn byte_of_rank(rank: u32, chunk: u32) -> i8 {
+    let inside = rank.saturating_sub(chunk * CHUNK).min(CHUNK);
+    (inside as u8 ^ 0x80) as i8
+}
+
 /// The distinct thresholds of every feature that trees ask about, and where its rank goes.
 #[derive(Debug)]
 pub(super) struct Ranker {
@@ -12,6 +22,7 @@ pub(super) struct Ranker {
     /// Whether a value that equals a threshold goes left.
     equal_goes_left: bool,
     slots: usize,
+    byte_slots: usize,
 }
 
 /// The thresholds of all features, one after the other, in the precision they are compared in.
@@ -34,11 +45,23 @@ struct RankedFeature {
     right: u32,
     /// Rank of a missing value in slot `left`; in another slot `right` it is the highest.
     missing: u32,
+    /// The first of its slots for bytes: one a chunk for `left`, and as many for another `right`.
+    byte_slot: u32,
 }
 
 impl RankedFeature {
     fn thresholds(&self) -> u32 {
         self.end - self.start
+    }
+
+    /// Pieces that are counted in a byte.
+    fn chunks(&self) -> u32 {
+        self.thresholds().div_ceil(CHUNK)
+    }
+
+    /// The first of the slots for bytes that replace a slot.
+    fn byte_slot(&self, slot: u32) -> u32 {
+        self.byte_slot + (slot - self.left) * self.chunks()
     }
 }
 
@@ -66,6 +89,7 @@ impl Ranker {
             thresholds: Thresholds::F32(Vec::new()),
             equal_goes_left: rules.equal_goes_left,
             slots: 0,
+            byte_slots: 0,
         };
         let mut thresholds = Vec::new();
         for group in splits.chunk_by(|a, b| a.0 == b.0) {
@@ -91,20 +115,28 @@ impl Ranker {
         let left = self.slots as u32;
         let right = left + u32::from(any_left && any_right);
         let missing = if any_left { 0 } else { end - start };
-        self.features.push(RankedFeature {
+        let ranked = RankedFeature {
             feature: splits[0].0,
             start,
             end,
             left,
             right,
             missing,
-        });
+            byte_slot: self.byte_slots as u32,
+        };
+        self.byte_slots += ((right - left + 1) * ranked.chunks()) as usize;
         self.slots = right as usize + 1;
+        self.features.push(ranked);
     }
 
     /// Ranks a row has.
     pub(super) fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// Ranks a row has if they are bytes.
+    pub(super) fn byte_slots(&self) -> usize {
+        self.byte_slots
     }
 
     /// The highest rank of any feature.
@@ -127,6 +159,25 @@ impl Ranker {
 
     /// Slot and rank of a split's threshold.
     pub(super) fn locate(&self, feature: u32, threshold: f64, default_left: bool) -> (u32, u32) {
+        let (ranked, slot, rank) = self.find(feature, threshold, default_left);
+        debug_assert!(rank < ranked.thresholds());
+        (slot, rank)
+    }
+
+    /// The same for bytes: slot, and what a rank in it must exceed to go right.
+    pub(super) fn locate_byte(
+        &self,
+        feature: u32,
+        threshold: f64,
+        default_left: bool,
+    ) -> (u32, i8) {
+        let (ranked, slot, rank) = self.find(feature, threshold, default_left);
+        let chunk = rank / CHUNK;
+        let slot = ranked.byte_slot(slot) + chunk;
+        (slot, byte_of_rank(rank, chunk))
+    }
+
+    fn find(&self, feature: u32, threshold: f64, default_left: bool) -> (&RankedFeature, u32, u32) {
         let index = self
             .features
             .partition_point(|ranked| ranked.feature < feature);
@@ -141,35 +192,58 @@ impl Ranker {
             Thresholds::F32(thresholds) => count(&thresholds[own], |t| f64::from(t) < threshold),
             Thresholds::F64(thresholds) => count(&thresholds[own], |t| t < threshold),
         };
-        (slot, rank)
+        (ranked, slot, rank)
     }
 
     /// Writes the ranks of a row's values, one per slot.
     pub(super) fn rank<N: NodeWord>(&self, row: &[f64], ranks: &mut [N::Rank]) {
+        self.rank_each(row, |ranked, left, right| {
+            // In this order, because `left` decides if the two are one slot.
+            ranks[ranked.right as usize] = N::rank(right);
+            ranks[ranked.left as usize] = N::rank(left);
+        });
+    }
+
+    /// Writes the ranks of a row's values as bytes, one per slot for bytes.
+    pub(super) fn rank_bytes(&self, row: &[f64], ranks: &mut [i8]) {
+        self.rank_each(row, |ranked, left, right| {
+            let chunks = ranked.chunks();
+            for (slot, rank) in [(ranked.right, right), (ranked.left, left)] {
+                let first = ranked.byte_slot(slot);
+                for chunk in 0..chunks {
+                    ranks[(first + chunk) as usize] = byte_of_rank(rank, chunk);
+                }
+            }
+        });
+    }
+
+    /// Calls `write` with each feature and the ranks of its value in its slots `left` and `right`.
+    #[inline(always)]
+    fn rank_each(&self, row: &[f64], write: impl FnMut(&RankedFeature, u32, u32)) {
         match (&self.thresholds, self.equal_goes_left) {
             (Thresholds::F32(thresholds), false) => {
-                self.rank_with::<N, f32>(thresholds, row, ranks, |x| x as f32, |t, x| t <= x);
+                self.rank_with(thresholds, row, write, |x| x as f32, |t, x| t <= x);
             }
             (Thresholds::F32(thresholds), true) => {
-                self.rank_with::<N, f32>(thresholds, row, ranks, |x| x as f32, |t, x| t < x);
+                self.rank_with(thresholds, row, write, |x| x as f32, |t, x| t < x);
             }
             (Thresholds::F64(thresholds), false) => {
-                self.rank_with::<N, f64>(thresholds, row, ranks, |x| x, |t, x| t <= x);
+                self.rank_with(thresholds, row, write, |x| x, |t, x| t <= x);
             }
             (Thresholds::F64(thresholds), true) => {
-                self.rank_with::<N, f64>(thresholds, row, ranks, |x| x, |t, x| t < x);
+                self.rank_with(thresholds, row, write, |x| x, |t, x| t < x);
             }
         }
     }
 
-    /// [`Ranker::rank`] in one precision; `is_passed` says whether a value goes right at a
+    /// [`Ranker::rank_each`] in one precision; `is_passed` says whether a value goes right at a
     /// threshold.
     #[inline(always)]
-    fn rank_with<N: NodeWord, T: Copy>(
+    fn rank_with<T: Copy>(
         &self,
         thresholds: &[T],
         row: &[f64],
-        ranks: &mut [N::Rank],
+        mut write: impl FnMut(&RankedFeature, u32, u32),
         round: impl Fn(f64) -> T,
         is_passed: impl Fn(T, T) -> bool,
     ) {
@@ -183,9 +257,7 @@ impl Ranker {
                 let rank = count(own, |t| is_passed(t, value));
                 (rank, rank)
             };
-            // In this order, because `left` decides if the two are one slot.
-            ranks[ranked.right as usize] = N::rank(right);
-            ranks[ranked.left as usize] = N::rank(left);
+            write(ranked, left, right);
         }
     }
 }

@@ -137,6 +137,35 @@ impl Random {
         }
     }
 
+    /// A tree as LightGBM grows them: the leaf that is split next may be anywhere.
+    fn leaf_wise_tree(&mut self, of: Arithmetic, width: usize, depth: usize) -> Tree {
+        let mut nodes = vec![self.leaf(of.sums)];
+        let mut open = vec![(0, 0)];
+        for _ in 0..self.below(60) {
+            if open.is_empty() {
+                break;
+            }
+            // The latest ones are the deepest.
+            let latest = self.below(3).min(open.len() - 1);
+            let (place, level) = open.swap_remove(open.len() - 1 - latest);
+            let left = nodes.len();
+            nodes[place] = Node::Split {
+                feature: self.below(width) as u32,
+                threshold: self.threshold(of.inputs),
+                default_left: self.below(2) == 0,
+                left: left as u32,
+                right: left as u32 + 1,
+            };
+            for child in [left, left + 1] {
+                nodes.push(self.leaf(of.sums));
+                if level + 1 < depth {
+                    open.push((child, level + 1));
+                }
+            }
+        }
+        Tree { nodes, output: 0 }
+    }
+
     fn row(&mut self, width: usize) -> Vec<f64> {
         let values = (0..width).map(|_| match self.below(6) {
             0 => f64::NAN,
@@ -177,32 +206,19 @@ fn naive<S: Sum>(trees: &[Tree], of: Arithmetic, row: &[f64], outputs: usize) ->
     sums
 }
 
-/// The same trees for every node size they fit and every kernel this machine has.
-fn bodies<S: Sum>(trees: &[Tree], rules: Rules) -> Vec<Forest<S>>
+/// The same trees in every form they fit and for every kernel this machine has.
+fn forests<S: Leaf>(trees: &[Tree], rules: Rules) -> Vec<Forest<S>>
 where
     Narrow: ValueWord<S>,
     Wide: ValueWord<S>,
 {
-    let with = |body| Forest {
+    let ranker = Ranker::new(trees, rules).unwrap();
+    let forests = bodies(&ranker, trees).map(|body| Forest {
         ranker: Ranker::new(trees, rules).unwrap(),
         body,
         trees: trees.len(),
-    };
-    let ranker = Ranker::new(trees, rules).unwrap();
-    let narrow = || compile::compile::<S, Narrow>(&ranker, trees).unwrap();
-    let mut bodies = vec![
-        Forest::new(trees, rules).unwrap(),
-        with(Body::Wide(
-            compile::compile::<S, Wide>(&ranker, trees).unwrap(),
-            &scalar::Scalar,
-        )),
-    ];
-    if compile::fits::<S, Narrow>(&ranker, trees) {
-        bodies.push(with(Body::Narrow(narrow(), &scalar::Scalar)));
-        let fastest = S::narrow_kernel(ranker.slots());
-        bodies.push(with(Body::Narrow(narrow(), fastest)));
-    }
-    bodies
+    });
+    forests.collect()
 }
 
 fn assert_sums(of: Arithmetic, trees: &[Tree], rows: &[Vec<f64>], outputs: usize) {
@@ -212,7 +228,7 @@ fn assert_sums(of: Arithmetic, trees: &[Tree], rows: &[Vec<f64>], outputs: usize
     }
 }
 
-fn assert_sums_of<S: Sum>(
+fn assert_sums_of<S: Leaf>(
     of: Arithmetic,
     trees: &[Tree],
     rows: &[Vec<f64>],
@@ -230,7 +246,7 @@ fn assert_sums_of<S: Sum>(
     let expected = rows.iter().flat_map(|row| naive(trees, of, row, outputs));
     let expected = bits(expected.collect());
     let flat = rows.concat();
-    for forest in bodies::<S>(trees, of.rules(width)) {
+    for forest in forests::<S>(trees, of.rules(width)) {
         let mut sums = vec![S::nearest(0.5); rows.len() * outputs];
         forest.add(Rows::new(&flat, width), &mut sums, outputs);
         assert_eq!(bits(sums), expected, "{of:?}: {}", forest.description());
@@ -247,14 +263,70 @@ proptest! {
         trees in 0..150usize,
         depth in 0..9usize,
         width in 1..40usize,
-        outputs in 1..5usize,
+        outputs in 1..25usize,
+        in_turn in any::<bool>(),
         rows in prop::sample::select(vec![1, 2, 63, 64, 65, 130]),
     ) {
         let mut random = Random(seed);
-        let trees: Vec<Tree> =
+        let mut trees: Vec<Tree> =
             (0..trees).map(|_| random.tree(of, width, depth, outputs)).collect();
+        if in_turn {
+            (0..).zip(&mut trees).for_each(|(index, tree)| tree.output = index % outputs as u32);
+        }
         let rows: Vec<Vec<f64>> = (0..rows).map(|_| random.row(width)).collect();
         assert_sums(of, &trees, &rows, outputs);
+    }
+
+    #[test]
+    fn sums_of_deep_and_ragged_trees_are_those_of_the_naive_walk(
+        seed in any::<u64>(),
+        of in prop::sample::select(vec![XGBOOST, LIGHTGBM, CATBOOST]),
+        trees in 1..100usize,
+        depth in 1..=20usize,
+        width in 1..60usize,
+        rows in prop::sample::select(vec![1, 2, 65]),
+    ) {
+        let mut random = Random(seed);
+        let trees: Vec<Tree> = (0..trees)
+            .map(|_| {
+                let depth = 1 + random.below(depth);
+                random.leaf_wise_tree(of, width, depth)
+            })
+            .collect();
+        let rows: Vec<Vec<f64>> = (0..rows).map(|_| random.row(width)).collect();
+        assert_sums(of, &trees, &rows, 1);
+    }
+
+    #[test]
+    fn features_with_more_thresholds_than_a_byte_counts_are_exact(
+        seed in any::<u64>(),
+        of in prop::sample::select(vec![XGBOOST, LIGHTGBM]),
+        trees in 1..100usize,
+        width in 1..12usize,
+        thresholds in prop::sample::select(vec![255, 256, 510, 511, 1500]),
+    ) {
+        let mut random = Random(seed);
+        let mut trees: Vec<Tree> =
+            (0..trees).map(|_| random.tree(of, width, 7, 3)).collect();
+        for tree in &mut trees {
+            for node in &mut tree.nodes {
+                if let Node::Split { threshold, .. } = node {
+                    *threshold = random.below(thresholds) as f64;
+                }
+            }
+        }
+        // Every threshold is there, below and above the ends of chunks too.
+        trees.extend((0..thresholds).map(|threshold| stump(threshold as f64)));
+        let values = [
+            f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.5, 0.0, 253.0, 253.5, 254.0, 254.5, 255.0,
+            255.5, 509.0, 509.5, 510.0, 510.5, thresholds as f64 - 1.0, thresholds as f64 - 0.5,
+        ];
+        let mut rows: Vec<Vec<f64>> = values.iter().map(|value| vec![*value; width]).collect();
+        rows.extend((0..20).map(|_| {
+            let values = (0..width).map(|_| random.below(2 * thresholds + 2) as f64 / 2.0 - 1.0);
+            values.collect()
+        }));
+        assert_sums(of, &trees, &rows, 3);
     }
 }
 
@@ -308,6 +380,14 @@ fn sums_of_doubles_keep_what_single_precision_would_lose() {
     assert_eq!(sums, [1.0 + 1e-12]);
 }
 
+/// Whether the trees fit into a form, for XGBoost's arithmetic.
+fn fits(trees: &[Tree], width: usize, form: &str) -> bool {
+    let forests = forests::<f32>(trees, XGBOOST.rules(width));
+    forests
+        .iter()
+        .any(|forest| forest.description().contains(form))
+}
+
 /// A tree that asks about one feature again and again: right until the last threshold.
 fn ladder(thresholds: usize) -> Tree {
     let mut nodes = Vec::new();
@@ -341,9 +421,9 @@ fn rows_around(limit: usize) -> Vec<Vec<f64>> {
 #[test]
 fn models_at_and_beyond_the_limits_of_a_narrow_node_are_exact() {
     // Two nodes and two values a threshold fit into 4,096 words, and no more of them.
-    for (thresholds, bytes) in [(1023, "4-byte"), (1024, "8-byte")] {
+    for (thresholds, is_narrow) in [(1023, true), (1024, false)] {
         let trees = [ladder(thresholds)];
-        assert!(compiled(&trees, 1).description().contains(bytes));
+        assert_eq!(fits(&trees, 1, "4-byte"), is_narrow);
         assert_sums(XGBOOST, &trees, &rows_around(thresholds), 1);
         assert_sums(LIGHTGBM, &trees, &rows_around(thresholds), 1);
     }
@@ -351,23 +431,52 @@ fn models_at_and_beyond_the_limits_of_a_narrow_node_are_exact() {
 
 #[test]
 fn a_feature_may_have_as_many_thresholds_as_a_narrow_rank_can_count() {
-    for (thresholds, bytes) in [(4095, "4-byte"), (4096, "8-byte")] {
+    for (thresholds, is_narrow) in [(4095, true), (4096, false)] {
         let trees: Vec<Tree> = (0..thresholds).map(f64::from).map(stump).collect();
-        assert!(compiled(&trees, 1).description().contains(bytes));
+        assert_eq!(fits(&trees, 1, "4-byte"), is_narrow);
         assert_sums(XGBOOST, &trees, &rows_around(thresholds as usize), 1);
     }
 }
 
 #[test]
 fn models_with_more_slots_than_a_register_or_a_narrow_node_has_are_exact() {
-    for (width, bytes) in [(40, "4-byte"), (120, "4-byte"), (400, "8-byte")] {
+    for (width, is_narrow) in [(40, true), (120, true), (400, false)] {
         let mut random = Random(width as u64);
         let trees: Vec<Tree> = (0..200)
             .map(|_| random.tree(XGBOOST, width, 6, 2))
             .collect();
-        assert!(compiled(&trees, width).description().contains(bytes));
+        assert_eq!(fits(&trees, width, "4-byte"), is_narrow);
         let rows: Vec<Vec<f64>> = (0..70).map(|_| random.row(width)).collect();
         assert_sums(XGBOOST, &trees, &rows, 2);
+    }
+}
+
+#[test]
+fn every_number_of_slots_is_exact_and_bytes_serve_up_to_128() {
+    let has_bytes = !bytes::kernels::<f32>().is_empty();
+    for slots in [
+        15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 95, 96, 97, 112, 127, 128, 129,
+    ] {
+        let mut random = Random(slots as u64);
+        let mut trees: Vec<Tree> = (0..100)
+            .map(|_| random.tree(XGBOOST, slots, 6, 1))
+            .collect();
+        trees.extend((0..slots).map(|feature| {
+            let mut tree = stump(0.5);
+            if let Node::Split { feature: own, .. } = &mut tree.nodes[0] {
+                *own = feature as u32;
+            }
+            tree
+        }));
+        // One direction for missing values, so that each feature has one slot.
+        for node in trees.iter_mut().flat_map(|tree| &mut tree.nodes) {
+            if let Node::Split { default_left, .. } = node {
+                *default_left = true;
+            }
+        }
+        assert_eq!(fits(&trees, slots, "byte ranks"), has_bytes && slots <= 128);
+        let rows: Vec<Vec<f64>> = (0..40).map(|_| random.row(slots)).collect();
+        assert_sums(XGBOOST, &trees, &rows, 1);
     }
 }
 
