@@ -5,6 +5,7 @@
 
 mod document;
 mod error;
+mod explain;
 mod forest;
 mod format;
 mod row;
@@ -12,6 +13,7 @@ mod signature;
 mod xgboost;
 
 pub use error::{LoadError, RowRefusal};
+pub use explain::{Explain, Unexplained};
 #[doc(hidden)]
 pub use forest::with_kernel;
 pub use format::name_other;
@@ -40,6 +42,14 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// The model as one that explains its predictions.
+    ///
+    /// # Errors
+    /// If it does not, with the reason.
+    fn explain(&self) -> Result<&dyn Explain, Unexplained> {
+        Err(Unexplained::Kind)
+    }
+
     /// Writes `rows.len() × signature().outputs()` values to `out`, row-major.
     ///
     /// # Errors
@@ -59,6 +69,9 @@ pub struct LoadOptions {
     /// iterations up to the best one if early stopping has recorded it in the file, as XGBoost's
     /// scikit-learn interface does, else all. Models without iterations ignore it.
     pub iteration_range: Option<(u32, u32)>,
+    /// Memory that may be kept for [`Engine::explain`], in bytes; with 0, the default, none is. Trees
+    /// take about 40 bytes for each split; a model that needs more than this is loaded without.
+    pub explanation_bytes_max: usize,
 }
 
 /// Loads a model file; its content decides which format it has.

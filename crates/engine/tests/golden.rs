@@ -239,6 +239,7 @@ fn iterations_beyond_the_best_one_count_only_when_asked_for() {
                 &path,
                 &LoadOptions {
                     iteration_range: range,
+                    ..LoadOptions::default()
                 },
             )
             .map(|model| predict(&*model, &rows))
@@ -247,6 +248,7 @@ fn iterations_beyond_the_best_one_count_only_when_asked_for() {
         let trees = |range| {
             let options = LoadOptions {
                 iteration_range: range,
+                ..LoadOptions::default()
             };
             let description = load_with(&path, &options).unwrap().description();
             let (_, rest) = description.split_once(", ").unwrap();

@@ -117,6 +117,7 @@ impl Package {
         }
         let options = LoadOptions {
             iteration_range: manifest.iteration_range,
+            ..LoadOptions::default()
         };
         let engine = auspex_engine::load_bytes(&name, &bytes, &options);
         let engine = engine.map_err(|error| {

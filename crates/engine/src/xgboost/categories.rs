@@ -56,6 +56,12 @@ impl Sets {
         self.0.len()
     }
 
+    /// The feature behind each column, the features themselves included.
+    pub(super) fn owners(&self, features: usize) -> Box<[u32]> {
+        let own = self.0.iter().map(|question| question.feature);
+        (0..features as u32).chain(own).collect()
+    }
+
     /// Writes rows with their columns to `wide`.
     pub(super) fn widen(&self, rows: Rows<'_>, wide: &mut Vec<f64>) {
         wide.clear();

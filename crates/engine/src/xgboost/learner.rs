@@ -5,10 +5,11 @@ use super::linear::Linear;
 use super::objective::Objective;
 use super::training::Training;
 use super::{Booster, Model, iterations, tree};
-use crate::LoadOptions;
 use crate::document::{Fault, Object, Value, named};
+use crate::explain::{Explainer, Sources};
 use crate::forest::{Forest, Rules, Tree};
 use crate::signature::{Feature, FeatureKind, Precision, Signature};
+use crate::{LoadOptions, Unexplained};
 
 /// How many features a model may have.
 const FEATURES_MAX: usize = 1 << 18;
@@ -252,11 +253,15 @@ fn read_trees(
     let selection = iterations::select(model, &groups, training, options)?;
     let mut sets = Collector::default();
     let mut read = Vec::with_capacity(selection.trees.len());
+    let mut covers = Vec::new();
     for (index, (tree, &group)) in trees.iter().zip(&groups).enumerate() {
         // All are read, so that a broken tree is found even if it is not used.
         let weight = weights.get(index).copied().unwrap_or(1.0);
-        let tree = read_tree(tree, index, group, weight, shape, &mut sets)
-            .map_err(|fault| fault.inside(format_args!("tree {index}")))?;
+        let inside = |fault: Fault| fault.inside(format_args!("tree {index}"));
+        if options.explanation_bytes_max > 0 && selection.trees.contains(&index) {
+            covers.push(tree.as_object().and_then(tree::covers).map_err(inside)?);
+        }
+        let tree = read_tree(tree, index, group, weight, shape, &mut sets).map_err(inside)?;
         if selection.trees.contains(&index) {
             read.push(tree);
         }
@@ -267,11 +272,26 @@ fn read_trees(
         inputs: Precision::F32,
         equal_goes_left: false,
     };
+    let explainer = match options.explanation_bytes_max {
+        0 => Err(Unexplained::NotAsked),
+        bytes_max => {
+            let sources = Sources {
+                trees: &read,
+                covers: &covers,
+                rules,
+                outputs: shape.groups,
+                owners: sets.owners(shape.features),
+                features: shape.features,
+            };
+            Explainer::new(sources, bytes_max)
+        }
+    };
     Ok(Booster::Trees {
         name,
         selection,
         sets,
         forest: Box::new(Forest::new(&read, rules)?),
+        explainer: explainer.map(Box::new),
     })
 }
 

@@ -61,3 +61,30 @@ impl Linear {
         }
     }
 }
+
+impl Linear {
+    /// Writes what each feature adds to an output, and after those of each row the output's bias.
+    pub(super) fn contributions(
+        &self,
+        rows: Rows<'_>,
+        output: usize,
+        outputs: usize,
+        out: &mut [f64],
+    ) {
+        let weights = self.weights[output..].iter().step_by(outputs);
+        for (index, out) in out.chunks_exact_mut(rows.width() + 1).enumerate() {
+            // The bias takes the place of a value that is 1.
+            let values = rows
+                .row(index)
+                .iter()
+                .map(|value| *value as f32)
+                .chain([1.0]);
+            for (out, (value, weight)) in out.iter_mut().zip(values.zip(weights.clone())) {
+                *out = match value.is_nan() {
+                    true => 0.0,
+                    false => f64::from(value) * f64::from(*weight),
+                };
+            }
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod training;
 mod tree;
 
 use crate::document::{self, Fault};
+use crate::explain::{Explain, Explainer, Unexplained};
 use crate::forest::Forest;
 use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
 use categories::Sets;
@@ -41,6 +42,7 @@ enum Booster {
         selection: Selection,
         sets: Sets,
         forest: Box<Forest<f32>>,
+        explainer: Result<Box<Explainer>, Unexplained>,
     },
     Linear(Linear),
 }
@@ -97,6 +99,16 @@ impl Engine for Model {
         }
     }
 
+    fn explain(&self) -> Result<&dyn Explain, Unexplained> {
+        match &self.booster {
+            Booster::Trees {
+                explainer: Err(reason),
+                ..
+            } => Err(*reason),
+            Booster::Trees { .. } | Booster::Linear(_) => Ok(self),
+        }
+    }
+
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
         thread_local! {
             static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -123,31 +135,84 @@ impl Engine for Model {
     }
 }
 
+impl Explain for Model {
+    fn margins(&self) -> usize {
+        self.base_margins.len()
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.booster {
+            Booster::Trees { explainer, .. } => explainer.as_ref().map_or(0, |own| own.bytes()),
+            Booster::Linear(_) => 0,
+        }
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        let width = self.signature.features.len() + 1;
+        assert_eq!(out.len(), rows.len() * width, "output of another length");
+        for (index, out) in out.chunks_mut(ROWS_PER_PASS * width).enumerate() {
+            let first = index * ROWS_PER_PASS;
+            let rows = rows.slice(first..first + out.len() / width);
+            match &self.booster {
+                Booster::Trees {
+                    explainer, sets, ..
+                } => {
+                    let explainer = explainer
+                        .as_ref()
+                        .expect("`explain` has said that it is there");
+                    self.with_sets(sets, rows, |rows| {
+                        explainer.contributions(rows, margin, out)
+                    });
+                }
+                Booster::Linear(linear) => {
+                    linear.contributions(rows, margin, self.base_margins.len(), out);
+                }
+            }
+            for row in out.chunks_exact_mut(width) {
+                row[width - 1] += f64::from(self.base_margins[margin]);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Model {
     /// Predicts some rows; the memory of the sums is used again for the next ones.
     fn predict_pass(&self, rows: Rows<'_>, sums: &mut Vec<f32>, out: &mut [f64]) {
-        thread_local! {
-            static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-        }
         let groups = self.base_margins.len();
         sums.clear();
         for _ in 0..rows.len() {
             sums.extend_from_slice(&self.base_margins);
         }
         match &self.booster {
-            Booster::Trees { forest, sets, .. } if sets.len() == 0 => {
-                forest.add(rows, sums, groups);
+            Booster::Trees { forest, sets, .. } => {
+                self.with_sets(sets, rows, |rows| forest.add(rows, sums, groups));
             }
-            Booster::Trees { forest, sets, .. } => WIDE.with_borrow_mut(|wide| {
-                sets.widen(rows, wide);
-                let width = self.signature.features.len() + sets.len();
-                forest.add(Rows::new(wide, width), sums, groups);
-            }),
             Booster::Linear(linear) => linear.add(rows, sums, groups),
         }
         let out = out.chunks_exact_mut(self.signature.outputs());
         for (sums, out) in sums.chunks_exact_mut(groups).zip(out) {
             self.objective.transform(sums, out);
         }
+    }
+
+    /// Calls with rows that have the columns of the sets too.
+    fn with_sets(&self, sets: &Sets, rows: Rows<'_>, call: impl FnOnce(Rows<'_>)) {
+        thread_local! {
+            static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+        }
+        if sets.len() == 0 {
+            return call(rows);
+        }
+        WIDE.with_borrow_mut(|wide| {
+            sets.widen(rows, wide);
+            let width = self.signature.features.len() + sets.len();
+            call(Rows::new(wide, width));
+        });
     }
 }

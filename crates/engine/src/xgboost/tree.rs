@@ -141,6 +141,15 @@ impl Columns {
     }
 }
 
+/// How many training rows, by the weight of their second derivatives, came to each node. Empty where the
+/// file does not say.
+pub(super) fn covers(tree: &Object<'_>) -> Result<Vec<f32>, Fault> {
+    match tree.get("sum_hessian") {
+        Some(covers) => covers.to_floats().map_err(named("sum_hessian")),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// Refuses nodes that are reached twice, which excludes cycles. Nodes that are not reached at all
 /// are what pruning leaves behind.
 fn check_shape(nodes: &[Node]) -> Result<(), Fault> {
