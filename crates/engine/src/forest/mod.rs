@@ -21,6 +21,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocks;
 mod bytes;
 mod compile;
 mod kernel;
@@ -235,7 +236,7 @@ fn add_bytes<S>(
     for (sums, first) in blocks.zip((0..).step_by(ROWS_PER_BLOCK)) {
         let ranks = &mut ranks[..sums.len() / outputs];
         for (index, ranks) in ranks.iter_mut().enumerate() {
-            ranker.rank_bytes(rows.row(first + index), ranks);
+            kernel.rank(ranker, rows.row(first + index), ranks);
         }
         kernel.add(trees, ranks, sums);
     }

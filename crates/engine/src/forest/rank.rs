@@ -1,5 +1,6 @@
 //! From feature values to ranks.
 
+use super::blocks::{Blocks, Place};
 use super::kernel::NodeWord;
 use super::{Node, Rules, TooLarge, Tree};
 use crate::signature::Precision;
@@ -25,44 +26,31 @@ pub(super) struct Ranker {
     byte_slots: usize,
 }
 
-/// The thresholds of all features, one after the other, in the precision they are compared in.
+/// The thresholds of all features, each in a list of its own, in the precision they are compared in.
 #[derive(Debug)]
 enum Thresholds {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
+    F32(Blocks<f32>),
+    F64(Blocks<f64>),
 }
 
 /// A feature some node asks about.
 #[derive(Debug)]
 struct RankedFeature {
     feature: u32,
-    /// Its thresholds are `thresholds[start..end]`, ascending.
-    start: u32,
-    end: u32,
+    /// Its thresholds, ascending.
+    place: Place,
+    thresholds: u32,
+    /// Pieces of them that a byte counts; each has a slot for bytes.
+    chunks: u32,
     /// Slot of the nodes that send a missing value left; the same as `right` if all or none do.
     left: u32,
     /// Slot of the nodes that send a missing value right.
     right: u32,
     /// Rank of a missing value in slot `left`; in another slot `right` it is the highest.
     missing: u32,
-    /// The first of its slots for bytes: one a chunk for `left`, and as many for another `right`.
-    byte_slot: u32,
-}
-
-impl RankedFeature {
-    fn thresholds(&self) -> u32 {
-        self.end - self.start
-    }
-
-    /// Pieces that are counted in a byte.
-    fn chunks(&self) -> u32 {
-        self.thresholds().div_ceil(CHUNK)
-    }
-
-    /// The first of the slots for bytes that replace a slot.
-    fn byte_slot(&self, slot: u32) -> u32 {
-        self.byte_slot + (slot - self.left) * self.chunks()
-    }
+    /// The first slots for bytes that replace `left` and `right`.
+    byte_left: u32,
+    byte_right: u32,
 }
 
 impl Ranker {
@@ -86,47 +74,55 @@ impl Ranker {
         splits.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let mut ranker = Self {
             features: Vec::new(),
-            thresholds: Thresholds::F32(Vec::new()),
+            thresholds: match rules.inputs {
+                Precision::F32 => Thresholds::F32(Blocks::new()),
+                Precision::F64 => Thresholds::F64(Blocks::new()),
+            },
             equal_goes_left: rules.equal_goes_left,
             slots: 0,
             byte_slots: 0,
         };
-        let mut thresholds = Vec::new();
         for group in splits.chunk_by(|a, b| a.0 == b.0) {
-            ranker.push(group, &mut thresholds);
+            ranker.push(group);
         }
-        ranker.thresholds = match rules.inputs {
-            Precision::F32 => Thresholds::F32(thresholds.iter().map(|t| *t as f32).collect()),
-            Precision::F64 => Thresholds::F64(thresholds),
-        };
         Ok(ranker)
     }
 
     /// Adds a feature from its splits, ascending by threshold.
-    fn push(&mut self, splits: &[(u32, f64, bool)], thresholds: &mut Vec<f64>) {
-        let start = thresholds.len() as u32;
+    fn push(&mut self, splits: &[(u32, f64, bool)]) {
         // -0.0 and 0.0 stand side by side and are the same threshold.
-        for group in splits.chunk_by(|a, b| a.1 == b.1) {
-            thresholds.push(group[0].1);
-        }
-        let end = thresholds.len() as u32;
+        let thresholds = splits.chunk_by(|a, b| a.1 == b.1).map(|group| group[0].1);
+        let thresholds: Vec<f64> = thresholds.collect();
+        // No value is below, above or equal to `NaN`.
+        let place = match &mut self.thresholds {
+            Thresholds::F32(blocks) => {
+                let thresholds: Vec<f32> = thresholds.iter().map(|t| *t as f32).collect();
+                blocks.push(&thresholds, f32::NAN)
+            }
+            Thresholds::F64(blocks) => blocks.push(&thresholds, f64::NAN),
+        };
+        let count = thresholds.len() as u32;
         let any_left = splits.iter().any(|split| split.2);
         let any_right = splits.iter().any(|split| !split.2);
         let left = self.slots as u32;
         let right = left + u32::from(any_left && any_right);
-        let missing = if any_left { 0 } else { end - start };
-        let ranked = RankedFeature {
+        let missing = if any_left { 0 } else { count };
+        let chunks = count.div_ceil(CHUNK);
+        let byte_left = self.byte_slots as u32;
+        let byte_right = byte_left + (right - left) * chunks;
+        self.features.push(RankedFeature {
             feature: splits[0].0,
-            start,
-            end,
+            place,
+            thresholds: count,
+            chunks,
             left,
             right,
             missing,
-            byte_slot: self.byte_slots as u32,
-        };
-        self.byte_slots += ((right - left + 1) * ranked.chunks()) as usize;
+            byte_left,
+            byte_right,
+        });
         self.slots = right as usize + 1;
-        self.features.push(ranked);
+        self.byte_slots = (byte_right + chunks) as usize;
     }
 
     /// Ranks a row has.
@@ -143,7 +139,7 @@ impl Ranker {
     pub(super) fn rank_max(&self) -> u32 {
         self.features
             .iter()
-            .map(RankedFeature::thresholds)
+            .map(|ranked| ranked.thresholds)
             .max()
             .unwrap_or(0)
     }
@@ -151,8 +147,8 @@ impl Ranker {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let thresholds = match &self.thresholds {
-            Thresholds::F32(thresholds) => size_of_val(&thresholds[..]),
-            Thresholds::F64(thresholds) => size_of_val(&thresholds[..]),
+            Thresholds::F32(blocks) => blocks.bytes(),
+            Thresholds::F64(blocks) => blocks.bytes(),
         };
         size_of_val(&self.features[..]) + thresholds
     }
@@ -160,7 +156,7 @@ impl Ranker {
     /// Slot and rank of a split's threshold.
     pub(super) fn locate(&self, feature: u32, threshold: f64, default_left: bool) -> (u32, u32) {
         let (ranked, slot, rank) = self.find(feature, threshold, default_left);
-        debug_assert!(rank < ranked.thresholds());
+        debug_assert!(rank < ranked.thresholds);
         (slot, rank)
     }
 
@@ -173,8 +169,12 @@ impl Ranker {
     ) -> (u32, i8) {
         let (ranked, slot, rank) = self.find(feature, threshold, default_left);
         let chunk = rank / CHUNK;
-        let slot = ranked.byte_slot(slot) + chunk;
-        (slot, byte_of_rank(rank, chunk))
+        let first = if slot == ranked.left {
+            ranked.byte_left
+        } else {
+            ranked.byte_right
+        };
+        (first + chunk, byte_of_rank(rank, chunk))
     }
 
     fn find(&self, feature: u32, threshold: f64, default_left: bool) -> (&RankedFeature, u32, u32) {
@@ -187,10 +187,9 @@ impl Ranker {
         } else {
             ranked.right
         };
-        let own = ranked.start as usize..ranked.end as usize;
         let rank = match &self.thresholds {
-            Thresholds::F32(thresholds) => count(&thresholds[own], |t| f64::from(t) < threshold),
-            Thresholds::F64(thresholds) => count(&thresholds[own], |t| t < threshold),
+            Thresholds::F32(blocks) => blocks.count(ranked.place, |t| f64::from(t) < threshold),
+            Thresholds::F64(blocks) => blocks.count(ranked.place, |t| t < threshold),
         };
         (ranked, slot, rank)
     }
@@ -205,12 +204,13 @@ impl Ranker {
     }
 
     /// Writes the ranks of a row's values as bytes, one per slot for bytes.
+    #[inline(always)]
     pub(super) fn rank_bytes(&self, row: &[f64], ranks: &mut [i8]) {
         self.rank_each(row, |ranked, left, right| {
-            let chunks = ranked.chunks();
-            for (slot, rank) in [(ranked.right, right), (ranked.left, left)] {
-                let first = ranked.byte_slot(slot);
-                for chunk in 0..chunks {
+            // In this order, as above.
+            for (first, rank) in [(ranked.byte_right, right), (ranked.byte_left, left)] {
+                ranks[first as usize] = byte_of_rank(rank, 0);
+                for chunk in 1..ranked.chunks {
                     ranks[(first + chunk) as usize] = byte_of_rank(rank, chunk);
                 }
             }
@@ -241,7 +241,7 @@ impl Ranker {
     #[inline(always)]
     fn rank_with<T: Copy>(
         &self,
-        thresholds: &[T],
+        thresholds: &Blocks<T>,
         row: &[f64],
         mut write: impl FnMut(&RankedFeature, u32, u32),
         round: impl Fn(f64) -> T,
@@ -250,19 +250,13 @@ impl Ranker {
         for ranked in &self.features {
             let value = row[ranked.feature as usize];
             let (left, right) = if value.is_nan() {
-                (ranked.missing, ranked.thresholds())
+                (ranked.missing, ranked.thresholds)
             } else {
                 let value = round(value);
-                let own = &thresholds[ranked.start as usize..ranked.end as usize];
-                let rank = count(own, |t| is_passed(t, value));
+                let rank = thresholds.count(ranked.place, |t| is_passed(t, value));
                 (rank, rank)
             };
             write(ranked, left, right);
         }
     }
-}
-
-/// How many of the ascending thresholds satisfy a condition that the first ones do.
-fn count<T: Copy>(thresholds: &[T], condition: impl Fn(T) -> bool) -> u32 {
-    thresholds.partition_point(|t| condition(*t)) as u32
 }

@@ -488,7 +488,7 @@ fn a_forest_without_trees_adds_nothing() {
 #[test]
 fn a_compiled_node_takes_about_eight_bytes() {
     let mut random = Random(1);
-    let trees: Vec<Tree> = (0..100).map(|_| random.tree(XGBOOST, 10, 8, 1)).collect();
+    let trees: Vec<Tree> = (0..480).map(|_| random.tree(XGBOOST, 10, 8, 1)).collect();
     let nodes: usize = trees.iter().map(|tree| tree.nodes.len()).sum();
     let bytes = compiled(&trees, 10).bytes();
     assert!(bytes < nodes * 12, "{bytes} bytes for {nodes} nodes");

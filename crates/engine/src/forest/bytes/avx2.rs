@@ -5,6 +5,7 @@
     reason = "the processor must have the instructions, and lines are loaded through pointers"
 )]
 
+use super::super::rank::Ranker;
 use super::walk::{self, Node, Ranks};
 use super::{ByteTrees, ByteWalk, LANES, Leaf, Line, Offsets, Place, RowRanks};
 use std::arch::x86_64::*;
@@ -17,13 +18,19 @@ impl Avx2 {
     /// The kernel, if this processor can run it.
     pub(super) fn detect() -> Option<&'static Self> {
         static KERNEL: Avx2 = Avx2(());
-        is_x86_feature_detected!("avx2").then_some(&KERNEL)
+        let able = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt");
+        able.then_some(&KERNEL)
     }
 }
 
 impl<S: Leaf> ByteWalk<S> for Avx2 {
     fn name(&self) -> &'static str {
         "avx2"
+    }
+
+    fn rank(&self, ranker: &Ranker, row: &[f64], ranks: &mut RowRanks) {
+        // SAFETY: `detect` is the only maker of `self` and has found the features.
+        unsafe { rank(ranker, row, ranks) }
     }
 
     fn add(&self, trees: &ByteTrees<S>, rows: &[RowRanks], sums: &mut [S]) {
@@ -36,6 +43,11 @@ impl<S: Leaf> ByteWalk<S> for Avx2 {
             }
         }
     }
+}
+
+#[target_feature(enable = "avx2,popcnt")]
+fn rank(ranker: &Ranker, row: &[f64], ranks: &mut RowRanks) {
+    ranker.rank_bytes(row, ranks);
 }
 
 #[target_feature(enable = "avx2")]

@@ -6,6 +6,7 @@
     reason = "the processor must have the instructions, and lines are loaded through pointers"
 )]
 
+use super::super::rank::Ranker;
 use super::walk::{self, Node, Ranks};
 use super::{ByteTrees, ByteWalk, LANES, Leaf, Line, Offsets, Place, RowRanks};
 use std::arch::x86_64::*;
@@ -21,7 +22,8 @@ impl Avx512 {
         let able = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vbmi");
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("popcnt");
         able.then_some(&KERNEL)
     }
 }
@@ -29,6 +31,11 @@ impl Avx512 {
 impl<S: Leaf> ByteWalk<S> for Avx512 {
     fn name(&self) -> &'static str {
         "avx-512"
+    }
+
+    fn rank(&self, ranker: &Ranker, row: &[f64], ranks: &mut RowRanks) {
+        // SAFETY: `detect` is the only maker of `self` and has found the features.
+        unsafe { rank(ranker, row, ranks) }
     }
 
     fn add(&self, trees: &ByteTrees<S>, rows: &[RowRanks], sums: &mut [S]) {
@@ -41,6 +48,11 @@ impl<S: Leaf> ByteWalk<S> for Avx512 {
             }
         }
     }
+}
+
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vbmi,popcnt")]
+fn rank(ranker: &Ranker, row: &[f64], ranks: &mut RowRanks) {
+    ranker.rank_bytes(row, ranks);
 }
 
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vbmi")]
@@ -129,20 +141,24 @@ impl<const REGISTERS: usize> Ranks for InRegisters<REGISTERS> {
 
     #[inline(always)]
     fn follow(self, paths: __m256i, bases: &Offsets, lane: usize, lines: &mut Offsets) {
-        let bases = bases.0[lane..][..Self::WIDTH].as_chunks::<16>().0;
-        let lines = lines.0[lane..][..Self::WIDTH].as_chunks_mut::<16>().0;
-        // SAFETY: `self` exists only where there is AVX-512 with these features; chunks are 64 bytes,
+        let bases = bases.0[lane..][..Self::WIDTH].as_chunks::<8>().0;
+        let lines = lines.0[lane..][..Self::WIDTH].as_chunks_mut::<8>().0;
+        // SAFETY: `self` exists only where there is AVX-512 with these features; chunks are 32 bytes,
         // and loads and stores ask for no alignment.
         unsafe {
-            let halves = [
-                _mm256_castsi256_si128(paths),
-                _mm256_extracti128_si256::<1>(paths),
+            let low = _mm256_castsi256_si128(paths);
+            let high = _mm256_extracti128_si256::<1>(paths);
+            let eights = [
+                low,
+                _mm_srli_si128::<8>(low),
+                high,
+                _mm_srli_si128::<8>(high),
             ];
-            for (index, half) in halves.into_iter().enumerate() {
-                let after = _mm512_slli_epi32::<LINE_SHIFT>(_mm512_cvtepu8_epi32(half));
-                let base = _mm512_loadu_si512(bases[index].as_ptr().cast());
-                let sum = _mm512_add_epi32(base, after);
-                _mm512_storeu_si512(lines[index].as_mut_ptr().cast(), sum);
+            for (index, eight) in eights.into_iter().enumerate() {
+                let after = _mm256_slli_epi32::<LINE_SHIFT>(_mm256_cvtepu8_epi32(eight));
+                let base = _mm256_loadu_si256(bases[index].as_ptr().cast());
+                let sum = _mm256_add_epi32(base, after);
+                _mm256_storeu_si256(lines[index].as_mut_ptr().cast(), sum);
             }
         }
     }
@@ -171,6 +187,6 @@ impl<const REGISTERS: usize> Ranks for InRegisters<REGISTERS> {
 }
 
 /// From a number of lines to bytes.
-const LINE_SHIFT: u32 = Line::BYTES.trailing_zeros();
+const LINE_SHIFT: i32 = Line::BYTES.trailing_zeros() as i32;
 
 const _: () = assert!(LANES.is_multiple_of(32));

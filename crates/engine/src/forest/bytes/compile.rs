@@ -25,15 +25,22 @@ pub(in super::super) fn compile<S: Leaf>(ranker: &Ranker, trees: &[Tree]) -> Opt
         room: Room { start: 1, used: 0 },
         leaves: PhantomData,
     };
-    let mut groups = Vec::with_capacity(trees.len().div_ceil(LANES));
-    for trees in trees.chunks(LANES) {
-        groups.push(packer.group(trees)?);
+    let outputs = outputs(trees);
+    let mut groups: Vec<Group> = Vec::new();
+    for trees in trees.chunks(outputs.trees_per_group()) {
+        let mut group = packer.group(trees)?;
+        group.first_tree = groups.last().map_or(0, |last| last.first_tree + last.trees);
+        if let Outputs::Cycle(length) = outputs {
+            group.first_output = group.first_tree % length;
+            group.is_whole = group.first_output == 0 && group.trees.is_multiple_of(length);
+        }
+        groups.push(group);
     }
     Some(ByteTrees {
         places: packer.places,
         lines: packer.lines,
         groups,
-        outputs: outputs(trees),
+        outputs,
         slots: ranker.byte_slots(),
         leaves: PhantomData,
     })
@@ -114,7 +121,10 @@ impl<S: Leaf> Packer<'_, S> {
             levels,
             place: self.places.len(),
             bases: Offsets([0; LANES]),
+            first_tree: 0,
             trees: trees.len(),
+            first_output: 0,
+            is_whole: false,
             is_deep,
         };
         let empty = Place {

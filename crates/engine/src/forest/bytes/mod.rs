@@ -24,10 +24,18 @@ mod walk;
 pub(super) use compile::compile;
 
 use super::kernel::Sum;
+use super::rank::Ranker;
 use std::fmt::Debug;
 
-/// Trees in a group.
-const LANES: usize = 64;
+/// Trees that a group has room for: three registers of 32, in which whole rounds of most numbers of
+/// outputs leave little room.
+const LANES: usize = 96;
+
+/// More than the lanes of a group, and a power of two, so that an index needs no check.
+const ROOM: usize = 128;
+
+/// The leaves of a group by lane; what is behind the last lane does not count.
+type Leaves<S> = [S; ROOM];
 
 /// Slots that a row may have.
 pub(super) const SLOTS_MAX: usize = 128;
@@ -148,7 +156,12 @@ struct Group {
     place: usize,
     /// Where the lines of each tree begin; lanes beyond the last tree have an empty line.
     bases: Offsets,
+    first_tree: usize,
     trees: usize,
+    /// If trees add to outputs in turn: the first tree's, and whether all outputs have the same number
+    /// of trees.
+    first_output: usize,
+    is_whole: bool,
     /// Whether an exit of a line may be another line.
     is_deep: bool,
 }
@@ -200,22 +213,35 @@ enum Outputs {
 }
 
 impl Outputs {
-    /// Adds the leaves of consecutive trees to the sums of a row.
+    /// How many trees a group has: whole rounds, if they nearly fill it.
+    fn trees_per_group(&self) -> usize {
+        match self {
+            Self::Cycle(length) if LANES % length <= LANES / 4 => LANES - LANES % length,
+            _ => LANES,
+        }
+    }
+
+    /// Adds the leaves of a group, whose first tree has the given number, to the sums of a row.
     #[inline(always)]
-    fn add<S: Sum>(&self, first_tree: usize, leaves: &[S], sums: &mut [S]) {
+    fn add<S: Sum>(&self, group: &Group, leaves: &Leaves<S>, sums: &mut [S]) {
+        let leaves = &leaves[..group.trees];
         match self {
             Self::Cycle(1) => sums[0] = leaves.iter().fold(sums[0], |sum, leaf| sum + *leaf),
-            Self::Cycle(length) => {
+            Self::Cycle(length) if group.is_whole => {
                 let sums = &mut sums[..*length];
-                let first = first_tree % length;
-                let (head, rest) = leaves.split_at(leaves.len().min(length - first));
-                add_each(&mut sums[first..], head);
-                for round in rest.chunks(*length) {
-                    add_each(sums, round);
+                let (rest, first) = add_rounds::<S, 8>(sums, leaves, *length, 0);
+                let (rest, first) = add_rounds::<S, 4>(rest, leaves, *length, first);
+                add_rounds::<S, 1>(rest, leaves, *length, first);
+            }
+            Self::Cycle(length) => {
+                let mut output = group.first_output;
+                for leaf in leaves {
+                    sums[output] += *leaf;
+                    output = if output + 1 == *length { 0 } else { output + 1 };
                 }
             }
             Self::Any(outputs) => {
-                for (output, leaf) in outputs[first_tree..].iter().zip(leaves) {
+                for (output, leaf) in outputs[group.first_tree..].iter().zip(leaves) {
                     sums[*output as usize] += *leaf;
                 }
             }
@@ -223,11 +249,29 @@ impl Outputs {
     }
 }
 
+/// Adds rounds of leaves to sums, of which the first is output `first`, `N` sums at a time; gives
+/// those that are left.
 #[inline(always)]
-fn add_each<S: Sum>(sums: &mut [S], leaves: &[S]) {
-    for (sum, leaf) in sums.iter_mut().zip(leaves) {
-        *sum += *leaf;
+fn add_rounds<'a, S: Sum, const N: usize>(
+    sums: &'a mut [S],
+    leaves: &[S],
+    length: usize,
+    mut first: usize,
+) -> (&'a mut [S], usize) {
+    let (chunks, rest) = sums.as_chunks_mut::<N>();
+    for chunk in chunks {
+        // In registers, from which they are not loaded again for each round.
+        let mut own = *chunk;
+        for round in leaves.chunks_exact(length) {
+            let leaves = &round[first..][..N];
+            for lane in 0..N {
+                own[lane] += leaves[lane];
+            }
+        }
+        *chunk = own;
+        first += N;
     }
+    (rest, first)
 }
 
 /// A type of leaves.
@@ -275,6 +319,9 @@ impl Leaf for f64 {
 pub(crate) trait ByteWalk<S>: Debug + Send + Sync {
     /// Name for display.
     fn name(&self) -> &'static str;
+
+    /// [`Ranker::rank_bytes`], with what the processor has for it.
+    fn rank(&self, ranker: &Ranker, row: &[f64], ranks: &mut RowRanks);
 
     /// Adds the leaves that rows reach to their sums, each row's in the order of the trees.
     fn add(&self, trees: &ByteTrees<S>, rows: &[RowRanks], sums: &mut [S]);

@@ -5,7 +5,9 @@
     reason = "lines are read where the compiled trees say, without a check"
 )]
 
-use super::{ByteTrees, EXITS, Exit, Group, LANES, Leaf, Line, Offsets, Place, RowRanks};
+use super::{
+    ByteTrees, EXITS, Exit, Group, LANES, Leaf, Leaves, Line, Offsets, Place, ROOM, RowRanks,
+};
 
 /// The ranks of a row in registers, and what a processor does with them.
 ///
@@ -53,9 +55,6 @@ pub(super) struct Node<V: Ranks> {
     pub(super) codes: V::Bytes,
 }
 
-/// The leaves of a group by lane, and as much room again: what is written there does not count.
-type Leaves<S> = [S; 2 * LANES];
-
 /// [`super::ByteWalk::add`] with the instructions of `V`.
 ///
 /// # Safety
@@ -71,17 +70,16 @@ pub(super) unsafe fn add<V: Ranks, S: Leaf>(
         return add_one(unsafe { V::new(row) }, trees, sums);
     }
     let outputs = sums.len() / rows.len().max(1);
-    let mut leaves = [S::default(); 2 * LANES];
-    let mut first_tree = 0;
+    let mut lines = Offsets([0; LANES]);
+    let mut leaves = [S::default(); ROOM];
     for group in &trees.groups {
         for (row, sums) in rows.iter().zip(sums.chunks_exact_mut(outputs.max(1))) {
             // SAFETY: the caller promises it.
             let ranks = unsafe { V::new(row) };
-            let lines = vertical(ranks, trees, group);
+            vertical(ranks, trees, group, &mut lines);
             horizontal(ranks, trees, group, &lines, &mut leaves, |_| {});
-            trees.outputs.add(first_tree, &leaves[..group.trees], sums);
+            trees.outputs.add(group, &leaves, sums);
         }
-        first_tree += group.trees;
     }
 }
 
@@ -92,30 +90,29 @@ fn add_one<V: Ranks, S: Leaf>(ranks: V, trees: &ByteTrees<S>, sums: &mut [S]) {
     let Some(first) = trees.groups.first() else {
         return;
     };
-    let mut lines = vertical(ranks, trees, first);
-    let mut leaves = [S::default(); 2 * LANES];
-    let mut first_tree = 0;
+    let mut leaves = [S::default(); ROOM];
+    let mut both = [Offsets([0; LANES]); 2];
+    let [lines, next] = &mut both;
+    vertical(ranks, trees, first, lines);
+    let (mut lines, mut next) = (lines, next);
     for (index, group) in trees.groups.iter().enumerate() {
-        let next = match trees.groups.get(index + 1) {
-            Some(next) => vertical(ranks, trees, next),
-            None => Offsets([0; LANES]),
-        };
-        horizontal(ranks, trees, group, &lines, &mut leaves, |lane| {
+        if let Some(after) = trees.groups.get(index + 1) {
+            vertical(ranks, trees, after, next);
+        }
+        horizontal(ranks, trees, group, lines, &mut leaves, |lane| {
             // SAFETY: `vertical` gives offsets of lines, and the first line is always there.
             ranks.prefetch(unsafe { trees.line(next.0[lane]) });
         });
-        trees.outputs.add(first_tree, &leaves[..group.trees], sums);
-        first_tree += group.trees;
-        lines = next;
+        trees.outputs.add(group, &leaves, sums);
+        std::mem::swap(&mut lines, &mut next);
     }
 }
 
-/// Walks the vertical levels; gives the offsets of the lines that follow.
+/// Walks the vertical levels; writes the offsets of the lines that follow.
 #[inline(always)]
-fn vertical<V: Ranks, S>(ranks: V, trees: &ByteTrees<S>, group: &Group) -> Offsets {
+fn vertical<V: Ranks, S>(ranks: V, trees: &ByteTrees<S>, group: &Group, lines: &mut Offsets) {
     let places = &trees.places[group.place..];
-    let mut lines = Offsets([0; LANES]);
-    for register in 0..LANES / V::WIDTH {
+    for register in 0..group.trees.div_ceil(V::WIDTH).min(LANES / V::WIDTH) {
         let lane = register * V::WIDTH;
         let lanes = Lanes {
             ranks,
@@ -130,9 +127,8 @@ fn vertical<V: Ranks, S>(ranks: V, trees: &ByteTrees<S>, group: &Group) -> Offse
             4 => lanes.walk::<4>(),
             _ => lanes.walk::<5>(),
         };
-        ranks.follow(paths, &group.bases, lane, &mut lines);
+        ranks.follow(paths, &group.bases, lane, lines);
     }
-    lines
 }
 
 /// The vertical nodes of the trees of one register.
@@ -232,7 +228,7 @@ fn horizontal<V: Ranks, S: Leaf>(
     if group.is_deep {
         return walk_deep(ranks, trees, lines, leaves, before);
     }
-    for chunk in 0..LANES / V::LINES {
+    for chunk in 0..group.trees.div_ceil(V::LINES).min(LANES / V::LINES) {
         let first = chunk * V::LINES;
         // SAFETY: `vertical` gives offsets of lines.
         let line = |index: usize| unsafe { trees.line(lines.0[first + index]) };
@@ -279,7 +275,7 @@ fn walk_deep<V: Ranks, S: Leaf>(
             for (index, walk) in walks.iter().enumerate() {
                 let (line, exit) = (line(index), Exit::of((right >> (8 * index)) as u8));
                 let lane = walk >> 32;
-                leaves[lane as usize % (2 * LANES)] = S::read(&line.exits, exit);
+                leaves[lane as usize % ROOM] = S::read(&line.exits, exit);
                 then.push(lane, line, exit);
             }
         }
@@ -292,14 +288,14 @@ fn walk_deep<V: Ranks, S: Leaf>(
 struct Open {
     /// The lane, and the offset of the next line in the lower half. There is more room than lanes,
     /// because what is behind the end is written too.
-    walks: [u64; 2 * LANES],
+    walks: [u64; ROOM],
     count: usize,
 }
 
 impl Open {
     const fn new() -> Self {
         Self {
-            walks: [0; 2 * LANES],
+            walks: [0; ROOM],
             count: 0,
         }
     }
@@ -307,7 +303,7 @@ impl Open {
     /// Adds a walk if its exit leads to another line.
     #[inline(always)]
     fn push(&mut self, lane: u64, line: &Line, exit: Exit) {
-        self.walks[self.count % (2 * LANES)] = lane << 32 | u64::from(line.exits[exit as usize]);
+        self.walks[self.count % ROOM] = lane << 32 | u64::from(line.exits[exit as usize]);
         self.count += usize::from(line.continues(exit));
     }
 
