@@ -94,7 +94,6 @@ def xgboost_files(booster):
 def other_libraries():
     parameters = {"objective": "binary", "num_leaves": 2, "verbose": -1, "min_data_in_leaf": 5}
     booster = lightgbm.train(parameters, lightgbm.Dataset(X, Y), num_boost_round=1)
-    booster.save_model(OTHERS / "lightgbm.txt")
     (OTHERS / "lightgbm.json").write_text(json.dumps(booster.dump_model()))
     with open(OTHERS / "lightgbm.pkl", "wb") as file:
         pickle.dump(booster, file)

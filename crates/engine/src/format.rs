@@ -6,7 +6,7 @@
 mod others;
 
 use crate::document::Fault;
-use crate::{Engine, LoadOptions, xgboost};
+use crate::{Engine, LoadOptions, lightgbm, xgboost};
 
 pub use others::name_other;
 
@@ -22,10 +22,16 @@ struct Format {
 type Loader = fn(&[u8], &LoadOptions) -> Result<Box<dyn Engine>, Fault>;
 
 /// The first that recognises a file decides.
-const FORMATS: &[Format] = &[Format {
-    recognizes: |bytes| bytes.trim_ascii_start().starts_with(b"{"),
-    load: xgboost::load,
-}];
+const FORMATS: &[Format] = &[
+    Format {
+        recognizes: lightgbm::recognizes,
+        load: lightgbm::load,
+    },
+    Format {
+        recognizes: |bytes| bytes.trim_ascii_start().starts_with(b"{"),
+        load: xgboost::load,
+    },
+];
 
 /// Loads a file in the format its content shows.
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
@@ -40,7 +46,7 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
     match FORMATS.iter().find(|format| (format.recognizes)(bytes)) {
         Some(format) => (format.load)(bytes, options),
         None => Err(Fault::new(
-            "not a model file of a known format; XGBoost's UBJSON and JSON are read",
+            "not a model file of a known format; XGBoost's UBJSON and JSON and LightGBM's text are read",
         )),
     }
 }

@@ -8,7 +8,10 @@ mod error;
 mod explain;
 mod forest;
 mod format;
+mod iterations;
+mod lightgbm;
 mod row;
+mod shape;
 mod signature;
 mod xgboost;
 

@@ -31,7 +31,7 @@ pub enum FeatureKind {
 pub enum Output {
     /// One probability, that of the second of two classes.
     Binary,
-    /// One probability per class, summing to 1.
+    /// One probability per class, summing to 1 unless each class is judged alone (LightGBM's `multiclassova`).
     Multiclass {
         /// Number of classes, at least 2.
         classes: usize,

@@ -318,6 +318,291 @@ fn truncated_models_are_refused() {
     }
 }
 
+fn lightgbm(name: &str) -> String {
+    fs::read_to_string(golden("../lightgbm-4.7").join(name)).unwrap()
+}
+
+/// The fault of a LightGBM model after the value of one line was replaced, the first of that name.
+fn line_fault(file: &str, name: &str, value: &str) -> String {
+    let text = lightgbm(file);
+    let start = text.find(&format!("\n{name}=")).unwrap() + name.len() + 2;
+    let end = start + text[start..].find('\n').unwrap();
+    let text = format!("{}{value}{}", &text[..start], &text[end..]);
+    match load_bytes(text.as_bytes()) {
+        Ok(_) => panic!("accepted: {name}={value}"),
+        Err(error) => error.message,
+    }
+}
+
+#[test]
+fn damaged_lightgbm_models_are_refused_with_the_place() {
+    for (name, value, reason) in [
+        ("version", "v2", "`version`: v2 is not read, only v3 and v4"),
+        (
+            "max_feature_idx",
+            "-1",
+            "`max_feature_idx`: -1 is outside 0..=262143",
+        ),
+        (
+            "max_feature_idx",
+            "4000000000",
+            "4000000000 is outside 0..=262143",
+        ),
+        ("max_feature_idx", "7", "`feature_names`: 5 for 8 features"),
+        ("num_tree_per_iteration", "0", "0 is outside 1..=65536"),
+        (
+            "num_tree_per_iteration",
+            "2",
+            "`objective`: 2 trees in an iteration do not go with",
+        ),
+        (
+            "objective",
+            "quadratic",
+            "the objective `quadratic` is not supported",
+        ),
+        (
+            "objective",
+            "binary sigmoid:-1",
+            "`objective`: `sigmoid`: -1 is not above 0",
+        ),
+        (
+            "feature_infos",
+            "none none",
+            "`feature_infos`: 2 for 5 features",
+        ),
+        ("tree_sizes", "1 2", "`tree_sizes`: 2 for 3 trees"),
+        (
+            "tree_sizes",
+            "1 2 x",
+            "`tree_sizes`: `x` is not a number of its kind",
+        ),
+    ] {
+        let message = line_fault("binary.txt", name, value);
+        assert!(message.contains(reason), "{message}");
+    }
+    let three = line_fault("custom.txt", "num_tree_per_iteration", "2");
+    assert!(
+        three.contains("3 trees are not whole iterations of 2"),
+        "{three}"
+    );
+}
+
+#[test]
+fn damaged_lightgbm_trees_are_refused_with_tree_and_split() {
+    for (name, value, reason) in [
+        ("num_leaves", "0", "`num_leaves`: 0 is outside 1..="),
+        (
+            "num_leaves",
+            "1000000000",
+            "`leaf_value`: 6 values for 1000000000 leaves",
+        ),
+        (
+            "leaf_value",
+            "1 2 3 nan 5 6",
+            "`leaf_value`: that of leaf 3 is NaN",
+        ),
+        (
+            "leaf_value",
+            "1 2 3 4 5",
+            "`leaf_value`: 5 values for 6 leaves",
+        ),
+        (
+            "split_feature",
+            "0 1 5 1 1",
+            "split 2: feature 5 is outside 0..5",
+        ),
+        (
+            "split_feature",
+            "0 1 -1 1 1",
+            "split 2: feature -1 is outside 0..5",
+        ),
+        (
+            "split_feature",
+            "0 1",
+            "`split_feature`: 2 values for 5 splits",
+        ),
+        (
+            "threshold",
+            "1 2 3 nan 5",
+            "split 3: the threshold is not a number",
+        ),
+        (
+            "threshold",
+            "1 2 3 four 5",
+            "`threshold`: `four` is not a number",
+        ),
+        (
+            "decision_type",
+            "2 2 12 2 2",
+            "split 2: `decision_type`: 12 is none",
+        ),
+        (
+            "decision_type",
+            "2 2 300 2 2",
+            "`decision_type`: `300` is not a number of its kind",
+        ),
+        ("decision_type", "2 2 3 2 2", "split 2: there is no set"),
+        (
+            "left_child",
+            "1 2 5 -1 -2",
+            "split 2: left child 5 is outside -6..5",
+        ),
+        (
+            "right_child",
+            "1 2 -7 -1 -2",
+            "split 2: right child -7 is outside -6..5",
+        ),
+        ("left_child", "1 0 -1 -2 -3", "is reached twice"),
+        ("left_child", "-1 -1 -1 -1 -1", "is reached twice"),
+        (
+            "is_linear",
+            "maybe",
+            "`is_linear`: `maybe` is neither 0 nor 1",
+        ),
+        ("is_linear", "1", "`leaf_const` is missing"),
+    ] {
+        let message = line_fault("binary.txt", name, value);
+        assert!(message.starts_with("tree 0: "), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
+    for (name, value, reason) in [
+        (
+            "num_cat",
+            "1000000000",
+            "5 values for 1000000001 bounds of sets",
+        ),
+        (
+            "cat_boundaries",
+            "0 1 2 3 4000000000",
+            "4 values for 4000000000 words of sets",
+        ),
+        (
+            "cat_boundaries",
+            "1 0 2 3 4",
+            "`cat_boundaries`: they do not ascend from 0 to 4",
+        ),
+        (
+            "cat_threshold",
+            "1 2 3 4294967296",
+            "`4294967296` is not a number of its kind",
+        ),
+    ] {
+        let message = line_fault("category-sets.txt", name, value);
+        assert!(message.contains(reason), "{message}");
+    }
+    for (name, value, reason) in [
+        ("leaf_const", "1 2 3 4 5 inf", "a number that is not finite"),
+        (
+            "num_features",
+            "4294967295 0 0 0 0 0",
+            "values for 4294967295 terms",
+        ),
+    ] {
+        let message = line_fault("linear.txt", name, value);
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+/// What stands in two places of a file would be a way to make it large.
+#[test]
+fn sets_of_categories_belong_to_one_split() {
+    let text = lightgbm("category-sets.txt");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("threshold="))
+        .unwrap();
+    let decisions = text
+        .lines()
+        .find(|line| line.starts_with("decision_type="))
+        .unwrap();
+    let decisions = decisions["decision_type=".len()..].split(' ');
+    let places = line["threshold=".len()..].split(' ').zip(decisions);
+    let twice = places.map(|(place, decision)| match decision {
+        "1" => "0",
+        _ => place,
+    });
+    let twice: Vec<&str> = twice.collect();
+    let message = line_fault("category-sets.txt", "threshold", &twice.join(" "));
+    assert!(
+        message.contains("the set 0 of categories is that of another"),
+        "{message}"
+    );
+}
+
+/// Whether the beginning of a file is one: as the library's command line writes it, without names of
+/// categories, or without the last line feed.
+fn is_whole_lightgbm(text: &str, end: usize) -> bool {
+    const END: &str = "\nend of parameters";
+    let complete = text.find(END).unwrap() + END.len();
+    end + 1 >= text.len() || end >= complete && text[complete..end].trim().is_empty()
+}
+
+#[test]
+fn lightgbm_models_that_are_cut_off_are_refused() {
+    for name in ["binary.txt", "linear.txt", "category-sets.txt"] {
+        let text = lightgbm(name);
+        for end in 0..text.len() {
+            let is_whole = is_whole_lightgbm(&text, end);
+            let loaded = load_bytes(&text.as_bytes()[..end]);
+            assert_eq!(loaded.is_ok(), is_whole, "first {end} bytes of {name}");
+        }
+        let more = load_bytes(format!("{text}x").as_bytes())
+            .unwrap_err()
+            .message;
+        assert!(more.contains("`x` after `end of parameters`"), "{more}");
+        let windows = load_bytes(text.replace('\n', "\r\n").as_bytes());
+        assert!(windows.is_ok(), "{name} with the line ends of Windows");
+    }
+    let text = lightgbm("binary.txt");
+    let cut = load_bytes(&text.as_bytes()[..text.find("threshold=").unwrap()]);
+    let message = cut.unwrap_err().message;
+    assert!(
+        message.starts_with("tree 0: the file is cut off here"),
+        "{message}"
+    );
+    let swapped = text.replacen("Tree=1\n", "Tree=2\n", 1);
+    let message = load_bytes(swapped.as_bytes()).unwrap_err().message;
+    assert!(
+        message.contains("tree 1: `Tree=2` in its place"),
+        "{message}"
+    );
+    let twice = text.replacen("num_cat=0\n", "num_cat=0\nnum_cat=0\n", 1);
+    let message = load_bytes(twice.as_bytes()).unwrap_err().message;
+    assert!(
+        message.contains("tree 0: `num_cat` is there twice"),
+        "{message}"
+    );
+    let message = load_bytes(b"tree\nversion=v4\n\xff").unwrap_err().message;
+    assert!(message.contains("byte 16: not UTF-8"), "{message}");
+}
+
+/// As often as every 1,000th byte, all models of a format.
+#[test]
+fn every_golden_file_that_is_cut_off_is_refused() {
+    let mut cut = 0;
+    for folder in ["lightgbm-3.3", "lightgbm-4.7"] {
+        for entry in fs::read_dir(golden("..").join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "txt") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for end in (0..text.len()).step_by(1000) {
+                let loaded = load_bytes(&text.as_bytes()[..end]);
+                let is_whole = is_whole_lightgbm(&text, end);
+                assert_eq!(
+                    loaded.is_ok(),
+                    is_whole,
+                    "first {end} of {}",
+                    path.display()
+                );
+                cut += 1;
+            }
+        }
+    }
+    assert!(cut > 500, "{cut}");
+}
+
 /// A file that loads must predict: for any bytes the caller gets numbers or an error.
 fn load_and_predict(bytes: &[u8]) {
     let Ok(model) = load_bytes(bytes) else { return };
@@ -346,7 +631,8 @@ proptest! {
     fn mutated_models_never_panic(
         file in prop::sample::select(vec![
             "binary-logistic.json", "binary-logistic.ubj", "dart-multi.ubj", "linear-multi.ubj",
-            "named.ubj", "reg-multi-target.json",
+            "named.ubj", "reg-multi-target.json", "../lightgbm-4.7/multiclass.txt",
+            "../lightgbm-4.7/category-sets.txt", "../lightgbm-4.7/linear.txt",
         ]),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..6),
     ) {

@@ -23,7 +23,7 @@ fn message(bytes: &[u8]) -> String {
 const SAVE: &str = "`import joblib; joblib.load(\"FILE\").save_model(\"model.ubj\")`";
 
 /// Files that their own libraries have written, what each is, and the words that say what to do.
-const REAL_FILES: [(&str, &str, &str); 52] = [
+const REAL_FILES: [(&str, &str, &str); 51] = [
     (
         "dict.pkl",
         "a Python pickle of a dict with an XGBoost model in it",
@@ -89,7 +89,7 @@ const REAL_FILES: [(&str, &str, &str); 52] = [
     (
         "lightgbm.pkl",
         "a Python pickle of a LightGBM model",
-        "only XGBoost",
+        "getattr(m, \"booster_\", m).save_model(\"model.txt\")`",
     ),
     (
         "catboost.pkl",
@@ -140,11 +140,10 @@ const REAL_FILES: [(&str, &str, &str); 52] = [
         "the settings of an XGBoost model",
         "save_model(\"model.ubj\")",
     ),
-    ("lightgbm.txt", "a LightGBM model", "only XGBoost"),
     (
         "lightgbm.json",
         "a dump of a LightGBM model",
-        "only XGBoost",
+        "save_model(\"model.txt\")",
     ),
     ("catboost.cbm", "a CatBoost model", "only XGBoost"),
     ("catboost.json", "a CatBoost model", "only XGBoost"),
@@ -285,7 +284,7 @@ fn archives_are_named_for_the_entries_they_have() {
 }
 
 /// The first bytes of files that are not models, and the words that help.
-const OTHER_FILES: [(&[u8], &str); 34] = [
+const OTHER_FILES: [(&[u8], &str); 33] = [
     (b"\xff\xfe{\0\"\0", "text in UTF-16"),
     (
         b"\x1f\x8b\x08\0",
@@ -349,7 +348,6 @@ const OTHER_FILES: [(&[u8], &str); 34] = [
         "a dump of XGBoost's trees",
     ),
     (b"0:[f0<1] yes=1,no=2", "a dump of XGBoost's trees"),
-    (b"tree\nversion=v4\nnum_class=1\n", "a LightGBM model"),
     (
         b"{\"name\":\"tree\",\"version\":\"v4\",\"num_tree_per_iteration\":1,\"max_feature_idx\":3",
         "a dump of a LightGBM model",

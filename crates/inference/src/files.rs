@@ -10,6 +10,8 @@ use crate::names::is_name;
 pub(crate) const MANIFEST: &str = "model.toml";
 /// Extensions of files that may be models.
 const EXTENSIONS: [&str; 2] = ["ubj", "json"];
+/// That of LightGBM's models, and of much else: only the content tells.
+const TEXT_EXTENSION: &str = "txt";
 /// Extensions that models have elsewhere. Some hold a model that is read, since the content decides;
 /// of the rest loading says what they are.
 const OTHER_EXTENSIONS: [&str; 26] = [
@@ -150,7 +152,7 @@ fn model_among(paths: &[PathBuf]) -> Result<Option<PathBuf>, String> {
         [first, second, ..] => {
             let way_out = match has_stem_model(first) {
                 true => "",
-                false => ", or call the one that counts model.ubj or model.json",
+                false => ", or call the one that counts model.ubj, model.json or model.txt",
             };
             return Err(format!(
                 "there is more than one model file in it ({} and {}); keep one{way_out}",
@@ -175,17 +177,33 @@ fn model_among(paths: &[PathBuf]) -> Result<Option<PathBuf>, String> {
 /// Whether a file begins as a model of the library does; what is wrong with it otherwise is told by loading.
 fn looks_like_model(path: &Path) -> bool {
     const KEY: &[u8] = b"learner";
+    is_text_model(path) || head_of(path).windows(KEY.len()).any(|part| part == KEY)
+}
+
+/// Whether a file begins as LightGBM's models do.
+fn is_text_model(path: &Path) -> bool {
+    let begins = || {
+        matches!(
+            head_of(path)[..],
+            [b't', b'r', b'e', b'e', b'\n' | b'\r', ..]
+        )
+    };
+    has_extension(path, &[TEXT_EXTENSION]) && begins()
+}
+
+/// The first bytes of a file, none if it cannot be read.
+fn head_of(path: &Path) -> Vec<u8> {
     let mut head = Vec::new();
     let opened = fs::File::open(path);
     let read = opened.and_then(|file| file.take(END_BYTES).read_to_end(&mut head));
-    read.is_ok() && head.windows(KEY.len()).any(|part| part == KEY)
+    read.map_or(Vec::new(), |_| head)
 }
 
 /// What to do where a file that was taken for the model is none.
 pub(crate) fn if_not_the_model(file: &Path) -> &'static str {
     match has_stem_model(file) {
         true => "",
-        false => "; if another file is the model, call that one model.ubj or model.json",
+        false => "; if another file is the model, call that one model.ubj, model.json or model.txt",
     }
 }
 
@@ -232,8 +250,7 @@ fn nothing_in(folder: &Path, paths: &[PathBuf]) -> String {
             )
         }
         None => format!(
-            "there is no model file in it{there}; put one there as model.{}",
-            EXTENSIONS.join(" or model.")
+            "there is no model file in it{there}; put one there as model.ubj, model.json or model.txt"
         ),
     }
 }
@@ -271,7 +288,7 @@ fn has_extension(path: &Path, known: &[&str]) -> bool {
 }
 
 pub(crate) fn has_model_extension(path: &Path) -> bool {
-    has_extension(path, &EXTENSIONS)
+    has_extension(path, &EXTENSIONS) || is_text_model(path)
 }
 
 /// Whether a file has an extension that models have elsewhere.

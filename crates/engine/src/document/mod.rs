@@ -10,7 +10,7 @@ mod numbers;
 mod ubjson;
 
 pub(crate) use json::parse as parse_json;
-pub(crate) use numbers::Numbers;
+pub(crate) use numbers::{Numbers, shorten};
 pub(crate) use ubjson::parse as parse_ubjson;
 
 use crate::forest::TooLarge;
@@ -24,7 +24,7 @@ const DEPTH_MAX: usize = 64;
 const VALUES_MAX: usize = 8_000_000;
 
 /// What is said of a document that ends before its end.
-const CUT_OFF: &str = "the file is cut off here; copy or save it again";
+pub(crate) const CUT_OFF: &str = "the file is cut off here; copy or save it again";
 
 /// Why a document was refused: place and reason, without the file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn expected(&self, what: &str) -> Fault {
+    pub(crate) fn expected(&self, what: &str) -> Fault {
         Fault(format!("expected {what}, found {}", self.describe()))
     }
 

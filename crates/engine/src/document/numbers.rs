@@ -70,6 +70,14 @@ impl Numbers<'_> {
         }
     }
 
+    /// The numerals of a JSON list.
+    pub(crate) fn as_written(self) -> Result<Vec<String>, Fault> {
+        match self {
+            Self::Text(text) => Ok(numerals(text).map(str::to_owned).collect()),
+            Self::Packed(..) => Err(Fault::new("expected numerals, found packed numbers")),
+        }
+    }
+
     pub(crate) fn to_integers(self) -> Result<Vec<i64>, Fault> {
         Ok(match self {
             Self::Text(text) => return numerals(text).map(parse_integer).collect(),
@@ -119,7 +127,7 @@ pub(super) fn parse_integer(text: &str) -> Result<i64, Fault> {
 }
 
 /// Keeps an error message short whatever the file holds.
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     let mut short: String = text.chars().take(40).collect();
     if short.len() < text.len() {
         short.push('…');

@@ -10,6 +10,16 @@ macro_rules! from_python {
     };
 }
 
+/// A model of a library whose models are not read.
+macro_rules! unsupported {
+    ($what:literal) => {
+        concat!(
+            $what,
+            ", which is not supported; only XGBoost and LightGBM models are"
+        )
+    };
+}
+
 mod pickles;
 
 use pickles::PICKLES;
@@ -70,19 +80,19 @@ const POINTERS: &[Other] = &[Other {
 const ZIPS: &[Other] = &[
     Other {
         is_it: |ends| zipped(ends, &["/constants.pkl"]),
-        name: "a TorchScript model (PyTorch), which is not supported; only XGBoost models are",
+        name: unsupported!("a TorchScript model (PyTorch)"),
     },
     Other {
         is_it: |ends| zipped(ends, &["/data.pkl"]),
-        name: "a PyTorch file, which is not supported; only XGBoost models are",
+        name: unsupported!("a PyTorch file"),
     },
     Other {
         is_it: |ends| zipped(ends, &["model.weights.h5"]),
-        name: "a Keras model, which is not supported; only XGBoost models are",
+        name: unsupported!("a Keras model"),
     },
     Other {
         is_it: |ends| zipped(ends, &["saved_model.pb"]),
-        name: "a zip archive of a TensorFlow SavedModel, which is not supported; only XGBoost models are",
+        name: unsupported!("a zip archive of a TensorFlow SavedModel"),
     },
     Other {
         is_it: |ends| zipped(ends, &["schema.json", ".npy"]),
@@ -168,52 +178,48 @@ const XGBOOST: &[Other] = &[
 
 const LIBRARIES: &[Other] = &[
     Other {
-        is_it: |ends| ends.starts_with(b"tree\n") || ends.starts_with(b"tree\r\n"),
-        name: "a LightGBM model, which is not supported yet; only XGBoost models are",
-    },
-    Other {
         is_it: |ends| {
             has_key(ends.head, "num_tree_per_iteration") && has_key(ends.head, "max_feature_idx")
         },
-        name: "a dump of a LightGBM model, which is not supported; only XGBoost models are",
+        name: "a dump of a LightGBM model (`dump_model`), which rounds some numbers; save the model with `save_model(\"model.txt\")`",
     },
     Other {
         is_it: |ends| is_catboost(ends.head),
-        name: "a CatBoost model, which is not supported yet; only XGBoost models are",
+        name: unsupported!("a CatBoost model"),
     },
     Other {
         is_it: |ends| {
             contains(ends.head, b"catboost_model") || contains(ends.head, b"CatboostModel")
         },
-        name: "a CatBoost model as source code, which is not supported; only XGBoost models are",
+        name: unsupported!("a CatBoost model as source code"),
     },
     Other {
         is_it: |ends| is_onnx(ends.head),
-        name: "an ONNX model, which is not supported yet; only XGBoost models are",
+        name: unsupported!("an ONNX model"),
     },
     Other {
         is_it: |ends| is_saved_model(ends.head),
-        name: "a TensorFlow SavedModel, which is not supported; only XGBoost models are",
+        name: unsupported!("a TensorFlow SavedModel"),
     },
     Other {
         is_it: |ends| matches!(ends.head, [0x08, 1..=32, 0x12, ..]),
-        name: "a Core ML model, which is not supported; only XGBoost models are",
+        name: unsupported!("a Core ML model"),
     },
     Other {
         is_it: |ends| ends.head.get(4..8) == Some(b"TFL3"),
-        name: "a TensorFlow Lite model, which is not supported; only XGBoost models are",
+        name: unsupported!("a TensorFlow Lite model"),
     },
     Other {
         is_it: |ends| ends.starts_with(b"\x89HDF\r\n\x1a\n"),
-        name: "an HDF5 file, as Keras saves models in .h5, which is not supported; only XGBoost models are",
+        name: unsupported!("an HDF5 file, as Keras saves models in .h5"),
     },
     Other {
         is_it: |ends| is_safetensors(ends.head),
-        name: "a safetensors file, which is not supported; only XGBoost models are",
+        name: unsupported!("a safetensors file"),
     },
     Other {
         is_it: |ends| ends.starts_with(b"GGUF"),
-        name: "a GGUF model, which is not supported; only XGBoost models are",
+        name: unsupported!("a GGUF model"),
     },
 ];
 
@@ -225,7 +231,7 @@ const TEXTS: &[Other] = &[
     },
     Other {
         is_it: |ends| ends.is_markup() && contains(ends.head, b"<PMML"),
-        name: "a PMML model, which is not supported; only XGBoost models are",
+        name: unsupported!("a PMML model"),
     },
     Other {
         is_it: |ends| ends.is_markup() && contains(&ends.head.to_ascii_lowercase(), b"<html"),

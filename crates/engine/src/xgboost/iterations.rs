@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::LoadOptions;
 use crate::document::{Fault, Object, named};
+use crate::{LoadOptions, iterations};
 
 use super::training::Training;
 
@@ -59,16 +59,10 @@ pub(super) fn select(
     };
     let starts = read_starts(model, groups, training, options)?;
     let all = starts.len() - 1;
-    let end = if range.1 == 0 { all } else { range.1 as usize };
-    let begin = range.0 as usize;
-    if begin > end || end > all {
-        return Err(Fault(format!(
-            "iterations {begin}..{end} are asked for, the model has {all}"
-        )));
-    }
+    let used = iterations::resolve(range, all)?;
     Ok(Selection {
-        trees: starts[begin]..starts[end],
-        used: end - begin,
+        trees: starts[used.start]..starts[used.end],
+        used: used.len(),
         all,
         chosen_by,
     })

@@ -3,6 +3,7 @@
 use super::categories::{self, Collector};
 use crate::document::{Fault, Object, named};
 use crate::forest::{Node, Tree};
+use crate::shape;
 
 /// Reads a tree over rows of `width` features; its leaves add to `output`, scaled by `weight`. What it asks
 /// of categories is added to `sets`.
@@ -27,7 +28,10 @@ pub(super) fn read(
         };
         nodes.push(read.map_err(|fault| fault.inside(format!("node {node}")))?);
     }
-    check_shape(&nodes)?;
+    shape::check(count, |node| match nodes[node as usize] {
+        Node::Split { left, right, .. } => Some([left, right]),
+        Node::Leaf(_) => None,
+    })?;
     Ok(Tree { nodes, output })
 }
 
@@ -148,26 +152,4 @@ pub(super) fn covers(tree: &Object<'_>) -> Result<Vec<f32>, Fault> {
         Some(covers) => covers.to_floats().map_err(named("sum_hessian")),
         None => Ok(Vec::new()),
     }
-}
-
-/// Refuses nodes that are reached twice, which excludes cycles. Nodes that are not reached at all
-/// are what pruning leaves behind.
-fn check_shape(nodes: &[Node]) -> Result<(), Fault> {
-    let mut reached = vec![false; nodes.len()];
-    reached[0] = true;
-    let mut open = vec![0u32];
-    while let Some(node) = open.pop() {
-        let Node::Split { left, right, .. } = nodes[node as usize] else {
-            continue;
-        };
-        for child in [left, right] {
-            if std::mem::replace(&mut reached[child as usize], true) {
-                return Err(Fault(format!(
-                    "node {node}: child {child} is reached twice"
-                )));
-            }
-            open.push(child);
-        }
-    }
-    Ok(())
 }

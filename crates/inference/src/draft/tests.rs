@@ -314,6 +314,50 @@ fn codes_of_texts_are_left_to_the_author() {
 }
 
 #[test]
+fn a_model_of_lightgbm_tells_names_and_categories() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden/lightgbm-4.7");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::copy(
+        golden.join("category-sets.txt"),
+        folder.path().join("model.txt"),
+    )
+    .expect("copied");
+    // The first rows of codes.json, as pandas has them.
+    let header = ["town", "age", "level", "new", "share"];
+    let rows: [&[&str]; 3] = [
+        &["Ourense", "0.0012301533574825742", "10", "False", "0.5"],
+        &["Vigo", "-0.9916465549964624", "10", "True", "0.5"],
+        &["", "0.4898420501851982", "10", "True", "2.0"],
+    ];
+    let written = drafted(folder.path(), &header, &rows).expect("a good sample");
+    assert_eq!((written.features, written.example), (5, Some(2)));
+    let package = Package::load(folder.path()).expect("it loads");
+    assert_eq!(package.check_examples().expect("it is reproduced"), 1);
+    let [town, _, level, new, _] = &package.schema().features[..] else {
+        panic!("five features")
+    };
+    assert!(matches!(&town.kind, Kind::Category(c) if c.values()[3] == "A Coruña"));
+    assert!(matches!(&level.kind, Kind::Category(c) if c.values() == ["30", "10", "20"]));
+    assert!(matches!(new.kind, Kind::Boolean) && town.optional);
+    let expected = fs::read_to_string(golden.join("category-sets.expected.json")).expect("there");
+    let expected: Vec<Vec<f64>> = serde_json::from_str(&expected).expect("JSON");
+    for (row, expected) in rows.iter().zip(expected) {
+        let town = if row[0].is_empty() {
+            json!(null)
+        } else {
+            json!(row[0])
+        };
+        let (age, new): (f64, bool) = (row[1].parse().expect("a number"), row[3] == "True");
+        let record =
+            json!({"town": town, "age": age, "level": row[2], "new": new, "share": row[4]});
+        assert_eq!(predicted(&package, &record)["prediction"], expected[0]);
+    }
+    let stranger = json!({"town": "Tui", "age": 1, "level": "10", "new": true, "share": "2.0"});
+    let refused = package.predict_line(&stranger.to_string(), &mut Vec::new());
+    assert_eq!(refused.expect_err("no category")[0].field, "town");
+}
+
+#[test]
 fn what_is_guessed_is_marked() {
     let folder = package(Some(NAMES));
     let header = [" age ", "income", "owner", "town", ""];

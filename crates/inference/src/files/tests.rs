@@ -89,8 +89,8 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
         ),
         (
             "model.txt",
-            "lightgbm.txt",
-            "model.txt: this is a LightGBM model",
+            "lightgbm.json",
+            "model.txt: this is a dump of a LightGBM model",
         ),
         (
             "x.safetensors",
@@ -115,8 +115,8 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
         ),
         (
             "trees.txt",
-            "lightgbm.txt",
-            "no model file in it, only trees.txt; trees.txt is a LightGBM model",
+            "dump.txt",
+            "no model file in it, only trees.txt; trees.txt is a dump of XGBoost's trees",
         ),
         (
             "train.csv",
@@ -217,13 +217,13 @@ fn json_beside_a_model_of_another_name_is_none() {
     ]);
     assert!(two.contains("(a.json and b.json); keep one, or"), "{two}");
     assert!(
-        two.ends_with("call the one that counts model.ubj or model.json"),
+        two.ends_with("call the one that counts model.ubj, model.json or model.txt"),
         "{two}"
     );
     let alone = reason(&[("metrics.json", metrics), ("mymodel", &model)]);
     assert!(alone.starts_with("metrics.json: "), "{alone}");
     assert!(
-        alone.ends_with("call that one model.ubj or model.json"),
+        alone.ends_with("call that one model.ubj, model.json or model.txt"),
         "{alone}"
     );
     let none = reason(&[("metrics.json", metrics), ("params.json", list)]);
@@ -231,6 +231,26 @@ fn json_beside_a_model_of_another_name_is_none() {
         none.contains("only metrics.json, params.json; put one there as model.ubj"),
         "{none}"
     );
+}
+
+#[test]
+fn texts_beside_a_model_in_text_are_none() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden");
+    let model = golden.join("lightgbm-4.7/binary.txt");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let put = |name: &str, text: &str| fs::write(folder.path().join(name), text);
+    put("requirements.txt", "lightgbm\n").expect("written");
+    put("notes.txt", "trees, of a learner\n").expect("written");
+    assert!(!is_package(folder.path()));
+    for name in ["churn.txt", "model.txt"] {
+        let path = folder.path().join(name);
+        fs::copy(&model, &path).expect("copied");
+        assert!(is_package(folder.path()) && is_part(&path));
+        let package = Package::load(folder.path()).expect(name);
+        assert!(package.file().is_some_and(|file| file.ends_with(name)));
+        fs::remove_file(path).expect("removed");
+    }
+    assert!(!is_part(&folder.path().join("notes.txt")));
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub(super) const PICKLES: &[Other] = &[
         is_it: |ends| {
             ends.starts_with(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
         },
-        name: "a PyTorch file, which is not supported; only XGBoost models are",
+        name: unsupported!("a PyTorch file"),
     },
     Other {
         is_it: |ends| is_in_dict(ends.head) && pickled(ends, &["xgboost."]),
@@ -58,11 +58,12 @@ pub(super) const PICKLES: &[Other] = &[
     },
     Other {
         is_it: |ends| pickled(ends, &["lightgbm."]),
-        name: "a Python pickle of a LightGBM model, which is not supported yet; only XGBoost models are",
+        name: "a Python pickle of a LightGBM model, and a pickle can run any code when it is read; save the model from \
+               Python: `import joblib; m = joblib.load(\"FILE\"); getattr(m, \"booster_\", m).save_model(\"model.txt\")`",
     },
     Other {
         is_it: |ends| pickled(ends, &["catboost."]),
-        name: "a Python pickle of a CatBoost model, which is not supported yet; only XGBoost models are",
+        name: unsupported!("a Python pickle of a CatBoost model"),
     },
     Other {
         is_it: |ends| is_pickle(ends.head),

@@ -1,0 +1,138 @@
+//! LightGBM models in the text that the library's `save_model` writes, versions 3 and 4.
+//!
+//! What is read follows the library's own loader (`src/boosting/gbdt_model_text.cpp`, `src/io/tree.cpp` of
+//! microsoft/LightGBM). A file is checked as a whole before anything is computed from it.
+
+mod categories;
+mod columns;
+mod head;
+mod objective;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tree;
+
+use std::cell::RefCell;
+
+use crate::document::Fault;
+use crate::forest::Forest;
+use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
+use columns::Columns;
+use objective::Objective;
+use tree::Tree;
+
+/// How many values the rows that are widened together may have.
+const WIDE_VALUES_MAX: usize = 1 << 16;
+
+/// A loaded LightGBM model.
+#[derive(Debug)]
+struct Model {
+    signature: Signature,
+    boosting: String,
+    trees: Trees,
+    objective: Objective,
+    /// Iterations that count, and those in the file.
+    used: usize,
+    all: usize,
+    /// Whether trees are averaged over the iterations, as in random forests.
+    is_average: bool,
+}
+
+/// How the trees are evaluated.
+#[derive(Debug)]
+enum Trees {
+    Compiled {
+        columns: Columns,
+        forest: Box<Forest<f64>>,
+    },
+    /// As the library does it, tree by tree: what the forest has no form for.
+    Walked(Vec<Tree>),
+}
+
+/// Whether a file begins like a model.
+pub(crate) fn recognizes(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"tree\n") || bytes.starts_with(b"tree\r\n")
+}
+
+/// Loads a model.
+pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Fault(format!("byte {}: not UTF-8", error.valid_up_to())))?;
+    Ok(Box::new(head::read(text, options)?))
+}
+
+impl Engine for Model {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn description(&self) -> String {
+        let trees = match &self.trees {
+            Trees::Compiled { forest, .. } => forest.description(),
+            Trees::Walked(trees) => format!("{} trees, as in the file", trees.len()),
+        };
+        let Self {
+            boosting,
+            used,
+            all,
+            ..
+        } = self;
+        match used < all {
+            true => format!(
+                "lightgbm {boosting}, {trees}, {used} of {all} iterations (iteration_range)"
+            ),
+            false => format!("lightgbm {boosting}, {trees}"),
+        }
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        let width = self.signature.features.len();
+        assert!(
+            rows.is_empty() || rows.width() == width,
+            "rows of {} values for a model of {width} features",
+            rows.width(),
+        );
+        let outputs = self.signature.outputs();
+        assert_eq!(out.len(), rows.len() * outputs, "output of another length");
+        out.fill(0.0);
+        self.add(rows, out, outputs);
+        for row in out.chunks_exact_mut(outputs) {
+            if self.is_average {
+                row.iter_mut().for_each(|sum| *sum /= self.used as f64);
+            }
+            self.objective.transform(row);
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Adds the trees' values for every row to its sums.
+    fn add(&self, rows: Rows<'_>, sums: &mut [f64], outputs: usize) {
+        thread_local! {
+            static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+        }
+        match &self.trees {
+            Trees::Compiled { columns, forest } if columns.len() == 0 => {
+                forest.add(rows, sums, outputs);
+            }
+            Trees::Compiled { columns, forest } => WIDE.with_borrow_mut(|wide| {
+                let width = rows.width() + columns.len();
+                let pass = (WIDE_VALUES_MAX / width).max(1);
+                for (index, sums) in sums.chunks_mut(pass * outputs).enumerate() {
+                    let first = index * pass;
+                    columns.widen(rows.slice(first..first + sums.len() / outputs), wide);
+                    forest.add(Rows::new(wide, width), sums, outputs);
+                }
+            }),
+            Trees::Walked(trees) => {
+                for (index, sums) in sums.chunks_exact_mut(outputs).enumerate() {
+                    let row = rows.row(index);
+                    for (tree, output) in trees.iter().zip((0..outputs).cycle()) {
+                        sums[output] += tree.value(row);
+                    }
+                }
+            }
+        }
+    }
+}
