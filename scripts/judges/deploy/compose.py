@@ -1,0 +1,93 @@
+"""The compose file. Part of the judge `deploy`."""
+
+import re
+
+import yaml
+
+from asked import SECRETS, check_settings, setting
+from checks import equal, true
+from image import Image, instructions
+from server import ROOT
+
+DEPLOY = ROOT / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
+WATCHED = ("prometheus", "grafana", "postgres", "balancer", "auspex")
+
+
+def services_are_there_and_their_files_too(_):
+    """Every service has an image with a version, and every file that it mounts is there."""
+    equal(sorted(SERVICES), sorted(WATCHED), "services")
+    equal(SERVICES["auspex"]["deploy"]["replicas"], 2, "replicas")
+    for name, service in SERVICES.items():
+        true(re.fullmatch(r"[\w./-]+:v?\d[\w.-]*", service["image"]), f"{name}: {service['image']}")
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                true((DEPLOY / source).exists(), f"{name} mounts {source}, which is not there")
+            else:
+                true(source in COMPOSE["volumes"], f"{name}: there is no volume {source}")
+        for network in service["networks"]:
+            true(network in COMPOSE["networks"], f"{name}: there is no network {network}")
+    true(COMPOSE["networks"]["back"]["internal"], "the network of the database leads outside")
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    true(all(port.startswith("127.0.0.1:") for port in published), f"open to all the world: {published}")
+
+
+def secrets_stand_in_no_file(_):
+    """Passwords and keys come from variables without a default, which git never sees."""
+    named = set(VARIABLE.findall((DEPLOY / "compose.yaml").read_text()))
+    lines = [line for line in (DEPLOY / "env.example").read_text().splitlines() if line and line[0] != "#"]
+    equal({line.split("=")[0] for line in lines}, named, "variables of env.example")
+    equal([line for line in lines if not line.endswith("=")], [], "lines of env.example with a value")
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|KEY|URL", variable):
+                true(VARIABLE.search(value), f"{name}: {variable} stands in the file")
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    true({"/deploy/.env", "/deploy/secrets/*"} <= set(ignored), "git does not ignore the secrets")
+    for one in COMPOSE["secrets"].values():
+        true(one["file"].startswith("./secrets/"), one["file"])
+
+
+def settings_of_compose_are_real(_):
+    """`auspex config check` takes the settings and variables of the servers."""
+    service = SERVICES["auspex"]
+    equal(set(service["environment"]), set(SECRETS), "variables")
+    given = {}
+    for name, value in service["environment"].items():
+        given[name] = SECRETS[name] if name.endswith("KEY") else VARIABLE.sub("secret", value)
+    equal(given, SECRETS, "values of the variables")
+    text = (DEPLOY / "auspex/auspex.toml").read_text()
+    check_settings(text, given)
+    balancer = SERVICES["balancer"]["networks"]["front"]["ipv4_address"]
+    true(f'trusted_proxies = ["{balancer}"]' in text, "the balancer is not the proxy that is trusted")
+
+
+def servers_are_confined_and_stop_in_time(_):
+    """Servers have a read-only root, no privileges, the memory of the document, a volume each, time to stop."""
+    service, image = SERVICES["auspex"], Image()
+    true(service["read_only"] is True, "read_only")
+    equal(service["cap_drop"], ["ALL"], "cap_drop")
+    equal(service["security_opt"], ["no-new-privileges:true"], "security_opt")
+    user, group = image.user.split(":")
+    wanted = f"{image.variables['AUSPEX__SERVER__DATA_DIR']}:uid={user},gid={group},mode=0700,"
+    true(service["tmpfs"][0].startswith(wanted), f"{service['tmpfs']} is not {wanted}…")
+    documented = re.search(r"docker run --memory (\d+m)", (ROOT / "docs/OPERATIONS.md").read_text())[1]
+    equal(service["mem_limit"], documented, "mem_limit")
+    drain_ms = setting("server", "drain_timeout_ms") + setting("server", "linger_timeout_ms")
+    true(int(service["stop_grace_period"].removesuffix("s")) >= drain_ms / 1000 + 5, "stop_grace_period")
+    mounts = {volume.split(":")[1] for volume in service["volumes"]}
+    equal(mounts, {image.working_folder, image.variables["AUSPEX__INFERENCE__MODELS"]}, "mounts")
+    exposed = dict(instructions((ROOT / "Dockerfile").read_text())[0])["EXPOSE"].strip()
+    for file in ("haproxy/haproxy.cfg", "prometheus/prometheus.yml"):
+        true(exposed in (DEPLOY / file).read_text(), f"{file} asks another port than {exposed}")
+
+
+CHECKS = [
+    services_are_there_and_their_files_too,
+    secrets_stand_in_no_file,
+    settings_of_compose_are_real,
+    servers_are_confined_and_stop_in_time,
+]
