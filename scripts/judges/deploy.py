@@ -140,6 +140,8 @@ def main():
     if shutil.which("kubectl"):
         checks.run_all([manifests.loader_renders_what_kubectl_renders], overlays)
     checks.run_all(compose.CHECKS, None)
+    if compose.is_at_hand():
+        checks.run_all([compose.docker_compose_takes_it], None)
     with monitoring.Measured() as measured:
         checks.run_all(monitoring.CHECKS, measured)
     with balancer.Deployment() as deployment:

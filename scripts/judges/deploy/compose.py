@@ -1,24 +1,27 @@
 """The compose file. Part of the judge `deploy`."""
 
 import re
+import shutil
+import subprocess
 
 import yaml
 
 from asked import SECRETS, check_settings, setting
 from checks import equal, true
 from image import Image, instructions
-from server import ROOT
+from server import ROOT, environment
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
+DOCKER_COMPOSE = ["docker", "compose"]
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
-WATCHED = ("prometheus", "grafana", "postgres", "balancer", "auspex")
+WANTED = ("auspex", "balancer", "blackbox", "grafana", "postgres", "prometheus")
 
 
 def services_are_there_and_their_files_too(_):
     """Every service has an image with a version, and every file that it mounts is there."""
-    equal(sorted(SERVICES), sorted(WATCHED), "services")
+    equal(sorted(SERVICES), sorted(WANTED), "services")
     equal(SERVICES["auspex"]["deploy"]["replicas"], 2, "replicas")
     for name, service in SERVICES.items():
         true(re.fullmatch(r"[\w./-]+:v?\d[\w.-]*", service["image"]), f"{name}: {service['image']}")
@@ -83,6 +86,24 @@ def servers_are_confined_and_stop_in_time(_):
     exposed = dict(instructions((ROOT / "Dockerfile").read_text())[0])["EXPOSE"].strip()
     for file in ("haproxy/haproxy.cfg", "prometheus/prometheus.yml"):
         true(exposed in (DEPLOY / file).read_text(), f"{file} asks another port than {exposed}")
+
+
+def docker_compose_takes_it(_):
+    """Where Docker Compose is at hand, it takes the file."""
+    variables = {name: "x" for name in VARIABLE.findall((DEPLOY / "compose.yaml").read_text())}
+    done = subprocess.run(
+        [*DOCKER_COMPOSE, "--file", DEPLOY / "compose.yaml", "config", "--quiet"],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    equal(done.returncode, 0, done.stderr)
+
+
+def is_at_hand():
+    asked = [*DOCKER_COMPOSE, "version"]
+    return bool(shutil.which(asked[0])) and subprocess.run(asked, capture_output=True, timeout=30).returncode == 0
 
 
 CHECKS = [
