@@ -260,6 +260,10 @@ pub(crate) struct Trees<N> {
     pub(super) words: Vec<N>,
     pub(super) blocks: Vec<Block<N>>,
     /// Words that the value of a leaf takes.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only kernels that read without checks ask for it")
+    )]
     pub(super) value_words: usize,
 }
 

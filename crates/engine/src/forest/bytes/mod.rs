@@ -19,6 +19,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod compile;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod walk;
 
 pub(super) use compile::compile;
@@ -336,7 +338,14 @@ pub(super) fn kernels<S: Leaf>() -> Vec<&'static dyn ByteWalk<S>> {
 }
 
 /// The kernels that this machine has.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+pub(super) fn kernels<S: Leaf>() -> Vec<&'static dyn ByteWalk<S>> {
+    let neon = neon::Neon::detect().map(|kernel| kernel as &dyn ByteWalk<S>);
+    neon.into_iter().collect()
+}
+
+/// The kernels that this machine has.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn kernels<S: Leaf>() -> Vec<&'static dyn ByteWalk<S>> {
     Vec::new()
 }
