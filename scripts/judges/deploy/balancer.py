@@ -9,13 +9,13 @@ import subprocess
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from checks import equal, true
 from server import BINARY, ROOT, Server, environment, free_port
 
-# scripts/test sets it; else the usual one of this machine.
-POSTGRES = os.environ.get("AUSPEX_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/test")
+POSTGRES = os.environ.get("AUSPEX_TEST_POSTGRES_URL")  # set by scripts/test
 MASTER_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 CLIENTS = 4
 PAUSE_S = 0.01
@@ -30,9 +30,8 @@ class Deployment:
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             names = {name: f"deploy_{name}_{os.getpid()}" for name in ("main", "keys")}
-            for name in names.values():
-                sql(f"create database {name}")
-                stack.callback(sql, f"drop database {name} with (force)")
+            stack.callback(sql, *[f"drop database if exists {name} with (force)" for name in names.values()])
+            sql(*[f"create database {name}" for name in names.values()])
             base = POSTGRES.rsplit("/", 1)[0]
             settings = {
                 "DATABASE_URL": f"{base}/{names['main']}",
@@ -42,7 +41,8 @@ class Deployment:
             }
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             self.key = commands_of_a_first_start(settings, folder / "data")
-            self.servers = [stack.enter_context(OnPostgres(**settings)) for _ in range(2)]
+            with ThreadPoolExecutor() as pool:
+                self.servers = list(pool.map(stack.enter_context, [OnPostgres(**settings) for _ in range(2)]))
             self.port = free_port()
             (folder / "haproxy.cfg").write_text(self.balancer_settings())
             self.balancer = subprocess.Popen(["haproxy", "-db", "-q", "-f", folder / "haproxy.cfg"])
@@ -118,9 +118,15 @@ def commands_of_a_first_start(settings, data):
     return run("keys", "create", "--name", "admin", "--role", "admin")
 
 
-def sql(statement):
-    done = subprocess.run(["psql", "-q", POSTGRES, "-c", statement], capture_output=True, text=True, timeout=30)
-    equal(done.returncode, 0, f"{statement}: {done.stderr}")
+def sql(*statements):
+    """Carries out statements beside each other: to drop a database is to wait for a checkpoint."""
+    children = [
+        subprocess.Popen(["psql", "-q", POSTGRES, "-c", statement], stderr=subprocess.PIPE, text=True)
+        for statement in statements
+    ]
+    for statement, child in zip(statements, children):
+        said = child.communicate(timeout=60)[1]
+        equal(child.returncode, 0, f"{statement}: {said}")
 
 
 def metrics_are_not_for_everybody(deployment):
