@@ -28,7 +28,7 @@ WORKDIR /etc/auspex
 USER 65532:65532
 VOLUME /data
 EXPOSE 8080
-# `docker stop` waits ten seconds: allow what server.drain_timeout_ms does, by `docker stop --time 40`.
+# `docker stop` waits ten seconds: allow what server.drain_timeout_ms does, by `docker stop -t 40`.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["/usr/bin/auspex", "health"]
 ENTRYPOINT ["/usr/bin/auspex"]

@@ -77,6 +77,7 @@ def servers_are_confined_and_stop_in_time(_):
     user, group = image.user.split(":")
     wanted = f"{image.variables['AUSPEX__SERVER__DATA_DIR']}:uid={user},gid={group},mode=0700,"
     true(service["tmpfs"][0].startswith(wanted), f"{service['tmpfs']} is not {wanted}…")
+    true("cpus" in service, "without a limit of processors their number decides how much memory is taken")
     documented = re.search(r"docker run --memory (\d+m)", (ROOT / "docs/OPERATIONS.md").read_text())[1]
     equal(service["mem_limit"], documented, "mem_limit")
     drain_ms = setting("server", "drain_timeout_ms") + setting("server", "linger_timeout_ms")
