@@ -20,10 +20,14 @@ use crate::Dialogues;
 use crate::pending::Marks;
 use crate::types::Statement;
 
+pub(crate) use texts::{push_message, push_text};
+
 pub(crate) const TAG: &str = "dialogues";
 
 /// They answer from memory, on the thread of the connection.
-pub(crate) const TEXTS: [&str; 3] = ["push_text", "push_text_unversioned", "push_message"];
+pub(crate) const TEXTS: [&str; 2] = ["push_text", "push_text_unversioned"];
+/// The same by another path.
+pub(crate) const MESSAGES: [&str; 1] = ["push_message"];
 /// What jobs ask beside them, for every customer.
 pub(crate) const DECISIONS: [&str; 4] = [
     "record_decision",

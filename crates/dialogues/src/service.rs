@@ -120,7 +120,10 @@ impl Running for DialoguesService {
         };
         let router = http::router(self.desk.clone(), self.cursors.clone());
         Routes::new(router, documented())
+            .with_handler(&http::TEXTS, &http::push_text(&self.desk))
+            .with_handler(&http::MESSAGES, &http::push_message(&self.desk))
             .with_policy(&http::TEXTS, text)
+            .with_policy(&http::MESSAGES, text)
             .with_policy(&http::DECISIONS, decision)
             .with_policy(&http::STREAMS, stream)
     }

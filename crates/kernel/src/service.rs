@@ -261,6 +261,8 @@ pub struct Routes {
     pub documented: Documented,
     /// Policies of operations for which the usual one does not fit, by operation id.
     pub policies: Vec<(&'static str, Policy)>,
+    /// What answers operations in place of `router`, by operation id.
+    pub handlers: Vec<(&'static str, Arc<dyn Handle>)>,
     /// Paths of public pages and files, which are no part of the API.
     pub pages: Vec<&'static str>,
     /// Routes that come from elsewhere than from the document, such as settings.
@@ -296,7 +298,7 @@ pub struct Conditions {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Answers the requests of an [`UndocumentedRoute`]. An [`ApiError`] is answered as its
+/// Answers the requests of a route. An [`ApiError`] is answered as its
 /// [`IntoResponse`](axum::response::IntoResponse).
 pub trait Handle: Send + Sync {
     /// Answers one request, where the policy of its route says.
@@ -310,6 +312,7 @@ impl Routes {
             router,
             documented,
             policies: Vec::new(),
+            handlers: Vec::new(),
             pages: Vec::new(),
             undocumented: Vec::new(),
         }
@@ -320,6 +323,18 @@ impl Routes {
     pub fn with_policy(mut self, operation_ids: &[&'static str], policy: Policy) -> Self {
         let policies = operation_ids.iter().map(|id| (*id, policy));
         self.policies.extend(policies);
+        self
+    }
+
+    /// Answers some operations without the router, which matches their path once more. For what is asked very often.
+    #[must_use]
+    pub fn with_handler(
+        mut self,
+        operation_ids: &[&'static str],
+        handler: &Arc<dyn Handle>,
+    ) -> Self {
+        let handlers = operation_ids.iter().map(|id| (*id, handler.clone()));
+        self.handlers.extend(handlers);
         self
     }
 

@@ -1,21 +1,24 @@
 //! Texts as they come in, one by one.
 //!
 //! They are added on the thread of the connection, without the database. Only the first text of a
-//! dialogue goes to the control runtime, to ask whether the dialogue is decided.
+//! dialogue goes to the control runtime, to ask whether the dialogue is decided. There may be very many
+//! in a second, so no axum router stands before them.
 
-use auspex_kernel::http::{Requester, error_responses};
+use std::sync::Arc;
+
+use auspex_kernel::http::error_responses;
 use auspex_kernel::idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyParams, read_key, wrong_key};
-use auspex_kernel::{ApiError, FieldError};
+use auspex_kernel::service::{Boxed, Handle};
+use auspex_kernel::{ApiError, Caller, FieldError};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Request};
 use axum::response::{IntoResponse as _, Response};
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::bodies::{SentText, TextBody, read_whole};
 use super::{Desk, TAG};
@@ -46,13 +49,21 @@ impl utoipa::IntoResponses for PushErrors {
     }
 }
 
+#[derive(OpenApi)]
+#[openapi(paths(push_text))]
+struct TextDocument;
+
+#[derive(OpenApi)]
+#[openapi(paths(push_message))]
+struct MessageDocument;
+
 /// Served under `/v1` and without.
 pub(super) fn routes() -> OpenApiRouter<Desk> {
-    OpenApiRouter::new().routes(routes!(push_text))
+    OpenApiRouter::with_openapi(TextDocument::openapi())
 }
 
 pub(super) fn versioned_routes() -> OpenApiRouter<Desk> {
-    OpenApiRouter::new().routes(routes!(push_message))
+    OpenApiRouter::with_openapi(MessageDocument::openapi())
 }
 
 /// Hand in a text
@@ -73,14 +84,8 @@ pub(super) fn versioned_routes() -> OpenApiRouter<Desk> {
     responses((status = 200, description = "The text waits", body = PendingView), PushErrors),
     security(("api_key" = ["data:write"]), ("bearer" = ["data:write"]))
 )]
-async fn push_text(
-    State(desk): State<Desk>,
-    ids: Result<Path<(String, String)>, PathRejection>,
-    requester: Requester,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    push(desk, ids, requester, headers, body).await
+pub(crate) fn push_text(desk: &Desk) -> Arc<dyn Handle> {
+    Intake::new(desk, [1, 0])
 }
 
 /// Hand in a text of a dialogue
@@ -100,14 +105,15 @@ async fn push_text(
     responses((status = 200, description = "The text waits", body = PendingView), PushErrors),
     security(("api_key" = ["data:write"]), ("bearer" = ["data:write"]))
 )]
-async fn push_message(
-    State(desk): State<Desk>,
-    ids: Result<Path<(String, String)>, PathRejection>,
-    requester: Requester,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    push(desk, ids, requester, headers, body).await
+pub(crate) fn push_message(desk: &Desk) -> Arc<dyn Handle> {
+    Intake::new(desk, [3, 1])
+}
+
+/// Answers requests with a text.
+struct Intake {
+    desk: Desk,
+    /// Which segments of the path are the ids of customer and dialogue, counted from its end.
+    places: [usize; 2],
 }
 
 /// A text that owns what it refers to, so that it can go to another thread.
@@ -130,34 +136,71 @@ impl Text {
     }
 }
 
-async fn push(
-    desk: Desk,
-    ids: Result<Path<(String, String)>, PathRejection>,
-    requester: Requester,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let (customer, dialogue) = read_ids(ids)?;
-    let body = read_whole(&headers, body).await?;
-    let mark = read_key(&headers)?.map(|key| {
-        let caller = requester.caller.subject.to_string();
-        desk.marks.mark(&caller, key, &body)
-    });
-    let text = Text {
-        customer,
-        dialogue,
-        sent: SentText::read(&headers, &body, desk.text_bytes_max)?,
-        mark,
-    };
-    let pushed = match desk.dialogues.add(text.as_new()).await {
-        Err(PushError::Unknown) => {
-            let dialogues = desk.dialogues.clone();
-            let begin = async move { dialogues.begin(text.as_new()).await };
-            desk.control.run(begin).await??
+impl Intake {
+    fn new(desk: &Desk, places: [usize; 2]) -> Arc<Self> {
+        let desk = desk.clone();
+        Arc::new(Self { desk, places })
+    }
+
+    async fn push(&self, parts: &Parts, body: Body) -> Result<Response, ApiError> {
+        let (desk, headers) = (&self.desk, &parts.headers);
+        let (customer, dialogue) = self.ids(parts.uri.path())?;
+        let body = read_whole(headers, body).await?;
+        let caller = parts.extensions.get::<Arc<Caller>>();
+        let caller = caller.expect("the edge knows who calls");
+        let mark =
+            read_key(headers)?.map(|key| desk.marks.mark(&caller.subject.to_string(), key, &body));
+        let text = Text {
+            customer,
+            dialogue,
+            sent: SentText::read(headers, &body, desk.text_bytes_max)?,
+            mark,
+        };
+        let pushed = match desk.dialogues.add(text.as_new()).await {
+            Err(PushError::Unknown) => {
+                let dialogues = desk.dialogues.clone();
+                let begin = async move { dialogues.begin(text.as_new()).await };
+                desk.control.run(begin).await??
+            }
+            added => added?,
+        };
+        Ok(answer(&pushed))
+    }
+
+    /// Both ids, or what is wrong with each.
+    fn ids(&self, path: &str) -> Result<(CustomerId, DialogId), ApiError> {
+        let wrong = |field: &str| FieldError {
+            field: field.to_owned(),
+            message: NotAnId.to_string(),
+        };
+        let [customer, dialogue] = self.places.map(|place| {
+            let segment = path.rsplit('/').nth(place).unwrap_or_default();
+            percent_decode_str(segment).decode_utf8()
+        });
+        let (Ok(customer), Ok(dialogue)) = (customer, dialogue) else {
+            return Err(ApiError::validation(vec![wrong("(path)")]));
+        };
+        match (CustomerId::parse(&customer), DialogId::parse(&dialogue)) {
+            (Ok(customer), Ok(dialogue)) => Ok((customer, dialogue)),
+            (customer, dialogue) => {
+                let customer = customer.is_err().then(|| wrong("customerId"));
+                let dialogue = dialogue.is_err().then(|| wrong("dialogId"));
+                Err(ApiError::validation(
+                    customer.into_iter().chain(dialogue).collect(),
+                ))
+            }
         }
-        added => added?,
-    };
-    Ok(answer(&pushed))
+    }
+}
+
+impl Handle for Intake {
+    fn handle(self: Arc<Self>, request: Request<Body>) -> Boxed<'static, Response> {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let pushed = self.push(&parts, body).await;
+            pushed.unwrap_or_else(ApiError::into_response)
+        })
+    }
 }
 
 fn answer(pushed: &Pushed) -> Response {
@@ -171,29 +214,6 @@ fn answer(pushed: &Pushed) -> Response {
             (replayed, view).into_response()
         }
         false => view.into_response(),
-    }
-}
-
-/// Both ids, or what is wrong with each.
-fn read_ids(
-    ids: Result<Path<(String, String)>, PathRejection>,
-) -> Result<(CustomerId, DialogId), ApiError> {
-    let wrong = |field: &str| FieldError {
-        field: field.to_owned(),
-        message: NotAnId.to_string(),
-    };
-    let Ok(Path((customer, dialogue))) = ids else {
-        return Err(ApiError::validation(vec![wrong("(path)")]));
-    };
-    match (CustomerId::parse(&customer), DialogId::parse(&dialogue)) {
-        (Ok(customer), Ok(dialogue)) => Ok((customer, dialogue)),
-        (customer, dialogue) => {
-            let customer = customer.is_err().then(|| wrong("customerId"));
-            let dialogue = dialogue.is_err().then(|| wrong("dialogId"));
-            Err(ApiError::validation(
-                customer.into_iter().chain(dialogue).collect(),
-            ))
-        }
     }
 }
 

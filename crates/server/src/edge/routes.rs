@@ -149,7 +149,7 @@ pub(crate) enum RouteError {
         path: String,
         requirement: String,
     },
-    #[error("there is a policy for {0}, but no operation of that id")]
+    #[error("there is a policy or a handler for {0}, but no operation of that id")]
     NoOperation(&'static str),
     #[error("{0} has two policies; put what they say into one")]
     TwoPolicies(&'static str),
@@ -221,6 +221,7 @@ pub(crate) struct RouteTable {
 /// another one, or with a limit that lets nothing through.
 pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declared>, RouteError> {
     let mut policies = policies(routes)?;
+    let mut handlers: HashMap<_, _> = routes.handlers.iter().cloned().collect();
     let mut found = Vec::new();
     for (path, item) in operations["paths"].as_object().into_iter().flatten() {
         for (name, operation) in item.as_object().into_iter().flatten() {
@@ -236,12 +237,15 @@ pub(crate) fn declared(routes: &Routes, operations: &Value) -> Result<Vec<Declar
                 access,
                 methods: vec![method],
                 policy: policies.remove(id).unwrap_or_default(),
-                handler: Handler::Router(routes.router.clone()),
+                handler: match handlers.remove(id) {
+                    Some(handler) => Handler::One(handler),
+                    None => Handler::Router(routes.router.clone()),
+                },
                 is_documented: true,
             });
         }
     }
-    if let Some(id) = policies.into_keys().min() {
+    if let Some(id) = policies.into_keys().chain(handlers.into_keys()).min() {
         return Err(RouteError::NoOperation(id));
     }
     found.extend(routes.pages.iter().map(|page| Declared {
