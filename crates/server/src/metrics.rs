@@ -60,7 +60,7 @@ impl RouteMetrics {
 }
 
 /// What was counted of requests until now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
     classes: [u64; 5],
     durations: DurationCounts,
@@ -85,7 +85,7 @@ impl Traffic {
     fn plus(self, other: Self) -> Self {
         Self {
             classes: std::array::from_fn(|class| self.classes[class] + other.classes[class]),
-            durations: self.durations.plus(other.durations),
+            durations: self.durations.plus(&other.durations),
         }
     }
 }
@@ -142,7 +142,7 @@ impl Metrics {
         all.retain(|name, handles| {
             let is_kept = served.contains(name) || (&*name.0, &*name.1) == UNMATCHED;
             if !is_kept {
-                *ended = ended.plus(handles.read());
+                *ended = std::mem::take(ended).plus(handles.read());
                 self.end_route(name);
             }
             is_kept
@@ -184,7 +184,7 @@ impl Metrics {
     pub(crate) fn traffic(&self) -> Traffic {
         let routes = self.routes.lock();
         let each = routes.served.values().map(RouteMetrics::read);
-        each.fold(routes.ended, Traffic::plus)
+        each.fold(routes.ended.clone(), Traffic::plus)
     }
 
     /// The gauge of open connections.
@@ -244,9 +244,9 @@ mod tests {
         let traffic = metrics.traffic();
         assert_eq!(traffic.requests(), 100);
         assert_eq!([2, 4, 5].map(|class| traffic.of_class(class)), [98, 1, 1]);
-        assert_eq!(traffic.within_s(0.5), Some(1e-4));
-        assert_eq!(traffic.within_s(0.99), Some(5e-3));
-        assert_eq!(traffic.within_s(1.0), None);
+        assert_eq!(traffic.within_s(0.5), Some(8e-5));
+        assert_eq!(traffic.within_s(0.99), Some(3e-3));
+        assert_eq!(traffic.within_s(1.0), Some(60.0));
         assert_eq!(Metrics::new().traffic().within_s(0.5), None);
         let text = metrics.render();
         for line in [
