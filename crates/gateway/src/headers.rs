@@ -247,7 +247,9 @@ fn is_of_connection(name: &HeaderName) -> bool {
 
 /// Whether a service may take a request for another one than it is.
 pub(crate) fn is_overriding(headers: &HeaderMap) -> bool {
-    let mut custom = headers.keys().filter(|name| name.as_str().starts_with("x-"));
+    let mut custom = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-"));
     custom.any(|name| OVERRIDES.contains(name))
 }
 

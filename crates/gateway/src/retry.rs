@@ -44,7 +44,11 @@ pub(crate) fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
         Method::DELETE,
     ];
     let is_idempotent = idempotent.contains(method) && !is_overriding(headers);
-    let has_key = || headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
+    let has_key = || {
+        headers
+            .get(IDEMPOTENCY_KEY)
+            .is_some_and(|key| !key.is_empty())
+    };
     is_idempotent || has_key()
 }
 

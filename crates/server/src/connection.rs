@@ -41,8 +41,8 @@ use wire::Wire;
 
 /// How long the peer may take to close an idle connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Fields of the head of a request; hyper's default is 100.
-const HEADERS_MAX: usize = 200;
+/// Fields of the head of a request; hyper's default is 100. Each costs every request a little.
+const HEADERS_MAX: usize = 160;
 
 /// Bounds of a connection.
 #[derive(Debug, Clone)]

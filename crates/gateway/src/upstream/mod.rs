@@ -32,8 +32,8 @@ pub(crate) use http1::Switched;
 pub(crate) use tls::{Terms, Tls, is_refusal, log_refusal, name_of};
 pub(crate) use upload::{Progress, Upload};
 
-/// Fields of the head of an answer of HTTP/1.1; hyper's default is 100.
-const HEADERS_MAX: usize = 256;
+/// Fields of the head of an answer of HTTP/1.1; hyper's default is 100. Each costs every answer a little.
+const HEADERS_MAX: usize = 160;
 /// Bytes of the head of an answer, and of what is read ahead of its body.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
