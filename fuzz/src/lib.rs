@@ -3,7 +3,7 @@
 //! `cargo +nightly fuzz run xgboost_json fuzz/corpus/xgboost_json crates/engine/tests/golden/3.2`
 //! starts from the golden models; the first folder receives what is found.
 
-use auspex_engine::{LoadOptions, Rows, load_bytes};
+use auspex_engine::{LoadOptions, RowBuffer, load_bytes};
 
 /// Loads the bytes and predicts two rows, one of them with nothing but missing values.
 pub fn load_and_predict(bytes: &[u8]) {
@@ -18,11 +18,15 @@ pub fn load_and_predict(bytes: &[u8]) {
     if width * outputs > 1 << 24 {
         return;
     }
-    let mut rows = vec![f64::NAN; 2 * width];
-    for (index, value) in rows[width..].iter_mut().enumerate() {
-        *value = index as f64 - 1.0;
+    let mut rows = RowBuffer::default();
+    rows.values.resize(width, f64::NAN);
+    for (index, feature) in model.signature().features.iter().enumerate() {
+        rows.values.push(match feature.kind.is_text() {
+            true => rows.texts.push("a"),
+            false => index as f64 - 1.0,
+        });
     }
     let mut out = vec![0.0; 2 * outputs];
-    let _ = model.predict(Rows::new(&rows, width), &mut out);
+    let _ = model.predict(rows.rows(width), &mut out);
     assert!(!model.description().is_empty());
 }

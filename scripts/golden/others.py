@@ -100,7 +100,7 @@ def other_libraries():
     model = catboost.CatBoostClassifier(
         iterations=1, depth=1, verbose=False, allow_writing_files=False
     ).fit(X, Y)
-    for format, name in [("cbm", "cbm"), ("json", "json"), ("python", "py"), ("cpp", "cpp"),
+    for format, name in [("python", "py"), ("cpp", "cpp"),
                          ("onnx", "onnx"), ("pmml", "pmml"), ("coreml", "mlmodel")]:
         model.save_model(str(OTHERS / f"catboost.{name}"), format=format)
     with open(OTHERS / "catboost.pkl", "wb") as file:

@@ -6,7 +6,7 @@
 mod others;
 
 use crate::document::Fault;
-use crate::{Engine, LoadOptions, lightgbm, xgboost};
+use crate::{Engine, LoadOptions, catboost, lightgbm, xgboost};
 
 pub use others::name_other;
 
@@ -28,6 +28,14 @@ const FORMATS: &[Format] = &[
         load: lightgbm::load,
     },
     Format {
+        recognizes: catboost::is_binary,
+        load: catboost::load_binary,
+    },
+    Format {
+        recognizes: others::is_catboost_json,
+        load: catboost::load_json,
+    },
+    Format {
         recognizes: |bytes| bytes.trim_ascii_start().starts_with(b"{"),
         load: xgboost::load,
     },
@@ -46,7 +54,8 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
     match FORMATS.iter().find(|format| (format.recognizes)(bytes)) {
         Some(format) => (format.load)(bytes, options),
         None => Err(Fault::new(
-            "not a model file of a known format; XGBoost's UBJSON and JSON and LightGBM's text are read",
+            "not a model file of a known format; XGBoost's UBJSON and JSON, LightGBM's text, and CatBoost's own format \
+             and JSON are read",
         )),
     }
 }

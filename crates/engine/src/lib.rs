@@ -3,6 +3,7 @@
 //! Nothing here knows about runtimes, HTTP, JSON records or SQL. A loader turns an untrusted file
 //! into a checked [`Engine`]; after that a prediction fails only if an engine refuses a row.
 
+mod catboost;
 mod document;
 mod error;
 mod explain;
@@ -21,7 +22,7 @@ pub use explain::{Explain, Unexplained};
 pub use forest::with_kernel;
 pub use format::name_other;
 pub use row::{RowBuffer, Rows, Texts};
-pub use signature::{Feature, FeatureKind, NamedOutput, Output, Precision, Signature};
+pub use signature::{ClassLabel, Feature, FeatureKind, NamedOutput, Output, Precision, Signature};
 
 use std::fs::File;
 use std::io::Read;

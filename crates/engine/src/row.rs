@@ -3,6 +3,7 @@
 //! A row consists of numbers. The number of a text feature is the index of its text in a table next
 //! to the rows, so that models without texts pay nothing for those that have them.
 
+use std::fmt::Write;
 use std::ops::Range;
 
 /// Texts that rows refer to by number.
@@ -22,6 +23,15 @@ impl Texts {
     /// Adds a text; gives the number that stands for it in a row.
     pub fn push(&mut self, text: &str) -> f64 {
         self.buffer.push_str(text);
+        self.ends.push(self.buffer.len());
+        (self.ends.len() - 1) as f64
+    }
+
+    /// Adds what a whole number is written as; gives the number that stands for it in a row.
+    pub fn push_integer(&mut self, size: u64, is_negative: bool) -> f64 {
+        let sign = if is_negative { "-" } else { "" };
+        // To a text nothing can fail to be written.
+        let _ = write!(self.buffer, "{sign}{size}");
         self.ends.push(self.buffer.len());
         (self.ends.len() - 1) as f64
     }
@@ -159,5 +169,13 @@ mod tests {
         buffer.clear();
         assert_eq!(buffer.texts.push("again"), 0.0);
         assert_eq!(buffer.texts.get(0.0), Some("again"));
+        for (size, is_negative, text) in [
+            (12, true, "-12"),
+            (0, false, "0"),
+            (u64::MAX, false, "18446744073709551615"),
+        ] {
+            let number = buffer.texts.push_integer(size, is_negative);
+            assert_eq!(buffer.texts.get(number), Some(text));
+        }
     }
 }

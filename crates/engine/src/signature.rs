@@ -24,6 +24,15 @@ pub enum FeatureKind {
     Code,
     /// Any text; the row's value is its number among [`crate::Texts`].
     Text,
+    /// A text like those, or a whole number, which is the text that it is written as.
+    TextOrInteger,
+}
+
+impl FeatureKind {
+    /// Whether a row's value is the number of a text.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text | Self::TextOrInteger)
+    }
 }
 
 /// What the numbers of one output row mean.
@@ -59,6 +68,15 @@ impl Output {
     }
 }
 
+/// What a file calls a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClassLabel {
+    /// A whole number.
+    Number(i64),
+    /// A text, or what is written as one.
+    Text(String),
+}
+
 /// An output beside the first one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedOutput {
@@ -86,6 +104,8 @@ pub struct Signature {
     pub named: bool,
     /// Meaning of an output row's first numbers: what the model is for.
     pub output: Output,
+    /// What the classes of the first output are called, where the file says so; otherwise empty.
+    pub class_labels: Vec<ClassLabel>,
     /// What follows in an output row, where the model gives more than one thing.
     pub more_outputs: Vec<NamedOutput>,
     /// Precision of the output values.

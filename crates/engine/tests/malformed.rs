@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
-use auspex_engine::{Engine, LoadError, LoadOptions, Rows, load};
+use auspex_engine::{Engine, LoadError, LoadOptions, RowBuffer, load};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fs;
@@ -603,15 +603,131 @@ fn every_golden_file_that_is_cut_off_is_refused() {
     assert!(cut > 500, "{cut}");
 }
 
+/// The files of a folder of golden models.
+fn models(folder: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(golden("..").join(folder)).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let is_model = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        !name.contains(".expected.") && !name.contains(".ranges.")
+    };
+    paths.filter(is_model).collect()
+}
+
+#[test]
+fn catboost_models_that_are_cut_off_are_refused_with_the_place() {
+    let models = models("catboost");
+    assert!(models.len() > 40, "only {}", models.len());
+    for path in models {
+        let bytes = fs::read(&path).unwrap();
+        for end in (0..bytes.len())
+            .step_by(1000)
+            .chain([4, 8, 40, bytes.len() - 1])
+        {
+            let Err(error) = load_bytes(&bytes[..end]) else {
+                panic!("first {end} bytes of {}", path.display());
+            };
+            let is_empty = end == 0 && error.message.contains("empty");
+            assert!(
+                is_empty || error.message.contains("cut off"),
+                "{end}: {}",
+                error.message
+            );
+        }
+    }
+}
+
+#[test]
+fn damaged_catboost_models_are_refused_with_the_place() {
+    let fault = |name: &str, change: &dyn Fn(&mut Value)| {
+        fault_in(&format!("../catboost/{name}.json"), change)
+    };
+    let tree = "`oblivious_trees`: tree 1: ";
+    for (reason, change) in [
+        (
+            format!("{tree}`leaf_values`: 3 values for 8 leaves"),
+            &(|model: &mut Value| model["oblivious_trees"][1]["leaf_values"] = json!([1, 2, 3]))
+                as &dyn Fn(&mut Value),
+        ),
+        (
+            format!("{tree}`leaf_values`: 16 values for 8 leaves"),
+            &|model| model["oblivious_trees"][1]["leaf_values"] = json!(vec![1; 16]),
+        ),
+        (
+            format!("{tree}`splits`: `split_index`: -1 is no index"),
+            &|model| model["oblivious_trees"][1]["splits"][0]["split_index"] = json!(-1),
+        ),
+        ("tree 1: split 999 is outside 0..".into(), &|model| {
+            model["oblivious_trees"][1]["splits"][0]["split_index"] = json!(999)
+        }),
+        (
+            "`features_info`: `float_features`: 0: the borders do not ascend".into(),
+            &|model| model["features_info"]["float_features"][0]["borders"] = json!([1.0, 1.0]),
+        ),
+        (
+            "`features_info`: `float_features`: 0: feature 300000 is outside 0..262144".into(),
+            &|model| {
+                model["features_info"]["float_features"][0]["flat_feature_index"] = json!(300_000)
+            },
+        ),
+        ("feature 1 is there twice".into(), &|model| {
+            model["features_info"]["float_features"][0]["flat_feature_index"] = json!(1)
+        }),
+        (
+            "`model_info`: `params`: `loss_function`: the loss function `Other` is not supported"
+                .into(),
+            &|model| model["model_info"]["params"]["loss_function"]["type"] = json!("Other"),
+        ),
+        ("3 biases for 1 outputs".into(), &|model| {
+            model["scale_and_bias"] = json!([1.0, [0.0, 1.0, 2.0]])
+        }),
+        (
+            "`features_info`: text features are not supported".into(),
+            &|model| model["features_info"]["text_features"] = json!([{}]),
+        ),
+    ] {
+        let message = fault("logloss", change);
+        assert!(message.contains(&reason), "{message}");
+    }
+    let message = fault("lossguide-binary", &|model| {
+        model["trees"][1]["left"] = json!({})
+    });
+    assert_eq!(message, "`trees`: tree 1: `split` is missing");
+}
+
+/// Offsets in FlatBuffers may lead back and to the same place: neither may cost more than the file.
+#[test]
+fn numbers_of_catboost_files_are_checked_where_they_lead_out() {
+    for name in ["logloss", "lossguide-multiclass", "multi-rmse"] {
+        let bytes = fs::read(golden("../catboost").join(format!("{name}.cbm"))).unwrap();
+        // Not those of texts.
+        let is_text = |place: &usize| bytes[*place..*place + 4].iter().all(u8::is_ascii_graphic);
+        let places = (8..bytes.len() - 4).step_by(4);
+        for place in places.filter(|place| !is_text(place)) {
+            for value in [0u32, 0x10, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFF0] {
+                let mut changed = bytes.clone();
+                changed[place..place + 4].copy_from_slice(&value.to_le_bytes());
+                load_and_predict(&changed);
+            }
+        }
+    }
+}
+
 /// A file that loads must predict: for any bytes the caller gets numbers or an error.
 fn load_and_predict(bytes: &[u8]) {
     let Ok(model) = load_bytes(bytes) else { return };
-    let width = model.signature().features.len();
-    let rows: Vec<f64> = (0..2 * width)
-        .map(|i| if i % 3 == 0 { f64::NAN } else { i as f64 })
-        .collect();
+    let features = &model.signature().features;
+    let mut rows = RowBuffer::default();
+    for index in 0..2 * features.len() {
+        let value = match index.is_multiple_of(3) {
+            _ if features[index % features.len()].kind.is_text() => rows.texts.push("b"),
+            true => f64::NAN,
+            false => index as f64,
+        };
+        rows.values.push(value);
+    }
     let mut out = vec![0.0; 2 * model.signature().outputs()];
-    model.predict(Rows::new(&rows, width), &mut out).unwrap();
+    model.predict(rows.rows(features.len()), &mut out).unwrap();
 }
 
 proptest! {
@@ -633,6 +749,8 @@ proptest! {
             "binary-logistic.json", "binary-logistic.ubj", "dart-multi.ubj", "linear-multi.ubj",
             "named.ubj", "reg-multi-target.json", "../lightgbm-4.7/multiclass.txt",
             "../lightgbm-4.7/category-sets.txt", "../lightgbm-4.7/linear.txt",
+            "../catboost/logloss.cbm", "../catboost/logloss.json",
+            "../catboost/lossguide-multiclass.cbm", "../catboost/multi-rmse.cbm",
         ]),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..6),
     ) {

@@ -23,7 +23,7 @@ fn message(bytes: &[u8]) -> String {
 const SAVE: &str = "`import joblib; joblib.load(\"FILE\").save_model(\"model.ubj\")`";
 
 /// Files that their own libraries have written, what each is, and the words that say what to do.
-const REAL_FILES: [(&str, &str, &str); 51] = [
+const REAL_FILES: [(&str, &str, &str); 49] = [
     (
         "dict.pkl",
         "a Python pickle of a dict with an XGBoost model in it",
@@ -94,7 +94,7 @@ const REAL_FILES: [(&str, &str, &str); 51] = [
     (
         "catboost.pkl",
         "a Python pickle of a CatBoost model",
-        "only XGBoost",
+        "joblib.load(\"FILE\").save_model(\"model.cbm\")",
     ),
     ("zlib.joblib", "compressed with zlib", SAVE),
     ("gzip.joblib", "compressed with gzip", SAVE),
@@ -145,17 +145,15 @@ const REAL_FILES: [(&str, &str, &str); 51] = [
         "a dump of a LightGBM model",
         "save_model(\"model.txt\")",
     ),
-    ("catboost.cbm", "a CatBoost model", "only XGBoost"),
-    ("catboost.json", "a CatBoost model", "only XGBoost"),
     (
         "catboost.py",
         "a CatBoost model as source code",
-        "only XGBoost",
+        "save_model(\"model.cbm\")",
     ),
     (
         "catboost.cpp",
         "a CatBoost model as source code",
-        "only XGBoost",
+        "save_model(\"model.cbm\")",
     ),
     ("catboost.onnx", "an ONNX model", "only XGBoost"),
     ("catboost.mlmodel", "a Core ML model", "only XGBoost"),
@@ -284,7 +282,7 @@ fn archives_are_named_for_the_entries_they_have() {
 }
 
 /// The first bytes of files that are not models, and the words that help.
-const OTHER_FILES: [(&[u8], &str); 33] = [
+const OTHER_FILES: [(&[u8], &str); 31] = [
     (b"\xff\xfe{\0\"\0", "text in UTF-16"),
     (
         b"\x1f\x8b\x08\0",
@@ -351,11 +349,6 @@ const OTHER_FILES: [(&[u8], &str); 33] = [
     (
         b"{\"name\":\"tree\",\"version\":\"v4\",\"num_tree_per_iteration\":1,\"max_feature_idx\":3",
         "a dump of a LightGBM model",
-    ),
-    (b"CBM1\x1c\0\0\0", "a CatBoost model"),
-    (
-        b"{\n\"features_info\": {\"float_features\":[]}}",
-        "a CatBoost model",
     ),
     (b"\x08\x09\x12\x08skl2onnx\x1a\x061.17.0", "an ONNX model"),
     (b"\x08\x0a:\x0c\n\x04node", "an ONNX model"),

@@ -2,7 +2,7 @@
 //!
 //! Numbers are the shortest decimals that read back to the same value in the model's precision.
 
-use auspex_engine::{Output, Precision, Signature};
+use auspex_engine::{ClassLabel, Output, Precision, Signature};
 use serde::{Deserialize, Serialize};
 
 /// The name of a class or of an output.
@@ -275,7 +275,19 @@ impl Part {
     }
 }
 
-/// The labels of a model whose package names none: the numbers of its classes.
+/// The labels of a model whose package names none: those in its file, else the numbers of its classes.
+pub(crate) fn own_labels(signature: &Signature) -> Option<Vec<Label>> {
+    if signature.class_labels.is_empty() {
+        return class_numbers(signature.output);
+    }
+    let labels = signature.class_labels.iter().map(|label| match label {
+        ClassLabel::Number(number) => Label::Number(*number),
+        ClassLabel::Text(text) => Label::Text(text.clone()),
+    });
+    Some(labels.collect())
+}
+
+/// The numbers of the classes of an output.
 pub(crate) fn class_numbers(output: Output) -> Option<Vec<Label>> {
     let classes = match output {
         Output::Binary => 2,
@@ -314,6 +326,7 @@ mod tests {
             output,
             more_outputs: Vec::new(),
             precision,
+            class_labels: Vec::new(),
             takes_missing: false,
             missing: None,
         };
@@ -385,6 +398,7 @@ mod tests {
                 named("class", Output::Class { classes: 3 }),
             ],
             precision: Precision::F64,
+            class_labels: Vec::new(),
             takes_missing: false,
             missing: None,
         };

@@ -9,15 +9,14 @@ use crate::names::is_name;
 /// The file next to the model.
 pub(crate) const MANIFEST: &str = "model.toml";
 /// Extensions of files that may be models.
-const EXTENSIONS: [&str; 2] = ["ubj", "json"];
+const EXTENSIONS: [&str; 3] = ["ubj", "json", "cbm"];
 /// That of LightGBM's models, and of much else: only the content tells.
 const TEXT_EXTENSION: &str = "txt";
 /// Extensions that models have elsewhere. Some hold a model that is read, since the content decides;
 /// of the rest loading says what they are.
-const OTHER_EXTENSIONS: [&str; 26] = [
+const OTHER_EXTENSIONS: [&str; 25] = [
     "bin",
     "bst",
-    "cbm",
     "ckpt",
     "dill",
     "h5",

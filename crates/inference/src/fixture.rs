@@ -31,7 +31,7 @@ impl Engine for Mean {
         for (row, out) in out.chunks_exact_mut(self.0.outputs()).enumerate() {
             let mut known = Vec::new();
             for (value, feature) in rows.row(row).iter().zip(&self.0.features) {
-                if feature.kind != FeatureKind::Text {
+                if !feature.kind.is_text() {
                     known.push(*value);
                 } else if let Some(text) = rows.text(*value) {
                     if text == REFUSED {
@@ -76,6 +76,7 @@ pub(crate) fn signature(features: usize, output: Output) -> Signature {
         output,
         more_outputs: Vec::new(),
         precision: Precision::F32,
+        class_labels: Vec::new(),
         takes_missing: false,
         missing: None,
     }

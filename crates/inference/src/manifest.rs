@@ -252,7 +252,9 @@ impl Manifest {
             field.bound = F32_BOUND;
         }
         let nullable = mine.and_then(|mine| mine.nullable).or(self.nullable);
-        field.nullable = nullable.unwrap_or(signature.takes_missing);
+        // To models that read texts, none at all is not one of them, whatever they do with numbers.
+        let is_text = theirs.kind.is_text();
+        field.nullable = nullable.unwrap_or(signature.takes_missing && !is_text);
         field.optional = nullable == Some(true);
         let missing = mine.and_then(|mine| mine.missing).or(self.missing);
         let missing = missing.filter(|missing| !missing.is_nan());
@@ -281,7 +283,7 @@ impl Manifest {
             return Err(format!("[output] kind: the model's output is \"{kind}\""));
         }
         let Some(labels) = &self.output.labels else {
-            return Ok(crate::answer::class_numbers(signature.output));
+            return Ok(crate::answer::own_labels(signature));
         };
         if labels.len() != count {
             let given = labels.len();
@@ -352,11 +354,11 @@ impl FeatureSection {
                 return Err("the model has it as a category".into());
             }
         }
-        if stated != FeatureType::String && theirs.kind == FeatureKind::Text {
+        if stated != FeatureType::String && theirs.kind.is_text() {
             return Err("the model has it as a string".into());
         }
         match stated {
-            FeatureType::String if theirs.kind == FeatureKind::Text => Ok(Kind::Text),
+            FeatureType::String if theirs.kind.is_text() => Ok(Kind::Text),
             FeatureType::Number => Ok(Kind::Number),
             FeatureType::Integer => Ok(Kind::Integer),
             FeatureType::Boolean => Ok(Kind::Boolean),
@@ -370,7 +372,7 @@ impl FeatureSection {
 
     fn categories(&self, theirs: &FeatureKind) -> Result<Kind, String> {
         let values = match (&self.values, theirs) {
-            (_, FeatureKind::Text) => return Err("values are for categories".into()),
+            (_, theirs) if theirs.is_text() => return Err("values are for categories".into()),
             (Some(mine), FeatureKind::Category(theirs)) if mine != theirs => {
                 return Err("values differ from the model's; leave them out to use those".into());
             }
@@ -394,9 +396,12 @@ fn from_file(feature: &Feature) -> Field {
         FeatureKind::Integer | FeatureKind::Code => Kind::Integer,
         FeatureKind::Boolean => Kind::Boolean,
         FeatureKind::Category(values) => Kind::Category(Categories::new(values.clone())),
-        FeatureKind::Text => Kind::Text,
+        FeatureKind::Text | FeatureKind::TextOrInteger => Kind::Text,
     };
-    Field::new(&feature.name, kind)
+    Field {
+        integers_are_texts: feature.kind == FeatureKind::TextOrInteger,
+        ..Field::new(&feature.name, kind)
+    }
 }
 
 /// Numbers that are categories themselves, such as 15001, would be taken for codes and give wrong answers.
@@ -418,7 +423,9 @@ fn default(field: &Field, value: &toml::Value) -> Result<f64, String> {
         return Err("a string has no default; make it nullable, or leave it required".into());
     }
     let coded = match value {
-        toml::Value::Integer(value) => field.integer(value.unsigned_abs(), *value < 0),
+        toml::Value::Integer(value) => {
+            field.integer(value.unsigned_abs(), *value < 0, &mut Texts::default())
+        }
         toml::Value::Float(value) => field.number(*value),
         toml::Value::Boolean(value) => field.boolean(*value),
         toml::Value::String(text) => field.text(text, &mut Texts::default()),

@@ -388,12 +388,16 @@ impl Visitor<'_> for Cell<'_> {
 
     #[inline]
     fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
-        self.field.integer(value, false).ok_or_else(abandon)
+        self.field
+            .integer(value, false, self.texts)
+            .ok_or_else(abandon)
     }
 
     #[inline]
     fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
-        let worth = self.field.integer(value.unsigned_abs(), value < 0);
+        let worth = self
+            .field
+            .integer(value.unsigned_abs(), value < 0, self.texts);
         worth.ok_or_else(abandon)
     }
 

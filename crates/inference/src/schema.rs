@@ -47,6 +47,8 @@ pub struct Field {
     pub description: Option<String>,
     /// Whether a category not in the list counts as missing instead of as an error.
     pub unknown_is_missing: bool,
+    /// Whether a whole number is the text that it is written as.
+    pub(crate) integers_are_texts: bool,
     /// Numbers beyond this magnitude are not finite to the model.
     pub(crate) bound: f64,
 }
@@ -91,6 +93,7 @@ impl Field {
             default: None,
             description: None,
             unknown_is_missing: false,
+            integers_are_texts: false,
             bound: f64::MAX,
         }
     }
@@ -109,7 +112,12 @@ impl Field {
     /// What a number without them is worth, if it is allowed here. A column of integers is rounded to
     /// `f32` once in training; one of numbers was `f64` before, so that it is rounded twice.
     #[inline]
-    pub(crate) fn integer(&self, size: u64, is_negative: bool) -> Option<f64> {
+    pub(crate) fn integer(&self, size: u64, is_negative: bool, texts: &mut Texts) -> Option<f64> {
+        if self.integers_are_texts {
+            // To the slow reader `-0` is a number with a fraction.
+            let is_integer = size > 0 || !is_negative;
+            return is_integer.then(|| texts.push_integer(size, is_negative));
+        }
         let signed = |size: f64| if is_negative { -size } else { size };
         let value = signed(size as f64);
         let is_rounded = size > EXACT_MAX && self.bound == F32_BOUND;
@@ -196,6 +204,7 @@ impl Field {
             Kind::Number => ranged("a number", self.min, self.max),
             Kind::Integer => ranged("an integer", self.min, self.max),
             Kind::Boolean => "true or false".to_owned(),
+            Kind::Text if self.integers_are_texts => "a string or an integer".to_owned(),
             Kind::Text => "a string".to_owned(),
             Kind::Category(_) if self.unknown_is_missing => "a string".to_owned(),
             Kind::Category(categories) => categories.listed(),
@@ -238,6 +247,9 @@ impl Field {
             ]}),
             Kind::Category(categories) if !self.unknown_is_missing => {
                 json!({"type": "string", "enum": categories.values()})
+            }
+            Kind::Text if self.integers_are_texts => {
+                json!({"anyOf": [{"type": "string"}, {"type": "integer"}]})
             }
             Kind::Category(_) | Kind::Text => json!({"type": "string"}),
         };
@@ -422,6 +434,18 @@ mod tests {
         assert_eq!(age.number(131.0), None);
         assert_eq!(age.boolean(true), None);
         assert_eq!(age.expectation(), "an integer between 0 and 130");
+    }
+
+    #[test]
+    fn whole_numbers_are_texts_where_the_model_takes_them_so() {
+        let mut level = field(Kind::Text);
+        let mut texts = Texts::default();
+        assert_eq!(level.integer(3, false, &mut texts), None);
+        level.integers_are_texts = true;
+        assert_eq!(level.integer(3, true, &mut texts), Some(0.0));
+        assert_eq!(texts.get(0.0), Some("-3"));
+        assert_eq!(level.number(3.5), None);
+        assert_eq!(level.expectation(), "a string or an integer");
     }
 
     #[test]

@@ -450,7 +450,7 @@ fn code<'f>(field: &'f Field, raw: &str, texts: &mut Texts) -> Result<f64, Wrong
     let coded = match &value {
         Scalar::Null => field.null(),
         Scalar::Boolean(value) => field.boolean(*value),
-        Scalar::Number(value) => number(field, value),
+        Scalar::Number(value) => number(field, value, texts),
         Scalar::Text(text) => field.text(text, texts),
     };
     coded.ok_or(match (&value, &field.kind) {
@@ -464,10 +464,10 @@ fn code<'f>(field: &'f Field, raw: &str, texts: &mut Texts) -> Result<f64, Wrong
 }
 
 /// What a number is worth, if it is allowed there.
-fn number(field: &Field, value: &Number) -> Option<f64> {
+fn number(field: &Field, value: &Number, texts: &mut Texts) -> Option<f64> {
     match (value.as_u64(), value.as_i64()) {
-        (Some(size), _) => field.integer(size, false),
-        (None, Some(value)) => field.integer(value.unsigned_abs(), value < 0),
+        (Some(size), _) => field.integer(size, false, texts),
+        (None, Some(value)) => field.integer(value.unsigned_abs(), value < 0, texts),
         (None, None) => field.number(value.as_f64()?),
     }
 }

@@ -122,6 +122,25 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A number as the nearest `f64`.
+    pub(crate) fn as_double(&self) -> Result<f64, Fault> {
+        match self {
+            Self::Float(value) => Ok(*value),
+            Self::Integer(value) => Ok(*value as f64),
+            Self::Numeral(text) => numbers::parse_double(text),
+            other => Err(other.expected("a number")),
+        }
+    }
+
+    /// Numbers as the nearest `f64`.
+    pub(crate) fn to_doubles(&self) -> Result<Vec<f64>, Fault> {
+        match self {
+            Self::Numbers(numbers) => numbers.to_doubles(),
+            Self::List(items) => items.iter().map(Self::as_double).collect(),
+            other => Err(other.expected("numbers")),
+        }
+    }
+
     /// Numbers as the nearest `f32`.
     pub(crate) fn to_floats(&self) -> Result<Vec<f32>, Fault> {
         match self {
@@ -154,6 +173,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// In the order of their names.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Value<'a>> {
         let index = self
             .0
@@ -181,6 +205,14 @@ impl<'a> Object<'a> {
 
     pub(crate) fn floats(&self, name: &str) -> Result<Vec<f32>, Fault> {
         self.required(name)?.to_floats().map_err(named(name))
+    }
+
+    pub(crate) fn doubles(&self, name: &str) -> Result<Vec<f64>, Fault> {
+        self.required(name)?.to_doubles().map_err(named(name))
+    }
+
+    pub(crate) fn integer(&self, name: &str) -> Result<i64, Fault> {
+        self.required(name)?.as_integer().map_err(named(name))
     }
 
     pub(crate) fn integers(&self, name: &str) -> Result<Vec<i64>, Fault> {

@@ -78,6 +78,21 @@ impl Numbers<'_> {
         }
     }
 
+    pub(crate) fn to_doubles(self) -> Result<Vec<f64>, Fault> {
+        match self {
+            Self::Text(text) => numerals(text).map(parse_double).collect(),
+            Self::Packed(Packed::F64, bytes) => Ok(elements(bytes, f64::from_be_bytes).collect()),
+            Self::Packed(Packed::F32, bytes) => {
+                Ok(elements(bytes, f32::from_be_bytes).map(f64::from).collect())
+            }
+            Self::Packed(..) => Ok(self
+                .to_integers()?
+                .into_iter()
+                .map(|value| value as f64)
+                .collect()),
+        }
+    }
+
     pub(crate) fn to_integers(self) -> Result<Vec<i64>, Fault> {
         Ok(match self {
             Self::Text(text) => return numerals(text).map(parse_integer).collect(),
@@ -117,6 +132,12 @@ fn elements<const N: usize, T>(
 
 /// The nearest `f32`; `NaN`, `Infinity` and `-Infinity` as XGBoost writes them.
 pub(super) fn parse_float(text: &str) -> Result<f32, Fault> {
+    text.parse()
+        .map_err(|_| Fault(format!("`{}` is not a number", shorten(text))))
+}
+
+/// The nearest `f64`, written like those.
+pub(super) fn parse_double(text: &str) -> Result<f64, Fault> {
     text.parse()
         .map_err(|_| Fault(format!("`{}` is not a number", shorten(text))))
 }

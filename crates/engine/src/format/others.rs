@@ -15,7 +15,7 @@ macro_rules! unsupported {
     ($what:literal) => {
         concat!(
             $what,
-            ", which is not supported; only XGBoost and LightGBM models are"
+            ", which is not supported; only XGBoost, LightGBM and CatBoost models are"
         )
     };
 }
@@ -184,14 +184,11 @@ const LIBRARIES: &[Other] = &[
         name: "a dump of a LightGBM model (`dump_model`), which rounds some numbers; save the model with `save_model(\"model.txt\")`",
     },
     Other {
-        is_it: |ends| is_catboost(ends.head),
-        name: unsupported!("a CatBoost model"),
-    },
-    Other {
         is_it: |ends| {
             contains(ends.head, b"catboost_model") || contains(ends.head, b"CatboostModel")
         },
-        name: unsupported!("a CatBoost model as source code"),
+        name: "a CatBoost model as source code, which is not supported; save the model with \
+               `save_model(\"model.cbm\")`",
     },
     Other {
         is_it: |ends| is_onnx(ends.head),
@@ -336,13 +333,11 @@ fn is_xgboost_dump(head: &[u8]) -> bool {
         || text.starts_with(b"[") && has_key(text, "nodeid")
 }
 
-fn is_catboost(head: &[u8]) -> bool {
-    let text = head.trim_ascii_start();
-    let is_json = text.starts_with(b"{")
-        && ["oblivious_trees", "features_info", "ctr_data"]
-            .iter()
-            .any(|key| has_key(text, key));
-    head.starts_with(b"CBM1") || is_json
+/// A JSON object with the keys of a CatBoost model, in whatever order.
+pub(super) fn is_catboost_json(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(EXAMINED_BYTES)];
+    let keys = ["oblivious_trees", "features_info", "ctr_data"];
+    head.trim_ascii_start().starts_with(b"{") && keys.iter().any(|key| has_key(head, key))
 }
 
 /// A protocol buffer whose first field is a small `ir_version`, and whose second one is the

@@ -60,6 +60,7 @@ pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
             features: features(&names, is_named, kinds),
             named: is_named,
             output: objective.output(),
+            class_labels: Vec::new(),
             more_outputs: Vec::new(),
             precision: Precision::F64,
             takes_missing: true,

@@ -92,6 +92,7 @@ fn read_learner(
         features,
         named,
         output,
+        class_labels: Vec::new(),
         more_outputs: Vec::new(),
         precision: Precision::F32,
         takes_missing: matches!(booster, Booster::Trees { .. }),

@@ -123,6 +123,9 @@ impl Column {
         match cell {
             Cell::Absent | Cell::Json(Value::Null) => {}
             Cell::Json(Value::Bool(_)) => self.booleans += 1,
+            Cell::Json(Value::Number(number)) if self.kind == FeatureKind::TextOrInteger => {
+                self.add_text(&number.to_string());
+            }
             Cell::Json(Value::Number(number)) => {
                 if self.kind == FeatureKind::Code {
                     self.remember(&number.to_string());
@@ -135,7 +138,7 @@ impl Column {
             }
             Cell::Text(text) => {
                 self.is_table = true;
-                if matches!(self.kind, FeatureKind::Category(_) | FeatureKind::Text) {
+                if matches!(self.kind, FeatureKind::Category(_)) || self.kind.is_text() {
                     self.add_text(text);
                 } else if table::boolean(text).is_some() {
                     self.booleans += 1;
@@ -253,7 +256,7 @@ impl Column {
     pub(super) fn guess(&self) -> Result<Guess, String> {
         match &self.kind {
             FeatureKind::Category(_) => return Ok(Guess::Category),
-            FeatureKind::Text => return Ok(Guess::Text),
+            kind if kind.is_text() => return Ok(Guess::Text),
             FeatureKind::Code => {
                 let seen = self.different.iter().flatten();
                 return Ok(Guess::Codes(seen.cloned().collect()));

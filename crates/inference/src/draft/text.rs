@@ -1,6 +1,6 @@
 //! The text of a first manifest: one line for each thing, each fit to be edited.
 
-use auspex_engine::{FeatureKind, Output};
+use auspex_engine::{ClassLabel, FeatureKind, Output};
 use auspex_kernel::error::shown;
 use serde_json::{Map, Value};
 
@@ -121,10 +121,19 @@ impl Draft {
         text.push_str(&format!("\n[output]\nkind = \"{kind}\"\n"));
         let is_short = labels <= VALUES_SHOWN && output != Output::Numbers { count: 1 };
         if is_short {
-            let labels: Vec<String> = (0..labels)
-                .map(|label| format!("\"name of {label}\""))
-                .collect();
-            text.push_str(&format!("# labels = [{}]\n", labels.join(", ")));
+            let (labels, note): (Vec<String>, _) = match &self.signature.class_labels[..] {
+                [] => (
+                    (0..labels)
+                        .map(|label| format!("\"name of {label}\""))
+                        .collect(),
+                    "",
+                ),
+                names => (
+                    names.iter().map(written).collect(),
+                    "    # those of the model",
+                ),
+            };
+            text.push_str(&format!("# labels = [{}]{note}\n", labels.join(", ")));
         }
         text
     }
@@ -366,6 +375,13 @@ pub(super) fn example_to_fill_in(package: &Package) -> String {
 }
 
 /// A basic string of TOML. It has the escapes of JSON, and one control character more that needs one.
+fn written(label: &ClassLabel) -> String {
+    match label {
+        ClassLabel::Number(number) => number.to_string(),
+        ClassLabel::Text(text) => quoted(text),
+    }
+}
+
 fn quoted(text: &str) -> String {
     Value::from(text).to_string().replace('\u{7f}', "\\u007F")
 }

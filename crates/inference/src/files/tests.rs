@@ -83,9 +83,9 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
             "net.keras: this is a Keras model",
         ),
         (
-            "model.cbm",
-            "catboost.cbm",
-            "model.cbm: this is a CatBoost model",
+            "model.onnx",
+            "catboost.onnx",
+            "model.onnx: this is an ONNX model",
         ),
         (
             "model.txt",

@@ -113,6 +113,29 @@ fn tree(signature: Signature) -> Signature {
 }
 
 #[test]
+fn a_catboost_file_tells_names_classes_and_which_inputs_are_texts() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden/catboost");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = folder.path().join("model.cbm");
+    fs::copy(golden.join("categories-default.cbm"), model).expect("the model");
+    let package = Package::load(folder.path()).expect("a package without a manifest");
+    let labels = ["no", "yes"].map(|label| Label::Text(label.into()));
+    assert_eq!(package.labels(), Some(&labels[..]));
+    let line = |town: &str, level: &str| {
+        let rest = r#""age": null, "street": "7", "size": 0.5"#;
+        row(
+            &package,
+            &format!(r#"{{"town": {town}, "level": {level}, {rest}}}"#),
+        )
+    };
+    assert_eq!(line(r#""nowhere""#, "-1"), line(r#""nowhere""#, r#""-1""#));
+    assert!(line("3", "1").is_ok());
+    let wanted = "must be a string or an integer";
+    assert_eq!(line("null", "1"), Err(format!("town {wanted}")));
+    assert_eq!(line(r#""Vigo""#, "1.5"), Err(format!("level {wanted}")));
+}
+
+#[test]
 fn a_manifest_of_very_many_features_is_read_at_once() {
     const FEATURES: usize = 100_000;
     let mut manifest = String::new();

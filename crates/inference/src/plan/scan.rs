@@ -119,7 +119,7 @@ fn value(field: Option<&Field>, text: &mut Cursor<'_>, texts: &mut Texts) -> Opt
         b'0'..=b'9' | b'-' => {
             let number = text.number()?;
             field.map_or(Some(0.0), |field| match number {
-                Number::Integer { size, is_negative } => field.integer(size, is_negative),
+                Number::Integer { size, is_negative } => field.integer(size, is_negative, texts),
                 Number::Decimal(value) => field.number(value),
             })
         }

@@ -63,7 +63,8 @@ pub(super) const PICKLES: &[Other] = &[
     },
     Other {
         is_it: |ends| pickled(ends, &["catboost."]),
-        name: unsupported!("a Python pickle of a CatBoost model"),
+        name: "a Python pickle of a CatBoost model; save the model from Python: `import joblib; \
+               joblib.load(\"FILE\").save_model(\"model.cbm\")`",
     },
     Other {
         is_it: |ends| is_pickle(ends.head),

@@ -1,0 +1,220 @@
+//! CatBoost models as the library saves them: `.cbm`, its own format, and JSON.
+//!
+//! What is read follows the library's loaders (`catboost/libs/model` of catboost/catboost) and the schemas beside
+//! them; predictions follow `predict_proba` of its classifier and `predict` of its regressor. Leaves are added in
+//! `f64` in the order of the trees, as there. What cannot be computed exactly is refused, never approximated.
+
+mod asymmetric;
+mod binary;
+mod categories;
+mod city;
+mod ctr;
+mod flat;
+mod json;
+mod objective;
+mod parts;
+mod splits;
+mod symmetric;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::document::{self, Fault};
+use crate::forest::Forest;
+use crate::iterations;
+use crate::signature::{Output, Precision};
+use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
+use categories::Categories;
+use objective::Loss;
+use parts::{Parts, Trees};
+use splits::Splits;
+use symmetric::Symmetric;
+
+/// Rows whose columns are computed together, and about how many numbers these may be.
+const ROWS_PER_PASS: usize = 256;
+const VALUES_PER_PASS: usize = 1 << 18;
+
+/// A loaded CatBoost model.
+#[derive(Debug)]
+struct Model {
+    signature: Signature,
+    loss: Loss,
+    categories: Option<Categories>,
+    booster: Booster,
+    /// How many trees the file has, and which of them count.
+    selection: (usize, Range<usize>),
+    scale: f64,
+    /// One for each output.
+    biases: Vec<f64>,
+}
+
+#[derive(Debug)]
+enum Booster {
+    Symmetric(Symmetric),
+    Asymmetric(Box<Forest<f64>>),
+}
+
+/// Whether a file that begins like this is one in the library's own format.
+pub(crate) fn is_binary(bytes: &[u8]) -> bool {
+    bytes.starts_with(binary::MARK)
+}
+
+/// Loads a model in the library's own format.
+pub(crate) fn load_binary(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    build(binary::read(bytes)?, options)
+}
+
+/// Loads a model in JSON.
+pub(crate) fn load_json(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    let document = document::parse_json(bytes)?;
+    build(json::read(&document)?, options)
+}
+
+fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    parts.check()?;
+    let (features, named) = parts.features()?;
+    if features.is_empty() {
+        return Err(Fault::new("a model without features"));
+    }
+    let width = features.len();
+    let loss = parts.info.loss.unwrap_or(Loss::NONE);
+    let output = loss.output(parts.outputs)?;
+    let all = parts.trees.len();
+    // By default all, since the library cuts those after the best iteration when it saves.
+    let chosen = match options.iteration_range {
+        Some(range) => iterations::resolve(range, all)?,
+        None => 0..all,
+    };
+    let names: Vec<String> = features
+        .iter()
+        .map(|feature| feature.name.clone())
+        .collect();
+    let categories = Categories::of(&mut parts, &names)?;
+    let columns = categories.as_ref().map_or(width, Categories::columns);
+    let splits = Splits::of(&parts, width);
+    // All are compiled, so that a broken tree is found even if it is not used.
+    let compile = |parts: &Parts| match &parts.trees {
+        Trees::Symmetric(trees) => {
+            let leaves = parts.leaves.clone();
+            Symmetric::new(trees, &splits, leaves, parts.outputs).map(Booster::Symmetric)
+        }
+        Trees::Asymmetric(trees) => {
+            let leaves = &parts.leaves;
+            asymmetric::compile(trees, &splits, leaves, parts.outputs, columns)
+                .map(|forest| Booster::Asymmetric(Box::new(forest)))
+        }
+    };
+    let mut booster = compile(&parts)?;
+    if chosen != (0..all) {
+        parts
+            .trees
+            .keep(chosen.clone(), &mut parts.leaves, parts.outputs);
+        booster = compile(&parts)?;
+    }
+    // The library adds the bias to what begins with the first tree.
+    if chosen.start > 0 {
+        parts.biases.fill(0.0);
+    }
+    let is_of_classes = matches!(output, Output::Binary | Output::Multiclass { .. });
+    let classes = match output {
+        Output::Binary => 2,
+        output => output.width(),
+    };
+    let labels = parts.info.labels;
+    let signature = Signature {
+        features,
+        named,
+        output,
+        more_outputs: Vec::new(),
+        class_labels: match is_of_classes && labels.len() == classes {
+            true => labels,
+            false => Vec::new(),
+        },
+        precision: Precision::F64,
+        takes_missing: true,
+        missing: None,
+    };
+    Ok(Box::new(Model {
+        signature,
+        loss,
+        categories,
+        booster,
+        selection: (all, chosen),
+        scale: parts.scale,
+        biases: parts.biases,
+    }))
+}
+
+impl Engine for Model {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn description(&self) -> String {
+        let trees = match &self.booster {
+            Booster::Symmetric(trees) => trees.description(),
+            Booster::Asymmetric(forest) => forest.description(),
+        };
+        let (all, chosen) = &self.selection;
+        match *chosen == (0..*all) {
+            true => format!("catboost, {trees}"),
+            false => format!("catboost, {trees}, {} of {all} iterations", chosen.len()),
+        }
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        let width = self.signature.features.len();
+        assert!(
+            rows.is_empty() || rows.width() == width,
+            "rows of {} values for a model of {width} features",
+            rows.width(),
+        );
+        let outputs = self.signature.outputs();
+        assert_eq!(out.len(), rows.len() * outputs, "output of another length");
+        out.fill(0.0);
+        match &self.categories {
+            None => self.add(rows, out),
+            Some(categories) => self.add_wide(categories, rows, out)?,
+        }
+        for row in out.chunks_exact_mut(outputs) {
+            for (sum, bias) in row.iter_mut().zip(&self.biases) {
+                *sum = self.scale * *sum + bias;
+            }
+            self.loss.transform(row);
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    fn add(&self, rows: Rows<'_>, sums: &mut [f64]) {
+        match &self.booster {
+            Booster::Symmetric(trees) => trees.add(rows, sums),
+            Booster::Asymmetric(forest) => forest.add(rows, sums, self.signature.outputs()),
+        }
+    }
+
+    /// [`Model::add`] to rows with the columns that are computed from categories.
+    fn add_wide(
+        &self,
+        categories: &Categories,
+        rows: Rows<'_>,
+        sums: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        thread_local! {
+            static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+        }
+        let columns = categories.columns();
+        let rows_per_pass = (VALUES_PER_PASS / columns).clamp(1, ROWS_PER_PASS);
+        let outputs = self.signature.outputs();
+        WIDE.with_borrow_mut(|wide| {
+            for (pass, sums) in sums.chunks_mut(rows_per_pass * outputs).enumerate() {
+                let first = pass * rows_per_pass;
+                let rows = rows.slice(first..first + sums.len() / outputs);
+                categories.widen(rows, first, wide)?;
+                self.add(Rows::new(wide, columns), sums);
+            }
+            Ok(())
+        })
+    }
+}
