@@ -41,10 +41,12 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
     println!("µs a row, the best of {TURNS} turns, and the ratio to the first kernel\n");
-    for model in models() {
-        if words.is_empty() || words.iter().any(|word| model.name.contains(*word)) {
-            measure(&model);
-        }
+    let is_asked = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(*word));
+    if is_asked("santander") {
+        measure(&santander());
+    }
+    for shape in SHAPES.iter().filter(|shape| is_asked(shape.name)) {
+        measure(&shape.model());
     }
 }
 
@@ -54,19 +56,13 @@ struct Model {
     rows: Vec<f64>,
 }
 
-fn models() -> Vec<Model> {
+fn santander() -> Model {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let file = std::fs::read(here.join("../../models/santander/1/model.ubj")).unwrap();
-    let rows = encoded(&here.join("tests/data/santander"));
-    let mut models = vec![Model {
+    Model {
         name: "santander: 880 trees of depth 6, 22 outputs".into(),
-        file,
-        rows,
-    }];
-    for shape in SHAPES {
-        models.push(shape.model());
+        file: std::fs::read(here.join("../../models/santander/1/model.ubj")).unwrap(),
+        rows: encoded(&here.join("tests/data/santander")),
     }
-    models
 }
 
 /// The records of the example model as its training coded them: texts by their place in the schema.
@@ -97,9 +93,20 @@ fn read_json(path: &Path) -> Vec<Value> {
     values.map(Result::unwrap).collect()
 }
 
+/// Whose file a generated model is.
+#[derive(Debug, Clone, Copy)]
+enum Library {
+    /// Leaves and sums of four bytes.
+    XGBoost,
+    /// Of eight.
+    LightGbm,
+}
+use Library::{LightGbm, XGBoost};
+
 /// A generated model.
 struct Shape {
     name: &'static str,
+    library: Library,
     trees: usize,
     depth: usize,
     /// Splits of a tree; nodes are split in a random order until there are so many.
@@ -108,55 +115,31 @@ struct Shape {
     outputs: usize,
 }
 
-const SHAPES: [Shape; 6] = [
+const fn shape(
+    name: &'static str,
+    library: Library,
+    [trees, depth, splits, features, outputs]: [usize; 5],
+) -> Shape {
     Shape {
-        name: "deep",
-        trees: 1100,
-        depth: 8,
-        splits: 255,
-        features: 20,
-        outputs: 22,
-    },
-    Shape {
-        name: "leaf-wise",
-        trees: 880,
-        depth: 19,
-        splits: 62,
-        features: 20,
-        outputs: 22,
-    },
-    Shape {
-        name: "one-output",
-        trees: 880,
-        depth: 6,
-        splits: 63,
-        features: 20,
-        outputs: 1,
-    },
-    Shape {
-        name: "small",
-        trees: 100,
-        depth: 4,
-        splits: 15,
-        features: 12,
-        outputs: 1,
-    },
-    Shape {
-        name: "60-features",
-        trees: 880,
-        depth: 6,
-        splits: 63,
-        features: 60,
-        outputs: 22,
-    },
-    Shape {
-        name: "120-features",
-        trees: 880,
-        depth: 6,
-        splits: 63,
-        features: 120,
-        outputs: 22,
-    },
+        name,
+        library,
+        trees,
+        depth,
+        splits,
+        features,
+        outputs,
+    }
+}
+
+const SHAPES: [Shape; 8] = [
+    shape("deep", XGBoost, [1100, 8, 255, 20, 22]),
+    shape("leaf-wise", XGBoost, [880, 19, 62, 20, 22]),
+    shape("one-output", XGBoost, [880, 6, 63, 20, 1]),
+    shape("small", XGBoost, [100, 4, 15, 12, 1]),
+    shape("60-features", XGBoost, [880, 6, 63, 60, 22]),
+    shape("120-features", XGBoost, [880, 6, 63, 120, 22]),
+    shape("doubles", LightGbm, [880, 6, 63, 20, 22]),
+    shape("doubles-leaf-wise", LightGbm, [880, 12, 30, 20, 1]),
 ];
 
 /// Vigna's splitmix64.
@@ -172,16 +155,80 @@ impl Random {
     }
 }
 
+/// A node of a generated tree: a split with its children and threshold, or a leaf with its value.
+#[derive(Clone, Copy)]
+struct Node {
+    children: Option<[usize; 2]>,
+    feature: usize,
+    number: f64,
+}
+
 impl Shape {
     fn model(&self) -> Model {
         let mut random = Random(self.trees as u64 + self.depth as u64);
-        let trees: Vec<Value> = (0..self.trees).map(|_| self.tree(&mut random)).collect();
+        let trees: Vec<Vec<Node>> = (0..self.trees).map(|_| self.tree(&mut random)).collect();
+        let file = match self.library {
+            XGBoost => self.xgboost(&trees),
+            LightGbm => self.lightgbm(&trees),
+        };
+        let rows = (0..ROWS * self.features).map(|_| random.below(260) as f64 - 2.5);
+        Model {
+            name: format!(
+                "{}: {} trees of depth {} and {} splits, {} features, {} outputs",
+                self.name, self.trees, self.depth, self.splits, self.features, self.outputs
+            ),
+            rows: rows.collect(),
+            file: file.into_bytes(),
+        }
+    }
+
+    fn tree(&self, random: &mut Random) -> Vec<Node> {
+        let leaf = |random: &mut Random| Node {
+            children: None,
+            feature: 0,
+            number: random.below(1000) as f64 / 7000.0 - 0.07,
+        };
+        let mut nodes = vec![leaf(random)];
+        let mut open = vec![(0, 0)];
+        for _ in 0..self.splits {
+            let (place, depth) = open.swap_remove(random.below(open.len()));
+            let left = nodes.len();
+            nodes[place] = Node {
+                children: Some([left, left + 1]),
+                feature: random.below(self.features),
+                number: random.below(255) as f64,
+            };
+            for child in [left, left + 1] {
+                nodes.push(leaf(random));
+                if depth + 1 < self.depth {
+                    open.push((child, depth + 1));
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+        nodes
+    }
+
+    fn xgboost(&self, trees: &[Vec<Node>]) -> String {
+        let tree = |nodes: &Vec<Node>| {
+            let column = |of: fn(&Node) -> Value| nodes.iter().map(of).collect::<Value>();
+            json!({
+                "tree_param": {"num_nodes": nodes.len().to_string(), "size_leaf_vector": "0"},
+                "left_children": column(|node| node.children.map_or(-1, |c| c[0] as i64).into()),
+                "right_children": column(|node| node.children.map_or(-1, |c| c[1] as i64).into()),
+                "split_indices": column(|node| node.feature.into()),
+                "split_conditions": column(|node| node.number.into()),
+                "default_left": column(|node| i32::from(node.feature % 2 == 0).into()),
+            })
+        };
         let outputs: Vec<usize> = (0..self.trees).map(|tree| tree % self.outputs).collect();
         let objective = match self.outputs {
             1 => json!({"name": "reg:squarederror", "reg_loss_param": {"scale_pos_weight": "1"}}),
-            n => {
-                json!({"name": "multi:softprob", "softmax_multiclass_param": {"num_class": n.to_string()}})
-            }
+            n => json!({
+                "name": "multi:softprob", "softmax_multiclass_param": {"num_class": n.to_string()},
+            }),
         };
         let classes = if self.outputs == 1 { 0 } else { self.outputs };
         let model = json!({
@@ -189,8 +236,10 @@ impl Shape {
             "learner": {
                 "attributes": {}, "feature_names": [], "feature_types": [],
                 "gradient_booster": {"name": "gbtree", "model": {
-                    "gbtree_model_param": {"num_trees": self.trees.to_string(), "num_parallel_tree": "1"},
-                    "trees": trees, "tree_info": outputs,
+                    "gbtree_model_param": {
+                        "num_trees": self.trees.to_string(), "num_parallel_tree": "1",
+                    },
+                    "trees": trees.iter().map(tree).collect::<Value>(), "tree_info": outputs,
                 }},
                 "learner_model_param": {
                     "base_score": "5E-1", "boost_from_average": "1", "num_target": "1",
@@ -199,49 +248,61 @@ impl Shape {
                 "objective": objective,
             },
         });
-        let rows = (0..ROWS * self.features).map(|_| random.below(260) as f64 - 2.5);
-        Model {
-            name: format!(
-                "{}: {} trees of depth {} and {} splits, {} features, {} outputs",
-                self.name, self.trees, self.depth, self.splits, self.features, self.outputs
-            ),
-            rows: rows.collect(),
-            file: model.to_string().into_bytes(),
-        }
+        model.to_string()
     }
 
-    fn tree(&self, random: &mut Random) -> Value {
-        let mut nodes = vec![(-1, -1, 0, 0.0)];
-        let mut open = vec![(0, 0)];
-        let mut splits = 0;
-        while splits < self.splits && !open.is_empty() {
-            let (place, depth) = open.swap_remove(random.below(open.len()));
-            let left = nodes.len() as i64;
-            nodes[place] = (
-                left,
-                left + 1,
-                random.below(self.features),
-                random.below(255) as f64,
+    fn lightgbm(&self, trees: &[Vec<Node>]) -> String {
+        let objective = match self.outputs {
+            1 => "regression".into(),
+            n => format!("multiclass num_class:{n}"),
+        };
+        let names = join((0..self.features).map(|feature| format!("f{feature}")));
+        let ranges = join((0..self.features).map(|_| "[0:255]".into()));
+        let mut file = format!(
+            "tree\nversion=v4\nnum_class={outputs}\nnum_tree_per_iteration={outputs}\n\
+             label_index=0\nmax_feature_idx={last}\nobjective={objective}\n\
+             feature_names={names}\nfeature_infos={ranges}\n\n",
+            outputs = self.outputs,
+            last = self.features - 1,
+        );
+        for (index, nodes) in trees.iter().enumerate() {
+            // Splits and leaves are numbered apart; a leaf is the complement of its number.
+            let mut counts = [0, 0];
+            let numbers: Vec<i64> = nodes
+                .iter()
+                .map(|node| {
+                    let count = &mut counts[usize::from(node.children.is_some())];
+                    *count += 1;
+                    if node.children.is_some() {
+                        *count - 1
+                    } else {
+                        -*count
+                    }
+                })
+                .collect();
+            let splits = || nodes.iter().filter_map(|node| Some((node, node.children?)));
+            let child = |side: usize| join(splits().map(|(_, c)| numbers[c[side]].to_string()));
+            let leaves = nodes.iter().filter(|node| node.children.is_none());
+            file += &format!(
+                "Tree={index}\nnum_leaves={leaf_count}\nnum_cat=0\nsplit_feature={features}\n\
+                 threshold={thresholds}\ndecision_type={kinds}\nleft_child={left}\n\
+                 right_child={right}\nleaf_value={values}\nis_linear=0\nshrinkage=1\n\n\n",
+                leaf_count = counts[0],
+                features = join(splits().map(|(node, _)| node.feature.to_string())),
+                thresholds = join(splits().map(|(node, _)| node.number.to_string())),
+                // Missing values are NaN, and go left.
+                kinds = join(splits().map(|_| "10".into())),
+                left = child(0),
+                right = child(1),
+                values = join(leaves.map(|leaf| leaf.number.to_string())),
             );
-            splits += 1;
-            for child in [left as usize, left as usize + 1] {
-                nodes.push((-1, -1, 0, random.below(1000) as f64 / 7000.0 - 0.07));
-                if depth + 1 < self.depth {
-                    open.push((child, depth + 1));
-                }
-            }
         }
-        let column =
-            |of: fn(&(i64, i64, usize, f64)) -> Value| nodes.iter().map(of).collect::<Value>();
-        json!({
-            "tree_param": {"num_nodes": nodes.len().to_string(), "size_leaf_vector": "0"},
-            "left_children": column(|node| node.0.into()),
-            "right_children": column(|node| node.1.into()),
-            "split_indices": column(|node| node.2.into()),
-            "split_conditions": column(|node| node.3.into()),
-            "default_left": column(|node| i32::from(node.2 % 2 == 0).into()),
-        })
+        file + "end of trees\n\nparameters:\n[boosting: gbdt]\nend of parameters\n"
     }
+}
+
+fn join(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The times of a kernel, turn by turn, in µs a row.
