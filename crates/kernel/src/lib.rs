@@ -24,6 +24,7 @@ pub mod page;
 pub mod policy;
 pub mod quota;
 pub mod random;
+pub mod redis;
 pub mod request_id;
 pub mod secrets;
 pub mod service;

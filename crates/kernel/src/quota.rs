@@ -3,16 +3,28 @@
 //! **The law**: in no interval of the window's length does a caller get more than `max`. The window
 //! is cut into 64 slots and the oldest, half-left slot counts whole, so that a request may be refused
 //! at most 1/64 of the window early and never allowed early. A step of the wall clock changes nothing.
+//!
+//! [`SlidingWindow`] counts in this process. A [`Quota`] counts over all replicas where there is a
+//! Redis, and like that where there is none or while it is away.
+
+mod lease;
+mod shared;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use serde::Deserialize;
 
-use crate::clock::Steady;
+use crate::clock::{Clock, Steady};
 use crate::config::ConfigError;
+use crate::redis::Redis;
+use lease::Turn;
+use shared::Shared;
 
 /// Parts of the window. An interval of the window's length touches one slot more than this.
 const SLOTS: i64 = 64;
@@ -49,6 +61,80 @@ impl RateLimit {
     /// A window that counts by it.
     pub fn window(&self) -> SlidingWindow {
         SlidingWindow::new(self.max, self.window_s, self.callers_max)
+    }
+}
+
+/// Makes the quotas of a server, all of which count in the same place.
+#[derive(Clone, Debug)]
+pub struct Quotas {
+    redis: Option<Redis>,
+    clock: Clock,
+    alone: Counter,
+}
+
+impl Quotas {
+    /// Those that count over all replicas where there is a Redis.
+    pub fn new(redis: Option<Redis>, clock: Clock) -> Self {
+        Self {
+            redis,
+            clock,
+            alone: Counter::default(),
+        }
+    }
+
+    /// A quota. `name` says what is limited, alike on every replica and in every version.
+    pub fn quota(&self, limit: &RateLimit, name: &str) -> Quota {
+        let shared = self.redis.as_ref().map(|redis| {
+            let shared = Shared::new(limit, name, redis.clone(), self.clock.clone());
+            Arc::new(shared)
+        });
+        Quota {
+            here: limit.window(),
+            shared,
+            alone: self.alone.clone(),
+        }
+    }
+
+    /// For `/metrics`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        if self.redis.is_some() {
+            let help = "Requests counted by this replica alone, for Redis was away";
+            registry.register("rate_limit_alone", help, self.alone.clone());
+        }
+    }
+}
+
+/// Counts requests per caller: over all replicas, or in this process.
+#[derive(Debug)]
+pub struct Quota {
+    here: SlidingWindow,
+    shared: Option<Arc<Shared>>,
+    alone: Counter,
+}
+
+impl Quota {
+    /// Counts the request if it may pass.
+    pub async fn take(&self, caller: u64, now: Steady) -> Decision {
+        let Some(shared) = &self.shared else {
+            return self.here.take(caller, now);
+        };
+        // What passed here counts here too: it holds when Redis goes away, or comes back empty.
+        let here = self.here.look(caller, now);
+        if !here.allowed {
+            return here;
+        }
+        match shared.turn(caller).await {
+            Turn::Shared(decision) => {
+                if decision.allowed {
+                    self.here.count(caller, now);
+                }
+                decision
+            }
+            Turn::Local => {
+                self.alone.inc();
+                self.here.take(caller, now)
+            }
+        }
     }
 }
 
@@ -181,6 +267,19 @@ impl SlidingWindow {
             }
             allowed
         })
+    }
+
+    /// Whether a request may pass, without counting it.
+    fn look(&self, caller: u64, now: Steady) -> Decision {
+        self.with_ring(caller, now, |ring, _| ring.total < self.max)
+    }
+
+    /// Counts a request that has passed.
+    fn count(&self, caller: u64, now: Steady) {
+        self.with_ring(caller, now, |ring, slot| {
+            ring.count(slot);
+            true
+        });
     }
 
     fn shard(&self, caller: u64) -> &Mutex<Shard> {

@@ -31,6 +31,7 @@ use crate::error::ApiError;
 use crate::page::CursorKey;
 use crate::policy::{Access, Policy};
 use crate::random::Random;
+use crate::redis::Redis;
 
 /// How long [`Publisher::publish`] waits for the root.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -248,6 +249,8 @@ pub struct Context {
     pub publisher: Publisher,
     /// What became of changed settings.
     pub reloads: Reloads,
+    /// What replicas share, where there is a Redis.
+    pub redis: Option<Redis>,
     /// What tells other servers who calls; the root puts it in when it has opened the service that does.
     pub voucher: Option<Arc<dyn Vouch>>,
 }

@@ -9,6 +9,8 @@ use auspex_kernel::body::Budget;
 use auspex_kernel::config::{ConfigError, Reloads};
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
+use auspex_kernel::quota::Quotas;
+use auspex_kernel::redis::Redis;
 use auspex_kernel::service::{Documented, OpenError, Routes, StopSignal};
 use auspex_kernel::{Clock, CursorKey};
 use parking_lot::Mutex;
@@ -18,7 +20,7 @@ use utoipa::{Modify, OpenApi};
 
 use crate::audit;
 use crate::config::{self, Config};
-use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteError, RouteTable};
+use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteError, RouteTable, Usual};
 use crate::front::Front;
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteName};
@@ -75,6 +77,8 @@ pub(crate) struct Parts {
     pub(crate) reloads: Reloads,
     /// The server's TLS, if it speaks it.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// What replicas share, if they share anything.
+    pub(crate) redis: Option<Redis>,
 }
 
 impl App {
@@ -90,8 +94,14 @@ impl App {
             stop,
             reloads,
             tls,
+            redis,
         } = parts;
         let mut metrics = Metrics::new();
+        if let Some(redis) = &redis {
+            redis.register_metrics(metrics.registry());
+        }
+        let quotas = Quotas::new(redis.clone(), clock.clone());
+        quotas.register_metrics(metrics.registry());
         if let Some(tls) = &tls {
             tls.register(metrics.registry());
         }
@@ -100,7 +110,12 @@ impl App {
         }
         let metrics = Arc::new(metrics);
         let control = db.control().clone();
-        let health = Arc::new(Health::new(db.clone(), services.clone(), clock.clone()));
+        let health = Arc::new(Health::new(
+            db.clone(),
+            redis,
+            services.clone(),
+            clock.clone(),
+        ));
         let identity = services.authenticator()?;
         let links = services.iter().flat_map(|service| service.links());
         let system = system::Parts {
@@ -121,14 +136,15 @@ impl App {
             config,
             services,
             system,
+            quotas,
             document: Mutex::default(),
         };
-        let config = &sources.config;
+        let (config, quotas) = (&sources.config, &sources.quotas);
         let edge = Edge {
             routes: ArcSwap::from_pointee(sources.table(None)?.0),
             identity,
-            callers: config.server.rate_limit.window(),
-            addresses: config.server.address_limit.window(),
+            callers: quotas.quota(&config.server.rate_limit, "callers"),
+            addresses: quotas.quota(&config.server.address_limit, "addresses"),
             clock,
             control,
             observers: Arc::new(Observers {
@@ -177,6 +193,7 @@ struct Sources {
     config: Config,
     services: Services,
     system: system::Parts,
+    quotas: Quotas,
     /// The last one, and what it was made of.
     document: Mutex<Option<(Vec<Document>, system::Document)>>,
 }
@@ -201,7 +218,10 @@ impl Sources {
         }
         Ok(table_of(
             &sources,
-            &self.config,
+            Usual {
+                limits: limits(&self.config),
+                quotas: &self.quotas,
+            },
             previous,
             &self.system.metrics,
         )?)
@@ -225,7 +245,7 @@ impl Sources {
 /// The table of these sources, and the names of its routes.
 fn table_of(
     sources: &[Routes],
-    config: &Config,
+    usual: Usual<'_>,
     previous: Option<&RouteTable>,
     metrics: &Metrics,
 ) -> Result<(RouteTable, BTreeSet<RouteName>), RouteError> {
@@ -241,7 +261,7 @@ fn table_of(
         served.borrow_mut().insert(name);
         metrics.route(path, method)
     };
-    let table = RouteTable::new(declared, limits(config), previous, handles)?;
+    let table = RouteTable::new(declared, usual, previous, handles)?;
     Ok((table, served.into_inner()))
 }
 
@@ -275,7 +295,11 @@ pub(crate) fn check_paths(config: &Config) -> Result<(), ConfigError> {
     if config.server.docs {
         sources.push(system::docs(system::Document::new(String::new())));
     }
-    let table = table_of(&sources, config, None, &Metrics::new());
+    let usual = Usual {
+        limits: limits(config),
+        quotas: &Quotas::new(None, Clock::system()),
+    };
+    let table = table_of(&sources, usual, None, &Metrics::new());
     table.map(drop).map_err(|error| {
         // Of two that clash the last one is named.
         let key = error.key().unwrap_or("(routes)");
@@ -352,6 +376,7 @@ pub(crate) mod tests {
             publisher,
             reloads: Reloads::new(Clock::system().now()),
             voucher: None,
+            redis: None,
         };
         let services = Services::open(&config, &context).await.expect("opens");
         let (stop, stopped) = StopSignal::new();
@@ -364,6 +389,7 @@ pub(crate) mod tests {
             stop: stopped,
             reloads: context.reloads,
             tls: None,
+            redis: None,
         };
         let app = Arc::new(App::new(parts).expect("fits together"));
         let rebuilt = app.clone();

@@ -9,6 +9,7 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{check_sqlite_file, check_url, sqlite_file};
 use auspex_kernel::files::Obstacle;
 use auspex_kernel::quota::RateLimit;
+use auspex_kernel::redis::RedisConfig;
 use serde::Deserialize;
 
 use crate::address;
@@ -26,6 +27,7 @@ const WORKERS_MAX: usize = 1024;
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
+    pub(crate) redis: RedisConfig,
     pub(crate) telemetry: telemetry::Config,
     pub(crate) inference: auspex_inference::Config,
     pub(crate) identity: auspex_identity::Config,
@@ -84,6 +86,7 @@ impl Config {
     pub(crate) fn check_own(&self) -> Result<(), ConfigError> {
         self.server.check()?;
         self.storage.check()?;
+        self.redis.check()?;
         self.telemetry.check()
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use auspex_kernel::Clock;
 use auspex_kernel::db::{Db, DbError, Fault};
+use auspex_kernel::redis::{Redis, State};
 use auspex_kernel::service::{Condition, HealthCheck};
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -83,6 +84,7 @@ type Outcome = Result<(), &'static str>;
 /// Asks the database and the services.
 pub(crate) struct Health {
     services: Services,
+    redis: Option<Redis>,
     stopping: AtomicBool,
     writes: Mutex<Writes>,
     report: Mutex<Option<(Instant, Report)>>,
@@ -90,9 +92,10 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    pub(crate) fn new(db: Db, services: Services, clock: Clock) -> Self {
+    pub(crate) fn new(db: Db, redis: Option<Redis>, services: Services, clock: Clock) -> Self {
         Self {
             services,
+            redis,
             stopping: AtomicBool::new(false),
             writes: Mutex::new(Writes::new(db, clock)),
             report: Mutex::default(),
@@ -123,6 +126,7 @@ impl Health {
             };
             let mut checks = self.of_running(false).await;
             checks.push(database);
+            checks.extend(self.redis.as_ref().map(of_redis));
             summarise(checks)
         })
         .await
@@ -155,6 +159,22 @@ impl Health {
             wanted.map(move |check| run(service, check))
         });
         join_all(checks).await
+    }
+}
+
+/// Without Redis everything is answered, but limits are counted by each replica alone, and what replicas
+/// would share is not.
+fn of_redis(redis: &Redis) -> Checked {
+    let (status, reason) = match redis.state() {
+        State::Up => (Status::Healthy, None),
+        State::Down(reason) => (Status::Degraded, Some(reason.text().into())),
+    };
+    Checked {
+        service: None,
+        name: "redis".into(),
+        needed: false,
+        status,
+        reason,
     }
 }
 

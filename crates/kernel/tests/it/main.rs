@@ -1,11 +1,12 @@
 //! What the kernel keeps in databases: SQLite always, PostgreSQL where `AUSPEX_TEST_POSTGRES_URL`
-//! names one.
+//! names one. And what replicas share in Redis.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod idempotency;
 mod postgres;
 mod proxy;
+mod redis;
 mod secrets;
 mod store;
 

@@ -12,6 +12,7 @@ use auspex_kernel::clock::monotonic;
 use auspex_kernel::config::Reloads;
 use auspex_kernel::db::{Db, make_private_folder};
 use auspex_kernel::files::{Obstacle, make_private, what_is_no_file};
+use auspex_kernel::redis::Redis;
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
 use tokio::net::TcpListener;
@@ -153,6 +154,10 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
     db.prove_writes(clock.now()).await?;
     let cursors = secrets::load_or_create(&db, &clock, &random, "cursors");
     let cursors = CursorKey(cursors.await?);
+    let redis = match config.redis.is_on() {
+        true => Some(Redis::open(&config.redis).await?),
+        false => None,
+    };
     let (publisher, queue) = Publisher::new();
     let reloads = Reloads::new(clock.now());
     let context = Context {
@@ -165,6 +170,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         control: db.control().clone(),
         publisher,
         reloads: reloads.clone(),
+        redis: redis.clone(),
         voucher: None,
     };
     let services = Services::open(&config, &context).await.map_err(|error| {
@@ -184,6 +190,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         stop: stopped.clone(),
         reloads: reloads.clone(),
         tls: tls.clone(),
+        redis,
     })?);
     let rebuilt = app.clone();
     let background = services.start(queue, move || rebuilt.rebuild_routes());

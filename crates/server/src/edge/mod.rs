@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use auspex_kernel::body::{self, Budget, Share};
 use auspex_kernel::clock::{Steady, monotonic};
 use auspex_kernel::policy::{Access, Answer, RenderError, Runs};
-use auspex_kernel::quota::{Decision, SlidingWindow};
+use auspex_kernel::quota::{Decision, Quota};
 use auspex_kernel::service::StopSignal;
 use auspex_kernel::{
     ApiError, Authenticate, Caller, Clock, Control, Credential, Peer, RequestId, Scope, Timestamp,
@@ -44,7 +44,7 @@ pub(crate) use cors::{Cors, CorsConfig};
 pub(crate) use forwarded::{ForwardedHeader, Proxies};
 pub(crate) use headers::Fixed as FixedHeaders;
 pub(crate) use host::{Hosts, check_names};
-pub(crate) use routes::{Limits, Route, RouteError, RouteTable, Target, declared};
+pub(crate) use routes::{Limits, Route, RouteError, RouteTable, Target, Usual, declared};
 pub(crate) use stream::Admitted;
 
 use cors::Page;
@@ -59,8 +59,8 @@ pub(crate) struct Edge {
     /// Replaced as a whole when routes change. A request keeps the table that it began with.
     pub(crate) routes: ArcSwap<RouteTable>,
     pub(crate) identity: Arc<dyn Authenticate>,
-    pub(crate) callers: SlidingWindow,
-    pub(crate) addresses: SlidingWindow,
+    pub(crate) callers: Quota,
+    pub(crate) addresses: Quota,
     pub(crate) clock: Clock,
     /// Where handlers run that are not inline.
     pub(crate) control: Control,
@@ -226,7 +226,7 @@ impl Edge {
         passage: &mut Passage<'t>,
     ) -> Response {
         let (mut parts, body) = request.into_parts();
-        if let Some(answer) = self.preflight(table, &parts, peer, passage) {
+        if let Some(answer) = self.preflight(table, &parts, peer, passage).await {
             return answer;
         }
         let route = match self.admit(table, &parts, peer, passage).await {
@@ -272,7 +272,7 @@ impl Edge {
     }
 
     /// The answer to a browser that asks whether a page may send a request to an existing path.
-    fn preflight(
+    async fn preflight(
         &self,
         table: &RouteTable,
         parts: &Parts,
@@ -283,7 +283,7 @@ impl Edge {
             return None;
         }
         let methods = table.methods(parts.uri.path(), host::of(parts).ok()?)?;
-        let charged = self.charge_address(address_key(peer), passage);
+        let charged = self.charge_address(address_key(peer), passage).await;
         Some(match charged {
             Ok(()) => self.cors.preflight(&methods),
             Err(error) => error.into_response(),
@@ -304,7 +304,7 @@ impl Edge {
             Ok(route) => route,
             Err(error) => {
                 // The answer is the same for everybody, over the limit or not, but it is counted.
-                passage.quota = Some(self.addresses(passage).take(address, steady));
+                passage.quota = Some(self.addresses(passage).take(address, steady).await);
                 return Err(error);
             }
         };
@@ -312,18 +312,18 @@ impl Edge {
             return Ok(route);
         }
         if route.access == Access::Public {
-            self.charge_address(address, passage)?;
+            self.charge_address(address, passage).await?;
             return Ok(route);
         }
         let caller = match self.identify(parts, peer, passage).await {
             Ok(caller) => caller,
             Err(error) => {
-                self.charge_address(address, passage)?;
+                self.charge_address(address, passage).await?;
                 return Err(error);
             }
         };
         let callers = route.callers.as_deref().unwrap_or(&self.callers);
-        let taken = callers.take(caller.quota_key, steady);
+        let taken = callers.take(caller.quota_key, steady).await;
         passage.quota = Some(taken);
         let scopes = caller.scopes;
         passage.caller = Some(caller);
@@ -363,14 +363,18 @@ impl Edge {
     }
 
     /// What counts the requests of addresses: that of the route, or else that of the server.
-    fn addresses<'w>(&'w self, passage: &Passage<'w>) -> &'w SlidingWindow {
+    fn addresses<'w>(&'w self, passage: &Passage<'w>) -> &'w Quota {
         let own = passage.route.and_then(|route| route.addresses.as_deref());
         own.unwrap_or(&self.addresses)
     }
 
     /// Counts an anonymous or refused request.
-    fn charge_address(&self, address: u64, passage: &mut Passage<'_>) -> Result<(), ApiError> {
-        let taken = self.addresses(passage).take(address, passage.steady);
+    async fn charge_address(
+        &self,
+        address: u64,
+        passage: &mut Passage<'_>,
+    ) -> Result<(), ApiError> {
+        let taken = self.addresses(passage).take(address, passage.steady).await;
         passage.quota = Some(taken);
         if taken.allowed {
             return Ok(());

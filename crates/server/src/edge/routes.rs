@@ -15,7 +15,7 @@ use std::time::Duration;
 use auspex_kernel::body::{Bounded, Share};
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::{Access, Policy, RenderError};
-use auspex_kernel::quota::{RateLimit, SlidingWindow};
+use auspex_kernel::quota::{Quota, Quotas, RateLimit};
 use auspex_kernel::service::{Conditions, Handle, Routes, UndocumentedRoute};
 use auspex_kernel::{ApiError, Scope, ScopeSet};
 use axum::body::Body;
@@ -132,8 +132,8 @@ pub(crate) struct Route {
     pub(crate) policy: Policy,
     pub(crate) limits: Limits,
     /// Counts of its own, where its policy has them.
-    pub(crate) callers: Option<Arc<SlidingWindow>>,
-    pub(crate) addresses: Option<Arc<SlidingWindow>>,
+    pub(crate) callers: Option<Arc<Quota>>,
+    pub(crate) addresses: Option<Arc<Quota>>,
     pub(crate) handler: Handler,
     pub(crate) metrics: RouteMetrics,
 }
@@ -205,6 +205,15 @@ impl RouteError {
             | Self::BadLimit { .. } => None,
         }
     }
+}
+
+/// What routes have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Usual<'t> {
+    /// Where a policy says nothing.
+    pub(crate) limits: Limits,
+    /// Where requests are counted.
+    pub(crate) quotas: &'t Quotas,
 }
 
 /// All routes by path, host, headers and method.
@@ -332,14 +341,14 @@ fn check_limits(id: &str, policy: &Policy) -> Result<(), RouteError> {
 }
 
 impl RouteTable {
-    /// A table of what the sources declare. `limits` apply where a policy says nothing; `previous`
+    /// A table of what the sources declare. `usual` applies where a policy says nothing; `previous`
     /// is the table that this one replaces; its counts go on.
     ///
     /// # Errors
     /// [`RouteError::Twice`], [`RouteError::Taken`], [`RouteError::Clash`].
     pub(crate) fn new(
         declared: Vec<Declared>,
-        limits: Limits,
+        usual: Usual<'_>,
         previous: Option<&RouteTable>,
         metrics: impl Fn(&str, &str) -> RouteMetrics,
     ) -> Result<Self, RouteError> {
@@ -348,7 +357,7 @@ impl RouteTable {
             windows: Windows::default(),
         };
         let (own, others): (Vec<_>, Vec<_>) = declared.into_iter().partition(|d| d.is_documented);
-        table.insert(own, limits, previous, &metrics)?;
+        table.insert(own, usual, previous, &metrics)?;
         for other in &others {
             // A template is itself a path, one that the own routes must leave to it.
             if let Some(own) = table.at(&other.template).next() {
@@ -359,14 +368,14 @@ impl RouteTable {
                 });
             }
         }
-        table.insert(others, limits, previous, &metrics)?;
+        table.insert(others, usual, previous, &metrics)?;
         Ok(table)
     }
 
     fn insert(
         &mut self,
         declared: Vec<Declared>,
-        limits: Limits,
+        usual: Usual<'_>,
         previous: Option<&RouteTable>,
         metrics: &impl Fn(&str, &str) -> RouteMetrics,
     ) -> Result<(), RouteError> {
@@ -374,7 +383,7 @@ impl RouteTable {
         let mut places: HashMap<(ForHost, String), usize> = HashMap::new();
         for (order, declared) in declared.into_iter().enumerate() {
             let old = previous.map(|table| &table.windows);
-            let routes = self.routes_of(&declared, limits, old, metrics);
+            let routes = self.routes_of(&declared, usual, old, metrics);
             for host in ForHost::of(&declared.conditions) {
                 let (path, key) = (declared.template.clone(), declared.key.clone());
                 let place = *places
@@ -407,7 +416,7 @@ impl RouteTable {
     fn routes_of(
         &mut self,
         declared: &Declared,
-        limits: Limits,
+        Usual { limits, quotas }: Usual<'_>,
         old: Option<&Windows>,
         metrics: &impl Fn(&str, &str) -> RouteMetrics,
     ) -> Vec<Arc<Route>> {
@@ -418,7 +427,7 @@ impl RouteTable {
                 name += &format!(" {:?}", declared.conditions);
             }
             let key = (name, names(&declared.methods), counts);
-            limit.map(|limit| self.windows.get(key, limit, old))
+            limit.map(|limit| self.windows.get(key, limit, old, quotas))
         };
         let callers = window(Counts::Callers, policy.caller_limit);
         let addresses = window(Counts::Addresses, policy.address_limit);
@@ -530,7 +539,7 @@ type WindowKey = (String, String, Counts);
 
 /// The counts of routes that have limits of their own.
 #[derive(Debug, Default)]
-struct Windows(HashMap<WindowKey, (RateLimit, Arc<SlidingWindow>)>);
+struct Windows(HashMap<WindowKey, (RateLimit, Arc<Quota>)>);
 
 impl Windows {
     /// The window of the previous table if its limit is the same, so that replacing the table resets
@@ -540,14 +549,19 @@ impl Windows {
         key: WindowKey,
         limit: RateLimit,
         previous: Option<&Windows>,
-    ) -> Arc<SlidingWindow> {
+        quotas: &Quotas,
+    ) -> Arc<Quota> {
         let kept = previous
             .and_then(|previous| previous.0.get(&key))
             .filter(|(old, _)| *old == limit)
-            .map(|(_, window)| window.clone());
-        let window = kept.unwrap_or_else(|| Arc::new(limit.window()));
-        self.0.insert(key, (limit, window.clone()));
-        window
+            .map(|(_, quota)| quota.clone());
+        let quota = kept.unwrap_or_else(|| {
+            let (path, methods, counts) = &key;
+            let name = format!("{counts:?} of {methods} {path}");
+            Arc::new(quotas.quota(&limit, &name))
+        });
+        self.0.insert(key, (limit, quota.clone()));
+        quota
     }
 }
 

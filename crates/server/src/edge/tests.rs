@@ -8,7 +8,7 @@ use std::time::Duration;
 use auspex_kernel::caller::Verification;
 use auspex_kernel::id::{KeyId, UserId};
 use auspex_kernel::policy::{Access, Policy};
-use auspex_kernel::quota::RateLimit;
+use auspex_kernel::quota::{Quotas, RateLimit};
 use auspex_kernel::service::{Boxed, Documented, Handle, Routes, UndocumentedRoute};
 use auspex_kernel::{Credential, Scope, ScopeSet, Subject};
 use axum::routing::{MethodRouter, get};
@@ -97,6 +97,20 @@ const LIMITS: Limits = Limits {
     request_timeout: Duration::from_secs(60),
 };
 
+/// Quotas of a server without replicas.
+pub(crate) fn alone() -> Quotas {
+    Quotas::new(None, Clock::system())
+}
+
+fn quota(max: u32) -> Quota {
+    let limit = RateLimit {
+        max,
+        window_s: 10,
+        callers_max: 100,
+    };
+    alone().quota(&limit, "tests")
+}
+
 /// A signal that is never given.
 fn running() -> StopSignal {
     let (stop, signal) = StopSignal::new();
@@ -113,7 +127,12 @@ fn routes(handlers: axum::Router) -> Routes {
 fn table(routes: Routes, document: &Value) -> RouteTable {
     let declared = declared(&routes, document).expect("rules");
     let metrics = |_: &str, _: &str| RouteMetrics::default();
-    RouteTable::new(declared, LIMITS, None, metrics).expect("no clash")
+    let quotas = alone();
+    let usual = Usual {
+        limits: LIMITS,
+        quotas: &quotas,
+    };
+    RouteTable::new(declared, usual, None, metrics).expect("no clash")
 }
 
 /// A table of one route, `GET /x`, for callers with the scope `predict`.
@@ -150,8 +169,8 @@ pub(crate) fn edge(reports: Option<Reports>) -> Edge {
     Edge {
         routes: ArcSwap::from_pointee(table(routes(handlers), &document)),
         identity: Arc::new(OneKey),
-        callers: SlidingWindow::new(3, 10, 100),
-        addresses: SlidingWindow::new(5, 10, 100),
+        callers: quota(3),
+        addresses: quota(5),
         control: Control::current(),
         clock: Clock::manual(Timestamp(1_769_335_200_000_000)),
         observers: Arc::new(Observers {

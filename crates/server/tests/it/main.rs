@@ -30,6 +30,7 @@ mod overview;
 mod predict;
 mod proxied;
 mod reload;
+mod replicas;
 mod tls;
 mod tokens;
 mod users;

@@ -5,6 +5,7 @@ use http::HeaderMap;
 use serde_json::json;
 
 use super::*;
+use crate::edge::tests::alone;
 
 const LIMITS: Limits = Limits {
     body_bytes_max: 100,
@@ -24,6 +25,10 @@ impl RouteTable {
     }
 }
 
+fn usual(limits: Limits, quotas: &Quotas) -> Usual<'_> {
+    Usual { limits, quotas }
+}
+
 fn routes() -> Routes {
     let documented = Documented::new(utoipa::openapi::OpenApi::default());
     Routes::new(axum::Router::new(), documented).with_pages(&["/docs/{*rest}"])
@@ -35,7 +40,13 @@ fn table(
     previous: Option<&RouteTable>,
 ) -> Result<RouteTable, RouteError> {
     let metrics = |_: &str, _: &str| RouteMetrics::default();
-    RouteTable::new(declared(routes, document)?, LIMITS, previous, metrics)
+    let quotas = alone();
+    RouteTable::new(
+        declared(routes, document)?,
+        usual(LIMITS, &quotas),
+        previous,
+        metrics,
+    )
 }
 
 #[test]
@@ -117,7 +128,9 @@ fn strangers_may_send_less() {
         };
         let declared = declared(&routes(), &document).expect("rules");
         let metrics = |_: &str, _: &str| RouteMetrics::default();
-        let table = RouteTable::new(declared, limits, None, metrics).expect("valid");
+        let quotas = alone();
+        let usual = usual(limits, &quotas);
+        let table = RouteTable::new(declared, usual, None, metrics).expect("valid");
         [Method::GET, Method::POST].map(|method| {
             let route = table.find_plain(&method, "/x").expect("found");
             route.limits.body_bytes_max

@@ -1,0 +1,237 @@
+//! Two replicas on one PostgreSQL and one Redis, which is stopped, frozen and started under load.
+
+#[path = "../../../kernel/tests/it/redis/server.rs"]
+mod redis_server;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use auspex_kernel::db::{Db, DbError};
+use sea_orm_migration::sea_orm::ConnectionTrait as _;
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Connection};
+use crate::predict::REQUEST;
+use crate::server::{Server, eventually};
+use crate::tokens::{PASSWORD, by_token, log_in, text};
+use crate::users::ask;
+use redis_server::RedisServer;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Replicas {
+    redis: RedisServer,
+    both: [Server; 2],
+    schema: Schema,
+}
+
+/// A schema of the test's own, which goes with this.
+struct Schema {
+    url: String,
+    name: String,
+}
+
+impl Schema {
+    fn create(url: String, test: &str) -> Self {
+        let name = format!("replicas_{}_{test}", std::process::id());
+        let schema = Self { url, name };
+        schema.execute(&format!("CREATE SCHEMA {}", schema.name));
+        schema
+    }
+
+    fn url(&self) -> String {
+        let sign = if self.url.contains('?') { '&' } else { '?' };
+        let Self { url, name } = self;
+        format!("{url}{sign}options=-c%20search_path%3D{name}")
+    }
+
+    fn execute(&self, sql: &str) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let db = Db::open(&self.url).await.expect("opens");
+            let done = db.write(async |transaction| -> Result<_, DbError> {
+                Ok(transaction.execute_unprepared(sql).await?)
+            });
+            done.await.expect("executed");
+        });
+    }
+}
+
+impl Replicas {
+    /// `None` where PostgreSQL or Redis is missing.
+    fn start(test: &str, settings: &[(&str, &str)]) -> Option<Self> {
+        let url = std::env::var("AUSPEX_TEST_POSTGRES_URL").ok()?;
+        let redis = RedisServer::start()?;
+        let schema = Schema::create(url, test);
+        let (storage, redis_url) = (schema.url(), redis.url());
+        let mut all = vec![
+            ("AUSPEX__STORAGE__URL", storage.as_str()),
+            ("AUSPEX__REDIS__URL", redis_url.as_str()),
+            ("AUSPEX__SERVER__PUBLIC_URL", "https://models.example.org"),
+        ];
+        all.extend(settings);
+        let one = Server::start_with(&all);
+        let folder = tempfile::tempdir().expect("a folder");
+        for file in ["admin.key", "dialogues.key"] {
+            std::fs::copy(one.folder.path().join(file), folder.path().join(file)).expect("copied");
+        }
+        let two = Server::start_in(folder, &all);
+        Some(Self {
+            redis,
+            both: [one, two],
+            schema,
+        })
+    }
+
+    /// Stops both, whose logs these are.
+    fn stop(self) -> [String; 2] {
+        let logs = self.both.map(Server::stop);
+        let drop = format!("DROP SCHEMA {} CASCADE", self.schema.name);
+        self.schema.execute(&drop);
+        logs
+    }
+
+    /// Makes a key at the first one.
+    fn make_key(&self, scopes: &[&str]) -> (String, String) {
+        let body = json!({"name": "shared", "scopes": scopes}).to_string();
+        let made = self.both[0].post("/v1/api-keys", body);
+        assert_eq!(made.status, 201, "{}", made.text());
+        let made = made.json();
+        (text(&made, "id"), text(&made, "key"))
+    }
+}
+
+fn predict(connection: &mut Connection, key: &str) -> Answer {
+    let headers = [("X-API-Key", key), ("Content-Type", "application/json")];
+    connection.send("POST", "/predict", &headers, REQUEST.as_bytes())
+}
+
+#[test]
+fn a_limit_holds_over_both_and_what_one_revokes_the_other_refuses() {
+    let settings = [("AUSPEX__SERVER__RATE_LIMIT__MAX", "1000")];
+    let Some(replicas) = Replicas::start("limit", &settings) else {
+        return;
+    };
+    let (id, key) = replicas.make_key(&["predict"]);
+    let mut passed = 0;
+    let [one, two] = &replicas.both;
+    eventually(SECOND, "the other one knows the key", || {
+        predict(&mut two.connect(), &key).status == 200
+    });
+    passed += 1;
+    std::thread::scope(|scope| {
+        let client = |server: &Server| {
+            let (mut connection, key) = (server.connect(), key.clone());
+            scope.spawn(move || {
+                let answers = (0..300).map(|_| predict(&mut connection, &key).status);
+                answers.filter(|status| *status == 200).count()
+            })
+        };
+        let clients: Vec<_> = [one, two, one, two].map(client).into();
+        for client in clients {
+            passed += client.join().expect("answered");
+        }
+    });
+    assert!((980..=1000).contains(&passed), "{passed} passed");
+    let refused = predict(&mut one.connect(), &key);
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.header("x-ratelimit-remaining"), Some("0"));
+
+    let (id_of_other, other) = replicas.make_key(&["predict"]);
+    eventually(SECOND, "the other one knows the key", || {
+        predict(&mut two.connect(), &other).status == 200
+    });
+    let headers = [("X-API-Key", one.key.as_str())];
+    for id in [&id, &id_of_other] {
+        let path = format!("/v1/api-keys/{id}");
+        let revoked = one.connect().send("DELETE", &path, &headers, b"");
+        assert_eq!(revoked.status, 204, "{}", revoked.text());
+    }
+    eventually(SECOND, "the key is revoked there too", || {
+        predict(&mut two.connect(), &other).status == 401
+    });
+
+    let ann = json!({"name": "Ann", "email": "ann@example.org", "username": "ann",
+        "password": PASSWORD, "roles": ["data-scientist"]});
+    let made = ask(one, &one.key, "POST", "/v1/users", &ann);
+    assert_eq!(made.status, 201, "{}", made.text());
+    let token = text(&log_in(one), "access_token");
+    eventually(SECOND, "the other one takes the token", || {
+        by_token(two, &token) == 200
+    });
+    let logged_out = one.connect().send(
+        "POST",
+        "/v1/auth/logout",
+        &[("Authorization", &format!("Bearer {token}"))],
+        b"",
+    );
+    assert_eq!(logged_out.status, 204, "{}", logged_out.text());
+    eventually(SECOND, "the token has ended there too", || {
+        by_token(two, &token) == 401
+    });
+    replicas.stop();
+}
+
+fn health_of_redis(server: &Server) -> (Value, Value) {
+    let health = server.get("/health").json();
+    (health["status"].clone(), health["reasons"]["redis"].clone())
+}
+
+#[test]
+fn without_redis_all_is_answered_and_told_and_its_return_is_noticed() {
+    let settings = [("AUSPEX__SERVER__RATE_LIMIT__MAX", "1000000")];
+    let Some(mut replicas) = Replicas::start("outage", &settings) else {
+        return;
+    };
+    let is_over = AtomicBool::new(false);
+    let answered = AtomicUsize::new(0);
+    let Replicas { redis, both, .. } = &mut replicas;
+    std::thread::scope(|scope| {
+        for server in &*both {
+            scope.spawn(|| {
+                let mut connection = server.connect();
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(predict(&mut connection, &server.key).status, 200);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let becomes = |status: &str, reason: Value| {
+            for server in &*both {
+                // The report is kept for a second.
+                eventually(3 * SECOND, "health tells it", || {
+                    health_of_redis(server) == (json!(status), reason.clone())
+                });
+            }
+        };
+        let check = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            becomes("healthy", Value::Null);
+            redis.kill();
+            becomes("degraded", json!("cannot be reached"));
+            assert_eq!(both[0].get("/health/ready").status, 200);
+            redis.start_again();
+            becomes("healthy", Value::Null);
+            redis.freeze();
+            becomes("degraded", json!("no answer in time"));
+            let before = answered.load(Ordering::Relaxed);
+            eventually(2 * SECOND, "requests go on", || {
+                answered.load(Ordering::Relaxed) > before + 100
+            });
+            redis.thaw();
+            redis.say("SCRIPT FLUSH");
+            becomes("healthy", Value::Null);
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        if let Err(panic) = check {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    let metrics = both[0].get("/metrics");
+    assert!(metrics.text().contains("auspex_redis_up 1\n"));
+    let alone = metrics.text().lines();
+    let mut alone = alone.filter_map(|line| line.strip_prefix("auspex_rate_limit_alone_total "));
+    assert_ne!(alone.next(), Some("0"));
+    for log in replicas.stop() {
+        assert_eq!(log.matches("Redis does not serve").count(), 2, "{log}");
+    }
+}
