@@ -70,10 +70,14 @@ impl Service for GatewayService {
             random,
             reloads,
             voucher,
+            redis,
             ..
         } = context;
         let live = Arc::new(Live::new(plan, Means::new(clock.clone(), voucher)));
         let registry = Registry::open(db.clone(), clock.clone(), random, live.clone()).await?;
+        if let Some(redis) = redis {
+            registry.share(redis);
+        }
         let mut discovery = Discovery::new(live.clone(), clock.clone());
         discovery.round().await;
         let desk = Desk {

@@ -21,10 +21,15 @@ pub(crate) async fn watch(registry: &Registry, db: &Db, mut stop: StopSignal) {
         false => POSTGRES_ROUND,
     });
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut notices = registry.notices();
     let (mut watch, mut is_failing) = (None, false);
     loop {
         let round = async {
-            rounds.tick().await;
+            // What a notice may have missed, the next round finds: it reads all instances.
+            tokio::select! {
+                _ = rounds.tick() => {}
+                _ = notices.next() => {}
+            }
             let round = tokio::time::timeout(ROUND_MAX, round(registry, db, &mut watch));
             round.await.unwrap_or(Err(DbError::Interrupted))
         };

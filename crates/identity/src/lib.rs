@@ -55,6 +55,7 @@ use std::sync::Arc;
 use auspex_kernel::caller::Vouch;
 use auspex_kernel::db::Db;
 use auspex_kernel::idempotency::Idempotency;
+use auspex_kernel::redis::Redis;
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
 
 pub use api_keys::Keys;
@@ -220,6 +221,11 @@ impl Identity {
     /// What is to be done now and then.
     pub fn maintenance(&self) -> &Maintenance {
         &self.maintenance
+    }
+
+    /// From now on other replicas hear of changes at once. Call it before [`Self::watch`].
+    pub fn share(&self, redis: Redis) {
+        self.core.share(redis);
     }
 
     /// Every route of this service. `cursors` signs the pages of its lists.

@@ -73,6 +73,9 @@ impl Service for IdentityService {
             db, clock, random, ..
         } = context.clone();
         let identity = Identity::open(db, clock, random, config, &context.public_url).await?;
+        if let Some(redis) = context.redis.clone() {
+            identity.share(redis);
+        }
         let file = key_file(&context);
         narrow(&file);
         let first_key = identity

@@ -1,5 +1,6 @@
 //! Notices what other processes did to the keys.
 //!
+//! A notice of another replica begins a round at once; without it, or without Redis, the next one comes soon.
 //! A round is cheap where nothing happened: SQLite tells from memory whether anybody wrote at all,
 //! and then one counter tells whether it was a key. Whatever fails, the last snapshot stays in
 //! force.
@@ -49,9 +50,14 @@ pub(crate) async fn watch(core: &Core, maintenance: &Maintenance, stop: impl Fut
     let mut health = Health::Followed;
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut notices = core.notices();
     loop {
         let round = async {
-            rounds.tick().await;
+            // What a notice may have missed, the next round finds: it reads all lines since the last one.
+            tokio::select! {
+                _ = rounds.tick() => {}
+                _ = notices.next() => {}
+            }
             let round = follower.catch_up(core);
             let ended = tokio::time::timeout(ROUND_MAX, round).await;
             ended.unwrap_or(Err(DbError::Interrupted.into()))

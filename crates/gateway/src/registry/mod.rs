@@ -8,12 +8,13 @@
 mod address;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use auspex_kernel::audit::{self, Actor};
 use auspex_kernel::clock::Steady;
 use auspex_kernel::db::{Db, DbError, Transaction};
+use auspex_kernel::redis::{Notices, Redis};
 use auspex_kernel::{Clock, Random, Timestamp};
 use parking_lot::Mutex;
 
@@ -26,6 +27,8 @@ use crate::source::{self, Source};
 use crate::store;
 use crate::upstream::Place;
 
+/// Where replicas are told that an instance came or left.
+const CHANNEL: &str = "gateway";
 /// Of one service.
 const INSTANCES_MAX: usize = 200;
 
@@ -77,6 +80,8 @@ pub(crate) struct Registry {
     known: Mutex<Known>,
     /// Held by whoever changes both the database and what is known, so that the two agree.
     changing: tokio::sync::Mutex<()>,
+    /// What tells other replicas of changes, if there are any.
+    redis: OnceLock<Redis>,
 }
 
 type Known = BTreeMap<Name, Entry>;
@@ -106,9 +111,28 @@ impl Registry {
             live,
             known: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            redis: OnceLock::new(),
         };
         registry.catch_up().await?;
         Ok(registry)
+    }
+
+    /// From now on other replicas are told of instances that come and leave. They would find them by themselves a
+    /// little later.
+    pub(crate) fn share(&self, redis: Redis) {
+        let _ = self.redis.set(redis);
+    }
+
+    /// Hears what other replicas change.
+    pub(crate) fn notices(&self) -> Notices {
+        let redis = self.redis.get();
+        redis.map_or_else(Notices::none, |redis| redis.listen(CHANNEL))
+    }
+
+    fn announce(&self) {
+        if let Some(redis) = self.redis.get() {
+            redis.announce(CHANNEL);
+        }
     }
 
     /// Registers an instance, or hears of it again. Requests go to it when this returns; whether it is new.
@@ -174,6 +198,9 @@ impl Registry {
         };
         self.known.lock().insert(name, entry);
         self.publish(service);
+        if is_change {
+            self.announce();
+        }
         Ok((instance, old.is_none()))
     }
 
@@ -214,6 +241,7 @@ impl Registry {
         removing.await?;
         self.known.lock().remove(&name);
         self.publish(service);
+        self.announce();
         Ok(())
     }
 

@@ -4,9 +4,10 @@
 mod change;
 mod following;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::redis::{Notices, Redis};
 use auspex_kernel::{Clock, Random, Timestamp};
 
 use crate::audit::{Actor, AuditRecord};
@@ -17,6 +18,9 @@ use change::renewed;
 pub(crate) use change::{Change, Needs, Refusal};
 pub(crate) use following::Following;
 
+/// Where replicas are told that somebody has changed something.
+const CHANNEL: &str = "identity";
+
 /// The ground that operations share.
 pub(crate) struct Core {
     pub(crate) db: Db,
@@ -25,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) directory: Arc<Directory>,
     pub(crate) following: Following,
     pub(crate) audit: AuditRecord,
+    /// What tells other replicas of changes, if there are any.
+    redis: OnceLock<Redis>,
 }
 
 impl Core {
@@ -40,12 +46,24 @@ impl Core {
         audit.follow_ids().await?;
         Ok(Self {
             audit,
+            redis: OnceLock::new(),
             db,
             clock,
             random,
             directory,
             following,
         })
+    }
+
+    /// From now on other replicas are told of changes. They would find them by themselves a little later.
+    pub(crate) fn share(&self, redis: Redis) {
+        let _ = self.redis.set(redis);
+    }
+
+    /// Hears what other replicas change.
+    pub(crate) fn notices(&self) -> Notices {
+        let redis = self.redis.get();
+        redis.map_or_else(Notices::none, |redis| redis.listen(CHANNEL))
     }
 
     /// The time here.
@@ -73,6 +91,9 @@ impl Core {
     /// What fails is no error of the change: that is made, and its answer may hold a secret that is
     /// shown once. `watch.rs` tries until it succeeds.
     pub(crate) async fn put_in_force(&self) {
+        if let Some(redis) = self.redis.get() {
+            redis.announce(CHANNEL);
+        }
         let caught_up = tokio::time::timeout(self.db.call_timeout(), self.following.catch_up());
         if let Err(error) = caught_up.await.unwrap_or(Err(DbError::Interrupted.into())) {
             tracing::warn!(%error, "a change is stored but not yet in force");
