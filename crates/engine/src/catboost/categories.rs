@@ -163,6 +163,7 @@ impl Categories {
             .collect();
         let mut groups: Vec<Group> = Vec::new();
         let mut by_combination = HashMap::new();
+        let mut by_table = HashMap::new();
         for (index, ctr) in parts.ctrs.iter().enumerate() {
             let placed = |fault: Fault| fault.inside(format_args!("CTR {index}"));
             let table = by_base.get(&ctr.base).copied();
@@ -179,8 +180,11 @@ impl Categories {
                 }
             };
             let lookups = &mut groups[group].lookups;
+            // A table has one combination, and so one group.
+            let next = lookups.len();
+            let lookup = *by_table.entry(table).or_insert(next);
             let column = (ctr.formula, names.len() + one_hot_columns + index);
-            match lookups.iter_mut().find(|lookup| lookup.table == table) {
+            match lookups.get_mut(lookup) {
                 Some(lookup) => lookup.columns.push(column),
                 None => lookups.push(Lookup {
                     table,

@@ -93,7 +93,8 @@ impl Symmetric {
                 asked.push(split.map_err(|fault| fault.inside(format_args!("tree {index}")))?);
             }
         }
-        let total: usize = trees.iter().map(|tree| outputs << tree.len()).sum();
+        let sizes = trees.iter().map(|tree| outputs << tree.len());
+        let total = sizes.fold(0, usize::saturating_add);
         if total != leaves.len() {
             return Err(Fault(format!(
                 "{} leaf values for trees with {total}",
