@@ -29,6 +29,12 @@ from checks import Checks, equal, true
 from image import Image, instructions
 from server import ROOT, STOP_S, free_port, is_ready
 
+NEED = """
+source scripts/lib/steps.sh
+need "promtool --version" prometheus
+need "haproxy -v" haproxy
+need "redis-server --version" redis-server
+"""
 READY_S = 15
 KEY_KNOWN_S = 5  # until a running server knows a key that a command has made: about one
 # What a stop takes at most: server.drain_timeout_ms, and seconds for traces.
@@ -130,8 +136,7 @@ def predict(port, key):
 
 
 def main():
-    need = 'source scripts/lib/steps.sh; need "promtool --version" prometheus; need "haproxy -v" haproxy'
-    subprocess.run(["bash", "-c", need], cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(["bash", "-c", NEED], cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
     checks = Checks()
     checks.run_all([dockerfile_is_as_promised, context_has_what_the_build_reads], None)
     if os.geteuid() == 0:

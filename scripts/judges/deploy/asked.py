@@ -12,6 +12,7 @@ from server import BINARY, ROOT, environment
 SECRETS = {
     "DATABASE_URL": "postgres://auspex:secret@postgres/auspex",
     "AUSPEX__DIALOGUES__KEYS_URL": "postgres://auspex:secret@postgres/auspex_keys",
+    "AUSPEX__REDIS__URL": "redis://:secret@redis:6379/0",
     "AUSPEX__DIALOGUES__MASTER_KEY": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
 }
 

@@ -1,4 +1,4 @@
-"""The balancer of `deploy/compose.yaml` with two servers on one PostgreSQL. Part of the judge `deploy`."""
+"""The balancer of `deploy/compose.yaml` with two servers on one PostgreSQL and one Redis. Part of the judge `deploy`."""
 
 import contextlib
 import http.client
@@ -41,6 +41,7 @@ class Deployment:
             }
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             self.key = commands_of_a_first_start(settings, folder / "data")
+            settings["AUSPEX__REDIS__URL"] = stack.enter_context(redis(folder))
             with ThreadPoolExecutor() as pool:
                 self.servers = list(pool.map(stack.enter_context, [OnPostgres(**settings) for _ in range(2)]))
             self.port = free_port()
@@ -83,6 +84,20 @@ class Deployment:
             return exchange(connection, self.key, method, path, body)
         finally:
             connection.close()
+
+
+@contextlib.contextmanager
+def redis(folder):
+    """A Redis with the settings of `deploy/redis`, and its URL."""
+    port = free_port()
+    command = ["redis-server", ROOT / "deploy/redis/redis.conf", "--port", str(port), "--bind", "127.0.0.1"]
+    with open(folder / "redis.log", "wb") as log:
+        child = subprocess.Popen([*command, "--requirepass", "secret", "--dir", folder], stdout=log)
+    try:
+        yield f"redis://:secret@127.0.0.1:{port}/0"
+    finally:
+        child.terminate()
+        child.wait(10)
 
 
 class OnPostgres(Server):

@@ -16,7 +16,7 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKER_COMPOSE = ["docker", "compose"]
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
-WANTED = ("auspex", "balancer", "blackbox", "grafana", "postgres", "prometheus")
+WANTED = ("auspex", "balancer", "blackbox", "grafana", "postgres", "prometheus", "redis")
 
 
 def services_are_there_and_their_files_too(_):

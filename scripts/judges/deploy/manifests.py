@@ -99,7 +99,7 @@ def memory_is_that_of_the_document(overlays):
 
 
 def network_is_closed_but_for_what_is_needed(overlays):
-    """Pods reach DNS, and with PostgreSQL the database; they are reached at their port alone."""
+    """Pods reach DNS, and replicas the database and Redis; they are reached at their port alone."""
     for name, resources in overlays.items():
         labels = only(resources, "Deployment")["spec"]["template"]["metadata"]["labels"]
         policies = [one["spec"] for one in resources if one["kind"] == "NetworkPolicy"]
@@ -110,7 +110,7 @@ def network_is_closed_but_for_what_is_needed(overlays):
         allowed = [rule for one in policies for rule in one.get("egress", [])]
         true(all(rule.get("to") for rule in allowed), "everywhere can be reached")
         outward = {(port["port"], port["protocol"]) for rule in allowed for port in rule["ports"]}
-        wanted = {(53, "UDP"), (53, "TCP")} | ({(5432, "TCP")} if name == "replicas" else set())
+        wanted = {(53, "UDP"), (53, "TCP")} | ({(5432, "TCP"), (6379, "TCP")} if name == "replicas" else set())
         equal(outward, wanted, f"egress of {name}")
         inward = [rule for one in policies for rule in one.get("ingress", [])]
         equal([p["port"] for rule in inward for p in rule["ports"]], ["http"], "ingress")

@@ -28,7 +28,9 @@ GROUPING = re.compile(r"\b(?:by|without)\s*\(([^)]*)\)")
 SAMPLE = re.compile(r"^(auspex_[a-z_]+)(?:\{(.*)\})? \S+$")
 APPEARS_S = 15
 
-GATEWAY = """
+CONFIG = """
+[redis]
+url = "redis://127.0.0.1:{closed}/0"
 [gateway.services.prices]
 endpoints = ["http://127.0.0.1:{closed}"]
 health = {{ path = "/", interval_ms = 500 }}
@@ -51,7 +53,7 @@ class Measured:
             (models / "broken" / "1").mkdir(parents=True)
             (models / "broken" / "1" / "model.ubj").write_bytes(b"not a model")
             (models / "mean-score").symlink_to(MODELS / "mean-score")
-            with Server(config=GATEWAY.format(closed=free_port()), models=models) as server:
+            with Server(config=CONFIG.format(closed=free_port()), models=models) as server:
                 self.read_until(server, "auspex_gateway_endpoint_healthy")
             certificate = make_certificate(folder)
             self.read_over_tls(certificate)
