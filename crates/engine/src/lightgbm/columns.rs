@@ -61,8 +61,7 @@ impl Collector {
     fn split(&mut self, split: &Split) -> Node {
         let Split {
             feature,
-            left,
-            right,
+            children: [left, right],
             ref test,
         } = *split;
         let (feature, threshold, default_left) = match *test {

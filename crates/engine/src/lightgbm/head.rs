@@ -19,9 +19,9 @@ const FEATURES_MAX: usize = 1 << 18;
 /// How many sums a row may have.
 const SUMS_MAX: usize = 1 << 16;
 
-/// A model that needs more columns beside its features is walked as it is: all columns are computed for every row,
-/// a walk meets a few.
-const COLUMNS_MAX: usize = 1 << 12;
+/// How many columns beside its features a compiled model has at most for each of its trees. All columns are
+/// computed for every row, and a walk meets a few: a tree takes ten times as long to walk as a column to compute.
+const COLUMNS_PER_TREE_MAX: usize = 8;
 
 /// Reads a file.
 pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
@@ -70,7 +70,7 @@ pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
             "" => "gbdt",
             boosting => boosting,
         }),
-        trees: compile(trees, width, sums)?,
+        trees: compile(trees, width, sums),
         objective,
         used,
         all,
@@ -144,25 +144,31 @@ fn features(names: &[&str], is_named: bool, kinds: Vec<FeatureKind>) -> Vec<Feat
     kinds.into_iter().enumerate().map(feature).collect()
 }
 
-fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Result<Trees, Fault> {
+/// Compiles trees; what the forest has no form for, or is too large for it, is walked as it is.
+fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
     if trees.iter().any(|tree| tree.linear.is_some()) {
-        return Ok(Trees::Walked(trees));
+        return Trees::Walked(trees);
     }
+    let columns_max = COLUMNS_PER_TREE_MAX * trees.len();
     let mut collector = Collector::new(width);
     let mut converted = Vec::with_capacity(trees.len());
     for (tree, output) in trees.iter().zip((0..sums as u32).cycle()) {
         converted.push(collector.convert(tree, output));
-        if collector.len() > COLUMNS_MAX {
-            return Ok(Trees::Walked(trees));
+        if collector.len() > columns_max {
+            return Trees::Walked(trees);
         }
     }
-    drop(trees);
     let columns = collector.finish();
     let rules = Rules {
         width: width + columns.len(),
         inputs: Precision::F64,
         equal_goes_left: true,
     };
-    let forest = Box::new(Forest::new(&converted, rules)?);
-    Ok(Trees::Compiled { columns, forest })
+    match Forest::new(&converted, rules) {
+        Ok(forest) => Trees::Compiled {
+            columns,
+            forest: Box::new(forest),
+        },
+        Err(_) => Trees::Walked(trees),
+    }
 }

@@ -24,6 +24,9 @@ use tree::Tree;
 /// How many values the rows that are widened together may have.
 const WIDE_VALUES_MAX: usize = 1 << 16;
 
+/// Rows that go through a tree together while it is in the cache, where trees are walked.
+const ROWS_PER_WALK: usize = 64;
+
 /// A loaded LightGBM model.
 #[derive(Debug)]
 struct Model {
@@ -126,10 +129,12 @@ impl Model {
                 }
             }),
             Trees::Walked(trees) => {
-                for (index, sums) in sums.chunks_exact_mut(outputs).enumerate() {
-                    let row = rows.row(index);
+                for (block, sums) in sums.chunks_mut(ROWS_PER_WALK * outputs).enumerate() {
+                    let first = block * ROWS_PER_WALK;
                     for (tree, output) in trees.iter().zip((0..outputs).cycle()) {
-                        sums[output] += tree.value(row);
+                        for (index, sums) in sums.chunks_exact_mut(outputs).enumerate() {
+                            sums[output] += tree.value(rows.row(first + index));
+                        }
                     }
                 }
             }

@@ -56,17 +56,15 @@ fn tree() -> impl Strategy<Value = Tree> {
             // Leaves are counted behind all splits; a new split takes the place of one of them.
             let leaf = count + place.index(node as usize + 1) as u32;
             for split in &mut splits {
-                for child in [&mut split.left, &mut split.right] {
+                for child in &mut split.children {
                     if *child == leaf {
                         *child = node;
                     }
                 }
             }
-            let (left, right) = (leaf, count + node + 1);
             splits.push(Split {
                 feature,
-                left,
-                right,
+                children: [leaf, count + node + 1],
                 test,
             });
         }

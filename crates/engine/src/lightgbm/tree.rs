@@ -24,8 +24,8 @@ pub(super) struct Tree {
 #[derive(Debug)]
 pub(super) struct Split {
     pub(super) feature: u32,
-    pub(super) left: u32,
-    pub(super) right: u32,
+    /// Where a row goes that the test sends left, and where every other goes.
+    pub(super) children: [u32; 2],
     pub(super) test: Test,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn is_zero(value: f64) -> bool {
 }
 
 impl Test {
-    /// Where a missing value goes, and 0 if that is missing too.
+    /// Whether a row with this value goes left.
     #[inline]
     fn sends_left(&self, value: f64) -> bool {
         match *self {
@@ -76,12 +76,16 @@ impl Test {
                 threshold,
                 missing,
                 default_left,
-            } => match missing {
-                Missing::Nan if value.is_nan() => default_left,
-                Missing::Zero if value.is_nan() || is_zero(value) => default_left,
-                _ if value.is_nan() => 0.0 <= threshold,
-                _ => value <= threshold,
+            } if value.is_nan() => match missing {
+                Missing::Nothing => 0.0 <= threshold,
+                Missing::Zero | Missing::Nan => default_left,
             },
+            Self::Threshold {
+                missing: Missing::Zero,
+                default_left,
+                ..
+            } if is_zero(value) => default_left,
+            Self::Threshold { threshold, .. } => value <= threshold,
             Self::Set(ref set) => set.contains(value),
         }
     }
@@ -126,8 +130,9 @@ impl Tree {
     pub(super) fn value(&self, row: &[f64]) -> f64 {
         let mut node = 0;
         while let Some(split) = self.splits.get(node) {
-            let goes_left = split.test.sends_left(row[split.feature as usize]);
-            node = if goes_left { split.left } else { split.right } as usize;
+            // Chosen by an index, because which way a row goes cannot be predicted.
+            let goes_right = !split.test.sends_left(row[split.feature as usize]);
+            node = split.children[usize::from(goes_right)] as usize;
         }
         let leaf = node - self.splits.len();
         match &self.linear {
@@ -161,9 +166,7 @@ impl Tree {
             }
         };
         shape::check(splits.len() + leaves, |node| {
-            splits
-                .get(node as usize)
-                .map(|split| [split.left, split.right])
+            splits.get(node as usize).map(|split| split.children)
         })?;
         Ok(Self {
             splits,
@@ -223,8 +226,10 @@ impl Columns {
         };
         Ok(Split {
             feature: feature(self.feature[node], width)?,
-            left: self.child("left", self.left[node])?,
-            right: self.child("right", self.right[node])?,
+            children: [
+                self.child("left", self.left[node])?,
+                self.child("right", self.right[node])?,
+            ],
             test,
         })
     }
