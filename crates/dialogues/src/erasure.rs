@@ -72,7 +72,7 @@ impl Dialogues {
         });
         let erasure = noted.await?;
         core.keys.forget(customer);
-        let pending_texts = self.pending.drop_customer(customer).await.texts as u64;
+        let pending_texts = self.pending.drop_customer(customer).await?.texts as u64;
         let mut counts = core.carry_out(&erasure, actor).await?;
         counts.pending_texts = pending_texts;
         let log_truncated = core.truncate_logs().await;

@@ -6,6 +6,7 @@ use auspex_kernel::ApiError;
 use auspex_kernel::db::DbError;
 
 use crate::keys::KeysError;
+use crate::pending::Away;
 
 const RETRY_SOON_S: u64 = 1;
 
@@ -28,6 +29,9 @@ pub enum DialoguesError {
     /// Somebody else decides it at this moment.
     #[error("the dialogue is being decided by another request; ask again")]
     Busy,
+    /// The texts that wait for consent cannot be reached.
+    #[error(transparent)]
+    Away(#[from] Away),
     /// A key cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -53,7 +57,9 @@ impl From<DialoguesError> for ApiError {
             DialoguesError::NoWayBack | DialoguesError::OtherCustomer => {
                 Self::conflict(error.to_string())
             }
-            DialoguesError::Busy => Self::unavailable(error.to_string(), RETRY_SOON_S),
+            DialoguesError::Busy | DialoguesError::Away(_) => {
+                Self::unavailable(error.to_string(), RETRY_SOON_S)
+            }
             DialoguesError::Keys(KeysError::Database(error)) => error.into(),
             DialoguesError::Keys(error) => Self::internal(error),
             DialoguesError::Randomness(error) => Self::internal(error),

@@ -94,7 +94,7 @@ impl Dialogues {
                 erasures: self.count_erasures(customer).await?,
             },
             has_key: key.is_some(),
-            pending: self.pending.of_customer(customer).await,
+            pending: self.pending.of_customer(customer).await?,
             messages: self.stream_unrecorded(filter, true),
         })
     }

@@ -11,7 +11,7 @@ use crate::consent::Decided;
 use crate::error::DialoguesError;
 use crate::ids::{CustomerRef, DialogId};
 use crate::pending::{
-    Before, Held, Look, NewText, Outcome, Pending as _, PushError, Pushed, State, Taken,
+    Away, Before, Held, Look, NewText, Outcome, Pending as _, PushError, Pushed, State, Taken,
 };
 use crate::reading::HeldCounts;
 use crate::types::{DecidedDialogue, Statement};
@@ -77,7 +77,7 @@ impl Dialogues {
     /// # Errors
     /// [`DialoguesError::Database`].
     pub async fn standing(&self, dialogue: &DialogId) -> Result<Option<Standing>, DialoguesError> {
-        let look = self.pending.look(dialogue).await;
+        let look = self.pending.look(dialogue).await?;
         if let Some(look) = look.filter(|look| look.state != State::Unsure) {
             return Ok(Some(Standing::Pending(look)));
         }
@@ -104,6 +104,7 @@ impl Dialogues {
             Taken::Held(held) => held,
             Taken::Busy => return Err(DialoguesError::Busy),
             Taken::Unknown => return again.await,
+            Taken::Away => return Err(Away.into()),
         };
         match (held.before(), consent) {
             (Before::Refused, true) => {
@@ -143,7 +144,7 @@ impl Dialogues {
         mut held: impl Held,
         statement: &Statement,
     ) -> Result<Decided, DialoguesError> {
-        held.drop_texts().await;
+        held.drop_texts().await?;
         let refused = self.refuse(held.dialogue(), statement).await;
         let outcome = match &refused {
             Ok(_) | Err(DialoguesError::OtherCustomer) => Outcome::Decided,
@@ -163,7 +164,7 @@ impl Dialogues {
         customer: CustomerRef,
     ) -> Result<Holdings, DialoguesError> {
         let stored = self.held(actor, customer).await?;
-        let pending = self.pending.of_customer(customer).await;
+        let pending = self.pending.of_customer(customer).await?;
         Ok(Holdings {
             stored,
             pending_dialogues: pending.len() as u64,

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::ids::{CustomerRef, Pseudonyms};
 use crate::store::keys as store;
 
-pub(crate) use crypt::Key;
+pub(crate) use crypt::{Key, SEAL_BYTES};
 pub(crate) use customer::{CustomerKey, CustomerKeys};
 pub(crate) use master::MasterKeys;
 

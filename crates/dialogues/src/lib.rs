@@ -35,7 +35,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use auspex_kernel::db::{Db, DbError};
-use auspex_kernel::{Clock, Random, Timestamp};
+use auspex_kernel::redis::Redis;
+use auspex_kernel::{Clock, Random, Timestamp, secrets};
 
 pub use audit::Action;
 pub use config::{
@@ -51,8 +52,8 @@ pub use intake::{Holdings, IntakeError, Standing};
 pub use keys::{KeysError, MasterKeyState, look_at_master_key, master_key_file};
 pub use language::{Language, NoLanguage};
 pub use pending::{
-    Before, Dialogue, Dropped, Held, Limits, Look, Mark, Marks, Memory, NewText, Outcome, Pending,
-    PushError, Pushed, Size, State, Taken, Text,
+    Away, Before, Buffer, Dialogue, Dropped, Held, Limits, Look, Mark, Marks, Memory, NewText,
+    Outcome, Pending, PushError, Pushed, Shared, Size, State, Taken, Text,
 };
 pub use reading::{HeldCounts, MessageStream};
 pub use register::{HOLDINGS, Holding};
@@ -75,7 +76,7 @@ const KEYS_FILE: &str = "keys.db";
 #[derive(Clone)]
 pub struct Dialogues {
     core: Arc<Core>,
-    pending: Arc<Memory>,
+    pending: Buffer,
 }
 
 impl fmt::Debug for Dialogues {
@@ -103,12 +104,7 @@ impl Dialogues {
         keys_db.migrate::<migration::KeysMigrator>().await?;
         let opened = keys::open(keys_db, &config, data_dir, clock.clone(), random.clone());
         let (keys, pseudonyms) = opened.await?;
-        let limits = Limits {
-            texts_max: config.pending.texts_max,
-            bytes_max: config.pending.bytes_max,
-            expiry: config.pending.expires_after(),
-        };
-        let pending = Memory::new(limits, clock.clone());
+        let pending = Memory::new(limits(&config), clock.clone());
         let core = Core {
             db,
             keys,
@@ -121,8 +117,28 @@ impl Dialogues {
         };
         Ok(Self {
             core: Arc::new(core),
-            pending: Arc::new(pending),
+            pending: Buffer::Memory(pending),
         })
+    }
+
+    /// With texts that wait in Redis, where replicas on the same main database find them too, and the
+    /// marks that all of them make alike.
+    ///
+    /// # Errors
+    /// [`DbError`]: the secret under which they are encrypted is in the main database.
+    pub async fn sharing(self, redis: Redis) -> Result<(Self, Marks), DbError> {
+        let Core {
+            db,
+            clock,
+            random,
+            config,
+            ..
+        } = &*self.core;
+        let secret = secrets::load_or_create(db, clock, random, "dialogues.pending").await?;
+        let (limits, clock) = (limits(config), clock.clone());
+        let shared = Shared::new(redis, &secret, limits, clock, random.clone());
+        let pending = Buffer::Shared(shared);
+        Ok((Self { pending, ..self }, Shared::marks(&secret)))
     }
 
     /// The time by its clock.
@@ -143,6 +159,14 @@ impl Dialogues {
     /// Whether the keys of the customers are in the database of their texts.
     pub fn keys_are_with_texts(&self) -> bool {
         keys_url(&self.core.config, self.core.db.is_sqlite(), Path::new("")).is_none()
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        texts_max: config.pending.texts_max,
+        bytes_max: config.pending.bytes_max,
+        expiry: config.pending.expires_after(),
     }
 }
 

@@ -71,12 +71,17 @@ impl Service for DialoguesService {
             cursors,
             data_dir,
             control,
+            redis,
             ..
         } = context;
         let (text_bytes_max, shows_ids) = (config.pending.text_bytes_max, !config.pseudonyms);
         let rate_limit = config.rate_limit;
-        let marks = Marks::new(&random)?;
+        let own_marks = Marks::new(&random)?;
         let dialogues = Dialogues::open(db, config, &data_dir, clock, random).await?;
+        let (dialogues, marks) = match redis {
+            Some(redis) => dialogues.sharing(redis).await?,
+            None => (dialogues, own_marks),
+        };
         let replayed = dialogues.replay_erasures().await?;
         if replayed.erasures + replayed.keys > 0 {
             tracing::warn!(

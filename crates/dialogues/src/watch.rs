@@ -92,8 +92,9 @@ impl Dialogues {
 impl Follower<'_> {
     async fn round(&mut self) -> Result<(), DialoguesError> {
         let core = &*self.dialogues.core;
-        self.dialogues.pending.expire().await;
-        let size = self.dialogues.pending.size();
+        // While the buffer is away nothing of it is due here, and what is due later goes later.
+        let _ = self.dialogues.pending.expire().await;
+        let size = self.dialogues.pending.size().await;
         core.counts.pending_bytes.set(size.bytes as i64);
         core.counts.pending_dialogues.set(size.dialogues as i64);
         let watch = match &mut self.watch {
@@ -133,7 +134,8 @@ impl Follower<'_> {
         for erasure in &told {
             if !self.seen.contains(&erasure.id) {
                 core.keys.forget(erasure.customer);
-                self.dialogues.pending.drop_customer(erasure.customer).await;
+                let dropping = self.dialogues.pending.drop_customer(erasure.customer);
+                dropping.await?;
             }
         }
         self.seen = told.into_iter().map(|erasure| erasure.id).collect();

@@ -73,7 +73,7 @@ impl Dialogues {
         let core = &*self.core;
         let event = Event::new(Action::CustomerWithdraw, format!("customer:{customer}"));
         core.record(actor, event).await?;
-        let dropped = self.pending.drop_customer(customer).await;
+        let dropped = self.pending.drop_customer(customer).await?;
         let mut withdrawn = Withdrawn {
             pending_texts: dropped.texts as u64,
             log_truncated: true,

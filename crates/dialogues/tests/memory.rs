@@ -68,7 +68,7 @@ async fn it_takes_at_most_twice_what_it_counts() {
     ] {
         let before = resident();
         let (memory, held) = fill(texts, bytes).await;
-        let (taken, counted) = (resident() - before, memory.size().bytes);
+        let (taken, counted) = (resident() - before, memory.size().await.bytes);
         println!(
             "{texts} texts of {bytes} bytes: {held} bytes of texts, {counted} counted, {taken} taken"
         );

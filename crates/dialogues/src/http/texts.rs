@@ -24,11 +24,12 @@ use super::bodies::{SentText, TextBody, read_whole};
 use super::{Desk, TAG};
 use crate::ids::{CustomerId, DialogId, NotAnId};
 use crate::intake::IntakeError;
-use crate::pending::{Mark, NewText, PushError, Pushed};
+use crate::pending::{Away, Mark, NewText, PushError, Pushed};
 
 /// How long a job should wait where the buffer is full, in seconds.
 const FULL_RETRY_S: u64 = 5;
 const UNSURE_RETRY_S: u64 = 1;
+const AWAY_RETRY_S: u64 = 1;
 
 /// A text waits for the decision about its dialogue.
 #[derive(Serialize, ToSchema)]
@@ -240,6 +241,7 @@ impl From<PushError> for ApiError {
                 "too many texts wait for decisions; nothing that was accepted is dropped, so send this one again later",
                 FULL_RETRY_S,
             ),
+            PushError::Away => Self::unavailable(Away.to_string(), AWAY_RETRY_S),
             PushError::KeyReused => wrong_key("was used with another text before"),
             // `begin` adds it in any case.
             PushError::Unknown => Self::internal(error),

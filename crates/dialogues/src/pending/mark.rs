@@ -1,11 +1,11 @@
 //! What is remembered of a request with an `Idempotency-Key`: MACs under a key that only this process
-//! has. A plain hash would let whoever sees it check guesses at a text that its customer refused.
+//! has, or only the replicas. A plain hash would let whoever sees it check guesses at a text that its customer refused.
 
 use auspex_kernel::Random;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// Makes marks. Its key is drawn at start and kept nowhere.
+/// Makes marks. Its key is drawn at start and kept nowhere, or is that of all replicas.
 #[derive(Clone)]
 pub struct Marks(Hmac<Sha256>);
 
@@ -25,9 +25,12 @@ impl Marks {
     /// The operating system gave no random bytes.
     pub fn new(random: &Random) -> Result<Self, getrandom::Error> {
         let key: [u8; 32] = random.bytes()?;
-        Ok(Self(
-            Hmac::new_from_slice(&key).expect("HMAC takes keys of any length"),
-        ))
+        Ok(Self::with_key(&key))
+    }
+
+    /// With this key, so that all who have it make the same marks.
+    pub(super) fn with_key(key: &[u8; 32]) -> Self {
+        Self(Hmac::new_from_slice(key).expect("HMAC takes keys of any length"))
     }
 
     /// The mark of a request: callers cannot use each other's keys.

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
-    Before, Dialogue, Dropped, Held as Hold, Limits, Look, Mark, NewText, Outcome, Pending,
+    Away, Before, Dialogue, Dropped, Held as Hold, Limits, Look, Mark, NewText, Outcome, Pending,
     PushError, Pushed, Size, State, Taken, Text,
 };
 use crate::ids::{CustomerId, CustomerRef, DialogId};
@@ -107,7 +107,7 @@ impl Memory {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Memory").field(&self.size()).finish()
+        f.debug_tuple("Memory").field(&self.0.size()).finish()
     }
 }
 
@@ -122,8 +122,8 @@ impl Pending for Memory {
         self.0.push(&new, begin)
     }
 
-    async fn look(&self, dialogue: &DialogId) -> Option<Look> {
-        self.0.look(dialogue)
+    async fn look(&self, dialogue: &DialogId) -> Result<Option<Look>, Away> {
+        Ok(self.0.look(dialogue))
     }
 
     async fn take(&self, dialogue: &DialogId) -> Taken<Held> {
@@ -143,23 +143,20 @@ impl Pending for Memory {
         waited.unwrap_or(Taken::Busy)
     }
 
-    async fn of_customer(&self, customer: CustomerRef) -> Vec<Dialogue> {
-        self.0.of_customer(customer)
+    async fn of_customer(&self, customer: CustomerRef) -> Result<Vec<Dialogue>, Away> {
+        Ok(self.0.of_customer(customer))
     }
 
-    async fn drop_customer(&self, customer: CustomerRef) -> Dropped {
-        self.0.drop_customer(customer)
+    async fn drop_customer(&self, customer: CustomerRef) -> Result<Dropped, Away> {
+        Ok(self.0.drop_customer(customer))
     }
 
-    async fn expire(&self) -> Dropped {
-        self.0.expire()
+    async fn expire(&self) -> Result<Dropped, Away> {
+        Ok(self.0.expire())
     }
 
-    fn size(&self) -> Size {
-        Size {
-            dialogues: self.0.shards.iter().map(|shard| shard.lock().len()).sum(),
-            bytes: self.0.bytes.load(Ordering::Relaxed),
-        }
+    async fn size(&self) -> Size {
+        self.0.size()
     }
 }
 
@@ -171,6 +168,13 @@ enum Take<N> {
 }
 
 impl Buffer {
+    fn size(&self) -> Size {
+        Size {
+            dialogues: self.shards.iter().map(|shard| shard.lock().len()).sum(),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
     fn shard(&self, dialogue: &DialogId) -> &Mutex<Shard> {
         // Not the bits by which the map of the shard finds its places.
         let place = (self.hasher.hash_one(dialogue) >> 40) as usize % SHARDS;
@@ -548,10 +552,11 @@ impl Hold for Held {
         self.before
     }
 
-    async fn drop_texts(&mut self) {
+    async fn drop_texts(&mut self) -> Result<(), Away> {
         self.buffer.drop_texts(&self.dialogue.id);
         self.dialogue.texts = Arc::default();
         self.outcome = Outcome::Refused;
+        Ok(())
     }
 
     async fn settle(mut self, outcome: Outcome) {

@@ -1,7 +1,7 @@
 //! Texts before consent: the one place that holds what nobody has allowed to be kept.
 //!
-//! [`Pending`] is the seam, [`Memory`] keeps everything in the memory of this process; `contract.rs`
-//! says what either kind must do. A dialogue is here from its first text to its decision or its
+//! [`Pending`] is the seam, [`Memory`] keeps everything in the memory of this process, [`Shared`] in a Redis that
+//! replicas share; `contract.rs` says what either kind must do. A dialogue is here from its first text to its decision or its
 //! expiry, and nothing of it is written anywhere. Every race ends here too: who decides a dialogue
 //! takes it first, and until it is settled nobody else adds to it or decides it.
 //!
@@ -20,10 +20,13 @@
 
 #[cfg(test)]
 mod contract;
+mod either;
+mod head;
 mod mark;
 mod memory;
 #[cfg(test)]
 mod model;
+mod shared;
 
 use std::fmt;
 use std::future::Future;
@@ -31,13 +34,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::Timestamp;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::ids::{CustomerId, CustomerRef, DialogId};
 use crate::language::Language;
 
+pub use either::Buffer;
 pub use mark::{Mark, Marks};
 pub use memory::Memory;
+pub use shared::Shared;
 
 /// Where texts wait for consent.
 pub trait Pending: Send + Sync + 'static {
@@ -53,22 +59,45 @@ pub trait Pending: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Pushed, PushError>> + Send;
 
     /// How a dialogue is; `None` where the database must be asked.
-    fn look(&self, dialogue: &DialogId) -> impl Future<Output = Option<Look>> + Send;
+    fn look(&self, dialogue: &DialogId) -> impl Future<Output = Result<Option<Look>, Away>> + Send;
 
     /// Takes a dialogue in order to decide it. Waits a little for another decision to be settled.
     fn take(&self, dialogue: &DialogId) -> impl Future<Output = Taken<Self::Held>> + Send;
 
     /// Everything that is held of a customer, those being decided included.
-    fn of_customer(&self, customer: CustomerRef) -> impl Future<Output = Vec<Dialogue>> + Send;
+    fn of_customer(
+        &self,
+        customer: CustomerRef,
+    ) -> impl Future<Output = Result<Vec<Dialogue>, Away>> + Send;
 
     /// Forgets everything of a customer. A dialogue that is being decided does not come back.
-    fn drop_customer(&self, customer: CustomerRef) -> impl Future<Output = Dropped> + Send;
+    fn drop_customer(
+        &self,
+        customer: CustomerRef,
+    ) -> impl Future<Output = Result<Dropped, Away>> + Send;
 
     /// Forgets what has expired.
-    fn expire(&self) -> impl Future<Output = Dropped> + Send;
+    fn expire(&self) -> impl Future<Output = Result<Dropped, Away>> + Send;
 
     /// How much is held.
-    fn size(&self) -> Size;
+    fn size(&self) -> impl Future<Output = Size> + Send;
+}
+
+/// The buffer cannot be reached; nobody knows whether what was asked of it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the texts that wait for consent cannot be reached at the moment; ask again")]
+pub struct Away;
+
+impl From<auspex_kernel::redis::Away> for Away {
+    fn from(_: auspex_kernel::redis::Away) -> Self {
+        Self
+    }
+}
+
+impl From<Away> for PushError {
+    fn from(_: Away) -> Self {
+        Self::Away
+    }
 }
 
 /// A dialogue that is being decided. Dropped without being settled it is as [`Outcome::Unsure`], or
@@ -81,7 +110,7 @@ pub trait Held: Send {
     fn before(&self) -> Before;
 
     /// Forgets the texts, here and in the buffer.
-    fn drop_texts(&mut self) -> impl Future<Output = ()> + Send;
+    fn drop_texts(&mut self) -> impl Future<Output = Result<(), Away>> + Send;
 
     /// Ends the decision.
     fn settle(self, outcome: Outcome) -> impl Future<Output = ()> + Send;
@@ -147,6 +176,9 @@ pub enum PushError {
     /// There is no room for it; what is there stays.
     #[error("the buffer is full")]
     Full,
+    /// The buffer cannot be reached.
+    #[error("the buffer cannot be reached")]
+    Away,
     /// The `Idempotency-Key` came with another body before.
     #[error("the Idempotency-Key was used with another body")]
     KeyReused,
@@ -177,7 +209,7 @@ pub enum State {
 }
 
 /// How a dialogue was before it was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Before {
     /// Undecided.
     Open,
@@ -195,6 +227,8 @@ pub enum Taken<H> {
     Busy,
     /// It is not here: never was, has expired, or is decided as the database says.
     Unknown,
+    /// The buffer cannot be reached.
+    Away,
 }
 
 /// How a decision ended.
@@ -256,6 +290,16 @@ impl Text {
         Self(Zeroizing::new(parts.concat().into_boxed_slice()))
     }
 
+    /// From the bytes of another one; `None` if they are not that.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.get(TIME_BYTES..)?;
+        let (length, rest) = rest.split_first()?;
+        let (tag, said) = rest.split_at_checked(usize::from(*length))?;
+        str::from_utf8(tag).ok()?;
+        str::from_utf8(said).ok()?;
+        Some(Self(Zeroizing::new(bytes.into())))
+    }
+
     /// What was said.
     pub fn said(&self) -> &str {
         str::from_utf8(self.after_time().1).expect("made of a text")
@@ -298,6 +342,15 @@ pub struct Dropped {
     pub dialogues: usize,
     /// Their texts.
     pub texts: usize,
+}
+
+impl Dropped {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            dialogues: self.dialogues + other.dialogues,
+            texts: self.texts + other.texts,
+        }
+    }
 }
 
 /// How much is held.

@@ -289,13 +289,13 @@ async fn agree(calls: Vec<Call>) {
                         Some(found)
                     }
                     Taken::Unknown => None,
-                    Taken::Busy => panic!("nobody else decides"),
+                    Taken::Busy | Taken::Away => panic!("nobody else decides"),
                 };
                 assert_eq!(found, model.take(id), "{call:?}");
             }
             Call::DropTexts(id) => {
                 if let Some(held) = held.get_mut(&id) {
-                    held.drop_texts().await;
+                    held.drop_texts().await.expect("it is here");
                     let Some(Known::Here { texts, .. }) = model.known.get_mut(&id) else {
                         panic!("it is held");
                     };
@@ -314,14 +314,15 @@ async fn agree(calls: Vec<Call>) {
                 }
             }
             Call::DropCustomer(number) => {
-                memory.drop_customer(pseudonym(number)).await;
+                let dropped = memory.drop_customer(pseudonym(number)).await;
+                dropped.expect("it is here");
                 model.drop_customer(number);
             }
             Call::Expire => {
-                memory.expire().await;
+                memory.expire().await.expect("it is here");
             }
             Call::Look(id) => {
-                let look = memory.look(&dialogue(id)).await;
+                let look = memory.look(&dialogue(id)).await.expect("it is here");
                 let look = look.map(|look| (look.state, look.texts));
                 assert_eq!(look, model.look(id), "{call:?}");
             }
@@ -333,8 +334,8 @@ async fn agree(calls: Vec<Call>) {
     }
     held.clear();
     clock.advance(Duration::from_hours(24));
-    memory.expire().await;
-    let size = memory.size();
+    memory.expire().await.expect("it is here");
+    let size = memory.size().await;
     assert_eq!(
         (size.dialogues, size.bytes),
         (0, 0),
@@ -424,7 +425,8 @@ fn texts_are_in_one_decision_or_still_there_whatever_the_threads_do() {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let left = runtime
         .expect("a runtime")
-        .block_on(memory.of_customer(pseudonym(0)));
+        .block_on(memory.of_customer(pseudonym(0)))
+        .expect("it is here");
     let left: usize = left.iter().map(|dialogue| dialogue.texts.len()).sum();
     assert_eq!(
         decided.len() + left,

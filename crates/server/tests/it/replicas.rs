@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Connection};
 use crate::predict::REQUEST;
 use crate::server::{Server, eventually};
-use crate::tokens::{PASSWORD, by_token, log_in, text};
-use crate::users::ask;
+use crate::tokens::text;
 use redis_server::RedisServer;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -67,7 +66,6 @@ impl Replicas {
         let mut all = vec![
             ("AUSPEX__STORAGE__URL", storage.as_str()),
             ("AUSPEX__REDIS__URL", redis_url.as_str()),
-            ("AUSPEX__SERVER__PUBLIC_URL", "https://models.example.org"),
         ];
         all.extend(settings);
         let one = Server::start_with(&all);
@@ -150,24 +148,38 @@ fn a_limit_holds_over_both_and_what_one_revokes_the_other_refuses() {
     eventually(SECOND, "the key is revoked there too", || {
         predict(&mut two.connect(), &other).status == 401
     });
+    replicas.stop();
+}
 
-    let ann = json!({"name": "Ann", "email": "ann@example.org", "username": "ann",
-        "password": PASSWORD, "roles": ["data-scientist"]});
-    let made = ask(one, &one.key, "POST", "/v1/users", &ann);
-    assert_eq!(made.status, 201, "{}", made.text());
-    let token = text(&log_in(one), "access_token");
-    eventually(SECOND, "the other one takes the token", || {
-        by_token(two, &token) == 200
-    });
-    let logged_out = one.connect().send(
-        "POST",
-        "/v1/auth/logout",
-        &[("Authorization", &format!("Bearer {token}"))],
-        b"",
-    );
-    assert_eq!(logged_out.status, 204, "{}", logged_out.text());
-    eventually(SECOND, "the token has ended there too", || {
-        by_token(two, &token) == 401
+#[test]
+fn a_dialogue_begins_on_one_and_ends_on_the_other_and_no_text_is_lost_to_an_outage() {
+    let Some(mut replicas) = Replicas::start("dialogues", &[]) else {
+        return;
+    };
+    let Replicas { redis, both, .. } = &mut replicas;
+    let [one, two] = both;
+    let push = |server: &Server, dialogue: &str, text: &str| {
+        let body = json!({"text": text, "language": "en"}).to_string();
+        server.post(&format!("/data/ann/{dialogue}"), body).status
+    };
+    assert_eq!(push(one, "d1", "first"), 200);
+    assert_eq!(push(two, "d1", "second"), 200);
+    let consent = two.post("/consents/d1", "true");
+    assert_eq!(consent.status, 200, "{}", consent.text());
+    let read = one.get("/data/").json();
+    let texts = read["data"].as_array().expect("texts").iter();
+    let mut texts: Vec<_> = texts.filter_map(|text| text["text"].as_str()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["first", "second"]);
+    assert_eq!(push(one, "d1", "late"), 409);
+
+    assert_eq!(push(one, "d2", "kept"), 200);
+    redis.freeze();
+    assert_eq!(push(two, "d2", "not accepted"), 503);
+    assert_eq!(one.post("/consents/d2", "true").status, 503);
+    redis.thaw();
+    eventually(2 * SECOND, "it is back", || {
+        one.get("/v1/dialogues/d2").json()["texts"] == json!(1)
     });
     replicas.stop();
 }
@@ -232,6 +244,7 @@ fn without_redis_all_is_answered_and_told_and_its_return_is_noticed() {
     let mut alone = alone.filter_map(|line| line.strip_prefix("auspex_rate_limit_alone_total "));
     assert_ne!(alone.next(), Some("0"));
     for log in replicas.stop() {
-        assert_eq!(log.matches("Redis does not serve").count(), 2, "{log}");
+        let told = log.matches("Redis does not serve").count();
+        assert!((2..10).contains(&told), "{log}");
     }
 }

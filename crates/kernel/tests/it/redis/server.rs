@@ -91,7 +91,8 @@ impl Drop for RedisServer {
 fn launch(port: u16, folder: &std::path::Path) -> Child {
     Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .args(["--save", "", "--appendonly", "no"])
+        .args(["--enable-protected-configs", "local", "--dir"])
         .arg(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
