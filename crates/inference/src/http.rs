@@ -336,7 +336,7 @@ async fn answer(
 
 /// Something that a request names and that does not exist.
 #[derive(Debug, PartialEq, Eq)]
-enum Missing {
+pub(crate) enum Missing {
     Default,
     /// The default model of this name, at the moment.
     DefaultAway(String),
@@ -348,14 +348,14 @@ enum Missing {
 }
 
 impl Missing {
-    fn default(models: &Models) -> Self {
+    pub(crate) fn default(models: &Models) -> Self {
         match models.default_name() {
             Some(name) => Self::DefaultAway(name.to_owned()),
             None => Self::Default,
         }
     }
 
-    fn version(model: &Model, version: &str) -> Self {
+    pub(crate) fn version(model: &Model, version: &str) -> Self {
         let name = model.name().to_owned();
         match model.has_package(version) {
             true => Self::Ready(name),
@@ -399,7 +399,7 @@ fn no_model(_: PathRejection) -> ApiError {
     Missing::Model.into()
 }
 
-fn find_model(inference: &Inference, name: &str) -> Result<Arc<Model>, Missing> {
+pub(crate) fn find_model(inference: &Inference, name: &str) -> Result<Arc<Model>, Missing> {
     let models = inference.models.load();
     models.model(name).cloned().ok_or(Missing::Model)
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod audit;
+mod batch;
 mod bench;
 mod catalogue;
 mod checksums;

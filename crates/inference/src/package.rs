@@ -448,7 +448,7 @@ fn listed(errors: &[FieldError]) -> String {
     texts.join("; ")
 }
 
-fn of_line(message: impl Into<String>) -> Vec<FieldError> {
+pub(crate) fn of_line(message: impl Into<String>) -> Vec<FieldError> {
     vec![FieldError {
         field: WHOLE_LINE.into(),
         message: message.into(),

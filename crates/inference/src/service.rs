@@ -6,6 +6,7 @@ use auspex_kernel::Clock;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::{Policy, Runs};
+use auspex_kernel::predict::Predict;
 use auspex_kernel::service::{
     Boxed, Context, Documented, Greeting, HealthCheck, OpenError, Routes, Running, Service,
     StopSignal, Warning,
@@ -105,6 +106,10 @@ impl Running for InferenceService {
 
     fn warnings(&self) -> Vec<Warning> {
         self.inference.warnings()
+    }
+
+    fn predictor(self: Arc<Self>) -> Option<Arc<dyn Predict>> {
+        Some(self.inference.clone())
     }
 
     fn greet(&self, greeting: &mut Greeting) {

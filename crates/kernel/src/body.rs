@@ -341,12 +341,16 @@ fn is_json(stated: &HeaderValue) -> bool {
 }
 
 async fn failed(error: &axum::Error, rest: Body) -> ApiError {
+    if let Some(BodyError::TooLarge(_) | BodyError::NoRoom) = broken_bound(error) {
+        drain(rest).await;
+    }
+    error_of(error)
+}
+
+/// What a client is told whose body ended with this error.
+pub fn error_of(error: &axum::Error) -> ApiError {
     match broken_bound(error) {
-        Some(bound @ (BodyError::TooLarge(_) | BodyError::NoRoom)) => {
-            drain(rest).await;
-            bound.into()
-        }
-        Some(bound @ BodyError::TooSlow(_)) => bound.into(),
+        Some(bound) => bound.into(),
         None => ApiError::malformed("the body broke off before its end"),
     }
 }

@@ -46,6 +46,7 @@ scopes! {
     ClientsWrite = "clients:write", "Manage OAuth clients.";
     JobsRead = "jobs:read", "Read jobs.";
     JobsWrite = "jobs:write", "Start and cancel jobs.";
+    JobsOperate = "jobs:operate", "See and cancel everybody's jobs, and run dead ones again.";
     GatewayRead = "gateway:read", "See routes, services and circuits.";
     GatewayWrite = "gateway:write", "Register services.";
     AuditRead = "audit:read", "Read the audit record.";

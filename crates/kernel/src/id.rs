@@ -109,6 +109,8 @@ ids! {
     ClientId;
     /// Names a session: what one login or one consent gave.
     SessionId;
+    /// Names a job.
+    JobId;
 }
 
 impl KeyId {

@@ -30,6 +30,7 @@ use crate::db::{Connection, Db, DbError, KnownMigrations};
 use crate::error::ApiError;
 use crate::page::CursorKey;
 use crate::policy::{Access, Policy};
+use crate::predict::Predict;
 use crate::random::Random;
 use crate::redis::Redis;
 
@@ -226,6 +227,11 @@ pub trait Running: Send + Sync + 'static {
     fn voucher(self: Arc<Self>) -> Option<Arc<dyn Vouch>> {
         None
     }
+
+    /// What predicts for services that are opened after this one.
+    fn predictor(self: Arc<Self>) -> Option<Arc<dyn Predict>> {
+        None
+    }
 }
 
 /// What a service may use. Cheap to clone.
@@ -253,6 +259,8 @@ pub struct Context {
     pub redis: Option<Redis>,
     /// What tells other servers who calls; the root puts it in when it has opened the service that does.
     pub voucher: Option<Arc<dyn Vouch>>,
+    /// What predicts for other services; the root puts it in when it has opened the service that does.
+    pub predictor: Option<Arc<dyn Predict>>,
 }
 
 /// Handlers with what they document.

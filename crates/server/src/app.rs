@@ -377,6 +377,7 @@ pub(crate) mod tests {
             reloads: Reloads::new(Clock::system().now()),
             voucher: None,
             redis: None,
+            predictor: None,
         };
         let services = Services::open(&config, &context).await.expect("opens");
         let (stop, stopped) = StopSignal::new();

@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) identity: auspex_identity::Config,
     pub(crate) dialogues: auspex_dialogues::Config,
     pub(crate) gateway: auspex_gateway::Config,
+    pub(crate) jobs: auspex_jobs::Config,
     #[cfg(test)]
     pub(crate) sample: crate::services::sample::Config,
 }

@@ -11,6 +11,7 @@ use auspex_dialogues::DialoguesService;
 use auspex_gateway::GatewayService;
 use auspex_identity::IdentityService;
 use auspex_inference::InferenceService;
+use auspex_jobs::JobsService;
 use auspex_kernel::Authenticate;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError, KnownMigrations};
@@ -36,6 +37,7 @@ pub(crate) const ALL: &[&dyn Listed] = &[
     &Entry::<IdentityService>(|config| &config.identity),
     &Entry::<DialoguesService>(|config| &config.dialogues),
     &Entry::<GatewayService>(|config| &config.gateway),
+    &Entry::<JobsService>(|config| &config.jobs),
     #[cfg(test)]
     &Entry::<sample::SampleService>(|config| &config.sample),
 ];
@@ -176,6 +178,8 @@ impl Services {
             let opened = service.open(config, context.clone()).await?;
             let voucher = opened.running.clone().voucher();
             context.voucher = voucher.or(context.voucher);
+            let predictor = opened.running.clone().predictor();
+            context.predictor = predictor.or(context.predictor);
             open.push(opened);
         }
         Ok(Self(open))

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use auspex_kernel::outward::check_url;
 use serde::Deserialize;
 use serde_json::Value;
-use url::{Host, Url};
+use url::Url;
 
-use super::download::is_public;
 use crate::jwt::{Algorithm, Claims};
 use crate::types::role::Role;
 
@@ -72,28 +72,8 @@ impl IssuerConfig {
         let Ok(url) = Url::parse(&self.jwks_url) else {
             return wrong("\"jwks_url\" is not a URL");
         };
-        match url.scheme() {
-            "https" => {}
-            "http" if self.allow_private_addresses => {}
-            _ => {
-                return wrong(
-                    "\"jwks_url\" must be https (or http, with allow_private_addresses = true)",
-                );
-            }
-        }
-        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-            return wrong("\"jwks_url\" must have neither a user nor a fragment");
-        }
-        let literal = match url.host() {
-            Some(Host::Ipv4(address)) => Some(address.into()),
-            Some(Host::Ipv6(address)) => Some(address.into()),
-            _ => None,
-        };
-        if literal.is_some_and(|address| !self.allow_private_addresses && !is_public(address)) {
-            return wrong(
-                "\"jwks_url\" lies in a private network; say allow_private_addresses = true if \
-                 that is meant",
-            );
+        if let Err(why) = check_url(&url, self.allow_private_addresses) {
+            return wrong(&format!("\"jwks_url\" {why}"));
         }
         if self.roles_claim.is_none() && !self.roles.is_empty() {
             return wrong("\"roles\" needs \"roles_claim\", which says where its roles are");

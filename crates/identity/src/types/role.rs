@@ -29,7 +29,7 @@ macro_rules! roles {
 roles! {
     Admin = "admin", "May do everything.";
     DataScientist = "data-scientist", "Predicts, manages models, reads consented texts and metrics, runs jobs.";
-    Operator = "operator", "Manages models and the gateway, reads metrics and the audit record.";
+    Operator = "operator", "Manages models, the gateway and everybody's jobs, reads metrics and the audit record.";
     Service = "service", "A program: predicts, hands in texts, runs jobs.";
     Viewer = "viewer", "Sees how things are.";
 }
@@ -52,6 +52,9 @@ impl Role {
             Role::Operator => &[
                 ModelsRead,
                 ModelsWrite,
+                JobsRead,
+                JobsWrite,
+                JobsOperate,
                 GatewayRead,
                 GatewayWrite,
                 MetricsRead,

@@ -211,6 +211,7 @@ fn api_in_words(scope: Scope) -> &'static str {
         Scope::ClientsWrite => "Register and remove applications",
         Scope::JobsRead => "See jobs",
         Scope::JobsWrite => "Start and cancel jobs",
+        Scope::JobsOperate => "See and cancel everybody's jobs, and run dead ones again",
         Scope::GatewayRead => "See services and their state",
         Scope::GatewayWrite => "Register services",
         Scope::AuditRead => "Read who did what",

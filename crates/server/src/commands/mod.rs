@@ -6,7 +6,6 @@ mod databases;
 mod dialogues;
 mod doctor;
 mod health;
-mod input;
 mod keys;
 mod models;
 mod predict;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use auspex_inference::{Draft, ModelsFolder, Package};
 use auspex_kernel::error::{is_printable, shown};
+use auspex_kernel::records::{Input, Row};
 use serde_json::json;
 
-use super::input::{Input, Row};
 use super::{Failure, Outcome, print};
 use crate::cli::ModelsCommand;
 
@@ -80,7 +80,7 @@ fn read_sample(draft: &mut Draft, path: &Path) -> Result<bool, String> {
     }
     let (mut rows, mut bytes) = (0, 0);
     while rows < SAMPLE_ROWS_MAX && bytes < SAMPLE_BYTES_MAX {
-        let Some((line, row)) = input.next().map_err(|error| error.to_string())? else {
+        let Some((line, row)) = input.next_row().map_err(|error| error.to_string())? else {
             return match rows {
                 0 => Err(match input.header() {
                     Some(_) => "it has a header and no row".into(),

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use auspex_inference::{Columns, Package};
 use auspex_kernel::FieldError;
 use auspex_kernel::clock::monotonic;
+use auspex_kernel::records::{Input, Row};
 use serde_json::json;
 
-use super::input::{Input, Row};
 use super::{Failure, Outcome};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -64,7 +64,7 @@ fn predict(
         count: Count::default(),
         line: Vec::new(),
     };
-    while let Some((number, row)) = input.next()? {
+    while let Some((number, row)) = input.next_row()? {
         answers.number = number;
         answers.count.rows += u64::from(!matches!(row, Row::Blank));
         match row {
@@ -148,7 +148,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::input::LINE_BYTES_MAX;
+    use auspex_kernel::records::LINE_BYTES_MAX;
 
     #[test]
     fn a_line_that_is_too_long_is_one_bad_line() {

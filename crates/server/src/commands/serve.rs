@@ -172,6 +172,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         reloads: reloads.clone(),
         redis: redis.clone(),
         voucher: None,
+        predictor: None,
     };
     let services = Services::open(&config, &context).await.map_err(|error| {
         if error.is::<InferenceError>() {

@@ -18,6 +18,7 @@ mod forgery;
 mod gateway;
 mod hostile;
 mod idempotency;
+mod jobs;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -32,6 +32,9 @@ const ROLES: [(&str, &[&str]); 5] = [
         &[
             "models:read",
             "models:write",
+            "jobs:read",
+            "jobs:write",
+            "jobs:operate",
             "gateway:read",
             "gateway:write",
             "metrics:read",
@@ -225,9 +228,10 @@ fn everybody_gets_what_was_decided_and_nothing_else() {
 
 /// Who reaches one thing: `Shared` things have no owner and the scope alone decides; `Owned` ones are
 /// reached by their owner and by callers that may change users; `Own` ones by their user alone, and by no
-/// key, as `oauth/own.rs` shows.
+/// key, as `oauth/own.rs` shows; `Callers` ones by whoever made them and by operators, as `jobs.rs` shows.
 enum Reach {
     Shared,
+    Callers,
     Owned,
     Own,
 }
@@ -249,6 +253,9 @@ fn reach(name: &str) -> Option<Reach> {
     ];
     if shared.iter().any(|prefix| path.starts_with(prefix)) {
         return Some(Reach::Shared);
+    }
+    if path.starts_with("/v1/jobs/") {
+        return Some(Reach::Callers);
     }
     let own = ["/v1/me/sessions/", "/v1/me/consents/"];
     if own.iter().any(|prefix| path.starts_with(prefix)) {

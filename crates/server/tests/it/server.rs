@@ -157,6 +157,18 @@ impl Server {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// The same for one that reads standard input, whatever it makes of that.
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> String {
+        let file = self.folder.path().join("input");
+        std::fs::write(&file, input).expect("written");
+        let output = auspex()
+            .args(arguments)
+            .stdin(std::fs::File::open(&file).expect("opened"))
+            .output()
+            .expect("runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

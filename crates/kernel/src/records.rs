@@ -1,9 +1,11 @@
 //! Records as people keep them, JSON Lines or CSV with a header, read line by line.
+//!
+//! It knows no model: what a record means is for its reader.
 
 use std::io::{self, BufRead};
 
 /// A longer line cannot be a record.
-pub(super) const LINE_BYTES_MAX: u64 = 16 << 20;
+pub const LINE_BYTES_MAX: u64 = 16 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -52,7 +54,8 @@ const NO_TEXT: [(&[u8], &str, &str); 12] = [
 ];
 
 /// A reader of records. CSV begins with anything but `{` or `[`, and with its header.
-pub(super) struct Input<R> {
+#[derive(Debug)]
+pub struct Input<R> {
     reader: R,
     header: Option<csv::StringRecord>,
     /// The line at which the last row began, and how many it had.
@@ -62,8 +65,11 @@ pub(super) struct Input<R> {
 }
 
 /// What stands in a line.
-pub(super) enum Row<'t> {
+#[derive(Debug)]
+pub enum Row<'t> {
+    /// Nothing.
     Blank,
+    /// A record, or what else is said in JSON.
     Json(&'t str),
     /// As many cells as the header has.
     Cells(csv::StringRecord),
@@ -76,7 +82,7 @@ impl<R: BufRead> Input<R> {
     ///
     /// # Errors
     /// If it cannot be read, or the header is none.
-    pub(super) fn open(mut reader: R) -> io::Result<Self> {
+    pub fn open(mut reader: R) -> io::Result<Self> {
         let head = reader.fill_buf()?;
         check_text(head)?;
         let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
@@ -84,21 +90,34 @@ impl<R: BufRead> Input<R> {
         if is_json {
             check_lines(head)?;
         }
-        let mut input = Self {
-            reader,
-            header: None,
-            line: 0,
-            lines: 1,
-            text: Vec::new(),
-        };
+        let mut input = Self::lines(reader);
         if !is_json {
             input.header = input.read_header()?;
         }
         Ok(input)
     }
 
+    /// Reads JSON Lines, whatever they begin with.
+    pub fn lines(reader: R) -> Self {
+        Self {
+            reader,
+            header: None,
+            line: 0,
+            lines: 1,
+            text: Vec::new(),
+        }
+    }
+
+    /// Reads the rows of CSV whose header was read before.
+    pub fn table(reader: R, header: csv::StringRecord) -> Self {
+        Self {
+            header: Some(header),
+            ..Self::lines(reader)
+        }
+    }
+
     /// That of CSV.
-    pub(super) fn header(&self) -> Option<&csv::StringRecord> {
+    pub fn header(&self) -> Option<&csv::StringRecord> {
         self.header.as_ref()
     }
 
@@ -106,7 +125,7 @@ impl<R: BufRead> Input<R> {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(super) fn next(&mut self) -> io::Result<Option<(u64, Row<'_>)>> {
+    pub fn next_row(&mut self) -> io::Result<Option<(u64, Row<'_>)>> {
         self.line += self.lines;
         match &self.header {
             None => self.next_json(),
@@ -269,7 +288,7 @@ fn read_record(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Recor
 }
 
 /// The cells of a record; none where it is not UTF-8. A blank record has one.
-fn cells(record: &[u8]) -> Option<csv::StringRecord> {
+pub fn cells(record: &[u8]) -> Option<csv::StringRecord> {
     let mut reader = csv::ReaderBuilder::new();
     let mut reader = reader.has_headers(false).from_reader(record);
     match reader.records().next() {

@@ -1,0 +1,138 @@
+//! The progress of a job as it goes on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use auspex_kernel::http::{Requester, error_responses};
+use auspex_kernel::{ApiError, id::JobId};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use tokio::time::Instant;
+use utoipa::IntoResponses;
+use utoipa::openapi::{RefOr, Response as Documented};
+
+use super::outcome::{Pieces, pieces};
+use super::{Desk, Id, JobView, TAG, job_id, reach};
+use crate::error::JobsError;
+use crate::types::{Job, Reach};
+
+/// From one look at the job to the next.
+const ROUND: Duration = Duration::from_millis(500);
+/// A stream without news says so.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// The id of the last event, by which a client that connects again shows that it has seen the end.
+const END: &str = "end";
+const RETRY_S: u64 = 5;
+
+struct WatchErrors;
+
+impl IntoResponses for WatchErrors {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        error_responses(&[401, 403, 404, 429, 500, 503])
+    }
+}
+
+/// Watch a job
+///
+/// Server-sent events: `progress` now and whenever the job has gone on, and at last `ended`, after which the stream ends. The data of both is what
+/// `GET /v1/jobs/{id}` answers. Progress never goes back. A client that connects again after the end gets 204.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/events", tag = TAG,
+    params(
+        ("id" = String, Path, description = "Id of the job"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the event that came last"),
+    ),
+    responses(
+        (status = 200, description = "Events as they happen", body = JobView, content_type = "text/event-stream"),
+        (status = 204, description = "The end was seen before"),
+        WatchErrors
+    ),
+    security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
+)]
+pub(super) async fn watch_job(
+    State(desk): State<Desk>,
+    requester: Requester,
+    id: Id,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let (id, reach) = (job_id(id)?, reach(&requester));
+    let job = desk.jobs.get(&reach, &id).await?;
+    let last = headers.get("last-event-id");
+    if job.status.has_ended() && last.is_some_and(|last| last == END) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let watcher = desk.watchers.clone().try_acquire_owned().map_err(|_| {
+        ApiError::unavailable(
+            "too many jobs are watched already; ask for this one now and then",
+            RETRY_S,
+        )
+    })?;
+    let (pieces, body) = pieces();
+    tokio::spawn(async move {
+        let watching = desk.watch(job, &reach, &id, &pieces);
+        tokio::select! {
+            watched = watching => {
+                if let Err(error) = watched {
+                    let _ = pieces.send(Err(error)).await;
+                }
+            }
+            () = pieces.closed() => {}
+        }
+        drop(watcher);
+    });
+    let mut response = Response::new(body);
+    let kind = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+impl Desk {
+    /// Sends what is new of a job until it has ended, or nobody listens.
+    async fn watch(
+        &self,
+        mut job: Job,
+        reach: &Reach,
+        id: &JobId,
+        pieces: &Pieces,
+    ) -> Result<(), JobsError> {
+        if pieces
+            .send(Ok(event(&self.view(&job), &job)))
+            .await
+            .is_err()
+        {
+            return Ok(());
+        }
+        let mut said_at = Instant::now();
+        while !job.status.has_ended() {
+            tokio::time::sleep(ROUND).await;
+            let now = self.jobs.get(reach, id).await?;
+            let is_news = now.status != job.status || now.done > job.done;
+            // A database that lags behind shows what was before.
+            let is_older = now.done < job.done;
+            let news = if is_news && !is_older {
+                job = now;
+                event(&self.view(&job), &job)
+            } else if said_at.elapsed() >= SILENCE_MAX {
+                Bytes::from_static(b": nothing new\n\n")
+            } else {
+                continue;
+            };
+            said_at = Instant::now();
+            if pieces.send(Ok(news)).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn event(view: &JobView, job: &Job) -> Bytes {
+    // Views are text and numbers, and JSON has no line ends.
+    let data = serde_json::to_string(view).unwrap_or_default();
+    match job.status.has_ended() {
+        true => format!("id: {END}\nevent: ended\ndata: {data}\n\n").into(),
+        false => format!("id: {}\nevent: progress\ndata: {data}\n\n", job.done).into(),
+    }
+}

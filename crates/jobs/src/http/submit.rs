@@ -1,0 +1,338 @@
+//! Jobs as they come: records in JSON, or NDJSON and CSV of any length.
+
+use std::time::Duration;
+
+use auspex_kernel::body::{self, Bounded};
+use auspex_kernel::fields::{Body as _, Kind, Wrong, optional, required, text};
+use auspex_kernel::http::{CreateErrors, Creation};
+use auspex_kernel::idempotency::{Answer, IdempotencyParams};
+use auspex_kernel::outward::check_url;
+use auspex_kernel::predict::NoPrediction;
+use auspex_kernel::{ApiError, FieldError, request_body};
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use super::{Desk, JobView, TAG, accepted, owner, parameters};
+use crate::error::JobsError;
+use crate::input::Lines;
+use crate::intake::Intake;
+use crate::types::{Chunk, Form, NewJob};
+
+/// Of a body in JSON, which is held as a whole.
+const JSON_BYTES_MAX: usize = 2 << 20;
+const JSON_TIMEOUT: Duration = Duration::from_secs(60);
+const NAME_CHARS_MAX: usize = 64;
+const URL_CHARS_MAX: usize = 2_048;
+/// The place of an error that belongs to no field.
+const WHOLE_BODY: &str = "(body)";
+
+request_body! {
+    /// A job to begin.
+    struct SubmitBody as "JobCreate" {
+        /// Name of the model; by default the default model
+        model: Option<String> = optional(text(1..=NAME_CHARS_MAX).example("santander")),
+        /// Version of the model; by default the latest
+        version: Option<String> = optional(text(1..=NAME_CHARS_MAX).example("latest")),
+        /// What to predict, each as `POST /v1/models/{model}/predict` takes it
+        records: Vec<Value> = required(Records),
+        /// Where to send a request when the job has ended
+        callback_url: Option<String> = optional(text(1..=URL_CHARS_MAX).example("https://example.org/hook")),
+    }
+}
+
+/// A list of records.
+struct Records;
+
+impl Kind for Records {
+    type Value = Vec<Value>;
+
+    fn read(&self, value: &Value) -> Result<Vec<Value>, Wrong> {
+        let records = value.as_array().filter(|records| !records.is_empty());
+        records
+            .cloned()
+            .ok_or("must be a list of at least one record".into())
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "array", "minItems": 1, "items": {"type": ["object", "array"]}})
+    }
+}
+
+/// What is said of a job apart from its records.
+struct About {
+    model: Option<String>,
+    version: Option<String>,
+    callback_url: Option<String>,
+}
+
+/// How a body is written.
+enum Written {
+    Json,
+    Lines(Form),
+}
+
+fn written(headers: &HeaderMap) -> Result<Written, ApiError> {
+    body::check_encoding(headers)?;
+    let stated = headers.get(header::CONTENT_TYPE);
+    let stated = stated
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = stated.split(';').next().unwrap_or_default().trim();
+    match essence.to_ascii_lowercase().as_str() {
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+            Ok(Written::Lines(Form::Ndjson))
+        }
+        "text/csv" => Ok(Written::Lines(Form::Csv)),
+        _ => match body::check_json(headers) {
+            Ok(()) => Ok(Written::Json),
+            Err(_) => Err(ApiError::unsupported_media_type(
+                "the body must be application/json, application/x-ndjson or text/csv",
+            )),
+        },
+    }
+}
+
+/// Begin a job
+///
+/// In JSON the body names the model and has the records. NDJSON and CSV, of any length up to `jobs.input_bytes_max`, have a record in each line; the
+/// model is then named by the query. The version is that of the moment in which the job was submitted.
+#[utoipa::path(
+    post, path = "/v1/jobs", tag = TAG,
+    params(
+        ("model" = Option<String>, Query, description = "With NDJSON or CSV: name of the model; by default the default model", max_length = 64),
+        ("version" = Option<String>, Query, description = "With NDJSON or CSV: version of the model; by default the latest", max_length = 64),
+        ("callback_url" = Option<String>, Query, description = "With NDJSON or CSV: where to send a request when the job has ended", max_length = 2048),
+        IdempotencyParams,
+    ),
+    request_body(content(
+        (SubmitBody = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"),
+    )),
+    responses((status = 202, description = "Begun; `Location` says where the job is", body = JobView), CreateErrors),
+    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
+)]
+pub(super) async fn submit_job(
+    State(desk): State<Desk>,
+    creation: Creation,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, ApiError> {
+    // A body that is refused is read out a little, so that its sender sees the answer.
+    let (form, about) = match begin(&creation.headers, query.as_deref()) {
+        Ok(begun) => begun,
+        Err(error) => {
+            body::drain(body).await;
+            return Err(error);
+        }
+    };
+    let mut digest = Sha256::new();
+    digest.update(query.as_deref().unwrap_or_default().as_bytes());
+    let (intake, fingerprint) = match (form, about) {
+        (Written::Lines(form), Some(about)) => {
+            digest.update(form.as_str());
+            desk.receive(&creation, about, form, body, digest).await?
+        }
+        _ => desk.receive_json(&creation, body, digest).await?,
+    };
+    desk.finish(&creation, intake, &fingerprint).await
+}
+
+/// How the body is written, and what the query says of it where it is not JSON.
+fn begin(headers: &HeaderMap, query: Option<&str>) -> Result<(Written, Option<About>), ApiError> {
+    let form = written(headers)?;
+    if let Written::Json = form {
+        let [] = parameters(query, [])?;
+        return Ok((form, None));
+    }
+    let names = ["model", "version", "callback_url"];
+    let [model, version, callback_url] = parameters(query, names)?;
+    let about = About {
+        model,
+        version,
+        callback_url,
+    };
+    Ok((form, Some(about)))
+}
+
+type Received = (Intake, [u8; 32]);
+
+impl Desk {
+    async fn receive_json(
+        &self,
+        creation: &Creation,
+        body: Body,
+        mut digest: Sha256,
+    ) -> Result<Received, ApiError> {
+        let bounded = Bounded::new(body, JSON_BYTES_MAX, JSON_TIMEOUT, None);
+        let bytes = body::read(Body::new(bounded)).await?;
+        digest.update(&bytes);
+        let body = SubmitBody::parse(&bytes)?;
+        let about = About {
+            model: body.model,
+            version: body.version,
+            callback_url: body.callback_url,
+        };
+        let new = self.new_job(creation, about)?;
+        let mut lines = self.lines(Form::Ndjson);
+        let mut full = Vec::new();
+        for record in body.records {
+            // Serialised again it has no line ends.
+            lines
+                .push(format!("{record}\n").as_bytes(), &mut full)
+                .map_err(header_refused)?;
+        }
+        lines.finish(&mut full).map_err(header_refused)?;
+        let mut intake = self.jobs.begin(new).await?;
+        match take_all(&mut intake, full).await {
+            Ok(()) => Ok((intake, digest.finalize().into())),
+            Err(error) => {
+                intake.drop_input().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn receive(
+        &self,
+        creation: &Creation,
+        about: About,
+        form: Form,
+        mut body: Body,
+        mut digest: Sha256,
+    ) -> Result<Received, ApiError> {
+        let begun = async {
+            let new = self.new_job(creation, about)?;
+            Ok::<_, ApiError>(self.jobs.begin(new).await?)
+        };
+        let mut intake = match begun.await {
+            Ok(intake) => intake,
+            Err(error) => {
+                body::drain(body).await;
+                return Err(error);
+            }
+        };
+        let received = self.read(&mut intake, form, &mut body, &mut digest).await;
+        match received {
+            Ok(()) => Ok((intake, digest.finalize().into())),
+            Err(error) => {
+                intake.drop_input().await;
+                body::drain(body).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads a body as it comes.
+    async fn read(
+        &self,
+        intake: &mut Intake,
+        form: Form,
+        body: &mut Body,
+        digest: &mut Sha256,
+    ) -> Result<(), ApiError> {
+        let mut lines = self.lines(form);
+        let mut full = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| body::error_of(&error))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            digest.update(&data);
+            // Large pieces, of HTTP/2 for example, are many chunks.
+            for piece in data.chunks(64 << 10) {
+                lines.push(piece, &mut full).map_err(header_refused)?;
+                self.note_header(intake, &lines)?;
+                take_all(intake, std::mem::take(&mut full)).await?;
+            }
+        }
+        lines.finish(&mut full).map_err(header_refused)?;
+        self.note_header(intake, &lines)?;
+        take_all(intake, full).await?;
+        match intake.has_rows() {
+            true => Ok(()),
+            false => Err(invalid(WHOLE_BODY, "must have at least one record")),
+        }
+    }
+
+    fn lines(&self, form: Form) -> Lines {
+        Lines::new(
+            form,
+            self.config.chunk_rows_max,
+            self.config.chunk_bytes_max,
+        )
+    }
+
+    /// Looks at the header of CSV when it has come.
+    fn note_header(&self, intake: &mut Intake, lines: &Lines) -> Result<(), ApiError> {
+        let Some(header) = lines.header().filter(|_| !intake.has_header()) else {
+            return Ok(());
+        };
+        let checked = self.jobs.predictor().check_header(intake.pinned(), header);
+        checked.map_err(|error| match error {
+            NoPrediction::Header(why) => invalid("(header)", &why),
+            other => ApiError::unavailable(other.to_string(), 5),
+        })?;
+        intake.set_header(header.clone());
+        Ok(())
+    }
+
+    fn new_job(&self, creation: &Creation, about: About) -> Result<NewJob, ApiError> {
+        if let Some(url) = &about.callback_url {
+            let allow_private = self.config.callbacks.allow_private_addresses;
+            let checked = match Url::parse(url) {
+                Ok(url) if url.as_str().len() <= URL_CHARS_MAX => check_url(&url, allow_private),
+                _ => Err("must be a URL of at most 2048 characters"),
+            };
+            checked.map_err(|why| invalid("callback_url", why))?;
+        }
+        let pinned = self
+            .jobs
+            .predictor()
+            .pin(about.model.as_deref(), about.version.as_deref())?;
+        Ok(NewJob {
+            owner: owner(&creation.requester),
+            pinned,
+            header: None,
+            callback_url: about.callback_url,
+        })
+    }
+
+    /// The job begins, unless it did so before for the same `Idempotency-Key`.
+    async fn finish(
+        &self,
+        creation: &Creation,
+        mut intake: Intake,
+        fingerprint: &[u8],
+    ) -> Result<Response, ApiError> {
+        let render = accepted(self.config.retention());
+        let work = async |receipt| Ok(intake.finish(receipt).await?);
+        let answered = creation
+            .once(fingerprint, Answer::Stored, render, work)
+            .await;
+        intake.drop_input().await;
+        answered
+    }
+}
+
+async fn take_all(intake: &mut Intake, chunks: Vec<Chunk>) -> Result<(), JobsError> {
+    for chunk in chunks {
+        intake.take(chunk).await?;
+    }
+    Ok(())
+}
+
+fn header_refused(error: crate::input::NoHeader) -> ApiError {
+    invalid("(header)", &error.to_string())
+}
+
+fn invalid(field: &str, message: &str) -> ApiError {
+    ApiError::validation(vec![FieldError {
+        field: field.into(),
+        message: message.into(),
+    }])
+}

@@ -1,0 +1,209 @@
+//! Cuts what a client sends into chunks of whole rows, as it comes.
+
+use auspex_kernel::records::cells;
+use csv::StringRecord;
+
+use crate::types::{Chunk, Form};
+
+/// What stands for a row that was too long to be kept: no record, whatever the form.
+const TOO_LONG: &[u8] = b"\x1a\n";
+/// A header has a line of this length at most.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The header cannot be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the first line must be the header, in UTF-8 and of at most {HEADER_BYTES_MAX} bytes")]
+pub struct NoHeader;
+
+/// Cuts NDJSON or CSV into chunks. Of what has come it holds no more than a chunk, and a row that is not complete.
+#[derive(Debug)]
+pub struct Lines {
+    form: Form,
+    rows_max: u64,
+    bytes_max: usize,
+    header: Option<StringRecord>,
+    /// Rows that are complete.
+    chunk: Chunk,
+    /// The row that is not.
+    row: Vec<u8>,
+    /// Whether it has become too long, and the rest of it is thrown away.
+    is_too_long: bool,
+    /// Whether a quote is open in it.
+    is_quoted: bool,
+    is_first: bool,
+}
+
+impl Lines {
+    /// Chunks of so many rows and bytes at most; a row of more bytes is wrong, and none the less a row.
+    pub fn new(form: Form, rows_max: usize, bytes_max: usize) -> Self {
+        Self {
+            form,
+            rows_max: rows_max as u64,
+            bytes_max,
+            header: None,
+            chunk: Chunk::default(),
+            row: Vec::new(),
+            is_too_long: false,
+            is_quoted: false,
+            is_first: true,
+        }
+    }
+
+    /// That of CSV, once it has come.
+    pub fn header(&self) -> Option<&StringRecord> {
+        self.header.as_ref()
+    }
+
+    /// Takes a piece of the input. Chunks that are full go to `full`.
+    ///
+    /// # Errors
+    /// [`NoHeader`].
+    pub fn push(&mut self, mut piece: &[u8], full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
+        while let Some(at) = piece.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = piece.split_at(at + 1);
+            piece = rest;
+            self.add(line);
+            if !self.is_quoted {
+                self.end_row(full)?;
+            }
+        }
+        self.add(piece);
+        Ok(())
+    }
+
+    /// The input is complete: the last chunk, if there are rows that were in none.
+    ///
+    /// # Errors
+    /// [`NoHeader`].
+    pub fn finish(&mut self, full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
+        if !self.row.is_empty() || self.is_too_long {
+            self.end_row(full)?;
+        }
+        if self.chunk.rows > 0 {
+            full.push(std::mem::take(&mut self.chunk));
+        }
+        Ok(())
+    }
+
+    /// More of the row.
+    fn add(&mut self, piece: &[u8]) {
+        if self.is_too_long || self.row.len() + piece.len() > self.bytes_max {
+            self.is_too_long = true;
+            // A quote that is never closed must not swallow all rows that follow.
+            self.is_quoted = false;
+            self.row.clear();
+            return;
+        }
+        if self.form == Form::Csv {
+            let quotes = piece.iter().filter(|byte| **byte == b'"').count();
+            self.is_quoted ^= quotes % 2 == 1;
+        }
+        self.row.extend_from_slice(piece);
+    }
+
+    fn end_row(&mut self, full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
+        let mut row = std::mem::take(&mut self.row);
+        let is_too_long = std::mem::take(&mut self.is_too_long);
+        self.is_quoted = false;
+        if std::mem::take(&mut self.is_first) && row.starts_with(BYTE_ORDER_MARK) {
+            row.drain(..BYTE_ORDER_MARK.len());
+        }
+        let is_header = self.form == Form::Csv && self.header.is_none();
+        // In a table of one column it is an empty cell.
+        let is_cell = self.header.as_ref().is_some_and(|header| header.len() == 1);
+        if row.trim_ascii().is_empty() && !is_too_long && !is_cell {
+            return Ok(());
+        }
+        if is_header {
+            let fits = !is_too_long && row.len() <= HEADER_BYTES_MAX;
+            self.header = Some(fits.then(|| cells(&row)).flatten().ok_or(NoHeader)?);
+            return Ok(());
+        }
+        if is_too_long {
+            row = TOO_LONG.to_vec();
+        } else if !row.ends_with(b"\n") {
+            row.push(b'\n');
+        }
+        if self.chunk.rows > 0 && self.chunk.text.len() + row.len() > self.bytes_max {
+            full.push(std::mem::take(&mut self.chunk));
+        }
+        self.chunk.text.append(&mut row);
+        self.chunk.rows += 1;
+        if self.chunk.rows >= self.rows_max {
+            full.push(std::mem::take(&mut self.chunk));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cut(form: Form, input: &[u8], pieces: usize) -> (Vec<Chunk>, Option<StringRecord>) {
+        let (mut lines, mut full) = (Lines::new(form, 3, 64), Vec::new());
+        for piece in input.chunks(pieces.max(1)) {
+            lines.push(piece, &mut full).unwrap();
+        }
+        lines.finish(&mut full).unwrap();
+        (full, lines.header)
+    }
+
+    fn text(chunks: &[Chunk]) -> String {
+        let texts = chunks
+            .iter()
+            .map(|chunk| String::from_utf8_lossy(&chunk.text));
+        texts.collect()
+    }
+
+    #[test]
+    fn rows_are_whole_blank_lines_are_none_and_the_last_needs_no_end() {
+        let (chunks, _) = cut(Form::Ndjson, b"\xef\xbb\xbf{}\n\n \r\n[1]\r\n{}\n{}\n{}", 1);
+        assert_eq!(text(&chunks), "{}\n[1]\r\n{}\n{}\n{}\n");
+        let rows: Vec<u64> = chunks.iter().map(|chunk| chunk.rows).collect();
+        assert_eq!(rows, [3, 2]);
+    }
+
+    #[test]
+    fn quoted_cells_may_hold_ends_of_lines() {
+        let input = b"a,b\n1,\"x\ny\"\n\n2,\"say \"\"hi\"\"\"\n";
+        let (chunks, header) = cut(Form::Csv, input, 2);
+        assert_eq!(header, Some(StringRecord::from(vec!["a", "b"])));
+        assert_eq!(text(&chunks), "1,\"x\ny\"\n2,\"say \"\"hi\"\"\"\n");
+        assert_eq!(chunks[0].rows, 2);
+        let (chunks, _) = cut(Form::Csv, b"a\n1\n\n2\n", 3);
+        assert_eq!(chunks[0].rows, 3, "an empty cell of one column is a row");
+    }
+
+    #[test]
+    fn a_row_that_is_too_long_is_one_wrong_row() {
+        let long = "x".repeat(65);
+        let input = format!("{{}}\n{long}\n{{}}\n{long}");
+        for pieces in [1, 7, 1000] {
+            let (chunks, _) = cut(Form::Ndjson, input.as_bytes(), pieces);
+            assert_eq!(text(&chunks), "{}\n\x1a\n{}\n\x1a\n");
+            assert_eq!(chunks.iter().map(|chunk| chunk.rows).sum::<u64>(), 4);
+        }
+        let mut lines = Lines::new(Form::Csv, 3, 64);
+        let pushed = lines.push(format!("{long}\n1\n").as_bytes(), &mut Vec::new());
+        assert_eq!(pushed, Err(NoHeader), "without a header there are no rows");
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_input_is_cut_in_transit_changes_nothing(
+            input in "[a\", \n]{0,200}", pieces in 1_usize..20, is_csv: bool,
+        ) {
+            let form = if is_csv { Form::Csv } else { Form::Ndjson };
+            let whole = cut(form, input.as_bytes(), usize::MAX);
+            prop_assert_eq!(&cut(form, input.as_bytes(), pieces), &whole);
+            for chunk in &whole.0 {
+                prop_assert!(chunk.rows >= 1 && chunk.rows <= 3);
+                prop_assert!(chunk.text.len() <= 64 + 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What goes on beside requests and workers: jobs that were kept long enough are deleted, and the metrics of what lies in
+//! the database are brought up to date.
+
+use std::time::Duration;
+
+use auspex_kernel::id::JobId;
+use auspex_kernel::service::StopSignal;
+
+use crate::error::JobsError;
+use crate::types::Status;
+use crate::{Jobs, store};
+
+const ROUND: Duration = Duration::from_secs(10);
+/// In one transaction.
+const CHUNKS_AT_ONCE: u64 = 50;
+const JOBS_AT_ONCE: u64 = 100;
+/// How much longer than its input may take a job is left that is being received.
+const GRACE: Duration = Duration::from_mins(10);
+
+impl Jobs {
+    /// Runs until `stop` is given. An error is logged when it begins.
+    pub(crate) async fn keep_up(&self, mut stop: StopSignal) {
+        let mut is_failing = false;
+        loop {
+            let round = async {
+                self.show_counts().await?;
+                self.apply_retention().await
+            };
+            let outcome = tokio::select! {
+                biased;
+                () = stop.stop_requested() => return,
+                outcome = round => outcome,
+            };
+            match &outcome {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(count, "jobs that were kept long enough are deleted");
+                }
+                Err(error) if !is_failing => {
+                    tracing::warn!(%error, "jobs are not deleted by age; it is tried again");
+                }
+                Err(_) => {}
+            }
+            is_failing = outcome.is_err();
+            tokio::select! {
+                () = tokio::time::sleep(ROUND) => {}
+                () = stop.stop_requested() => return,
+            }
+        }
+    }
+
+    /// Deletes what was kept long enough; how many jobs.
+    ///
+    /// # Errors
+    /// [`JobsError::Database`].
+    pub async fn apply_retention(&self) -> Result<u64, JobsError> {
+        let (config, now) = (&self.core.config, self.core.clock.now());
+        let receiving = Duration::from_secs(config.input_timeout_s) + GRACE;
+        let times = (now - config.retention(), now - receiving);
+        let mut count = 0;
+        loop {
+            let old = self.core.db.read(async |connection| {
+                store::jobs::kept_long_enough(connection, times, JOBS_AT_ONCE).await
+            });
+            let old = old.await?;
+            for id in &old {
+                self.delete(id).await?;
+            }
+            count += old.len() as u64;
+            if (old.len() as u64) < JOBS_AT_ONCE {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Deletes a job, some chunks at a time.
+    pub(crate) async fn delete(&self, id: &JobId) -> Result<(), JobsError> {
+        loop {
+            let deleted = self.core.db.write(async |transaction| {
+                store::jobs::delete_some(transaction, id, CHUNKS_AT_ONCE).await
+            });
+            if deleted.await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn show_counts(&self) -> Result<(), JobsError> {
+        let counts = self.state_counts().await?;
+        let now = self.core.clock.now();
+        let queued = counts.iter().find(|count| count.status == Status::Queued);
+        let oldest = queued.and_then(|count| count.oldest_at);
+        let age = oldest.map_or(0, |oldest| now.since(oldest).as_secs());
+        let age = i64::try_from(age).unwrap_or(i64::MAX);
+        self.core.metrics.show(&counts, age);
+        Ok(())
+    }
+}

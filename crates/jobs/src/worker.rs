@@ -1,0 +1,252 @@
+//! Workers: claim a chunk, predict it, store the result, again and again.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auspex_kernel::db::DbError;
+use auspex_kernel::id::JobId;
+use auspex_kernel::predict::{Batch, NoPrediction, Predicted};
+use auspex_kernel::service::StopSignal;
+use futures_util::FutureExt as _;
+
+use crate::store::chunks::{self, Claimed, NotDone};
+use crate::table;
+use crate::types::{ChunkResult, Claim, Status};
+use crate::{Core, Jobs};
+
+/// After an error that says nothing of the chunk.
+const PAUSE: Duration = Duration::from_secs(1);
+/// After a job of which no chunk could be claimed: others have them.
+const YIELD: Duration = Duration::from_millis(20);
+
+impl Jobs {
+    /// Works until `stop` is given, with as many workers as the settings say.
+    pub(crate) async fn work(&self, stop: &StopSignal) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = match self.core.config.workers {
+            0 => cores,
+            workers => workers,
+        };
+        let worker = |_| work(self.core.clone(), stop.clone());
+        futures_util::future::join_all((0..workers).map(worker)).await;
+    }
+
+    /// Claims the next chunk of a job.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn claim(&self, job: &JobId) -> Result<Option<Claim>, DbError> {
+        match self.core.claim(job).await? {
+            Claimed::Chunk(claim) => Ok(Some(*claim)),
+            Claimed::Dead | Claimed::Nothing => Ok(None),
+        }
+    }
+
+    /// Stores the result of a chunk; whether it was still this worker's.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn complete(&self, claim: &Claim, result: &ChunkResult) -> Result<bool, DbError> {
+        self.core.complete(claim, result).await
+    }
+
+    /// Predicts a chunk and stores what came of it, failures too.
+    ///
+    /// # Errors
+    /// [`DbError`]: the chunk is claimed again when its lease is over.
+    pub async fn process(&self, claim: Claim) -> Result<(), DbError> {
+        self.core.process(claim).await
+    }
+}
+
+/// One worker.
+async fn work(core: Arc<Core>, mut stop: StopSignal) {
+    let mut is_failing = false;
+    loop {
+        let claiming = async {
+            let job = core
+                .carrier
+                .next()
+                .await
+                .map_err(|error| error.to_string())?;
+            core.claim(&job).await.map_err(|error| error.to_string())
+        };
+        let claimed = tokio::select! {
+            biased;
+            () = stop.stop_requested() => return,
+            claimed = claiming => claimed,
+        };
+        let pause = match claimed {
+            Ok(Claimed::Chunk(claim)) => {
+                is_failing = false;
+                let given_back = Claim::clone(&claim);
+                let processed = tokio::select! {
+                    biased;
+                    () = stop.stop_requested() => {
+                        // Another process goes on at once, and this was no failure.
+                        let _ = core.release(&given_back, Duration::ZERO).await;
+                        return;
+                    }
+                    processed = core.process(*claim) => processed,
+                };
+                match processed {
+                    Ok(()) => continue,
+                    Err(error) => {
+                        tracing::warn!(%error, job.id = %given_back.job, "what became of a chunk could not be stored; it is predicted again");
+                        PAUSE
+                    }
+                }
+            }
+            Ok(Claimed::Dead) => continue,
+            Ok(Claimed::Nothing) => YIELD,
+            Err(error) => {
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "no jobs can be found; it is tried again");
+                }
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.stop_requested() => return,
+        }
+    }
+}
+
+/// Why a chunk was not predicted.
+enum Failure {
+    /// Nothing is wrong with it.
+    NotNow,
+    /// It counts as an attempt.
+    Because(String),
+}
+
+impl Core {
+    async fn claim(&self, job: &JobId) -> Result<Claimed, DbError> {
+        let (lease, attempts, now) = (
+            self.config.lease(),
+            self.config.attempts_max,
+            self.clock.now(),
+        );
+        let claimed = self
+            .db
+            .write(async |transaction| chunks::claim(transaction, job, lease, attempts, now).await)
+            .await?;
+        if let Claimed::Dead = claimed {
+            self.note_dead(job);
+        }
+        Ok(claimed)
+    }
+
+    fn note_dead(&self, job: &JobId) {
+        self.metrics.count_end(Status::Failed);
+        tracing::error!(job.id = %job, "a job has failed: a chunk of it failed as often as the settings allow");
+    }
+
+    async fn process(&self, claim: Claim) -> Result<(), DbError> {
+        let predicted = {
+            let predicting = self.predict(&claim);
+            let keeping = self.keep(&claim);
+            tokio::select! {
+                predicted = predicting => predicted,
+                // Somebody else has it, or nobody wants it.
+                () = keeping => return Ok(()),
+            }
+        };
+        match predicted {
+            Ok(predicted) => {
+                let csv = table::rows(&predicted.lines, claim.first_row + 1);
+                let result = ChunkResult {
+                    csv_bytes: csv.len() as u64,
+                    lines: predicted.lines,
+                    wrong: predicted.wrong,
+                };
+                self.complete(&claim, &result).await?;
+                Ok(())
+            }
+            Err(Failure::NotNow) => self.release(&claim, PAUSE).await,
+            Err(Failure::Because(reason)) => self.fail(&claim, &reason).await,
+        }
+    }
+
+    /// Renews the lease of a chunk for as long as it is wanted.
+    async fn keep(&self, claim: &Claim) {
+        let lease = self.config.lease();
+        loop {
+            tokio::time::sleep(lease / 3).await;
+            let renewed = self
+                .db
+                .write(async |transaction| chunks::renew(transaction, claim, lease).await);
+            // While the database does not answer the lease may last all the same.
+            if let Ok(false) = renewed.await {
+                return;
+            }
+        }
+    }
+
+    async fn predict(&self, claim: &Claim) -> Result<Predicted, Failure> {
+        let batch = Batch {
+            header: claim.header.clone(),
+            text: claim.text.clone(),
+        };
+        let predicting = Arc::clone(&self.predictor).predict(claim.pinned.clone(), batch);
+        let limit = Duration::from_secs(self.config.chunk_timeout_s);
+        let predicting = AssertUnwindSafe(tokio::time::timeout(limit, predicting)).catch_unwind();
+        match predicting.await {
+            Ok(Ok(Ok(predicted))) if predicted.rows == claim.rows => Ok(predicted),
+            Ok(Ok(Ok(_))) => Err(Failure::Because("not every row had its answer".into())),
+            Ok(Ok(Err(NoPrediction::Busy))) => Err(Failure::NotNow),
+            Ok(Ok(Err(error))) => Err(Failure::Because(error.to_string())),
+            Ok(Err(_)) => {
+                let limit = limit.as_secs();
+                Err(Failure::Because(format!("it took longer than {limit} s")))
+            }
+            Err(_) => Err(Failure::Because("the prediction panicked".into())),
+        }
+    }
+
+    async fn complete(&self, claim: &Claim, result: &ChunkResult) -> Result<bool, DbError> {
+        let now = self.clock.now();
+        let completed = self
+            .db
+            .write(async |transaction| chunks::complete(transaction, claim, result, now).await);
+        match completed.await {
+            Ok(is_last) => {
+                self.metrics.rows.inc_by(claim.rows);
+                if is_last {
+                    self.metrics.count_end(Status::Succeeded);
+                }
+                Ok(true)
+            }
+            Err(NotDone::Lost) => Ok(false),
+            Err(NotDone::Database(error)) => Err(error),
+        }
+    }
+
+    async fn fail(&self, claim: &Claim, reason: &str) -> Result<(), DbError> {
+        self.metrics.failures.inc();
+        tracing::warn!(
+            job.id = %claim.job,
+            first_row = claim.first_row + 1,
+            attempt = claim.attempts,
+            reason,
+            "a chunk of a job failed"
+        );
+        let (attempts, now) = (self.config.attempts_max, self.clock.now());
+        let again = (self.config.retry_delay(claim.attempts), attempts);
+        let is_dead = self
+            .db
+            .write(async |transaction| chunks::fail(transaction, claim, reason, again, now).await);
+        if is_dead.await? {
+            self.note_dead(&claim.job);
+        }
+        Ok(())
+    }
+
+    async fn release(&self, claim: &Claim, delay: Duration) -> Result<(), DbError> {
+        self.db
+            .write(async |transaction| chunks::release(transaction, claim, delay).await)
+            .await
+    }
+}
