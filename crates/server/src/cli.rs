@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use auspex_identity::{GrantType, Role};
 use auspex_kernel::{Scope, Timestamp};
@@ -93,6 +93,93 @@ pub(crate) struct OnDatabase<C: Subcommand> {
     pub(crate) create: bool,
     #[command(subcommand)]
     pub(crate) command: C,
+}
+
+/// A command that asks a running server.
+#[derive(Debug, Args)]
+pub(crate) struct OnServer<C: Subcommand> {
+    /// Where the server is [default: the configured listen address]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// A file with the API key [default: admin.key in the data folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: C,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum RowFormat {
+    /// A JSON value in each line
+    Ndjson,
+    /// With a header
+    Csv,
+}
+
+impl RowFormat {
+    /// What the name of a file tells.
+    pub(crate) fn of(file: &Path) -> Self {
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some(extension) if extension.eq_ignore_ascii_case("csv") => Self::Csv,
+            _ => Self::Ndjson,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+        }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Csv => "text/csv",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Send records as a job and print only its id on standard output
+    Submit {
+        /// JSON Lines, or CSV with a header; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Name of the model [default: the default model]
+        #[arg(long)]
+        model: Option<String>,
+        /// Version of the model [default: the latest]
+        #[arg(long)]
+        version: Option<String>,
+        /// How the records are written [default: csv for a file of that name, else ndjson]
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<RowFormat>,
+        /// Where the server sends a request when the job has ended
+        #[arg(long, value_name = "URL")]
+        callback_url: Option<String>,
+        /// Then watch it
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Show how far a job is until it has ended; exit 0 if it has succeeded
+    Watch {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Write the result of a job to standard output
+    Result {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// How it is written [default: as the records were]
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<RowFormat>,
+        /// Write it to this file; one that holds a part of it is continued
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// Beside a running server or without one. A running server alone knows the texts that wait for a
@@ -191,6 +278,8 @@ pub(crate) enum Command {
     /// Export, withdraw and erase what is held of a customer, and delete what was kept long enough
     #[command(subcommand)]
     Dialogues(DialoguesCommand),
+    /// Submit, watch and read jobs of a running server
+    Jobs(OnServer<JobsCommand>),
     /// Show or check the settings in force
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -6,6 +6,7 @@ mod databases;
 mod dialogues;
 mod doctor;
 mod health;
+mod jobs;
 mod keys;
 mod models;
 mod predict;
@@ -76,6 +77,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Users(command) => users::run(&load()?.config, command),
         Command::Tokens(command) => tokens::run(&load()?.config, command),
         Command::Clients(command) => clients::run(&load()?.config, command),
+        Command::Jobs(command) => jobs::run(&load()?.config, command),
         Command::Dialogues(command) => dialogues::run(&load()?.config, command),
         Command::Config(ConfigCommand::Defaults) => print(&settings::defaults()),
         Command::Config(ConfigCommand::Show) => print(&load()?.layers.show()),

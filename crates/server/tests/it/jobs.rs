@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::client::Answer;
-use crate::server::{Server, eventually};
+use crate::server::{Server, auspex, eventually};
 
 const NDJSON: &str = "application/x-ndjson";
 const LIMIT: Duration = Duration::from_secs(20);
@@ -403,4 +403,61 @@ fn a_killed_server_goes_on_where_it_was() {
     let result = server.get(&format!("/v1/jobs/{id}/result"));
     let expected = server.run_with_input(&["predict", "models/mean-score/1"], &rows);
     assert!(result.text() == expected, "each row once, in its place");
+}
+
+#[test]
+fn jobs_are_submitted_watched_and_read_on_the_command_line() {
+    let server = Server::start();
+    let (input, output) = (
+        server.folder.path().join("rows.csv"),
+        server.folder.path().join("out"),
+    );
+    std::fs::write(&input, "f0,f1,f2,f3\n1,2,3,4\nx,2,3,4\n").expect("written");
+    let url = format!("http://{}", server.address);
+    let jobs = |arguments: &[&str]| {
+        let output = auspex()
+            .args(["jobs", "--url", &url, "--data-dir"])
+            .arg(server.folder.path())
+            .args(arguments)
+            .output()
+            .expect("runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let file = input.to_str().expect("UTF-8");
+    let (code, id, error) = jobs(&["submit", file, "--model", "mean-score", "--watch"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(
+        error.contains("succeeded: 2 rows, 1 of them wrong"),
+        "{error}"
+    );
+    let id = id.trim();
+    assert_eq!(jobs(&["watch", id]).0, Some(0));
+    let (code, csv, _) = jobs(&["result", id]);
+    assert_eq!(code, Some(0));
+    assert!(
+        csv.starts_with("row,prediction,") && csv.lines().count() == 3,
+        "{csv}"
+    );
+    // A file that holds a part of the result is continued, and one that holds all of it left alone.
+    std::fs::write(&output, &csv.as_bytes()[..10]).expect("written");
+    for _ in 0..2 {
+        let (code, _, error) = jobs(&["result", id, "--output", output.to_str().expect("UTF-8")]);
+        assert_eq!(code, Some(0), "{error}");
+        assert_eq!(std::fs::read_to_string(&output).expect("read"), csv);
+    }
+    let (code, _, error) = jobs(&["watch", "0123456789ABCDEF"]);
+    assert!(
+        code == Some(1) && error.contains("no job with this id"),
+        "{error}"
+    );
+    let (code, _, error) = jobs(&["submit", file, "--model", "nothing"]);
+    assert!(
+        code == Some(1) && error.contains("no model of that name"),
+        "{error}"
+    );
 }
