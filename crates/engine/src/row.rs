@@ -134,6 +134,18 @@ impl<'a> Rows<'a> {
         Self { values, ..*self }
     }
 
+    /// Other rows, whose texts are in the same table.
+    ///
+    /// # Panics
+    /// As [`Rows::new`].
+    #[must_use]
+    pub fn with_values(&self, values: &'a [f64]) -> Self {
+        Self {
+            texts: self.texts,
+            ..Rows::new(values, self.width)
+        }
+    }
+
     /// Row `index`, one value per feature in the signature's order.
     pub fn row(&self, index: usize) -> &'a [f64] {
         &self.values[index * self.width..][..self.width]

@@ -5,6 +5,8 @@
 use auspex_engine::{ClassLabel, Output, Precision, Signature};
 use serde::{Deserialize, Serialize};
 
+use crate::explain::Explained;
+
 /// The name of a class or of an output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "a label must be a string or an integer")]
@@ -13,6 +15,24 @@ pub enum Label {
     Number(i64),
     /// A name.
     Text(String),
+}
+
+/// What is answered.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    /// The numbers that the model gave, row by row.
+    pub(crate) values: &'a [f64],
+    /// Where explanations are asked for.
+    pub(crate) explained: Option<&'a Explained<'a>>,
+}
+
+impl<'a> From<&'a [f64]> for Answer<'a> {
+    fn from(values: &'a [f64]) -> Self {
+        Self {
+            values,
+            explained: None,
+        }
+    }
 }
 
 /// Writes the answers of one model version.
@@ -75,8 +95,10 @@ impl Writer {
         }
     }
 
-    /// `{"predictions":[[…],…]}`: every number of every row.
-    pub(crate) fn all_numbers(&self, values: &[f64], out: &mut Vec<u8>) {
+    /// `{"predictions":[[…],…]}`: every number of every row, and `"explanations":[…]` where they are
+    /// asked for.
+    pub(crate) fn all_numbers(&self, answer: &Answer<'_>, out: &mut Vec<u8>) {
+        let values = answer.values;
         out.reserve(20 + values.len() * 14);
         out.extend(b"{\"predictions\":[");
         for (index, row) in values.chunks_exact(self.width).enumerate() {
@@ -88,7 +110,16 @@ impl Writer {
             }
             out.push(b']');
         }
-        out.extend(b"]}");
+        out.push(b']');
+        if let Some(explained) = answer.explained {
+            out.extend(b",\"explanations\":[");
+            for row in 0..values.len() / self.width {
+                out.extend(if row == 0 { "" } else { "," }.as_bytes());
+                explained.write(row, out);
+            }
+            out.push(b']');
+        }
+        out.push(b'}');
     }
 
     /// Writes the numbers of one output; returns those that follow.
@@ -111,18 +142,20 @@ impl Writer {
     }
 
     /// The answer for a single instance.
-    pub(crate) fn single(&self, values: &[f64], request_id: &str, out: &mut Vec<u8>) {
+    pub(crate) fn single(&self, answer: &Answer<'_>, request_id: &str, out: &mut Vec<u8>) {
+        let values = answer.values;
         out.reserve(self.head.len() + self.main.labels_json.len() + values.len() * 14 + 160);
         out.extend(&self.head);
         out.push(b',');
-        self.prediction(values, out);
+        self.prediction(answer, 0, out);
         out.extend(b",\"labels\":");
         out.extend(&self.main.labels_json);
         self.tail(request_id, out);
     }
 
     /// The answer for a list of instances.
-    pub(crate) fn list(&self, values: &[f64], request_id: &str, out: &mut Vec<u8>) {
+    pub(crate) fn list(&self, answer: &Answer<'_>, request_id: &str, out: &mut Vec<u8>) {
+        let values = answer.values;
         let rows = values.len() / self.width;
         let labels = &self.main.labels_json;
         out.reserve(self.head.len() + labels.len() + values.len() * 14 + rows * 80 + 80);
@@ -130,9 +163,9 @@ impl Writer {
         out.extend(b",\"labels\":");
         out.extend(labels);
         out.extend(b",\"predictions\":[");
-        for (index, row) in values.chunks_exact(self.width).enumerate() {
-            out.extend(if index == 0 { "{" } else { ",{" }.as_bytes());
-            self.prediction(row, out);
+        for row in 0..rows {
+            out.extend(if row == 0 { "{" } else { ",{" }.as_bytes());
+            self.prediction(answer, row, out);
             out.push(b'}');
         }
         out.push(b']');
@@ -140,17 +173,17 @@ impl Writer {
     }
 
     /// One line of output of the command line, with its line feed.
-    pub(crate) fn line(&self, values: &[f64], out: &mut Vec<u8>) {
+    pub(crate) fn line(&self, answer: &Answer<'_>, out: &mut Vec<u8>) {
         out.push(b'{');
-        self.prediction(values, out);
+        self.prediction(answer, 0, out);
         out.extend(b"}\n");
     }
 
     /// [`Writer::line`] for several rows: a list.
-    pub(crate) fn lines(&self, values: &[f64], out: &mut Vec<u8>) {
-        for (index, row) in values.chunks_exact(self.width).enumerate() {
-            out.extend(if index == 0 { b"[{" } else { b",{" });
-            self.prediction(row, out);
+    pub(crate) fn lines(&self, answer: &Answer<'_>, out: &mut Vec<u8>) {
+        for row in 0..answer.values.len() / self.width {
+            out.extend(if row == 0 { b"[{" } else { b",{" });
+            self.prediction(answer, row, out);
             out.push(b'}');
         }
         out.extend(b"]\n");
@@ -170,13 +203,24 @@ impl Writer {
         answer
     }
 
-    /// `"prediction":…,"probability":…,"probabilities":…`, and `"outputs":{…}` of a model that
-    /// gives more than one.
-    fn prediction(&self, row: &[f64], out: &mut Vec<u8>) {
-        let mut rest = self.part(&self.main, row, out);
-        if self.more.is_empty() {
-            return;
+    /// `"prediction":…,"probability":…,"probabilities":…`, `"outputs":{…}` of a model that gives more
+    /// than one, and `"explanation":…` where it is asked for.
+    fn prediction(&self, answer: &Answer<'_>, row: usize, out: &mut Vec<u8>) {
+        let rest = self.part(
+            &self.main,
+            &answer.values[row * self.width..][..self.width],
+            out,
+        );
+        if !self.more.is_empty() {
+            self.more_parts(rest, out);
         }
+        if let Some(explained) = answer.explained {
+            out.extend(b",\"explanation\":");
+            explained.write(row, out);
+        }
+    }
+
+    fn more_parts(&self, mut rest: &[f64], out: &mut Vec<u8>) {
         out.extend(b",\"outputs\":{");
         for (index, (key, part)) in self.more.iter().enumerate() {
             if index > 0 {
@@ -240,8 +284,13 @@ impl Writer {
         out.push(b']');
     }
 
+    /// Writes the label of a class of the first output, `null` for plain numbers.
+    pub(crate) fn label(&self, class: usize, out: &mut Vec<u8>) {
+        self.main.label(class, out);
+    }
+
     /// JSON has no numbers that are not finite: they become `null`.
-    fn number(&self, value: f64, out: &mut Vec<u8>) {
+    pub(crate) fn number(&self, value: f64, out: &mut Vec<u8>) {
         let mut buffer = zmij::Buffer::new();
         let text = match self.precision {
             _ if !value.is_finite() => "null",
@@ -298,7 +347,7 @@ pub(crate) fn class_numbers(output: Output) -> Option<Vec<Label>> {
 }
 
 /// As numpy's `argmax`.
-fn first_largest(row: &[f64]) -> usize {
+pub(crate) fn first_largest(row: &[f64]) -> usize {
     let mut best = 0;
     for (index, value) in row.iter().enumerate() {
         if *value > row[best] {
@@ -335,7 +384,7 @@ mod tests {
 
     fn line(writer: &Writer, values: &[f64]) -> String {
         let mut out = Vec::new();
-        writer.line(values, &mut out);
+        writer.line(&values.into(), &mut out);
         String::from_utf8(out).expect("JSON is UTF-8")
     }
 
@@ -350,7 +399,7 @@ mod tests {
         );
         assert!(line(&writer, &[0.5]).starts_with("{\"prediction\":0,\"probability\":0.5,"));
         let mut out = Vec::new();
-        writer.all_numbers(&[p], &mut out);
+        writer.all_numbers(&[p].as_slice().into(), &mut out);
         assert_eq!(out, b"{\"predictions\":[[0.3658644,0.6341356]]}");
     }
 
@@ -363,7 +412,7 @@ mod tests {
             Some(&labels),
         );
         let mut out = Vec::new();
-        writer.single(&[0.2, 0.4, 0.4], "req_1", &mut out);
+        writer.single(&[0.2, 0.4, 0.4].as_slice().into(), "req_1", &mut out);
         assert_eq!(
             String::from_utf8(out).expect("UTF-8"),
             r#"{"model":"m","model_version":"1","prediction":"b","probability":0.4,"probabilities":[0.2,0.4,0.4],"labels":["a","b","c"],"request_id":"req_1"}"#
@@ -379,7 +428,7 @@ mod tests {
             "{\"prediction\":\"yes\",\"probability\":null,\"probabilities\":null}\n"
         );
         let mut out = Vec::new();
-        writer.all_numbers(&[1.0], &mut out);
+        writer.all_numbers(&[1.0].as_slice().into(), &mut out);
         assert_eq!(out, b"{\"predictions\":[[1]]}");
     }
 
@@ -413,7 +462,7 @@ mod tests {
              \"labels\":[0,1,2]}}}\n"
         );
         let mut out = Vec::new();
-        writer.all_numbers(&row, &mut out);
+        writer.all_numbers(&row.as_slice().into(), &mut out);
         assert_eq!(out, b"{\"predictions\":[[1.5,0.25,0.75,2]]}");
         assert_eq!(writer.answer_row(&row), [1.5, 0.25, 0.75, 2.0]);
     }
@@ -426,7 +475,7 @@ mod tests {
         let two = writer(Output::Numbers { count: 2 }, Precision::F64, None);
         assert!(line(&two, &[1.5, -2e300]).starts_with("{\"prediction\":[1.5,-2e+300],"));
         let mut out = Vec::new();
-        two.list(&[1.0, 2.0, 3.0, 4.0], "r", &mut out);
+        two.list(&[1.0, 2.0, 3.0, 4.0].as_slice().into(), "r", &mut out);
         assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
     }
 }

@@ -47,7 +47,7 @@ impl Package {
             assert!(shape.is_some(), "an example is valid");
             let _ = self.predict(&scratch.rows, &mut out);
             body.clear();
-            self.writer.all_numbers(&out, &mut body);
+            self.writer.all_numbers(&out.as_slice().into(), &mut body);
         });
         let json_us = median_us(|| {
             self.plan.read(&text, 1, &|_| false, &mut scratch);

@@ -24,6 +24,9 @@ pub struct Config {
     /// Requests of up to this many rows are computed on the thread that read them; longer ones go
     /// to a pool of as many threads as there are cores.
     pub inline_rows_max: usize,
+    /// Memory that explanations of one version of a model may need, in bytes; one that needs more is
+    /// served without them.
+    pub explanation_bytes_max: usize,
     /// How often to look at the models folder, in milliseconds; 0: never.
     pub watch_interval_ms: u64,
     /// How long no file of a package may have changed before it is loaded, in milliseconds.

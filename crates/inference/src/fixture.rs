@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use auspex_engine::{
-    Engine, Feature, FeatureKind, NamedOutput, Output, Precision, RowRefusal, Rows, Signature,
+    Engine, Explain, Feature, FeatureKind, NamedOutput, Output, Precision, RowRefusal, Rows,
+    Signature, Unexplained,
 };
 
 use crate::package::{Package, PackageError};
@@ -27,20 +28,16 @@ impl Engine for Mean {
         "mean of the inputs".into()
     }
 
+    fn explain(&self) -> Result<&dyn Explain, Unexplained> {
+        match self.0.output {
+            Output::Class { .. } => Err(Unexplained::Kind),
+            _ => Ok(self),
+        }
+    }
+
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
         for (row, out) in out.chunks_exact_mut(self.0.outputs()).enumerate() {
-            let mut known = Vec::new();
-            for (value, feature) in rows.row(row).iter().zip(&self.0.features) {
-                if !feature.kind.is_text() {
-                    known.push(*value);
-                } else if let Some(text) = rows.text(*value) {
-                    if text == REFUSED {
-                        let reason = REASON.into();
-                        return Err(RowRefusal { row, reason });
-                    }
-                    known.push(text.len() as f64);
-                }
-            }
+            let mut known = self.numbers(rows, row)?;
             known.retain(|value| !value.is_nan());
             let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
             let more = self.0.more_outputs.iter().map(|more| more.output);
@@ -50,6 +47,58 @@ impl Engine for Mean {
                     *value = f64::from(one_output(output, place, mean) as f32);
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+impl Mean {
+    /// What the values of a row count as.
+    fn numbers(&self, rows: Rows<'_>, row: usize) -> Result<Vec<f64>, RowRefusal> {
+        let values = rows.row(row).iter().zip(&self.0.features);
+        let number = |(value, feature): (&f64, &Feature)| {
+            if !feature.kind.is_text() {
+                return Ok(*value);
+            }
+            match rows.text(*value) {
+                Some(REFUSED) => Err(RowRefusal {
+                    row,
+                    reason: REASON.into(),
+                }),
+                text => Ok(text.map_or(f64::NAN, |text| text.len() as f64)),
+            }
+        };
+        values.map(number).collect()
+    }
+}
+
+/// Each value adds its share of the mean; the base is the number of the margin.
+impl Explain for Mean {
+    fn margins(&self) -> usize {
+        self.0.output.width()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.features.len()
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        for (row, out) in out.chunks_exact_mut(rows.width() + 1).enumerate() {
+            let numbers = self.numbers(rows, row)?;
+            let known = numbers.iter().filter(|number| !number.is_nan()).count();
+            for (out, number) in out.iter_mut().zip(numbers) {
+                *out = if number.is_nan() {
+                    0.0
+                } else {
+                    number / known as f64
+                };
+            }
+            out[rows.width()] = margin as f64;
         }
         Ok(())
     }

@@ -46,9 +46,13 @@ impl ModelsFolder {
     }
 
     /// Loads the packages one after the other: model, version, and the package or why it is refused.
-    pub fn packages(&self) -> impl Iterator<Item = (&str, &str, Result<Package, String>)> {
+    pub fn packages(
+        &self,
+        explanation_bytes_max: usize,
+    ) -> impl Iterator<Item = (&str, &str, Result<Package, String>)> {
         let places = self.contents.places.iter();
-        places.map(|place| (&*place.model, &*place.version, load_place(place)))
+        let load = move |place| load_place(place, explanation_bytes_max);
+        places.map(move |place| (&*place.model, &*place.version, load(place)))
     }
 
     /// What is in it that is not served, each with what to do.

@@ -7,7 +7,7 @@ use auspex_kernel::etag::cacheable;
 use auspex_kernel::http::{JSON, ListErrors, ReadErrors, Requester, add_error_schemas};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::service::Publisher;
-use auspex_kernel::{ApiError, CursorKey, Random, RequestId, body};
+use auspex_kernel::{ApiError, CursorKey, FieldError, Random, RequestId, body};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -17,6 +17,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::explain::{TOP_MAX, Top};
 use crate::model::{Model, Models, Target, Version};
 use crate::openapi::{
     PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, ReloadErrors,
@@ -72,6 +73,8 @@ fn predictions() -> OpenApiRouter<Handle> {
         .routes(routes!(predict_default))
         .routes(routes!(predict_model))
         .routes(routes!(predict_version))
+        .routes(routes!(explain_model))
+        .routes(routes!(explain_version))
 }
 
 fn models() -> OpenApiRouter<Handle> {
@@ -167,6 +170,71 @@ async fn predict_version(
     let target = Target::pinned(model, &version);
     let target = target.map_err(|model| Missing::version(&model, &version))?;
     answer(&inference, target, Records::Full, request).await
+}
+
+/// How explanations are asked for by path and query.
+fn explained(query: Option<&str>) -> Result<Records, ApiError> {
+    let top = match query {
+        None | Some("") => Some(Top::ALL),
+        Some(query) => query.strip_prefix("top=").and_then(|top| top.parse().ok()),
+    };
+    top.map(Records::Explained).ok_or_else(|| {
+        ApiError::validation(vec![FieldError {
+            field: "(query)".to_owned(),
+            message: format!("takes only top, an integer from 1 to {TOP_MAX}"),
+        }])
+    })
+}
+
+/// Predict with a model and explain
+///
+/// Takes what the prediction takes, and answers with each prediction what each feature added to its
+/// margin.
+#[utoipa::path(
+    post, path = "/v1/models/{model}/explain", tag = PREDICTIONS,
+    params(
+        ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+        ("top" = Option<u16>, Query, description = "How many features an explanation names: those that added most, up or down. By default all", minimum = 1, maximum = 1000),
+    ),
+    request_body(content = PredictBody),
+    responses((status = 200, description = "One prediction, or a list of them for a list", body = Prediction), PredictErrors),
+    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
+)]
+async fn explain_model(
+    State(inference): State<Handle>,
+    names: Names<String>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Path(name) = names.map_err(no_model)?;
+    let model = find_model(&inference, &name)?;
+    let target = Target::latest(model).ok_or(Missing::Ready(name))?;
+    answer(&inference, target, explained(query.as_deref())?, request).await
+}
+
+/// Predict with one version of a model and explain
+#[utoipa::path(
+    post, path = "/v1/models/{model}/versions/{version}/explain", tag = PREDICTIONS,
+    params(
+        ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+        ("version" = String, Path, description = "A version, or `latest`", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
+        ("top" = Option<u16>, Query, description = "How many features an explanation names: those that added most, up or down. By default all", minimum = 1, maximum = 1000),
+    ),
+    request_body(content = PredictBody),
+    responses((status = 200, description = "One prediction, or a list of them for a list", body = Prediction), PredictErrors),
+    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
+)]
+async fn explain_version(
+    State(inference): State<Handle>,
+    names: Names<(String, String)>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Path((model, version)) = names.map_err(no_model)?;
+    let model = find_model(&inference, &model)?;
+    let target = Target::pinned(model, &version);
+    let target = target.map_err(|model| Missing::version(&model, &version))?;
+    answer(&inference, target, explained(query.as_deref())?, request).await
 }
 
 /// List the models

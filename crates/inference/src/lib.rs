@@ -15,6 +15,7 @@ mod compute;
 mod condition;
 mod config;
 mod draft;
+mod explain;
 mod files;
 mod fingerprint;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub use answer::Label;
 pub use bench::BenchReport;
 pub use config::Config;
 pub use draft::{Draft, Written};
+pub use explain::{TOP_MAX, Top};
 pub use folder::ModelsFolder;
 pub use model::{Model, Models, Version};
 pub use package::{Package, PackageError};
@@ -65,8 +67,10 @@ pub use service::InferenceService;
 pub use table::Columns;
 pub use validate::Refusal;
 
+use answer::Answer;
 use catalogue::Catalogue;
 use compute::{Busy, Compute};
+use explain::{EXPLAIN, NotExplained};
 use model::Target;
 use plan::Scratch;
 use protocol::Protocol;
@@ -317,8 +321,10 @@ fn read<P: Protocol>(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     BUFFERS.with_borrow_mut(|Buffers { scratch, outputs }| {
         let shape = protocol.read(target, text, limits.rows_max, scratch)?;
-        let width = target.version().package().plan.width();
-        if scratch.rows.values.len() > limits.inline_rows_max * width {
+        let package = target.version().package();
+        let count = scratch.rows.values.len() / package.plan.width();
+        let is_long = || protocol.explain(shape).is_some() && package.is_long_to_explain(count);
+        if count > limits.inline_rows_max || is_long() {
             return Ok(Step::Rows(std::mem::take(&mut scratch.rows), shape));
         }
         let out = finish(target, &scratch.rows, protocol, shape, request_id, outputs)?;
@@ -343,10 +349,23 @@ fn finish<P: Protocol>(
             message: refusal.reason,
         }])
     })?;
+    let explained = protocol.explain(shape);
+    let explained = explained.map(|top| package.explain(rows, outputs, top));
+    let explained = explained.transpose().map_err(|error| {
+        let (field, message) = match error {
+            NotExplained::Row(refusal) => (protocol.place(shape, refusal.row), refusal.reason),
+            other => (EXPLAIN.to_owned(), other.to_string()),
+        };
+        Refusal::Invalid(vec![FieldError { field, message }])
+    })?;
     let count = rows.values.len() / package.plan.width();
     version.predictions.inc_by(count as u64);
+    let answer = Answer {
+        values: outputs,
+        explained: explained.as_ref(),
+    };
     let mut out = Vec::new();
-    protocol.write(version, shape, outputs, request_id, &mut out);
+    protocol.write(version, shape, &answer, request_id, &mut out);
     Ok(out)
 }
 

@@ -9,6 +9,7 @@ use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::{OpenApi, PathItem, Ref, RefOr, Response, Schema};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
+use crate::explain::TOP_MAX;
 use crate::names::LATEST;
 use crate::package::Package;
 use crate::schema::Field;
@@ -57,10 +58,17 @@ components! {
         body_schema(&record, &json!({"type": "array", "items": value, "minItems": 1}), None, 1000)
     };
     /// The answer of `POST /predict`.
-    PredictionNumbers = json!({
+    PredictionNumbers: Explanation, Contribution = json!({
         "type": "object",
         "required": ["predictions"],
-        "properties": {"predictions": {"type": "array", "items": numbers()}},
+        "properties": {
+            "predictions": {"type": "array", "items": numbers()},
+            "explanations": {
+                "type": "array",
+                "items": explanation(),
+                "description": "One for each instance, where the body asks for them",
+            },
+        },
         "example": {"predictions": [[0.3658644, 0.6341356]]},
     });
     /// What a model gives beside its first output.
@@ -69,17 +77,40 @@ components! {
         "additionalProperties": true,
         "description": "What the model gives beside the first output, by name; only of models that give more than one",
     });
+    /// What one feature added to a margin.
+    Contribution = closed(&[&json!({
+        "feature": {"type": "string"},
+        "contribution": {"type": "number"},
+    })], &json!({}));
+    /// What made a margin: `base`, the `contributions` and `others` add up to `margin`.
+    Explanation = {
+        let contributions = json!({"$ref": reference("Contribution")});
+        closed(&[&json!({
+            "label": {
+                "type": ["string", "integer", "null"],
+                "description": "The class whose margin it is: the predicted one, or the second of two; null for plain numbers",
+            },
+            "margin": {"type": ["number", "null"], "description": "What the model's sums gave, such as log-odds"},
+            "base": {"type": ["number", "null"], "description": "The mean margin of the rows the model was trained with"},
+            "contributions": {
+                "type": "array",
+                "items": contributions,
+                "description": "What features added to the base, the largest first, up or down",
+            },
+            "others": {"type": "number", "description": "What all other features added together"},
+        })], &json!({}))
+    };
     /// What a model says of one record.
-    PredictedRow = closed(&[&predicted()], &more_outputs());
+    PredictedRow = closed(&[&predicted()], &beside());
     /// The answer to one record.
-    PredictionOfOne = closed(&[&about_answer(), &predicted()], &more_outputs());
+    PredictionOfOne = closed(&[&about_answer(), &predicted()], &beside());
     /// The answer to a list.
     PredictionOfMany = {
         let list = json!({"type": "array", "items": {"$ref": reference("PredictedRow")}});
         closed(&[&about_answer(), &json!({"predictions": list})], &json!({}))
     };
     /// The answer of the named models.
-    Prediction: MoreOutputs, PredictedRow, PredictionOfOne, PredictionOfMany = json!({"oneOf": [
+    Prediction: MoreOutputs, Explanation, Contribution, PredictedRow, PredictionOfOne, PredictionOfMany = json!({"oneOf": [
         {"$ref": reference("PredictionOfOne")},
         {"$ref": reference("PredictionOfMany")},
     ]});
@@ -114,8 +145,15 @@ fn predicted() -> Value {
     })
 }
 
-fn more_outputs() -> Value {
-    json!({"outputs": {"$ref": reference("MoreOutputs")}})
+/// What some predictions have beside that.
+fn beside() -> Value {
+    json!({"outputs": {"$ref": reference("MoreOutputs")}, "explanation": explanation()})
+}
+
+/// That of a row; a model of several numbers has one for each.
+fn explanation() -> Value {
+    let one = json!({"$ref": reference("Explanation")});
+    json!({"oneOf": [one, {"type": "array", "items": one}]})
 }
 
 fn numbers() -> Value {
@@ -166,7 +204,16 @@ fn body_schema(record: &Value, row: &Value, versions: Option<&[&str]>, rows_max:
         "type": "object",
         "description": "Values by position, in the order of the model's schema",
         "required": ["features"],
-        "properties": {"features": {"oneOf": [row, list(row)]}, "model_version": version},
+        "properties": {
+            "features": {"oneOf": [row, list(row)]},
+            "model_version": version,
+            "explain": {
+                "type": ["integer", "boolean"],
+                "minimum": 1,
+                "maximum": TOP_MAX,
+                "description": "Asks for an explanation of each prediction: by how many features, or true for all",
+            },
+        },
         "additionalProperties": false,
     }]})
 }
@@ -317,7 +364,7 @@ fn example_answer(package: &Package) -> Option<Value> {
         .ok()?;
     package
         .writer
-        .single(&values, "req_01JD3V9K2Q4W", &mut answer);
+        .single(&values.as_slice().into(), "req_01JD3V9K2Q4W", &mut answer);
     Some(serde_json::from_slice(&answer).expect("answers are JSON"))
 }
 

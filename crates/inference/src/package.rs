@@ -5,12 +5,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use auspex_engine::{Engine, LoadOptions, RowBuffer, RowRefusal};
+use auspex_engine::{Engine, LoadOptions, RowBuffer, RowRefusal, Unexplained};
 use auspex_kernel::FieldError;
 use auspex_kernel::files::PRIVATE;
 use serde_json::{Map, Value};
 
-use crate::answer::{Label, Writer};
+use crate::answer::{Answer, Label, Writer};
+use crate::explain::{NotExplained, Top};
 use crate::files::{
     DANGLING, MANIFEST, file_name, if_not_the_model, is_dangling, misnamed_manifest, model_file,
     names,
@@ -21,7 +22,7 @@ use crate::plan::{Plan, Shape};
 use crate::reads::read_file;
 use crate::schema::Schema;
 use crate::table::leave_out;
-use crate::validate::{Reader, Refusal, UNKNOWN, WHOLE_BODY};
+use crate::validate::{Asked, Reader, Refusal, UNKNOWN, WHOLE_BODY};
 
 /// How many rows a line may hold.
 const ROWS_OF_LINE_MAX: usize = 100_000;
@@ -73,13 +74,26 @@ impl Package {
     /// If there is no model in it, or one that cannot be used, or one that does not reproduce its
     /// own examples.
     pub fn load(path: &Path) -> Result<Self, PackageError> {
-        let (model, version) = names(path);
-        Self::load_as(path, &model, &version)
+        Self::load_to_explain(path, 0)
     }
 
-    /// [`Package::load`] under a given name.
-    pub(crate) fn load_as(path: &Path, model: &str, version: &str) -> Result<Self, PackageError> {
-        Self::load_with(path, model, version, true)
+    /// [`Package::load`] that keeps what explanations need, if that is not more memory than this.
+    ///
+    /// # Errors
+    /// As [`Package::load`].
+    pub fn load_to_explain(path: &Path, bytes_max: usize) -> Result<Self, PackageError> {
+        let (model, version) = names(path);
+        Self::load_as(path, &model, &version, bytes_max)
+    }
+
+    /// [`Package::load_to_explain`] under a given name.
+    pub(crate) fn load_as(
+        path: &Path,
+        model: &str,
+        version: &str,
+        explanation_bytes_max: usize,
+    ) -> Result<Self, PackageError> {
+        Self::load_with(path, model, version, explanation_bytes_max, true)
     }
 
     /// [`Package::load_as`], where wanted without verifying checksums.
@@ -87,6 +101,7 @@ impl Package {
         path: &Path,
         model: &str,
         version: &str,
+        explanation_bytes_max: usize,
         verify: bool,
     ) -> Result<Self, PackageError> {
         let refuse = |message: String| PackageError::new(path, message);
@@ -117,7 +132,7 @@ impl Package {
         }
         let options = LoadOptions {
             iteration_range: manifest.iteration_range,
-            ..LoadOptions::default()
+            explanation_bytes_max,
         };
         let engine = auspex_engine::load_bytes(&name, &bytes, &options);
         let engine = engine.map_err(|error| {
@@ -137,7 +152,7 @@ impl Package {
     pub fn write_checksums(path: &Path) -> Result<(), PackageError> {
         let refuse = |message: String| PackageError::new(path, message);
         let (model, version) = names(path);
-        let package = Self::load_with(path, &model, &version, false)?;
+        let package = Self::load_with(path, &model, &version, 0, false)?;
         let file = package.file().filter(|file| *file != path);
         let file = file.ok_or_else(|| {
             let message = "a model file alone has no model.toml; name its folder";
@@ -264,13 +279,52 @@ impl Package {
     /// Every field that is wrong, or the row that the model refuses; a line that is not JSON at all is
     /// one error of field `(line)`.
     pub fn predict_line(&self, line: &str, out: &mut Vec<u8>) -> Result<(), Vec<FieldError>> {
-        let (shape, rows) = self.parse_rows(line, ROWS_OF_LINE_MAX)?;
+        self.answer_line(line, None, out)
+    }
+
+    /// [`Package::predict_line`] with explanations.
+    ///
+    /// # Errors
+    /// As [`Package::predict_line`], and if the model does not explain, or the line has too many rows
+    /// for it.
+    pub fn explain_line(
+        &self,
+        line: &str,
+        top: Top,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Vec<FieldError>> {
+        self.answer_line(line, Some(top), out)
+    }
+
+    fn answer_line(
+        &self,
+        line: &str,
+        top: Option<Top>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Vec<FieldError>> {
+        let (asked, rows) = self.parse_rows(line, ROWS_OF_LINE_MAX)?;
         let mut values = Vec::new();
         self.predict(&rows, &mut values)
             .map_err(|refusal| of_line(refusal.reason))?;
-        match shape {
-            Shape::Record | Shape::Values => self.writer.line(&values, out),
-            Shape::Records | Shape::ValueLists => self.writer.lines(&values, out),
+        let explained = asked.explain.or(top);
+        let explained = explained.map(|top| self.explain(&rows, &values, top));
+        let explained = explained.transpose();
+        let explained = explained.map_err(|error| {
+            of_line(match error {
+                NotExplained::Model(Unexplained::NotAsked) => {
+                    "explanations are made only if they are asked for with --explain".to_owned()
+                }
+                NotExplained::Row(refusal) => refusal.reason,
+                other => format!("the explanation {other}"),
+            })
+        })?;
+        let answer = Answer {
+            values: &values,
+            explained: explained.as_ref(),
+        };
+        match asked.shape {
+            Shape::Record | Shape::Values => self.writer.line(&answer, out),
+            Shape::Records | Shape::ValueLists => self.writer.lines(&answer, out),
         }
         Ok(())
     }
@@ -287,7 +341,7 @@ impl Package {
         &self,
         line: &str,
         rows_max: usize,
-    ) -> Result<(Shape, RowBuffer), Vec<FieldError>> {
+    ) -> Result<(Asked, RowBuffer), Vec<FieldError>> {
         let reader = Reader {
             schema: &self.schema,
             rows_max,
@@ -295,7 +349,7 @@ impl Package {
         };
         let mut rows = RowBuffer::default();
         match reader.read_line(line, &mut rows) {
-            Ok(shape) => Ok((shape, rows)),
+            Ok(asked) => Ok((asked, rows)),
             Err(Refusal::Malformed(message)) => {
                 Err(of_line(message.replacen("the body", "the line", 1)))
             }

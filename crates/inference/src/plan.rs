@@ -93,6 +93,11 @@ impl Plan {
         }
     }
 
+    /// The name of a feature as it stands in JSON text.
+    pub(crate) fn quoted(&self, feature: usize) -> &[u8] {
+        &self.quoted[feature]
+    }
+
     /// Features in a row.
     pub(crate) fn width(&self) -> usize {
         self.fields.len()

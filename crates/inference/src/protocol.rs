@@ -2,6 +2,8 @@
 //! models do not know which one is used.
 
 use crate::PredictError;
+use crate::answer::Answer;
+use crate::explain::Top;
 use crate::model::{Target, Version};
 use crate::plan::Scratch;
 
@@ -22,15 +24,20 @@ pub(crate) trait Protocol: Copy + Send + 'static {
         scratch: &mut Scratch,
     ) -> Result<Self::Shape, PredictError>;
 
+    /// Whether predictions are to be explained, and by how many features.
+    fn explain(self, _: Self::Shape) -> Option<Top> {
+        None
+    }
+
     /// The path of that row in the body, for a message about it.
     fn place(self, shape: Self::Shape, row: usize) -> String;
 
-    /// Writes the answer for the numbers that the model gave.
+    /// Writes the answer.
     fn write(
         self,
         version: &Version,
         shape: Self::Shape,
-        outputs: &[f64],
+        answer: &Answer<'_>,
         request_id: &str,
         out: &mut Vec<u8>,
     );

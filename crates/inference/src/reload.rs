@@ -292,7 +292,8 @@ impl Inference {
     fn load_entry(&self, catalogue: &mut Catalogue, index: usize, changes: &mut Changes) {
         let entry = &mut catalogue.entries[index];
         let (place, limit) = (entry.place.clone(), self.config.read_timeout_ms);
-        let read = move |path: &Path| (load_place(&place), Fingerprint::of(path));
+        let for_explanations = self.config.explanation_bytes_max;
+        let read = move |path: &Path| (load_place(&place, for_explanations), Fingerprint::of(path));
         let path = entry.place.path.clone();
         let read = self.reads.one(&path, Duration::from_millis(limit), read);
         let Some((loaded, after)) = read else {
@@ -414,12 +415,19 @@ fn model_of(entries: &[Entry]) -> Model {
     )
 }
 
-/// Loads a package; a loader that panics refuses it.
-pub(crate) fn load_place(place: &Place) -> Result<Package, String> {
+/// Loads a package with what explanations need, if that is not more memory than this; a loader that
+/// panics refuses it.
+pub(crate) fn load_place(place: &Place, explanation_bytes_max: usize) -> Result<Package, String> {
     if let Some(problem) = &place.problem {
         return Err(problem.clone());
     }
-    let load = || Package::load_as(&place.path, &place.model, &place.version);
+    let Place {
+        path,
+        model,
+        version,
+        ..
+    } = place;
+    let load = || Package::load_as(path, model, version, explanation_bytes_max);
     match catch_unwind(AssertUnwindSafe(load)) {
         Ok(loaded) => loaded.map_err(|error| error.reason().to_owned()),
         Err(_) => {

@@ -23,7 +23,13 @@ use crate::{Config, Inference};
 const TAGS: [(&str, &str); 2] = [("predictions", "Ask a model"), ("models", "What is loaded")];
 
 /// They answer from memory, on the thread of the connection.
-const PREDICTIONS: [&str; 3] = ["predict_default", "predict_model", "predict_version"];
+const PREDICTIONS: [&str; 5] = [
+    "predict_default",
+    "predict_model",
+    "predict_version",
+    "explain_model",
+    "explain_version",
+];
 
 /// The inference service, open.
 pub struct InferenceService {

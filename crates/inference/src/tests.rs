@@ -20,6 +20,7 @@ use crate::http::Tools;
 
 mod default;
 mod document;
+mod explain;
 mod folder;
 mod models;
 mod predict;

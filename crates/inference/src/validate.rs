@@ -12,6 +12,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
+use crate::explain::{EXPLAIN, Top};
 use crate::plan::{FEATURES, MODEL_VERSION, Shape};
 use crate::schema::{Field, Kind, Schema};
 
@@ -46,6 +47,22 @@ pub enum Refusal {
     Invalid(Vec<FieldError>),
 }
 
+/// What a body holds and asks for, apart from its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) shape: Shape,
+    pub(crate) explain: Option<Top>,
+}
+
+impl From<Shape> for Asked {
+    fn from(shape: Shape) -> Self {
+        Self {
+            shape,
+            explain: None,
+        }
+    }
+}
+
 /// What the slow reader needs to know.
 #[derive(Debug)]
 pub(crate) struct Reader<'s> {
@@ -57,16 +74,16 @@ pub(crate) struct Reader<'s> {
 
 impl Reader<'_> {
     /// Reads a whole body into `rows`.
-    pub(crate) fn read(&self, text: &str, rows: &mut RowBuffer) -> Result<Shape, Refusal> {
+    pub(crate) fn read(&self, text: &str, rows: &mut RowBuffer) -> Result<Asked, Refusal> {
         rows.clear();
         check_syntax(text)?;
         let mut errors = FieldErrors::default();
         let body = text.trim_ascii_start();
-        let shape = match body.as_bytes()[0] {
+        let asked = match body.as_bytes()[0] {
             b'{' => self.object(&pairs(body)?, rows, &mut errors),
             b'[' => {
                 self.list(&items(body)?, rows, &mut errors);
-                Shape::Records
+                Shape::Records.into()
             }
             _ => {
                 return Err(Refusal::Malformed(
@@ -74,11 +91,11 @@ impl Reader<'_> {
                 ));
             }
         };
-        refuse(errors).map(|()| shape)
+        refuse(errors).map(|()| asked)
     }
 
     /// Reads a line of a file, which may also be a list of values, or a list of such lists.
-    pub(crate) fn read_line(&self, text: &str, rows: &mut RowBuffer) -> Result<Shape, Refusal> {
+    pub(crate) fn read_line(&self, text: &str, rows: &mut RowBuffer) -> Result<Asked, Refusal> {
         let line = text.trim_ascii_start();
         let holds = line.strip_prefix('[').map(str::trim_ascii_start);
         if holds.is_none_or(|first| first.starts_with('{')) {
@@ -95,19 +112,19 @@ impl Reader<'_> {
             self.positional("", &items, rows, &mut errors);
             Shape::Values
         };
-        refuse(errors).map(|()| shape)
+        refuse(errors).map(|()| shape.into())
     }
 
-    fn object(&self, pairs: &Pairs<'_>, rows: &mut RowBuffer, errors: &mut FieldErrors) -> Shape {
+    fn object(&self, pairs: &Pairs<'_>, rows: &mut RowBuffer, errors: &mut FieldErrors) -> Asked {
         let is_field = |name| is_known(self.schema, name);
         let positional = pairs.iter().any(|(key, value)| {
             key == FEATURES && (!is_field(FEATURES) || value.get().starts_with('['))
         });
         if !positional {
             self.record("", pairs, rows, errors);
-            return Shape::Record;
+            return Shape::Record.into();
         }
-        let (mut shape, mut versions) = (None, 0);
+        let (mut shape, mut versions, mut explain) = (None, 0, None);
         for (key, value) in pairs {
             match key.as_str() {
                 FEATURES if shape.is_some() => errors.add(FEATURES, "is given more than once"),
@@ -128,10 +145,21 @@ impl Reader<'_> {
                         );
                     }
                 }
+                EXPLAIN if explain.is_some() => errors.add(EXPLAIN, "is given more than once"),
+                EXPLAIN => {
+                    let read = Top::read(value.get());
+                    explain = Some(read.unwrap_or_else(|wrong| {
+                        errors.add(EXPLAIN, wrong);
+                        None
+                    }));
+                }
                 other => errors.add(shown(other), "does not go together with features"),
             }
         }
-        shape.unwrap_or(Shape::Values)
+        Asked {
+            shape: shape.unwrap_or(Shape::Values),
+            explain: explain.flatten(),
+        }
     }
 
     /// A list of records.

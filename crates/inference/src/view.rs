@@ -6,11 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use auspex_engine::{Output, Precision};
+use auspex_engine::{Explain, Output, Precision};
 use auspex_kernel::Timestamp;
 use auspex_kernel::http::List;
 
 use crate::answer::{Label, class_numbers};
+use crate::explain::reason;
 use crate::manifest::Example;
 use crate::model::{Model, Models, PackageStatus, Version};
 use crate::package::Package;
@@ -117,6 +118,18 @@ pub(crate) struct VersionView {
     unused: Vec<String>,
     /// The examples of its package, which it was checked with.
     examples: Vec<ExampleView>,
+    /// Whether it explains its predictions.
+    explanations: ExplanationsView,
+}
+
+/// What a model's explanations take, or why there are none.
+#[derive(Serialize, ToSchema)]
+struct ExplanationsView {
+    available: bool,
+    /// Memory that is kept for them, in bytes.
+    bytes: usize,
+    /// Why there are none.
+    reason: Option<String>,
 }
 
 /// What a model gives.
@@ -243,6 +256,18 @@ impl VersionView {
                 .map(|unused| unused.name.clone())
                 .collect(),
             examples: package.examples().iter().map(ExampleView::new).collect(),
+            explanations: ExplanationsView::new(package),
+        }
+    }
+}
+
+impl ExplanationsView {
+    fn new(package: &Package) -> Self {
+        let explained = package.engine().explain();
+        Self {
+            available: explained.is_ok(),
+            bytes: explained.map_or(0, Explain::bytes),
+            reason: explained.err().map(reason),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use auspex_identity::{GrantType, Role};
+use auspex_inference::Top;
 use auspex_kernel::{Scope, Timestamp};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
@@ -254,6 +255,10 @@ pub(crate) enum Command {
         /// A folder with a model file (and perhaps model.toml), or the model file itself
         #[arg(value_name = "MODEL_PACKAGE")]
         package: PathBuf,
+        /// Say what each feature added to the margin of the predicted class, or of the number; with TOP, only the
+        /// TOP features that added most
+        #[arg(long, value_name = "TOP", num_args = 0..=1, require_equals = true)]
+        explain: Option<Option<Top>>,
     },
     /// Inspect model packages
     #[command(subcommand)]

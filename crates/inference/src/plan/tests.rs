@@ -60,7 +60,7 @@ fn both_for(package: &Package, text: &str) -> Option<(Shape, Row)> {
     match fast {
         Some(shape) => {
             let row = content(package, &rows);
-            assert_eq!(slow, Ok(shape), "{text}");
+            assert_eq!(slow, Ok(shape.into()), "{text}");
             assert_eq!(content(package, &scratch.rows), row, "{text}");
             Some((shape, row))
         }

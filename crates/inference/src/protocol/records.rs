@@ -2,10 +2,12 @@
 //! labels and probabilities.
 
 use crate::PredictError;
+use crate::answer::Answer;
+use crate::explain::Top;
 use crate::model::{Target, Version};
 use crate::plan::{FEATURES, Scratch, Shape};
 use crate::protocol::Protocol;
-use crate::validate::{Reader, WHOLE_BODY, version_asked};
+use crate::validate::{Asked, Reader, WHOLE_BODY, version_asked};
 
 /// Records, and what their answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +16,12 @@ pub(crate) enum Records {
     Numbers,
     /// Labels, probabilities, model and version.
     Full,
+    /// The same with explanations, also of those that do not ask for them in the body.
+    Explained(Top),
 }
 
 impl Protocol for Records {
-    type Shape = Shape;
+    type Shape = Asked;
 
     /// Reads fast if the body is as expected, else slowly.
     fn read(
@@ -26,12 +30,12 @@ impl Protocol for Records {
         text: &str,
         rows_max: usize,
         scratch: &mut Scratch,
-    ) -> Result<Shape, PredictError> {
+    ) -> Result<Asked, PredictError> {
         for _ in 0..2 {
             let is_asked = |name: &str| target.is_asked(name);
             let plan = &target.version().package().plan;
             if let Some(shape) = plan.read(text, rows_max, &is_asked, scratch) {
-                return Ok(shape);
+                return Ok(shape.into());
             }
             let Some(name) = version_asked(text) else {
                 break;
@@ -51,8 +55,15 @@ impl Protocol for Records {
         Ok(reader.read(text, &mut scratch.rows)?)
     }
 
-    fn place(self, shape: Shape, row: usize) -> String {
-        match shape {
+    fn explain(self, asked: Asked) -> Option<Top> {
+        match self {
+            Self::Explained(top) => Some(asked.explain.unwrap_or(top)),
+            Self::Numbers | Self::Full => asked.explain,
+        }
+    }
+
+    fn place(self, asked: Asked, row: usize) -> String {
+        match asked.shape {
             Shape::Record => WHOLE_BODY.to_owned(),
             Shape::Records => format!("[{row}]"),
             Shape::Values => FEATURES.to_owned(),
@@ -63,18 +74,16 @@ impl Protocol for Records {
     fn write(
         self,
         version: &Version,
-        shape: Shape,
-        outputs: &[f64],
+        asked: Asked,
+        answer: &Answer<'_>,
         request_id: &str,
         out: &mut Vec<u8>,
     ) {
         let writer = &version.package().writer;
-        match (self, shape) {
-            (Self::Numbers, _) => writer.all_numbers(outputs, out),
-            (Self::Full, Shape::Record | Shape::Values) => writer.single(outputs, request_id, out),
-            (Self::Full, Shape::Records | Shape::ValueLists) => {
-                writer.list(outputs, request_id, out);
-            }
+        match (self, asked.shape) {
+            (Self::Numbers, _) => writer.all_numbers(answer, out),
+            (_, Shape::Record | Shape::Values) => writer.single(answer, request_id, out),
+            (_, Shape::Records | Shape::ValueLists) => writer.list(answer, request_id, out),
         }
     }
 }

@@ -68,7 +68,7 @@ fn every_reference_leads_somewhere_and_every_operation_has_a_scope() {
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 9 + 5);
+    assert_eq!(paths.len(), 11 + 5);
     for (path, item) in paths {
         for operation in item.as_object().expect("operations").values() {
             assert!(operation["security"][0]["api_key"][0].is_string(), "{path}");

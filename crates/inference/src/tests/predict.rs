@@ -189,8 +189,8 @@ impl Protocol for Csv {
         format!("line {}", row + 1)
     }
 
-    fn write(self, _: &Version, (): (), outputs: &[f64], request_id: &str, out: &mut Vec<u8>) {
-        let lines: Vec<String> = outputs.iter().map(f64::to_string).collect();
+    fn write(self, _: &Version, (): (), answer: &Answer<'_>, request_id: &str, out: &mut Vec<u8>) {
+        let lines: Vec<String> = answer.values.iter().map(f64::to_string).collect();
         out.extend(format!("{request_id}:{}", lines.join(",")).as_bytes());
     }
 }

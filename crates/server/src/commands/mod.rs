@@ -70,7 +70,9 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Migrate { create } => migrate(&load()?.config, if_missing(create)),
         Command::Backup { keys, file } => backup::back_up(&load()?.config, keys, &file),
         Command::Restore { file } => backup::restore(&load()?.config, &file),
-        Command::Predict { package } => predict::run(&package),
+        Command::Predict { package, explain } => {
+            predict::run(&package, explain.map(Option::unwrap_or_default))
+        }
         Command::Models(command) => models::run(&command),
         Command::Bench { package, json } => models::bench(&package, json),
         Command::Keys(command) => keys::run(&load()?.config, command),

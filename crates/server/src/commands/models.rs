@@ -108,7 +108,7 @@ fn read_sample(draft: &mut Draft, path: &Path) -> Result<bool, String> {
 }
 
 fn check(path: &Path) -> Outcome {
-    let package = Package::load(path)?;
+    let package = Package::load_to_explain(path, usize::MAX)?;
     print(&format!(
         "{}\n{}{}\n",
         path.display(),
@@ -129,16 +129,20 @@ fn facts(package: &Package) -> Result<String, Failure> {
     let engine = package.engine();
     let caution = engine.caution();
     let caution = caution.map_or_else(String::new, |caution| format!("caution: {caution}\n"));
+    let explanations = match engine.explain() {
+        Ok(model) => format!("yes, with {} bytes of memory", model.bytes()),
+        Err(reason) => format!("no: {reason}"),
+    };
     let engine = engine.description();
     Ok(format!(
-        "manifest: {manifest}\nengine: {engine}\nexamples: {examples}\n{caution}"
+        "manifest: {manifest}\nengine: {engine}\nexamples: {examples}\nexplanations: {explanations}\n{caution}"
     ))
 }
 
 /// Checks every package of a folder, whatever is wrong with the others.
 fn check_all(path: &Path, folder: &ModelsFolder) -> Outcome {
     let (mut good, mut refused) = (0, 0);
-    for (model, version, loaded) in folder.packages() {
+    for (model, version, loaded) in folder.packages(usize::MAX) {
         let verdict = match loaded {
             Ok(package) => {
                 good += 1;

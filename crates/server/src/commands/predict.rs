@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use auspex_inference::{Columns, Package};
+use auspex_inference::{Columns, Package, Top};
 use auspex_kernel::FieldError;
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::records::{Input, Row};
@@ -15,12 +15,19 @@ use super::{Failure, Outcome};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-pub(super) fn run(path: &Path) -> Outcome {
-    let package = Package::load(path)?;
+pub(super) fn run(path: &Path, explain: Option<Top>) -> Outcome {
+    let package = match explain {
+        Some(_) => Package::load_to_explain(path, usize::MAX)?,
+        None => Package::load(path)?,
+    };
+    if let (Some(_), Err(reason)) = (explain, package.engine().explain()) {
+        let path = path.display();
+        return Err(format!("{path}: predictions cannot be explained: {reason}").into());
+    }
     let input = io::stdin().lock();
     let output = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut progress = Progress::new();
-    match predict(&package, input, output, &mut progress) {
+    match predict(&package, explain, input, output, &mut progress) {
         Ok(Count { rows: 0, .. }) => {
             eprintln!("auspex: there was nothing to predict: the input has no row");
             Ok(ExitCode::SUCCESS)
@@ -45,6 +52,7 @@ struct Count {
 /// Each line of input has one of output, in its place.
 fn predict(
     package: &Package,
+    explain: Option<Top>,
     input: impl BufRead,
     output: impl Write,
     progress: &mut Progress,
@@ -58,6 +66,7 @@ fn predict(
     })?;
     let mut answers = Answers {
         package,
+        explain,
         output,
         progress,
         number: 0,
@@ -81,6 +90,7 @@ fn predict(
 
 struct Answers<'a, W> {
     package: &'a Package,
+    explain: Option<Top>,
     output: W,
     progress: &'a mut Progress,
     /// The line of input.
@@ -92,7 +102,12 @@ struct Answers<'a, W> {
 impl<W: Write> Answers<'_, W> {
     fn answer(&mut self, text: &str) -> io::Result<()> {
         self.line.clear();
-        if let Err(errors) = self.package.predict_line(text, &mut self.line) {
+        let line = &mut self.line;
+        let answered = match self.explain {
+            Some(top) => self.package.explain_line(text, top, line),
+            None => self.package.predict_line(text, line),
+        };
+        if let Err(errors) = answered {
             return self.refuse_for(errors);
         }
         self.progress.show(self.number);
@@ -164,6 +179,7 @@ mod tests {
             let mut output = Vec::new();
             let found = predict(
                 &package,
+                None,
                 lines(length).as_bytes(),
                 &mut output,
                 &mut Progress::new(),
@@ -183,7 +199,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mean-score/1");
         let package = Package::load(&folder).expect("the shipped model");
         let run = |input: &[u8]| {
-            let count = predict(&package, input, Vec::new(), &mut Progress::new());
+            let count = predict(&package, None, input, Vec::new(), &mut Progress::new());
             count.map_err(|error| error.to_string())
         };
         let names: Vec<&str> = package.schema().features.iter().map(|f| &*f.name).collect();

@@ -465,3 +465,44 @@ fn csv_with_a_header_is_read_by_its_columns() {
         assert!(said.contains("the input has no row"), "{said}");
     }
 }
+
+#[test]
+fn an_explanation_is_the_same_by_route_and_by_command_and_adds_up() {
+    let server = Server::start();
+    let answer = server.post("/v1/models/santander/explain?top=3", REQUEST);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json();
+    let explanation = &answer["explanation"];
+    assert_eq!(explanation["label"], answer["prediction"]);
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let contributions = explanation["contributions"].as_array().expect("a list");
+    let sum: f64 = contributions
+        .iter()
+        .map(|c| number(&c["contribution"]))
+        .sum();
+    let sum = sum + number(&explanation["base"]) + number(&explanation["others"]);
+    assert!(
+        (sum - number(&explanation["margin"])).abs() < 1e-5,
+        "{explanation}"
+    );
+    assert_eq!(contributions.len(), 3);
+    let mut child = auspex()
+        .args(["predict", "models/santander/1", "--explain=3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let line = serde_json::from_str::<Value>(REQUEST)
+        .expect("JSON")
+        .to_string();
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(line.as_bytes()).expect("written");
+    drop(input);
+    let output = child.wait_with_output().expect("ends");
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(printed["explanation"], *explanation);
+    // Predictions are as they were.
+    let plain = server.post("/v1/models/santander/predict", REQUEST).json();
+    assert_eq!(plain["probabilities"], answer["probabilities"]);
+    assert!(plain["explanation"].is_null());
+}
