@@ -94,13 +94,17 @@ fn predict(package: &Package, batch: &Batch) -> Result<Predicted, NoPrediction> 
                 let answered = package.predict(&one, &mut values);
                 rows.texts = std::mem::take(&mut one.texts);
                 answered
-                    .map(|()| package.writer.line(&values, &mut predicted.lines))
+                    .map(|()| {
+                        package
+                            .writer
+                            .line(&values.as_slice().into(), &mut predicted.lines)
+                    })
                     .map_err(|refusal| of_line(refusal.reason))
             }
             Ok(()) => {
                 let own = &values[at * outputs..(at + 1) * outputs];
                 at += 1;
-                package.writer.line(own, &mut predicted.lines);
+                package.writer.line(&own.into(), &mut predicted.lines);
                 Ok(())
             }
             Err(errors) => Err(errors),
