@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Beside the time that a request may take, until its sender is taken for dead.
 const LEASE: Duration = Duration::from_secs(30);
 /// Requests that are under way at once.
-const SENDERS: usize = 4;
+const SENDERS: usize = 8;
 
 /// What callbacks are signed with: each caller has a secret of their own, which is derived from one that all processes on
 /// the database share.
@@ -143,12 +143,21 @@ impl Jobs {
     pub async fn send_callback(&self, outgoing: &Outgoing) -> Result<bool, DbError> {
         let core = &self.core;
         let lease = LEASE + Duration::from_millis(core.config.callbacks.timeout_ms);
+        // Of each owner one is on its way at a time: whoever does not answer keeps only their own waiting.
+        let busy = core.calling.lock().clone();
         let claimed = core
             .db
-            .write(async |transaction| store::callbacks::claim(transaction, lease).await);
+            .write(async |transaction| store::callbacks::claim(transaction, lease, &busy).await);
         let Some(job) = claimed.await? else {
             return Ok(false);
         };
+        let _calling = Calling::begin(core, &job.owner);
+        self.send(outgoing, &job).await?;
+        Ok(true)
+    }
+
+    async fn send(&self, outgoing: &Outgoing, job: &Job) -> Result<(), DbError> {
+        let core = &self.core;
         let attempts = job
             .callback
             .as_ref()
@@ -157,7 +166,7 @@ impl Jobs {
         // Its senders have died, each time.
         let answered = match attempts > max {
             true => Answered::Failed("it was not sent in time".into()),
-            false => core.tell(outgoing, &job).await,
+            false => core.tell(outgoing, job).await,
         };
         core.metrics.count_callback(answered == Answered::Delivered);
         let (state, again) = match &answered {
@@ -173,10 +182,28 @@ impl Jobs {
             tracing::warn!(job.id = %job.id, attempts, reason = ?answered, "a callback was given up");
         }
         let noted = core.db.write(async |transaction| {
-            store::callbacks::note(transaction, &job, state, again).await
+            store::callbacks::note(transaction, job, state, again).await
         });
-        noted.await?;
-        Ok(true)
+        noted.await
+    }
+}
+
+/// A callback of this owner is on its way, until it is dropped.
+struct Calling<'c> {
+    core: &'c Core,
+    owner: &'c str,
+}
+
+impl<'c> Calling<'c> {
+    fn begin(core: &'c Core, owner: &'c str) -> Self {
+        core.calling.lock().insert(owner.to_owned());
+        Self { core, owner }
+    }
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.core.calling.lock().remove(self.owner);
     }
 }
 

@@ -4,7 +4,7 @@ mod events;
 mod outcome;
 mod submit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use utoipa::openapi::{OpenApi, RefOr, Response as Documented};
@@ -45,6 +46,8 @@ const LIST: &str = "/v1/jobs";
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 /// Streams of events at once; each asks the database twice a second.
 const WATCHERS_MAX: usize = 1_000;
+/// Of those of one owner.
+const WATCHERS_OF_ONE_MAX: usize = 20;
 
 /// What the routes ask.
 #[derive(Clone)]
@@ -53,6 +56,7 @@ pub(crate) struct Desk {
     config: Config,
     clock: Clock,
     watchers: Arc<Semaphore>,
+    watchers_of: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl Desk {
@@ -62,6 +66,7 @@ impl Desk {
             config,
             clock,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            watchers_of: Arc::default(),
         }
     }
 
@@ -166,7 +171,7 @@ struct JobView {
     status: &'static str,
     #[schema(example = "santander")]
     model: String,
-    /// The version that predicts every row, whatever becomes of the model meanwhile
+    /// The version that predicts every row, also when a newer one comes; what replaces its package predicts the rows that are left
     #[schema(example = "1")]
     model_version: String,
     progress: ProgressView,

@@ -25,20 +25,28 @@ pub struct Intake {
 }
 
 impl Jobs {
-    /// Begins to receive a job.
+    /// Begins to receive a job of somebody who may have one more.
     ///
     /// # Errors
     /// [`JobsError::TooMany`], [`JobsError::Randomness`], [`JobsError::Database`].
     pub async fn begin(&self, new: NewJob) -> Result<Intake, JobsError> {
-        let max = self.core.config.open_jobs_max;
+        let owner = new.owner.as_str();
         let count = self
             .core
             .db
-            .read(async |connection| store::jobs::count_open(connection, &new.owner).await);
+            .read(async |connection| store::jobs::count_open(connection, owner, true).await);
         let count = count.await?;
-        if count >= max {
+        if count >= self.core.config.open_jobs_max {
             return Err(JobsError::TooMany(count));
         }
+        self.receive(new)
+    }
+
+    /// Begins to receive a job that may be one that there is already. At the end it is counted.
+    ///
+    /// # Errors
+    /// [`JobsError::Randomness`].
+    pub fn receive(&self, new: NewJob) -> Result<Intake, JobsError> {
         Ok(Intake {
             jobs: self.clone(),
             id: JobId::new(&self.core.clock, &self.core.random)?,
@@ -100,7 +108,7 @@ impl Intake {
     /// The input is complete: from here on the job exists.
     ///
     /// # Errors
-    /// [`JobsError::Forgotten`], [`JobsError::Database`].
+    /// [`JobsError::Forgotten`], [`JobsError::TooMany`], [`JobsError::Database`].
     pub async fn finish(&mut self, receipt: Receipt<Job>) -> Result<Kept, JobsError> {
         let (core, now) = (self.jobs.core.clone(), self.jobs.core.clock.now());
         let last = self.held.take().unwrap_or_default();
@@ -115,6 +123,11 @@ impl Intake {
                 let counts = (rows + last.rows, seq + 1);
                 let job = store::jobs::open(transaction, &self.id, counts, now).await?;
                 let job = job.ok_or(JobsError::Forgotten)?;
+                let owner = self.new.owner.as_str();
+                let open = store::jobs::count_open(transaction, owner, false).await?;
+                if open > core.config.open_jobs_max {
+                    return Err(JobsError::TooMany(open - 1));
+                }
                 Ok(receipt.keep(transaction, &job).await?)
             })
             .await;

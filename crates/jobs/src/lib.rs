@@ -22,6 +22,7 @@ mod types;
 mod upkeep;
 mod worker;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -67,6 +68,8 @@ struct Core {
     predictor: Arc<dyn Predict>,
     secrets: Secrets,
     metrics: Metrics,
+    /// Whose callbacks are under way.
+    calling: parking_lot::Mutex<HashSet<String>>,
 }
 
 impl fmt::Debug for Jobs {
@@ -99,6 +102,7 @@ impl Jobs {
                 predictor,
                 secrets,
                 metrics: Metrics::default(),
+                calling: parking_lot::Mutex::default(),
             }),
         })
     }

@@ -212,6 +212,8 @@ pub struct Claim {
     pub rows: u64,
     /// What predicts it.
     pub pinned: Pinned,
+    /// When its job was submitted.
+    pub created_at: Timestamp,
     /// The header of CSV.
     pub header: Option<StringRecord>,
     /// Its rows.

@@ -17,6 +17,8 @@ use crate::{Core, Jobs};
 
 /// After an error that says nothing of the chunk.
 const PAUSE: Duration = Duration::from_secs(1);
+/// So long a job waits for a model that this server does not have: another may, or it is on its way to all of them.
+const NOT_SERVED_MAX: Duration = Duration::from_secs(3_600);
 /// After a job of which no chunk could be claimed: others have them.
 const YIELD: Duration = Duration::from_millis(20);
 
@@ -197,6 +199,11 @@ impl Core {
             Ok(Ok(Ok(predicted))) if predicted.rows == claim.rows => Ok(predicted),
             Ok(Ok(Ok(_))) => Err(Failure::Because("not every row had its answer".into())),
             Ok(Ok(Err(NoPrediction::Busy))) => Err(Failure::NotNow),
+            Ok(Ok(Err(NoPrediction::NotServed(_))))
+                if self.clock.now().since(claim.created_at) < NOT_SERVED_MAX =>
+            {
+                Err(Failure::NotNow)
+            }
             Ok(Ok(Err(error))) => Err(Failure::Because(error.to_string())),
             Ok(Err(_)) => {
                 let limit = limit.as_secs();

@@ -240,7 +240,7 @@ fn check_lines(head: &[u8]) -> io::Result<()> {
             io::ErrorKind::InvalidData,
             "its JSON is spread over several lines, and JSON Lines are read, a record in each: make them with \
              `jq -c 'if type == \"array\" then .[] else . end' FILE`, or in Python with \
-             `pandas.read_json(\"FILE\").to_json(\"rows.jsonl\", orient=\"records\", lines=True)`",
+             `import json; [print(json.dumps(record)) for record in json.load(open(\"FILE\"))]`",
         ));
     }
     Ok(())

@@ -186,6 +186,10 @@ fn read_info(root: &Table<'_, '_>) -> Result<Info, Fault> {
                 let labels = classes.as_object().and_then(objective::read_labels);
                 info.labels = labels.map_err(named("class_params"))?;
             }
+            b"binclass_probability_threshold" => {
+                let text = std::str::from_utf8(value).ok();
+                info.threshold = text.and_then(|text| text.parse().ok());
+            }
             _ => {}
         }
     }

@@ -67,7 +67,12 @@ fn read_info(info: &Object<'_>) -> Result<Info, Fault> {
         }
         _ => Vec::new(),
     };
-    Ok(Info { loss, labels })
+    let threshold = info.get("binclass_probability_threshold");
+    Ok(Info {
+        loss,
+        labels,
+        threshold: threshold.and_then(|value| value.as_double().ok()),
+    })
 }
 
 fn read_floats(features: &Object<'_>) -> Result<Vec<FloatFeature>, Fault> {

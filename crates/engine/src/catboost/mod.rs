@@ -46,6 +46,8 @@ struct Model {
     scale: f64,
     /// One for each output.
     biases: Vec<f64>,
+    /// From which probability on the library's `predict` says the second of two classes, if that is set.
+    threshold: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -120,7 +122,7 @@ fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fau
         Output::Binary => 2,
         output => output.width(),
     };
-    let labels = parts.info.labels;
+    let (labels, threshold) = (parts.info.labels, parts.info.threshold);
     let signature = Signature {
         features,
         named,
@@ -142,12 +144,25 @@ fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fau
         selection: (all, chosen),
         scale: parts.scale,
         biases: parts.biases,
+        threshold,
     }))
 }
 
 impl Engine for Model {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn caution(&self) -> Option<String> {
+        let is_binary = matches!(self.signature.output, Output::Binary);
+        let threshold = self.threshold.filter(|threshold| *threshold != 0.5);
+        threshold.filter(|_| is_binary).map(|threshold| {
+            format!(
+                "the file sets a probability threshold of {threshold}, by which CatBoostClassifier.predict \
+                 chooses the class; the probabilities here are those of predict_proba, and the label is that \
+                 of the likelier class"
+            )
+        })
     }
 
     fn description(&self) -> String {

@@ -38,6 +38,8 @@ pub(super) struct Parts {
 pub(super) struct Info {
     pub(super) loss: Option<Loss>,
     pub(super) labels: Vec<ClassLabel>,
+    /// The probability from which on the library's `predict` says the second of two classes.
+    pub(super) threshold: Option<f64>,
 }
 
 /// Where a feature stands and what it is called.

@@ -1,6 +1,7 @@
 //! The progress of a job as it goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::http::{Requester, error_responses};
@@ -9,12 +10,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use utoipa::IntoResponses;
 use utoipa::openapi::{RefOr, Response as Documented};
 
 use super::outcome::{Pieces, pieces};
-use super::{Desk, Id, JobView, TAG, job_id, reach};
+use super::{Desk, Id, JobView, TAG, WATCHERS_OF_ONE_MAX, job_id, owner, reach};
 use crate::error::JobsError;
 use crate::types::{Job, Reach};
 
@@ -63,7 +66,7 @@ pub(super) async fn watch_job(
     if job.status.has_ended() && last.is_some_and(|last| last == END) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let watcher = desk.watchers.clone().try_acquire_owned().map_err(|_| {
+    let watcher = desk.watcher(owner(&requester)).ok_or_else(|| {
         ApiError::unavailable(
             "too many jobs are watched already; ask for this one now and then",
             RETRY_S,
@@ -88,7 +91,42 @@ pub(super) async fn watch_job(
     Ok(response)
 }
 
+/// A place among those who watch.
+struct Watcher {
+    owner: String,
+    watchers_of: Arc<Mutex<HashMap<String, usize>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let mut watchers_of = self.watchers_of.lock();
+        if let Some(count) = watchers_of.get_mut(&self.owner) {
+            *count -= 1;
+            if *count == 0 {
+                watchers_of.remove(&self.owner);
+            }
+        }
+    }
+}
+
 impl Desk {
+    /// `None`: all places are taken, or all that this owner may have.
+    fn watcher(&self, owner: String) -> Option<Watcher> {
+        let place = self.watchers.clone().try_acquire_owned().ok()?;
+        let mut watchers_of = self.watchers_of.lock();
+        let count = watchers_of.entry(owner.clone()).or_default();
+        if *count >= WATCHERS_OF_ONE_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Watcher {
+            owner,
+            watchers_of: self.watchers_of.clone(),
+            _place: place,
+        })
+    }
+
     /// Sends what is new of a job until it has ended, or nobody listens.
     async fn watch(
         &self,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use auspex_kernel::body::{self, Bounded};
 use auspex_kernel::fields::{Body as _, Kind, Wrong, optional, required, text};
 use auspex_kernel::http::{CreateErrors, Creation};
-use auspex_kernel::idempotency::{Answer, IdempotencyParams};
+use auspex_kernel::idempotency::{Answer, IdempotencyParams, read_key};
 use auspex_kernel::outward::check_url;
 use auspex_kernel::predict::NoPrediction;
 use auspex_kernel::{ApiError, FieldError, request_body};
@@ -60,7 +60,9 @@ impl Kind for Records {
     }
 
     fn schema(&self) -> Value {
-        json!({"type": "array", "minItems": 1, "items": {"type": ["object", "array"]}})
+        // Some makers of clients know no list without items, and no two types at once.
+        let record = json!({"anyOf": [{"type": "object"}, {"type": "array", "items": {}}]});
+        json!({"type": "array", "minItems": 1, "items": record})
     }
 }
 
@@ -187,7 +189,7 @@ impl Desk {
                 .map_err(header_refused)?;
         }
         lines.finish(&mut full).map_err(header_refused)?;
-        let mut intake = self.jobs.begin(new).await?;
+        let mut intake = self.begin(creation, new).await?;
         match take_all(&mut intake, full).await {
             Ok(()) => Ok((intake, digest.finalize().into())),
             Err(error) => {
@@ -207,7 +209,7 @@ impl Desk {
     ) -> Result<Received, ApiError> {
         let begun = async {
             let new = self.new_job(creation, about)?;
-            Ok::<_, ApiError>(self.jobs.begin(new).await?)
+            self.begin(creation, new).await
         };
         let mut intake = match begun.await {
             Ok(intake) => intake,
@@ -225,6 +227,14 @@ impl Desk {
                 Err(error)
             }
         }
+    }
+
+    /// A request that is repeated must find its job, also where no other one may begin.
+    async fn begin(&self, creation: &Creation, new: NewJob) -> Result<Intake, ApiError> {
+        Ok(match read_key(&creation.headers)? {
+            Some(_) => self.jobs.receive(new)?,
+            None => self.jobs.begin(new).await?,
+        })
     }
 
     /// Reads a body as it comes.
@@ -282,14 +292,17 @@ impl Desk {
     }
 
     fn new_job(&self, creation: &Creation, about: About) -> Result<NewJob, ApiError> {
-        if let Some(url) = &about.callback_url {
-            let allow_private = self.config.callbacks.allow_private_addresses;
-            let checked = match Url::parse(url) {
-                Ok(url) if url.as_str().len() <= URL_CHARS_MAX => check_url(&url, allow_private),
-                _ => Err("must be a URL of at most 2048 characters"),
-            };
-            checked.map_err(|why| invalid("callback_url", why))?;
-        }
+        let allow_private = self.config.callbacks.allow_private_addresses;
+        let checked = |url: String| {
+            let url = Url::parse(&url).ok();
+            let url = url.filter(|url| url.as_str().len() <= URL_CHARS_MAX);
+            let url = url.ok_or("must be a URL of at most 2048 characters")?;
+            check_url(&url, allow_private)?;
+            // As it is written, it may hold what no database takes.
+            Ok(url.to_string())
+        };
+        let callback_url = about.callback_url.map(checked).transpose();
+        let callback_url = callback_url.map_err(|why| invalid("callback_url", why))?;
         let pinned = self
             .jobs
             .predictor()
@@ -298,7 +311,7 @@ impl Desk {
             owner: owner(&creation.requester),
             pinned,
             header: None,
-            callback_url: about.callback_url,
+            callback_url,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Which callbacks are due.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use auspex_kernel::db::DbError;
@@ -29,15 +30,17 @@ pub(super) async fn set_due(transaction: &DatabaseTransaction, id: &str) -> Resu
     Ok(())
 }
 
-/// A job of whose end somebody is to be told now. Nobody else gets it for the length of the lease, and the claim counts
+/// A job of whose end somebody is to be told now, who is none of `busy`. Nobody else gets it for the length of the lease, and the claim counts
 /// as an attempt.
 pub(crate) async fn claim(
     transaction: &DatabaseTransaction,
     lease: Duration,
+    busy: &HashSet<String>,
 ) -> Result<Option<Job>, DbError> {
     let now = database_now(transaction).await?;
     let found = Entity::find()
         .filter(Column::CallbackDue.lte(now))
+        .filter(Column::Owner.is_not_in(busy.iter().map(String::as_str)))
         .order_by_asc(Column::CallbackDue)
         .limit(1)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)

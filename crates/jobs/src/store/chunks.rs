@@ -142,6 +142,7 @@ pub(crate) async fn claim(
             model: owner.model,
             version: owner.version,
         },
+        created_at: owner.created_at,
         header: owner
             .header
             .as_deref()

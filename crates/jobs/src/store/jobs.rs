@@ -173,14 +173,20 @@ pub(crate) async fn page(
     Ok((jobs?, total))
 }
 
-/// How many jobs of this owner have not ended.
+/// How many jobs of this owner have not ended, and those that are being received where they count too.
 pub(crate) async fn count_open(
     connection: &impl ConnectionTrait,
     owner: &str,
+    counts_received: bool,
 ) -> Result<u64, DbError> {
+    let is_received = Column::Status.eq(Status::Receiving.as_str());
+    let is_open = match counts_received {
+        true => Column::Turn.is_not_null().or(is_received),
+        false => Column::Turn.is_not_null(),
+    };
     let open = Entity::find()
         .filter(Column::Owner.eq(owner))
-        .filter(Column::Turn.is_not_null());
+        .filter(is_open);
     Ok(open.count(connection).await?)
 }
 

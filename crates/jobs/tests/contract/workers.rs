@@ -11,6 +11,7 @@ contract! {
     a_crash_counts_as_an_attempt
     a_chunk_that_fails_is_tried_again_and_then_ends_its_job
     what_is_not_the_fault_of_a_chunk_is_no_attempt
+    a_model_that_is_not_here_is_waited_for_and_not_for_ever
     workers_of_several_processes_share_a_job
     progress_never_goes_back
 }
@@ -85,25 +86,41 @@ async fn a_crash_counts_as_an_attempt(store: &Store) {
 
 async fn a_chunk_that_fails_is_tried_again_and_then_ends_its_job(store: &Store) {
     let jobs = store.open(config()).await;
-    for (row, reason) in [
-        ("\"panic\"", "panicked"),
-        ("\"away\"", "version 1 of looks is not served"),
-    ] {
-        let id = submit(&jobs, ME, &["1", "2", row]).await;
-        assert_eq!(work(&jobs, &id).await, 1 + 5, "{row}");
-        let job = get(&jobs, &id).await;
-        assert_eq!((job.status, job.done), (Status::Failed, 2));
-        let error = job.error.unwrap();
-        assert_eq!(error.code, "CHUNK_FAILED");
-        assert!(
-            error.message.contains("rows 3 to 3") && error.message.contains(reason),
-            "{error:?}"
-        );
-        assert!(
-            jobs.claim(&id).await.unwrap().is_none(),
-            "the job is left alone"
-        );
+    let id = submit(&jobs, ME, &["1", "2", "\"panic\""]).await;
+    assert_eq!(work(&jobs, &id).await, 1 + 5);
+    let job = get(&jobs, &id).await;
+    assert_eq!((job.status, job.done), (Status::Failed, 2));
+    let error = job.error.unwrap();
+    assert_eq!(error.code, "CHUNK_FAILED");
+    assert!(
+        error.message.contains("rows 3 to 3") && error.message.contains("panicked"),
+        "{error:?}"
+    );
+    assert!(
+        jobs.claim(&id).await.unwrap().is_none(),
+        "the job is left alone"
+    );
+}
+
+async fn a_model_that_is_not_here_is_waited_for_and_not_for_ever(store: &Store) {
+    let jobs = store.open(config()).await;
+    let db = store.db().await;
+    let id = submit(&jobs, ME, &["\"away\""]).await;
+    for _ in 0..7 {
+        let claim = jobs.claim(&id).await.unwrap().unwrap();
+        assert_eq!(claim.attempts, 1, "another server may have it");
+        jobs.process(claim).await.unwrap();
+        crate::store::execute(&db, "UPDATE jobs_chunks SET chunk_due = 0").await;
     }
+    crate::store::execute(&db, "UPDATE jobs_jobs SET created_at = 0").await;
+    assert_eq!(work(&jobs, &id).await, 5);
+    let job = get(&jobs, &id).await;
+    let message = job.error.unwrap().message;
+    let reason = "version 1 of looks is not served";
+    assert!(
+        job.status == Status::Failed && message.contains(reason),
+        "{message}"
+    );
 }
 
 async fn what_is_not_the_fault_of_a_chunk_is_no_attempt(store: &Store) {

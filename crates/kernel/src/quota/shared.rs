@@ -182,7 +182,8 @@ impl Shared {
         })
     }
 
-    /// The key of a caller, which tells neither the caller nor the address.
+    /// The key of a caller. It does not name them, but there are few enough addresses to try them all: whoever reads
+    /// this Redis is trusted.
     fn key(&self, caller: u64) -> String {
         let digest = Sha256::new()
             .chain_update(&self.name)

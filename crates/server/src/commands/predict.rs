@@ -221,7 +221,7 @@ mod tests {
                 b"{\n  \"a\": 1\n}\n",
                 "several lines, and JSON Lines are read",
             ),
-            (b" \n[{\r\n\"a\": 1}]", "lines=True"),
+            (b" \n[{\r\n\"a\": 1}]", "json.dumps"),
             (b"[\n [1,2,3,4]\n]", "jq -c"),
             (b"PAR1\x15\x04", "pandas.read_parquet(\"FILE\").to_csv("),
             (b"PK\x03\x04\x14\0", "pandas.read_excel"),
