@@ -51,10 +51,13 @@ impl Top {
         match raw {
             "true" => Ok(Some(Self::ALL)),
             "false" => Ok(None),
-            _ => match raw.parse() {
-                Ok(top) => Ok(Some(top)),
-                Err(wrong) => Err(format!("{wrong}, or true")),
-            },
+            _ => {
+                // In JSON `3.0` is an integer too.
+                let number: Option<f64> = raw.parse().ok().filter(|n: &f64| n.fract() == 0.0);
+                let top = number.and_then(|number| Self::new(number as usize));
+                let wrong = || format!("must be an integer from 1 to {TOP_MAX}, or true");
+                top.map(Some).ok_or_else(wrong)
+            }
         }
     }
 }

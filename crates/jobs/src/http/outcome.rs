@@ -1,10 +1,11 @@
 //! Results, whole or from a byte on.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use auspex_kernel::ApiError;
 use auspex_kernel::fields::{Kind as _, one_of};
-use auspex_kernel::http::{ReadErrors, Requester, accepts};
+use auspex_kernel::http::{Requester, accepts, error_responses};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,6 +13,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use tokio::sync::mpsc;
+use utoipa::IntoResponses;
+use utoipa::openapi::{RefOr, Response as Documented};
 
 use super::{Desk, Id, TAG, content_type, job_id, parameters, reach};
 use crate::error::JobsError;
@@ -19,6 +22,14 @@ use crate::types::Form;
 
 /// Pieces that are read ahead of the client.
 const PIECES_AHEAD: usize = 1;
+
+struct OutcomeErrors;
+
+impl IntoResponses for OutcomeErrors {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        error_responses(&[304, 401, 403, 404, 422, 429, 500, 503])
+    }
+}
 
 /// Read the result of a job
 ///
@@ -36,7 +47,7 @@ const PIECES_AHEAD: usize = 1;
         (status = 206, description = "The bytes that `Range` names", content((String = "application/x-ndjson"), (String = "text/csv"))),
         (status = 409, description = "It has no result, yet or at all"),
         (status = 416, description = "The result ends before these bytes"),
-        ReadErrors
+        OutcomeErrors
     ),
     security(("api_key" = ["jobs:read"]), ("bearer" = ["jobs:read"]))
 )]

@@ -60,8 +60,9 @@ impl Kind for Records {
     }
 
     fn schema(&self) -> Value {
-        // Some makers of clients know no list without items, and no two types at once.
-        let record = json!({"anyOf": [{"type": "object"}, {"type": "array", "items": {}}]});
+        // Some makers of clients know no list without items.
+        let value = json!({"type": ["string", "number", "boolean", "null"]});
+        let record = json!({"anyOf": [{"type": "object"}, {"type": "array", "items": value}]});
         json!({"type": "array", "minItems": 1, "items": record})
     }
 }
