@@ -2,7 +2,7 @@
 //!
 //! One connection, on the control runtime, shared by all who call. What matters is what happens while
 //! Redis is away: whoever calls is told [`Away`] at once, without waiting for a connection, and does
-//! without. A call that may have been carried out is never repeated. [`Keeper`] looks twice a second
+//! without. A call that may have been carried out is never repeated. `Keeper` looks twice a second
 //! whether Redis takes changes, so that its return is noticed soon.
 
 mod config;
