@@ -303,11 +303,12 @@ mod tests {
         assert_eq!(Top::read("true"), Ok(Some(Top::ALL)));
         assert_eq!(Top::read("false"), Ok(None));
         assert_eq!(Top::read("1000"), Ok(Some(Top::ALL)));
+        assert_eq!(Top::read("2.0"), Ok(Top::new(2)));
         for wrong in [
             "0",
             "1001",
             "-1",
-            "2.0",
+            "2.5",
             "\"3\"",
             "null",
             "[]",
