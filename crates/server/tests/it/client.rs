@@ -219,3 +219,17 @@ impl Connection {
         }
     }
 }
+
+/// What comes after the last answer, also where it came together with it.
+impl Read for Connection {
+    fn read(&mut self, piece: &mut [u8]) -> std::io::Result<usize> {
+        if self.buffer.is_empty() {
+            return self.stream.read(piece);
+        }
+        let length = piece.len().min(self.buffer.len());
+        for (to, from) in piece.iter_mut().zip(self.buffer.drain(..length)) {
+            *to = from;
+        }
+        Ok(length)
+    }
+}

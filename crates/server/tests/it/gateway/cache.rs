@@ -819,7 +819,7 @@ fn what_is_cut_off_or_too_long_passes_and_is_not_kept() {
             let get = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
             client.raw(get.as_bytes());
             let mut all = Vec::new();
-            let _ = std::io::Read::read_to_end(&mut client.stream, &mut all);
+            let _ = std::io::Read::read_to_end(&mut client, &mut all);
             String::from_utf8(all).expect("ASCII")
         });
         let number = |text: &str| {

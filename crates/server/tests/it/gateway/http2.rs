@@ -368,7 +368,7 @@ fn a_stream_that_is_reset_without_an_error_does_not_look_whole() {
     client.raw(request.as_bytes());
     client.stream.set_read_timeout(Some(SOON)).expect("set");
     let mut received = Vec::new();
-    let _ = std::io::Read::read_to_end(&mut client.stream, &mut received);
+    let _ = std::io::Read::read_to_end(&mut client, &mut received);
     let received = String::from_utf8_lossy(&received);
     assert!(received.contains("half of it"), "{received}");
     assert!(!received.ends_with("0\r\n\r\n"), "{received}");

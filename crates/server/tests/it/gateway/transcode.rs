@@ -214,7 +214,7 @@ fn a_stream_comes_message_by_message() {
     );
     client.raw(get.as_bytes());
     let mut all = Vec::new();
-    let _ = client.stream.read_to_end(&mut all);
+    let _ = client.read_to_end(&mut all);
     let text = String::from_utf8_lossy(&all);
     assert!(
         text.contains("{\"id\":\"2\"}") && !text.ends_with("0\r\n\r\n"),

@@ -148,7 +148,7 @@ fn event(client: &mut Connection, read: &mut String, name: &str) -> Value {
             return data;
         }
         let mut piece = [0; 4096];
-        let length = client.stream.read(&mut piece).expect("more");
+        let length = client.read(&mut piece).expect("more");
         assert!(length > 0, "it ended: {read}");
         read.push_str(std::str::from_utf8(&piece[..length]).expect("ASCII"));
     }
@@ -192,7 +192,7 @@ fn changes_of_circuits_can_be_watched_until_the_key_is_revoked() {
     let end = "\r\n0\r\n\r\n";
     while !read.ends_with(end) {
         let mut piece = [0; 4096];
-        let length = client.stream.read(&mut piece).expect("the stream ends");
+        let length = client.read(&mut piece).expect("the stream ends");
         read.push_str(std::str::from_utf8(&piece[..length]).expect("ASCII"));
     }
 }

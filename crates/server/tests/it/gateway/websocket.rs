@@ -144,8 +144,7 @@ fn what_comes_before_the_answer_is_no_second_request() {
     client.raw([&upgrade(&server.key), second].concat().as_bytes());
     assert_eq!(client.receive(true).expect("an answer").status, 101);
     let mut back = vec![0; second.len()];
-    let mut stream = client.stream;
-    stream.read_exact(&mut back).expect("sent back");
+    client.read_exact(&mut back).expect("sent back");
     assert_eq!(back, second.as_bytes());
     assert_eq!(backend.seen().len(), 1);
 
