@@ -236,7 +236,7 @@ fn the_description_says_how_the_model_was_boosted() {
     for (name, words) in [
         ("dart-binary.txt", "lightgbm dart, 6 trees, "),
         ("rf-multiclass.txt", "lightgbm rf, 9 trees, "),
-        ("linear.txt", "lightgbm gbdt, 3 trees, as in the file"),
+        ("linear.txt", "lightgbm gbdt, linear, 3 trees, "),
     ] {
         let description = load(&newest(name)).unwrap().description();
         assert!(description.contains(words), "{description}");

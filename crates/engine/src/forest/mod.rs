@@ -82,7 +82,7 @@ pub(crate) struct Rules {
 /// Why trees cannot be compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the model is too large: {0}")]
-pub(crate) struct TooLarge(&'static str);
+pub(crate) struct TooLarge(pub(crate) &'static str);
 
 /// Trees in the form they are evaluated in; leaves and sums are of type `S`.
 #[derive(Debug)]

@@ -1,10 +1,11 @@
 //! Reading and checking a whole file: what is before the trees, the trees, and what follows them.
 
 use super::columns::Collector;
+use super::linear::Linear;
 use super::objective::Objective;
 use super::text::{Reader, Section, number};
 use super::tree::Tree;
-use super::{Model, Trees, categories};
+use super::{Body, Model, Trees, categories};
 use crate::document::{Fault, named, shorten};
 use crate::forest::{Forest, Rules};
 use crate::signature::{Feature, FeatureKind, Precision, Signature};
@@ -145,10 +146,7 @@ fn features(names: &[&str], is_named: bool, kinds: Vec<FeatureKind>) -> Vec<Feat
 }
 
 /// Compiles trees; what the forest has no form for, or is too large for it, is walked as it is.
-fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
-    if trees.iter().any(|tree| tree.linear.is_some()) {
-        return Trees::Walked(trees);
-    }
+pub(super) fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
     let columns_max = COLUMNS_PER_TREE_MAX * trees.len();
     let mut collector = Collector::new(width);
     let mut converted = Vec::with_capacity(trees.len());
@@ -164,11 +162,12 @@ fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
         inputs: Precision::F64,
         equal_goes_left: true,
     };
-    match Forest::new(&converted, rules) {
-        Ok(forest) => Trees::Compiled {
-            columns,
-            forest: Box::new(forest),
-        },
+    let body = match trees.iter().any(|tree| tree.linear.is_some()) {
+        true => Linear::new(&trees, converted, rules).map(Body::Linear),
+        false => Forest::new(&converted, rules).map(|forest| Body::Plain(Box::new(forest))),
+    };
+    match body {
+        Ok(body) => Trees::Compiled { columns, body },
         Err(_) => Trees::Walked(trees),
     }
 }

@@ -6,6 +6,7 @@
 mod categories;
 mod columns;
 mod head;
+mod linear;
 mod objective;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::document::Fault;
 use crate::forest::Forest;
 use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
 use columns::Columns;
+use linear::Linear;
 use objective::Objective;
 use tree::Tree;
 
@@ -46,10 +48,33 @@ struct Model {
 enum Trees {
     Compiled {
         columns: Columns,
-        forest: Box<Forest<f64>>,
+        body: Body,
     },
     /// As the library does it, tree by tree: what the forest has no form for.
     Walked(Vec<Tree>),
+}
+
+/// Trees over rows that are widened by the columns.
+#[derive(Debug)]
+enum Body {
+    Plain(Box<Forest<f64>>),
+    Linear(Linear),
+}
+
+impl Body {
+    fn description(&self) -> String {
+        match self {
+            Self::Plain(forest) => forest.description(),
+            Self::Linear(linear) => linear.description(),
+        }
+    }
+
+    fn add(&self, rows: Rows<'_>, sums: &mut [f64], outputs: usize) {
+        match self {
+            Self::Plain(forest) => forest.add(rows, sums, outputs),
+            Self::Linear(linear) => linear.add(rows, sums, outputs),
+        }
+    }
 }
 
 /// Whether a file begins like a model.
@@ -71,7 +96,7 @@ impl Engine for Model {
 
     fn description(&self) -> String {
         let trees = match &self.trees {
-            Trees::Compiled { forest, .. } => forest.description(),
+            Trees::Compiled { body, .. } => body.description(),
             Trees::Walked(trees) => format!("{} trees, as in the file", trees.len()),
         };
         let Self {
@@ -98,7 +123,7 @@ impl Engine for Model {
         let outputs = self.signature.outputs();
         assert_eq!(out.len(), rows.len() * outputs, "output of another length");
         out.fill(0.0);
-        self.add(rows, out, outputs);
+        self.trees.add(rows, out, outputs);
         for row in out.chunks_exact_mut(outputs) {
             if self.is_average {
                 row.iter_mut().for_each(|sum| *sum /= self.used as f64);
@@ -109,26 +134,26 @@ impl Engine for Model {
     }
 }
 
-impl Model {
+impl Trees {
     /// Adds the trees' values for every row to its sums.
     fn add(&self, rows: Rows<'_>, sums: &mut [f64], outputs: usize) {
         thread_local! {
             static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
         }
-        match &self.trees {
-            Trees::Compiled { columns, forest } if columns.len() == 0 => {
-                forest.add(rows, sums, outputs);
+        match self {
+            Self::Compiled { columns, body } if columns.len() == 0 => {
+                body.add(rows, sums, outputs);
             }
-            Trees::Compiled { columns, forest } => WIDE.with_borrow_mut(|wide| {
+            Self::Compiled { columns, body } => WIDE.with_borrow_mut(|wide| {
                 let width = rows.width() + columns.len();
                 let pass = (WIDE_VALUES_MAX / width).max(1);
                 for (index, sums) in sums.chunks_mut(pass * outputs).enumerate() {
                     let first = index * pass;
                     columns.widen(rows.slice(first..first + sums.len() / outputs), wide);
-                    forest.add(Rows::new(wide, width), sums, outputs);
+                    body.add(Rows::new(wide, width), sums, outputs);
                 }
             }),
-            Trees::Walked(trees) => {
+            Self::Walked(trees) => {
                 for (block, sums) in sums.chunks_mut(ROWS_PER_WALK * outputs).enumerate() {
                     let first = block * ROWS_PER_WALK;
                     for (tree, output) in trees.iter().zip((0..outputs).cycle()) {

@@ -1,10 +1,9 @@
 //! The forest, with its columns, gives the sums of the library's own walk over any trees.
 
-use super::columns::Collector;
-use super::tree::{Missing, Set, Split, Test, Tree};
+use super::Trees;
+use super::head::compile;
+use super::tree::{Linear, Missing, Set, Split, Test, Tree};
 use crate::Rows;
-use crate::forest::{Forest, Rules};
-use crate::signature::Precision;
 use proptest::prelude::*;
 
 const WIDTH: usize = 3;
@@ -49,7 +48,8 @@ fn test() -> impl Strategy<Value = Test> {
 /// A tree that grows by splitting one leaf after the other.
 fn tree() -> impl Strategy<Value = Tree> {
     let split = (any::<prop::sample::Index>(), 0..WIDTH as u32, test());
-    prop::collection::vec(split, 0..12).prop_map(|added| {
+    let splits = prop::collection::vec(split, 0..12);
+    (splits, 0..3u32).prop_map(|(added, terms)| {
         let count = added.len() as u32;
         let mut splits: Vec<Split> = Vec::new();
         for (node, (place, feature, test)) in (0..).zip(added) {
@@ -69,10 +69,15 @@ fn tree() -> impl Strategy<Value = Tree> {
             });
         }
         let leaves = (0..=count).map(|leaf| 0.1 + f64::from(leaf)).collect();
+        let term = |term: u32| (term % WIDTH as u32, 0.3 + f64::from(term));
+        let function = |leaf: u32| Linear {
+            constant: 0.7 * f64::from(leaf),
+            terms: (0..terms).map(|other| term(leaf + other)).collect(),
+        };
         Tree {
             splits,
             leaves,
-            linear: None,
+            linear: (terms > 0).then(|| (0..=count).map(function).collect()),
         }
     })
 }
@@ -83,27 +88,17 @@ proptest! {
         trees in prop::collection::vec(tree(), 1..6),
         rows in prop::collection::vec(prop::sample::select(&VALUES[..]), 20 * WIDTH),
     ) {
-        let mut collector = Collector::new(WIDTH);
-        let outputs = (0..OUTPUTS as u32).cycle();
-        let converted: Vec<_> = trees
-            .iter()
-            .zip(outputs)
-            .map(|(tree, output)| collector.convert(tree, output))
-            .collect();
-        let columns = collector.finish();
-        let width = WIDTH + columns.len();
-        let rules = Rules { width, inputs: Precision::F64, equal_goes_left: true };
-        let forest: Forest<f64> = Forest::new(&converted, rules).unwrap();
-        let mut wide = Vec::new();
-        columns.widen(Rows::new(&rows, WIDTH), &mut wide);
-        let mut sums = vec![0.0; 20 * OUTPUTS];
-        forest.add(Rows::new(&wide, width), &mut sums, OUTPUTS);
-        for (row, sums) in rows.chunks(WIDTH).zip(sums.chunks(OUTPUTS)) {
-            let mut walked = [0.0; OUTPUTS];
-            for (index, tree) in trees.iter().enumerate() {
-                walked[index % OUTPUTS] += tree.value(row);
-            }
-            prop_assert_eq!(sums, walked, "{:?}", row);
-        }
+        let rows = Rows::new(&rows, WIDTH);
+        let walked = Trees::Walked(trees);
+        let mut expected = vec![0.0; rows.len() * OUTPUTS];
+        walked.add(rows, &mut expected, OUTPUTS);
+        let Trees::Walked(trees) = walked else { unreachable!() };
+        let compiled = compile(trees, WIDTH, OUTPUTS);
+        let mut sums = vec![0.0; rows.len() * OUTPUTS];
+        compiled.add(rows, &mut sums, OUTPUTS);
+        let is_compiled = matches!(compiled, Trees::Compiled { .. });
+        prop_assert!(is_compiled);
+        let bits = |sums: &[f64]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&sums), bits(&expected));
     }
 }

@@ -58,8 +58,8 @@ pub(super) struct Set(Box<[u32]>);
 /// A constant, and features with their factors.
 #[derive(Debug)]
 pub(super) struct Linear {
-    constant: f64,
-    terms: Box<[(u32, f64)]>,
+    pub(super) constant: f64,
+    pub(super) terms: Box<[(u32, f64)]>,
 }
 
 /// Whether the library takes a number for 0.
