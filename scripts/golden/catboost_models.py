@@ -98,6 +98,9 @@ def classifications():
           loss_function="MultiClassOneVsAll")
     labels = np.stack([BINARY, CLASSES == 1, CLASSES > 0], 1).astype(int)
     train("multi-logloss", CatBoostClassifier, labels, loss_function="MultiLogloss")
+    model = train("threshold", CatBoostClassifier, BINARY, iterations=1)
+    model.set_probability_threshold(0.3)
+    save("threshold", model)
 
 
 def shapes():

@@ -230,3 +230,20 @@ fn names_and_classes_come_from_the_file() {
         assert_eq!(labels("rmse"), []);
     }
 }
+
+#[test]
+fn a_threshold_that_the_file_sets_is_cautioned_about() {
+    for extension in ["cbm", "json"] {
+        let caution = |name: &str| {
+            load(&golden(&format!("{name}.{extension}")))
+                .unwrap()
+                .caution()
+        };
+        let threshold = caution("threshold").unwrap();
+        assert!(
+            threshold.contains("a probability threshold of 0.3"),
+            "{threshold}"
+        );
+        assert_eq!(caution("logloss"), None);
+    }
+}

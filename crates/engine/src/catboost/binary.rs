@@ -6,8 +6,8 @@ use super::ctr::{self, Base, Combination, Counts, Ctr, Formula, Kind};
 use super::flat::{Buffer, Field, Table};
 use super::objective;
 use super::parts::{
-    AsymmetricTree, Branch, FEATURES_MAX, FloatFeature, Info, MissingValues, OneHotFeature, Parts,
-    Position, SplitNode, Trees, check_borders,
+    self, AsymmetricTree, Branch, FEATURES_MAX, FloatFeature, Info, MissingValues, OneHotFeature,
+    Parts, Position, SplitNode, Trees, check_borders,
 };
 use crate::document::{self, Fault, named};
 
@@ -206,7 +206,7 @@ fn read_model(model: &Table<'_, '_>, info: Info, tables: Vec<ctr::Table>) -> Res
         ),
     ] {
         if model.tables(field, FEATURES_MAX)?.next().is_some() {
-            return Err(Fault(format!("{what} are not supported")));
+            return Err(parts::refused(what));
         }
     }
     let floats = model.tables(trees::FLOAT_FEATURES, FEATURES_MAX)?;

@@ -3,8 +3,8 @@
 use super::ctr::{Base, Combination, Counts, Ctr, Formula, Kind, Table};
 use super::objective;
 use super::parts::{
-    AsymmetricTree, Branch, FEATURES_MAX, FloatFeature, Info, MissingValues, OneHotFeature, Parts,
-    Position, SplitNode, Trees, check_borders,
+    self, AsymmetricTree, Branch, FEATURES_MAX, FloatFeature, Info, MissingValues, OneHotFeature,
+    Parts, Position, SplitNode, Trees, check_borders,
 };
 use crate::document::{self, Fault, Object, Value, named};
 
@@ -67,11 +67,16 @@ fn read_info(info: &Object<'_>) -> Result<Info, Fault> {
         }
         _ => Vec::new(),
     };
-    let threshold = info.get("binclass_probability_threshold");
+    let threshold = match info.get("binclass_probability_threshold") {
+        // The library writes a text.
+        Some(Value::Text(text)) => text.parse().ok(),
+        Some(value) => value.as_double().ok(),
+        None => None,
+    };
     Ok(Info {
         loss,
         labels,
-        threshold: threshold.and_then(|value| value.as_double().ok()),
+        threshold,
     })
 }
 
@@ -81,7 +86,7 @@ fn read_floats(features: &Object<'_>) -> Result<Vec<FloatFeature>, Fault> {
         ("embedding_features", "embedding features"),
     ] {
         if !read_list(features, name, |_| Ok(()))?.is_empty() {
-            return Err(Fault(format!("{what} are not supported")));
+            return Err(parts::refused(what));
         }
     }
     read_list(features, "float_features", read_float)

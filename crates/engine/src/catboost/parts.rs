@@ -42,6 +42,14 @@ pub(super) struct Info {
     pub(super) threshold: Option<f64>,
 }
 
+/// Why features that are neither numbers nor categories are refused, with what to do.
+pub(super) fn refused(what: &str) -> Fault {
+    Fault(format!(
+        "{what} are not supported; train without `text_features` and `embedding_features`, on numbers and categories \
+         that you make of them before training and before each prediction"
+    ))
+}
+
 /// Where a feature stands and what it is called.
 #[derive(Debug)]
 pub(super) struct Position {
