@@ -576,67 +576,6 @@ fn lightgbm_models_that_are_cut_off_are_refused() {
     assert!(message.contains("byte 16: not UTF-8"), "{message}");
 }
 
-/// As often as every 1,000th byte, all models of a format.
-#[test]
-fn every_golden_file_that_is_cut_off_is_refused() {
-    let mut cut = 0;
-    for folder in ["lightgbm-3.3", "lightgbm-4.7"] {
-        for entry in fs::read_dir(golden("..").join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "txt") {
-                continue;
-            }
-            let text = fs::read_to_string(&path).unwrap();
-            for end in (0..text.len()).step_by(1000) {
-                let loaded = load_bytes(&text.as_bytes()[..end]);
-                let is_whole = is_whole_lightgbm(&text, end);
-                assert_eq!(
-                    loaded.is_ok(),
-                    is_whole,
-                    "first {end} of {}",
-                    path.display()
-                );
-                cut += 1;
-            }
-        }
-    }
-    assert!(cut > 500, "{cut}");
-}
-
-/// The files of a folder of golden models.
-fn models(folder: &str) -> Vec<PathBuf> {
-    let files = fs::read_dir(golden("..").join(folder)).unwrap();
-    let paths = files.map(|file| file.unwrap().path());
-    let is_model = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        !name.contains(".expected.") && !name.contains(".ranges.")
-    };
-    paths.filter(is_model).collect()
-}
-
-#[test]
-fn catboost_models_that_are_cut_off_are_refused_with_the_place() {
-    let models = models("catboost");
-    assert!(models.len() > 40, "only {}", models.len());
-    for path in models {
-        let bytes = fs::read(&path).unwrap();
-        for end in (0..bytes.len())
-            .step_by(1000)
-            .chain([4, 8, 40, bytes.len() - 1])
-        {
-            let Err(error) = load_bytes(&bytes[..end]) else {
-                panic!("first {end} bytes of {}", path.display());
-            };
-            let is_empty = end == 0 && error.message.contains("empty");
-            assert!(
-                is_empty || error.message.contains("cut off"),
-                "{end}: {}",
-                error.message
-            );
-        }
-    }
-}
-
 #[test]
 fn damaged_catboost_models_are_refused_with_the_place() {
     let fault = |name: &str, change: &dyn Fn(&mut Value)| {
