@@ -2,6 +2,47 @@
 //!
 //! Nothing here knows about runtimes, HTTP, JSON records or SQL. A loader turns an untrusted file
 //! into a checked [`Engine`]; after that a prediction fails only if an engine refuses a row.
+//!
+//! Read are models as XGBoost (JSON and UBJSON), LightGBM (text) and CatBoost (`.cbm` and JSON) save them; the
+//! content of a file decides. Predictions are those of the library that trained the model, sums of leaves bit for bit.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use auspex_engine::{FeatureKind, RowBuffer, load};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/3.2/named.ubj");
+//! # /*
+//! let path = "model.ubj";
+//! # */
+//! let model = load(Path::new(path))?;
+//! let signature = model.signature();
+//! for feature in &signature.features {
+//!     println!("{}: {:?}", feature.name, feature.kind);
+//! }
+//!
+//! // Two rows, one value for each feature in that order; NaN is a missing value.
+//! let width = signature.features.len();
+//! let mut rows = RowBuffer::default();
+//! rows.values.resize(width, 0.5);
+//! for feature in &signature.features {
+//!     let value = match feature.kind {
+//!         // A category's code is its place in the list; a text stands beside the rows.
+//!         FeatureKind::Text | FeatureKind::TextOrInteger => rows.texts.push("a"),
+//!         _ => f64::NAN,
+//!     };
+//!     rows.values.push(value);
+//! }
+//! let mut out = vec![0.0; 2 * signature.outputs()];
+//! model.predict(rows.rows(width), &mut out)?;
+//! # assert!(out.iter().all(|value| value.is_finite()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Engine::predict`] stays on the caller's thread; [`predict_in_parallel`] divides a large batch. With
+//! [`LoadOptions::explanation_bytes_max`] a model also [explains](Engine::explain) what it predicts.
 
 mod catboost;
 mod document;
@@ -11,6 +52,7 @@ mod forest;
 mod format;
 mod iterations;
 mod lightgbm;
+mod parallel;
 mod row;
 mod shape;
 mod signature;
@@ -21,6 +63,7 @@ pub use explain::{Explain, Unexplained};
 #[doc(hidden)]
 pub use forest::with_kernel;
 pub use format::name_other;
+pub use parallel::predict_in_parallel;
 pub use row::{RowBuffer, Rows, Texts};
 pub use signature::{ClassLabel, Feature, FeatureKind, NamedOutput, Output, Precision, Signature};
 
