@@ -69,11 +69,16 @@ def prepare(settings):
     loadgen = setup.build_loadgen()
     chosen = []
     programs = None
-    if set(settings.only) - {servers.OURS}:
+    with open(settings.records, "rb") as records, open(settings.expected, "rb") as expected:
+        first = records.readline().strip(), json.loads(expected.readline())
+    if set(settings.only) - {servers.OURS, servers.LIMIT}:
         programs = setup.install_peers()
     for name in dict.fromkeys(settings.only):
         if name == servers.OURS:
             chosen.append(servers.auspex(settings.auspex or setup.build_auspex()))
+        elif name == servers.LIMIT:
+            body = json.dumps({"predictions": [first[1]]}, separators=(",", ":"))
+            chosen.append(servers.constant(body))
         elif name == "flask-xgboost":
             chosen.append(servers.flask(settings.model, programs))
         elif name == "fastapi-xgboost":
@@ -83,8 +88,6 @@ def prepare(settings):
             model = setup.convert_model(settings.model, settings.records, settings.expected)
             peer = (name, "FastAPI + onnxruntime", "fastapi_onnxruntime", model)
             chosen.append(servers.fastapi(*peer, "onnxruntime", programs))
-    with open(settings.records, "rb") as records, open(settings.expected, "rb") as expected:
-        first = records.readline().strip(), json.loads(expected.readline())
     return chosen, Load(loadgen, settings.records, settings.expected, *first)
 
 

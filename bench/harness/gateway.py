@@ -3,7 +3,6 @@
 import argparse
 import http.client
 import json
-import shutil
 import signal
 import socket
 import statistics
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Callable
 
 from . import servers, setup
+from .nginx import nginx_command, program, version
 from .paths import RESULTS, ROOT
 from .process import ServerProcess
 from .setup import SetupError, say
@@ -67,26 +67,6 @@ def options():
 # --- servers
 
 
-NGINX = """
-worker_processes {workers};
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr warn;
-worker_rlimit_nofile 16384;
-events {{ worker_connections 8192; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    keepalive_timeout 300s;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-{rest}
-}}
-"""
-
 NGINX_PROXY = """
     upstream orders {{
 {servers}
@@ -123,19 +103,6 @@ frontend door
 backend orders
     server one 127.0.0.1:{backend}
 """
-
-
-def nginx_command(folder, workers, rest):
-    file = folder / "nginx.conf"
-    file.write_text(NGINX.format(workers=workers, folder=folder, rest=rest))
-    return [program("nginx"), "-p", folder, "-c", file]
-
-
-def program(name):
-    found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    if found is None:
-        raise SetupError(f"{name} is missing: apt-get install {name}")
-    return found
 
 
 def nginx(keepalive):
@@ -199,12 +166,6 @@ def proxies(settings):
     if unknown := set(wanted) - {proxy.name for proxy in known}:
         raise SetupError(f"unknown: {', '.join(unknown)}")
     return [proxy for proxy in known if proxy.name in wanted]
-
-
-def version(name, option):
-    done = subprocess.run([program(name), option], capture_output=True, text=True)
-    text = done.stdout + done.stderr
-    return next(word for word in text.replace("/", " ").split() if word[0].isdigit()).split("-")[0]
 
 
 class Running:

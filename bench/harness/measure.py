@@ -6,6 +6,7 @@ import resource
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 from .paths import RESULTS
 from .process import ServerProcess, machine_cpu_s
@@ -33,12 +34,17 @@ def measure(server, load, settings):
             process = ServerProcess(command, server.environment(), server.cwd, log)
         except OSError as error:
             raise ServerError(f"cannot start: {error}") from error
+        expected = load.expected
+        if server.is_constant:
+            expected = Path(data, "expected.jsonl")
+            line = json.dumps(load.first_expected) + "\n"
+            expected.write_text(line * sum(1 for _ in open(load.records, "rb")))
         with process:
             try:
                 start_s, headers = first_prediction(process, server, port, data, load)
                 process.settle()
                 figures = {
-                    count: drive(process, port, headers, load, settings, count)
+                    count: drive(process, port, headers, load, expected, settings, count)
                     for count in settings.connections
                 }
             except ServerError as error:
@@ -85,11 +91,11 @@ def ask(port, headers, load):
         connection.close()
 
 
-def drive(process, port, headers, load, settings, connections):
+def drive(process, port, headers, load, expected, settings, connections):
     """The load generator's report, with the processor time both sides used."""
     command = [
         *(load.loadgen, "--json", "--url", f"http://127.0.0.1:{port}/predict"),
-        *("--records", load.records, "--expected", load.expected),
+        *("--records", load.records, "--expected", expected),
         *("--connections", connections, "--duration-s", settings.seconds),
         *("--warmup-s", settings.warmup, "--timeout-s", ANSWER_S_MAX),
     ]

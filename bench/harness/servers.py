@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
+from .nginx import nginx_command, version
 from .paths import MODELS, PEERS, ROOT
 
 OURS = "auspex"
 REFERENCE = "fastapi-onnxruntime"
-NAMES = (OURS, REFERENCE, "fastapi-xgboost", "flask-xgboost")
+LIMIT = "nginx-constant"
+NAMES = (OURS, LIMIT, REFERENCE, "fastapi-xgboost", "flask-xgboost")
 
 # A caller's own settings must not leak into a server under comparison.
 FOREIGN = ("MODEL_PATH", "LOG_LEVEL", "DATABASE_URL", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS")
@@ -28,6 +30,8 @@ class Server:
     env: dict = field(default_factory=dict)
     key_file: str | None = None
     """Written by the server into its data folder at the first start."""
+    is_constant: bool = False
+    """It answers each record as it does the first."""
 
     def environment(self):
         env = {
@@ -101,3 +105,15 @@ def flask(model, programs):
         cwd=PEERS,
         env={"MODEL_PATH": str(model), "OMP_NUM_THREADS": "1"},
     )
+
+
+def constant(body):
+    """What a web server can do at most that computes nothing."""
+
+    def command(port, folder):
+        os.chmod(folder, 0o755)
+        answer = f"default_type application/json; location / {{ return 200 '{body}'; }}"
+        return nginx_command(Path(folder), 2, f"    server {{ listen 127.0.0.1:{port}; {answer} }}")
+
+    title = f"nginx {version('nginx', '-v')}, a constant"
+    return Server(name=LIMIT, title=title, packages=(), command=command, cwd=ROOT, is_constant=True)
