@@ -13,6 +13,7 @@ mod flat;
 mod json;
 mod objective;
 mod parts;
+mod registers;
 mod splits;
 mod symmetric;
 

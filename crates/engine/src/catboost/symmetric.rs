@@ -9,12 +9,14 @@
 use std::cell::RefCell;
 use std::ops::BitOrAssign;
 
+use super::registers;
 use super::splits::{Split, Splits};
 use crate::Rows;
 use crate::document::Fault;
+use crate::forest::blocks::{Blocks, Place};
 
 /// Rows that go through the trees together.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// Fewer rows than this are quicker one by one.
 const ROWS_MIN: usize = 8;
@@ -25,6 +27,10 @@ const BORDERS_PER_RANK: usize = 255;
 /// Trees whose leaves are added together.
 const TOGETHER: usize = 4;
 
+/// The deepest trees whose leaves a byte counts, and how many these are.
+const LEVELS_OF_BYTE: u32 = u8::BITS;
+const LEAVES_OF_BYTE: usize = 1 << LEVELS_OF_BYTE;
+
 /// Levels that the library allows at most; it is 16.
 const LEVELS_MAX: usize = 24;
 
@@ -34,6 +40,8 @@ pub(super) struct Symmetric {
     columns: Vec<Column>,
     /// The borders of all columns that trees ask about, each once.
     borders: Vec<f32>,
+    /// The same, each column's in a list that is quick to search.
+    lists: Blocks<f32>,
     /// How each is asked of a block of rows.
     questions: Vec<Question>,
     /// Ranks of a row.
@@ -41,6 +49,7 @@ pub(super) struct Symmetric {
     trees: Vec<Tree>,
     /// The questions of all trees, one after the other.
     levels: Vec<u32>,
+    /// Followed by [`LEAVES_OF_BYTE`] zeros.
     leaves: Vec<f64>,
     /// Numbers of a leaf.
     outputs: usize,
@@ -53,6 +62,7 @@ struct Column {
     missing_is_above: bool,
     start: u32,
     end: u32,
+    list: Place,
     /// The first of its ranks.
     rank: u32,
 }
@@ -77,7 +87,7 @@ impl Symmetric {
     pub(super) fn new(
         trees: &[Vec<u32>],
         splits: &Splits,
-        leaves: Vec<f64>,
+        mut leaves: Vec<f64>,
         outputs: usize,
     ) -> Result<Self, Fault> {
         let mut asked = Vec::new();
@@ -101,7 +111,8 @@ impl Symmetric {
                 leaves.len()
             )));
         }
-        let (columns, borders, questions) = rank(&asked);
+        leaves.extend([0.0; LEAVES_OF_BYTE]);
+        let (columns, borders, lists, questions) = rank(&asked);
         let (mut level, mut leaf) = (0, 0);
         let heads = trees.iter().map(|tree| {
             let head = Tree {
@@ -127,6 +138,7 @@ impl Symmetric {
                 .map_or(0, |column| column.rank + ranks_of(column)) as usize,
             columns,
             borders,
+            lists,
             questions,
             leaves,
             outputs,
@@ -165,18 +177,17 @@ impl Symmetric {
         }
     }
 
+    #[inline]
     fn rank(&self, column: &Column, row: &[f64]) -> usize {
         let value = row[column.index as usize];
-        let borders = &self.borders[column.start as usize..column.end as usize];
         if value.is_nan() {
-            return if column.missing_is_above {
-                borders.len()
-            } else {
-                0
+            return match column.missing_is_above {
+                true => (column.end - column.start) as usize,
+                false => 0,
             };
         }
         let value = value as f32;
-        borders.partition_point(|border| value > *border)
+        self.lists.count(column.list, |border| value > border) as usize
     }
 
     fn add_row(&self, row: &[f64], answers: &mut Vec<u8>, sums: &mut [f64]) {
@@ -203,25 +214,31 @@ impl Symmetric {
     fn add_block(&self, rows: Rows<'_>, ranks: &mut Vec<[u8; ROWS]>, sums: &mut [f64]) {
         ranks.clear();
         ranks.resize(self.ranks, [0; ROWS]);
-        for index in 0..rows.len() {
-            let row = rows.row(index);
-            for column in &self.columns {
-                let mut rank = self.rank(column, row);
-                let own = &mut ranks[column.rank as usize..][..ranks_of(column) as usize];
-                for part in own {
+        for column in &self.columns {
+            let own = &mut ranks[column.rank as usize..][..ranks_of(column) as usize];
+            for index in 0..rows.len() {
+                let mut rank = self.rank(column, rows.row(index));
+                for part in &mut *own {
                     part[index] = rank.min(BORDERS_PER_RANK) as u8;
                     rank = rank.saturating_sub(BORDERS_PER_RANK);
                 }
             }
         }
+        registers::add(self, ranks, sums);
+    }
+
+    /// Adds the leaves of ranked rows; to be compiled into functions for certain processors, and so are the
+    /// functions that it calls.
+    #[inline(always)]
+    pub(super) fn add_ranked(&self, ranks: &[[u8; ROWS]], sums: &mut [f64]) {
         match self.outputs {
             1 => self.add_numbers(ranks, sums),
             _ => self.add_vectors(ranks, sums),
         }
     }
 
-    /// Adds leaves of one number. Trees of the same depth go together, so that sums stay in registers
-    /// for several trees.
+    /// Adds leaves of one number. Trees go together, so that sums stay in registers for several of them.
+    #[inline(always)]
     fn add_numbers(&self, ranks: &[[u8; ROWS]], sums: &mut [f64]) {
         let mut totals = [0.0; ROWS];
         totals[..sums.len()].copy_from_slice(sums);
@@ -229,39 +246,33 @@ impl Symmetric {
         let mut trees = &self.trees[..];
         while let Some((first, rest)) = trees.split_first() {
             let group = trees.first_chunk::<TOGETHER>();
-            let group = group.filter(|group| group.iter().all(|tree| tree.depth == first.depth));
-            let table = TABLES.get(first.depth as usize);
-            match (group, table) {
-                (Some(group), Some(add)) => {
-                    for (tree, reached) in group.iter().zip(&mut reached) {
-                        self.reach(tree, ranks, reached);
-                    }
-                    add(
-                        group.each_ref().map(|tree| self.leaves_of(tree)),
-                        &reached,
-                        &mut totals,
-                    );
-                    trees = &trees[TOGETHER..];
+            let group = group.filter(|group| group.iter().all(|tree| tree.depth <= LEVELS_OF_BYTE));
+            if let Some(group) = group {
+                for (tree, reached) in group.iter().zip(&mut reached) {
+                    self.reach(tree, ranks, reached);
                 }
-                _ => {
-                    let mut reached = [0u32; ROWS];
-                    self.reach(first, ranks, &mut reached);
-                    let leaves = self.leaves_of(first);
-                    for (total, leaf) in totals.iter_mut().zip(&reached) {
-                        *total += leaves[*leaf as usize];
-                    }
-                    trees = rest;
+                let leaves = group.each_ref().map(|tree| self.leaves_from(tree));
+                add_together(leaves, &reached, &mut totals);
+                trees = &trees[TOGETHER..];
+            } else {
+                let mut reached = [0u32; ROWS];
+                self.reach(first, ranks, &mut reached);
+                let leaves = &self.leaves[first.leaf..];
+                for (total, leaf) in totals.iter_mut().zip(&reached) {
+                    *total += leaves[*leaf as usize];
                 }
+                trees = rest;
             }
         }
         sums.copy_from_slice(&totals[..sums.len()]);
     }
 
+    #[inline(always)]
     fn add_vectors(&self, ranks: &[[u8; ROWS]], sums: &mut [f64]) {
         let mut reached = [0u32; ROWS];
         for tree in &self.trees {
             self.reach(tree, ranks, &mut reached);
-            let leaves = self.leaves_of(tree);
+            let leaves = &self.leaves[tree.leaf..];
             for (sums, leaf) in sums.chunks_exact_mut(self.outputs).zip(&reached) {
                 let leaf = &leaves[*leaf as usize * self.outputs..][..self.outputs];
                 for (sum, value) in sums.iter_mut().zip(leaf) {
@@ -271,12 +282,15 @@ impl Symmetric {
         }
     }
 
-    fn leaves_of(&self, tree: &Tree) -> &[f64] {
-        &self.leaves[tree.leaf..][..self.outputs << tree.depth]
+    /// As many numbers as a byte counts, from the leaves of a tree on.
+    #[inline(always)]
+    fn leaves_from(&self, tree: &Tree) -> &[f64; LEAVES_OF_BYTE] {
+        let leaves = self.leaves[tree.leaf..].first_chunk();
+        leaves.expect("as many numbers follow the leaves of the last tree")
     }
 
     /// Which leaf of a tree each row reaches.
-    #[inline]
+    #[inline(always)]
     fn reach<L: Leaf>(&self, tree: &Tree, ranks: &[[u8; ROWS]], reached: &mut [L; ROWS]) {
         let levels = &self.levels[tree.level as usize..][..tree.depth as usize];
         reached.fill(L::default());
@@ -295,49 +309,31 @@ trait Leaf: Copy + Default + BitOrAssign {
 }
 
 impl Leaf for u8 {
-    #[inline]
+    #[inline(always)]
     fn bit(is_set: bool, level: usize) -> Self {
         if is_set { 1 << level } else { 0 }
     }
 }
 
 impl Leaf for u32 {
-    #[inline]
+    #[inline(always)]
     fn bit(is_set: bool, level: usize) -> Self {
         if is_set { 1 << level } else { 0 }
     }
 }
 
-type AddTogether = fn([&[f64]; TOGETHER], &[[u8; ROWS]; TOGETHER], &mut [f64; ROWS]);
-
-/// [`add_together`] for each depth at which a byte counts the leaves.
-const TABLES: [AddTogether; 9] = [
-    add_together::<1>,
-    add_together::<2>,
-    add_together::<4>,
-    add_together::<8>,
-    add_together::<16>,
-    add_together::<32>,
-    add_together::<64>,
-    add_together::<128>,
-    add_together::<256>,
-];
-
-/// Adds one leaf of each tree to each row, in the order of the trees. That the compiler knows how many leaves
-/// there are, a power of two, spares it to check each.
-fn add_together<const LEAVES: usize>(
-    leaves: [&[f64]; TOGETHER],
-    reached: &[[u8; ROWS]; TOGETHER],
+/// Adds one leaf of each tree to each row, in the order of the trees. Whatever a byte is, it is the number of
+/// one: that spares a check for each. On its own, because in functions for wide registers the compiler makes
+/// gathers of the loads, which take longer.
+#[inline(never)]
+fn add_together(
+    [a, b, c, d]: [&[f64; LEAVES_OF_BYTE]; TOGETHER],
+    [at, bt, ct, dt]: &[[u8; ROWS]; TOGETHER],
     totals: &mut [f64; ROWS],
 ) {
-    let [Some(a), Some(b), Some(c), Some(d)] = leaves.map(|leaves| leaves.first_chunk::<LEAVES>())
-    else {
-        unreachable!("a tree has as many leaves as its depth says");
-    };
-    let [at, bt, ct, dt] = reached;
     for (row, total) in totals.iter_mut().enumerate() {
-        let leaf = |leaves: &[f64; LEAVES], reached: &[u8; ROWS]| {
-            leaves[usize::from(reached[row]) & (LEAVES - 1)]
+        let leaf = |leaves: &[f64; LEAVES_OF_BYTE], reached: &[u8; ROWS]| {
+            leaves[usize::from(reached[row])]
         };
         *total = *total + leaf(a, at) + leaf(b, bt) + leaf(c, ct) + leaf(d, dt);
     }
@@ -349,13 +345,14 @@ fn ranks_of(column: &Column) -> u32 {
 }
 
 /// The columns that are asked about, their borders, and the question at each border.
-fn rank(asked: &[Split]) -> (Vec<Column>, Vec<f32>, Vec<Question>) {
+fn rank(asked: &[Split]) -> (Vec<Column>, Vec<f32>, Blocks<f32>, Vec<Question>) {
     let mut asked = asked.to_vec();
     asked.sort_unstable_by(|a, b| a.column.cmp(&b.column).then(a.border.total_cmp(&b.border)));
     // Zeros with and without a sign stand side by side and are the same border.
     asked.dedup_by(|a, b| a.column == b.column && a.border == b.border);
     let mut columns: Vec<Column> = Vec::new();
     let mut questions = Vec::new();
+    let mut lists = Blocks::new();
     let mut next = 0;
     for group in asked.chunk_by(|a, b| a.column == b.column) {
         let start = questions.len() as u32;
@@ -365,17 +362,19 @@ fn rank(asked: &[Split]) -> (Vec<Column>, Vec<f32>, Vec<Question>) {
                 least: (place % BORDERS_PER_RANK + 1) as u8,
             });
         }
+        let own: Vec<f32> = group.iter().map(|split| split.border).collect();
         columns.push(Column {
             index: group[0].column,
             missing_is_above: group[0].missing_is_above,
             start,
             end: questions.len() as u32,
+            list: lists.push(&own, f32::NAN),
             rank: next,
         });
         next += group.len().div_ceil(BORDERS_PER_RANK) as u32;
     }
     let borders = asked.iter().map(|split| split.border).collect();
-    (columns, borders, questions)
+    (columns, borders, lists, questions)
 }
 
 #[cfg(test)]

@@ -93,19 +93,25 @@ impl<'a> Parser<'a> {
     }
 
     fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, Fault> {
-        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
-            return Err(self.unexpected(&format!("`{word}`")));
+        match self.take_word(word) {
+            true => Ok(value),
+            false => Err(self.unexpected(&format!("`{word}`"))),
         }
-        self.at += word.len();
-        Ok(value)
     }
 
+    #[inline]
     fn digits(&mut self) -> bool {
-        let start = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
-        self.at > start
+        let rest = self.bytes[self.at..].iter();
+        let count = rest.take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        count > 0
+    }
+
+    /// Takes a word if it is next.
+    fn take_word(&mut self, word: &str) -> bool {
+        let next = self.bytes[self.at..].starts_with(word.as_bytes());
+        self.at += if next { word.len() } else { 0 };
+        next
     }
 
     /// The numeral that starts here; the position does not move if there is none.
@@ -118,15 +124,13 @@ impl<'a> Parser<'a> {
         None
     }
 
+    #[inline]
     fn scan_numeral(&mut self) -> bool {
         self.take(b'-');
-        for word in ["NaN", "Infinity"] {
-            if self.bytes[self.at..].starts_with(word.as_bytes()) {
-                self.at += word.len();
-                return true;
-            }
+        if !self.digits() {
+            return self.take_word("NaN") || self.take_word("Infinity");
         }
-        if !self.digits() || (self.take(b'.') && !self.digits()) {
+        if self.take(b'.') && !self.digits() {
             return false;
         }
         if self.take(b'e') || self.take(b'E') {
@@ -141,7 +145,7 @@ impl<'a> Parser<'a> {
         let start = self.at;
         loop {
             self.skip_spaces();
-            self.numeral()?;
+            self.scan_numeral().then_some(())?;
             self.skip_spaces();
             if self.take(b']') {
                 return Some(&self.text[start..self.at - 1]);

@@ -14,11 +14,11 @@ struct Block<T>([T; LENGTH]);
 
 /// Several lists of numbers.
 #[derive(Debug)]
-pub(super) struct Blocks<T>(Vec<Block<T>>);
+pub(crate) struct Blocks<T>(Vec<Block<T>>);
 
 /// Where a list is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(crate) struct Place {
     start: u32,
     /// Blocks of pivots, behind which the blocks of numbers are.
     pivots: u32,
@@ -26,12 +26,12 @@ pub(super) struct Place {
 }
 
 impl<T: Copy> Blocks<T> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Vec::new())
     }
 
     /// Adds a list of at least one number. `nothing` satisfies no condition that a search asks.
-    pub(super) fn push(&mut self, numbers: &[T], nothing: T) -> Place {
+    pub(crate) fn push(&mut self, numbers: &[T], nothing: T) -> Place {
         let start = self.0.len();
         let blocks = numbers.len().div_ceil(LENGTH);
         let pivots: Vec<T> = numbers
@@ -53,7 +53,7 @@ impl<T: Copy> Blocks<T> {
 
     /// How many numbers of a list satisfy a condition that the first ones do.
     #[inline(always)]
-    pub(super) fn count(&self, place: Place, condition: impl Fn(T) -> bool) -> u32 {
+    pub(crate) fn count(&self, place: Place, condition: impl Fn(T) -> bool) -> u32 {
         let (start, pivots) = (place.start as usize, place.pivots as usize);
         let (pivots, numbers) = self.0[start..][..pivots + place.blocks as usize].split_at(pivots);
         let block = match pivots {

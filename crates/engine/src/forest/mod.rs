@@ -21,7 +21,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod blocks;
+pub(crate) mod blocks;
 mod bytes;
 mod compile;
 mod kernel;
