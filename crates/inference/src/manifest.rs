@@ -427,7 +427,7 @@ fn default(field: &Field, value: &toml::Value) -> Result<f64, String> {
             field.integer(value.unsigned_abs(), *value < 0, &mut Texts::default())
         }
         toml::Value::Float(value) => field.number(*value),
-        toml::Value::Boolean(value) => field.boolean(*value),
+        toml::Value::Boolean(value) => field.boolean(*value, &mut Texts::default()),
         toml::Value::String(text) => field.text(text, &mut Texts::default()),
         _ => None,
     };

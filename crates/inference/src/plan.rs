@@ -417,7 +417,7 @@ impl Visitor<'_> for Cell<'_> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<f64, E> {
-        self.field.boolean(value).ok_or_else(abandon)
+        self.field.boolean(value, self.texts).ok_or_else(abandon)
     }
 
     fn visit_unit<E: Error>(self) -> Result<f64, E> {

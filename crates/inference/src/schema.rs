@@ -47,7 +47,7 @@ pub struct Field {
     pub description: Option<String>,
     /// Whether a category not in the list counts as missing instead of as an error.
     pub unknown_is_missing: bool,
-    /// Whether a whole number is the text that it is written as.
+    /// Whether a whole number is the text that it is written as, and a boolean that of 1 or 0.
     pub(crate) integers_are_texts: bool,
     /// Numbers beyond this magnitude are not finite to the model.
     pub(crate) bound: f64,
@@ -182,7 +182,11 @@ impl Field {
 
     /// What `true` or `false` is worth, if it is allowed here.
     #[inline]
-    pub(crate) fn boolean(&self, value: bool) -> Option<f64> {
+    pub(crate) fn boolean(&self, value: bool, texts: &mut Texts) -> Option<f64> {
+        if self.integers_are_texts {
+            // To CatBoost they are the integers.
+            return Some(texts.push_integer(u64::from(value), false));
+        }
         let code = f64::from(u8::from(value));
         matches!(self.kind, Kind::Boolean).then(|| self.seen(code))
     }
@@ -204,7 +208,9 @@ impl Field {
             Kind::Number => ranged("a number", self.min, self.max),
             Kind::Integer => ranged("an integer", self.min, self.max),
             Kind::Boolean => "true or false".to_owned(),
-            Kind::Text if self.integers_are_texts => "a string or an integer".to_owned(),
+            Kind::Text if self.integers_are_texts => {
+                "a string, an integer, true or false".to_owned()
+            }
             Kind::Text => "a string".to_owned(),
             Kind::Category(_) if self.unknown_is_missing => "a string".to_owned(),
             Kind::Category(categories) => categories.listed(),
@@ -249,7 +255,7 @@ impl Field {
                 json!({"type": "string", "enum": categories.values()})
             }
             Kind::Text if self.integers_are_texts => {
-                json!({"anyOf": [{"type": "string"}, {"type": "integer"}]})
+                json!({"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]})
             }
             Kind::Category(_) | Kind::Text => json!({"type": "string"}),
         };
@@ -432,7 +438,7 @@ mod tests {
         assert_eq!(age.number(56.0), Some(56.0));
         assert_eq!(age.number(56.5), None);
         assert_eq!(age.number(131.0), None);
-        assert_eq!(age.boolean(true), None);
+        assert_eq!(age.boolean(true, &mut Texts::default()), None);
         assert_eq!(age.expectation(), "an integer between 0 and 130");
     }
 
@@ -441,21 +447,26 @@ mod tests {
         let mut level = field(Kind::Text);
         let mut texts = Texts::default();
         assert_eq!(level.integer(3, false, &mut texts), None);
+        assert_eq!(level.boolean(true, &mut texts), None);
         level.integers_are_texts = true;
         assert_eq!(level.integer(3, true, &mut texts), Some(0.0));
         assert_eq!(texts.get(0.0), Some("-3"));
         assert_eq!(level.number(3.5), None);
-        assert_eq!(level.expectation(), "a string or an integer");
+        for (value, text) in [(true, "1"), (false, "0")] {
+            let number = level.boolean(value, &mut texts).expect("a text");
+            assert_eq!(texts.get(number), Some(text));
+        }
+        assert_eq!(level.expectation(), "a string, an integer, true or false");
     }
 
     #[test]
     fn booleans_are_also_zero_and_one() {
         let flag = field(Kind::Boolean);
+        let mut texts = Texts::default();
         assert_eq!(
-            (flag.boolean(true), flag.number(1.0)),
+            (flag.boolean(true, &mut texts), flag.number(1.0)),
             (Some(1.0), Some(1.0))
         );
-        let mut texts = Texts::default();
         assert_eq!(
             (flag.number(2.0), flag.text("true", &mut texts)),
             (None, None)

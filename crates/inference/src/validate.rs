@@ -477,7 +477,7 @@ fn code<'f>(field: &'f Field, raw: &str, texts: &mut Texts) -> Result<f64, Wrong
     let value = scalar(raw)?;
     let coded = match &value {
         Scalar::Null => field.null(),
-        Scalar::Boolean(value) => field.boolean(*value),
+        Scalar::Boolean(value) => field.boolean(*value, texts),
         Scalar::Number(value) => number(field, value, texts),
         Scalar::Text(text) => field.text(text, texts),
     };

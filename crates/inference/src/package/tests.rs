@@ -130,7 +130,9 @@ fn a_catboost_file_tells_names_classes_and_which_inputs_are_texts() {
     };
     assert_eq!(line(r#""nowhere""#, "-1"), line(r#""nowhere""#, r#""-1""#));
     assert!(line("3", "1").is_ok());
-    let wanted = "must be a string or an integer";
+    assert_eq!(line(r#""Vigo""#, "true"), line(r#""Vigo""#, "1"));
+    assert_eq!(line("false", "1"), line(r#""0""#, "1"));
+    let wanted = "must be a string, an integer, true or false";
     assert_eq!(line("null", "1"), Err(format!("town {wanted}")));
     assert_eq!(line(r#""Vigo""#, "1.5"), Err(format!("level {wanted}")));
 }

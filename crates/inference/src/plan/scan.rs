@@ -124,10 +124,10 @@ fn value(field: Option<&Field>, text: &mut Cursor<'_>, texts: &mut Texts) -> Opt
             })
         }
         b't' => text.word("true", || {
-            field.map_or(Some(0.0), |field| field.boolean(true))
+            field.map_or(Some(0.0), |field| field.boolean(true, texts))
         }),
         b'f' => text.word("false", || {
-            field.map_or(Some(0.0), |field| field.boolean(false))
+            field.map_or(Some(0.0), |field| field.boolean(false, texts))
         }),
         b'n' => text.word("null", || field.map_or(Some(0.0), Field::null)),
         _ => None,
