@@ -1,0 +1,150 @@
+//! The engine's side of `bench/trees`: loads a model and times it, turn by turn, as it is told.
+//!
+//! `walker MODEL ROWS`: ROWS are `f64`, one row after the other, little-endian; a text feature's is the number
+//! n of the text `cn`. Each line of standard input is a command, each line of standard output its answer:
+//! `one ROWS SECONDS` predicts so many rows one by one, again and again; `batch ROWS SECONDS` together; `threads ROWS SECONDS` on all
+//! cores; each answers with µs a row. `answers ROWS` gives the predictions. `walker --load MODEL` loads once and
+//! gives the time and the memory.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a measurement reads the clock and is printed"
+)]
+
+use std::error::Error;
+use std::fs;
+use std::hint::black_box;
+use std::io::stdin;
+use std::num::NonZero;
+use std::path::Path;
+use std::time::Instant;
+
+use auspex_engine::{Engine, RowBuffer, Rows, load, predict_in_parallel};
+use serde_json::{Value, json};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [option, model] if option == "--load" => {
+            println!("{}", load_once(Path::new(model))?);
+            Ok(())
+        }
+        [model, rows] => Walker::new(Path::new(model), Path::new(rows))?.serve(),
+        _ => Err("walker MODEL ROWS, or walker --load MODEL".into()),
+    }
+}
+
+/// Kilobytes that the kernel states of this process.
+fn memory_kb(name: &str) -> Outcome<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_ascii_whitespace().nth(1));
+    Ok(number.ok_or("no such line")?.parse()?)
+}
+
+fn load_once(model: &Path) -> Outcome<Value> {
+    let before = memory_kb("VmHWM")?;
+    let begin = Instant::now();
+    let loaded = load(model)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let (peak, kept) = (memory_kb("VmHWM")?, memory_kb("VmRSS")?);
+    Ok(json!({
+        "seconds": seconds,
+        "peak_kb": peak - before,
+        "kept_kb": kept.saturating_sub(before),
+        "description": loaded.description(),
+    }))
+}
+
+struct Walker {
+    model: Box<dyn Engine>,
+    buffer: RowBuffer,
+    out: Vec<f64>,
+    width: usize,
+    threads: NonZero<usize>,
+}
+
+impl Walker {
+    fn new(model: &Path, rows: &Path) -> Outcome<Self> {
+        let model = load(model)?;
+        let width = model.signature().features.len();
+        let mut buffer = RowBuffer::default();
+        let bytes = fs::read(rows)?;
+        let features = model.signature().features.iter().cycle();
+        for (number, feature) in bytes.as_chunks::<8>().0.iter().zip(features) {
+            let number = f64::from_le_bytes(*number);
+            let value = match feature.kind.is_text() {
+                true => buffer.texts.push(&format!("c{number}")),
+                false => number,
+            };
+            buffer.values.push(value);
+        }
+        let count = buffer.values.len() / width;
+        Ok(Self {
+            out: vec![0.0; count * model.signature().outputs()],
+            threads: std::thread::available_parallelism()?,
+            model,
+            buffer,
+            width,
+        })
+    }
+
+    fn serve(mut self) -> Outcome<()> {
+        println!("{}", json!({"description": self.model.description()}));
+        for line in stdin().lines() {
+            let line = line?;
+            let words: Vec<&str> = line.split(' ').collect();
+            let answer = match words[..] {
+                ["answers", rows] => json!(self.answers(rows.parse()?)?),
+                [what, rows, seconds] => {
+                    json!(self.time(what, rows.parse()?, seconds.parse()?)?)
+                }
+                _ => return Err(format!("`{line}` is no command").into()),
+            };
+            println!("{answer}");
+        }
+        Ok(())
+    }
+
+    fn rows(&self, count: usize) -> Rows<'_> {
+        self.buffer.rows(self.width).slice(0..count)
+    }
+
+    fn answers(&mut self, count: usize) -> Outcome<Vec<f64>> {
+        let mut out = vec![0.0; count * self.model.signature().outputs()];
+        self.model.predict(self.rows(count), &mut out)?;
+        Ok(out)
+    }
+
+    /// µs a row.
+    fn time(&mut self, what: &str, count: usize, seconds: f64) -> Outcome<f64> {
+        let outputs = self.model.signature().outputs();
+        let mut out = std::mem::take(&mut self.out);
+        let rows = self.rows(count);
+        let all = &mut out[..count * outputs];
+        let begin = Instant::now();
+        let mut done = 0;
+        while done == 0 || begin.elapsed().as_secs_f64() < seconds {
+            match what {
+                "one" => {
+                    for index in 0..count {
+                        let row = rows.slice(index..index + 1);
+                        self.model.predict(row, &mut all[..outputs])?;
+                        black_box(&*all);
+                    }
+                }
+                "batch" => self.model.predict(rows, all)?,
+                "threads" => predict_in_parallel(&*self.model, rows, all, self.threads)?,
+                other => return Err(format!("`{other}` is nothing to time").into()),
+            }
+            black_box(&*all);
+            done += count;
+        }
+        let each = begin.elapsed().as_secs_f64() * 1e6 / done as f64;
+        self.out = out;
+        Ok(each)
+    }
+}
