@@ -102,13 +102,13 @@ mod tests {
             features: vec![Feature {
                 name: "x".into(),
                 kind: FeatureKind::Number,
+                takes_missing: false,
             }],
             named: true,
             output: Output::Numbers { count: 2 },
             class_labels: Vec::new(),
             more_outputs: Vec::new(),
             precision: Precision::F64,
-            takes_missing: false,
             missing: None,
         });
         for count in [0, 1, 255, 512, 5_000, 20_001] {

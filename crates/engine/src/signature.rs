@@ -7,6 +7,8 @@ pub struct Feature {
     pub name: String,
     /// Its type according to the file.
     pub kind: FeatureKind,
+    /// Whether the model has a path for rows in which it is missing.
+    pub takes_missing: bool,
 }
 
 /// The type of an input as a model file states it.
@@ -110,8 +112,6 @@ pub struct Signature {
     pub more_outputs: Vec<NamedOutput>,
     /// Precision of the output values.
     pub precision: Precision,
-    /// Whether the model has a path for values that are missing.
-    pub takes_missing: bool,
     /// The number, besides NaN, that stood for a missing value in training, where the file says so.
     /// The model itself does not know it: to it that number is one like any other.
     pub missing: Option<f64>,

@@ -176,7 +176,13 @@ fn outputs_say_what_they_are() {
         let signature = model.signature();
         assert_eq!(signature.output, output, "{name}");
         assert_eq!(signature.precision, Precision::F64);
-        assert!(signature.takes_missing && !signature.named);
+        assert!(!signature.named);
+        assert!(
+            signature
+                .features
+                .iter()
+                .all(|feature| feature.takes_missing)
+        );
     }
 }
 

@@ -376,7 +376,6 @@ mod tests {
             more_outputs: Vec::new(),
             precision,
             class_labels: Vec::new(),
-            takes_missing: false,
             missing: None,
         };
         Writer::new("m", "1", &signature, labels)
@@ -448,7 +447,6 @@ mod tests {
             ],
             precision: Precision::F64,
             class_labels: Vec::new(),
-            takes_missing: false,
             missing: None,
         };
         let writer = Writer::new("m", "1", &signature, None);

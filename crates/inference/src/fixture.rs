@@ -118,6 +118,7 @@ pub(crate) fn signature(features: usize, output: Output) -> Signature {
     let feature = |index| Feature {
         name: format!("f{index}"),
         kind: FeatureKind::Number,
+        takes_missing: false,
     };
     Signature {
         features: (0..features).map(feature).collect(),
@@ -126,7 +127,6 @@ pub(crate) fn signature(features: usize, output: Output) -> Signature {
         more_outputs: Vec::new(),
         precision: Precision::F32,
         class_labels: Vec::new(),
-        takes_missing: false,
         missing: None,
     }
 }
@@ -197,6 +197,7 @@ pub(crate) fn town() -> Package {
     let feature = |name: &str, kind| Feature {
         name: name.into(),
         kind,
+        takes_missing: false,
     };
     let signature = Signature {
         features: vec![

@@ -252,9 +252,7 @@ impl Manifest {
             field.bound = F32_BOUND;
         }
         let nullable = mine.and_then(|mine| mine.nullable).or(self.nullable);
-        // To models that read texts, none at all is not one of them, whatever they do with numbers.
-        let is_text = theirs.kind.is_text();
-        field.nullable = nullable.unwrap_or(signature.takes_missing && !is_text);
+        field.nullable = nullable.unwrap_or(theirs.takes_missing);
         field.optional = nullable == Some(true);
         let missing = mine.and_then(|mine| mine.missing).or(self.missing);
         let missing = missing.filter(|missing| !missing.is_nan());

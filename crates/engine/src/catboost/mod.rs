@@ -134,7 +134,6 @@ fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fau
             false => Vec::new(),
         },
         precision: Precision::F64,
-        takes_missing: true,
         missing: None,
     };
     Ok(Box::new(Model {

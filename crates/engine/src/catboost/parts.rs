@@ -222,13 +222,20 @@ impl Parts {
                 name => name.to_owned(),
             };
             let place = &mut features[position.flat];
-            if place.replace(Feature { name, kind }).is_some() {
+            let feature = Feature {
+                name,
+                // A category that is missing is none of the texts there are.
+                takes_missing: !kind.is_text(),
+                kind,
+            };
+            if place.replace(feature).is_some() {
                 return Err(Fault(format!("feature {} is there twice", position.flat)));
             }
         }
         let left_out = |index| Feature {
             name: format!("f{index}"),
             kind: FeatureKind::Number,
+            takes_missing: true,
         };
         let features = features.into_iter().enumerate();
         let features = features.map(|(index, feature)| feature.unwrap_or_else(|| left_out(index)));

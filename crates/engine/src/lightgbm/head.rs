@@ -64,7 +64,6 @@ pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
             class_labels: Vec::new(),
             more_outputs: Vec::new(),
             precision: Precision::F64,
-            takes_missing: true,
             missing: None,
         },
         boosting: shorten(match rest.boosting {
@@ -141,6 +140,7 @@ fn features(names: &[&str], is_named: bool, kinds: Vec<FeatureKind>) -> Vec<Feat
             false => format!("f{index}"),
         },
         kind,
+        takes_missing: true,
     };
     kinds.into_iter().enumerate().map(feature).collect()
 }

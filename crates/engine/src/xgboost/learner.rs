@@ -64,7 +64,7 @@ fn read_learner(
     let model = trees_of(gradient_booster, name).map_err(self::named("gradient_booster"))?;
     let categories = categories::read_names(model, shape.features);
     let categories = categories.map_err(self::named("gradient_booster"))?;
-    let (features, named) = read_features(learner, shape.features, categories)?;
+    let (mut features, named) = read_features(learner, shape.features, categories)?;
     let booster = match name {
         "gbtree" | "dart" => read_trees(gradient_booster, name, &shape, &training, options),
         "gblinear" => {
@@ -88,6 +88,10 @@ fn read_learner(
         let first = base_margins[0];
         base_margins.fill(first);
     }
+    let takes_missing = matches!(booster, Booster::Trees { .. });
+    for feature in &mut features {
+        feature.takes_missing = takes_missing;
+    }
     let signature = Signature {
         features,
         named,
@@ -95,7 +99,6 @@ fn read_learner(
         class_labels: Vec::new(),
         more_outputs: Vec::new(),
         precision: Precision::F32,
-        takes_missing: matches!(booster, Booster::Trees { .. }),
         missing: training.missing.map(f64::from),
     };
     Ok(Model {
@@ -209,7 +212,11 @@ fn read_features(
                 ("i", _) => FeatureKind::Boolean,
                 _ => FeatureKind::Number,
             };
-            Ok::<_, Fault>(Feature { name, kind })
+            Ok::<_, Fault>(Feature {
+                name,
+                kind,
+                takes_missing: false,
+            })
         });
     Ok((features.collect::<Result<_, _>>()?, names.is_some()))
 }

@@ -23,6 +23,7 @@ fn named() -> Signature {
     let feature = |name: &str, kind| Feature {
         name: name.into(),
         kind,
+        takes_missing: false,
     };
     let colours = vec!["red".into(), "green".into()];
     Signature {
@@ -105,11 +106,11 @@ fn row(package: &Package, line: &str) -> Result<Vec<Option<f64>>, String> {
     Ok(row.values.into_iter().map(seen).collect())
 }
 
-fn tree(signature: Signature) -> Signature {
-    Signature {
-        takes_missing: true,
-        ..signature
+fn tree(mut signature: Signature) -> Signature {
+    for feature in &mut signature.features {
+        feature.takes_missing = true;
     }
+    signature
 }
 
 #[test]
