@@ -4,9 +4,10 @@
 //! pickle. A format that is recognised but not supported is named in the error, with advice.
 
 mod others;
+mod packed;
 
 use crate::document::Fault;
-use crate::{Engine, LoadOptions, catboost, lightgbm, xgboost};
+use crate::{Engine, LoadOptions, catboost, lightgbm, sklearn, xgboost};
 
 pub use others::name_other;
 
@@ -36,6 +37,10 @@ const FORMATS: &[Format] = &[
         load: catboost::load_json,
     },
     Format {
+        recognizes: others::is_sklearn_pickle,
+        load: sklearn::load,
+    },
+    Format {
         recognizes: |bytes| bytes.trim_ascii_start().starts_with(b"{"),
         load: xgboost::load,
     },
@@ -48,14 +53,17 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
     if bytes.trim_ascii_start().is_empty() {
         return Err(Fault::new("the file is empty"));
     }
+    if let Some(pickle) = packed::unpack(bytes) {
+        return sklearn::load(&pickle?, options);
+    }
     if let Some(other) = name_other(bytes) {
         return Err(Fault(format!("this is {other}")));
     }
     match FORMATS.iter().find(|format| (format.recognizes)(bytes)) {
         Some(format) => (format.load)(bytes, options),
         None => Err(Fault::new(
-            "not a model file of a known format; XGBoost's UBJSON and JSON, LightGBM's text, and CatBoost's own format \
-             and JSON are read",
+            "not a model file of a known format; XGBoost's UBJSON and JSON, LightGBM's text, CatBoost's own format \
+             and JSON, and pickles of scikit-learn are read",
         )),
     }
 }

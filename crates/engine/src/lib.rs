@@ -3,8 +3,9 @@
 //! Nothing here knows about runtimes, HTTP, JSON records or SQL. A loader turns an untrusted file
 //! into a checked [`Engine`]; after that a prediction fails only if an engine refuses a row.
 //!
-//! Read are models as XGBoost (JSON and UBJSON), LightGBM (text) and CatBoost (`.cbm` and JSON) save them; the
-//! content of a file decides. Predictions are those of the library that trained the model, sums of leaves bit for bit.
+//! Read are models as XGBoost (JSON and UBJSON), LightGBM (text) and CatBoost (`.cbm` and JSON) save them, and those of
+//! scikit-learn in pickles; the content of a file decides. Predictions are those of the library that trained the model, sums
+//! of leaves bit for bit.
 //!
 //! ```
 //! use std::path::Path;
@@ -53,9 +54,11 @@ mod format;
 mod iterations;
 mod lightgbm;
 mod parallel;
+mod pickle;
 mod row;
 mod shape;
 mod signature;
+mod sklearn;
 mod xgboost;
 
 pub use error::{LoadError, RowRefusal};

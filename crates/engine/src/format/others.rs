@@ -15,7 +15,7 @@ macro_rules! unsupported {
     ($what:literal) => {
         concat!(
             $what,
-            ", which is not supported; only XGBoost, LightGBM and CatBoost models are"
+            ", which is not supported; only XGBoost, LightGBM, CatBoost and scikit-learn models are"
         )
     };
 }
@@ -50,10 +50,7 @@ const OTHERS: &[&[Other]] = &[
 /// What a file is and what to do with it, if it is of a kind that is recognised and not read: the end
 /// of "this is …". Its two ends will do in place of all of it.
 pub fn name_other(bytes: &[u8]) -> Option<&'static str> {
-    let ends = Ends {
-        head: &bytes[..bytes.len().min(EXAMINED_BYTES)],
-        tail: &bytes[bytes.len().saturating_sub(EXAMINED_BYTES)..],
-    };
+    let ends = Ends::of(bytes);
     let mut others = OTHERS.iter().copied().flatten();
     let other = others.find(|other| (other.is_it)(ends))?;
     Some(other.name)
@@ -273,7 +270,18 @@ const DATA: &[Other] = &[
     },
 ];
 
-impl Ends<'_> {
+/// Whether it is a pickle whose first class is one of scikit-learn.
+pub(super) fn is_sklearn_pickle(bytes: &[u8]) -> bool {
+    pickles::is_sklearn(Ends::of(bytes))
+}
+
+impl<'f> Ends<'f> {
+    fn of(bytes: &'f [u8]) -> Self {
+        Self {
+            head: &bytes[..bytes.len().min(EXAMINED_BYTES)],
+            tail: &bytes[bytes.len().saturating_sub(EXAMINED_BYTES)..],
+        }
+    }
     fn starts_with(self, start: &[u8]) -> bool {
         self.head.starts_with(start)
     }

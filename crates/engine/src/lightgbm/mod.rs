@@ -13,6 +13,8 @@ mod tests;
 mod text;
 mod tree;
 
+pub(crate) use objective::softmax;
+
 use std::cell::RefCell;
 
 use crate::document::Fault;

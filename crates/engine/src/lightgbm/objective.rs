@@ -106,7 +106,8 @@ impl Objective {
     }
 }
 
-fn softmax(row: &mut [f64]) {
+/// Numbers to shares of their exponentials.
+pub(crate) fn softmax(row: &mut [f64]) {
     let greatest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for value in &mut *row {

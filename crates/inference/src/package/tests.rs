@@ -139,6 +139,46 @@ fn a_catboost_file_tells_names_classes_and_which_inputs_are_texts() {
 }
 
 #[test]
+fn a_pipeline_of_scikit_learn_tells_columns_categories_and_what_may_be_missing() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden/sklearn-1.9");
+    let load = |file: &str| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let model = folder.path().join("model.pkl");
+        fs::copy(golden.join(file), model).expect("the model");
+        Package::load(folder.path()).expect("a package without a manifest")
+    };
+    let package = load("titanic-3.pkl");
+    let labels = ["high", "low", "middle"].map(|label| Label::Text(label.into()));
+    assert_eq!(package.labels(), Some(&labels[..]));
+    let line = |line: &str| {
+        let mut answer = Vec::new();
+        let predicted = package.predict_line(line, &mut answer);
+        predicted.map_err(|errors| format!("{} {}", errors[0].field, errors[0].message))?;
+        Ok::<Value, String>(serde_json::from_slice(&answer).expect("an answer in JSON"))
+    };
+    let answer = line(r#"{"age": null, "fare": 7.5, "rooms": 2, "sex": null, "port": "Nowhere"}"#);
+    let shares = &answer.expect("a prediction")["probabilities"];
+    let sum: f64 = shares
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_f64)
+        .sum();
+    assert!((sum - 1.0).abs() < 1e-12, "{shares}");
+    let rooms = line(r#"{"age": 1, "fare": 7.5, "rooms": null, "sex": "male", "port": "Zürich"}"#);
+    assert_eq!(rooms, Err("rooms must be a number".into()));
+    let sex = line(r#"{"age": 1, "fare": 7.5, "rooms": 2, "sex": 1, "port": "Zürich"}"#);
+    assert_eq!(sex, Err("sex must be a string, or null".into()));
+    let package = load("one-hot.pkl");
+    let wrong = row(&package, r#"{"sex": "other", "port": "Zürich"}"#);
+    let listed = wrong.expect_err("it is none of the categories");
+    assert!(
+        listed.starts_with("sex must be") && listed.contains("female"),
+        "{listed}"
+    );
+}
+
+#[test]
 fn a_manifest_of_very_many_features_is_read_at_once() {
     const FEATURES: usize = 100_000;
     let mut manifest = String::new();

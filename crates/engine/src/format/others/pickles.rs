@@ -39,24 +39,6 @@ pub(super) const PICKLES: &[Other] = &[
         ),
     },
     Other {
-        is_it: |ends| pickled(ends, &["sklearn.pipeline"]),
-        name: "a Python pickle of a scikit-learn pipeline; save its XGBoost step from Python, \
-               `import joblib; joblib.load(\"FILE\")[-1].save_model(\"model.ubj\")`, and send it what \
-               the steps before it make of the inputs",
-    },
-    Other {
-        is_it: |ends| pickled(ends, &["sklearn.model_selection"]),
-        name: "a Python pickle of a search over parameters, such as GridSearchCV; if the best model is one of \
-               XGBoost, save it from Python: `import joblib; \
-               joblib.load(\"FILE\").best_estimator_.save_model(\"model.ubj\")`, with `best_estimator_[-1]` if \
-               it is a pipeline",
-    },
-    Other {
-        is_it: |ends| pickled(ends, &["sklearn."]),
-        name: "a Python pickle of a scikit-learn model, which is not supported; if an XGBoost model is \
-               inside, save that in Python with `save_model(\"model.ubj\")`",
-    },
-    Other {
         is_it: |ends| pickled(ends, &["lightgbm."]),
         name: "a Python pickle of a LightGBM model, and a pickle can run any code when it is read; save the model from \
                Python: `import joblib; m = joblib.load(\"FILE\"); getattr(m, \"booster_\", m).save_model(\"model.txt\")`",
@@ -67,11 +49,16 @@ pub(super) const PICKLES: &[Other] = &[
                joblib.load(\"FILE\").save_model(\"model.cbm\")`",
     },
     Other {
-        is_it: |ends| is_pickle(ends.head),
+        is_it: |ends| is_pickle(ends.head) && !pickled(ends, &["sklearn."]),
         name: "a Python pickle, which can run any code when it is read; load it in Python and save the \
                model in its own format, for XGBoost with `save_model(\"model.ubj\")`",
     },
 ];
+
+/// Whether it is a pickle of an estimator of scikit-learn.
+pub(super) fn is_sklearn(ends: Ends<'_>) -> bool {
+    pickled(ends, &["sklearn."])
+}
 
 /// Whether it is a pickle, and the first that it names of the modules of libraries begins so: that is
 /// the module of what was pickled, and of what it holds if it is a list or the like.

@@ -1,0 +1,39 @@
+//! Pickles as joblib compresses them.
+
+use std::io::{self, Read};
+
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+
+use super::others;
+use crate::FILE_BYTES_MAX;
+use crate::document::{CUT_OFF, Fault};
+
+/// How much is decompressed to see what it is.
+const SEEN_BYTES: u64 = 4096;
+
+/// The pickle of scikit-learn in a compressed file; none if the file is another.
+pub(super) fn unpack(bytes: &[u8]) -> Option<Result<Vec<u8>, Fault>> {
+    let mut head = Vec::new();
+    // What is cut off may still show what it is.
+    let _ = decoder(bytes)?.take(SEEN_BYTES).read_to_end(&mut head);
+    others::is_sklearn_pickle(&head).then(|| {
+        let mut pickle = Vec::new();
+        let decoder = decoder(bytes).expect("there was one");
+        match decoder.take(FILE_BYTES_MAX + 1).read_to_end(&mut pickle) {
+            Ok(length) if length as u64 > FILE_BYTES_MAX => Err(Fault(format!(
+                "decompressed, it is larger than {FILE_BYTES_MAX} bytes"
+            ))),
+            Ok(_) => Ok(pickle),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Fault::new(CUT_OFF)),
+            Err(error) => Err(Fault(format!("it cannot be decompressed: {error}"))),
+        }
+    })
+}
+
+fn decoder(bytes: &[u8]) -> Option<Box<dyn Read + '_>> {
+    match bytes {
+        [0x1F, 0x8B, ..] => Some(Box::new(MultiGzDecoder::new(bytes))),
+        [0x78, ..] => Some(Box::new(ZlibDecoder::new(bytes))),
+        _ => None,
+    }
+}

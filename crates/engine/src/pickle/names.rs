@@ -1,0 +1,112 @@
+//! Which classes and functions a pickle may name.
+
+use crate::document::Fault;
+
+/// Modules all of whose names are data here: their objects are maps of attributes.
+const MODULES: [&str; 5] = [
+    "sklearn.",
+    "numpy.random.",
+    "scipy.sparse.",
+    "pandas.core.indexes.",
+    "pandas._libs.internals.",
+];
+
+const NAMES: [&str; 27] = [
+    "_codecs.encode",
+    "builtins.bool",
+    "builtins.bytearray",
+    "builtins.bytes",
+    "builtins.complex",
+    "builtins.dict",
+    "builtins.float",
+    "builtins.frozenset",
+    "builtins.int",
+    "builtins.list",
+    "builtins.object",
+    "builtins.range",
+    "builtins.set",
+    "builtins.slice",
+    "builtins.str",
+    "builtins.tuple",
+    "collections.Counter",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    "joblib.numpy_pickle.NumpyArrayWrapper",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.core.numeric._frombuffer",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "copyreg.__newobj__",
+    "copyreg._reconstructor",
+];
+
+/// Types of NumPy's numbers and texts, which estimators have as parameters.
+const NUMPY_TYPES: [&str; 20] = [
+    "bool", "bool_", "bytes_", "double", "float16", "float32", "float64", "float_", "int16",
+    "int32", "int64", "int8", "int_", "intp", "object_", "str_", "uint16", "uint32", "uint64",
+    "uint8",
+];
+
+/// Libraries whose models have a format of their own, which is read: how a model is saved in it.
+const LIBRARIES: [(&str, &str, &str); 3] = [
+    ("xgboost.", "XGBoost", "save_model(\"model.ubj\")"),
+    (
+        "lightgbm.",
+        "LightGBM",
+        "booster_.save_model(\"model.txt\")",
+    ),
+    ("catboost.", "CatBoost", "save_model(\"model.cbm\")"),
+];
+
+/// How much of a name an error repeats, in characters.
+const NAME_SHOWN: usize = 120;
+
+/// The one name for what several versions of Python and NumPy call differently, if a pickle may have it.
+pub(super) fn admit(module: &str, name: &str) -> Result<Box<str>, Fault> {
+    let module = match module {
+        "__builtin__" => "builtins",
+        "copy_reg" => "copyreg",
+        "numpy._core.multiarray" => "numpy.core.multiarray",
+        "numpy._core.numeric" => "numpy.core.numeric",
+        module => module,
+    };
+    let full = format!("{module}.{name}");
+    let is_known = NAMES.contains(&full.as_str())
+        || module == "numpy" && NUMPY_TYPES.contains(&name)
+        || MODULES.iter().any(|known| full.starts_with(known)) && is_plain(name);
+    match is_known {
+        true => Ok(full.into()),
+        false => Err(refusal(&full)),
+    }
+}
+
+/// Whether a name is one of a module itself: `STACK_GLOBAL` follows dots into what the module has imported.
+fn is_plain(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn refusal(full: &str) -> Fault {
+    let shown: String = full.chars().take(NAME_SHOWN).collect();
+    if let Some((_, library, save)) = LIBRARIES
+        .iter()
+        .find(|(module, ..)| full.starts_with(module))
+    {
+        return Fault(format!(
+            "a model of {library} (`{shown}`) is in the pickle, and that library has a format of its own, which \
+             is read; save the model in it from Python, `….{save}`, and send it what the steps before it make of \
+             the inputs"
+        ));
+    }
+    if full.starts_with("__main__.") {
+        return Fault(format!(
+            "`{shown}` is a class or function of the program that wrote the file, and its code is not in the file; \
+             use the transformers of scikit-learn in its place"
+        ));
+    }
+    Fault(format!(
+        "`{shown}` is no data of scikit-learn, and nothing in a pickle is run; if the file is yours, take the step \
+         that needs it out of the pipeline, such as a function in a FunctionTransformer or a class of your own"
+    ))
+}

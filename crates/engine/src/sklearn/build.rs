@@ -1,0 +1,297 @@
+//! From fitted estimators to steps.
+
+use std::collections::HashMap;
+
+use super::steps::{Piped, Predictor, Transform};
+use super::version::Version;
+use super::{UNKNOWN, compose, encode, impute, linear, scale, trees};
+use crate::document::Fault;
+use crate::pickle::{Array, View};
+
+/// How deeply estimators may hold others.
+const DEPTH_MAX: usize = 24;
+/// How many estimators a model may have, trees apart.
+const ESTIMATORS_MAX: usize = 4096;
+/// How many columns all estimators may get together.
+const COLUMNS_MAX: usize = 1 << 22;
+/// How many values a row may have anywhere.
+pub(super) const WIDTH_MAX: usize = 1 << 18;
+
+/// Texts that the steps of a model know, and the number of each.
+#[derive(Debug, Default)]
+pub(super) struct Words(HashMap<Box<str>, u32>);
+
+impl Words {
+    /// The number of a text, which is new if it is not there.
+    fn add(&mut self, text: &str) -> f64 {
+        if let Some(word) = self.0.get(text) {
+            return f64::from(*word);
+        }
+        let word = self.0.len() as u32;
+        self.0.insert(text.into(), word);
+        f64::from(word)
+    }
+
+    /// The number of a text.
+    pub(super) fn get(&self, text: &str) -> f64 {
+        self.0.get(text).map_or(UNKNOWN, |word| f64::from(*word))
+    }
+}
+
+/// What the steps take an input for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Number,
+    Boolean,
+    Text,
+}
+
+/// What is known of an input.
+#[derive(Debug, Default)]
+pub(super) struct InputUse {
+    pub(super) kind: Option<Use>,
+    /// All texts that it may have, where others are an error.
+    pub(super) categories: Option<Vec<String>>,
+    /// A value that it may have.
+    pub(super) sample: Option<f64>,
+}
+
+/// The columns between two steps: which input each still is, if it is one.
+#[derive(Clone, Debug)]
+pub(super) struct Columns(pub(super) Vec<Option<usize>>);
+
+impl Columns {
+    /// The inputs themselves.
+    pub(super) fn inputs(count: usize) -> Self {
+        Self((0..count).map(Some).collect())
+    }
+
+    /// As many that are no inputs.
+    pub(super) fn computed(count: usize) -> Self {
+        Self(vec![None; count])
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A step that is read, and the columns after it.
+pub(super) type Built = (Box<dyn Transform>, Columns);
+
+/// Reads estimators.
+pub(super) struct Builder {
+    words: Words,
+    inputs: Vec<InputUse>,
+    pub(super) version: Version,
+    depth: usize,
+    estimators: usize,
+    /// Columns that all estimators get together.
+    columns: usize,
+}
+
+impl Builder {
+    pub(super) fn new(inputs: usize, version: Version) -> Self {
+        Self {
+            words: Words::default(),
+            inputs: (0..inputs).map(|_| InputUse::default()).collect(),
+            version,
+            depth: 0,
+            estimators: 0,
+            columns: 0,
+        }
+    }
+
+    pub(super) fn finish(self) -> (Words, Vec<InputUse>) {
+        (self.words, self.inputs)
+    }
+
+    pub(super) fn word(&mut self, text: &str) -> f64 {
+        self.words.add(text)
+    }
+
+    /// Notes what a step takes a column for.
+    pub(super) fn take(&mut self, column: Option<usize>, kind: Use) -> Result<(), Fault> {
+        let Some(input) = column else {
+            return match kind {
+                Use::Text => Err(Fault::new(
+                    "a text is expected where the step before makes numbers",
+                )),
+                _ => Ok(()),
+            };
+        };
+        let known = &mut self.inputs[input].kind;
+        match known {
+            // A boolean is a number too, and whoever takes it for one decides.
+            None | Some(Use::Boolean) if kind != Use::Text => *known = Some(kind),
+            None => *known = Some(kind),
+            Some(Use::Number) if kind == Use::Boolean => {}
+            Some(known) if *known == kind => {}
+            Some(_) => {
+                return Err(Fault(format!(
+                    "input {input} is a text to one step and a number to another"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that all columns are numbers.
+    pub(super) fn take_numbers(&mut self, columns: &Columns) -> Result<(), Fault> {
+        let mut columns = columns.0.iter();
+        columns.try_for_each(|column| self.take(*column, Use::Number))
+    }
+
+    /// Notes that a column must have one of some values: the texts, and the first as a number.
+    pub(super) fn limit(&mut self, column: Option<usize>, texts: Vec<String>, first: Option<f64>) {
+        let Some(input) = column.map(|column| &mut self.inputs[column]) else {
+            return;
+        };
+        if input.categories.is_none() && !texts.is_empty() {
+            input.categories = Some(texts);
+        }
+        input.sample = input.sample.or(first);
+    }
+
+    /// Counts columns that a step gets. A small file may name one step, and one list of columns, many times.
+    pub(super) fn spend(&mut self, columns: usize) -> Result<(), Fault> {
+        self.columns += columns;
+        match self.columns > COLUMNS_MAX {
+            true => Err(Fault(format!(
+                "the steps get more than {COLUMNS_MAX} columns together"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts an estimator and goes one deeper.
+    fn within<T>(
+        &mut self,
+        view: View<'_, '_>,
+        read: impl FnOnce(&mut Self, &str) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.estimators += 1;
+        self.depth += 1;
+        if self.depth > DEPTH_MAX || self.estimators > ESTIMATORS_MAX {
+            return Err(Fault(format!(
+                "estimators within each other more than {DEPTH_MAX} deep, or more than {ESTIMATORS_MAX} of them"
+            )));
+        }
+        let name = class_name(view)?;
+        let read = read(self, name).map_err(|fault| fault.inside(name))?;
+        self.depth -= 1;
+        Ok(read)
+    }
+
+    /// Reads a step that makes rows of others.
+    pub(super) fn transform(
+        &mut self,
+        view: View<'_, '_>,
+        columns: &Columns,
+    ) -> Result<Built, Fault> {
+        self.spend(columns.len())?;
+        let built = self.within(view, |builder, name| {
+            check_width(view, columns)?;
+            match name {
+                "Pipeline" => compose::pipeline(builder, view, columns),
+                "ColumnTransformer" => compose::column_transformer(builder, view, columns),
+                "FeatureUnion" => compose::feature_union(builder, view, columns),
+                "FunctionTransformer" => compose::function(view, columns),
+                "SimpleImputer" => impute::read(builder, view, columns),
+                "OneHotEncoder" => encode::one_hot(builder, view, columns),
+                "OrdinalEncoder" => encode::ordinal(builder, view, columns),
+                name => scale::read(builder, view, columns, name)?
+                    .ok_or_else(|| Fault::new("this transformer is not supported")),
+            }
+        })?;
+        match built.1.len() {
+            0 => Err(Fault::new("no column is left after this step")),
+            count if count > WIDTH_MAX => Err(Fault(format!("more than {WIDTH_MAX} columns"))),
+            _ => Ok(built),
+        }
+    }
+
+    /// Reads a step that predicts.
+    pub(super) fn predictor(
+        &mut self,
+        view: View<'_, '_>,
+        columns: &Columns,
+    ) -> Result<Box<dyn Predictor>, Fault> {
+        self.spend(columns.len())?;
+        self.within(view, |builder, name| {
+            check_width(view, columns)?;
+            if name == "Pipeline" {
+                let steps = compose::steps(view)?;
+                let (last, before) = steps.split_last().ok_or_else(|| Fault::new("no steps"))?;
+                let (chain, columns) = compose::chain(builder, before, columns)?;
+                let predictor = builder.predictor(last.estimator, &columns);
+                let last = predictor
+                    .map_err(|fault| fault.inside(format_args!("step `{}`", last.name)))?;
+                return Ok(Box::new(Piped { chain, last }) as Box<dyn Predictor>);
+            }
+            builder.take_numbers(columns)?;
+            let (version, width) = (builder.version, columns.len());
+            if let Some(predictor) = linear::read(view, name, width)? {
+                return Ok(predictor);
+            }
+            let predictor = trees::read(view, name, width, version)?;
+            predictor.ok_or_else(|| {
+                Fault::new("this estimator is not supported; README.md lists those that are")
+            })
+        })
+    }
+}
+
+/// The name of an estimator's class.
+pub(super) fn class_name<'p>(view: View<'p, '_>) -> Result<&'p str, Fault> {
+    let class = view.class().filter(|class| class.starts_with("sklearn."));
+    let class = class.ok_or_else(|| view.expected("an estimator of scikit-learn"))?;
+    Ok(class.rsplit('.').next().unwrap_or(class))
+}
+
+/// The classes of a classifier. Those of ridge regression keep them in what makes numbers of them.
+pub(super) fn classes<'p, 'a>(view: View<'p, 'a>) -> Result<Array<'p, 'a>, Fault> {
+    match (view.get("classes_"), view.get("_label_binarizer")) {
+        (None, Some(binarizer)) => binarizer.array("classes_"),
+        _ => view.array("classes_"),
+    }
+}
+
+/// How many classes a classifier was fitted to.
+pub(super) fn class_count(view: View<'_, '_>) -> Result<usize, Fault> {
+    match classes(view)?.len() {
+        count @ (0 | 1) => Err(Fault(format!(
+            "`classes_`: {count} of them, where at least two are needed"
+        ))),
+        count => Ok(count),
+    }
+}
+
+/// The number of columns that an estimator was fitted to is that which it gets.
+fn check_width(view: View<'_, '_>, columns: &Columns) -> Result<(), Fault> {
+    let fitted = view.get("n_features_in_").and_then(View::as_integer);
+    match fitted {
+        Some(fitted) if fitted != columns.len() as i64 => Err(Fault(format!(
+            "it was fitted to {fitted} columns, and gets {}",
+            columns.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// As many numbers as there are columns.
+pub(super) fn per_column(
+    view: View<'_, '_>,
+    name: &str,
+    columns: &Columns,
+) -> Result<Vec<f64>, Fault> {
+    let numbers = view.numbers(name)?;
+    match numbers.len() == columns.len() {
+        true => Ok(numbers),
+        false => Err(Fault(format!(
+            "`{name}`: {} numbers for {} columns",
+            numbers.len(),
+            columns.len()
+        ))),
+    }
+}

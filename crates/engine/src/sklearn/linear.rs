@@ -1,0 +1,182 @@
+//! Linear models.
+
+use super::build::class_count;
+use super::link::Link;
+use super::steps::{Predictor, refuse_missing};
+use crate::document::Fault;
+use crate::pickle::View;
+use crate::signature::Output;
+use crate::{RowRefusal, Rows};
+
+/// Sums of the inputs, each with its factor.
+#[derive(Debug)]
+struct Linear {
+    /// A row of factors for each sum.
+    factors: Vec<f64>,
+    constants: Vec<f64>,
+    link: Link,
+}
+
+impl Predictor for Linear {
+    fn output(&self) -> Output {
+        self.link.output(self.constants.len())
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        refuse_missing(rows, f64::MAX)?;
+        let mut sums = vec![0.0; self.constants.len()];
+        let width = self.output().width();
+        for (index, out) in out.chunks_exact_mut(width).enumerate() {
+            let row = rows.row(index);
+            let parts = self.factors.chunks_exact(row.len()).zip(&self.constants);
+            for ((factors, constant), sum) in parts.zip(&mut sums) {
+                let products = factors
+                    .iter()
+                    .zip(row)
+                    .map(|(factor, value)| factor * value);
+                *sum = products.sum::<f64>() + constant;
+            }
+            self.link.apply(&mut sums, out);
+        }
+        Ok(())
+    }
+}
+
+/// Estimators whose `predict` is the sum itself.
+const REGRESSORS: [&str; 26] = [
+    "ARDRegression",
+    "BayesianRidge",
+    "ElasticNet",
+    "ElasticNetCV",
+    "HuberRegressor",
+    "Lars",
+    "LarsCV",
+    "Lasso",
+    "LassoCV",
+    "LassoLars",
+    "LassoLarsCV",
+    "LassoLarsIC",
+    "LinearRegression",
+    "LinearSVR",
+    "MultiTaskElasticNet",
+    "MultiTaskElasticNetCV",
+    "MultiTaskLasso",
+    "MultiTaskLassoCV",
+    "OrthogonalMatchingPursuit",
+    "OrthogonalMatchingPursuitCV",
+    "PassiveAggressiveRegressor",
+    "QuantileRegressor",
+    "Ridge",
+    "RidgeCV",
+    "SGDRegressor",
+    "TheilSenRegressor",
+];
+
+/// Reads a linear model; none if the estimator is none.
+pub(super) fn read(
+    view: View<'_, '_>,
+    name: &str,
+    width: usize,
+) -> Result<Option<Box<dyn Predictor>>, Fault> {
+    let link = match name {
+        name if REGRESSORS.contains(&name) => Link::Identity,
+        "PoissonRegressor" | "GammaRegressor" => Link::Exponential,
+        "TweedieRegressor" => tweedie(view)?,
+        "LogisticRegression" | "LogisticRegressionCV" => logistic(view)?,
+        "LinearDiscriminantAnalysis" if class_count(view)? == 2 => Link::Logistic(1.0),
+        "LinearDiscriminantAnalysis" => Link::Softmax,
+        "SGDClassifier" => match view.text("loss")? {
+            "log_loss" | "log" if class_count(view)? == 2 => Link::Logistic(1.0),
+            "log_loss" | "log" => Link::OneVersusRest,
+            "modified_huber" => Link::Huber,
+            _ => Link::Greatest,
+        },
+        "LinearSVC"
+        | "PassiveAggressiveClassifier"
+        | "Perceptron"
+        | "RidgeClassifier"
+        | "RidgeClassifierCV" => Link::Greatest,
+        _ => return Ok(None),
+    };
+    let factors = view.array("coef_")?;
+    let sums = match factors.shape() {
+        [inputs] if *inputs == width => 1,
+        [sums, inputs] if *inputs == width && *sums > 0 => *sums,
+        shape => {
+            return Err(Fault(format!(
+                "`coef_`: an array of the shape {shape:?} for {width} columns"
+            )));
+        }
+    };
+    let is_classifier = !matches!(link, Link::Identity | Link::Exponential);
+    if is_classifier
+        && sums
+            != if class_count(view)? == 2 {
+                1
+            } else {
+                class_count(view)?
+            }
+    {
+        return Err(Fault(format!(
+            "`coef_`: {sums} rows for {} classes",
+            class_count(view)?
+        )));
+    }
+    let constants = view.required("intercept_")?;
+    let constants = match constants.as_number() {
+        Some(constant) => vec![constant; sums],
+        None => view.numbers("intercept_")?,
+    };
+    if constants.len() != sums {
+        return Err(Fault(format!(
+            "`intercept_`: {} numbers for {sums}",
+            constants.len()
+        )));
+    }
+    let factors = factors.numbers()?;
+    if !factors
+        .iter()
+        .chain(&constants)
+        .all(|number| number.is_finite())
+    {
+        return Err(Fault::new(
+            "`coef_` or `intercept_`: a number that is not finite",
+        ));
+    }
+    Ok(Some(Box::new(Linear {
+        factors,
+        constants,
+        link,
+    })))
+}
+
+/// Until 1.7 a parameter says whether classes are judged one by one; since then never more than two are.
+fn logistic(view: View<'_, '_>) -> Result<Link, Fault> {
+    let is_binary = class_count(view)? == 2;
+    let stated = view.get("multi_class").and_then(View::as_text);
+    let by_one = match stated {
+        Some("ovr") => true,
+        Some("multinomial") => false,
+        None | Some("auto" | "deprecated" | "warn") => {
+            is_binary || stated.is_some() && view.text("solver")? == "liblinear"
+        }
+        Some(_) => return Err(Fault::new("`multi_class` is none that is known")),
+    };
+    Ok(match (by_one, is_binary) {
+        (true, true) => Link::Logistic(1.0),
+        (true, false) => Link::OneVersusRest,
+        // Of a sum and its negative.
+        (false, true) => Link::Logistic(2.0),
+        (false, false) => Link::Softmax,
+    })
+}
+
+fn tweedie(view: View<'_, '_>) -> Result<Link, Fault> {
+    match view.text("link")? {
+        "identity" => Ok(Link::Identity),
+        "log" => Ok(Link::Exponential),
+        "auto" if view.number("power")? <= 0.0 => Ok(Link::Identity),
+        "auto" => Ok(Link::Exponential),
+        _ => Err(Fault::new("`link` is none that is known")),
+    }
+}

@@ -1,0 +1,310 @@
+//! Models of scikit-learn from pickles, of 1.0 to 1.9, without Python.
+//!
+//! A fitted pipeline is read into steps of our own, which compute what those of the library compute, in `f64` and in
+//! its order. Each reader takes the attributes that its estimator has after `fit`, checks how they fit together, and
+//! refuses whatever it does not know: a model is computed as the library does it, or not at all.
+//!
+//! Between steps there are rows of numbers. A text is the number of a word among those that the model's own encoders
+//! and imputers know; the first thing that happens to a row is that its texts become such numbers.
+
+mod boosting;
+mod build;
+mod compose;
+mod encode;
+mod impute;
+mod linear;
+mod link;
+mod scale;
+mod steps;
+mod trees;
+mod version;
+
+use std::collections::HashSet;
+
+use crate::document::Fault;
+use crate::pickle::{self, Array, View};
+use crate::signature::{ClassLabel, Output, Precision};
+use crate::{Engine, Feature, FeatureKind, LoadOptions, RowRefusal, Rows, Signature};
+use build::{Builder, Columns, InputUse, Use, WIDTH_MAX, Words};
+use steps::Predictor;
+use version::Version;
+
+/// Rows that go through all steps together.
+const ROWS_PER_PASS: usize = 128;
+
+/// The word that stands for all that the model does not know.
+const UNKNOWN: f64 = -1.0;
+
+/// Up to how many inputs each is tried without a value; of more, all together.
+const TRIED_MAX: usize = 1024;
+
+/// How deeply the estimator may be that has the names of the inputs, or the classes.
+const DEPTH_MAX: usize = 24;
+
+/// A loaded model.
+#[derive(Debug)]
+struct Model {
+    signature: Signature,
+    version: Version,
+    name: String,
+    inputs: Vec<Input>,
+    words: Words,
+    predictor: Box<dyn Predictor>,
+}
+
+/// How a value of a row becomes a number for the first step.
+#[derive(Debug)]
+enum Input {
+    AsItIs,
+    /// The word of each category.
+    Category(Vec<f64>),
+    /// A text, whose word is looked up.
+    Text,
+}
+
+/// Loads a model from a pickle that is not compressed.
+pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    let pickle = pickle::read(bytes)?;
+    let root = chosen(pickle.root())?;
+    let version = Version::of(root)?;
+    let (names, named) = input_names(root)?;
+    let mut builder = Builder::new(names.len(), version);
+    let predictor = builder.predictor(root, &Columns::inputs(names.len()))?;
+    let labels = labels(root, predictor.output())?;
+    let (words, uses) = builder.finish();
+    let missing = take_missing(predictor.as_ref(), &uses);
+    let features = names.into_iter().zip(&uses).zip(missing);
+    let features = features.map(|((name, used), takes_missing)| Feature {
+        name,
+        kind: kind_of(used),
+        takes_missing,
+    });
+    let signature = Signature {
+        features: features.collect(),
+        named,
+        output: predictor.output(),
+        class_labels: labels,
+        more_outputs: Vec::new(),
+        precision: Precision::F64,
+        missing: None,
+    };
+    Ok(Box::new(Model {
+        signature,
+        version,
+        name: build::class_name(root)?.to_owned(),
+        inputs: uses.iter().map(|used| Input::of(used, &words)).collect(),
+        words,
+        predictor,
+    }))
+}
+
+/// The estimator that predicts: of a search over parameters, the best one.
+fn chosen<'p, 'a>(root: View<'p, 'a>) -> Result<View<'p, 'a>, Fault> {
+    let name = build::class_name(root)
+        .map_err(|fault| Fault(format!("{}; save the fitted estimator itself", fault.0)))?;
+    match name.ends_with("SearchCV") {
+        true => root
+            .required("best_estimator_")
+            .map_err(|fault| fault.inside(name)),
+        false => Ok(root),
+    }
+}
+
+impl Input {
+    fn of(used: &InputUse, words: &Words) -> Self {
+        match (&used.kind, &used.categories) {
+            (Some(Use::Text), Some(categories)) => {
+                Self::Category(categories.iter().map(|text| words.get(text)).collect())
+            }
+            (Some(Use::Text), None) => Self::Text,
+            _ => Self::AsItIs,
+        }
+    }
+}
+
+fn kind_of(used: &InputUse) -> FeatureKind {
+    match (&used.kind, &used.categories) {
+        (Some(Use::Text), Some(categories)) => FeatureKind::Category(categories.clone()),
+        (Some(Use::Text), None) => FeatureKind::Text,
+        (Some(Use::Boolean), _) => FeatureKind::Boolean,
+        _ => FeatureKind::Number,
+    }
+}
+
+/// Which inputs may be missing: those without which a row still has a prediction.
+fn take_missing(predictor: &dyn Predictor, uses: &[InputUse]) -> Vec<bool> {
+    let typical = |used: &InputUse| match used.kind {
+        Some(Use::Text) => used.sample.unwrap_or(UNKNOWN),
+        _ => used.sample.unwrap_or(0.0),
+    };
+    let mut row: Vec<f64> = uses.iter().map(typical).collect();
+    let mut out = vec![0.0; predictor.output().width()];
+    let mut predicts = |row: &[f64]| {
+        predictor
+            .predict(Rows::new(row, row.len()), &mut out)
+            .is_ok()
+    };
+    if uses.len() > TRIED_MAX {
+        row.fill(f64::NAN);
+        return vec![predicts(&row); uses.len()];
+    }
+    let mut tried = Vec::with_capacity(uses.len());
+    for index in 0..row.len() {
+        let value = std::mem::replace(&mut row[index], f64::NAN);
+        tried.push(predicts(&row));
+        row[index] = value;
+    }
+    tried
+}
+
+/// The first estimator that gets the inputs and has this attribute.
+fn first_with<'p, 'a>(root: View<'p, 'a>, name: &str) -> Option<View<'p, 'a>> {
+    let mut view = root;
+    for _ in 0..DEPTH_MAX {
+        if let Some(found) = view.get(name) {
+            return Some(found);
+        }
+        let lists = ["steps", "transformer_list"].iter();
+        let first = lists.filter_map(|list| view.get(list)?.as_list()).next()?;
+        // A step that is passed has none.
+        let mut estimators = first
+            .iter()
+            .filter_map(|step| step.as_list()?.get(1).copied());
+        view = estimators.find(|step| step.class().is_some())?;
+    }
+    None
+}
+
+/// Names of the inputs, and whether they are those of the file.
+fn input_names(root: View<'_, '_>) -> Result<(Vec<String>, bool), Fault> {
+    if let Some(names) = first_with(root, "feature_names_in_") {
+        let texts = Array::read(names)?.texts();
+        let texts =
+            texts.ok_or_else(|| Fault::new("`feature_names_in_`: a name that is no text"))?;
+        let names: Vec<String> = texts.into_iter().map(|name| name.into_owned()).collect();
+        let mut seen = HashSet::new();
+        return match names.iter().find(|name| !seen.insert(name.as_str())) {
+            Some(twice) => Err(Fault(format!(
+                "`feature_names_in_`: `{}` is there twice",
+                crate::document::shorten(twice)
+            ))),
+            None if names.is_empty() => Err(Fault::new("a model without features")),
+            None => Ok((names, true)),
+        };
+    }
+    let count = first_with(root, "n_features_in_").and_then(View::as_integer);
+    let count = count.and_then(|count| usize::try_from(count).ok());
+    let count = count.ok_or_else(|| {
+        Fault::new(
+            "`n_features_in_` is missing; the model is not fitted, or not one that is supported",
+        )
+    })?;
+    if !(1..=WIDTH_MAX).contains(&count) {
+        return Err(Fault(format!(
+            "`n_features_in_`: {count} is outside 1..={WIDTH_MAX}"
+        )));
+    }
+    Ok(((0..count).map(|index| format!("f{index}")).collect(), false))
+}
+
+/// What the file calls the classes.
+fn labels(root: View<'_, '_>, output: Output) -> Result<Vec<ClassLabel>, Fault> {
+    let count = match output {
+        Output::Binary => 2,
+        Output::Multiclass { classes } | Output::Class { classes } => classes,
+        Output::Numbers { .. } => return Ok(Vec::new()),
+    };
+    let mut view = root;
+    for _ in 0..DEPTH_MAX {
+        let steps = view.get("steps").and_then(View::as_list);
+        let last = steps.and_then(|steps| steps.last()?.as_list()?.get(1).copied());
+        let Some(last) = last else { break };
+        view = last;
+    }
+    let classes = build::classes(view)?;
+    if classes.shape() != [count] {
+        return Err(Fault(format!(
+            "`classes_`: an array of the shape {:?} for {count} classes",
+            classes.shape()
+        )));
+    }
+    let label = |index: usize| {
+        if let Some(text) = classes.text(index) {
+            return Some(ClassLabel::Text(text.into_owned()));
+        }
+        if let Some(flag) = classes.boolean(index) {
+            return Some(ClassLabel::Text(if flag { "True" } else { "False" }.into()));
+        }
+        let whole = |number: f64| {
+            (number.trunc() == number && number.abs() < 9e15).then_some(number as i64)
+        };
+        let number = classes.integer(index);
+        let number = number.or_else(|| classes.number(index).and_then(whole));
+        number.map(ClassLabel::Number)
+    };
+    let labels: Option<Vec<ClassLabel>> = (0..count).map(label).collect();
+    labels.ok_or_else(|| Fault::new("`classes_`: one is neither a text nor a whole number"))
+}
+
+impl Model {
+    /// Rows as the first step takes them.
+    fn prepare(&self, rows: Rows<'_>, values: &mut Vec<f64>) {
+        values.clear();
+        for index in 0..rows.len() {
+            let inputs = self.inputs.iter().zip(rows.row(index));
+            values.extend(inputs.map(|(input, value)| match input {
+                Input::Category(words) if !value.is_nan() => words[*value as usize],
+                Input::Text => match rows.text(*value) {
+                    Some(text) => self.words.get(text),
+                    None => f64::NAN,
+                },
+                _ => *value,
+            }));
+        }
+    }
+}
+
+impl Engine for Model {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn description(&self) -> String {
+        let Self { version, name, .. } = self;
+        match self.predictor.detail() {
+            Some(detail) => format!("scikit-learn {version} {name}, {detail}"),
+            None => format!("scikit-learn {version} {name}"),
+        }
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        let width = self.signature.features.len();
+        assert!(
+            rows.is_empty() || rows.width() == width,
+            "rows of {} values for a model of {width} features",
+            rows.width(),
+        );
+        let outputs = self.signature.outputs();
+        assert_eq!(out.len(), rows.len() * outputs, "output of another length");
+        let is_plain = self
+            .inputs
+            .iter()
+            .all(|input| matches!(input, Input::AsItIs));
+        let mut values = Vec::new();
+        for (pass, out) in out.chunks_mut(ROWS_PER_PASS * outputs).enumerate() {
+            let first = pass * ROWS_PER_PASS;
+            let mut rows = rows.slice(first..first + out.len() / outputs);
+            if !is_plain {
+                self.prepare(rows, &mut values);
+                rows = Rows::new(&values, width);
+            }
+            self.predictor
+                .predict(rows, out)
+                .map_err(|refusal| RowRefusal {
+                    row: first + refusal.row,
+                    ..refusal
+                })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! What a pipeline consists of once it is read: steps that change rows, and one that predicts.
+
+use std::fmt::Debug;
+
+use crate::signature::Output;
+use crate::{RowRefusal, Rows};
+
+/// A step that makes rows of others.
+pub(super) trait Transform: Debug + Send + Sync {
+    /// Values in a row that it makes, at least one.
+    fn width(&self) -> usize;
+
+    /// Appends to `out` what becomes of the rows.
+    fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal>;
+}
+
+/// A step that predicts.
+pub(super) trait Predictor: Debug + Send + Sync {
+    /// What the numbers of its rows mean.
+    fn output(&self) -> Output;
+
+    /// Writes its rows to `out`.
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal>;
+
+    /// More than its name, for people.
+    fn detail(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Steps one after the other; without any, rows stay as they are.
+#[derive(Debug)]
+pub(super) struct Chain {
+    steps: Vec<Box<dyn Transform>>,
+    width: usize,
+}
+
+impl Chain {
+    /// Steps for rows of `width` values.
+    pub(super) fn new(steps: Vec<Box<dyn Transform>>, width: usize) -> Self {
+        let width = steps.last().map_or(width, |step| step.width());
+        Self { steps, width }
+    }
+}
+
+impl Transform for Chain {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
+        let Some((last, before)) = self.steps.split_last() else {
+            for index in 0..rows.len() {
+                out.extend_from_slice(rows.row(index));
+            }
+            return Ok(());
+        };
+        let (mut values, mut width) = (Vec::new(), rows.width());
+        for (index, step) in before.iter().enumerate() {
+            let mut made = Vec::with_capacity(rows.len() * step.width());
+            let given = if index == 0 {
+                rows
+            } else {
+                Rows::new(&values, width)
+            };
+            step.apply(given, &mut made)?;
+            (values, width) = (made, step.width());
+        }
+        let given = if before.is_empty() {
+            rows
+        } else {
+            Rows::new(&values, width)
+        };
+        last.apply(given, out)
+    }
+}
+
+/// A prediction from what steps have made of the rows.
+#[derive(Debug)]
+pub(super) struct Piped {
+    pub(super) chain: Chain,
+    pub(super) last: Box<dyn Predictor>,
+}
+
+impl Predictor for Piped {
+    fn output(&self) -> Output {
+        self.last.output()
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        let mut values = Vec::with_capacity(rows.len() * self.chain.width());
+        self.chain.apply(rows, &mut values)?;
+        self.last
+            .predict(Rows::new(&values, self.chain.width()), out)
+    }
+
+    fn detail(&self) -> Option<String> {
+        self.last.detail()
+    }
+}
+
+/// Refuses rows with missing values for a step that the library lets have none, and numbers that its
+/// precision does not hold.
+pub(super) fn refuse_missing(rows: Rows<'_>, greatest: f64) -> Result<(), RowRefusal> {
+    for row in 0..rows.len() {
+        for value in rows.row(row) {
+            let reason = match value {
+                value if value.is_nan() => "has a missing value where the model takes none",
+                value if value.abs() > greatest => "has a number that is too large for the model",
+                _ => continue,
+            };
+            return Err(RowRefusal {
+                row,
+                reason: reason.into(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! Trees, and sums of them.
+
+use super::build::class_count;
+use super::link::Link;
+use super::steps::{Predictor, refuse_missing};
+use super::version::Version;
+use crate::document::{Fault, named};
+use crate::forest::{Forest, Node, Rules, Tree};
+use crate::pickle::{Array, View};
+use crate::shape;
+use crate::signature::{Output, Precision};
+use crate::{RowRefusal, Rows};
+
+/// The first versions whose trees, random forests, and trees of random splits take missing values.
+const TREES_TAKE_MISSING: Version = Version(1, 3);
+const FORESTS_TAKE_MISSING: Version = Version(1, 4);
+const RANDOM_TREES_TAKE_MISSING: Version = Version(1, 6);
+/// The first version whose trees hold shares of the classes in place of counts.
+const TREES_HOLD_SHARES: Version = Version(1, 3);
+
+/// Trees whose leaves are added, and what becomes of the sums.
+#[derive(Debug)]
+pub(super) struct Trees {
+    pub(super) forest: Box<Forest<f64>>,
+    pub(super) starts: Vec<f64>,
+    pub(super) divisor: f64,
+    pub(super) link: Link,
+    pub(super) output: Output,
+    pub(super) takes_missing: bool,
+    /// The greatest number that the inputs' precision has.
+    pub(super) greatest: f64,
+}
+
+impl Predictor for Trees {
+    fn output(&self) -> Output {
+        self.output
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        match self.takes_missing {
+            true => refuse_beyond(rows, self.greatest)?,
+            false => refuse_missing(rows, self.greatest)?,
+        }
+        let count = self.starts.len();
+        let mut sums = self.starts.repeat(rows.len());
+        self.forest.add(rows, &mut sums, count);
+        let width = self.output.width();
+        for (sums, out) in sums
+            .chunks_exact_mut(count)
+            .zip(out.chunks_exact_mut(width))
+        {
+            sums.iter_mut().for_each(|sum| *sum /= self.divisor);
+            self.link.apply(sums, out);
+        }
+        Ok(())
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(self.forest.description())
+    }
+}
+
+fn refuse_beyond(rows: Rows<'_>, greatest: f64) -> Result<(), RowRefusal> {
+    let beyond = |row: &usize| rows.row(*row).iter().any(|value| value.abs() > greatest);
+    match (0..rows.len()).find(beyond) {
+        Some(row) => Err(RowRefusal {
+            row,
+            reason: "has a number that is too large for the model".into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Reads an estimator of trees; none if it is another.
+pub(super) fn read(
+    view: View<'_, '_>,
+    name: &str,
+    width: usize,
+    version: Version,
+) -> Result<Option<Box<dyn Predictor>>, Fault> {
+    let reader = Reader {
+        view,
+        width,
+        version,
+    };
+    let trees = match name {
+        "DecisionTreeClassifier" | "ExtraTreeClassifier" => reader.shares(&[view])?,
+        "DecisionTreeRegressor" | "ExtraTreeRegressor" => reader.means(&[view])?,
+        "RandomForestClassifier" | "ExtraTreesClassifier" => {
+            reader.shares(&view.list("estimators_")?)?
+        }
+        "RandomForestRegressor" | "ExtraTreesRegressor" => {
+            reader.means(&view.list("estimators_")?)?
+        }
+        "GradientBoostingClassifier" => reader.boosted(true)?,
+        "GradientBoostingRegressor" => reader.boosted(false)?,
+        "HistGradientBoostingClassifier" => reader.histograms(true)?,
+        "HistGradientBoostingRegressor" => reader.histograms(false)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(Box::new(trees)))
+}
+
+/// Reads estimators of trees over so many columns.
+pub(super) struct Reader<'p, 'a> {
+    pub(super) view: View<'p, 'a>,
+    width: usize,
+    version: Version,
+}
+
+/// A tree as the file has it, and the numbers of its nodes, `per_node` of them each.
+pub(super) struct Grown {
+    pub(super) nodes: Vec<Node>,
+    pub(super) values: Vec<f64>,
+    pub(super) per_node: usize,
+}
+
+impl Grown {
+    /// The tree whose leaves have one of their numbers, as `value` makes it of all.
+    pub(super) fn tree(&self, output: u32, value: impl Fn(&[f64]) -> f64) -> Result<Tree, Fault> {
+        let mut nodes = self.nodes.clone();
+        let numbers = self.values.chunks_exact(self.per_node);
+        for (node, numbers) in nodes.iter_mut().zip(numbers) {
+            if let Node::Leaf(leaf) = node {
+                *leaf = value(numbers);
+                if !leaf.is_finite() {
+                    return Err(Fault::new("a leaf whose value is not finite"));
+                }
+            }
+        }
+        Ok(Tree { nodes, output })
+    }
+}
+
+/// The greatest `f32` that is not above a threshold: with it the same values of `f32` go left.
+fn rounded_down(threshold: f64) -> f64 {
+    let nearest = threshold as f32;
+    match f64::from(nearest) > threshold {
+        true => f64::from(nearest.next_down()),
+        false => f64::from(nearest),
+    }
+}
+
+impl Reader<'_, '_> {
+    /// A forest over `f32`, as all estimators have it that are not made of histograms.
+    pub(super) fn compile(
+        &self,
+        trees: &[Tree],
+        inputs: Precision,
+    ) -> Result<Box<Forest<f64>>, Fault> {
+        let rules = Rules {
+            width: self.width,
+            inputs,
+            equal_goes_left: true,
+        };
+        Ok(Box::new(Forest::new(trees, rules)?))
+    }
+
+    /// Trees of classes: the mean of the shares that the classes have in the leaves.
+    fn shares(&self, estimators: &[View<'_, '_>]) -> Result<Trees, Fault> {
+        let classes = class_count(self.view)?;
+        let outputs = if classes == 2 {
+            vec![1]
+        } else {
+            (0..classes).collect::<Vec<_>>()
+        };
+        let has_counts = self.version < TREES_HOLD_SHARES;
+        let mut trees = Vec::with_capacity(estimators.len() * outputs.len());
+        for (index, estimator) in estimators.iter().enumerate() {
+            let read = || {
+                let grown = self.grown(*estimator, classes)?;
+                for (output, class) in outputs.iter().enumerate() {
+                    trees.push(grown.tree(output as u32, |numbers| {
+                        let all: f64 = numbers.iter().sum();
+                        match has_counts && all != 0.0 {
+                            true => numbers[*class] / all,
+                            false => numbers[*class],
+                        }
+                    })?);
+                }
+                Ok(())
+            };
+            let mut read = read;
+            read().map_err(|fault: Fault| fault.inside(format_args!("tree {index}")))?;
+        }
+        Ok(Trees {
+            starts: vec![0.0; outputs.len()],
+            output: match classes {
+                2 => Output::Binary,
+                classes => Output::Multiclass { classes },
+            },
+            ..self.mean(&trees, estimators)?
+        })
+    }
+
+    /// Trees of numbers: the mean of those in the leaves.
+    fn means(&self, estimators: &[View<'_, '_>]) -> Result<Trees, Fault> {
+        let mut trees = Vec::with_capacity(estimators.len());
+        for (index, estimator) in estimators.iter().enumerate() {
+            let tree = self.grown(*estimator, 1);
+            let tree = tree.and_then(|grown| grown.tree(0, |numbers| numbers[0]));
+            trees.push(tree.map_err(|fault| fault.inside(format_args!("tree {index}")))?);
+        }
+        self.mean(&trees, estimators)
+    }
+
+    fn mean(&self, trees: &[Tree], estimators: &[View<'_, '_>]) -> Result<Trees, Fault> {
+        let [first, ..] = estimators else {
+            return Err(Fault::new("`estimators_`: no trees"));
+        };
+        Ok(Trees {
+            forest: self.compile(trees, Precision::F32)?,
+            starts: vec![0.0],
+            divisor: estimators.len() as f64,
+            link: Link::Identity,
+            output: Output::Numbers { count: 1 },
+            takes_missing: self.takes_missing(*first)?,
+            greatest: f64::from(f32::MAX),
+        })
+    }
+
+    /// Whether the library lets these trees have missing values.
+    fn takes_missing(&self, tree: View<'_, '_>) -> Result<bool, Fault> {
+        let is_random = tree.text("splitter")? == "random";
+        let since = match (is_random, tree.identity() == self.view.identity()) {
+            (true, _) => RANDOM_TREES_TAKE_MISSING,
+            (false, true) => TREES_TAKE_MISSING,
+            (false, false) => FORESTS_TAKE_MISSING,
+        };
+        let is_monotonic = tree.get("monotonic_cst").is_some_and(|cst| !cst.is_none());
+        let learns_it = !matches!(tree.text("criterion")?, "absolute_error");
+        let has_side = tree
+            .required("tree_")?
+            .array("nodes")?
+            .field("missing_go_to_left")?;
+        Ok(self.version >= since && has_side.is_some() && !is_monotonic && learns_it)
+    }
+
+    /// Reads the tree of a fitted estimator, whose nodes have so many numbers.
+    pub(super) fn grown(&self, estimator: View<'_, '_>, per_node: usize) -> Result<Grown, Fault> {
+        let tree = estimator.required("tree_")?;
+        let table = Table {
+            records: tree.array("nodes").map_err(named("tree_"))?,
+        };
+        let nodes = self.nodes(
+            &table,
+            "left_child",
+            "right_child",
+            "feature",
+            "threshold",
+            Precision::F32,
+        )?;
+        let values = tree.array("values")?;
+        if *values.shape() != [nodes.len(), 1, per_node] {
+            return Err(Fault(format!(
+                "`values`: an array of the shape {:?} for {} nodes of {per_node} numbers; models of several outputs \
+                 are not supported",
+                values.shape(),
+                nodes.len()
+            )));
+        }
+        Ok(Grown {
+            nodes,
+            values: values.numbers()?,
+            per_node,
+        })
+    }
+
+    pub(super) fn nodes(
+        &self,
+        table: &Table<'_, '_>,
+        left: &str,
+        right: &str,
+        feature: &str,
+        threshold: &str,
+        precision: Precision,
+    ) -> Result<Vec<Node>, Fault> {
+        let (lefts, rights) = (table.integers(left)?, table.integers(right)?);
+        let (features, thresholds) = (table.integers(feature)?, table.numbers(threshold)?);
+        let leaves = table.optional("is_leaf")?;
+        let missing_left = table.optional("missing_go_to_left")?;
+        let count = lefts.len();
+        if count == 0 {
+            return Err(Fault::new("a tree without nodes"));
+        }
+        let child = |node: usize, child: i64| {
+            let known = u32::try_from(child)
+                .ok()
+                .filter(|child| (*child as usize) < count);
+            known.ok_or_else(|| Fault(format!("node {node}: child {child} is outside 0..{count}")))
+        };
+        let mut nodes = Vec::with_capacity(count);
+        for node in 0..count {
+            let is_leaf = match &leaves {
+                Some(leaves) => leaves[node] != 0.0,
+                None => lefts[node] == -1,
+            };
+            if is_leaf {
+                nodes.push(Node::Leaf(0.0));
+                continue;
+            }
+            let feature = u32::try_from(features[node]).ok();
+            let feature = feature.filter(|feature| (*feature as usize) < self.width);
+            let threshold = match precision {
+                Precision::F32 => rounded_down(thresholds[node]),
+                Precision::F64 => thresholds[node],
+            };
+            if threshold.is_nan() {
+                return Err(Fault(format!("node {node}: the threshold is not a number")));
+            }
+            nodes.push(Node::Split {
+                feature: feature.ok_or_else(|| {
+                    Fault(format!(
+                        "node {node}: feature {} is outside 0..{}",
+                        features[node], self.width
+                    ))
+                })?,
+                threshold,
+                default_left: missing_left.as_ref().is_some_and(|left| left[node] != 0.0),
+                left: child(node, lefts[node])?,
+                right: child(node, rights[node])?,
+            });
+        }
+        shape::check(count, |node| match nodes[node as usize] {
+            Node::Leaf(_) => None,
+            Node::Split { left, right, .. } => Some([left, right]),
+        })?;
+        Ok(nodes)
+    }
+}
+
+/// Records of nodes.
+pub(super) struct Table<'p, 'a> {
+    pub(super) records: Array<'p, 'a>,
+}
+
+impl Table<'_, '_> {
+    fn field(&self, name: &str) -> Result<Array<'_, '_>, Fault> {
+        let field = self.records.field(name)?;
+        field.ok_or_else(|| Fault(format!("`nodes` have no `{name}`")))
+    }
+
+    fn integers(&self, name: &str) -> Result<Vec<i64>, Fault> {
+        self.field(name)?.integers().map_err(named(name))
+    }
+
+    pub(super) fn numbers(&self, name: &str) -> Result<Vec<f64>, Fault> {
+        self.field(name)?.numbers().map_err(named(name))
+    }
+
+    pub(super) fn optional(&self, name: &str) -> Result<Option<Vec<f64>>, Fault> {
+        let field = self.records.field(name)?;
+        field
+            .map(|field| field.numbers().map_err(named(name)))
+            .transpose()
+    }
+}

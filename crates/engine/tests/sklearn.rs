@@ -1,0 +1,244 @@
+//! Models of scikit-learn from pickles against what the library predicts (`scripts/golden/make_sklearn.py`).
+
+#![expect(clippy::unwrap_used, reason = "a test without its data fails")]
+
+use auspex_engine::{
+    ClassLabel, Engine, FeatureKind, LoadOptions, Output, RowBuffer, load, load_bytes,
+};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FOLDERS: [&str; 2] = ["sklearn-1.2", "sklearn-1.9"];
+
+fn golden(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(folder)
+}
+
+/// The models of a folder.
+fn models(folder: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(golden(folder)).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let mut paths: Vec<PathBuf> = paths
+        .filter(|path| path.extension().unwrap() != "json")
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn expected(model: &Path) -> Value {
+    serde_json::from_slice(&fs::read(model.with_extension("expected.json")).unwrap()).unwrap()
+}
+
+/// Rows as the server would make them of their values.
+fn rows(model: &dyn Engine, rows: &Value) -> RowBuffer {
+    let mut buffer = RowBuffer::default();
+    for row in rows.as_array().unwrap() {
+        for (value, feature) in row
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(&model.signature().features)
+        {
+            let number = match (&feature.kind, value) {
+                (_, Value::Null) => f64::NAN,
+                (FeatureKind::Text, value) => buffer.texts.push(value.as_str().unwrap()),
+                (FeatureKind::Category(categories), value) => {
+                    let text = value.as_str().unwrap();
+                    categories
+                        .iter()
+                        .position(|category| category == text)
+                        .unwrap() as f64
+                }
+                (_, value) => value.as_f64().unwrap(),
+            };
+            buffer.values.push(number);
+        }
+    }
+    buffer
+}
+
+/// What the library gives for a row, as an engine would.
+fn wanted(model: &dyn Engine, prediction: &Value) -> Vec<f64> {
+    let numbers = || match prediction {
+        Value::Array(numbers) => numbers
+            .iter()
+            .map(|number| number.as_f64().unwrap())
+            .collect(),
+        number => vec![number.as_f64().unwrap()],
+    };
+    match model.signature().output {
+        Output::Binary => numbers()[1..].to_vec(),
+        Output::Class { .. } => {
+            let label = match prediction {
+                Value::String(text) => ClassLabel::Text(text.clone()),
+                number => ClassLabel::Number(number.as_i64().unwrap()),
+            };
+            let labels = &model.signature().class_labels;
+            vec![labels.iter().position(|known| *known == label).unwrap() as f64]
+        }
+        _ => numbers(),
+    }
+}
+
+#[test]
+fn predictions_are_those_of_the_library() {
+    let mut faults = Vec::new();
+    for path in FOLDERS.iter().flat_map(|folder| models(folder)) {
+        let expected = expected(&path);
+        let model = match load(&path) {
+            Ok(model) => model,
+            Err(error) => {
+                faults.push(error.to_string());
+                continue;
+            }
+        };
+        let rows = rows(model.as_ref(), &expected["rows"]);
+        let outputs = model.signature().outputs();
+        let predictions = expected["predictions"].as_array().unwrap();
+        let mut out = vec![0.0; predictions.len() * outputs];
+        if let Err(refusal) = model.predict(rows.rows(model.signature().features.len()), &mut out) {
+            faults.push(format!("{}: {refusal}", path.display()));
+            continue;
+        }
+        for (row, prediction) in out.chunks(outputs).zip(predictions) {
+            let wanted = wanted(model.as_ref(), prediction);
+            let is_near = |(got, wanted): (&f64, &f64)| (got - wanted).abs() <= 1e-9 * wanted.abs();
+            if row.len() != wanted.len() || !row.iter().zip(&wanted).all(is_near) {
+                faults.push(format!("{}: {row:?} is not {wanted:?}", path.display()));
+                break;
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Sums of trees are those of the library to the last bit.
+#[test]
+fn trees_agree_in_every_bit() {
+    for folder in FOLDERS {
+        for name in [
+            "tree-3",
+            "tree-regressor",
+            "forest-3",
+            "forest-regressor",
+            "histogram-regressor",
+        ] {
+            let path = golden(folder).join(format!("{name}.pkl"));
+            let (model, expected) = (load(&path).unwrap(), expected(&path));
+            let rows = rows(model.as_ref(), &expected["rows"]);
+            let outputs = model.signature().outputs();
+            let mut out = vec![0.0; rows.values.len() / 3 * outputs];
+            model.predict(rows.rows(3), &mut out).unwrap();
+            for (row, prediction) in out
+                .chunks(outputs)
+                .zip(expected["predictions"].as_array().unwrap())
+            {
+                assert_eq!(row, wanted(model.as_ref(), prediction), "{folder}/{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn names_classes_categories_and_versions_come_from_the_file() {
+    for (folder, version) in [("sklearn-1.2", "1.2"), ("sklearn-1.9", "1.9")] {
+        let model = load(&golden(folder).join("titanic-3.pkl")).unwrap();
+        let signature = model.signature();
+        let features: Vec<_> = signature
+            .features
+            .iter()
+            .map(|f| (f.name.as_str(), &f.kind, f.takes_missing))
+            .collect();
+        assert_eq!(
+            features,
+            [
+                ("age", &FeatureKind::Number, true),
+                ("fare", &FeatureKind::Number, true),
+                ("rooms", &FeatureKind::Number, false),
+                ("sex", &FeatureKind::Text, true),
+                ("port", &FeatureKind::Text, true),
+            ]
+        );
+        let labels = ["high", "low", "middle"].map(|text| ClassLabel::Text(text.into()));
+        assert_eq!(signature.class_labels, labels);
+        let start = format!("scikit-learn {version} Pipeline");
+        assert!(
+            model.description().starts_with(&start),
+            "{}",
+            model.description()
+        );
+        let model = load(&golden(folder).join("one-hot.pkl")).unwrap();
+        let sexes = FeatureKind::Category(vec!["female".into(), "male".into()]);
+        assert_eq!(model.signature().features[0].kind, sexes);
+        assert!(!model.signature().features[0].takes_missing);
+    }
+}
+
+#[test]
+fn rows_that_the_library_refuses_are_refused() {
+    for folder in FOLDERS {
+        let refusal = |name: &str, values: &[f64]| {
+            let model = load(&golden(folder).join(format!("{name}.pkl"))).unwrap();
+            let mut rows = RowBuffer::default();
+            rows.values.extend(values);
+            let mut out = vec![0.0; model.signature().outputs()];
+            model
+                .predict(rows.rows(values.len()), &mut out)
+                .unwrap_err()
+                .reason
+        };
+        let missing = "has a missing value where the model takes none";
+        assert_eq!(refusal("ridge", &[1.0, f64::NAN, 1.0]), missing);
+        assert_eq!(refusal("boosting", &[1.0, f64::NAN, 1.0]), missing);
+        let large = "has a number that is too large for the model";
+        assert_eq!(refusal("forest", &[1.0, 1e39, 1.0]), large);
+        let unknown = "has a category that the model does not know";
+        assert_eq!(refusal("one-hot-numbers", &[77.0]), unknown);
+    }
+}
+
+/// Whatever bytes come, there is an error, or a model that answers.
+fn load_and_predict(bytes: &[u8]) {
+    let Ok(model) = load_bytes("model", bytes, &LoadOptions::default()) else {
+        return;
+    };
+    let width = model.signature().features.len();
+    let mut rows = RowBuffer::default();
+    for feature in &model.signature().features {
+        rows.values.push(match feature.kind.is_text() {
+            true => rows.texts.push("male"),
+            false => 0.0,
+        });
+    }
+    rows.values.resize(2 * width, f64::NAN);
+    let mut out = vec![0.0; 2 * model.signature().outputs()];
+    let _ = model.predict(rows.rows(width), &mut out);
+}
+
+#[test]
+fn files_that_are_cut_off_are_refused() {
+    for path in FOLDERS.iter().flat_map(|folder| models(folder)) {
+        let bytes = fs::read(&path).unwrap();
+        for end in (0..bytes.len()).step_by(bytes.len() / 40 + 1) {
+            let loaded = load_bytes("model", &bytes[..end], &LoadOptions::default());
+            assert!(loaded.is_err(), "{} is read to byte {end}", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_with_changed_bytes_never_panic() {
+    for path in FOLDERS.iter().flat_map(|folder| models(folder)) {
+        let bytes = fs::read(&path).unwrap();
+        for place in (0..bytes.len()).step_by(bytes.len() / 16 + 1) {
+            for value in [b'h', 0xFF, bytes[place].wrapping_add(1)] {
+                let mut changed = bytes.clone();
+                changed[place] = value;
+                load_and_predict(&changed);
+            }
+        }
+    }
+}
