@@ -410,6 +410,7 @@ async fn remove(change: &Change<'_>, id: &UserId, expected: Expected) -> Result<
     // What was answered when they were made says who they were.
     let made_at = ["/v1/users", "/users"].map(|list| format!("{list}/{id}"));
     idempotency::forget_answers(transaction, made_at).await?;
+    auspex_kernel::deleted_users::record(transaction, id, change.now).await?;
     let removed = Event::new(Action::UserDelete, target(id));
     Ok(change.record(removed).await?)
 }

@@ -17,6 +17,9 @@ use crate::plan::Scratch;
 use crate::table::Columns;
 use crate::{Inference, Kind};
 
+/// Errors of one row that are listed.
+const ROW_ERRORS_MAX: usize = 10;
+
 impl Predict for Inference {
     fn pin(&self, model: Option<&str>, version: Option<&str>) -> Result<Pinned, ApiError> {
         let models = self.models();
@@ -34,6 +37,7 @@ impl Predict for Inference {
         Ok(Pinned {
             model: model.name().to_owned(),
             version: version.package().version().to_owned(),
+            content: version.package().content().map(str::to_owned),
         })
     }
 
@@ -65,7 +69,12 @@ impl Inference {
         let models = self.models();
         let model = models.model(&pinned.model);
         let version = model.and_then(|model| model.version(&pinned.version).cloned());
-        version.ok_or_else(|| NoPrediction::NotServed(pinned.clone()))
+        let version = version.ok_or_else(|| NoPrediction::NotServed(pinned.clone()))?;
+        let is_other = |content| version.package().content() != Some(content);
+        match pinned.content.as_deref().is_some_and(is_other) {
+            true => Err(NoPrediction::Replaced(pinned.clone())),
+            false => Ok(version),
+        }
     }
 }
 
@@ -111,12 +120,22 @@ fn predict(package: &Package, batch: &Batch) -> Result<Predicted, NoPrediction> 
         };
         if let Err(errors) = answered {
             predicted.wrong += 1;
+            let errors = shortened(errors);
             // It is text, and goes to memory.
             let _ = serde_json::to_writer(&mut predicted.lines, &json!({"error": errors}));
             predicted.lines.push(b'\n');
         }
     }
     Ok(predicted)
+}
+
+/// A row of two bytes can have an error for each of a thousand fields, and there may be millions of such rows.
+fn shortened(mut errors: Vec<FieldError>) -> Vec<FieldError> {
+    if errors.len() > ROW_ERRORS_MAX {
+        errors.truncate(ROW_ERRORS_MAX);
+        errors.extend(of_line("has more invalid fields, which are not listed"));
+    }
+    errors
 }
 
 /// The rows that are right, and for every row whether it is one of them.

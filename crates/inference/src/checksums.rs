@@ -90,11 +90,21 @@ fn digest_of(folder: &Path, name: &str) -> Result<String, String> {
     Ok(digest(&bytes))
 }
 
+/// Of a package, by its manifest and its model file.
+pub(crate) fn digest_of_package(manifest: &[u8], model: &[u8]) -> String {
+    let mut whole = Sha256::new();
+    // Each by its own, so that no byte of one can be taken for one of the other.
+    whole.update(Sha256::digest(manifest));
+    whole.update(Sha256::digest(model));
+    hex(&whole.finalize())
+}
+
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

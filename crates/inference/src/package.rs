@@ -11,6 +11,7 @@ use auspex_kernel::files::PRIVATE;
 use serde_json::{Map, Value};
 
 use crate::answer::{Answer, Label, Writer};
+use crate::checksums::digest_of_package;
 use crate::explain::{NotExplained, Top};
 use crate::files::{
     DANGLING, MANIFEST, file_name, if_not_the_model, is_dangling, misnamed_manifest, model_file,
@@ -58,6 +59,8 @@ pub struct Package {
     model: String,
     version: String,
     file: Option<PathBuf>,
+    /// The SHA-256 of its model file and its manifest.
+    content: Option<String>,
     pub(crate) manifest: Manifest,
     engine: Box<dyn Engine>,
     schema: Schema,
@@ -140,6 +143,9 @@ impl Package {
             refuse(format!("{name}: {}{hint}", error.message))
         })?;
         let mut package = Self::assemble(path, model, version, manifest, engine)?;
+        // There may be none.
+        let manifest_text = fs::read(path.join(MANIFEST)).unwrap_or_default();
+        package.content = Some(digest_of_package(&manifest_text, &bytes));
         package.file = Some(file);
         Ok(package)
     }
@@ -193,6 +199,7 @@ impl Package {
             model: model.to_owned(),
             version: version.to_owned(),
             file: None,
+            content: None,
             manifest,
             engine,
             schema,
@@ -220,6 +227,11 @@ impl Package {
     /// The file the model came from.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// What tells its content from that of any other package; none: it was put together in memory.
+    pub fn content(&self) -> Option<&str> {
+        self.content.as_deref()
     }
 
     /// Its title for display.

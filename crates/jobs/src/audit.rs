@@ -8,6 +8,7 @@ auspex_kernel::audit_actions! {
     /// What is recorded.
     pub enum Action {
         JobCancel = "job.cancel";
+        JobDelete = "job.delete";
         JobRetry = "job.retry";
     }
 }

@@ -144,6 +144,7 @@ impl Jobs {
         let core = &self.core;
         let lease = LEASE + Duration::from_millis(core.config.callbacks.timeout_ms);
         // Of each owner one is on its way at a time: whoever does not answer keeps only their own waiting.
+        let claiming = core.claiming_callback.lock().await;
         let busy = core.calling.lock().clone();
         let claimed = core
             .db
@@ -152,6 +153,7 @@ impl Jobs {
             return Ok(false);
         };
         let _calling = Calling::begin(core, &job.owner);
+        drop(claiming);
         self.send(outgoing, &job).await?;
         Ok(true)
     }

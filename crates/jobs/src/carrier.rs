@@ -67,7 +67,7 @@ impl Carrier for InDatabase {
             loop {
                 let found = self
                     .db
-                    .read(async |connection| store::jobs::next(connection).await);
+                    .read(async |connection| store::owners::next(connection).await);
                 if let Some(job) = found.await? {
                     // Another worker may find more.
                     self.offered.notify_one();

@@ -37,6 +37,8 @@ pub struct Config {
     pub input_timeout_s: u64,
     /// Jobs of one caller that have not ended.
     pub open_jobs_max: u64,
+    /// Bytes of the input and results of one caller's jobs.
+    pub stored_bytes_max: u64,
     /// How long a job that has ended is kept.
     pub retention_days: u32,
     /// `[jobs.callbacks]`.
@@ -66,6 +68,7 @@ impl Config {
             ("jobs.chunk_rows_max", self.chunk_rows_max as u64),
             ("jobs.input_timeout_s", self.input_timeout_s),
             ("jobs.open_jobs_max", self.open_jobs_max),
+            ("jobs.stored_bytes_max", self.stored_bytes_max),
             ("jobs.retention_days", self.retention_days.into()),
             (
                 "jobs.callbacks.attempts_max",

@@ -12,8 +12,8 @@ pub enum JobsError {
     /// There is none of that id, or it is somebody else's.
     #[error("there is no job with this id; GET /v1/jobs lists yours")]
     Unknown,
-    /// It has ended in another way.
-    #[error("the job has {0} and cannot be cancelled any more")]
+    /// It ended just when it was to be cancelled.
+    #[error("the job has {0} in the same moment; DELETE it again to delete it with its result")]
     HasEnded(&'static str),
     /// It is not dead.
     #[error("only a job that has failed is run again; this one is {0}")]
@@ -24,6 +24,9 @@ pub enum JobsError {
     /// The caller has too many.
     #[error("{0} jobs of yours have not ended yet; wait for some of them, or cancel some")]
     TooMany(u64),
+    /// The caller's have too many bytes.
+    #[error("input and results of your jobs may have {0} bytes; DELETE jobs that have ended")]
+    TooMuch(u64),
     /// It was taken away while it was received.
     #[error("the job was received too slowly and is gone; send it again")]
     Forgotten,
@@ -43,7 +46,7 @@ impl From<JobsError> for ApiError {
             JobsError::HasEnded(_) | JobsError::NotFailed(_) | JobsError::NoResult(_) => {
                 Self::conflict(message)
             }
-            JobsError::TooMany(_) => {
+            JobsError::TooMany(_) | JobsError::TooMuch(_) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message)
                     .with_header(http::header::RETRY_AFTER, http::HeaderValue::from(RETRY_S))
             }

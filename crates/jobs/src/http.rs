@@ -44,7 +44,7 @@ pub(crate) const INPUTS: [&str; 1] = ["submit_job"];
 pub(crate) const STREAMS: [&str; 2] = ["watch_job", "get_job_result"];
 const LIST: &str = "/v1/jobs";
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
-/// Streams of events at once; each asks the database twice a second.
+/// Streams of events at once.
 const WATCHERS_MAX: usize = 1_000;
 /// Of those of one owner.
 const WATCHERS_OF_ONE_MAX: usize = 20;
@@ -57,6 +57,7 @@ pub(crate) struct Desk {
     clock: Clock,
     watchers: Arc<Semaphore>,
     watchers_of: Arc<Mutex<HashMap<String, usize>>>,
+    looks: events::Looks,
 }
 
 impl Desk {
@@ -67,6 +68,7 @@ impl Desk {
             clock,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             watchers_of: Arc::default(),
+            looks: events::Looks::default(),
         }
     }
 
@@ -146,7 +148,7 @@ impl From<&Job> for ProgressView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = JobError)]
 struct ErrorView {
-    #[schema(example = "CHUNK_FAILED")]
+    #[schema(example = "CHUNK_FAILED", pattern = "^(CHUNK_FAILED|MODEL_REPLACED)$")]
     code: String,
     message: String,
 }
@@ -171,7 +173,7 @@ struct JobView {
     status: &'static str,
     #[schema(example = "santander")]
     model: String,
-    /// The version that predicts every row, also when a newer one comes; what replaces its package predicts the rows that are left
+    /// The version that predicts every row, also when a newer one comes; if its package is replaced by another one, the job fails
     #[schema(example = "1")]
     model_version: String,
     progress: ProgressView,
@@ -397,13 +399,14 @@ async fn get_job(
     Ok(cacheable(&headers, JSON, &desk.view(&job)))
 }
 
-/// Cancel a job
+/// Cancel a job, or delete one that has ended
 ///
-/// One that was cancelled before stays so; one that has succeeded or failed is a conflict.
+/// A job that has not ended is cancelled: its input and what was predicted of it go at once, and it is shown as cancelled. One that has ended is deleted, with
+/// input and result.
 #[utoipa::path(
     delete, path = "/v1/jobs/{id}", tag = TAG,
     params(("id" = String, Path, description = "Id of the job")),
-    responses((status = 204, description = "Cancelled"), CancelErrors),
+    responses((status = 204, description = "Cancelled, or deleted"), CancelErrors),
     security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
 )]
 async fn cancel_job(
@@ -412,7 +415,7 @@ async fn cancel_job(
     id: Id,
 ) -> Result<StatusCode, ApiError> {
     let (reach, actor) = (reach(&requester), requester.actor());
-    desk.jobs.cancel(&actor, &reach, &job_id(id)?).await?;
+    desk.jobs.remove(&actor, &reach, &job_id(id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

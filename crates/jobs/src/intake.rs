@@ -3,6 +3,8 @@
 //! The chunks of a long input are stored as they come, and a job that nobody sees waits for the rest. A job of one chunk
 //! is stored at once.
 
+use auspex_kernel::Timestamp;
+use auspex_kernel::db::Transaction;
 use auspex_kernel::id::JobId;
 use auspex_kernel::idempotency::{Kept, Receipt};
 use auspex_kernel::predict::Pinned;
@@ -28,16 +30,24 @@ impl Jobs {
     /// Begins to receive a job of somebody who may have one more.
     ///
     /// # Errors
-    /// [`JobsError::TooMany`], [`JobsError::Randomness`], [`JobsError::Database`].
+    /// [`JobsError::TooMany`], [`JobsError::TooMuch`], [`JobsError::Randomness`], [`JobsError::Database`].
     pub async fn begin(&self, new: NewJob) -> Result<Intake, JobsError> {
         let owner = new.owner.as_str();
-        let count = self
+        let held: Result<(u64, u64), JobsError> = self
             .core
             .db
-            .read(async |connection| store::jobs::count_open(connection, owner, true).await);
-        let count = count.await?;
-        if count >= self.core.config.open_jobs_max {
+            .read(async |connection| {
+                let count = store::jobs::count_open(connection, owner, true).await?;
+                Ok((count, store::jobs::stored_bytes(connection, owner).await?))
+            })
+            .await;
+        let (count, bytes) = held?;
+        let config = &self.core.config;
+        if count >= config.open_jobs_max {
             return Err(JobsError::TooMany(count));
+        }
+        if bytes >= config.stored_bytes_max {
+            return Err(JobsError::TooMuch(config.stored_bytes_max));
         }
         self.receive(new)
     }
@@ -61,7 +71,7 @@ impl Intake {
     /// Takes the next chunk.
     ///
     /// # Errors
-    /// [`JobsError::Forgotten`], [`JobsError::Database`].
+    /// [`JobsError::Forgotten`], [`JobsError::TooMuch`], [`JobsError::Database`].
     pub async fn take(&mut self, chunk: Chunk) -> Result<(), JobsError> {
         let Some(before) = self.held.replace(chunk) else {
             return Ok(());
@@ -71,18 +81,42 @@ impl Intake {
         let stored: Result<(), JobsError> = core
             .db
             .write(async |transaction| {
-                if seq == 0 {
-                    store::jobs::insert(transaction, &self.id, &self.new, now).await?;
-                } else if !store::jobs::note_received(transaction, &self.id, now).await? {
-                    return Err(JobsError::Forgotten);
-                }
-                let place = (seq, rows);
-                Ok(store::chunks::insert(transaction, &self.id, place, &before).await?)
+                self.add(transaction, &before, now).await?;
+                // Whether the job is one that there is already is known at the end, so there must be room for it.
+                let room = core.config.input_bytes_max as u64;
+                self.check_bytes(transaction, room).await
             })
             .await;
         stored?;
         self.stored = (seq + 1, rows + before.rows);
         Ok(())
+    }
+
+    /// Stores a chunk, and before the first one the job.
+    async fn add(
+        &self,
+        transaction: &Transaction,
+        chunk: &Chunk,
+        now: Timestamp,
+    ) -> Result<(), JobsError> {
+        if self.stored.0 == 0 {
+            store::jobs::insert(transaction, &self.id, &self.new, now).await?;
+        }
+        let bytes = chunk.text.len();
+        if !store::jobs::note_received(transaction, &self.id, bytes, now).await? {
+            return Err(JobsError::Forgotten);
+        }
+        Ok(store::chunks::insert(transaction, &self.id, self.stored, chunk).await?)
+    }
+
+    /// Whether its owner holds no more than they may, and `room` beside.
+    async fn check_bytes(&self, transaction: &Transaction, room: u64) -> Result<(), JobsError> {
+        let max = self.jobs.core.config.stored_bytes_max;
+        let stored = store::jobs::stored_bytes(transaction, &self.new.owner).await?;
+        match stored > max.saturating_add(room) {
+            true => Err(JobsError::TooMuch(max)),
+            false => Ok(()),
+        }
     }
 
     /// What predicts its rows.
@@ -108,7 +142,7 @@ impl Intake {
     /// The input is complete: from here on the job exists.
     ///
     /// # Errors
-    /// [`JobsError::Forgotten`], [`JobsError::TooMany`], [`JobsError::Database`].
+    /// [`JobsError::Forgotten`], [`JobsError::TooMany`], [`JobsError::TooMuch`], [`JobsError::Database`].
     pub async fn finish(&mut self, receipt: Receipt<Job>) -> Result<Kept, JobsError> {
         let (core, now) = (self.jobs.core.clone(), self.jobs.core.clock.now());
         let last = self.held.take().unwrap_or_default();
@@ -116,10 +150,7 @@ impl Intake {
         let kept: Result<Kept, JobsError> = core
             .db
             .write(async |transaction| {
-                if seq == 0 {
-                    store::jobs::insert(transaction, &self.id, &self.new, now).await?;
-                }
-                store::chunks::insert(transaction, &self.id, (seq, rows), &last).await?;
+                self.add(transaction, &last, now).await?;
                 let counts = (rows + last.rows, seq + 1);
                 let job = store::jobs::open(transaction, &self.id, counts, now).await?;
                 let job = job.ok_or(JobsError::Forgotten)?;
@@ -128,6 +159,7 @@ impl Intake {
                 if open > core.config.open_jobs_max {
                     return Err(JobsError::TooMany(open - 1));
                 }
+                self.check_bytes(transaction, 0).await?;
                 Ok(receipt.keep(transaction, &job).await?)
             })
             .await;

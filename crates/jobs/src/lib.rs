@@ -34,6 +34,7 @@ use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::predict::Predict;
 use auspex_kernel::{Clock, Random};
 use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
 
 pub use audit::Action;
 pub use callback::{Outgoing, Secrets};
@@ -51,7 +52,7 @@ pub use types::{
 use audit::Event;
 use carrier::Carrier;
 use metrics::Metrics;
-use store::jobs::Listed;
+use store::jobs::{Discard, Listed, Which};
 
 /// Jobs, and all that can be done with them. Cheap to clone; used on the control runtime.
 #[derive(Clone)]
@@ -70,6 +71,10 @@ struct Core {
     metrics: Metrics,
     /// Whose callbacks are under way.
     calling: parking_lot::Mutex<HashSet<String>>,
+    /// Held from a look at these until another one is added.
+    claiming_callback: tokio::sync::Mutex<()>,
+    /// Something is to be deleted.
+    discarded: Notify,
 }
 
 impl fmt::Debug for Jobs {
@@ -103,6 +108,8 @@ impl Jobs {
                 secrets,
                 metrics: Metrics::default(),
                 calling: parking_lot::Mutex::default(),
+                claiming_callback: tokio::sync::Mutex::default(),
+                discarded: Notify::new(),
             }),
         })
     }
@@ -176,12 +183,12 @@ impl Jobs {
         Ok(counts.await?)
     }
 
-    /// Calls a job off. What of it was done before is gone for its owner; work on a chunk under way comes to nothing.
-    /// A job that was cancelled before stays so.
+    /// Calls a job off, whose input and results go; work on a chunk under way comes to nothing. A job that has ended is
+    /// deleted.
     ///
     /// # Errors
     /// [`JobsError::Unknown`], [`JobsError::HasEnded`], [`JobsError::Database`].
-    pub async fn cancel(&self, actor: &Actor, reach: &Reach, id: &JobId) -> Result<(), JobsError> {
+    pub async fn remove(&self, actor: &Actor, reach: &Reach, id: &JobId) -> Result<(), JobsError> {
         let now = self.core.clock.now();
         let cancelled: Result<bool, JobsError> = self
             .core
@@ -189,24 +196,29 @@ impl Jobs {
             .write(async |transaction| {
                 let job = store::jobs::find(transaction, id, reach).await?;
                 let job = job.ok_or(JobsError::Unknown)?;
-                if store::jobs::end(transaction, id.as_str(), Status::Cancelled, None, now).await? {
-                    self.record(transaction, actor, Action::JobCancel, id)
-                        .await?;
-                    return Ok(true);
+                let has_ended = job.status.has_ended();
+                let (what, action) = match has_ended {
+                    true => (Discard::All, Action::JobDelete),
+                    false => (Discard::Content, Action::JobCancel),
+                };
+                let status = Status::Cancelled;
+                if !has_ended
+                    && !store::jobs::end(transaction, id.as_str(), status, None, now).await?
+                {
+                    // Nobody deletes a result that they do not know of.
+                    let job = store::jobs::find(transaction, id, reach).await?;
+                    let job = job.ok_or(JobsError::Unknown)?;
+                    return Err(JobsError::HasEnded(job.status.as_str()));
                 }
-                // It may have ended since it was found.
-                let job = store::jobs::find(transaction, id, reach)
-                    .await?
-                    .unwrap_or(job);
-                match job.status {
-                    Status::Cancelled => Ok(false),
-                    status => Err(JobsError::HasEnded(status.as_str())),
-                }
+                store::jobs::discard(transaction, Which::Job(id), what).await?;
+                self.record(transaction, actor, action, id).await?;
+                Ok(!has_ended)
             })
             .await;
         if cancelled? {
             self.core.metrics.count_end(Status::Cancelled);
         }
+        self.core.discarded.notify_one();
         Ok(())
     }
 

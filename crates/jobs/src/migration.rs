@@ -10,7 +10,7 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Jobs)]
+        vec![Box::new(Jobs), Box::new(Owners)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -45,16 +45,67 @@ impl MigrationTrait for Jobs {
             ("jobs_jobs", &["callback_due", "id"]),
             ("jobs_chunks", &["job", "state", "chunk_due"]),
         ] {
-            let mut index = Index::create();
-            index.name(format!("{table}_by_{}", columns.join("_")));
-            index.table(table);
-            for column in columns {
-                index.col(*column);
-            }
-            manager.create_index(index).await?;
+            manager.create_index(index(table, columns)).await?;
         }
         Ok(())
     }
+}
+
+struct Owners;
+
+impl MigrationName for Owners {
+    fn name(&self) -> &str {
+        "m0002_owners"
+    }
+}
+
+/// Columns and a table that versions before it do without.
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for Owners {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for mut column in [
+            // The content of the package that it is pinned to; null: whatever is served under the version.
+            ColumnDef::new("content").text().to_owned(),
+            // Of its input and result.
+            number("stored_bytes").default(0).to_owned(),
+            // `content` or `all`: what of it is to be deleted; null: nothing.
+            ColumnDef::new("discard").text().to_owned(),
+        ] {
+            let mut table = Table::alter();
+            manager
+                .alter_table(table.table("jobs_jobs").add_column(&mut column).to_owned())
+                .await?;
+        }
+        let owners = Table::create()
+            .table("jobs_owners")
+            .col(text("owner").primary_key())
+            // When a chunk of theirs was claimed last.
+            .col(number("turn"))
+            .to_owned();
+        manager.create_table(owners).await?;
+        for (table, columns) in [
+            ("jobs_jobs", &["owner", "stored_bytes"][..]),
+            ("jobs_jobs", &["discard", "id"]),
+            ("jobs_owners", &["turn", "owner"]),
+        ] {
+            manager.create_index(index(table, columns)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn index(table: &'static str, columns: &[&'static str]) -> IndexCreateStatement {
+    let mut index = Index::create();
+    index.name(format!("{table}_by_{}", columns.join("_")));
+    index.table(table);
+    for column in columns {
+        index.col(*column);
+    }
+    index
 }
 
 fn tables() -> [TableCreateStatement; 4] {

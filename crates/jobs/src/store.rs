@@ -5,6 +5,7 @@ pub(crate) mod callbacks;
 pub(crate) mod chunks;
 mod entity;
 pub(crate) mod jobs;
+pub(crate) mod owners;
 pub(crate) mod results;
 
 use std::time::Duration;

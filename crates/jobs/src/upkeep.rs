@@ -1,5 +1,5 @@
-//! What goes on beside requests and workers: jobs that were kept long enough are deleted, and the metrics of what lies in
-//! the database are brought up to date.
+//! What goes on beside requests and workers: jobs that nobody wants any more, or that were kept long enough, are deleted,
+//! and the metrics of what lies in the database are brought up to date.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use auspex_kernel::id::JobId;
 use auspex_kernel::service::StopSignal;
 
 use crate::error::JobsError;
+use crate::store::jobs::{Discard, Which};
 use crate::types::Status;
 use crate::{Jobs, store};
 
@@ -24,6 +25,7 @@ impl Jobs {
         loop {
             let round = async {
                 self.show_counts().await?;
+                self.discard().await?;
                 self.apply_retention().await
             };
             let outcome = tokio::select! {
@@ -44,7 +46,38 @@ impl Jobs {
             is_failing = outcome.is_err();
             tokio::select! {
                 () = tokio::time::sleep(ROUND) => {}
+                () = self.core.discarded.notified() => {}
                 () = stop.stop_requested() => return,
+            }
+        }
+    }
+
+    /// Deletes what is left of jobs that were cancelled or deleted, and the jobs of users who were deleted.
+    ///
+    /// # Errors
+    /// [`JobsError::Database`].
+    pub async fn discard(&self) -> Result<(), JobsError> {
+        let noted: Result<(), JobsError> = self
+            .core
+            .db
+            .write(async |transaction| {
+                store::owners::tidy(transaction).await?;
+                let theirs = Which::OfDeletedUsers;
+                Ok(store::jobs::discard(transaction, theirs, Discard::All).await?)
+            })
+            .await;
+        noted?;
+        loop {
+            let some = self
+                .core
+                .db
+                .read(async |connection| store::jobs::discarded(connection, JOBS_AT_ONCE).await);
+            let some = some.await?;
+            for id in &some {
+                self.delete(id).await?;
+            }
+            if (some.len() as u64) < JOBS_AT_ONCE {
+                return Ok(());
             }
         }
     }
@@ -64,6 +97,15 @@ impl Jobs {
             });
             let old = old.await?;
             for id in &old {
+                let noted: Result<(), JobsError> = self
+                    .core
+                    .db
+                    .write(async |transaction| {
+                        let which = Which::Job(id);
+                        Ok(store::jobs::discard(transaction, which, Discard::All).await?)
+                    })
+                    .await;
+                noted?;
                 self.delete(id).await?;
             }
             count += old.len() as u64;

@@ -10,7 +10,7 @@ use auspex_kernel::predict::{Batch, NoPrediction, Predicted};
 use auspex_kernel::service::StopSignal;
 use futures_util::FutureExt as _;
 
-use crate::store::chunks::{self, Claimed, NotDone};
+use crate::store::chunks::{self, CHUNK_FAILED, Claimed, MODEL_REPLACED, NotDone};
 use crate::table;
 use crate::types::{ChunkResult, Claim, Status};
 use crate::{Core, Jobs};
@@ -122,6 +122,8 @@ enum Failure {
     NotNow,
     /// It counts as an attempt.
     Because(String),
+    /// No attempt would be better.
+    ForGood(String),
 }
 
 impl Core {
@@ -143,7 +145,7 @@ impl Core {
 
     fn note_dead(&self, job: &JobId) {
         self.metrics.count_end(Status::Failed);
-        tracing::error!(job.id = %job, "a job has failed: a chunk of it failed as often as the settings allow");
+        tracing::error!(job.id = %job, "a job has failed: a chunk of it is not tried again");
     }
 
     async fn process(&self, claim: Claim) -> Result<(), DbError> {
@@ -168,7 +170,15 @@ impl Core {
                 Ok(())
             }
             Err(Failure::NotNow) => self.release(&claim, PAUSE).await,
-            Err(Failure::Because(reason)) => self.fail(&claim, &reason).await,
+            Err(Failure::Because(reason)) => {
+                let attempts_max = self.config.attempts_max;
+                self.fail(&claim, (CHUNK_FAILED, &reason), attempts_max)
+                    .await
+            }
+            Err(Failure::ForGood(reason)) => {
+                self.fail(&claim, (MODEL_REPLACED, &reason), claim.attempts)
+                    .await
+            }
         }
     }
 
@@ -204,6 +214,9 @@ impl Core {
             {
                 Err(Failure::NotNow)
             }
+            Ok(Ok(Err(error @ NoPrediction::Replaced(_)))) => {
+                Err(Failure::ForGood(error.to_string()))
+            }
             Ok(Ok(Err(error))) => Err(Failure::Because(error.to_string())),
             Ok(Err(_)) => {
                 let limit = limit.as_secs();
@@ -231,7 +244,13 @@ impl Core {
         }
     }
 
-    async fn fail(&self, claim: &Claim, reason: &str) -> Result<(), DbError> {
+    /// Notes that a chunk failed; after so many attempts its job has.
+    async fn fail(
+        &self,
+        claim: &Claim,
+        (code, reason): (&str, &str),
+        attempts_max: u32,
+    ) -> Result<(), DbError> {
         self.metrics.failures.inc();
         tracing::warn!(
             job.id = %claim.job,
@@ -240,11 +259,12 @@ impl Core {
             reason,
             "a chunk of a job failed"
         );
-        let (attempts, now) = (self.config.attempts_max, self.clock.now());
-        let again = (self.config.retry_delay(claim.attempts), attempts);
+        let now = self.clock.now();
+        let again = (self.config.retry_delay(claim.attempts), attempts_max);
+        let why = (code, reason);
         let is_dead = self
             .db
-            .write(async |transaction| chunks::fail(transaction, claim, reason, again, now).await);
+            .write(async |transaction| chunks::fail(transaction, claim, why, again, now).await);
         if is_dead.await? {
             self.note_dead(&claim.job);
         }

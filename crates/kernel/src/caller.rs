@@ -45,8 +45,8 @@ scopes! {
     KeysWrite = "keys:write", "Create and revoke API keys.";
     ClientsWrite = "clients:write", "Manage OAuth clients.";
     JobsRead = "jobs:read", "Read jobs.";
-    JobsWrite = "jobs:write", "Start and cancel jobs.";
-    JobsOperate = "jobs:operate", "See and cancel everybody's jobs, and run dead ones again.";
+    JobsWrite = "jobs:write", "Start jobs, with predict; cancel and delete them.";
+    JobsOperate = "jobs:operate", "See, cancel and delete everybody's jobs, and run dead ones again.";
     GatewayRead = "gateway:read", "See routes, services and circuits.";
     GatewayWrite = "gateway:write", "Register services.";
     AuditRead = "audit:read", "Read the audit record.";

@@ -44,4 +44,5 @@ pub use migration::{is_migrated, known_migrations, migrate};
 pub use page::CursorKey;
 pub use random::Random;
 pub use request_id::RequestId;
+pub use store::deleted_users;
 pub use subject::Subject;

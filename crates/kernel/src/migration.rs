@@ -41,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(WriteProof),
             Box::new(KeysWithoutClaims),
             Box::new(KeysByLocation),
+            Box::new(DeletedUsers),
         ]
     }
 
@@ -187,5 +188,35 @@ impl MigrationTrait for KeysByLocation {
             .col("location")
             .to_owned();
         manager.create_index(by_location).await
+    }
+}
+
+struct DeletedUsers;
+
+impl MigrationName for DeletedUsers {
+    fn name(&self) -> &str {
+        "m0006_deleted_users"
+    }
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for DeletedUsers {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let users = Table::create()
+            .table("kernel_deleted_users")
+            .col(ColumnDef::new("subject").text().not_null().primary_key())
+            .col(ColumnDef::new("deleted_at").big_integer().not_null())
+            .to_owned();
+        manager.create_table(users).await?;
+        let by_age = Index::create()
+            .name("kernel_deleted_users_by_deleted_at")
+            .table("kernel_deleted_users")
+            .col("deleted_at")
+            .to_owned();
+        manager.create_index(by_age).await
     }
 }

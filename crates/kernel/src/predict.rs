@@ -17,6 +17,8 @@ pub struct Pinned {
     pub model: String,
     /// The name of the version, never `latest`.
     pub version: String,
+    /// What tells the content of its package from any other; none: whichever is served predicts.
+    pub content: Option<String>,
 }
 
 /// Records, as [`Input`](crate::records::Input) reads them.
@@ -46,6 +48,9 @@ pub enum NoPrediction {
     /// The version is not served.
     #[error("version {} of {} is not served", .0.version, .0.model)]
     NotServed(Pinned),
+    /// The version is served with another content than that which was pinned.
+    #[error("version {} of {} was replaced by another package since", .0.version, .0.model)]
+    Replaced(Pinned),
     /// The header does not fit the version that is served now.
     #[error("the header does not fit the model: {0}")]
     Header(String),
@@ -69,7 +74,7 @@ pub trait Predict: Send + Sync {
     /// Whether rows of CSV with this header can be records of the version.
     ///
     /// # Errors
-    /// [`NoPrediction::NotServed`], [`NoPrediction::Header`].
+    /// [`NoPrediction::NotServed`], [`NoPrediction::Replaced`], [`NoPrediction::Header`].
     fn check_header(&self, pinned: &Pinned, header: &StringRecord) -> Result<(), NoPrediction>;
 
     /// Predicts every row. It works away from the thread that asks.

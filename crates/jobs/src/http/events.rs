@@ -11,13 +11,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use utoipa::IntoResponses;
 use utoipa::openapi::{RefOr, Response as Documented};
 
 use super::outcome::{Pieces, pieces};
 use super::{Desk, Id, JobView, TAG, WATCHERS_OF_ONE_MAX, job_id, owner, reach};
+use crate::Jobs;
 use crate::error::JobsError;
 use crate::types::{Job, Reach};
 
@@ -48,7 +49,7 @@ impl IntoResponses for WatchErrors {
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the event that came last"),
     ),
     responses(
-        (status = 200, description = "Events as they happen", body = JobView, content_type = "text/event-stream"),
+        (status = 200, description = "Events as they happen", body = String, content_type = "text/event-stream"),
         (status = 204, description = "The end was seen before"),
         WatchErrors
     ),
@@ -74,7 +75,7 @@ pub(super) async fn watch_job(
     })?;
     let (pieces, body) = pieces();
     tokio::spawn(async move {
-        let watching = desk.watch(job, &reach, &id, &pieces);
+        let watching = desk.watch(job, &reach, &pieces);
         tokio::select! {
             watched = watching => {
                 if let Err(error) = watched {
@@ -128,13 +129,8 @@ impl Desk {
     }
 
     /// Sends what is new of a job until it has ended, or nobody listens.
-    async fn watch(
-        &self,
-        mut job: Job,
-        reach: &Reach,
-        id: &JobId,
-        pieces: &Pieces,
-    ) -> Result<(), JobsError> {
+    async fn watch(&self, mut job: Job, reach: &Reach, pieces: &Pieces) -> Result<(), JobsError> {
+        let mut seen = self.looks.join(&self.jobs, &job);
         if pieces
             .send(Ok(event(&self.view(&job), &job)))
             .await
@@ -144,18 +140,27 @@ impl Desk {
         }
         let mut said_at = Instant::now();
         while !job.status.has_ended() {
-            tokio::time::sleep(ROUND).await;
-            let now = self.jobs.get(reach, id).await?;
-            let is_news = now.status != job.status || now.done > job.done;
-            // A database that lags behind shows what was before.
-            let is_older = now.done < job.done;
-            let news = if is_news && !is_older {
-                job = now;
-                event(&self.view(&job), &job)
-            } else if said_at.elapsed() >= SILENCE_MAX {
-                Bytes::from_static(b": nothing new\n\n")
-            } else {
-                continue;
+            let quiet_until = said_at + SILENCE_MAX;
+            let news = match tokio::time::timeout_at(quiet_until, seen.changed()).await {
+                Err(_) => Bytes::from_static(b": nothing new\n\n"),
+                Ok(changed) => {
+                    let now = match changed {
+                        Ok(()) => seen.borrow_and_update().clone(),
+                        // It could not be looked at; what is wrong is seen by looking.
+                        Err(_) => {
+                            let now = self.jobs.get(reach, &job.id).await?;
+                            seen = self.looks.join(&self.jobs, &now);
+                            now
+                        }
+                    };
+                    let is_news = now.status != job.status || now.done > job.done;
+                    // A database that lags behind shows what was before.
+                    if !is_news || now.done < job.done {
+                        continue;
+                    }
+                    job = now;
+                    event(&self.view(&job), &job)
+                }
             };
             said_at = Instant::now();
             if pieces.send(Ok(news)).await.is_err() {
@@ -163,6 +168,46 @@ impl Desk {
             }
         }
         Ok(())
+    }
+}
+
+/// Jobs that are watched. However many watch one, the database is asked once a round.
+#[derive(Clone, Default)]
+pub(super) struct Looks(Arc<Mutex<HashMap<JobId, watch::Sender<Job>>>>);
+
+impl Looks {
+    /// What is seen of a job from now on. It closes when the job cannot be looked at.
+    fn join(&self, jobs: &Jobs, job: &Job) -> watch::Receiver<Job> {
+        let mut looks = self.0.lock();
+        if let Some(sender) = looks.get(&job.id) {
+            return sender.subscribe();
+        }
+        let (sender, seen) = watch::channel(job.clone());
+        looks.insert(job.id.clone(), sender);
+        let (looks, jobs, id) = (self.clone(), jobs.clone(), job.id.clone());
+        tokio::spawn(async move { looks.look(&jobs, &id).await });
+        seen
+    }
+
+    /// Looks at a job until it has ended, or nobody watches.
+    async fn look(&self, jobs: &Jobs, id: &JobId) {
+        loop {
+            tokio::time::sleep(ROUND).await;
+            let job = jobs.get(&Reach::All, id).await;
+            // Whoever joins does so under the same lock.
+            let mut looks = self.0.lock();
+            let is_over = match (looks.get(id), job) {
+                (Some(sender), Ok(job)) => {
+                    let has_ended = job.status.has_ended();
+                    sender.send(job).is_err() || has_ended
+                }
+                _ => true,
+            };
+            if is_over {
+                looks.remove(id);
+                return;
+            }
+        }
     }
 }
 

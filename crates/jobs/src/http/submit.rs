@@ -117,7 +117,7 @@ fn written(headers: &HeaderMap) -> Result<Written, ApiError> {
         (SubmitBody = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"),
     )),
     responses((status = 202, description = "Begun; `Location` says where the job is", body = JobView), CreateErrors),
-    security(("api_key" = ["jobs:write"]), ("bearer" = ["jobs:write"]))
+    security(("api_key" = ["jobs:write", "predict"]), ("bearer" = ["jobs:write", "predict"]))
 )]
 pub(super) async fn submit_job(
     State(desk): State<Desk>,

@@ -25,6 +25,11 @@ const DONE: &str = "done";
 /// Failed too often.
 const DEAD: &str = "dead";
 
+/// Codes of errors of jobs: a chunk failed as often as it is tried.
+pub(crate) const CHUNK_FAILED: &str = "CHUNK_FAILED";
+/// The package that the job is pinned to is not the one that is served.
+pub(crate) const MODEL_REPLACED: &str = "MODEL_REPLACED";
+
 /// What a worker that has died leaves to be told.
 const CRASHED: &str = "its worker died or was not heard of in time";
 
@@ -111,7 +116,7 @@ pub(crate) async fn claim(
         bury(
             transaction,
             &chunk,
-            reason.as_deref().unwrap_or(CRASHED),
+            (CHUNK_FAILED, reason.as_deref().unwrap_or(CRASHED)),
             now,
         )
         .await?;
@@ -128,9 +133,10 @@ pub(crate) async fn claim(
         )
         .exec(transaction)
         .await?;
-    let owner = rows::Entity::find_by_id(job.as_str());
-    let owner = owner.one(transaction).await?;
-    let owner = owner.ok_or_else(|| DbErr::RecordNotFound("the job of a chunk".into()))?;
+    let row = rows::Entity::find_by_id(job.as_str());
+    let row = row.one(transaction).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("the job of a chunk".into()))?;
+    super::owners::set_turn(transaction, &row.owner, Some(database_now)).await?;
     Ok(Claimed::Chunk(Box::new(Claim {
         job: job.clone(),
         seq: chunk.seq,
@@ -139,11 +145,12 @@ pub(crate) async fn claim(
         first_row: count(chunk.first_row),
         rows: count(chunk.row_count),
         pinned: Pinned {
-            model: owner.model,
-            version: owner.version,
+            model: row.model,
+            version: row.version,
+            content: row.content,
         },
-        created_at: owner.created_at,
-        header: owner
+        created_at: row.created_at,
+        header: row
             .header
             .as_deref()
             .and_then(|line| cells(line.as_bytes())),
@@ -212,7 +219,8 @@ pub(crate) async fn complete(
         return Err(NotDone::Lost);
     }
     let counts = (claim.rows, result.wrong);
-    let is_last = jobs::count_done(transaction, &claim.job, counts).await?;
+    let bytes = result.lines.len();
+    let is_last = jobs::count_done(transaction, &claim.job, counts, bytes).await?;
     let is_last = is_last.ok_or(NotDone::Lost)?;
     let row = results::ActiveModel {
         job: Set(claim.job.to_string()),
@@ -235,7 +243,7 @@ pub(crate) async fn complete(
 pub(crate) async fn fail(
     transaction: &DatabaseTransaction,
     claim: &Claim,
-    reason: &str,
+    (code, reason): (&str, &str),
     (delay, attempts_max): (Duration, u32),
     now: Timestamp,
 ) -> Result<bool, DbError> {
@@ -252,7 +260,7 @@ pub(crate) async fn fail(
     let id = (claim.job.to_string(), claim.seq);
     let chunk = Entity::find_by_id(id).one(transaction).await?;
     let chunk = chunk.ok_or_else(|| DbErr::RecordNotFound("a chunk".into()))?;
-    bury(transaction, &chunk, reason, now).await
+    bury(transaction, &chunk, (code, reason), now).await
 }
 
 /// Gives a chunk back that nothing was wrong with.
@@ -276,7 +284,7 @@ pub(crate) async fn release(
 async fn bury(
     transaction: &DatabaseTransaction,
     chunk: &Model,
-    reason: &str,
+    (code, reason): (&str, &str),
     now: Timestamp,
 ) -> Result<bool, DbError> {
     update(&chunk.job, chunk.seq)
@@ -285,11 +293,14 @@ async fn bury(
         .exec(transaction)
         .await?;
     let (first, last) = (chunk.first_row + 1, chunk.first_row + chunk.row_count);
+    let often = match chunk.attempts {
+        1 => "because".to_owned(),
+        attempts => format!("{attempts} times, the last time because"),
+    };
     let error = JobError {
-        code: "CHUNK_FAILED".into(),
+        code: code.to_owned(),
         message: format!(
-            "rows {first} to {last} failed {} times, the last time because {reason}; an operator can run the job again",
-            chunk.attempts
+            "rows {first} to {last} failed {often} {reason}; an operator can run the job again"
         ),
     };
     jobs::end(transaction, &chunk.job, Status::Failed, Some(&error), now).await

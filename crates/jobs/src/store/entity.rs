@@ -57,6 +57,19 @@ table! {
         callback_state: Option<String>,
         callback_attempts: i64,
         callback_due: Option<i64>,
+        #[sea_orm(column_type = "Text", nullable)]
+        content: Option<String>,
+        stored_bytes: i64,
+        #[sea_orm(column_type = "Text", nullable)]
+        discard: Option<String>,
+    }
+}
+
+table! {
+    owners, "jobs_owners" {
+        #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
+        owner: String,
+        turn: i64,
     }
 }
 

@@ -1,20 +1,18 @@
 //! Jobs.
 
-use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::JobId;
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::predict::Pinned;
-use sea_orm::sea_query::Expr;
+use auspex_kernel::{Timestamp, deleted_users};
+use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    ExprTrait as _, Order, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Set,
+    ExprTrait as _, Order, PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Set,
 };
 
-use super::entity::chunks::{Column as Chunks, Entity as ChunksEntity};
 use super::entity::jobs::{ActiveModel, Column, Entity, Model};
-use super::{count, database_now, number};
+use super::{count, number};
 use crate::types::{
     Callback, CallbackState, Form, Job, JobError, NewJob, Reach, StateCount, Status,
 };
@@ -37,6 +35,7 @@ impl TryFrom<Model> for Job {
             pinned: Pinned {
                 model: row.model,
                 version: row.version,
+                content: row.content,
             },
             form: Form::parse(&row.form).ok_or_else(|| unknown("form"))?,
             status: Status::parse(&row.status).ok_or_else(|| unknown("status"))?,
@@ -88,6 +87,9 @@ pub(crate) async fn insert(
         callback_state: Set(state.map(|state| state.as_str().into())),
         callback_attempts: Set(0),
         callback_due: Set(None),
+        content: Set(new.pinned.content.clone()),
+        stored_bytes: Set(0),
+        discard: Set(None),
     };
     Entity::insert(row)
         .exec_without_returning(transaction)
@@ -95,16 +97,19 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Notes that more of its input came; whether it is still being received.
+/// Notes that so many bytes of its input came; whether it is still being received.
 pub(crate) async fn note_received(
     transaction: &DatabaseTransaction,
     id: &JobId,
+    bytes: usize,
     now: Timestamp,
 ) -> Result<bool, DbError> {
     let noted = Entity::update_many()
         .col_expr(Column::ReceivedAt, Expr::value(now.0))
+        .col_expr(Column::StoredBytes, plus(Column::StoredBytes, bytes as u64))
         .filter(Column::Id.eq(id.as_str()))
         .filter(Column::Status.eq(Status::Receiving.as_str()))
+        .filter(Column::Discard.is_null())
         .exec(transaction);
     Ok(noted.await?.rows_affected == 1)
 }
@@ -126,19 +131,25 @@ pub(crate) async fn open(
         .filter(Column::Id.eq(id.as_str()))
         .filter(Column::Status.eq(Status::Receiving.as_str()))
         .exec(transaction);
-    match opened.await?.rows_affected {
-        1 => find(transaction, id, &Reach::All).await,
-        _ => Ok(None),
+    if opened.await?.rows_affected != 1 {
+        return Ok(None);
     }
+    let job = find(transaction, id, &Reach::All).await?;
+    if let Some(job) = &job {
+        // Who has had no turn is next.
+        super::owners::set_turn(transaction, &job.owner, None).await?;
+    }
+    Ok(job)
 }
 
-/// A job that somebody reaches, unless it is still being received.
+/// A job that somebody reaches, unless it is still being received, or deleted.
 pub(crate) async fn find(
     connection: &impl ConnectionTrait,
     id: &JobId,
     reach: &Reach,
 ) -> Result<Option<Job>, DbError> {
-    let row = Entity::find_by_id(id.as_str()).one(connection).await?;
+    let row = Entity::find_by_id(id.as_str()).filter(is_kept());
+    let row = row.one(connection).await?;
     let job = row.map(Job::try_from).transpose()?;
     Ok(job.filter(|job| job.status != Status::Receiving && reach.includes(&job.owner)))
 }
@@ -157,7 +168,9 @@ pub(crate) async fn page(
     listed: &Listed,
     slice: Slice,
 ) -> Result<Found<Job>, DbError> {
-    let mut query = Entity::find().filter(Column::Status.ne(Status::Receiving.as_str()));
+    let mut query = Entity::find()
+        .filter(Column::Status.ne(Status::Receiving.as_str()))
+        .filter(is_kept());
     if let Some(owner) = &listed.owner {
         query = query.filter(Column::Owner.eq(owner.as_str()));
     }
@@ -190,6 +203,23 @@ pub(crate) async fn count_open(
     Ok(open.count(connection).await?)
 }
 
+/// How many bytes the input and the results of all jobs of this owner have, those that are being received too.
+pub(crate) async fn stored_bytes(
+    connection: &impl ConnectionTrait,
+    owner: &str,
+) -> Result<u64, DbError> {
+    // A sum of integers is no integer on PostgreSQL.
+    let sum = Expr::col(Column::StoredBytes).sum().cast_as("bigint");
+    let stored: Option<Option<i64>> = Entity::find()
+        .select_only()
+        .column_as(sum, "stored")
+        .filter(Column::Owner.eq(owner))
+        .into_tuple()
+        .one(connection)
+        .await?;
+    Ok(stored.flatten().map_or(0, count))
+}
+
 /// How many jobs there are in each state that some are in.
 pub(crate) async fn state_counts(
     connection: &impl ConnectionTrait,
@@ -199,6 +229,7 @@ pub(crate) async fn state_counts(
         .column(Column::Status)
         .column_as(Column::Id.count(), "count")
         .column_as(Column::CreatedAt.min(), "oldest")
+        .filter(is_kept())
         .group_by(Column::Status)
         .into_tuple()
         .all(connection)
@@ -211,27 +242,6 @@ pub(crate) async fn state_counts(
         })
     });
     Ok(known.collect())
-}
-
-/// A job of which a chunk may be claimed: the one that was served longest ago.
-pub(crate) async fn next(connection: &impl ConnectionTrait) -> Result<Option<JobId>, DbError> {
-    let now = database_now(connection).await?;
-    let claimable = ChunksEntity::find()
-        .select_only()
-        .column(Chunks::Seq)
-        .filter(Expr::col((ChunksEntity, Chunks::Job)).equals((Entity, Column::Id)))
-        .filter(Chunks::State.eq(super::chunks::OPEN))
-        .filter(Chunks::ChunkDue.lte(now));
-    let query = Entity::find()
-        .select_only()
-        .column(Column::Id)
-        .filter(Column::Turn.is_not_null())
-        .filter(Expr::exists(sea_orm::QueryTrait::into_query(claimable)))
-        .order_by_asc(Column::Turn)
-        .order_by_asc(Column::Id)
-        .limit(1);
-    let id: Option<String> = query.into_tuple().one(connection).await?;
-    Ok(id.map(JobId::from_stored))
 }
 
 /// Notes that one of its chunks is claimed; whether the job is to be worked on.
@@ -257,12 +267,13 @@ pub(crate) async fn count_done(
     transaction: &DatabaseTransaction,
     id: &JobId,
     (rows, wrong): (u64, u64),
+    bytes: usize,
 ) -> Result<Option<bool>, DbError> {
-    let plus = |column: Column, more: u64| Expr::col(column).add(number(more));
     let counted = Entity::update_many()
         .col_expr(Column::Done, plus(Column::Done, rows))
         .col_expr(Column::Wrong, plus(Column::Wrong, wrong))
         .col_expr(Column::ChunksDone, plus(Column::ChunksDone, 1))
+        .col_expr(Column::StoredBytes, plus(Column::StoredBytes, bytes as u64))
         .filter(Column::Id.eq(id.as_str()))
         .filter(Column::Turn.is_not_null())
         .exec(transaction);
@@ -323,6 +334,78 @@ pub(crate) async fn reopen(transaction: &DatabaseTransaction, id: &JobId) -> Res
     Ok(reopened.await?.rows_affected == 1)
 }
 
+/// What of a job is to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Discard {
+    /// Input and result.
+    Content,
+    /// The job itself too: nobody sees it any more.
+    All,
+}
+
+impl Discard {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Content => "content",
+            Self::All => "all",
+        }
+    }
+}
+
+/// The job has not been deleted.
+fn is_kept() -> SimpleExpr {
+    let is_deleted = Column::Discard.eq(Discard::All.as_str());
+    Column::Discard.is_null().or(is_deleted.not())
+}
+
+/// Which jobs go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which<'w> {
+    /// This one.
+    Job(&'w JobId),
+    /// Those of users who were deleted.
+    OfDeletedUsers,
+}
+
+/// Notes that jobs are to be deleted, or what they hold: nobody works on them any more, nor is told of their end where
+/// they go altogether.
+pub(crate) async fn discard(
+    transaction: &DatabaseTransaction,
+    which: Which<'_>,
+    what: Discard,
+) -> Result<(), DbError> {
+    let mut discarded = Entity::update_many()
+        .col_expr(Column::Discard, Expr::value(what.as_str()))
+        .col_expr(Column::Turn, Expr::value(None::<i64>));
+    if what == Discard::All {
+        discarded = discarded.col_expr(Column::CallbackDue, Expr::value(None::<i64>));
+    }
+    let which = match which {
+        Which::Job(id) => Column::Id.eq(id.as_str()),
+        Which::OfDeletedUsers => Column::Owner
+            .in_subquery(deleted_users::subjects())
+            .and(is_kept()),
+    };
+    discarded.filter(which).exec(transaction).await?;
+    Ok(())
+}
+
+/// Some jobs of which something is to be deleted.
+pub(crate) async fn discarded(
+    connection: &impl ConnectionTrait,
+    limit: u64,
+) -> Result<Vec<JobId>, DbError> {
+    let ids: Vec<String> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Discard.is_not_null())
+        .limit(limit)
+        .into_tuple()
+        .all(connection)
+        .await?;
+    Ok(ids.into_iter().map(JobId::from_stored).collect())
+}
+
 /// Some jobs that ended before `ended`, or whose input stopped coming before `received`.
 pub(crate) async fn kept_long_enough(
     connection: &impl ConnectionTrait,
@@ -344,7 +427,7 @@ pub(crate) async fn kept_long_enough(
     Ok(ids.into_iter().map(JobId::from_stored).collect())
 }
 
-/// Deletes some chunks of a job, or at last the job itself; whether it is gone.
+/// Deletes some chunks of a job, and at last the job itself unless only its content is to go; whether that was all.
 pub(crate) async fn delete_some(
     transaction: &DatabaseTransaction,
     id: &JobId,
@@ -353,6 +436,18 @@ pub(crate) async fn delete_some(
     if super::chunks::delete_some(transaction, id, chunks).await? == chunks {
         return Ok(false);
     }
-    Entity::delete_by_id(id.as_str()).exec(transaction).await?;
+    let emptied = Entity::update_many()
+        .col_expr(Column::Discard, Expr::value(None::<String>))
+        .col_expr(Column::StoredBytes, Expr::value(0_i64))
+        .filter(Column::Id.eq(id.as_str()))
+        .filter(Column::Discard.eq(Discard::Content.as_str()))
+        .exec(transaction);
+    if emptied.await?.rows_affected == 0 {
+        Entity::delete_by_id(id.as_str()).exec(transaction).await?;
+    }
     Ok(true)
+}
+
+fn plus(column: Column, more: u64) -> SimpleExpr {
+    Expr::col(column).add(number(more))
 }

@@ -1,21 +1,24 @@
 //! Requests that tell of the end of a job, received by a small server.
 
-use auspex_jobs::{CallbackState, CallbacksConfig, Config, Jobs, Reach};
+use auspex_jobs::{CallbackState, CallbacksConfig, Config, Jobs};
 use auspex_kernel::id::JobId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::store::execute;
-use crate::{ME, Store, config, get, new_job, operator, submit_new, work};
+use crate::{ME, Store, config, get, new_job, submit_new, work};
 
 contract! {
     the_end_of_a_job_is_told_once_and_signed
     a_callback_is_sent_again_and_given_up_in_the_end
     callbacks_do_not_follow_redirects_and_do_not_go_inside
     a_callback_whose_sender_died_is_sent_by_another
+    of_each_owner_one_callback_is_on_its_way_at_a_time
 }
 
 fn allowing(allow: bool) -> Config {
@@ -219,6 +222,35 @@ async fn a_callback_whose_sender_died_is_sent_by_another(store: &Store) {
         (callback.state, callback.attempts),
         (CallbackState::Delivered, 2)
     );
-    let cancelled = jobs.cancel(&operator(), &Reach::All, &id).await;
-    assert!(cancelled.is_err());
+}
+
+async fn of_each_owner_one_callback_is_on_its_way_at_a_time(store: &Store) {
+    let jobs = store.open(allowing(true)).await;
+    let outgoing = jobs.outgoing().unwrap();
+    let (listener, url) = listener().await;
+    for _ in 0..5 {
+        ended(&jobs, url.clone()).await;
+    }
+    // Whoever claims the first waits for its answer, and all others find nothing.
+    let sending = |_| jobs.send_callback(&outgoing);
+    let mut sending: FuturesUnordered<_> = (0..8).map(sending).collect();
+    let others = async {
+        for _ in 0..7 {
+            let sent = sending.next().await.unwrap();
+            assert!(!sent.unwrap(), "another one of this owner is on its way");
+        }
+    };
+    let (connected, ()) = tokio::join!(listener.accept(), others);
+    // Another's goes meanwhile.
+    let (other, url) = crate::callbacks::listener().await;
+    let id = submit_new(&jobs, new_job("user:other", Some(url)), &["1"]).await;
+    work(&jobs, &id.unwrap()).await;
+    let received = tokio::spawn(receive(other, "204 No Content"));
+    assert!(jobs.send_callback(&outgoing).await.unwrap());
+    received.await.unwrap();
+    // When the first is over, the next one goes.
+    drop((sending, connected));
+    let received = tokio::spawn(receive(listener, "204 No Content"));
+    assert!(jobs.send_callback(&outgoing).await.unwrap());
+    received.await.unwrap();
 }

@@ -14,6 +14,7 @@ contract! {
     a_job_that_nobody_offered_is_found
     a_job_without_work_is_not_given_for_ever
     no_job_keeps_the_others_waiting
+    no_owner_keeps_the_others_waiting
 }
 
 const LONG: Duration = Duration::from_secs(20);
@@ -58,7 +59,7 @@ async fn a_job_without_work_is_not_given_for_ever(store: &Store) {
     for id in [&cancelled, &done, &open] {
         carrier.offer(id).await.unwrap();
     }
-    jobs.cancel(&operator(), &Reach::All, &cancelled)
+    jobs.remove(&operator(), &Reach::All, &cancelled)
         .await
         .unwrap();
     work(&jobs, &done).await;
@@ -91,5 +92,24 @@ async fn no_job_keeps_the_others_waiting(store: &Store) {
             break;
         }
         assert!(claims < 5, "a small job waits for a large one");
+    }
+}
+
+async fn no_owner_keeps_the_others_waiting(store: &Store) {
+    let (jobs, carrier) = opened(store, Duration::from_millis(5)).await;
+    for _ in 0..10 {
+        let id = submit(&jobs, ME, &["1"]).await;
+        carrier.offer(&id).await.unwrap();
+    }
+    let others = submit(&jobs, "user:other", &["1"]).await;
+    carrier.offer(&others).await.unwrap();
+    for claims in 1.. {
+        let id = next(&*carrier).await;
+        let claim = jobs.claim(&id).await.unwrap().unwrap();
+        jobs.process(claim).await.unwrap();
+        if id == others {
+            break;
+        }
+        assert!(claims < 2, "one job of an owner waits for all of another");
     }
 }

@@ -87,7 +87,7 @@ async fn a_job_is_its_owners_alone(store: &Store) {
     for reach in [&other, &Reach::Own(String::new())] {
         let got = jobs.get(reach, &id).await;
         assert!(matches!(got, Err(JobsError::Unknown)), "{got:?}");
-        let cancelled = jobs.cancel(&actor, reach, &id).await;
+        let cancelled = jobs.remove(&actor, reach, &id).await;
         assert!(matches!(cancelled, Err(JobsError::Unknown)));
         let read = jobs.outcome(reach, &id, None).await;
         assert!(matches!(read, Err(JobsError::Unknown)));
@@ -131,7 +131,7 @@ async fn jobs_that_were_kept_long_enough_go_with_all_they_hold(store: &Store) {
     let ended = submit(&jobs, ME, &rows).await;
     work(&jobs, &ended).await;
     let cancelled = submit(&jobs, ME, &["1"]).await;
-    jobs.cancel(&crate::operator(), &Reach::All, &cancelled)
+    jobs.remove(&crate::operator(), &Reach::All, &cancelled)
         .await
         .unwrap();
     let open = submit(&jobs, ME, &["1"]).await;

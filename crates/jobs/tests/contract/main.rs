@@ -41,6 +41,7 @@ fn new_job(owner: &str, callback_url: Option<String>) -> NewJob {
         pinned: Pinned {
             model: "looks".into(),
             version: "1".into(),
+            content: Some("old".into()),
         },
         header: None,
         callback_url,
@@ -142,5 +143,6 @@ mod callbacks;
 mod carrier;
 mod intake;
 mod operators;
+mod removal;
 mod results;
 mod workers;

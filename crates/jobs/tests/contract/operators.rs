@@ -7,7 +7,6 @@ use crate::{ME, Store, config, get, impatient, operator, result, submit, unknown
 
 contract! {
     a_cancelled_job_stays_so_and_its_workers_come_to_nothing
-    a_job_that_has_ended_is_not_cancelled
     a_dead_job_runs_again_and_keeps_what_was_done
     jobs_are_counted_by_their_state
 }
@@ -17,8 +16,7 @@ async fn a_cancelled_job_stays_so_and_its_workers_come_to_nothing(store: &Store)
     let id = submit(&jobs, ME, &["1", "2", "3"]).await;
     let claim = jobs.claim(&id).await.unwrap().unwrap();
     let own = Reach::Own(ME.into());
-    jobs.cancel(&operator(), &own, &id).await.unwrap();
-    jobs.cancel(&operator(), &own, &id).await.unwrap();
+    jobs.remove(&operator(), &own, &id).await.unwrap();
     jobs.process(claim).await.unwrap();
     assert!(jobs.claim(&id).await.unwrap().is_none());
     let job = get(&jobs, &id).await;
@@ -28,17 +26,6 @@ async fn a_cancelled_job_stays_so_and_its_workers_come_to_nothing(store: &Store)
         store.count("identity_audit").await,
         1,
         "it is recorded once"
-    );
-}
-
-async fn a_job_that_has_ended_is_not_cancelled(store: &Store) {
-    let jobs = store.open(config()).await;
-    let id = submit(&jobs, ME, &["1"]).await;
-    work(&jobs, &id).await;
-    let cancelled = jobs.cancel(&operator(), &Reach::All, &id).await;
-    assert!(
-        matches!(cancelled, Err(JobsError::HasEnded("succeeded"))),
-        "{cancelled:?}"
     );
 }
 

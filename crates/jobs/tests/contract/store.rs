@@ -113,6 +113,7 @@ impl Predict for ByLooks {
         Ok(Pinned {
             model: model.unwrap_or("looks").to_owned(),
             version: version.unwrap_or("1").to_owned(),
+            content: Some("old".into()),
         })
     }
 
@@ -129,6 +130,9 @@ impl Predict for ByLooks {
             }
             if text.contains("away") {
                 return Err(NoPrediction::NotServed(pinned));
+            }
+            if text.contains("replaced") {
+                return Err(NoPrediction::Replaced(pinned));
             }
             if text.contains("hang") {
                 std::future::pending::<()>().await;

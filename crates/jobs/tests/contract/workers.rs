@@ -12,6 +12,7 @@ contract! {
     a_chunk_that_fails_is_tried_again_and_then_ends_its_job
     what_is_not_the_fault_of_a_chunk_is_no_attempt
     a_model_that_is_not_here_is_waited_for_and_not_for_ever
+    a_job_whose_package_was_replaced_fails_at_once
     workers_of_several_processes_share_a_job
     progress_never_goes_back
 }
@@ -121,6 +122,21 @@ async fn a_model_that_is_not_here_is_waited_for_and_not_for_ever(store: &Store) 
         job.status == Status::Failed && message.contains(reason),
         "{message}"
     );
+}
+
+async fn a_job_whose_package_was_replaced_fails_at_once(store: &Store) {
+    let jobs = store.open(config()).await;
+    let id = submit(&jobs, ME, &["1", "2", "\"replaced\""]).await;
+    let claim = jobs.claim(&id).await.unwrap().unwrap();
+    assert_eq!(claim.pinned.content.as_deref(), Some("old"), "it is kept");
+    jobs.process(claim).await.unwrap();
+    assert_eq!(work(&jobs, &id).await, 1, "it is not tried again");
+    let job = get(&jobs, &id).await;
+    let error = job.error.unwrap();
+    assert_eq!((job.status, job.done), (Status::Failed, 2));
+    assert_eq!(error.code, "MODEL_REPLACED");
+    let reason = "version 1 of looks was replaced by another package since";
+    assert!(error.message.contains(reason), "{error:?}");
 }
 
 async fn what_is_not_the_fault_of_a_chunk_is_no_attempt(store: &Store) {

@@ -12,7 +12,7 @@ use auspex_kernel::{Clock, Random, Timestamp};
 use serde_json::{Value, json};
 
 use super::databases::{self, IfMissing};
-use super::{Failure, Outcome, control_runtime, open_for_command, print};
+use super::{Failure, Outcome, control_runtime, is_read, open_for_command, print};
 use crate::cli::DialoguesCommand;
 use crate::config::Config;
 
@@ -134,15 +134,16 @@ async fn print_export(customer: CustomerRef, export: Export) -> Outcome {
     let mut messages = export.messages;
     let written = async {
         let mut out = std::io::stdout().lock();
-        write!(out, "{head},\"messages\":[")?;
+        let mut is_wanted = is_read(write!(out, "{head},\"messages\":["))?;
         let mut separator = "\n";
-        while let Some(some) = messages.next().await? {
+        while is_wanted && let Some(some) = messages.next().await? {
             for message in &some {
-                write!(out, "{separator}{}", message_json(message))?;
+                let message = message_json(message);
+                is_wanted = is_wanted && is_read(write!(out, "{separator}{message}"))?;
                 separator = ",\n";
             }
         }
-        writeln!(out, "\n]}}")?;
+        is_read(writeln!(out, "\n]}}"))?;
         Ok::<_, Failure>(ExitCode::SUCCESS)
     };
     written.await

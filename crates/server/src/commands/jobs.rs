@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use self::bar::Bar;
 use self::server::{Server, Upload, refused};
-use super::{Failure, Outcome, control_runtime, print};
+use super::{Failure, Outcome, control_runtime, is_read, print};
 use crate::cli::{JobsCommand, OnServer, RowFormat};
 use crate::config::Config;
 
@@ -170,8 +170,13 @@ fn ended(job: &Value, bar: &Bar) -> ExitCode {
         Some(why) => eprintln!("{status}: {why}"),
         None => eprintln!("{status}: {rows} rows, {wrong} of them wrong"),
     }
+    // Where no row could be predicted, the file is not what it was taken for.
+    let is_all_wrong = wrong == rows;
+    if status == "succeeded" && is_all_wrong {
+        eprintln!("no row could be predicted; the result says why for each of them");
+    }
     match status {
-        "succeeded" => ExitCode::SUCCESS,
+        "succeeded" if !is_all_wrong => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
@@ -202,7 +207,7 @@ async fn result(
         if written > 0 {
             request = request.header(header::RANGE, format!("bytes={written}-"));
         }
-        let broken = match server.explained(request.send().await) {
+        let received = match server.explained(request.send().await) {
             Ok(answer) => match answer.status() {
                 StatusCode::OK if written == 0 => {
                     receive(answer, &mut *output, &mut written, &mut bar).await?
@@ -210,19 +215,22 @@ async fn result(
                 StatusCode::PARTIAL_CONTENT => {
                     receive(answer, &mut *output, &mut written, &mut bar).await?
                 }
-                StatusCode::RANGE_NOT_SATISFIABLE if is_whole(&answer, written) => None,
+                StatusCode::RANGE_NOT_SATISFIABLE if is_whole(&answer, written) => Received::Whole,
                 StatusCode::RANGE_NOT_SATISFIABLE => {
                     return Err("the file is longer than the result; name another one".into());
                 }
-                status if status.is_server_error() => Some(refused(answer).await),
+                status if status.is_server_error() => Received::Broken(refused(answer).await),
                 _ => return Err(refused(answer).await),
             },
-            Err(failure) => Some(failure),
+            Err(failure) => Received::Broken(failure),
         };
-        let Some(failure) = broken else {
-            bar.end();
-            output.flush()?;
-            return Ok(ExitCode::SUCCESS);
+        let failure = match received {
+            Received::Broken(failure) => failure,
+            Received::Whole => {
+                bar.end();
+                is_read(output.flush())?;
+                return Ok(ExitCode::SUCCESS);
+            }
         };
         breaks += 1;
         if breaks > BREAKS_MAX {
@@ -239,23 +247,32 @@ fn is_whole(answer: &reqwest::Response, written: u64) -> bool {
     place.is_some_and(|place| place.as_bytes() == format!("bytes */{written}").as_bytes())
 }
 
-/// Writes what comes; why it broke off, if it did.
+/// What came of a result.
+enum Received {
+    /// All that is there, or that whoever reads it wants.
+    Whole,
+    Broken(Failure),
+}
+
+/// Writes what comes.
 async fn receive(
     mut answer: reqwest::Response,
     output: &mut dyn Write,
     written: &mut u64,
     bar: &mut Bar,
-) -> Result<Option<Failure>, Failure> {
+) -> Result<Received, Failure> {
     let total = answer.content_length().map(|length| *written + length);
     loop {
         match answer.chunk().await {
             Ok(Some(piece)) => {
-                output.write_all(&piece)?;
+                if !is_read(output.write_all(&piece))? {
+                    return Ok(Received::Whole);
+                }
                 *written += piece.len() as u64;
                 bar.show(*written, total);
             }
-            Ok(None) => return Ok(None),
-            Err(error) => return Ok(Some(error.into())),
+            Ok(None) => return Ok(Received::Whole),
+            Err(error) => return Ok(Received::Broken(error.into())),
         }
     }
 }

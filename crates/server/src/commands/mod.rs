@@ -162,10 +162,15 @@ fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Writes to standard output; a reader that has gone away ends the command quietly.
 fn print(text: &str) -> Outcome {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(format!("standard output cannot be written: {error}").into())
-        }
-        _ => Ok(ExitCode::SUCCESS),
+    is_read(std::io::stdout().lock().write_all(text.as_bytes()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether somebody still reads what is written; if not, the command ends quietly.
+fn is_read(written: std::io::Result<()>) -> Result<bool, Failure> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("the output cannot be written: {error}").into()),
     }
 }

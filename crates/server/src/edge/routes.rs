@@ -571,7 +571,7 @@ fn method_of(name: &str) -> Option<Method> {
         .then(|| name.to_uppercase().parse().ok())?
 }
 
-/// `security: []` or `[{}]` is public, `[{"bearer": []}]` any caller, `[{"bearer": ["s"]}]` scope s.
+/// `security: []` or `[{}]` is public, `[{"bearer": []}]` any caller, `[{"bearer": ["s", "t"]}]` both scopes.
 fn access_of(path: &str, method: &Method, operation: &Value) -> Result<Access, RouteError> {
     let missing = || RouteError::NoAccess {
         method: method.to_string(),
@@ -590,14 +590,13 @@ fn access_of(path: &str, method: &Method, operation: &Value) -> Result<Access, R
     };
     match scopes.as_slice() {
         [] => Ok(Access::Public),
-        [one] => match one.as_array().map(Vec::as_slice) {
-            Some([]) => Ok(Access::Scopes(ScopeSet::default())),
-            Some([Value::String(scope)]) => {
-                let scope: Scope = scope.parse().map_err(|_| bad(one))?;
-                Ok(Access::Scopes(ScopeSet::from_iter([scope])))
-            }
-            _ => Err(bad(one)),
-        },
+        [all] => {
+            let read = |scope: &Value| scope.as_str()?.parse::<Scope>().ok();
+            let needed = all
+                .as_array()
+                .and_then(|all| all.iter().map(read).collect::<Option<ScopeSet>>());
+            needed.map(Access::Scopes).ok_or_else(|| bad(all))
+        }
         _ => Err(bad(&operation["security"])),
     }
 }

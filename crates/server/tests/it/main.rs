@@ -19,6 +19,7 @@ mod gateway;
 mod hostile;
 mod idempotency;
 mod jobs;
+mod jobs_bounds;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -107,7 +107,7 @@ const STREAMS: [&str; 1] = ["get /v1/gateway/events"];
 enum Rule {
     Public,
     Anybody,
-    Scope(String),
+    Scopes(Vec<String>),
 }
 
 fn rule(operation: &Value) -> Option<Rule> {
@@ -121,8 +121,10 @@ fn rule(operation: &Value) -> Option<Rule> {
     assert!(scopes.iter().all(|other| other == first), "{operation}");
     match first.as_array()?.as_slice() {
         [] => Some(Rule::Anybody),
-        [scope] => Some(Rule::Scope(scope.as_str()?.to_owned())),
-        _ => None,
+        scopes => {
+            let scopes = scopes.iter().map(|scope| Some(scope.as_str()?.to_owned()));
+            Some(Rule::Scopes(scopes.collect::<Option<_>>()?))
+        }
     }
 }
 
@@ -160,9 +162,9 @@ fn every_operation_was_decided_on() {
         let decided = match &rule {
             Rule::Public => PUBLIC.contains(&name.as_str()),
             Rule::Anybody => ANYBODY.contains(&name.as_str()),
-            Rule::Scope(scope) => {
+            Rule::Scopes(needed) => needed.iter().all(|scope| {
                 scopes.contains(&scope.as_str()) || admin_only.contains(&scope.as_str())
-            }
+            }),
         };
         assert!(decided, "nobody decided on {name}: {rule:?}");
     }
@@ -212,7 +214,10 @@ fn everybody_gets_what_was_decided_and_nothing_else() {
         assert_eq!(ask(None), 401, "{name} by nobody");
         for (role, scopes, authorization) in &callers {
             let may = match rule {
-                Rule::Scope(scope) => scopes.contains(&"*") || scopes.contains(&scope.as_str()),
+                Rule::Scopes(needed) => {
+                    let has = |scope: &String| scopes.contains(&scope.as_str());
+                    scopes.contains(&"*") || needed.iter().all(has)
+                }
                 Rule::Anybody | Rule::Public => true,
             };
             let status = ask(Some(authorization));
