@@ -153,7 +153,12 @@ def categories():
     def train(name, kind, label, **parameters):
         pool = Pool(table, label, cat_features=columns)
         model = kind(**{**COMMON, "iterations": 8, **parameters}).fit(pool)
-        save(f"categories-{name}", model, Pool(rows, cat_features=columns), rows.to_numpy().tolist(), pool)
+        asked, shown = Pool(rows, cat_features=columns), rows.to_numpy().tolist()
+        save(f"categories-{name}", model, asked, shown, pool)
+        if name == "default":
+            # The same trees in the other form, which the library explains alike.
+            model._convert_to_asymmetric_representation()
+            save(f"categories-{name}-asymmetric", model, asked, shown, pool)
 
     train("one-hot", CatBoostClassifier, binary, one_hot_max_size=100)
     train("one-hot-lossguide", CatBoostRegressor, score, one_hot_max_size=100, grow_policy="Lossguide")

@@ -6,6 +6,17 @@
 use std::fmt::Write;
 use std::ops::Range;
 
+/// Numbers in the rows whose columns are computed together, so that no large memory stays behind.
+const VALUES_PER_PASS: usize = 1 << 16;
+
+/// Rows that go through a model together, so that a large batch does not leave large buffers behind.
+const ROWS_PER_PASS: usize = 256;
+
+/// How many rows of a width are computed together.
+pub(crate) fn rows_per_pass(width: usize) -> usize {
+    (VALUES_PER_PASS / width.max(1)).clamp(1, ROWS_PER_PASS)
+}
+
 /// Texts that rows refer to by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Texts {

@@ -82,7 +82,10 @@ pub(crate) fn reason(unexplained: Unexplained) -> String {
         Unexplained::NotAsked | Unexplained::TooLarge { .. } => {
             "; raise inference.explanation_bytes_max to have them"
         }
-        Unexplained::Kind | Unexplained::NoCovers | Unexplained::LargeTree => "",
+        Unexplained::Kind
+        | Unexplained::NoCovers
+        | Unexplained::LinearTrees
+        | Unexplained::LargeTree => "",
     };
     format!("{unexplained}{advice}")
 }

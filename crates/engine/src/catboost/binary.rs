@@ -44,6 +44,7 @@ mod trees {
     pub(super) const ONE_HOT_FEATURES: Field = (6, "OneHotFeatures");
     pub(super) const CTR_FEATURES: Field = (7, "CtrFeatures");
     pub(super) const LEAF_VALUES: Field = (8, "LeafValues");
+    pub(super) const LEAF_WEIGHTS: Field = (9, "LeafWeights");
     pub(super) const STEP_NODES: Field = (10, "NonSymmetricStepNodes");
     pub(super) const LEAF_IDS: Field = (11, "NonSymmetricNodeIdToLeafId");
     pub(super) const TEXT_FEATURES: Field = (12, "TextFeatures");
@@ -252,6 +253,7 @@ fn read_model(model: &Table<'_, '_>, info: Info, tables: Vec<ctr::Table>) -> Res
         outputs,
         trees: read_trees(model)?,
         leaves: model.numbers(trees::LEAF_VALUES, f64::from_le_bytes)?,
+        weights: model.numbers(trees::LEAF_WEIGHTS, f64::from_le_bytes)?,
         scale: model.f64(trees::SCALE, 1.0)?,
         biases,
     };

@@ -44,6 +44,7 @@ pub(super) fn read(document: &Value<'_>) -> Result<Parts, Fault> {
         outputs,
         trees,
         leaves: leaves.values,
+        weights: leaves.weights,
         scale,
         // Older files have none, or one for the only output.
         biases: match biases.is_empty() {
@@ -283,6 +284,8 @@ fn read_position(feature: &Object<'_>) -> Result<Position, Fault> {
 #[derive(Default)]
 struct Leaves {
     values: Vec<f64>,
+    /// Of as many leaves as the file says them of.
+    weights: Vec<f64>,
     each: Option<usize>,
 }
 
@@ -326,6 +329,12 @@ fn read_symmetric(trees: &Value<'_>, leaves: &mut Leaves) -> Result<Trees, Fault
             leaves
                 .push(&values, 1 << splits.len())
                 .map_err(named("leaf_values"))?;
+            if let Some(weights) = tree.get("leaf_weights") {
+                let weights = weights.to_doubles();
+                leaves
+                    .weights
+                    .extend(weights.map_err(named("leaf_weights"))?);
+            }
             Ok(splits)
         });
         tree.map_err(|fault| fault.inside(format_args!("tree {index}")))
@@ -364,6 +373,10 @@ fn read_branch(
             Err(_) => value.to_doubles().map_err(named("value"))?,
         };
         leaves.push(&values, 1).map_err(named("value"))?;
+        if let Some(weight) = node.get("weight") {
+            let weight = weight.as_double().map_err(named("weight"))?;
+            leaves.weights.push(weight);
+        }
         return Ok(Branch::Leaf(start));
     }
     let split = node.object("split")?;

@@ -9,6 +9,7 @@ mod binary;
 mod categories;
 mod city;
 mod ctr;
+mod explain;
 mod flat;
 mod json;
 mod objective;
@@ -21,19 +22,16 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::document::{self, Fault};
+use crate::explain::{Explain, Explainer, Unexplained};
 use crate::forest::Forest;
 use crate::iterations;
 use crate::signature::{Output, Precision};
-use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
+use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature, row};
 use categories::Categories;
 use objective::Loss;
 use parts::{Parts, Trees};
 use splits::Splits;
 use symmetric::Symmetric;
-
-/// Rows whose columns are computed together, and about how many numbers these may be.
-const ROWS_PER_PASS: usize = 256;
-const VALUES_PER_PASS: usize = 1 << 18;
 
 /// A loaded CatBoost model.
 #[derive(Debug)]
@@ -42,6 +40,7 @@ struct Model {
     loss: Loss,
     categories: Option<Categories>,
     booster: Booster,
+    explainer: Result<Box<Explainer>, Unexplained>,
     /// How many trees the file has, and which of them count.
     selection: (usize, Range<usize>),
     scale: f64,
@@ -102,18 +101,22 @@ fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fau
             Symmetric::new(trees, &splits, leaves, parts.outputs).map(Booster::Symmetric)
         }
         Trees::Asymmetric(trees) => {
-            let leaves = &parts.leaves;
-            asymmetric::compile(trees, &splits, leaves, parts.outputs, columns)
-                .map(|forest| Booster::Asymmetric(Box::new(forest)))
+            let trees = asymmetric::convert(trees, &splits, &parts.leaves, parts.outputs)?;
+            let forest = Forest::new(&trees, asymmetric::rules(columns))?;
+            Ok(Booster::Asymmetric(Box::new(forest)))
         }
     };
     let mut booster = compile(&parts)?;
     if chosen != (0..all) {
-        parts
-            .trees
-            .keep(chosen.clone(), &mut parts.leaves, parts.outputs);
+        parts.trees.keep(
+            chosen.clone(),
+            &mut parts.leaves,
+            &mut parts.weights,
+            parts.outputs,
+        );
         booster = compile(&parts)?;
     }
+    let explainer = explain::explainer(&parts, &splits, width, options.explanation_bytes_max);
     // The library adds the bias to what begins with the first tree.
     if chosen.start > 0 {
         parts.biases.fill(0.0);
@@ -141,6 +144,7 @@ fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fau
         loss,
         categories,
         booster,
+        explainer,
         selection: (all, chosen),
         scale: parts.scale,
         biases: parts.biases,
@@ -177,6 +181,13 @@ impl Engine for Model {
         }
     }
 
+    fn explain(&self) -> Result<&dyn Explain, Unexplained> {
+        match self.explainer {
+            Ok(_) => Ok(self),
+            Err(reason) => Err(reason),
+        }
+    }
+
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
         let width = self.signature.features.len();
         assert!(
@@ -187,10 +198,9 @@ impl Engine for Model {
         let outputs = self.signature.outputs();
         assert_eq!(out.len(), rows.len() * outputs, "output of another length");
         out.fill(0.0);
-        match &self.categories {
-            None => self.add(rows, out),
-            Some(categories) => self.add_wide(categories, rows, out)?,
-        }
+        self.with_columns(rows, |rows, range| {
+            self.add(rows, &mut out[range.start * outputs..range.end * outputs]);
+        })?;
         for row in out.chunks_exact_mut(outputs) {
             for (sum, bias) in row.iter_mut().zip(&self.biases) {
                 *sum = self.scale * *sum + bias;
@@ -209,27 +219,60 @@ impl Model {
         }
     }
 
-    /// [`Model::add`] to rows with the columns that are computed from categories.
-    fn add_wide(
+    /// Calls with some rows after others that have the columns too which are computed from categories, and with
+    /// which they are.
+    fn with_columns(
         &self,
-        categories: &Categories,
         rows: Rows<'_>,
-        sums: &mut [f64],
+        mut call: impl FnMut(Rows<'_>, Range<usize>),
     ) -> Result<(), RowRefusal> {
         thread_local! {
             static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
         }
+        let Some(categories) = &self.categories else {
+            call(rows, 0..rows.len());
+            return Ok(());
+        };
         let columns = categories.columns();
-        let rows_per_pass = (VALUES_PER_PASS / columns).clamp(1, ROWS_PER_PASS);
-        let outputs = self.signature.outputs();
+        let pass = row::rows_per_pass(columns);
         WIDE.with_borrow_mut(|wide| {
-            for (pass, sums) in sums.chunks_mut(rows_per_pass * outputs).enumerate() {
-                let first = pass * rows_per_pass;
-                let rows = rows.slice(first..first + sums.len() / outputs);
-                categories.widen(rows, first, wide)?;
-                self.add(Rows::new(wide, columns), sums);
+            for first in (0..rows.len()).step_by(pass) {
+                let range = first..rows.len().min(first + pass);
+                categories.widen(rows.slice(range.clone()), first, wide)?;
+                call(Rows::new(wide, columns), range);
             }
             Ok(())
         })
+    }
+}
+
+impl Explain for Model {
+    fn margins(&self) -> usize {
+        self.biases.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.explainer.as_ref().map_or(0, |own| own.bytes())
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        let explainer = self.explainer.as_ref();
+        let explainer = explainer.expect("`explain` has said that it is there");
+        let width = self.signature.features.len() + 1;
+        assert_eq!(out.len(), rows.len() * width, "output of another length");
+        self.with_columns(rows, |rows, range| {
+            let out = &mut out[range.start * width..range.end * width];
+            explainer.contributions(rows, margin, out);
+        })?;
+        for row in out.chunks_exact_mut(width) {
+            row.iter_mut().for_each(|value| *value *= self.scale);
+            row[width - 1] += self.biases[margin];
+        }
+        Ok(())
     }
 }

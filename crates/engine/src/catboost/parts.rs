@@ -28,6 +28,9 @@ pub(super) struct Parts {
     pub(super) trees: Trees,
     /// The numbers of all leaves, those of one leaf together.
     pub(super) leaves: Vec<f64>,
+    /// How many training rows, or how much of their weight, came to each leaf. Of another length where the
+    /// file does not say.
+    pub(super) weights: Vec<f64>,
     pub(super) scale: f64,
     /// One for each output.
     pub(super) biases: Vec<f64>,
@@ -158,16 +161,24 @@ impl Trees {
     }
 
     /// Leaves only the trees of a range, and of symmetric ones their leaves.
-    pub(super) fn keep(&mut self, range: Range<usize>, leaves: &mut Vec<f64>, outputs: usize) {
+    pub(super) fn keep(
+        &mut self,
+        range: Range<usize>,
+        leaves: &mut Vec<f64>,
+        weights: &mut Vec<f64>,
+        outputs: usize,
+    ) {
         match self {
             Self::Symmetric(trees) => {
                 let count = |trees: &[Vec<u32>]| -> usize {
-                    trees.iter().map(|tree| outputs << tree.len()).sum()
+                    trees.iter().map(|tree| 1 << tree.len()).sum()
                 };
                 let first = count(&trees[..range.start]);
                 let end = first + count(&trees[range.clone()]);
-                leaves.truncate(end);
-                leaves.drain(..first);
+                leaves.truncate(end * outputs);
+                leaves.drain(..first * outputs);
+                weights.truncate(end);
+                weights.drain(..first.min(weights.len()));
                 trees.truncate(range.end);
                 trees.drain(..range.start);
             }

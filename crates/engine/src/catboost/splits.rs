@@ -3,6 +3,7 @@
 use super::categories::IS_IT;
 use super::parts::Parts;
 use crate::document::Fault;
+use crate::forest::Node;
 
 /// A question about a column. A missing value is above all borders of a column or below them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,6 +11,19 @@ pub(super) struct Split {
     pub(super) column: u32,
     pub(super) border: f32,
     pub(super) missing_is_above: bool,
+}
+
+impl Split {
+    /// It as a node of the forest.
+    pub(super) fn node(self, left: u32, right: u32) -> Node {
+        Node::Split {
+            feature: self.column,
+            threshold: f64::from(self.border),
+            default_left: !self.missing_is_above,
+            left,
+            right,
+        }
+    }
 }
 
 /// All splits in the order of their numbers.

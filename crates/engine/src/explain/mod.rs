@@ -80,6 +80,9 @@ pub enum Unexplained {
     /// The file does not have what is needed.
     #[error("the model file does not say how many training rows took each branch of its trees")]
     NoCovers,
+    /// The leaves of LightGBM's linear trees are functions of the features.
+    #[error("there are no explanations for linear trees, in LightGBM itself neither")]
+    LinearTrees,
     /// It needs more memory than was allowed.
     #[error("its explanations need {needed} bytes of memory, and {allowed} are allowed")]
     TooLarge {
@@ -104,14 +107,13 @@ pub(crate) struct Explainer {
     starts: Vec<usize>,
     splits: Vec<Split>,
     leaves: Vec<f64>,
-    /// The feature behind each column.
-    owners: Box<[u32]>,
+    players: Players,
     /// Mean margin of each output, without what the loader adds to every row.
     bases: Vec<f64>,
     inputs: Precision,
-    /// Features of the model: those that get contributions.
-    features: usize,
     points: Points,
+    /// Memory that the loader keeps.
+    beside: usize,
 }
 
 /// Where a tree's splits and leaves are, and how many features its longest path asks.
@@ -130,11 +132,65 @@ pub(crate) struct Sources<'a> {
     pub(crate) rules: Rules,
     /// How many outputs the trees add to.
     pub(crate) outputs: usize,
-    /// The feature behind each column of a row: the model's features, and then the columns that the
+    pub(crate) players: Players,
+    /// Memory that the loader keeps for explanations alone, in bytes.
+    pub(crate) beside: usize,
+}
+
+/// Who plays the game: the features of the model, and combinations of them that only take part together.
+#[derive(Debug)]
+pub(crate) struct Players {
+    /// The player behind each column of a row: the model's features, and then the columns that the
     /// loader adds to a row because a split asks something else than a threshold.
     pub(crate) owners: Box<[u32]>,
-    /// Features of the model.
+    /// Features of the model: the first players, and those that get contributions.
     pub(crate) features: usize,
+    /// The features of each combination, which share in equal parts what it has added.
+    pub(crate) together: Box<[Box<[u32]>]>,
+}
+
+impl Players {
+    /// Features alone.
+    pub(crate) fn alone(owners: Box<[u32]>, features: usize) -> Self {
+        Self {
+            owners,
+            features,
+            together: Box::default(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.features + self.together.len()
+    }
+
+    fn bytes(&self) -> usize {
+        let members = self
+            .together
+            .iter()
+            .map(|features| size_of_val(&**features));
+        size_of_val(&*self.owners) + size_of_val(&*self.together) + members.sum::<usize>()
+    }
+}
+
+/// Refuses trees that need more than `bytes_max` with what is kept beside them.
+pub(crate) fn check_bytes(
+    splits: usize,
+    leaves: usize,
+    trees: usize,
+    beside: usize,
+    bytes_max: usize,
+) -> Result<(), Unexplained> {
+    let needed = splits * size_of::<Split>()
+        + leaves * size_of::<f64>()
+        + trees * size_of::<Compiled>()
+        + beside;
+    match needed <= bytes_max {
+        true => Ok(()),
+        false => Err(Unexplained::TooLarge {
+            needed,
+            allowed: bytes_max,
+        }),
+    }
 }
 
 impl Explainer {
@@ -163,9 +219,9 @@ impl Explainer {
             leaves: Vec::new(),
             bases: vec![0.0; sources.outputs],
             inputs: sources.rules.inputs,
-            features: sources.features,
             points: Points::new(),
-            owners: sources.owners,
+            players: sources.players,
+            beside: sources.beside,
         };
         explainer.reserve(trees, bytes_max)?;
         for tree in order {
@@ -185,16 +241,8 @@ impl Explainer {
             leaves += own;
             splits += tree.nodes.len() - own;
         }
-        let needed = splits * size_of::<Split>()
-            + leaves * size_of::<f64>()
-            + trees.len() * size_of::<Compiled>()
-            + self.owners.len() * size_of::<u32>();
-        if needed > bytes_max {
-            return Err(Unexplained::TooLarge {
-                needed,
-                allowed: bytes_max,
-            });
-        }
+        let beside = self.players.bytes() + self.beside;
+        check_bytes(splits, leaves, trees.len(), beside, bytes_max)?;
         self.splits.reserve_exact(splits);
         self.leaves.reserve_exact(leaves);
         Ok(())
@@ -206,7 +254,7 @@ impl Explainer {
             tree,
             covers,
             rules,
-            owners: &self.owners,
+            owners: &self.players.owners,
         };
         let features = source.append(&mut self.splits, &mut self.leaves)?;
         let compiled = Compiled {
@@ -225,7 +273,8 @@ impl Explainer {
         self.splits.capacity() * size_of::<Split>()
             + self.leaves.capacity() * size_of::<f64>()
             + self.trees.capacity() * size_of::<Compiled>()
-            + size_of_val(&*self.owners)
+            + self.players.bytes()
+            + self.beside
     }
 
     /// Writes the contributions of each feature to an output, and after those of each row the base
@@ -237,7 +286,7 @@ impl Explainer {
         thread_local! {
             static SCRATCH: RefCell<Scratch> = RefCell::default();
         }
-        let width = self.features + 1;
+        let width = self.players.features + 1;
         assert_eq!(out.len(), rows.len() * width, "output of another length");
         let largest = self.trees.iter().map(|tree| tree.splits.len()).max();
         let together_min = match largest {
@@ -273,11 +322,15 @@ impl Explainer {
         scratch: &mut Scratch,
         out: &mut [f64],
     ) {
-        let columns = self.owners.len();
+        let Players {
+            owners,
+            features,
+            together,
+        } = &self.players;
         let mut values = std::mem::take(&mut scratch.values);
         let mut sums = std::mem::take(&mut scratch.sums);
         values.clear();
-        for column in 0..columns {
+        for column in 0..owners.len() {
             // Lanes without a row repeat the last one.
             let lane = |lane: usize| rows.row(lane.min(rows.len() - 1))[column];
             values.extend((0..L).map(lane).map(|value| match self.inputs {
@@ -286,7 +339,7 @@ impl Explainer {
             }));
         }
         sums.clear();
-        sums.resize(self.features * L, 0.0);
+        sums.resize(self.players.count() * L, 0.0);
         {
             let values = values.as_chunks::<L>().0;
             let sums = sums.as_chunks_mut::<L>().0;
@@ -294,7 +347,7 @@ impl Explainer {
                 let walk = tree::Walk {
                     splits: &self.splits[tree.splits.clone()],
                     leaves: &self.leaves[tree.leaves.clone()],
-                    owners: &self.owners,
+                    owners,
                     values,
                 };
                 // Polynomials of degree `features - 1`; n points are exact up to degree 2n - 1.
@@ -308,11 +361,16 @@ impl Explainer {
                     _ => walk.add(&self.points.sixteen, scratch, sums),
                 }
             }
-            for (lane, out) in out.chunks_exact_mut(self.features + 1).enumerate() {
+            for (lane, out) in out.chunks_exact_mut(features + 1).enumerate() {
                 let (base, contributions) = out.split_last_mut().expect("a base value");
                 *base = self.bases[output];
                 for (contribution, sums) in contributions.iter_mut().zip(&*sums) {
                     *contribution = sums[lane];
+                }
+                for (own, sums) in together.iter().zip(&sums[*features..]) {
+                    let share = sums[lane] / own.len() as f64;
+                    own.iter()
+                        .for_each(|feature| contributions[*feature as usize] += share);
                 }
             }
         }

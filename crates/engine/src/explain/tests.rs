@@ -25,7 +25,12 @@ fn grow(seeds: &[(u8, u32, f64, bool, f32)], output: u32, equal_goes_left: bool)
         let left = nodes.len() as u32;
         nodes[node] = Node::Split {
             feature: column % OWNERS.len() as u32,
-            threshold: number,
+            threshold: match kind {
+                // As in files that nobody trained.
+                0..8 => f64::INFINITY,
+                8..16 => f64::NEG_INFINITY,
+                _ => number,
+            },
             default_left,
             left,
             right: left + 1,
@@ -108,8 +113,8 @@ fn explainer(forest: &[Grown]) -> Result<Explainer, Unexplained> {
             equal_goes_left: forest[0].equal_goes_left,
         },
         outputs: 2,
-        owners: OWNERS.into(),
-        features: FEATURES,
+        players: Players::alone(OWNERS.into(), FEATURES),
+        beside: 0,
     };
     Explainer::new(sources, 1 << 20)
 }
@@ -117,6 +122,11 @@ fn explainer(forest: &[Grown]) -> Result<Explainer, Unexplained> {
 /// Few numbers, so that values often equal thresholds.
 fn number() -> impl Strategy<Value = f64> {
     (-8..8i32).prop_map(|quarters| f64::from(quarters) / 4.0)
+}
+
+/// Numbers that are compared, where the infinite ones are the last.
+fn compared() -> impl Strategy<Value = f64> {
+    prop_oneof![12 => number(), 1 => Just(f64::INFINITY), 1 => Just(f64::NEG_INFINITY)]
 }
 
 fn forests() -> impl Strategy<Value = Vec<Grown>> {
@@ -132,7 +142,7 @@ fn forests() -> impl Strategy<Value = Vec<Grown>> {
 }
 
 fn rows() -> impl Strategy<Value = Vec<f64>> {
-    let value = prop_oneof![4 => number(), 1 => Just(f64::NAN)];
+    let value = prop_oneof![4 => compared(), 1 => Just(f64::NAN)];
     prop::collection::vec(value, 10 * OWNERS.len())
 }
 
@@ -194,8 +204,8 @@ fn of_path(shares: &[f32]) -> Result<Explainer, Unexplained> {
             equal_goes_left: false,
         },
         outputs: 1,
-        owners: (0..shares.len() as u32).collect(),
-        features: shares.len(),
+        players: Players::alone((0..shares.len() as u32).collect(), shares.len()),
+        beside: 0,
     };
     Explainer::new(sources, 1 << 20)
 }

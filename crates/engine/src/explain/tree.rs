@@ -34,7 +34,7 @@ const SCRATCH_MAX: usize = 1 << 17;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Split {
-    /// What is below goes left.
+    /// What is not from here on goes left, which is everything for NaN.
     threshold: f64,
     /// Share of the training rows that went left.
     ratio: f32,
@@ -128,8 +128,10 @@ impl Source<'_> {
         };
         let (before, before_share) = self.earlier(feature, above, own, known);
         Split {
-            // `x <= t` is `x < u` for the number after `t`.
             threshold: match self.rules.equal_goes_left {
+                // Nothing is above it.
+                true if threshold == f64::INFINITY => f64::NAN,
+                // `x <= t` is `x < u` for the number after `t`.
                 true => threshold.next_up(),
                 false => threshold,
             },
@@ -327,7 +329,8 @@ impl<const L: usize> Walk<'_, L> {
         let values = &self.values[split.column()];
         let missing_left = split.column & MISSING_LEFT != 0;
         values.map(|value| {
-            let left = (value < split.threshold) | (value.is_nan() & missing_left);
+            #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "the threshold may be NaN")]
+            let left = !(value >= split.threshold) & (missing_left | !value.is_nan());
             f64::from(u8::from(left))
         })
     }

@@ -106,6 +106,23 @@ impl Columns {
         self.0.len()
     }
 
+    /// The feature behind each column, the features themselves included.
+    pub(super) fn owners(&self, features: usize) -> Box<[u32]> {
+        let own = self.0.iter().map(|column| match column {
+            Column::NotInSet(feature, _) | Column::ZeroIsMissing(feature) => *feature,
+        });
+        (0..features as u32).chain(own).collect()
+    }
+
+    /// Memory that they take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let sets = self.0.iter().map(|column| match column {
+            Column::NotInSet(_, set) => set.bytes(),
+            Column::ZeroIsMissing(_) => 0,
+        });
+        size_of_val(&*self.0) + sets.sum::<usize>()
+    }
+
     /// Writes rows with their columns to `wide`.
     pub(super) fn widen(&self, rows: Rows<'_>, wide: &mut Vec<f64>) {
         wide.clear();

@@ -1,10 +1,11 @@
 //! Reading and checking a whole file: what is before the trees, the trees, and what follows them.
 
 use super::columns::Collector;
+use super::explain::Explained;
 use super::linear::Linear;
 use super::objective::Objective;
 use super::text::{Reader, Section, number};
-use super::tree::Tree;
+use super::tree::{self, Tree};
 use super::{Body, Model, Trees, categories};
 use crate::document::{Fault, named, shorten};
 use crate::forest::{Forest, Rules};
@@ -35,9 +36,15 @@ pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
     let infos = words(&head, "feature_infos", width)?;
 
     let mut trees = Vec::new();
+    let mut covers = Vec::new();
     while let Some(section) = reader.tree(trees.len()) {
-        let tree = section.and_then(|section| Tree::read(&section, width));
-        trees.push(tree.map_err(|fault| fault.inside(format_args!("tree {}", trees.len())))?);
+        let inside = |fault: Fault| fault.inside(format_args!("tree {}", trees.len()));
+        let section = section.map_err(inside)?;
+        let tree = Tree::read(&section, width).map_err(inside)?;
+        if options.explanation_bytes_max > 0 {
+            covers.push(tree::covers(&section));
+        }
+        trees.push(tree);
     }
     check_count(&head, trees.len(), sums)?;
     let rest = reader.rest()?;
@@ -48,6 +55,8 @@ pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
     let used = range.len();
     trees.truncate(range.end * sums);
     trees.drain(..range.start * sums);
+    covers.truncate(range.end * sums);
+    covers.drain(..covers.len().min(range.start * sums));
     let mut numbered = names.iter().enumerate();
     let is_named = !numbered.all(|(index, name)| is_unnamed(index, name));
     let is_average = head.get("average_output").is_some();
@@ -56,6 +65,7 @@ pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
             "`average_output`: there are no trees to average",
         ));
     }
+    let explained = Explained::new(&trees, &covers, width, sums, options.explanation_bytes_max);
     Ok(Model {
         signature: Signature {
             features: features(&names, is_named, kinds),
@@ -71,6 +81,7 @@ pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
             boosting => boosting,
         }),
         trees: compile(trees, width, sums),
+        explained: explained.map(Box::new),
         objective,
         used,
         all,

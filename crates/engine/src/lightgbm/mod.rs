@@ -5,6 +5,7 @@
 
 mod categories;
 mod columns;
+mod explain;
 mod head;
 mod linear;
 mod objective;
@@ -18,15 +19,14 @@ pub(crate) use objective::softmax;
 use std::cell::RefCell;
 
 use crate::document::Fault;
+use crate::explain::{Explain, Unexplained};
 use crate::forest::Forest;
-use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
+use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature, row};
 use columns::Columns;
+use explain::Explained;
 use linear::Linear;
 use objective::Objective;
 use tree::Tree;
-
-/// How many values the rows that are widened together may have.
-const WIDE_VALUES_MAX: usize = 1 << 16;
 
 /// Rows that go through a tree together while it is in the cache, where trees are walked.
 const ROWS_PER_WALK: usize = 64;
@@ -37,6 +37,7 @@ struct Model {
     signature: Signature,
     boosting: String,
     trees: Trees,
+    explained: Result<Box<Explained>, Unexplained>,
     objective: Objective,
     /// Iterations that count, and those in the file.
     used: usize,
@@ -115,6 +116,13 @@ impl Engine for Model {
         }
     }
 
+    fn explain(&self) -> Result<&dyn Explain, Unexplained> {
+        match self.explained {
+            Ok(_) => Ok(self),
+            Err(reason) => Err(reason),
+        }
+    }
+
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
         let width = self.signature.features.len();
         assert!(
@@ -136,6 +144,33 @@ impl Engine for Model {
     }
 }
 
+impl Explain for Model {
+    fn margins(&self) -> usize {
+        self.signature.outputs()
+    }
+
+    fn bytes(&self) -> usize {
+        self.explained.as_ref().map_or(0, |own| own.bytes())
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        let explained = self.explained.as_ref();
+        let explained = explained.expect("`explain` has said that it is there");
+        let width = self.signature.features.len() + 1;
+        assert_eq!(out.len(), rows.len() * width, "output of another length");
+        explained.contributions(rows, margin, out);
+        if self.is_average {
+            out.iter_mut().for_each(|sum| *sum /= self.used as f64);
+        }
+        Ok(())
+    }
+}
+
 impl Trees {
     /// Adds the trees' values for every row to its sums.
     fn add(&self, rows: Rows<'_>, sums: &mut [f64], outputs: usize) {
@@ -148,7 +183,7 @@ impl Trees {
             }
             Self::Compiled { columns, body } => WIDE.with_borrow_mut(|wide| {
                 let width = rows.width() + columns.len();
-                let pass = (WIDE_VALUES_MAX / width).max(1);
+                let pass = row::rows_per_pass(width);
                 for (index, sums) in sums.chunks_mut(pass * outputs).enumerate() {
                     let first = index * pass;
                     columns.widen(rows.slice(first..first + sums.len() / outputs), wide);

@@ -97,6 +97,11 @@ impl Set {
         Self(words[..last.map_or(0, |last| last + 1)].into())
     }
 
+    /// Memory of the bits.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
     /// Whether a value, cut to a whole number, is the code of a member. NaN is none.
     #[inline]
     pub(super) fn contains(&self, value: f64) -> bool {
@@ -173,6 +178,24 @@ impl Tree {
             leaves: values,
             linear,
         })
+    }
+}
+
+/// How many training rows came to each node, in their order. Empty or of another length where the file does not
+/// say.
+pub(super) fn covers(section: &Section<'_>) -> Vec<f32> {
+    let counts = |name| {
+        let counts = section.get(name).unwrap_or_default();
+        counts
+            .split_ascii_whitespace()
+            .map_while(|count| count.parse().ok())
+    };
+    match section.get("num_leaves") {
+        // All rows came to the only leaf, and older files do not say how many.
+        Some("1") => vec![1.0],
+        _ => counts("internal_count")
+            .chain(counts("leaf_count"))
+            .collect(),
     }
 }
 

@@ -6,7 +6,7 @@ use super::objective::Objective;
 use super::training::Training;
 use super::{Booster, Model, iterations, tree};
 use crate::document::{Fault, Object, Value, named};
-use crate::explain::{Explainer, Sources};
+use crate::explain::{Explainer, Players, Sources};
 use crate::forest::{Forest, Rules, Tree};
 use crate::signature::{Feature, FeatureKind, Precision, Signature};
 use crate::{LoadOptions, Unexplained};
@@ -288,8 +288,8 @@ fn read_trees(
                 covers: &covers,
                 rules,
                 outputs: shape.groups,
-                owners: sets.owners(shape.features),
-                features: shape.features,
+                players: Players::alone(sets.owners(shape.features), shape.features),
+                beside: 0,
             };
             Explainer::new(sources, bytes_max)
         }

@@ -9,21 +9,25 @@ mod iterations;
 mod learner;
 mod linear;
 mod objective;
+#[cfg(test)]
+mod tests;
 mod training;
 mod tree;
 
 use crate::document::{self, Fault};
 use crate::explain::{Explain, Explainer, Unexplained};
 use crate::forest::Forest;
-use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature};
+use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature, row};
 use categories::Sets;
 use iterations::Selection;
 use linear::Linear;
 use objective::Objective;
 use std::cell::RefCell;
 
-/// Rows that are predicted together, so that a large batch does not leave large buffers behind.
-const ROWS_PER_PASS: usize = 256;
+thread_local! {
+    /// Rows with the columns of sets.
+    static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A loaded XGBoost model.
 #[derive(Debug)]
@@ -126,8 +130,9 @@ impl Engine for Model {
         );
         SUMS.with_borrow_mut(|sums| {
             let outputs = self.signature.outputs();
-            for (index, out) in out.chunks_mut(ROWS_PER_PASS * outputs).enumerate() {
-                let first = index * ROWS_PER_PASS;
+            let pass = self.rows_per_pass();
+            for (index, out) in out.chunks_mut(pass * outputs).enumerate() {
+                let first = index * pass;
                 self.predict_pass(rows.slice(first..first + out.len() / outputs), sums, out);
             }
         });
@@ -155,8 +160,9 @@ impl Explain for Model {
     ) -> Result<(), RowRefusal> {
         let width = self.signature.features.len() + 1;
         assert_eq!(out.len(), rows.len() * width, "output of another length");
-        for (index, out) in out.chunks_mut(ROWS_PER_PASS * width).enumerate() {
-            let first = index * ROWS_PER_PASS;
+        let pass = self.rows_per_pass();
+        for (index, out) in out.chunks_mut(pass * width).enumerate() {
+            let first = index * pass;
             let rows = rows.slice(first..first + out.len() / width);
             match &self.booster {
                 Booster::Trees {
@@ -182,6 +188,19 @@ impl Explain for Model {
 }
 
 impl Model {
+    /// Rows that are computed together: with many sets of categories few, since each is a column.
+    fn rows_per_pass(&self) -> usize {
+        let sets = match &self.booster {
+            Booster::Trees { sets, .. } => sets.len(),
+            Booster::Linear(_) => 0,
+        };
+        match sets {
+            // The rows are taken as they are.
+            0 => row::rows_per_pass(0),
+            sets => row::rows_per_pass(self.signature.features.len() + sets),
+        }
+    }
+
     /// Predicts some rows; the memory of the sums is used again for the next ones.
     fn predict_pass(&self, rows: Rows<'_>, sums: &mut Vec<f32>, out: &mut [f64]) {
         let groups = self.base_margins.len();
@@ -203,9 +222,6 @@ impl Model {
 
     /// Calls with rows that have the columns of the sets too.
     fn with_sets(&self, sets: &Sets, rows: Rows<'_>, call: impl FnOnce(Rows<'_>)) {
-        thread_local! {
-            static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-        }
         if sets.len() == 0 {
             return call(rows);
         }
