@@ -13,6 +13,7 @@ the game, and what it gives does not add up to its own prediction. For these the
 their definition, from the model as the library writes it in JSON.
 """
 
+import copy
 import importlib
 import itertools
 import json
@@ -49,6 +50,8 @@ def xgboost(folder):
         if any(known.startswith(f"{stem}.") for known in models):
             continue
         booster = xgb.Booster(model_file=path)
+        if stem.startswith("vector-"):
+            booster = xgb.Booster(model_file=bytearray(parted(booster)))
         names = {"feature_names": booster.feature_names, "feature_types": booster.feature_types}
         best = booster.attr("best_iteration")
         until = 0 if best is None else int(best) + 1
@@ -56,6 +59,29 @@ def xgboost(folder):
         made = booster.predict(matrix, pred_contribs=True, iteration_range=(0, until))
         models[path.name] = np.asarray(made, dtype=np.float32).reshape(len(rows), -1, rows.shape[1] + 1)
     return models
+
+
+def parted(booster):
+    """A model whose leaves are vectors as one with a tree for each output: the others the library does not explain."""
+    document = json.loads(booster.save_raw("json"))
+    model = document["learner"]["gradient_booster"]["model"]
+    outputs, trees = int(model["trees"][0]["tree_param"]["size_leaf_vector"]), []
+    for tree in model["trees"]:
+        numbers = np.array(tree.pop("leaf_weights")).reshape(-1, outputs)
+        leaves = [node for node, child in enumerate(tree["left_children"]) if child == -1]
+        for output in range(outputs):
+            own = copy.deepcopy(tree)
+            own["id"], own["tree_param"]["size_leaf_vector"] = len(trees), "1"
+            own["base_weights"] = [0.0] * len(own["left_children"])
+            for leaf in leaves:
+                own["split_conditions"][leaf] = float(numbers[tree["right_children"][leaf], output])
+                own["right_children"][leaf] = -1
+            trees.append(own)
+    model["gbtree_model_param"]["num_trees"] = str(len(trees))
+    model["iteration_indptr"] = list(range(0, len(trees) + 1, outputs))
+    model["tree_info"] = list(range(outputs)) * len(model["trees"])
+    model["trees"] = trees
+    return json.dumps(document).encode()
 
 
 def lightgbm(folder):

@@ -6,7 +6,7 @@
 Writes to crates/engine/tests/golden/<major.minor>/ the inputs of all models as rows.json (null is
 a missing value), each model as <name>.json or .ubj or both, and its predictions for the rows as
 <name>.expected.json, f32 printed so that they read back exactly. The newest version also makes
-refused/ (models the engine must not accept) and mean-score/. Models with categorical features are in
+mean-score/. Models with categorical features are in
 categories-<major.minor>/, with rows of codes, and what the example in docs/OPERATIONS.md makes in
 crates/inference/tests/data/homes-<major.minor>.json.
 """
@@ -124,6 +124,14 @@ def shapes():
         feature_types=["float", "int", "q", "float", "i"],
     )
     train("named", None, {"objective": "binary:logistic"}, formats=("json", "ubj"), matrix=matrix)
+
+
+def vectors():
+    """Leaves that hold a number for each output."""
+    vector = {"multi_strategy": "multi_output_tree", "tree_method": "hist"}
+    targets = np.stack([SCORE, -SCORE / 2, POSITIVE], axis=1)
+    train("vector-regression", targets, {"objective": "reg:squarederror", **vector}, formats=("json", "ubj"))
+    train("vector-classes", CLASSES, {"objective": "multi:softprob", "num_class": 3, "max_depth": 3, **vector})
 
 
 def boosters():
@@ -246,16 +254,6 @@ def documented():
     (data / f"homes-{VERSION}.rows.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def refused():
-    folder = GOLDEN / "refused"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    common = {"max_depth": 2, "nthread": 1}
-    vector = {"multi_strategy": "multi_output_tree", "tree_method": "hist", **common}
-    targets = np.stack([SCORE, -SCORE], axis=1)
-    xgb.train(vector, xgb.DMatrix(X, targets), 1).save_model(folder / "vector-leaves.json")
-
-
 def mean_score():
     """Logistic of the mean of four unnamed features, as a gblinear model."""
     folder = GOLDEN / "mean-score"
@@ -285,6 +283,8 @@ def main():
     regressions()
     classifications()
     shapes()
+    if VERSION != "1.7":
+        vectors()
     boosters()
     early_stopping()
     degenerate()
@@ -292,7 +292,6 @@ def main():
     categories()
     documented()
     if NEWEST:
-        refused()
         mean_score()
 
 

@@ -286,13 +286,44 @@ fn weights_of_dart_trees_count_wherever_the_file_has_them() {
     );
 }
 
+/// Vectors of leaves of another size, numbers that are not there, and more leaves than numbers.
 #[test]
-fn leaves_that_are_vectors_are_refused_by_name() {
-    let path = golden().join("refused/vector-leaves.json");
-    let error = load(&path).unwrap_err();
-    assert_eq!(error.file, path.display().to_string());
-    let reason = "tree 0: `size_leaf_vector`: leaves that are vectors";
-    assert!(error.message.contains(reason), "{}", error.message);
+fn leaves_that_are_vectors_must_have_their_numbers() {
+    let path = golden().join("3.2/vector-regression.json");
+    let text = fs::read_to_string(path).unwrap();
+    let fault = |change: &dyn Fn(&mut Value)| {
+        let mut model: Value = serde_json::from_str(&text).unwrap();
+        change(&mut model["learner"]["gradient_booster"]["model"]["trees"][1]);
+        let text = model.to_string();
+        let error = load_bytes("file", text.as_bytes(), &LoadOptions::default()).unwrap_err();
+        error.message
+    };
+    let message = fault(&|tree| tree["tree_param"]["size_leaf_vector"] = "2".into());
+    assert!(
+        message.contains("tree 1: `size_leaf_vector`: 2 for 3 outputs"),
+        "{message}"
+    );
+    let leaf = |tree: &Value| {
+        let children = tree["left_children"].as_array().unwrap();
+        children.iter().position(|child| *child == -1).unwrap()
+    };
+    for place in [-1, i64::MAX] {
+        let message = fault(&|tree| {
+            let leaf = leaf(tree);
+            tree["right_children"][leaf] = place.into();
+        });
+        assert!(
+            message.contains("its numbers are not in `leaf_weights`"),
+            "{message}"
+        );
+    }
+    let message = fault(&|tree| tree["leaf_weights"] = serde_json::json!([1.5, 2.5, 3.5]));
+    assert!(
+        message.contains("`leaf_weights`: 3 numbers for"),
+        "{message}"
+    );
+    let message = fault(&|tree| tree["leaf_weights"][0] = serde_json::json!(1e39));
+    assert!(message.contains("the leaf's value is inf"), "{message}");
 }
 
 #[test]

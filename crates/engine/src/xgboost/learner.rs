@@ -4,12 +4,14 @@ use super::categories::{self, Collector};
 use super::linear::Linear;
 use super::objective::Objective;
 use super::training::Training;
+use super::tree::Target;
 use super::{Booster, Model, iterations, tree};
 use crate::document::{Fault, Object, Value, named};
 use crate::explain::{Explainer, Players, Sources};
 use crate::forest::{Forest, Rules, Tree};
 use crate::signature::{Feature, FeatureKind, Precision, Signature};
 use crate::{LoadOptions, Unexplained};
+use std::iter::repeat_n;
 
 /// How many features a model may have.
 const FEATURES_MAX: usize = 1 << 18;
@@ -266,13 +268,15 @@ fn read_trees(
         // All are read, so that a broken tree is found even if it is not used.
         let weight = weights.get(index).copied().unwrap_or(1.0);
         let inside = |fault: Fault| fault.inside(format_args!("tree {index}"));
-        if options.explanation_bytes_max > 0 && selection.trees.contains(&index) {
-            covers.push(tree.as_object().and_then(tree::covers).map_err(inside)?);
+        let own = read_tree(tree, index, group, weight, shape, &mut sets).map_err(inside)?;
+        if !selection.trees.contains(&index) {
+            continue;
         }
-        let tree = read_tree(tree, index, group, weight, shape, &mut sets).map_err(inside)?;
-        if selection.trees.contains(&index) {
-            read.push(tree);
+        if options.explanation_bytes_max > 0 {
+            let own_covers = tree.as_object().and_then(tree::covers).map_err(inside)?;
+            covers.extend(repeat_n(own_covers, own.len()));
         }
+        read.extend(own);
     }
     let sets = sets.finish();
     let rules = Rules {
@@ -319,7 +323,7 @@ fn read_tree(
     weight: f32,
     shape: &Shape,
     sets: &mut Collector,
-) -> Result<Tree, Fault> {
+) -> Result<Vec<Tree>, Fault> {
     let tree = tree.as_object()?;
     if let Some(id) = tree.parameter("id")?
         && usize::try_from(id) != Ok(index)
@@ -335,5 +339,10 @@ fn read_tree(
             shape.groups
         )));
     };
-    tree::read(tree, shape.features, group, weight, sets)
+    let target = Target {
+        outputs: shape.groups,
+        output: group,
+        weight,
+    };
+    tree::read(tree, shape.features, target, sets)
 }

@@ -5,23 +5,34 @@ use crate::document::{Fault, Object, named};
 use crate::forest::{Node, Tree};
 use crate::shape;
 
-/// Reads a tree over rows of `width` features; its leaves add to `output`, scaled by `weight`. What it asks
-/// of categories is added to `sets`.
+/// Where the leaves of a tree add to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    /// Margins of a row.
+    pub(super) outputs: usize,
+    /// Which of them, unless the leaves are vectors: those add to all.
+    pub(super) output: u32,
+    /// What the leaves are multiplied by.
+    pub(super) weight: f32,
+}
+
+/// Reads a tree over rows of `width` features: as one, or where the leaves are vectors as one for each output.
+/// What it asks of categories is added to `sets`.
 pub(super) fn read(
     tree: &Object<'_>,
     width: usize,
-    output: u32,
-    weight: f32,
+    target: Target,
     sets: &mut Collector,
-) -> Result<Tree, Fault> {
-    refuse_vectors(tree)?;
+) -> Result<Vec<Tree>, Fault> {
     let columns = Columns::read(tree)?;
     let count = columns.left.len();
+    let vectors = Vectors::read(tree, &columns, target)?;
     let mut categories = categories::OfTree::read(tree, count)?;
     let mut nodes = Vec::with_capacity(count);
     for node in 0..count {
         let read = match columns.left[node] {
-            -1 => columns.leaf(node, weight),
+            -1 if vectors.is_some() => Ok(Node::Leaf(0.0)),
+            -1 => leaf(columns.condition[node], target.weight),
             _ => columns.split(node, width, |feature| {
                 categories.split(node, feature, width, sets)
             }),
@@ -32,20 +43,102 @@ pub(super) fn read(
         Node::Split { left, right, .. } => Some([left, right]),
         Node::Leaf(_) => None,
     })?;
-    Ok(Tree { nodes, output })
+    let output = target.output;
+    match vectors {
+        None => Ok(vec![Tree { nodes, output }]),
+        Some(vectors) => vectors.part(&nodes),
+    }
 }
 
-fn refuse_vectors(tree: &Object<'_>) -> Result<(), Fault> {
-    let parameters = tree.object("tree_param")?;
-    let targets = parameters
-        .parameter("size_leaf_vector")
-        .map_err(named("tree_param"))?;
-    match targets {
-        Some(2..) => Err(Fault::new(
-            "`size_leaf_vector`: leaves that are vectors are not supported; train with \
-             multi_strategy=\"one_output_per_tree\"",
-        )),
-        _ => Ok(()),
+/// Leaves that hold a number for each output.
+struct Vectors {
+    /// Where the numbers of each node begin, if it is a leaf.
+    starts: Vec<Option<usize>>,
+    numbers: Vec<f32>,
+    target: Target,
+}
+
+impl Vectors {
+    /// None where leaves are numbers.
+    fn read(tree: &Object<'_>, columns: &Columns, target: Target) -> Result<Option<Self>, Fault> {
+        let parameters = tree.object("tree_param")?;
+        let size = parameters
+            .parameter("size_leaf_vector")
+            .map_err(named("tree_param"))?;
+        let outputs = target.outputs;
+        match size {
+            None | Some(..=1) => return Ok(None),
+            Some(size) if usize::try_from(size) == Ok(outputs) => {}
+            Some(size) => {
+                return Err(Fault(format!(
+                    "`size_leaf_vector`: {size} for {outputs} outputs"
+                )));
+            }
+        }
+        let count = columns.left.len();
+        // The numbers of leaves are apart, and the right child of a leaf tells which are its own. In older files every
+        // node has some.
+        let (name, is_apart) = match tree.get("leaf_weights") {
+            Some(_) => ("leaf_weights", true),
+            None => ("base_weights", false),
+        };
+        let numbers = tree.floats(name)?;
+        // There are fewer splits than leaves, so that a small file cannot become large.
+        if count.saturating_mul(outputs) > 2 * numbers.len() {
+            return Err(Fault(format!(
+                "`{name}`: {} numbers for {count} nodes of {outputs} outputs",
+                numbers.len()
+            )));
+        }
+        let start = |node: usize| {
+            let place = match is_apart {
+                true => usize::try_from(columns.right[node]).ok(),
+                false => Some(node),
+            };
+            let start = place.and_then(|place| place.checked_mul(outputs));
+            let is_there = |start: &usize| {
+                let end = start.checked_add(outputs);
+                end.is_some_and(|end| end <= numbers.len())
+            };
+            start
+                .filter(is_there)
+                .ok_or_else(|| Fault(format!("node {node}: its numbers are not in `{name}`")))
+        };
+        let starts = (0..count).map(|node| match columns.left[node] {
+            -1 => start(node).map(Some),
+            _ => Ok(None),
+        });
+        Ok(Some(Self {
+            starts: starts.collect::<Result<_, _>>()?,
+            numbers,
+            target,
+        }))
+    }
+
+    /// A tree for each output.
+    fn part(&self, nodes: &[Node]) -> Result<Vec<Tree>, Fault> {
+        let tree = |output: usize| {
+            let nodes = nodes.iter().zip(&self.starts).enumerate();
+            let nodes = nodes.map(|(index, (node, start))| match start {
+                None => Ok(*node),
+                Some(start) => leaf(self.numbers[start + output], self.target.weight)
+                    .map_err(|fault| fault.inside(format!("node {index}"))),
+            });
+            Ok(Tree {
+                nodes: nodes.collect::<Result<_, Fault>>()?,
+                output: output as u32,
+            })
+        };
+        (0..self.target.outputs).map(tree).collect()
+    }
+}
+
+/// A leaf of a number in the file.
+fn leaf(number: f32, weight: f32) -> Result<Node, Fault> {
+    let value = number * weight;
+    match value.is_finite() {
+        true => Ok(Node::Leaf(f64::from(value))),
+        false => Err(Fault(format!("the leaf's value is {number}"))),
     }
 }
 
@@ -94,15 +187,6 @@ impl Columns {
                 "`num_nodes`: {announced} announced, {count} there"
             ))),
             _ => Ok(columns),
-        }
-    }
-
-    fn leaf(&self, node: usize, weight: f32) -> Result<Node, Fault> {
-        let condition = self.condition[node];
-        let value = condition * weight;
-        match value.is_finite() {
-            true => Ok(Node::Leaf(f64::from(value))),
-            false => Err(Fault(format!("the leaf's value is {condition}"))),
         }
     }
 
