@@ -11,6 +11,7 @@
 mod copies;
 mod error;
 mod inspect;
+mod migrate;
 mod placed;
 mod postgres;
 mod readers;
@@ -26,7 +27,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
-use sea_orm_migration::MigratorTrait;
 use tokio::time::{Instant, timeout};
 
 use crate::clock::Timestamp;
@@ -53,17 +53,10 @@ pub use sqlite::log_of;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long reading whole tables may take.
 pub const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long bringing the tables of a service up to date may take, the wait for other processes that
-/// do the same included.
-const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
-/// Before a migration that other processes kept waiting is tried again.
-const MIGRATION_PAUSE: Duration = Duration::from_millis(100);
 /// A disk on which less is free is full: a few changes, and there is no room for the next.
 const FREE_BYTES_MIN: u64 = 1 << 20;
 /// Before readers who kept SQLite's log from being emptied are asked again.
 const TRUNCATION_PAUSE: Duration = Duration::from_millis(20);
-/// Any constant known to every replica.
-const MIGRATION_LOCK: i64 = 0x6175_7370_6578;
 
 /// A database, cheap to clone.
 #[derive(Clone, Debug)]
@@ -125,67 +118,6 @@ impl Db {
             control: Control::current(),
             call_timeout,
         })
-    }
-
-    /// Brings one service's tables up to date. Safe to run from several processes at once.
-    ///
-    /// # Errors
-    /// [`DbError::Database`], [`DbError::Denied`], [`DbError::TimedOut`], [`DbError::Abandoned`].
-    pub async fn migrate<M: MigratorTrait>(&self) -> Result<(), DbError> {
-        let known = [KnownMigrations::of::<M>()];
-        // Where there is nothing to do, neither a lock nor the right to make tables is needed.
-        let found = compare(self, &known).await;
-        if found.map_err(|error| self.named(error))? == Difference::default() {
-            return Ok(());
-        }
-        let end = Instant::now() + MIGRATION_TIMEOUT;
-        let mut is_told = false;
-        loop {
-            match self.migrate_once::<M>().await {
-                Err(error) if error.fault() == Some(Fault::Busy) && Instant::now() < end => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        let (database, wait_s) = (self.name(), MIGRATION_TIMEOUT.as_secs());
-                        tracing::warn!(%database, wait_s, "another process holds the database locked; waiting for it");
-                    }
-                    tokio::time::sleep(MIGRATION_PAUSE).await;
-                }
-                migrated => return migrated,
-            }
-        }
-    }
-
-    async fn migrate_once<M: MigratorTrait>(&self) -> Result<(), DbError> {
-        let limit = MIGRATION_TIMEOUT;
-        let committing = AtomicBool::new(false);
-        let up = async |transaction: &Transaction| {
-            if transaction.get_database_backend() == DbBackend::Postgres {
-                let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
-                transaction.execute_unprepared(&lock).await?;
-            }
-            Ok::<_, DbError>(M::up(transaction, None).await?)
-        };
-        let migrating = async {
-            match &self.backend {
-                Backend::Sqlite(sqlite) => sqlite.write(up, &committing).await,
-                Backend::Postgres(postgres) => postgres.write_apart(limit, up, &committing).await,
-            }
-        };
-        let migrated = self.within(limit, Some(&committing), Box::pin(migrating));
-        match migrated.await {
-            Err(error) if error.fault() == Some(Fault::Denied) => {
-                let table = M::migration_table_name().to_string();
-                let missing = self.read(async |connection| {
-                    Ok::<_, DbError>(rights::missing(connection, &[&table], true).await?)
-                });
-                Err(DbError::Denied {
-                    database: self.name(),
-                    cause: error.to_string(),
-                    missing: missing.await.unwrap_or_default(),
-                })
-            }
-            Err(error) => Err(self.named(error)),
-            Ok(()) => Ok(()),
-        }
     }
 
     /// Runs `query` on a reader.

@@ -11,6 +11,7 @@ mod lease;
 mod shared;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,17 +65,27 @@ impl RateLimit {
     }
 }
 
+/// Hides callers in the names of their counts; all replicas have the same.
+#[derive(Clone)]
+pub struct QuotaKey(pub [u8; 32]);
+
+impl fmt::Debug for QuotaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QuotaKey(…)")
+    }
+}
+
 /// Makes the quotas of a server, all of which count in the same place.
 #[derive(Clone, Debug)]
 pub struct Quotas {
-    redis: Option<Redis>,
+    redis: Option<(Redis, QuotaKey)>,
     clock: Clock,
     alone: Counter,
 }
 
 impl Quotas {
     /// Those that count over all replicas where there is a Redis.
-    pub fn new(redis: Option<Redis>, clock: Clock) -> Self {
+    pub fn new(redis: Option<(Redis, QuotaKey)>, clock: Clock) -> Self {
         Self {
             redis,
             clock,
@@ -84,8 +95,8 @@ impl Quotas {
 
     /// A quota. `name` says what is limited, alike on every replica and in every version.
     pub fn quota(&self, limit: &RateLimit, name: &str) -> Quota {
-        let shared = self.redis.as_ref().map(|redis| {
-            let shared = Shared::new(limit, name, redis.clone(), self.clock.clone());
+        let shared = self.redis.as_ref().map(|(redis, key)| {
+            let shared = Shared::new(limit, name, redis.clone(), key, self.clock.clone());
             Arc::new(shared)
         });
         Quota {

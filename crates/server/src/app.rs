@@ -9,7 +9,7 @@ use auspex_kernel::body::Budget;
 use auspex_kernel::config::{ConfigError, Reloads};
 use auspex_kernel::db::Db;
 use auspex_kernel::error::Envelope;
-use auspex_kernel::quota::Quotas;
+use auspex_kernel::quota::{QuotaKey, Quotas};
 use auspex_kernel::redis::Redis;
 use auspex_kernel::service::{Documented, OpenError, Routes, StopSignal};
 use auspex_kernel::{Clock, CursorKey};
@@ -77,8 +77,8 @@ pub(crate) struct Parts {
     pub(crate) reloads: Reloads,
     /// The server's TLS, if it speaks it.
     pub(crate) tls: Option<Arc<Tls>>,
-    /// What replicas share, if they share anything.
-    pub(crate) redis: Option<Redis>,
+    /// What replicas share, if they share anything, and what hides callers there.
+    pub(crate) redis: Option<(Redis, QuotaKey)>,
 }
 
 impl App {
@@ -97,7 +97,7 @@ impl App {
             redis,
         } = parts;
         let mut metrics = Metrics::new();
-        if let Some(redis) = &redis {
+        if let Some((redis, _)) = &redis {
             redis.register_metrics(metrics.registry());
         }
         let quotas = Quotas::new(redis.clone(), clock.clone());
@@ -112,7 +112,7 @@ impl App {
         let control = db.control().clone();
         let health = Arc::new(Health::new(
             db.clone(),
-            redis,
+            redis.map(|(redis, _)| redis),
             services.clone(),
             clock.clone(),
         ));
@@ -150,15 +150,19 @@ impl App {
             observers: Arc::new(Observers {
                 access_log: config.telemetry.access_log,
                 unmatched: metrics.unmatched(),
-                traces: config.telemetry.traces()?,
+                traces: config.telemetry.traces(&config.server.instance)?,
                 reports: config.telemetry.reports()?,
             }),
-            headers: edge::FixedHeaders::new(config.hsts_max_age_s()),
+            headers: edge::FixedHeaders::new(
+                config.hsts_max_age_s(),
+                config.server.instance_header(),
+            ),
             cors: Cors::new(&config.server.cors),
             limits: limits(config),
             public_authority: config.public_authority(),
             hosts: Hosts::new(&config.public_authority(), &config.server.hosts),
             proxies: config.server.proxies()?,
+            leaving: health.leaving(),
             stop,
             bodies: Arc::new(Budget::new(config.server.bodies_bytes_max)),
         };

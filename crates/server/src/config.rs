@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use auspex_kernel::Random;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{check_sqlite_file, check_url, sqlite_file};
 use auspex_kernel::files::Obstacle;
 use auspex_kernel::quota::RateLimit;
 use auspex_kernel::redis::RedisConfig;
+use http::HeaderValue;
 use serde::Deserialize;
 
 use crate::address;
@@ -21,6 +23,9 @@ const SPARE_DESCRIPTORS: u64 = 256;
 const YEAR_S: u32 = 31_536_000;
 /// More threads than any machine has cores for.
 const WORKERS_MAX: usize = 1024;
+/// Longer than anything should take to see that a server is not ready.
+const SHUTDOWN_DELAY_MS_MAX: u64 = 300_000;
+const INSTANCE_BYTES_MAX: usize = 64;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +51,8 @@ pub(crate) struct Server {
     pub(crate) public_url: String,
     pub(crate) hosts: Vec<String>,
     pub(crate) data_dir: PathBuf,
+    pub(crate) instance: String,
+    pub(crate) instance_header: bool,
     pub(crate) workers: usize,
     pub(crate) docs: bool,
     pub(crate) connections_max: usize,
@@ -56,6 +63,7 @@ pub(crate) struct Server {
     pub(crate) bodies_bytes_max: usize,
     pub(crate) body_timeout_ms: u64,
     pub(crate) request_timeout_ms: u64,
+    pub(crate) shutdown_delay_ms: u64,
     pub(crate) linger_timeout_ms: u64,
     pub(crate) drain_timeout_ms: u64,
     pub(crate) http2_streams_max: u32,
@@ -176,7 +184,38 @@ impl Server {
         Ok(proxies.announcing(self.proxy_protocol))
     }
 
+    /// What this server is called: as the settings say, or by a name of its own from now until it ends. A
+    /// host name would tell clients more of the network than they need.
+    pub(crate) fn name_instance(&mut self, random: &Random) -> Result<(), String> {
+        if self.instance.is_empty() {
+            let bytes = random.bytes::<4>().map_err(|error| error.to_string())?;
+            self.instance = format!("{:08x}", u32::from_be_bytes(bytes));
+        }
+        Ok(())
+    }
+
+    /// What answers say of it.
+    pub(crate) fn instance_header(&self) -> Option<HeaderValue> {
+        let is_said = self.instance_header && !self.instance.is_empty();
+        let value = || HeaderValue::try_from(&self.instance).expect("checked to be ASCII");
+        is_said.then(value)
+    }
+
+    fn check_instance(&self) -> Result<(), ConfigError> {
+        let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if self.instance.len() <= INSTANCE_BYTES_MAX && self.instance.bytes().all(is_usual) {
+            return Ok(());
+        }
+        let reason = format!("must be at most {INSTANCE_BYTES_MAX} of A-Z a-z 0-9 - . _");
+        Err(ConfigError::wrong("server.instance", reason))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_instance()?;
+        if self.shutdown_delay_ms > SHUTDOWN_DELAY_MS_MAX {
+            let reason = "must be at most 300,000";
+            return Err(ConfigError::wrong("server.shutdown_delay_ms", reason));
+        }
         if !self.public_url.is_empty() {
             address::check_public_url(&self.public_url)
                 .map_err(|reason| ConfigError::wrong("server.public_url", reason))?;

@@ -386,7 +386,7 @@ impl Service<Request<Incoming>> for Door {
             let mut response = edge.handle_for(request, peer, leaving).await;
             if let Some(admitted) = response.extensions_mut().remove() {
                 in_flight.leave_http(admitted);
-            } else if in_flight.is_last() {
+            } else if !is_http2 && (in_flight.is_last() || edge.leaving.load(Ordering::Relaxed)) {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

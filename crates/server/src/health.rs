@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ type Outcome = Result<(), &'static str>;
 pub(crate) struct Health {
     services: Services,
     redis: Option<Redis>,
-    stopping: AtomicBool,
+    leaving: Arc<AtomicBool>,
     writes: Mutex<Writes>,
     report: Mutex<Option<(Instant, Report)>>,
     ready: Mutex<Option<(Instant, bool)>>,
@@ -96,7 +97,7 @@ impl Health {
         Self {
             services,
             redis,
-            stopping: AtomicBool::new(false),
+            leaving: Arc::default(),
             writes: Mutex::new(Writes::new(db, clock)),
             report: Mutex::default(),
             ready: Mutex::default(),
@@ -105,11 +106,16 @@ impl Health {
 
     /// From now on the server is not ready: a balancer should send its requests elsewhere.
     pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is so, for whoever asks on every request.
+    pub(crate) fn leaving(&self) -> Arc<AtomicBool> {
+        self.leaving.clone()
     }
 
     pub(crate) fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// A report that is at most a second old.

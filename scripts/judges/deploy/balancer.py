@@ -64,7 +64,7 @@ class Deployment:
         text = re.sub(r"resolvers docker\n(?: .*\n)+", "", text)
         lines = "".join(f"    server s{place} 127.0.0.1:{one.port}\n" for place, one in enumerate(self.servers))
         text, count = re.subn(r" +server-template auspex \d+ auspex:8080\n", lines, text)
-        equal(count, 2, "backends of haproxy.cfg")
+        equal(count, 1, "backends of haproxy.cfg")
         return text
 
     def wait_for_both(self):
@@ -149,8 +149,8 @@ def metrics_are_not_for_everybody(deployment):
     equal([deployment.ask("GET", path)[0] for path in ("/metrics", "/v1/metrics")], [403, 403], "statuses")
 
 
-def dialogues_stay_at_their_server(deployment):
-    """All requests about a dialogue reach the server that holds its texts, by old and new paths."""
+def dialogues_go_on_at_any_server(deployment):
+    """Requests about a dialogue go to both servers, by old and new paths, and no text is lost."""
     text = json.dumps({"text": "My card does not work", "language": "en"})
     for number in range(DIALOGUES):
         dialogue = f"d{number}"
@@ -209,4 +209,4 @@ def load(deployment, over, answers):
     connection.close()
 
 
-CHECKS = [metrics_are_not_for_everybody, dialogues_stay_at_their_server, rolling_restart_loses_nothing]
+CHECKS = [metrics_are_not_for_everybody, dialogues_go_on_at_any_server, rolling_restart_loses_nothing]

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tomllib
 
 import yaml
 
@@ -80,7 +81,8 @@ def servers_are_confined_and_stop_in_time(_):
     true("cpus" in service, "without a limit of processors their number decides how much memory is taken")
     documented = re.search(r"docker run --memory (\d+m)", (ROOT / "docs/OPERATIONS.md").read_text())[1]
     equal(service["mem_limit"], documented, "mem_limit")
-    drain_ms = setting("server", "drain_timeout_ms") + setting("server", "linger_timeout_ms")
+    own = tomllib.loads((DEPLOY / "auspex/auspex.toml").read_text())["server"]
+    drain_ms = setting("server", "drain_timeout_ms") + setting("server", "linger_timeout_ms") + own["shutdown_delay_ms"]
     true(int(service["stop_grace_period"].removesuffix("s")) >= drain_ms / 1000 + 5, "stop_grace_period")
     mounts = {volume.split(":")[1] for volume in service["volumes"]}
     equal(mounts, {image.working_folder, image.variables["AUSPEX__INFERENCE__MODELS"]}, "mounts")

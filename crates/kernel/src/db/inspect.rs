@@ -5,8 +5,8 @@ use std::path::Path;
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{ConnectOptions as _, Sqlite};
-use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, RuntimeErr, Statement};
-use sea_orm_migration::{MigratorTrait, SchemaManager};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, RuntimeErr, Statement};
+use sea_orm_migration::{IntoSchemaManagerConnection, MigratorTrait, SchemaManager};
 
 use super::sqlite::{check_log, log_of};
 use super::{Connection, Db, DbError};
@@ -41,7 +41,11 @@ impl KnownMigrations {
     }
 
     /// Compares them with those that ran.
-    pub(super) async fn compare(&self, connection: &Connection) -> Result<Difference, DbErr> {
+    pub(super) async fn compare<'c, C>(&self, connection: &'c C) -> Result<Difference, DbErr>
+    where
+        C: ConnectionTrait,
+        &'c C: IntoSchemaManagerConnection<'c>,
+    {
         let mut ran: Vec<String> = Vec::new();
         if SchemaManager::new(connection)
             .has_table(&self.table)

@@ -19,12 +19,13 @@ use std::hash::{BuildHasherDefault, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 use tokio::sync::Notify;
 
 use super::lease::{Answer, Ask, Asked, Lease, Next, Permits, Turn};
-use super::{RateLimit, Spread};
+use super::{QuotaKey, RateLimit, Spread};
 use crate::clock::Clock;
 use crate::redis::{Away, Redis, Script};
 
@@ -37,8 +38,8 @@ const SHARDS: usize = 64;
 pub(super) struct Shared {
     redis: Redis,
     script: Script,
-    /// What tells its keys from those of other limits.
-    name: String,
+    /// Makes names of callers, and has been told by what those of this limit differ from others.
+    names: Hmac<Sha256>,
     limit: u32,
     slot_us: i64,
     /// How many slots before the present one count.
@@ -61,7 +62,16 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// `name` says what is limited, on every replica alike.
-    pub(super) fn new(limit: &RateLimit, name: &str, redis: Redis, clock: Clock) -> Self {
+    pub(super) fn new(
+        limit: &RateLimit,
+        name: &str,
+        redis: Redis,
+        key: &QuotaKey,
+        clock: Clock,
+    ) -> Self {
+        // Another limit of the same name counts apart.
+        let names = format!("{name} {} {}\0", limit.max, limit.window_s);
+        let keyed = Hmac::new_from_slice(&key.0).expect("any length is a key");
         let window_us = i64::from(limit.window_s) * 1_000_000;
         let shortest = i64::try_from(redis.timeout().as_micros()).unwrap_or(i64::MAX);
         let lease_us = (window_us / LEASES).max(shortest);
@@ -69,8 +79,7 @@ impl Shared {
         Self {
             redis,
             script: Script::new(include_str!("count.lua")),
-            // Another limit of the same name counts apart.
-            name: format!("{name} {} {}", limit.max, limit.window_s),
+            names: keyed.chain_update(names),
             limit: limit.max,
             slot_us,
             slots: (window_us + lease_us + slot_us - 1) / slot_us,
@@ -182,13 +191,10 @@ impl Shared {
         })
     }
 
-    /// The key of a caller. It does not name them, but there are few enough addresses to try them all: whoever reads
-    /// this Redis is trusted.
+    /// The key of a caller. Without the secret nobody finds who it is by trying all addresses.
     fn key(&self, caller: u64) -> String {
-        let digest = Sha256::new()
-            .chain_update(&self.name)
-            .chain_update(caller.to_be_bytes())
-            .finalize();
+        let named = self.names.clone().chain_update(caller.to_be_bytes());
+        let digest = named.finalize().into_bytes();
         let hex: String = digest[..16]
             .iter()
             .map(|byte| format!("{byte:02x}"))

@@ -119,7 +119,9 @@ pub(super) async fn check_up_to_date(config: &Config, db: &Db) -> Result<(), Fai
 }
 
 async fn check_one(db: &Db, known: &[KnownMigrations]) -> Result<(), Failure> {
-    if compare(db, known).await?.pending.is_empty() {
+    let found = compare(db, known).await?;
+    found.tell_of_newer(&db.name());
+    if found.pending.is_empty() {
         return Ok(());
     }
     // Tables that its role may not use look as if they were not there.

@@ -125,12 +125,7 @@ impl Findings {
 
     /// One problem of several parts.
     fn all_bad(&mut self, what: &str, parts: &[String], remedy: &str) {
-        let shown = parts[..parts.len().min(SHOWN_MAX)].join("; ");
-        let more = match parts.len().saturating_sub(SHOWN_MAX) {
-            0 => String::new(),
-            more => format!("; and {more} more"),
-        };
-        self.bad(format!("{what}: {shown}{more}"), remedy);
+        self.bad(format!("{what}: {}", listed(parts)), remedy);
     }
 
     fn unknown(&mut self, path: &Path, error: &std::io::Error) {
@@ -169,5 +164,14 @@ impl Findings {
                 false
             }
         }
+    }
+}
+
+/// In one line, which stays short.
+fn listed(parts: &[String]) -> String {
+    let shown = parts[..parts.len().min(SHOWN_MAX)].join("; ");
+    match parts.len().saturating_sub(SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
     }
 }

@@ -12,6 +12,7 @@ use auspex_kernel::clock::monotonic;
 use auspex_kernel::config::Reloads;
 use auspex_kernel::db::{Db, make_private_folder};
 use auspex_kernel::files::{Obstacle, make_private, what_is_no_file};
+use auspex_kernel::quota::QuotaKey;
 use auspex_kernel::redis::Redis;
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
@@ -36,13 +37,14 @@ use crate::tls::Tls;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn run(
-    loaded: Loaded,
+    mut loaded: Loaded,
     overrides: Overrides,
     migrate: bool,
     if_missing: IfMissing,
 ) -> Outcome {
+    loaded.config.server.name_instance(&Random::system())?;
     let config = &loaded.config;
-    telemetry::start(&config.telemetry)?;
+    telemetry::start(&config.telemetry, &config.server.instance)?;
     for variable in &loaded.ignored {
         tracing::warn!(%variable, "a variable is no setting and changes nothing; `auspex config defaults` lists all settings");
     }
@@ -82,6 +84,11 @@ pub(super) fn run(
     let until = async {
         asked_to_stop.stop_requested().await;
         app.health.stop();
+        let delay = config::ms(config.server.shutdown_delay_ms);
+        if !delay.is_zero() {
+            tracing::info!("stopping soon: not ready, and connections are still accepted");
+            tokio::time::sleep(delay).await;
+        }
     };
     // A runtime of its own: however busy the control runtime is, connections are accepted.
     let accepting = tokio::runtime::Builder::new_current_thread()
@@ -155,7 +162,10 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
     let cursors = secrets::load_or_create(&db, &clock, &random, "cursors");
     let cursors = CursorKey(cursors.await?);
     let redis = match config.redis.is_on() {
-        true => Some(Redis::open(&config.redis).await?),
+        true => {
+            let key = secrets::load_or_create(&db, &clock, &random, "quotas").await?;
+            Some((Redis::open(&config.redis).await?, QuotaKey(key)))
+        }
         false => None,
     };
     let (publisher, queue) = Publisher::new();
@@ -170,7 +180,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         control: db.control().clone(),
         publisher,
         reloads: reloads.clone(),
-        redis: redis.clone(),
+        redis: redis.as_ref().map(|(redis, _)| redis.clone()),
         voucher: None,
         predictor: None,
     };

@@ -7,6 +7,7 @@ use auspex_kernel::{RequestId, Timestamp};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+const X_AUSPEX_INSTANCE: HeaderName = HeaderName::from_static("x-auspex-instance");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -18,15 +19,18 @@ const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 #[derive(Debug)]
 pub(crate) struct Fixed {
     strict_transport: Option<HeaderValue>,
+    instance: Option<HeaderValue>,
 }
 
 impl Fixed {
     /// `hsts_max_age_s`: for how long browsers are told to come by https alone; 0: they are not told.
-    pub(crate) fn new(hsts_max_age_s: u32) -> Self {
+    /// `instance`: what this server is called, if answers say so.
+    pub(crate) fn new(hsts_max_age_s: u32, instance: Option<HeaderValue>) -> Self {
         let value = |seconds| HeaderValue::try_from(format!("max-age={seconds}"));
         let strict_transport = (hsts_max_age_s > 0).then(|| value(hsts_max_age_s));
         Self {
             strict_transport: strict_transport.map(|value| value.expect("a number is ASCII")),
+            instance,
         }
     }
 
@@ -37,9 +41,15 @@ impl Fixed {
         elapsed: Duration,
         quota: Option<(&Decision, Timestamp)>,
     ) {
-        headers.reserve(12);
+        headers.reserve(13);
         headers.insert(super::X_REQUEST_ID, id.header_value());
         headers.insert(X_PROCESS_TIME, seconds(elapsed));
+        if let Some(instance) = &self.instance {
+            // What a replica behind the gateway says of itself says more.
+            headers
+                .entry(X_AUSPEX_INSTANCE)
+                .or_insert_with(|| instance.clone());
+        }
         if let Some((quota, now)) = quota {
             headers.insert(LIMIT, HeaderValue::from(quota.limit));
             headers.insert(REMAINING, HeaderValue::from(quota.remaining));

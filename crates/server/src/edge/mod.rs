@@ -75,6 +75,8 @@ pub(crate) struct Edge {
     pub(crate) hosts: Hosts,
     /// Who is believed about the addresses of clients.
     pub(crate) proxies: Proxies,
+    /// The server is about to stop: answers on HTTP/1.1 are the last of their connections.
+    pub(crate) leaving: Arc<AtomicBool>,
     /// Ends streams when the server stops.
     pub(crate) stop: StopSignal,
     /// Memory for the bodies of requests that are not answered yet.

@@ -179,7 +179,7 @@ pub(crate) fn edge(reports: Option<Reports>) -> Edge {
             traces: None,
             reports,
         }),
-        headers: headers::Fixed::new(31_536_000),
+        headers: headers::Fixed::new(31_536_000, None),
         cors: Cors::new(&CorsConfig {
             origins: Vec::new(),
             max_age_s: 600,
@@ -188,6 +188,7 @@ pub(crate) fn edge(reports: Option<Reports>) -> Edge {
         public_authority: "models.example.org".into(),
         hosts: Hosts::new("models.example.org", &[]),
         proxies: Proxies::new(&[], ForwardedHeader::XForwardedFor).expect("none"),
+        leaving: Arc::default(),
         stop: running(),
         bodies: Arc::new(Budget::new(1000)),
     }

@@ -4,8 +4,12 @@
 use std::io::{IsTerminal as _, Write};
 
 use serde::Deserialize;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -30,11 +34,11 @@ pub(crate) enum AccessLog {
     Off,
 }
 
-/// Starts logging for the process.
+/// Starts logging for the process, which is called `instance`.
 ///
 /// # Errors
 /// A message naming the setting.
-pub(crate) fn start(config: &super::Config) -> Result<(), String> {
+pub(crate) fn start(config: &super::Config, instance: &str) -> Result<(), String> {
     let filter = filter(&config.log_level)?;
     let json = match config.log_format {
         LogFormat::Json => true,
@@ -50,6 +54,7 @@ pub(crate) fn start(config: &super::Config) -> Result<(), String> {
             .json()
             .flatten_event(true)
             .with_current_span(false)
+            .map_event_format(|lines| OfInstance::new(lines, instance))
             .try_init()
     } else {
         lines
@@ -82,6 +87,44 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
     // What libraries log about their own steps is useful only to operators who ask for it.
     EnvFilter::try_new(format!("sea_orm_migration=warn,sqlx=warn,{level}"))
         .map_err(|error| format!("is not a tracing filter: {error}"))
+}
+
+/// JSON lines that say first of which server they are: logs of replicas are read together.
+struct OfInstance<F> {
+    lines: F,
+    /// What a line begins with.
+    begin: String,
+}
+
+impl<F> OfInstance<F> {
+    fn new(lines: F, instance: &str) -> Self {
+        let instance = serde_json::Value::from(instance);
+        Self {
+            lines,
+            begin: format!("{{\"instance\":{instance},"),
+        }
+    }
+}
+
+impl<S, N, F> FormatEvent<S, N> for OfInstance<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut line = String::new();
+        let whole = Writer::new(&mut line);
+        self.lines.format_event(context, whole, event)?;
+        let fields = line.strip_prefix('{').ok_or(std::fmt::Error)?;
+        writer.write_str(&self.begin)?;
+        writer.write_str(fields)
+    }
 }
 
 /// A log that cannot be written, because its reader is gone or the disk is full, must not stop a

@@ -45,10 +45,10 @@ impl Config {
     }
 
     /// Where traces go, if anywhere.
-    pub(crate) fn traces(&self) -> Result<Option<Traces>, String> {
+    pub(crate) fn traces(&self, instance: &str) -> Result<Option<Traces>, String> {
         match self.otlp_endpoint.as_str() {
             "" => Ok(None),
-            endpoint => Traces::new(endpoint, self.otlp_sample_ratio).map(Some),
+            endpoint => Traces::new(endpoint, self.otlp_sample_ratio, instance).map(Some),
         }
     }
 

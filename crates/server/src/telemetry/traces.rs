@@ -78,7 +78,7 @@ pub(super) fn check_endpoint(url: &str) -> Result<(), &'static str> {
 impl Traces {
     /// Sends spans to `endpoint`, a full OTLP/HTTP URL. `ratio` is the share of requests sampled among
     /// those whose caller did not decide.
-    pub(crate) fn new(endpoint: &str, ratio: f64) -> Result<Self, String> {
+    pub(crate) fn new(endpoint: &str, ratio: f64, instance: &str) -> Result<Self, String> {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
@@ -90,6 +90,7 @@ impl Traces {
         let resource = Resource::builder()
             .with_service_name("auspex")
             .with_attribute(version)
+            .with_attribute(KeyValue::new("service.instance.id", instance.to_owned()))
             .build();
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::client::Connection;
 use crate::predict::REQUEST;
-use crate::server::Server;
+use crate::server::{Server, auspex};
 
 #[test]
 fn every_answer_carries_its_headers() {
@@ -50,6 +50,53 @@ fn every_answer_carries_its_headers() {
         server.post("/predict", REQUEST).header("cache-control"),
         Some("no-store")
     );
+}
+
+#[test]
+fn answers_and_log_lines_name_the_server_that_they_are_of() {
+    let all = ("AUSPEX__TELEMETRY__ACCESS_LOG", "all");
+    let name_of = |settings: &[(&str, &str)]| {
+        let server = Server::start_with(settings);
+        let paths = ["/health/live", "/nowhere", "/v1/models", "/v1/models"];
+        let answers = paths.map(|path| server.get(path));
+        let names = answers.map(|answer| answer.header("x-auspex-instance").map(str::to_owned));
+        assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+        let [name, ..] = names;
+        (name, server.stop())
+    };
+    let is_in = |log: &str, name: &str| {
+        let begin = format!("{{\"instance\":\"{name}\",\"timestamp\":\"");
+        let every = log.lines().all(|line| line.starts_with(&begin));
+        every && log.contains("\"message\":\"request\"")
+    };
+    let (drawn, log) = name_of(&[all]);
+    let drawn = drawn.expect("a name");
+    assert!(drawn.len() == 8 && is_in(&log, &drawn), "{drawn}: {log}");
+    let (other, _) = name_of(&[all]);
+    assert_ne!(other, Some(drawn), "each start has a name of its own");
+
+    let named = ("AUSPEX__SERVER__INSTANCE", "auspex-7d9f.zone-a_1");
+    let (name, log) = name_of(&[all, named]);
+    assert_eq!(name.as_deref(), Some(named.1));
+    assert!(is_in(&log, named.1), "{log}");
+    let hidden = ("AUSPEX__SERVER__INSTANCE_HEADER", "false");
+    let (name, log) = name_of(&[all, named, hidden]);
+    assert_eq!(name, None);
+    assert!(is_in(&log, named.1), "{log}");
+}
+
+#[test]
+fn a_name_that_no_header_may_hold_is_refused() {
+    for name in ["a b", "é", "a\"b", &"x".repeat(65)] {
+        let output = auspex()
+            .args(["config", "check"])
+            .env("AUSPEX__SERVER__INSTANCE", name)
+            .output()
+            .expect("runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{name}");
+        assert!(error.contains("server.instance"), "{error}");
+    }
 }
 
 #[test]

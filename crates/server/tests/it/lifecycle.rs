@@ -14,6 +14,9 @@ use crate::predict::REQUEST;
 use crate::server::{Server, auspex, auspex_held_to_modes, eventually, repository, take_away};
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::db::{Db, DbError};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
 
 /// Every request that got through is answered, and the last answer of a connection says so.
 #[test]
@@ -52,6 +55,60 @@ fn sigterm_under_load_loses_no_request() {
     assert!(answered.into_inner() > 100);
     let (status, log) = server.wait(Duration::from_secs(20));
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// Balancers look every so often: until they have, new connections come, and old ones are theirs.
+#[test]
+fn for_the_shutdown_delay_it_is_not_ready_and_serves_old_and_new_connections() {
+    let delay = Duration::from_millis(1500);
+    let server = Server::start_with(&[("AUSPEX__SERVER__SHUTDOWN_DELAY_MS", "1500")]);
+    let key = [("X-API-Key", server.key.as_str())];
+    let ask = |connection: &mut Connection, path: &str| {
+        let answer = connection.send("GET", path, &key, b"");
+        let closes = answer.header("connection") == Some("close");
+        (answer.status, closes)
+    };
+    let mut old = server.connect();
+    assert_eq!(ask(&mut old, "/health/ready"), (200, false));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("runs");
+    let http2 = |sender: &mut http2::SendRequest<Empty<Bytes>>| {
+        let request = http::Request::get(format!("http://{}/health/live", server.address));
+        let answer = sender.send_request(request.body(Empty::new()).expect("valid"));
+        runtime.block_on(answer).map(|answer| answer.status())
+    };
+    let mut kept = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(server.address).await;
+        let io = hyper_util::rt::TokioIo::new(stream.expect("connects"));
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (sender, connection) = http2::handshake(executor, io).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        sender
+    });
+    assert!(http2(&mut kept).is_ok());
+
+    let begin = monotonic();
+    server.signal("TERM");
+    eventually(delay / 3, "it is not ready", || {
+        ask(&mut server.connect(), "/health/ready") == (503, true)
+    });
+    assert_eq!(ask(&mut old, "/v1/models"), (200, true));
+    while begin.elapsed() < delay * 3 / 4 {
+        assert_eq!(ask(&mut server.connect(), "/v1/models"), (200, true));
+        assert!(http2(&mut kept).is_ok(), "HTTP/2 goes on");
+    }
+    eventually(delay, "the listener closes", || {
+        Connection::try_open(server.address).is_none()
+    });
+    assert!(begin.elapsed() >= delay, "{:?}", begin.elapsed());
+    // It was told which request was its last.
+    eventually(delay, "HTTP/2 ends", || http2(&mut kept).is_err());
+    let (status, log) = server.wait(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopping soon"), "{log}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use auspex_kernel::Clock;
 use auspex_kernel::clock::monotonic;
-use auspex_kernel::quota::{Quota, Quotas, RateLimit};
+use auspex_kernel::quota::{Quota, QuotaKey, Quotas, RateLimit};
 use auspex_kernel::redis::{Reason, Redis, State, pipe};
 
 use super::server::RedisServer;
@@ -29,7 +29,9 @@ impl Pair {
         let clock = Clock::system();
         let redis = handle(server).await;
         let other = handle(server).await;
-        let quota = |redis| Quotas::new(Some(redis), clock.clone()).quota(&LIMIT, "tests");
+        let quota = |redis| {
+            Quotas::new(Some((redis, QuotaKey([1; 32]))), clock.clone()).quota(&LIMIT, "tests")
+        };
         Self {
             quotas: [quota(redis.clone()), quota(other)],
             redis,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use auspex_kernel::Clock;
 use auspex_kernel::clock::Steady;
-use auspex_kernel::quota::{Quota, Quotas, RateLimit};
+use auspex_kernel::quota::{Quota, QuotaKey, Quotas, RateLimit};
 
 use super::server::RedisServer;
 use super::{handle, handle_with};
@@ -27,7 +27,7 @@ struct Replica {
 impl Replica {
     async fn of(server: Option<&RedisServer>, limit: RateLimit) -> Self {
         let redis = match server {
-            Some(server) => Some(handle(server).await),
+            Some(server) => Some((handle(server).await, QuotaKey([1; 32]))),
             None => None,
         };
         let clock = Clock::system();
@@ -169,7 +169,7 @@ async fn in_no_window_do_replicas_together_let_more_pass() {
     let mut replicas = Vec::new();
     for _ in 0..2 {
         let redis = handle_with(&server, 100).await;
-        let quotas = Quotas::new(Some(redis), clock.clone());
+        let quotas = Quotas::new(Some((redis, QuotaKey([1; 32]))), clock.clone());
         let quota = Arc::new(quotas.quota(&limit(MAX as u32, 1), "tests"));
         let clock = clock.clone();
         replicas.push(Replica { quota, clock });

@@ -11,7 +11,7 @@ use auspex_kernel::files::Obstacle;
 
 use super::super::control_runtime;
 use super::super::databases::{self, what_is_missing};
-use super::{Findings, Looked};
+use super::{Findings, Looked, listed};
 use crate::config::Config;
 
 pub(super) fn look_at_file(
@@ -159,8 +159,10 @@ fn look_at_version(unknown: &[String], findings: &mut Findings) {
     if unknown.is_empty() {
         findings.good("its tables are of a version that this program knows");
     } else {
-        let remedy = "run the newer version of auspex that brought them up to date";
-        findings.all_bad("its tables are of a newer version", unknown, remedy);
+        let newer = listed(unknown);
+        findings.good(format!(
+            "a newer version of auspex has brought its tables further, and this one serves with them: {newer}"
+        ));
     }
 }
 
