@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of models, and how many each has at least.
-const FOLDERS: [(&str, usize); 15] = [
+const FOLDERS: [(&str, usize); 14] = [
     ("1.0", 5),
     ("1.2", 5),
     ("1.4", 5),
@@ -22,7 +22,6 @@ const FOLDERS: [(&str, usize); 15] = [
     ("lightgbm-4.7", 45),
     ("catboost", 60),
     ("mean-score", 1),
-    ("refused", 1),
 ];
 
 /// Between two places at which a file is cut.

@@ -14,7 +14,6 @@ mod flat;
 mod json;
 mod objective;
 mod parts;
-mod registers;
 mod splits;
 mod symmetric;
 

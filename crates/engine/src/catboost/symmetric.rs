@@ -9,14 +9,14 @@
 use std::cell::RefCell;
 use std::ops::BitOrAssign;
 
-use super::registers;
 use super::splits::{Split, Splits};
 use crate::Rows;
 use crate::document::Fault;
 use crate::forest::blocks::{Blocks, Place};
+use crate::forest::widest::{Work, run_widest};
 
 /// Rows that go through the trees together.
-pub(super) const ROWS: usize = 64;
+const ROWS: usize = 64;
 
 /// Fewer rows than this are quicker one by one.
 const ROWS_MIN: usize = 8;
@@ -80,6 +80,20 @@ struct Tree {
     depth: u32,
     level: u32,
     leaf: usize,
+}
+
+/// A block of ranked rows that goes through the trees.
+struct Adding<'a> {
+    trees: &'a Symmetric,
+    ranks: &'a [[u8; ROWS]],
+    sums: &'a mut [f64],
+}
+
+impl Work for Adding<'_> {
+    #[inline(always)]
+    fn run(self) {
+        self.trees.add_ranked(self.ranks, self.sums);
+    }
 }
 
 impl Symmetric {
@@ -224,13 +238,16 @@ impl Symmetric {
                 }
             }
         }
-        registers::add(self, ranks, sums);
+        run_widest(Adding {
+            trees: self,
+            ranks,
+            sums,
+        });
     }
 
-    /// Adds the leaves of ranked rows; to be compiled into functions for certain processors, and so are the
-    /// functions that it calls.
+    /// Adds the leaves of ranked rows.
     #[inline(always)]
-    pub(super) fn add_ranked(&self, ranks: &[[u8; ROWS]], sums: &mut [f64]) {
+    fn add_ranked(&self, ranks: &[[u8; ROWS]], sums: &mut [f64]) {
         match self.outputs {
             1 => self.add_numbers(ranks, sums),
             _ => self.add_vectors(ranks, sums),

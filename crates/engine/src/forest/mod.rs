@@ -29,6 +29,7 @@ mod rank;
 mod scalar;
 #[cfg(test)]
 mod tests;
+pub(crate) mod widest;
 
 use crate::Rows;
 use crate::signature::Precision;

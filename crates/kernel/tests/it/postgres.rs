@@ -103,7 +103,8 @@ async fn a_role_is_told_which_rights_it_lacks() {
     assert_eq!(lacks().await, [], "it made them");
 
     let schema = store.url.rsplit("%3D").next().unwrap();
-    let tables = "kernel_secrets, kernel_idempotency_keys, kernel_write_proof";
+    let tables =
+        "kernel_secrets, kernel_idempotency_keys, kernel_write_proof, kernel_deleted_users";
     execute(&admin, format!("DROP TABLE {tables}")).await;
     auspex_kernel::migrate(&admin).await.unwrap();
     execute(
@@ -117,7 +118,7 @@ async fn a_role_is_told_which_rights_it_lacks() {
     assert!(error.to_string().contains("auspex doctor"), "{error}");
     let missing = lacks().await;
     assert_eq!(missing.len(), 1, "{missing:?}");
-    assert!(missing[0].what.contains("4 of them"), "{missing:?}");
+    assert!(missing[0].what.contains("5 of them"), "{missing:?}");
     execute(&admin, missing[0].grant.clone()).await;
     assert_eq!(lacks().await, []);
     let db = hasty(&role).await;

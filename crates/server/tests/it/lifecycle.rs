@@ -340,7 +340,7 @@ fn a_start_whose_output_cannot_be_written_serves() {
         .expect("starts");
     let log = BufReader::new(child.stderr.take().expect("piped"));
     let mut lines = log.lines().map_while(Result::ok);
-    let told = lines.find(|line| line.contains("standard output cannot be written"));
+    let told = lines.find(|line| line.contains("output cannot be written"));
     assert!(told.is_some(), "it is told");
     let id = child.id().to_string();
     let stopped = Command::new("kill").args(["-TERM", &id]).status();

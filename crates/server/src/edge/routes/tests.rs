@@ -57,6 +57,7 @@ fn routes_come_from_the_document() {
         "/v1/models/{model}": {
             "get": {"security": [{"api_key": ["models:read"]}, {"bearer": ["models:read"]}]},
             "delete": {"security": [{"api_key": ["models:write"]}]}},
+        "/v1/jobs": {"post": {"security": [{"bearer": ["jobs:write", "predict"]}]}},
     }});
     let table = table(&routes(), &document, None).expect("valid");
     let access = |method: Method, path| table.find_plain(&method, path).map(|r| r.access).ok();
@@ -68,6 +69,9 @@ fn routes_come_from_the_document() {
     );
     let scope = Some(Access::Scopes(ScopeSet::from_iter([Scope::ModelsWrite])));
     assert_eq!(access(Method::DELETE, "/v1/models/x"), scope);
+    let both = ScopeSet::from_iter([Scope::JobsWrite, Scope::Predict]);
+    let both = Some(Access::Scopes(both));
+    assert_eq!(access(Method::POST, "/v1/jobs"), both);
     assert_eq!(
         access(Method::GET, "/docs/index.html"),
         Some(Access::Public)
@@ -84,7 +88,8 @@ fn an_operation_without_an_access_rule_is_an_error() {
     for operation in [
         json!({}),
         json!({"security": [{"bearer": ["nonsense"]}]}),
-        json!({"security": [{"bearer": ["predict", "models:read"]}]}),
+        json!({"security": [{"bearer": ["predict", "nonsense"]}]}),
+        json!({"security": [{"bearer": ["predict"]}, {"api_key": ["predict", "models:read"]}]}),
         json!({"security": [{"bearer": ["predict"]}, {"api_key": ["models:read"]}]}),
     ] {
         let document = json!({"paths": {"/x": {"get": operation}}});
