@@ -24,6 +24,11 @@ use super::placed::{Placed, Places};
 use super::sqlite::Connector;
 use super::{Connection, DbError, Fault, Transaction, close};
 
+/// How often a file that is closed is told that it has no log, while others hold it, and how long between.
+const LAST_TRIES: u32 = 4;
+const LAST_PAUSE: Duration = Duration::from_millis(20);
+/// How long a connection for that may take, where there is none.
+const LAST_CONNECT: Duration = Duration::from_secs(1);
 /// Members of one group.
 const MEMBERS_MAX: usize = 256;
 /// After this long a group commits even if others are waiting, so that its first member is not kept
@@ -168,7 +173,13 @@ impl Writer {
                 let _ = group.commit(&last).await;
                 close_last(&last).await;
             }
-            Turn::Disconnected | Turn::Closed => {}
+            // A write that was given up took the connection along.
+            Turn::Disconnected => {
+                if let Ok(Ok(last)) = timeout(LAST_CONNECT, self.places.next()).await {
+                    close_last(&last).await;
+                }
+            }
+            Turn::Closed => {}
         }
     }
 
@@ -293,9 +304,18 @@ async fn commit(transaction: Transaction, connection: &Connection) -> Result<(),
 /// Closes the connection. If nobody else has the file open, it says from now on that it has no log, so that the log of
 /// another one is known when it stands beside it or beside a copy.
 async fn close_last(connection: &Connection) {
-    for end in ["PRAGMA busy_timeout = 0", "PRAGMA journal_mode = DELETE"] {
-        // Others use it: they go on with its log.
-        let _ = connection.execute_unprepared(end).await;
+    let _ = connection
+        .execute_unprepared("PRAGMA busy_timeout = 0")
+        .await;
+    for _ in 0..LAST_TRIES {
+        let end = Statement::from_string(DbBackend::Sqlite, "PRAGMA journal_mode = DELETE");
+        let mode = connection.query_one_raw(end).await;
+        let mode = mode.ok().flatten().map(|row| row.try_get_by_index(0));
+        if mode == Some(Ok("delete".to_owned())) {
+            break;
+        }
+        // Readers that were given up may be closing still. If others use it, they go on with its log.
+        tokio::time::sleep(LAST_PAUSE).await;
     }
     close(connection).await;
 }

@@ -3,18 +3,37 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use auspex_kernel::clock::monotonic;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::server::{Server, auspex};
 
+/// Commands end within this.
+const RUN_MAX: Duration = Duration::from_secs(60);
+
 fn run_in(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = auspex();
     command.args(arguments).arg("--data-dir").arg(folder);
-    command.output().expect("runs")
+    // A server that starts against all expectation does not end by itself.
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let end = monotonic() + RUN_MAX;
+    while child.try_wait().expect("a child").is_none() {
+        if monotonic() > end {
+            child.kill().expect("killed");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("its output")
 }
 
 fn said(output: &Output) -> String {
