@@ -4,7 +4,7 @@
 //! and call it. [`machine`] runs the instructions that build numbers, texts and containers. Where a pickle
 //! names a class or a function, that name must be of the list in [`names`], and a "call" only notes the
 //! name with its arguments: there is no code behind it. What such a note means, an array for one, is known
-//! to whoever reads it ([`array`]).
+//! to whoever reads it ([`mod@array`]).
 
 mod array;
 mod machine;
