@@ -29,6 +29,12 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.feature_extraction.text import (
+    CountVectorizer,
+    HashingVectorizer,
+    TfidfTransformer,
+    TfidfVectorizer,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     BayesianRidge,
@@ -98,12 +104,19 @@ HOLES.loc[::7, "age"] = np.nan
 HOLES.loc[3::11, "port"] = np.nan
 
 
+WORDS = "red green blue the and fast slow not good bad café naïve x 42 don't e-mail Straße ÅNGSTRÖM ½ a1".split()
+REVIEWS = pd.Series([" ".join(random.choice(WORDS, random.integers(0, 9))) + "  !" for _ in range(COUNT)]).astype(object)
+
+
 def written(value):
     return None if value is None or value != value else value
 
 
 def expected(model, data):
     rows = data.iloc[:ROWS]
+    if isinstance(rows, pd.Series):
+        predictions = (model.predict_proba if hasattr(model, "predict_proba") else model.predict)(rows)
+        return {"rows": [[row] for row in rows], "predictions": np.asarray(predictions).tolist()}
     given = rows if isinstance(data, pd.DataFrame) and hasattr(model, "feature_names_in_") else rows.to_numpy()
     predictions = (model.predict_proba if hasattr(model, "predict_proba") else model.predict)(given)
     return {
@@ -225,6 +238,36 @@ def titanic(last, numeric=None):
     )
 
 
+def texts():
+    words = r"(?u)\b[a-zA-Zé]{2,}\b"
+    for name, step in {
+        "count": CountVectorizer(),
+        "count-pairs": CountVectorizer(ngram_range=(1, 2), stop_words="english", binary=True),
+        "count-stops": CountVectorizer(ngram_range=(2, 3), stop_words=["red", "not"], lowercase=False),
+        "count-characters": CountVectorizer(analyzer="char", ngram_range=(1, 3)),
+        "count-within": CountVectorizer(analyzer="char_wb", ngram_range=(2, 5), strip_accents="ascii"),
+        "count-pattern": CountVectorizer(token_pattern=words),
+        "count-group": CountVectorizer(token_pattern=r"([^\s'-]+)['-]?"),
+        "tfidf": TfidfVectorizer(),
+        "tfidf-short": TfidfVectorizer(token_pattern=r"\b\w+\b", strip_accents="unicode", sublinear_tf=True),
+        "tfidf-sum": TfidfVectorizer(norm="l1", smooth_idf=False, binary=True),
+        "tfidf-plain": TfidfVectorizer(norm=None, use_idf=False, max_features=5),
+        "tfidf-steps": make_pipeline(CountVectorizer(), TfidfTransformer(sublinear_tf=True)),
+        "hashing": HashingVectorizer(n_features=64),
+        "hashing-plain": HashingVectorizer(n_features=50, alternate_sign=False, norm=None, binary=True),
+    }.items():
+        save(name, make_pipeline(step, LogisticRegression()).fit(REVIEWS, TWO), REVIEWS)
+    both = FeatureUnion([("words", TfidfVectorizer()), ("letters", TfidfVectorizer(analyzer="char", max_features=9))])
+    save("text-union", make_pipeline(both, LogisticRegression()).fit(REVIEWS, THREE), REVIEWS)
+    data = HOLES.drop(columns="sex").assign(review=REVIEWS)
+    parts = [
+        ("review", TfidfVectorizer(), "review"),
+        ("port", OneHotEncoder(handle_unknown="ignore"), ["port"]),
+        ("numbers", SimpleImputer(), ["age", "fare"]),
+    ]
+    save("text-columns", make_pipeline(ColumnTransformer(parts), Ridge()).fit(data, SCORE), data)
+
+
 def columns():
     boosting = GradientBoostingClassifier(n_estimators=5, max_depth=2, random_state=0)
     save("titanic", titanic(boosting).fit(HOLES, TWO), HOLES)
@@ -304,6 +347,7 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     linear()
     steps()
+    texts()
     columns()
     trees()
     protocols()

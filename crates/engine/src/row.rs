@@ -157,6 +157,17 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Other rows, of `width` values, whose texts are in the same table.
+    pub(crate) fn reshaped<'b>(&self, values: &'b [f64], width: usize) -> Rows<'b>
+    where
+        'a: 'b,
+    {
+        Rows {
+            texts: self.texts,
+            ..Rows::new(values, width)
+        }
+    }
+
     /// Row `index`, one value per feature in the signature's order.
     pub fn row(&self, index: usize) -> &'a [f64] {
         &self.values[index * self.width..][..self.width]

@@ -172,6 +172,17 @@ impl<'p, 'a> View<'p, 'a> {
         }
     }
 
+    /// The elements of a list, a tuple or a set.
+    pub(crate) fn as_items(self) -> Option<Vec<Self>> {
+        match self.node() {
+            Node::Set(items) => Some(items.iter().map(|id| self.at(*id)).collect()),
+            Node::Object(object) if &*object.class == "builtins.frozenset" => {
+                self.arguments().first()?.as_list()
+            }
+            _ => self.as_list(),
+        }
+    }
+
     /// The keys and values of a dict, an `OrderedDict` or a `defaultdict`.
     pub(crate) fn as_dict(self) -> Option<Vec<[Self; 2]>> {
         let entries = match self.node() {

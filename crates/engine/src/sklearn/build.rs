@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::steps::{Piped, Predictor, Transform};
 use super::version::Version;
-use super::{UNKNOWN, compose, encode, impute, linear, scale, trees};
+use super::{UNKNOWN, compose, encode, impute, linear, scale, text, trees};
 use crate::document::Fault;
 use crate::pickle::{Array, View};
 
@@ -15,7 +15,7 @@ const ESTIMATORS_MAX: usize = 4096;
 /// How many columns all estimators may get together.
 const COLUMNS_MAX: usize = 1 << 22;
 /// How many values a row may have anywhere.
-pub(super) const WIDTH_MAX: usize = 1 << 18;
+pub(super) const WIDTH_MAX: usize = 1 << 20;
 
 /// Texts that the steps of a model know, and the number of each.
 #[derive(Debug, Default)]
@@ -44,6 +44,8 @@ pub(super) enum Use {
     Number,
     Boolean,
     Text,
+    /// A text whose terms count.
+    Document,
 }
 
 /// What is known of an input.
@@ -86,6 +88,8 @@ pub(super) struct Builder {
     pub(super) version: Version,
     depth: usize,
     estimators: usize,
+    /// Columns of the widest step.
+    widest: usize,
     /// Columns that all estimators get together.
     columns: usize,
 }
@@ -98,8 +102,14 @@ impl Builder {
             version,
             depth: 0,
             estimators: 0,
+            widest: inputs,
             columns: 0,
         }
+    }
+
+    /// Values that a row has at the widest place.
+    pub(super) fn widest(&self) -> usize {
+        self.widest.max(1)
     }
 
     pub(super) fn finish(self) -> (Words, Vec<InputUse>) {
@@ -114,7 +124,7 @@ impl Builder {
     pub(super) fn take(&mut self, column: Option<usize>, kind: Use) -> Result<(), Fault> {
         let Some(input) = column else {
             return match kind {
-                Use::Text => Err(Fault::new(
+                Use::Text | Use::Document => Err(Fault::new(
                     "a text is expected where the step before makes numbers",
                 )),
                 _ => Ok(()),
@@ -123,13 +133,13 @@ impl Builder {
         let known = &mut self.inputs[input].kind;
         match known {
             // A boolean is a number too, and whoever takes it for one decides.
-            None | Some(Use::Boolean) if kind != Use::Text => *known = Some(kind),
             None => *known = Some(kind),
+            Some(Use::Boolean) if kind == Use::Number => *known = Some(kind),
             Some(Use::Number) if kind == Use::Boolean => {}
             Some(known) if *known == kind => {}
             Some(_) => {
                 return Err(Fault(format!(
-                    "input {input} is a text to one step and a number to another"
+                    "input {input} is a number, one of some texts, and a text of any words to different steps"
                 )));
             }
         }
@@ -200,10 +210,15 @@ impl Builder {
                 "SimpleImputer" => impute::read(builder, view, columns),
                 "OneHotEncoder" => encode::one_hot(builder, view, columns),
                 "OrdinalEncoder" => encode::ordinal(builder, view, columns),
+                "TfidfTransformer" => text::weigher(builder, view, columns),
+                name if text::VECTORIZERS.contains(&name) => {
+                    text::vectorizer(builder, view, columns, name)
+                }
                 name => scale::read(builder, view, columns, name)?
                     .ok_or_else(|| Fault::new("this transformer is not supported")),
             }
         })?;
+        self.widest = self.widest.max(built.1.len());
         match built.1.len() {
             0 => Err(Fault::new("no column is left after this step")),
             count if count > WIDTH_MAX => Err(Fault(format!("more than {WIDTH_MAX} columns"))),

@@ -45,7 +45,7 @@ impl Transform for SideBySide {
             }
             let mut values = Vec::with_capacity(rows.len() * part.step.width());
             part.step
-                .apply(Rows::new(&given, part.columns.len()), &mut values)?;
+                .apply(rows.reshaped(&given, part.columns.len()), &mut values)?;
             made.push(values);
         }
         for index in 0..rows.len() {

@@ -8,6 +8,9 @@ use crate::pickle::View;
 use crate::signature::Output;
 use crate::{RowRefusal, Rows};
 
+/// From how many columns on zeros are passed over, which rows of counts mostly are.
+const WIDE: usize = 64;
+
 /// Sums of the inputs, each with its factor.
 #[derive(Debug)]
 struct Linear {
@@ -26,15 +29,21 @@ impl Predictor for Linear {
         refuse_missing(rows, f64::MAX)?;
         let mut sums = vec![0.0; self.constants.len()];
         let width = self.output().width();
+        let mut present = Vec::new();
         for (index, out) in out.chunks_exact_mut(width).enumerate() {
             let row = rows.row(index);
+            let is_wide = row.len() > WIDE;
+            if is_wide {
+                present.clear();
+                present.extend((0..row.len()).filter(|place| row[*place] != 0.0));
+            }
             let parts = self.factors.chunks_exact(row.len()).zip(&self.constants);
             for ((factors, constant), sum) in parts.zip(&mut sums) {
-                let products = factors
-                    .iter()
-                    .zip(row)
-                    .map(|(factor, value)| factor * value);
-                *sum = products.sum::<f64>() + constant;
+                let products: f64 = match is_wide {
+                    true => present.iter().map(|at| factors[*at] * row[*at]).sum(),
+                    false => factors.iter().zip(row).map(|(f, value)| f * value).sum(),
+                };
+                *sum = products + constant;
             }
             self.link.apply(&mut sums, out);
         }

@@ -16,6 +16,8 @@ mod linear;
 mod link;
 mod scale;
 mod steps;
+mod text;
+mod tokens;
 mod trees;
 mod version;
 
@@ -24,13 +26,14 @@ use std::collections::HashSet;
 use crate::document::Fault;
 use crate::pickle::{self, Array, View};
 use crate::signature::{ClassLabel, Output, Precision};
-use crate::{Engine, Feature, FeatureKind, LoadOptions, RowRefusal, Rows, Signature};
+use crate::{Engine, Feature, FeatureKind, LoadOptions, RowBuffer, RowRefusal, Rows, Signature};
 use build::{Builder, Columns, InputUse, Use, WIDTH_MAX, Words};
 use steps::Predictor;
 use version::Version;
 
-/// Rows that go through all steps together.
+/// Rows that go through all steps together, and how many values they have at most.
 const ROWS_PER_PASS: usize = 128;
+const VALUES_PER_PASS: usize = 1 << 20;
 
 /// The word that stands for all that the model does not know.
 const UNKNOWN: f64 = -1.0;
@@ -50,6 +53,7 @@ struct Model {
     inputs: Vec<Input>,
     words: Words,
     predictor: Box<dyn Predictor>,
+    rows_per_pass: usize,
 }
 
 /// How a value of a row becomes a number for the first step.
@@ -60,6 +64,8 @@ enum Input {
     Category(Vec<f64>),
     /// A text, whose word is looked up.
     Text,
+    /// A text whose terms count; it stays in the table of the rows.
+    Document,
 }
 
 /// Loads a model from a pickle that is not compressed.
@@ -71,6 +77,7 @@ pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engin
     let mut builder = Builder::new(names.len(), version);
     let predictor = builder.predictor(root, &Columns::inputs(names.len()))?;
     let labels = labels(root, predictor.output())?;
+    let rows_per_pass = (VALUES_PER_PASS / builder.widest()).clamp(1, ROWS_PER_PASS);
     let (words, uses) = builder.finish();
     let missing = take_missing(predictor.as_ref(), &uses);
     let features = names.into_iter().zip(&uses).zip(missing);
@@ -95,6 +102,7 @@ pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engin
         inputs: uses.iter().map(|used| Input::of(used, &words)).collect(),
         words,
         predictor,
+        rows_per_pass,
     }))
 }
 
@@ -117,6 +125,7 @@ impl Input {
                 Self::Category(categories.iter().map(|text| words.get(text)).collect())
             }
             (Some(Use::Text), None) => Self::Text,
+            (Some(Use::Document), _) => Self::Document,
             _ => Self::AsItIs,
         }
     }
@@ -125,7 +134,7 @@ impl Input {
 fn kind_of(used: &InputUse) -> FeatureKind {
     match (&used.kind, &used.categories) {
         (Some(Use::Text), Some(categories)) => FeatureKind::Category(categories.clone()),
-        (Some(Use::Text), None) => FeatureKind::Text,
+        (Some(Use::Text), None) | (Some(Use::Document), _) => FeatureKind::Text,
         (Some(Use::Boolean), _) => FeatureKind::Boolean,
         _ => FeatureKind::Number,
     }
@@ -133,15 +142,19 @@ fn kind_of(used: &InputUse) -> FeatureKind {
 
 /// Which inputs may be missing: those without which a row still has a prediction.
 fn take_missing(predictor: &dyn Predictor, uses: &[InputUse]) -> Vec<bool> {
+    let mut table = RowBuffer::default();
+    let document = table.texts.push("");
+    table.values.push(document);
     let typical = |used: &InputUse| match used.kind {
         Some(Use::Text) => used.sample.unwrap_or(UNKNOWN),
+        Some(Use::Document) => document,
         _ => used.sample.unwrap_or(0.0),
     };
     let mut row: Vec<f64> = uses.iter().map(typical).collect();
     let mut out = vec![0.0; predictor.output().width()];
     let mut predicts = |row: &[f64]| {
         predictor
-            .predict(Rows::new(row, row.len()), &mut out)
+            .predict(table.rows(1).reshaped(row, row.len()), &mut out)
             .is_ok()
     };
     if uses.len() > TRIED_MAX {
@@ -175,6 +188,11 @@ fn first_with<'p, 'a>(root: View<'p, 'a>, name: &str) -> Option<View<'p, 'a>> {
     None
 }
 
+/// Whether the first estimator takes texts themselves, and not a table.
+fn takes_texts(root: View<'_, '_>) -> bool {
+    first_with(root, "ngram_range").is_some()
+}
+
 /// Names of the inputs, and whether they are those of the file.
 fn input_names(root: View<'_, '_>) -> Result<(Vec<String>, bool), Fault> {
     if let Some(names) = first_with(root, "feature_names_in_") {
@@ -191,6 +209,9 @@ fn input_names(root: View<'_, '_>) -> Result<(Vec<String>, bool), Fault> {
             None if names.is_empty() => Err(Fault::new("a model without features")),
             None => Ok((names, true)),
         };
+    }
+    if takes_texts(root) {
+        return Ok((vec!["text".into()], false));
     }
     let count = first_with(root, "n_features_in_").and_then(View::as_integer);
     let count = count.and_then(|count| usize::try_from(count).ok());
@@ -289,14 +310,14 @@ impl Engine for Model {
         let is_plain = self
             .inputs
             .iter()
-            .all(|input| matches!(input, Input::AsItIs));
+            .all(|input| matches!(input, Input::AsItIs | Input::Document));
         let mut values = Vec::new();
-        for (pass, out) in out.chunks_mut(ROWS_PER_PASS * outputs).enumerate() {
-            let first = pass * ROWS_PER_PASS;
+        for (pass, out) in out.chunks_mut(self.rows_per_pass * outputs).enumerate() {
+            let first = pass * self.rows_per_pass;
             let mut rows = rows.slice(first..first + out.len() / outputs);
             if !is_plain {
                 self.prepare(rows, &mut values);
-                rows = Rows::new(&values, width);
+                rows = rows.reshaped(&values, width);
             }
             self.predictor
                 .predict(rows, out)

@@ -61,7 +61,7 @@ impl Transform for Chain {
             let given = if index == 0 {
                 rows
             } else {
-                Rows::new(&values, width)
+                rows.reshaped(&values, width)
             };
             step.apply(given, &mut made)?;
             (values, width) = (made, step.width());
@@ -69,7 +69,7 @@ impl Transform for Chain {
         let given = if before.is_empty() {
             rows
         } else {
-            Rows::new(&values, width)
+            rows.reshaped(&values, width)
         };
         last.apply(given, out)
     }
@@ -91,7 +91,7 @@ impl Predictor for Piped {
         let mut values = Vec::with_capacity(rows.len() * self.chain.width());
         self.chain.apply(rows, &mut values)?;
         self.last
-            .predict(Rows::new(&values, self.chain.width()), out)
+            .predict(rows.reshaped(&values, self.chain.width()), out)
     }
 
     fn detail(&self) -> Option<String> {
