@@ -13,10 +13,13 @@ import pathlib
 import pickle
 import warnings
 
+import catboost
 import joblib
+import lightgbm
 import numpy as np
 import pandas as pd
 import sklearn
+import xgboost
 from sklearn.compose import ColumnTransformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
@@ -268,6 +271,39 @@ def texts():
     save("text-columns", make_pipeline(ColumnTransformer(parts), Ridge()).fit(data, SCORE), data)
 
 
+def boosters():
+    data = NUMBERS.astype(np.float32).astype(float)
+    for name, last in {
+        "xgboost": xgboost.XGBClassifier(n_estimators=4, max_depth=3),
+        "xgboost-missing": xgboost.XGBClassifier(n_estimators=4, max_depth=3, missing=4.0),
+        "lightgbm": lightgbm.LGBMClassifier(n_estimators=4, num_leaves=5, verbose=-1),
+        "catboost": catboost.CatBoostClassifier(iterations=4, depth=3, verbose=0, allow_writing_files=False),
+    }.items():
+        save(name, last.fit(data, TWO), data)
+        save(f"{name}-pipeline", titanic(sklearn.base.clone(last)).fit(HOLES, TWO), HOLES)
+    codes = pd.Series(THREE).map({"low": 0, "middle": 1, "high": 2}).to_numpy()
+    three = xgboost.XGBClassifier(n_estimators=4, max_depth=3)
+    save("xgboost-3", titanic(three).fit(HOLES, codes), HOLES)
+    three = lightgbm.LGBMClassifier(n_estimators=4, num_leaves=5, verbose=-1)
+    save("lightgbm-3", titanic(three).fit(HOLES, THREE), HOLES)
+    three = catboost.CatBoostClassifier(iterations=4, depth=3, verbose=0, allow_writing_files=False)
+    save("catboost-3", titanic(three).fit(HOLES, THREE), HOLES)
+    for name, last in {
+        "xgboost-regressor": xgboost.XGBRegressor(n_estimators=4, max_depth=3),
+        "lightgbm-regressor": lightgbm.LGBMRegressor(n_estimators=4, num_leaves=5, verbose=-1),
+        "catboost-regressor": catboost.CatBoostRegressor(iterations=4, depth=3, verbose=0, allow_writing_files=False),
+    }.items():
+        save(name, titanic(last).fit(HOLES, SCORE), HOLES)
+    groups = [40, 40, 80]
+    ranker = xgboost.XGBRanker(n_estimators=4, max_depth=3)
+    save("xgboost-ranker", ranker.fit(data, TWO, group=groups), data)
+    ranker = lightgbm.LGBMRanker(n_estimators=4, num_leaves=5, verbose=-1)
+    save("lightgbm-ranker", ranker.fit(data, TWO, group=groups), data)
+    stopped = lightgbm.LGBMRegressor(n_estimators=60, num_leaves=9, learning_rate=0.5, verbose=-1)
+    stops = [lightgbm.early_stopping(3, verbose=False)]
+    save("lightgbm-stopped", stopped.fit(data, SCORE, eval_set=[(data[:40] * 2, SCORE[:40])], callbacks=stops), data)
+
+
 def columns():
     boosting = GradientBoostingClassifier(n_estimators=5, max_depth=2, random_state=0)
     save("titanic", titanic(boosting).fit(HOLES, TWO), HOLES)
@@ -348,6 +384,7 @@ if __name__ == "__main__":
     linear()
     steps()
     texts()
+    boosters()
     columns()
     trees()
     protocols()

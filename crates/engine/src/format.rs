@@ -37,7 +37,7 @@ const FORMATS: &[Format] = &[
         load: catboost::load_json,
     },
     Format {
-        recognizes: others::is_sklearn_pickle,
+        recognizes: others::is_pickle,
         load: sklearn::load,
     },
     Format {
@@ -56,8 +56,14 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
     if let Some(pickle) = packed::unpack(bytes) {
         return sklearn::load(&pickle?, options);
     }
-    if let Some(other) = name_other(bytes) {
-        return Err(Fault(format!("this is {other}")));
+    match name_other(bytes) {
+        // Reading it tells what in it is none.
+        Some(others::PICKLE) => {
+            return sklearn::load(bytes, options)
+                .map_err(|fault| fault.inside("this is a Python pickle"));
+        }
+        Some(other) => return Err(Fault(format!("this is {other}"))),
+        None => {}
     }
     match FORMATS.iter().find(|format| (format.recognizes)(bytes)) {
         Some(format) => (format.load)(bytes, options),

@@ -22,6 +22,7 @@ macro_rules! unsupported {
 
 mod pickles;
 
+pub(super) use pickles::PICKLE;
 use pickles::PICKLES;
 
 /// How much of a file's beginning, and of its end, is examined, in bytes.
@@ -270,9 +271,9 @@ const DATA: &[Other] = &[
     },
 ];
 
-/// Whether it is a pickle whose first class is one of scikit-learn.
-pub(super) fn is_sklearn_pickle(bytes: &[u8]) -> bool {
-    pickles::is_sklearn(Ends::of(bytes))
+/// Whether it is a pickle.
+pub(super) fn is_pickle(bytes: &[u8]) -> bool {
+    pickles::is_pickle(bytes)
 }
 
 impl<'f> Ends<'f> {

@@ -11,12 +11,12 @@ use crate::document::{CUT_OFF, Fault};
 /// How much is decompressed to see what it is.
 const SEEN_BYTES: u64 = 4096;
 
-/// The pickle of scikit-learn in a compressed file; none if the file is another.
+/// The pickle in a compressed file; none if the file is another.
 pub(super) fn unpack(bytes: &[u8]) -> Option<Result<Vec<u8>, Fault>> {
     let mut head = Vec::new();
     // What is cut off may still show what it is.
     let _ = decoder(bytes)?.take(SEEN_BYTES).read_to_end(&mut head);
-    others::is_sklearn_pickle(&head).then(|| {
+    others::is_pickle(&head).then(|| {
         let mut pickle = Vec::new();
         let decoder = decoder(bytes).expect("there was one");
         match decoder.take(FILE_BYTES_MAX + 1).read_to_end(&mut pickle) {

@@ -180,7 +180,7 @@ fn shape_of(view: View<'_, '_>) -> Result<Vec<usize>, Fault> {
 }
 
 /// Bytes that older protocols have as a text of their Latin-1 characters.
-fn bytes_of<'p>(view: View<'p, '_>) -> Result<Cow<'p, [u8]>, Fault> {
+pub(super) fn bytes_of<'p>(view: View<'p, '_>) -> Result<Cow<'p, [u8]>, Fault> {
     if let Node::Bytes(bytes) = view.node() {
         return Ok(Cow::Borrowed(bytes));
     }
@@ -192,6 +192,7 @@ fn bytes_of<'p>(view: View<'p, '_>) -> Result<Cow<'p, [u8]>, Fault> {
         (Some("builtins.bytes"), []) => Some(""),
         (Some("builtins.bytearray"), [inner]) => match inner.node() {
             Node::Bytes(bytes) => return Ok(Cow::Borrowed(bytes)),
+            _ if inner.class() == Some("_codecs.encode") => return bytes_of(*inner),
             _ => None,
         },
         _ => None,

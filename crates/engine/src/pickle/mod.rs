@@ -277,6 +277,11 @@ impl<'p, 'a> View<'p, 'a> {
         Array::read(value).map_err(named(name))
     }
 
+    /// The bytes of a `bytes` or `bytearray`.
+    pub(crate) fn bytes(self, name: &str) -> Result<Cow<'p, [u8]>, Fault> {
+        array::bytes_of(self.required(name)?).map_err(named(name))
+    }
+
     /// The numbers of an array, in the order of its rows.
     pub(crate) fn numbers(self, name: &str) -> Result<Vec<f64>, Fault> {
         self.array(name)?.numbers().map_err(named(name))

@@ -3,15 +3,18 @@
 use crate::document::Fault;
 
 /// Modules all of whose names are data here: their objects are maps of attributes.
-const MODULES: [&str; 5] = [
+const MODULES: [&str; 8] = [
     "sklearn.",
+    "xgboost.",
+    "lightgbm.",
+    "catboost.",
     "numpy.random.",
     "scipy.sparse.",
     "pandas.core.indexes.",
     "pandas._libs.internals.",
 ];
 
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 30] = [
     "_codecs.encode",
     "builtins.bool",
     "builtins.bytearray",
@@ -36,6 +39,9 @@ const NAMES: [&str; 27] = [
     "numpy.core.multiarray.scalar",
     "numpy.core.numeric._frombuffer",
     "numpy.dtype",
+    "numpy.ma.MaskedArray",
+    "numpy.ma.core.MaskedArray",
+    "numpy.ma.core._mareconstruct",
     "numpy.ndarray",
     "copyreg.__newobj__",
     "copyreg._reconstructor",
@@ -46,17 +52,6 @@ const NUMPY_TYPES: [&str; 20] = [
     "bool", "bool_", "bytes_", "double", "float16", "float32", "float64", "float_", "int16",
     "int32", "int64", "int8", "int_", "intp", "object_", "str_", "uint16", "uint32", "uint64",
     "uint8",
-];
-
-/// Libraries whose models have a format of their own, which is read: how a model is saved in it.
-const LIBRARIES: [(&str, &str, &str); 3] = [
-    ("xgboost.", "XGBoost", "save_model(\"model.ubj\")"),
-    (
-        "lightgbm.",
-        "LightGBM",
-        "booster_.save_model(\"model.txt\")",
-    ),
-    ("catboost.", "CatBoost", "save_model(\"model.cbm\")"),
 ];
 
 /// How much of a name an error repeats, in characters.
@@ -89,16 +84,6 @@ fn is_plain(name: &str) -> bool {
 
 fn refusal(full: &str) -> Fault {
     let shown: String = full.chars().take(NAME_SHOWN).collect();
-    if let Some((_, library, save)) = LIBRARIES
-        .iter()
-        .find(|(module, ..)| full.starts_with(module))
-    {
-        return Fault(format!(
-            "a model of {library} (`{shown}`) is in the pickle, and that library has a format of its own, which \
-             is read; save the model in it from Python, `….{save}`, and send it what the steps before it make of \
-             the inputs"
-        ));
-    }
     if full.starts_with("__main__.") {
         return Fault(format!(
             "`{shown}` is a class or function of the program that wrote the file, and its code is not in the file; \

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use super::steps::{Piped, Predictor, Transform};
 use super::version::Version;
-use super::{UNKNOWN, compose, encode, impute, linear, scale, text, trees};
+use super::{UNKNOWN, boosters, compose, encode, impute, linear, scale, text, trees};
+use crate::LoadOptions;
 use crate::document::Fault;
 use crate::pickle::{Array, View};
 
+/// Whose estimators are known.
+const LIBRARIES: [&str; 4] = ["sklearn.", "xgboost.", "lightgbm.", "catboost."];
 /// How deeply estimators may hold others.
 const DEPTH_MAX: usize = 24;
 /// How many estimators a model may have, trees apart.
@@ -246,6 +249,9 @@ impl Builder {
             }
             builder.take_numbers(columns)?;
             let (version, width) = (builder.version, columns.len());
+            if let Some(booster) = boosters::read(view, &LoadOptions::default())? {
+                return Ok(Box::new(booster.step(width)?));
+            }
             if let Some(predictor) = linear::read(view, name, width)? {
                 return Ok(predictor);
             }
@@ -259,7 +265,8 @@ impl Builder {
 
 /// The name of an estimator's class.
 pub(super) fn class_name<'p>(view: View<'p, '_>) -> Result<&'p str, Fault> {
-    let class = view.class().filter(|class| class.starts_with("sklearn."));
+    let is_known = |class: &&str| LIBRARIES.iter().any(|library| class.starts_with(library));
+    let class = view.class().filter(is_known);
     let class = class.ok_or_else(|| view.expected("an estimator of scikit-learn"))?;
     Ok(class.rsplit('.').next().unwrap_or(class))
 }

@@ -7,6 +7,7 @@
 //! Between steps there are rows of numbers. A text is the number of a word among those that the model's own encoders
 //! and imputers know; the first thing that happens to a row is that its texts become such numbers.
 
+mod boosters;
 mod boosting;
 mod build;
 mod compose;
@@ -69,14 +70,20 @@ enum Input {
 }
 
 /// Loads a model from a pickle that is not compressed.
-pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
     let pickle = pickle::read(bytes)?;
     let root = chosen(pickle.root())?;
+    if let Some(booster) = boosters::read(root, options)? {
+        return Ok(Box::new(booster));
+    }
     let version = Version::of(root)?;
     let (names, named) = input_names(root)?;
     let mut builder = Builder::new(names.len(), version);
     let predictor = builder.predictor(root, &Columns::inputs(names.len()))?;
-    let labels = labels(root, predictor.output())?;
+    let labels = match predictor.labels() {
+        Some(labels) => labels.to_vec(),
+        None => labels(root, predictor.output())?,
+    };
     let rows_per_pass = (VALUES_PER_PASS / builder.widest()).clamp(1, ROWS_PER_PASS);
     let (words, uses) = builder.finish();
     let missing = take_missing(predictor.as_ref(), &uses);
@@ -242,7 +249,10 @@ fn labels(root: View<'_, '_>, output: Output) -> Result<Vec<ClassLabel>, Fault> 
         let Some(last) = last else { break };
         view = last;
     }
-    let classes = build::classes(view)?;
+    labels_of(&build::classes(view)?, count)
+}
+
+fn labels_of(classes: &Array<'_, '_>, count: usize) -> Result<Vec<ClassLabel>, Fault> {
     if classes.shape() != [count] {
         return Err(Fault(format!(
             "`classes_`: an array of the shape {:?} for {count} classes",

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::signature::Output;
+use crate::signature::{ClassLabel, Output};
 use crate::{RowRefusal, Rows};
 
 /// A step that makes rows of others.
@@ -21,6 +21,11 @@ pub(super) trait Predictor: Debug + Send + Sync {
 
     /// Writes its rows to `out`.
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal>;
+
+    /// What the classes are called, if the step itself knows it.
+    fn labels(&self) -> Option<&[ClassLabel]> {
+        None
+    }
 
     /// More than its name, for people.
     fn detail(&self) -> Option<String> {
@@ -92,6 +97,10 @@ impl Predictor for Piped {
         self.chain.apply(rows, &mut values)?;
         self.last
             .predict(rows.reshaped(&values, self.chain.width()), out)
+    }
+
+    fn labels(&self) -> Option<&[ClassLabel]> {
+        self.last.labels()
     }
 
     fn detail(&self) -> Option<String> {

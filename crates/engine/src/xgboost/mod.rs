@@ -63,14 +63,32 @@ impl Booster {
 
 /// Loads a JSON or UBJSON model; the byte after the opening brace tells which it is.
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    Ok(Box::new(learner::read(&parse(bytes)?, options)?))
+}
+
+fn parse(bytes: &[u8]) -> Result<document::Value<'_>, Fault> {
     // UBJSON continues with the length of a key, JSON with white space, a quote or the end.
     let packed = matches!(bytes, [b'{', b'i' | b'U' | b'I' | b'l' | b'L', ..]);
-    let document = if packed {
-        document::parse_ubjson(bytes)
-    } else {
-        document::parse_json(bytes)
-    }?;
-    Ok(Box::new(learner::read(&document, options)?))
+    match packed {
+        true => document::parse_ubjson(bytes),
+        false => document::parse_json(bytes),
+    }
+}
+
+/// Loads what a pickle of the library has: a JSON or UBJSON model beside the settings of its training.
+pub(crate) fn load_serialized(
+    bytes: &[u8],
+    options: &LoadOptions,
+) -> Result<Box<dyn Engine>, Fault> {
+    if !bytes.starts_with(b"{") {
+        return Err(Fault::new(
+            "the library's old binary format is in the pickle; save it from XGBoost 1.6 to 3.0 with \
+             `save_model(\"model.ubj\")`",
+        ));
+    }
+    let document = parse(bytes)?;
+    let model = document.as_object()?.get("Model").unwrap_or(&document);
+    Ok(Box::new(learner::read(model, options)?))
 }
 
 impl Engine for Model {

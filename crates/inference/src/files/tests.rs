@@ -63,13 +63,13 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
     for (name, source, words) in [
         (
             "model.pkl",
-            "booster-5.pkl",
-            "model.pkl: this is a Python pickle of an XGBoost Booster",
+            "dict.pkl",
+            "model.pkl: this is a Python pickle of a dict with an XGBoost model",
         ),
         (
             "churn.joblib",
-            "zlib.joblib",
-            "churn.joblib: this is compressed with zlib, as joblib",
+            "bz2.joblib",
+            "churn.joblib: this is compressed with bzip2",
         ),
         (
             "model.json.gz",

@@ -2,6 +2,13 @@
 
 use super::{Ends, Other, find};
 
+/// Libraries whose models are read in pickles.
+const LIBRARIES: [&str; 4] = ["xgboost.", "sklearn.", "lightgbm.", "catboost."];
+
+/// What a pickle is of which nothing more is known.
+pub(in crate::format) const PICKLE: &str = "a Python pickle, and it begins with no class of scikit-learn, XGBoost, LightGBM or CatBoost; put the model \
+     itself here";
+
 pub(super) const PICKLES: &[Other] = &[
     Other {
         // The magic number in torch/serialization.py, before PyTorch 1.6.
@@ -23,47 +30,14 @@ pub(super) const PICKLES: &[Other] = &[
                joblib; joblib.load(\"FILE\")[0].save_model(\"model.ubj\")`",
     },
     Other {
-        is_it: |ends| pickled(ends, &["xgboost.core"]),
-        name: concat!(
-            "a Python pickle of an XGBoost Booster, and a pickle can run any code when it is read; save \
-             it in its own format from Python: ",
-            from_python!()
-        ),
-    },
-    Other {
-        is_it: |ends| pickled(ends, &["xgboost."]),
-        name: concat!(
-            "a Python pickle of an XGBoost model with the interface of scikit-learn, and a pickle can \
-             run any code when it is read; save it in its own format from Python: ",
-            from_python!()
-        ),
-    },
-    Other {
-        is_it: |ends| pickled(ends, &["lightgbm."]),
-        name: "a Python pickle of a LightGBM model, and a pickle can run any code when it is read; save the model from \
-               Python: `import joblib; m = joblib.load(\"FILE\"); getattr(m, \"booster_\", m).save_model(\"model.txt\")`",
-    },
-    Other {
-        is_it: |ends| pickled(ends, &["catboost."]),
-        name: "a Python pickle of a CatBoost model; save the model from Python: `import joblib; \
-               joblib.load(\"FILE\").save_model(\"model.cbm\")`",
-    },
-    Other {
-        is_it: |ends| is_pickle(ends.head) && !pickled(ends, &["sklearn."]),
-        name: "a Python pickle, which can run any code when it is read; load it in Python and save the \
-               model in its own format, for XGBoost with `save_model(\"model.ubj\")`",
+        is_it: |ends| is_pickle(ends.head) && !pickled(ends, &LIBRARIES),
+        name: PICKLE,
     },
 ];
-
-/// Whether it is a pickle of an estimator of scikit-learn.
-pub(super) fn is_sklearn(ends: Ends<'_>) -> bool {
-    pickled(ends, &["sklearn."])
-}
 
 /// Whether it is a pickle, and the first that it names of the modules of libraries begins so: that is
 /// the module of what was pickled, and of what it holds if it is a list or the like.
 fn pickled(ends: Ends<'_>, modules: &[&str]) -> bool {
-    const LIBRARIES: [&str; 4] = ["xgboost.", "sklearn.", "lightgbm.", "catboost."];
     let place = |name: &str| find(ends.head, name.as_bytes());
     let first = LIBRARIES.iter().filter_map(|name| place(name)).min();
     is_pickle(ends.head)
@@ -99,7 +73,7 @@ fn is_in_list(ends: Ends<'_>) -> bool {
 
 /// Protocols 2 to 5 announce themselves; older ones begin with the name of a class, or with a
 /// container that is remembered.
-fn is_pickle(head: &[u8]) -> bool {
+pub(super) fn is_pickle(head: &[u8]) -> bool {
     matches!(head, [0x80, 2..=5, ..])
         || [
             "ccopy_reg\n",

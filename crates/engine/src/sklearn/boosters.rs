@@ -1,0 +1,211 @@
+//! Models of XGBoost, LightGBM and CatBoost in pickles, which hold them in the formats of these libraries.
+
+use super::steps::Predictor;
+use crate::document::{Fault, named};
+use crate::explain::{Explain, Unexplained};
+use crate::pickle::{Array, View};
+use crate::signature::{ClassLabel, Output};
+use crate::{
+    Engine, FeatureKind, LoadOptions, RowRefusal, Rows, Signature, catboost, lightgbm, xgboost,
+};
+
+/// A model of one of these libraries, and what its pickle says beside it.
+#[derive(Debug)]
+pub(super) struct Booster {
+    engine: Box<dyn Engine>,
+    signature: Signature,
+    /// A number that stands for a missing value.
+    missing: Option<f32>,
+}
+
+/// Reads a model; none if the value is none of these libraries.
+pub(super) fn read(view: View<'_, '_>, options: &LoadOptions) -> Result<Option<Booster>, Fault> {
+    let class = view.class().unwrap_or_default();
+    let (library, name) = class.split_once('.').unwrap_or_default();
+    let engine = match library {
+        "xgboost" => from_xgboost(view, options),
+        "lightgbm" => from_lightgbm(view, options),
+        "catboost" => from_catboost(view, options),
+        _ => return Ok(None),
+    };
+    let name = name.rsplit('.').next().unwrap_or(name);
+    let booster = engine.and_then(|engine| Booster::new(view, engine));
+    booster.map(Some).map_err(|fault| fault.inside(name))
+}
+
+fn from_xgboost(view: View<'_, '_>, options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    let booster = fitted(view, "_Booster")?;
+    let handle = booster.bytes("handle")?;
+    xgboost::load_serialized(&handle, options)
+}
+
+/// Its interfaces predict with the iterations up to the best one, which the text does not have.
+fn from_lightgbm(view: View<'_, '_>, options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    let booster = fitted(view, "_Booster")?;
+    let text = booster.text(match booster.get("_handle") {
+        Some(_) => "_handle",
+        None => "handle",
+    })?;
+    let best = booster.get("best_iteration").and_then(View::as_integer);
+    let best = best.and_then(|best| u32::try_from(best).ok());
+    let mut options = options.clone();
+    if let Some(best @ 1..) = best {
+        options.iteration_range.get_or_insert((0, best));
+    }
+    lightgbm::load(text.as_bytes(), &options)
+}
+
+fn from_catboost(view: View<'_, '_>, options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    if view.get("__model").is_none() {
+        return Err(Fault::new("the model is not fitted"));
+    }
+    let model = view.bytes("__model")?;
+    catboost::load_binary(&model, options)
+}
+
+/// What holds the model: the attribute, or the object itself if it is not within an interface of scikit-learn.
+fn fitted<'p, 'a>(view: View<'p, 'a>, attribute: &str) -> Result<View<'p, 'a>, Fault> {
+    match view.get(attribute) {
+        Some(inner) if inner.class().is_some() => Ok(inner),
+        None if view.get("handle").is_some() || view.get("_handle").is_some() => Ok(view),
+        _ => Err(Fault::new("the model is not fitted")),
+    }
+}
+
+impl Booster {
+    fn new(view: View<'_, '_>, engine: Box<dyn Engine>) -> Result<Self, Fault> {
+        let mut signature = engine.signature().clone();
+        if let Some(labels) = labels(view, signature.output)? {
+            signature.class_labels = labels;
+        }
+        let missing = view.get("missing").and_then(View::as_number);
+        Ok(Self {
+            engine,
+            signature,
+            missing: missing
+                .filter(|missing| !missing.is_nan())
+                .map(|missing| missing as f32),
+        })
+    }
+
+    /// The model as a step of scikit-learn's, which gets so many numbers.
+    pub(super) fn step(self, width: usize) -> Result<Self, Fault> {
+        let features = &self.signature.features;
+        if features.len() != width {
+            return Err(Fault(format!(
+                "it was fitted to {} columns, and gets {width}",
+                features.len()
+            )));
+        }
+        let is_number = |kind: &FeatureKind| {
+            matches!(
+                kind,
+                FeatureKind::Number | FeatureKind::Integer | FeatureKind::Boolean
+            )
+        };
+        let other = features.iter().find(|feature| !is_number(&feature.kind));
+        if let Some(feature) = other {
+            return Err(Fault(format!(
+                "the feature `{}` is categorical, which is only supported without other steps",
+                feature.name
+            )));
+        }
+        match self.signature.more_outputs.is_empty() {
+            true => Ok(self),
+            false => Err(Fault::new(
+                "a model of several outputs is not supported here",
+            )),
+        }
+    }
+}
+
+/// What the interface for scikit-learn calls the classes, where it keeps that.
+fn labels(view: View<'_, '_>, output: Output) -> Result<Option<Vec<ClassLabel>>, Fault> {
+    let count = match output {
+        Output::Binary => 2,
+        Output::Multiclass { classes } | Output::Class { classes } => classes,
+        Output::Numbers { .. } => return Ok(None),
+    };
+    let places = [view.get("_classes"), view.get("classes_")];
+    let encoder = view.get("_le").and_then(|encoder| encoder.get("classes_"));
+    let mut places = places.into_iter().flatten().chain(encoder);
+    match places.find(|classes| !classes.is_none()) {
+        Some(classes) => {
+            let classes = Array::read(classes).map_err(named("classes_"))?;
+            super::labels_of(&classes, count).map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+impl Booster {
+    /// Calls with the rows as the library takes them.
+    fn with_rows<T>(&self, rows: Rows<'_>, call: impl FnOnce(Rows<'_>) -> T) -> T {
+        let Some(missing) = self.missing else {
+            return call(rows);
+        };
+        let mut values = Vec::with_capacity(rows.len() * rows.width());
+        for index in 0..rows.len() {
+            values.extend(rows.row(index).iter().map(|value| {
+                if *value as f32 == missing {
+                    f64::NAN
+                } else {
+                    *value
+                }
+            }));
+        }
+        call(rows.reshaped(&values, rows.width()))
+    }
+}
+
+impl Engine for Booster {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn description(&self) -> String {
+        self.engine.description()
+    }
+
+    fn caution(&self) -> Option<String> {
+        self.engine.caution()
+    }
+
+    fn explain(&self) -> Result<&dyn Explain, Unexplained> {
+        match self.missing {
+            None => self.engine.explain(),
+            Some(_) => Err(Unexplained::Kind),
+        }
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        self.with_rows(rows, |rows| self.engine.predict(rows, out))
+    }
+}
+
+impl Predictor for Booster {
+    fn output(&self) -> Output {
+        self.signature.output
+    }
+
+    fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        for row in 0..rows.len() {
+            let mut parts = self.signature.features.iter().zip(rows.row(row));
+            if parts.any(|(feature, value)| value.is_nan() && !feature.takes_missing) {
+                return Err(RowRefusal {
+                    row,
+                    reason: "has a missing value where the model takes none".into(),
+                });
+            }
+        }
+        Engine::predict(self, rows, out)
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(self.engine.description())
+    }
+
+    fn labels(&self) -> Option<&[ClassLabel]> {
+        Some(&self.signature.class_labels)
+    }
+}
