@@ -25,7 +25,6 @@ import cloudpickle
 import joblib
 import lightgbm
 import numpy as np
-import onnx
 import pandas as pd
 import py7zr
 import safetensors.numpy
@@ -101,17 +100,13 @@ def other_libraries():
         iterations=1, depth=1, verbose=False, allow_writing_files=False
     ).fit(X, Y)
     for format, name in [("python", "py"), ("cpp", "cpp"),
-                         ("onnx", "onnx"), ("pmml", "pmml"), ("coreml", "mlmodel")]:
+                         ("pmml", "pmml"), ("coreml", "mlmodel")]:
         model.save_model(str(OTHERS / f"catboost.{name}"), format=format)
     with open(OTHERS / "catboost.pkl", "wb") as file:
         pickle.dump(model, file)
     for path in OTHERS.glob("catboost.*"):
         # Who built the library does not belong here.
         path.write_bytes(path.read_bytes().partition(b"Git info")[0])
-    node = onnx.helper.make_node("Identity", ["x"], ["y"])
-    info = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy"]
-    graph = onnx.helper.make_graph([node], "g", info[:1], info[1:])
-    onnx.save(onnx.helper.make_model(graph), OTHERS / "model.onnx")
     safetensors.numpy.save_file({"w": np.zeros(2, np.float32)}, OTHERS / "model.safetensors")
 
 

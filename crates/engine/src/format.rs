@@ -7,7 +7,7 @@ mod others;
 mod packed;
 
 use crate::document::Fault;
-use crate::{Engine, LoadOptions, catboost, lightgbm, sklearn, xgboost};
+use crate::{Engine, LoadOptions, catboost, lightgbm, onnx, sklearn, xgboost};
 
 pub use others::name_other;
 
@@ -41,6 +41,10 @@ const FORMATS: &[Format] = &[
         load: sklearn::load,
     },
     Format {
+        recognizes: others::is_onnx,
+        load: onnx::load,
+    },
+    Format {
         recognizes: |bytes| bytes.trim_ascii_start().starts_with(b"{"),
         load: xgboost::load,
     },
@@ -69,7 +73,7 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
         Some(format) => (format.load)(bytes, options),
         None => Err(Fault::new(
             "not a model file of a known format; XGBoost's UBJSON and JSON, LightGBM's text, CatBoost's own format \
-             and JSON, and pickles of scikit-learn are read",
+             and JSON, pickles of scikit-learn, and ONNX are read",
         )),
     }
 }

@@ -3,9 +3,9 @@
 //! Nothing here knows about runtimes, HTTP, JSON records or SQL. A loader turns an untrusted file
 //! into a checked [`Engine`]; after that a prediction fails only if an engine refuses a row.
 //!
-//! Read are models as XGBoost (JSON and UBJSON), LightGBM (text) and CatBoost (`.cbm` and JSON) save them, and those of
-//! scikit-learn in pickles; the content of a file decides. Predictions are those of the library that trained the model, sums
-//! of leaves bit for bit.
+//! Read are models as XGBoost (JSON and UBJSON), LightGBM (text) and CatBoost (`.cbm` and JSON) save them, those of
+//! scikit-learn in pickles, and ONNX graphs of tables and texts; the content of a file decides. Predictions are those of the
+//! library that trained the model, sums of leaves bit for bit; those of ONNX are as near to ONNX Runtime's as `f32` is.
 //!
 //! ```
 //! use std::path::Path;
@@ -53,6 +53,7 @@ mod forest;
 mod format;
 mod iterations;
 mod lightgbm;
+mod onnx;
 mod parallel;
 mod pickle;
 mod row;

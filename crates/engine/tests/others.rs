@@ -23,7 +23,7 @@ fn message(bytes: &[u8]) -> String {
 const SAVE: &str = "`import joblib; joblib.load(\"FILE\").save_model(\"model.ubj\")`";
 
 /// Files that their own libraries have written, what each is, and the words that say what to do.
-const REAL_FILES: [(&str, &str, &str); 36] = [
+const REAL_FILES: [(&str, &str, &str); 34] = [
     (
         "dict.pkl",
         "a Python pickle of a dict with an XGBoost model in it",
@@ -106,10 +106,8 @@ const REAL_FILES: [(&str, &str, &str); 36] = [
         "a CatBoost model as source code",
         "save_model(\"model.cbm\")",
     ),
-    ("catboost.onnx", "an ONNX model", "only XGBoost"),
     ("catboost.mlmodel", "a Core ML model", "only XGBoost"),
     ("catboost.pmml", "a PMML model", "only XGBoost"),
-    ("model.onnx", "an ONNX model", "only XGBoost"),
     ("model.keras", "a Keras model", "only XGBoost"),
     (
         "model.h5",
@@ -277,7 +275,7 @@ fn archives_are_named_for_the_entries_they_have() {
 }
 
 /// The first bytes of files that are not models, and the words that help.
-const OTHER_FILES: [(&[u8], &str); 31] = [
+const OTHER_FILES: [(&[u8], &str); 29] = [
     (b"\xff\xfe{\0\"\0", "text in UTF-16"),
     (
         b"\x1f\x8b\x08\0",
@@ -342,8 +340,6 @@ const OTHER_FILES: [(&[u8], &str); 31] = [
         b"{\"name\":\"tree\",\"version\":\"v4\",\"num_tree_per_iteration\":1,\"max_feature_idx\":3",
         "a dump of a LightGBM model",
     ),
-    (b"\x08\x09\x12\x08skl2onnx\x1a\x061.17.0", "an ONNX model"),
-    (b"\x08\x0a:\x0c\n\x04node", "an ONNX model"),
     (b"<!DOCTYPE html>", "an XML or HTML file"),
     (
         b"<!doctype html>\n<html lang=\"en\">",

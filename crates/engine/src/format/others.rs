@@ -15,7 +15,7 @@ macro_rules! unsupported {
     ($what:literal) => {
         concat!(
             $what,
-            ", which is not supported; only XGBoost, LightGBM, CatBoost and scikit-learn models are"
+            ", which is not supported; only XGBoost, LightGBM, CatBoost, scikit-learn and ONNX models are"
         )
     };
 }
@@ -189,15 +189,11 @@ const LIBRARIES: &[Other] = &[
                `save_model(\"model.cbm\")`",
     },
     Other {
-        is_it: |ends| is_onnx(ends.head),
-        name: unsupported!("an ONNX model"),
-    },
-    Other {
         is_it: |ends| is_saved_model(ends.head),
         name: unsupported!("a TensorFlow SavedModel"),
     },
     Other {
-        is_it: |ends| matches!(ends.head, [0x08, 1..=32, 0x12, ..]),
+        is_it: |ends| matches!(ends.head, [0x08, 1..=32, 0x12, ..]) && !is_onnx(ends.head),
         name: unsupported!("a Core ML model"),
     },
     Other {
@@ -351,7 +347,7 @@ pub(super) fn is_catboost_json(bytes: &[u8]) -> bool {
 
 /// A protocol buffer whose first field is a small `ir_version`, and whose second one is the
 /// producer's name, its version, the graph or the operator sets.
-fn is_onnx(head: &[u8]) -> bool {
+pub(super) fn is_onnx(head: &[u8]) -> bool {
     match head {
         [0x08, 1..=32, 0x12, _, first, ..] => first.is_ascii_alphanumeric(),
         [0x08, 1..=32, 0x1A | 0x3A | 0x42, ..] => true,
