@@ -1,22 +1,21 @@
-//! Decisions: a yes stores all texts of a dialogue or none, a no leaves a record without texts.
-//!
-//! The key of the customer is in another database than the texts, and nothing spans both. So a yes
-//! first has a key, and then stores what it encrypts unless that key was erased meanwhile; an
-//! erasure deletes the key before it deletes what was stored with it. Whichever comes first, no
-//! text stays that an erasure should have found.
+//! Decisions: a yes stores all texts of a dialogue or none, as `granting.rs` does; a no leaves a record
+//! without texts.
+
+use std::collections::HashMap;
 
 use auspex_kernel::db::Transaction;
 
 use crate::Dialogues;
 use crate::core::Core;
 use crate::error::DialoguesError;
-use crate::ids::{CustomerRef, DialogueRef};
-use crate::keys::CustomerKey;
+use crate::granting::Stored;
+use crate::ids::DialogueRef;
 use crate::language::Language;
-use crate::pending::{Dialogue, Text};
+use crate::pending::Dialogue;
 use crate::store;
 use crate::store::statistics::Added;
-use crate::types::{Consent, DecidedDialogue, Decision, RealIds, RowId, Statement, Status};
+use crate::together::{self, Queue, Together};
+use crate::types::{Consent, DecidedDialogue, Decision, RowId, Statement, Status};
 
 /// The language of what is not known, by ISO 639.
 pub(crate) const UNDETERMINED: &str = "und";
@@ -54,14 +53,6 @@ fn decide(before: Option<Status>, consent: bool) -> Result<Step, DialoguesError>
     }
 }
 
-/// How storing ended.
-enum Stored {
-    Now,
-    Before(DecidedDialogue),
-    /// The key was erased.
-    KeyErased,
-}
-
 impl Dialogues {
     /// What is recorded where a request does not say.
     pub fn usual_statement(&self) -> Statement {
@@ -81,12 +72,11 @@ impl Dialogues {
         &self,
         dialogue: DialogueRef,
     ) -> Result<Option<DecidedDialogue>, DialoguesError> {
-        let found = self
-            .core
-            .db
-            .read(async |connection| store::dialogues::find(connection, dialogue).await)
-            .await?;
-        Ok(found.map(|row| row.decided))
+        if let Some(found) = together::ask(&self.core, dialogue).await {
+            return Ok(found);
+        }
+        let alone = self.core.decided(&[dialogue]).await?;
+        Ok(alone.into_iter().next().flatten())
     }
 
     /// Stores all texts of a dialogue: its customer said yes. When this returns `Ok` they are
@@ -101,16 +91,11 @@ impl Dialogues {
         undecided: &Dialogue,
         statement: &Statement,
     ) -> Result<Decided, DialoguesError> {
-        let core = &*self.core;
+        let core = &self.core;
         let customer = undecided.customer_ref;
         // The second time the key comes from the database, where an erased one is not.
         for _ in 0..2 {
-            let key = core
-                .keys
-                .get_or_create(customer, undecided.began_at)
-                .await?;
-            let key = key.ok_or(DialoguesError::Unknown)?;
-            match core.store(undecided, customer, &key, statement).await? {
+            match core.store(undecided, statement).await? {
                 Stored::Now => {
                     let texts = undecided.texts.len() as u64;
                     core.counts.granted.inc();
@@ -132,6 +117,7 @@ impl Dialogues {
                         is_repeated: true,
                     });
                 }
+                Stored::CustomerErased => break,
                 Stored::KeyErased => core.keys.forget(customer),
             }
         }
@@ -170,7 +156,8 @@ impl Dialogues {
                     key_id: None,
                     ids_id: None,
                 };
-                if !store::dialogues::insert_if_absent(transaction, &row).await? {
+                let added = store::dialogues::insert_absent(transaction, vec![row]).await?;
+                if added.is_empty() {
                     let before = store::dialogues::find(transaction, dialogue).await?;
                     return Ok(before.map(|before| before.decided));
                 }
@@ -230,89 +217,43 @@ impl Dialogues {
     }
 }
 
-impl Core {
-    async fn store(
-        &self,
-        undecided: &Dialogue,
-        customer: CustomerRef,
-        key: &CustomerKey,
-        statement: &Statement,
-    ) -> Result<Stored, DialoguesError> {
-        let dialogue = self.pseudonyms.dialogue(&undecided.id);
-        let now = self.now();
-        let ids = RealIds {
-            customer: undecided.customer.clone(),
-            dialogue: undecided.id.clone(),
-        };
-        let mut row = store::dialogues::Row {
-            decided: DecidedDialogue {
-                dialogue,
-                customer,
-                status: Status::Consented,
-                texts: undecided.texts.len() as u64,
-                began_at: undecided.began_at,
-                decided_at: now,
-            },
-            key_id: Some(key.id.to_vec()),
-            ids_id: None,
-        };
-        let sealed_ids = self.seal_ids(key, dialogue, &ids)?;
-        let write = self
-            .db
-            .write(async |transaction| -> Result<_, DialoguesError> {
-                store::lock(transaction, customer).await?;
-                store::lock_dialogue(transaction, dialogue).await?;
-                let before = async || -> Result<_, DialoguesError> {
-                    let before = store::dialogues::find(transaction, dialogue).await?;
-                    Ok(before.map_or(Stored::KeyErased, |row| Stored::Before(row.decided)))
-                };
-                let newest = store::sealed::newest_unless_erased(transaction, &key.id);
-                let Some(newest) = newest.await? else {
-                    return before().await;
-                };
-                // Ids are made here, where those that are made later are stored later.
-                self.ids_after(newest)?;
-                let ids_id = self.new_id()?;
-                row.ids_id = Some(ids_id.0);
-                if !store::dialogues::insert_if_absent(transaction, &row).await? {
-                    return before().await;
-                }
-                let mut rows = self.seal(undecided, customer, dialogue, key, statement)?;
-                let texts = rows.iter_mut();
-                let texts = texts.map(|row| (row.id, std::mem::take(&mut row.sealed)));
-                let sealed = std::iter::once((ids_id, sealed_ids)).chain(texts);
-                store::sealed::insert(transaction, sealed.collect()).await?;
-                store::messages::insert(transaction, &rows).await?;
-                self.add_decision(transaction, &row.decided, Decision::Granted, statement)
-                    .await?;
-                self.add_counts(transaction, &counts(undecided)).await?;
-                Ok(Stored::Now)
-            });
-        write.await
+/// Those who wait to hear how a dialogue was decided.
+pub(crate) type Asked = Queue<DialogueRef, Option<DecidedDialogue>>;
+
+impl Together<DialogueRef> for Core {
+    type Answer = Option<DecidedDialogue>;
+    const WEIGHT_MAX: usize = 256;
+
+    fn queue(&self) -> &Asked {
+        &self.asked
     }
 
-    fn seal(
+    fn weight(_: &DialogueRef) -> usize {
+        1
+    }
+
+    async fn answer(&self, dialogues: Vec<DialogueRef>) -> Option<Vec<Self::Answer>> {
+        self.decided(&dialogues).await.ok()
+    }
+}
+
+impl Core {
+    /// How dialogues were decided, in their order.
+    async fn decided(
         &self,
-        undecided: &Dialogue,
-        customer: CustomerRef,
-        dialogue: DialogueRef,
-        key: &CustomerKey,
-        statement: &Statement,
-    ) -> Result<Vec<store::messages::Row>, getrandom::Error> {
-        let seal = |received: &Text| {
-            let id = self.new_id()?;
-            Ok(store::messages::Row {
-                id,
-                dialogue,
-                customer,
-                key_id: key.id.to_vec(),
-                language: received.language().to_string(),
-                purpose: statement.purpose.clone(),
-                received_at: received.received_at(),
-                sealed: key.seal_text(&self.random, id, dialogue, received.said())?,
-            })
-        };
-        undecided.texts.iter().map(seal).collect()
+        dialogues: &[DialogueRef],
+    ) -> Result<Vec<Option<DecidedDialogue>>, DialoguesError> {
+        let found = self
+            .db
+            .read(async |connection| store::dialogues::find_all(connection, dialogues).await);
+        let found = found.await?.into_iter();
+        let found: HashMap<_, _> = found
+            .map(|row| (row.decided.dialogue, row.decided))
+            .collect();
+        let decided = dialogues
+            .iter()
+            .map(|dialogue| found.get(dialogue).cloned());
+        Ok(decided.collect())
     }
 
     /// Adds a line to the record of decisions.
@@ -323,17 +264,27 @@ impl Core {
         decision: Decision,
         statement: &Statement,
     ) -> Result<RowId, DialoguesError> {
-        let id = self.new_id()?;
-        let consent = Consent {
-            id,
+        let consent = self.consent(decided, decision, statement)?;
+        let id = consent.id;
+        store::consents::insert(transaction, vec![consent]).await?;
+        Ok(id)
+    }
+
+    /// A line of the record of decisions.
+    pub(crate) fn consent(
+        &self,
+        decided: &DecidedDialogue,
+        decision: Decision,
+        statement: &Statement,
+    ) -> Result<Consent, getrandom::Error> {
+        Ok(Consent {
+            id: self.new_id()?,
             dialogue: decided.dialogue,
             customer: decided.customer,
             decision,
             decided_at: decided.decided_at,
             statement: statement.clone(),
-        };
-        store::consents::insert(transaction, consent).await?;
-        Ok(id)
+        })
     }
 
     pub(crate) async fn add_counts(
@@ -345,29 +296,6 @@ impl Core {
         let now = self.now();
         Ok(store::statistics::add(transaction, now, added, chance).await?)
     }
-}
-
-/// What a stored dialogue adds to the counts of each language: it counts itself in that of its first
-/// text.
-fn counts(undecided: &Dialogue) -> Vec<(Language, Added)> {
-    let mut counts: Vec<(Language, Added)> = Vec::new();
-    for text in &*undecided.texts {
-        let language = text.language().primary();
-        match counts.iter_mut().find(|(known, _)| *known == language) {
-            Some((_, added)) => added.texts += 1,
-            None => {
-                let added = Added {
-                    granted: i64::from(counts.is_empty()),
-                    texts: 1,
-                    ..Added::default()
-                };
-                counts.push((language, added));
-            }
-        }
-    }
-    // The order in which rows are locked is the same in all transactions.
-    counts.sort_unstable_by_key(|(language, _)| *language);
-    counts
 }
 
 #[cfg(test)]

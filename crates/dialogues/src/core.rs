@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 
 use crate::config::Config;
+use crate::consent::Asked;
+use crate::granting::Yeses;
 use crate::ids::{CustomerId, DialogId, DialogueRef, Pseudonyms};
 use crate::keys::{CustomerKey, CustomerKeys};
 use crate::types::{RealIds, RowId};
@@ -29,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) logs: Logs,
     pub(crate) counts: Counts,
+    pub(crate) yeses: Yeses,
+    pub(crate) asked: Asked,
 }
 
 impl crate::Dialogues {

@@ -13,6 +13,7 @@ mod error;
 mod export;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod granting;
 mod http;
 mod ids;
 mod intake;
@@ -26,6 +27,7 @@ mod retention;
 mod service;
 mod statistics;
 mod store;
+mod together;
 mod types;
 mod watch;
 mod withdrawal;
@@ -66,7 +68,9 @@ pub use types::{
 };
 pub use withdrawal::Withdrawn;
 
+use crate::consent::Asked;
 use crate::core::{Core, Counts, Logs};
+use crate::granting::Yeses;
 
 /// The keys database, in the data folder.
 const KEYS_FILE: &str = "keys.db";
@@ -114,6 +118,8 @@ impl Dialogues {
             config,
             logs: Logs::new(),
             counts: Counts::default(),
+            yeses: Yeses::default(),
+            asked: Asked::default(),
         };
         Ok(Self {
             core: Arc::new(core),

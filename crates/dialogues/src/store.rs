@@ -68,3 +68,25 @@ fn not_16(what: &str) -> DbErr {
         "{what} in the tables of dialogues is not of 16 bytes"
     ))
 }
+
+/// How many rows one statement adds or asks for. There are few such numbers, so that the database has the
+/// statements prepared.
+const PIECES: [usize; 5] = [256, 64, 16, 4, 1];
+
+/// Rows in pieces that one statement adds each.
+fn pieces<T>(rows: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+    let mut rows = rows.into_iter();
+    std::iter::from_fn(move || {
+        let size = PIECES.into_iter().find(|size| *size <= rows.len())?;
+        Some(rows.by_ref().take(size).collect())
+    })
+}
+
+/// What is asked for, as many as one of the numbers: the last is repeated.
+fn padded(mut wanted: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let size = PIECES.into_iter().rev().find(|size| *size >= wanted.len());
+    if let (Some(size), Some(last)) = (size, wanted.last().cloned()) {
+        wanted.resize(size, last);
+    }
+    wanted
+}

@@ -1,11 +1,12 @@
 //! The keys of customers: made with the first yes, kept in memory for a while, deleted at erasure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use auspex_kernel::db::Db;
+use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::{Clock, Random, Timestamp};
 use parking_lot::Mutex;
+use sea_orm::ConnectionTrait;
 use zeroize::Zeroizing;
 
 use super::{Key, KeysError, MasterKeys, context};
@@ -91,6 +92,27 @@ impl CustomerKey {
     }
 }
 
+/// When the customers of these dialogues were last erased, as far as that was since the first of them
+/// began.
+async fn last_erasures(
+    connection: &impl ConnectionTrait,
+    dialogues: &[(CustomerRef, Timestamp)],
+) -> Result<HashMap<CustomerRef, Timestamp>, DbError> {
+    let first = dialogues.iter().map(|(_, began_at)| *began_at).min();
+    let Some(first) = first else {
+        return Ok(HashMap::new());
+    };
+    let customers: HashSet<_> = dialogues.iter().map(|(customer, _)| *customer).collect();
+    let mut last = HashMap::new();
+    for (customer, at) in
+        store::keys::erased_since(connection, customers.into_iter(), first).await?
+    {
+        let known = last.entry(customer).or_insert(at);
+        *known = at.max(*known);
+    }
+    Ok(last)
+}
+
 /// Finds and makes the keys of customers.
 pub(crate) struct CustomerKeys {
     pub(crate) db: Db,
@@ -143,44 +165,87 @@ impl CustomerKeys {
         cache.old.remove(&customer);
     }
 
-    /// The key for a dialogue that began at this time, made where the customer has none; `None` if
-    /// they were erased since.
+    /// The keys for dialogues, each by its customer and when it began, made where the customer has none;
+    /// `None` where they were erased since.
     pub(crate) async fn get_or_create(
         &self,
-        customer: CustomerRef,
-        began_at: Timestamp,
-    ) -> Result<Option<Arc<CustomerKey>>, KeysError> {
-        let cached = self.cache.lock().get(customer);
-        if let Some(key) = cached {
-            // An erasure since then would have deleted a key that is older than the dialogue. One
-            // that comes after this look at it finds what is stored with the key.
-            let was_erased = key.created_at >= began_at
-                && self
-                    .db
-                    .read(async |connection| {
-                        store::keys::was_erased_since(connection, customer, began_at).await
-                    })
-                    .await?;
-            return Ok((!was_erased).then_some(key));
-        }
-        let new = self.new_key(customer)?;
-        let stored = self
-            .db
-            .write(async |transaction| -> Result<_, KeysError> {
-                store::lock(transaction, customer).await?;
-                if store::keys::was_erased_since(transaction, customer, began_at).await? {
-                    return Ok(None);
-                }
-                match store::keys::find(transaction, customer).await? {
-                    Some(found) => Ok(Some(found)),
+        wanted: &[(CustomerRef, Timestamp)],
+    ) -> Result<Vec<Option<Arc<CustomerKey>>>, KeysError> {
+        let mut keys = HashMap::new();
+        // An erasure since then would have deleted a key that is older than the dialogue. One
+        // that comes after this look at it finds what is stored with the key.
+        let mut doubtful = Vec::new();
+        let mut missing = Vec::new();
+        {
+            let mut cache = self.cache.lock();
+            for &(customer, began_at) in wanted {
+                match cache.get(customer) {
+                    Some(key) => {
+                        if key.created_at >= began_at {
+                            doubtful.push((customer, began_at));
+                        }
+                        keys.insert(customer, key);
+                    }
                     None => {
-                        store::keys::insert(transaction, &new).await?;
-                        Ok(Some(new))
+                        doubtful.push((customer, began_at));
+                        missing.push(customer);
                     }
                 }
-            })
-            .await?;
-        stored.map(|stored| self.keep(stored)).transpose()
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let erased = match (doubtful.is_empty(), missing.is_empty()) {
+            (true, _) => HashMap::new(),
+            (false, true) => {
+                let look = self
+                    .db
+                    .read(async |connection| last_erasures(connection, &doubtful).await);
+                look.await?
+            }
+            (false, false) => {
+                let (erased, made) = self.find_or_make(&missing, &doubtful).await?;
+                for stored in made {
+                    keys.insert(stored.customer, self.keep(stored)?);
+                }
+                erased
+            }
+        };
+        let key = |&(customer, began_at): &(CustomerRef, Timestamp)| {
+            let was_erased = erased.get(&customer).is_some_and(|at| *at >= began_at);
+            keys.get(&customer).filter(|_| !was_erased).cloned()
+        };
+        Ok(wanted.iter().map(key).collect())
+    }
+
+    /// The last erasures of the customers of dialogues, and the keys of those that are not in memory,
+    /// made where there is none and a dialogue began since.
+    async fn find_or_make(
+        &self,
+        missing: &[CustomerRef],
+        dialogues: &[(CustomerRef, Timestamp)],
+    ) -> Result<(HashMap<CustomerRef, Timestamp>, Vec<WrappedKey>), KeysError> {
+        let new = missing.iter().map(|customer| self.new_key(*customer));
+        let new: Vec<_> = new.collect::<Result<_, _>>()?;
+        let found = self.db.write(async |transaction| -> Result<_, KeysError> {
+            for customer in missing {
+                store::lock(transaction, *customer).await?;
+            }
+            let erased = last_erasures(transaction, dialogues).await?;
+            let found = store::keys::find_all(transaction, missing.iter().copied());
+            let mut found = found.await?;
+            let has_key: HashSet<_> = found.iter().map(|key| key.customer).collect();
+            let is_wanted = |key: &&WrappedKey| {
+                let began = dialogues.iter().filter(|(whose, _)| *whose == key.customer);
+                let last = began.map(|(_, began_at)| *began_at).max();
+                !has_key.contains(&key.customer) && last > erased.get(&key.customer).copied()
+            };
+            let made: Vec<_> = new.iter().filter(is_wanted).cloned().collect();
+            store::keys::insert(transaction, made.clone()).await?;
+            found.extend(made);
+            Ok((erased, found))
+        });
+        found.await
     }
 
     /// The keys of some customers that have one.

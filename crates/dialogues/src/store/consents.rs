@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::entity::consents::{ActiveModel, Column, Entity, Model};
-use super::{customer_of, dialogue_of};
+use super::{customer_of, dialogue_of, pieces};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::{Consent, Decision, RowId, Statement};
 
@@ -35,21 +35,23 @@ impl TryFrom<Model> for Consent {
 
 pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
-    consent: Consent,
+    consents: Vec<Consent>,
 ) -> Result<(), DbError> {
-    let row = ActiveModel {
-        id: Set(consent.id.0),
-        dialogue: Set(consent.dialogue.as_bytes().to_vec()),
-        customer: Set(consent.customer.as_bytes().to_vec()),
-        decision: Set(consent.decision.as_str().to_owned()),
-        decided_at: Set(consent.decided_at),
-        channel: Set(consent.statement.channel),
-        policy_version: Set(consent.statement.policy_version),
-        purpose: Set(consent.statement.purpose),
-    };
-    Entity::insert(row)
-        .exec_without_returning(transaction)
-        .await?;
+    for some in pieces(consents) {
+        let rows = some.into_iter().map(|consent| ActiveModel {
+            id: Set(consent.id.0),
+            dialogue: Set(consent.dialogue.as_bytes().to_vec()),
+            customer: Set(consent.customer.as_bytes().to_vec()),
+            decision: Set(consent.decision.as_str().to_owned()),
+            decided_at: Set(consent.decided_at),
+            channel: Set(consent.statement.channel),
+            policy_version: Set(consent.statement.policy_version),
+            purpose: Set(consent.statement.purpose),
+        });
+        Entity::insert_many(rows)
+            .exec_without_returning(transaction)
+            .await?;
+    }
     Ok(())
 }
 

@@ -1,15 +1,18 @@
 //! Dialogues that were decided.
 
+use std::collections::HashSet;
+
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    ExprTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Set,
+    ExprTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    QueryTrait as _, Set,
 };
 
 use super::entity::dialogues::{ActiveModel, Column, Entity, Model};
-use super::{customer_of, dialogue_of};
+use super::{customer_of, dialogue_of, padded, pieces};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::{DecidedDialogue, Status};
 
@@ -59,6 +62,21 @@ pub(crate) async fn find(
     Ok(found.map(Row::try_from).transpose()?)
 }
 
+/// Those of these that were decided.
+pub(crate) async fn find_all(
+    connection: &impl ConnectionTrait,
+    dialogues: &[DialogueRef],
+) -> Result<Vec<Row>, DbError> {
+    let wanted = dialogues
+        .iter()
+        .map(|dialogue| dialogue.as_bytes().to_vec());
+    let found = Entity::find()
+        .filter(Column::Dialogue.is_in(padded(wanted.collect())))
+        .all(connection)
+        .await?;
+    rows(found)
+}
+
 /// The sealed ids of some dialogues that have any.
 pub(crate) async fn sealed_ids(
     connection: &impl ConnectionTrait,
@@ -84,28 +102,34 @@ pub(crate) async fn sealed_ids(
     Ok(found)
 }
 
-/// Adds one, unless it is there; whether it was added.
-pub(crate) async fn insert_if_absent(
+/// Adds those that are not there; which they were.
+pub(crate) async fn insert_absent(
     transaction: &DatabaseTransaction,
-    row: &Row,
-) -> Result<bool, DbError> {
-    let decided = &row.decided;
-    let row = ActiveModel {
-        dialogue: Set(decided.dialogue.as_bytes().to_vec()),
-        customer: Set(decided.customer.as_bytes().to_vec()),
-        key_id: Set(row.key_id.clone()),
-        status: Set(decided.status.as_str().to_owned()),
-        texts: Set(decided.texts.cast_signed()),
-        began_at: Set(decided.began_at),
-        decided_at: Set(decided.decided_at),
-        ids_id: Set(row.ids_id),
-    };
-    let keep_the_first = OnConflict::column(Column::Dialogue).do_nothing().to_owned();
-    let added = Entity::insert(row)
-        .on_conflict(keep_the_first)
-        .exec_without_returning(transaction)
-        .await?;
-    Ok(added > 0)
+    new: Vec<Row>,
+) -> Result<HashSet<DialogueRef>, DbError> {
+    let mut added = HashSet::new();
+    for some in pieces(new) {
+        let rows = some.into_iter().map(|row| ActiveModel {
+            dialogue: Set(row.decided.dialogue.as_bytes().to_vec()),
+            customer: Set(row.decided.customer.as_bytes().to_vec()),
+            key_id: Set(row.key_id),
+            status: Set(row.decided.status.as_str().to_owned()),
+            texts: Set(row.decided.texts.cast_signed()),
+            began_at: Set(row.decided.began_at),
+            decided_at: Set(row.decided.decided_at),
+            ids_id: Set(row.ids_id),
+        });
+        let keep_the_first = OnConflict::column(Column::Dialogue).do_nothing().to_owned();
+        let mut insert = Entity::insert_many(rows)
+            .on_conflict(keep_the_first)
+            .into_query();
+        insert.returning_col(Column::Dialogue);
+        for row in transaction.query_all(&insert).await? {
+            let dialogue: Vec<u8> = row.try_get_by_index(0)?;
+            added.insert(dialogue_of(&dialogue)?);
+        }
+    }
+    Ok(added)
 }
 
 /// It keeps neither its key nor its ids.

@@ -1,6 +1,8 @@
 //! The erasures of the keys database that were carried out in this one. It is copied with the texts,
 //! so a restored backup knows which of them it has still to carry out.
 
+use std::collections::HashSet;
+
 use auspex_kernel::db::DbError;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
@@ -8,7 +10,7 @@ use sea_orm::{
 };
 
 use super::entity::erased::{ActiveModel, Column, Entity};
-use super::id_of;
+use super::{id_of, padded};
 
 /// Whether an erasure was carried out.
 pub(crate) async fn has(
@@ -30,6 +32,21 @@ pub(crate) async fn among(
         .await?;
     let ids = found.iter().map(|row| id_of(&row.erasure_id));
     Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// Which of these keys were erased.
+pub(crate) async fn keys_among(
+    connection: &impl ConnectionTrait,
+    keys: impl Iterator<Item = [u8; 16]>,
+) -> Result<HashSet<[u8; 16]>, DbError> {
+    let found: Vec<Vec<u8>> = Entity::find()
+        .select_only()
+        .column(Column::KeyId)
+        .filter(Column::KeyId.is_in(padded(keys.map(|id| id.to_vec()).collect())))
+        .into_tuple()
+        .all(connection)
+        .await?;
+    Ok(found.iter().map(|id| id_of(id)).collect::<Result<_, _>>()?)
 }
 
 /// Keys that were erased, after a place: each with the place that follows.

@@ -12,7 +12,7 @@ use sea_orm::{
 use sea_orm_migration::SchemaManager;
 
 use super::entity::{erasures, keys, secrets};
-use super::{customer_of, dialogue_of, id_of};
+use super::{customer_of, dialogue_of, id_of, padded, pieces};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::Receipt;
 
@@ -65,7 +65,7 @@ pub(crate) async fn find_all(
     let wanted = customers.map(|customer| customer.as_bytes().to_vec());
     wrapped_keys(
         keys::Entity::find()
-            .filter(keys::Column::Customer.is_in(wanted))
+            .filter(keys::Column::Customer.is_in(padded(wanted.collect())))
             .all(connection)
             .await?,
     )
@@ -73,18 +73,20 @@ pub(crate) async fn find_all(
 
 pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
-    key: &WrappedKey,
+    keys: Vec<WrappedKey>,
 ) -> Result<(), DbError> {
-    let row = keys::ActiveModel {
-        customer: Set(key.customer.as_bytes().to_vec()),
-        key_id: Set(key.id.to_vec()),
-        wrapped: Set(key.wrapped.clone()),
-        master_id: Set(key.master_id.clone()),
-        created_at: Set(key.created_at),
-    };
-    keys::Entity::insert(row)
-        .exec_without_returning(transaction)
-        .await?;
+    for some in pieces(keys) {
+        let rows = some.into_iter().map(|key| keys::ActiveModel {
+            customer: Set(key.customer.as_bytes().to_vec()),
+            key_id: Set(key.id.to_vec()),
+            wrapped: Set(key.wrapped),
+            master_id: Set(key.master_id),
+            created_at: Set(key.created_at),
+        });
+        keys::Entity::insert_many(rows)
+            .exec_without_returning(transaction)
+            .await?;
+    }
     Ok(())
 }
 
@@ -295,20 +297,25 @@ pub(crate) async fn insert_erasures(
     Ok(())
 }
 
-/// Whether a customer was erased at this time or later.
-pub(crate) async fn was_erased_since(
+/// Which of these customers were erased at this time or later, and when.
+pub(crate) async fn erased_since(
     connection: &impl ConnectionTrait,
-    customer: CustomerRef,
+    customers: impl Iterator<Item = CustomerRef>,
     time: Timestamp,
-) -> Result<bool, DbError> {
-    let found = erasures::Entity::find()
-        .filter(erasures::Column::Customer.eq(customer.as_bytes().to_vec()))
+) -> Result<Vec<(CustomerRef, Timestamp)>, DbError> {
+    let wanted = customers.map(|customer| customer.as_bytes().to_vec());
+    let found: Vec<(Vec<u8>, Timestamp)> = erasures::Entity::find()
+        .select_only()
+        .columns([erasures::Column::Customer, erasures::Column::ErasedAt])
+        .filter(erasures::Column::Customer.is_in(padded(wanted.collect())))
         .filter(erasures::Column::ErasedAt.gte(time))
         .filter(erasures::Column::Dialogue.is_null())
-        .limit(1)
-        .one(connection)
+        .into_tuple()
+        .all(connection)
         .await?;
-    Ok(found.is_some())
+    let found = found.into_iter();
+    let found = found.map(|(customer, at)| Ok((customer_of(&customer)?, at)));
+    Ok(found.collect::<Result<_, DbErr>>()?)
 }
 
 /// Erasures and withdrawals after a place, the oldest first.

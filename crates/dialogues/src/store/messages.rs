@@ -13,12 +13,9 @@ use sea_orm_migration::SchemaManager;
 
 use super::entity::messages::{ActiveModel, Column, Entity};
 use super::entity::sealed;
-use super::{customer_of, dialogue_of};
+use super::{customer_of, dialogue_of, pieces};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::{MessageFilter, RowId, parse_position};
-
-/// Both databases bind more values than so many rows have.
-const INSERTED_AT_ONCE: usize = 1_000;
 
 /// Whether there are any, also where their table was never made.
 pub(crate) async fn are_any(connection: &DatabaseConnection) -> Result<bool, DbError> {
@@ -44,23 +41,24 @@ pub(crate) struct Row {
     pub(crate) sealed: Vec<u8>,
 }
 
-/// Adds the rows of a dialogue, but for what is sealed of them.
-pub(crate) async fn insert(transaction: &DatabaseTransaction, new: &[Row]) -> Result<(), DbError> {
-    let mut new: Vec<_> = (0..).zip(new).collect();
-    while !new.is_empty() {
-        let some = new.drain(..new.len().min(INSERTED_AT_ONCE));
-        let some = some.map(|(ordinal, row)| ActiveModel {
+/// Adds rows, each with its place in its dialogue, but for what is sealed of them.
+pub(crate) async fn insert(
+    transaction: &DatabaseTransaction,
+    new: Vec<(i64, Row)>,
+) -> Result<(), DbError> {
+    for some in pieces(new) {
+        let rows = some.into_iter().map(|(ordinal, row)| ActiveModel {
             id: Set(row.id.0),
             dialogue: Set(row.dialogue.as_bytes().to_vec()),
             customer: Set(row.customer.as_bytes().to_vec()),
-            key_id: Set(row.key_id.clone()),
+            key_id: Set(row.key_id),
             primary_language: Set(primary(&row.language).to_owned()),
-            language: Set(row.language.clone()),
-            purpose: Set(row.purpose.clone()),
+            language: Set(row.language),
+            purpose: Set(row.purpose),
             received_at: Set(row.received_at),
             ordinal: Set(ordinal),
         });
-        Entity::insert_many(some)
+        Entity::insert_many(rows)
             .exec_without_returning(transaction)
             .await?;
     }

@@ -10,10 +10,11 @@ use auspex_kernel::db::DbError;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait as _,
-    QueryFilter as _, QueryOrder as _, Set, Statement,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Set, Statement,
 };
 
 use super::entity::sealed::{ActiveModel, Column, Entity};
+use super::pieces;
 use crate::types::RowId;
 
 /// Both databases bind more values than so many rows have.
@@ -22,31 +23,30 @@ const AT_ONCE: usize = 1_000;
 /// with the shortest rows that there are.
 const MARGIN: usize = 600;
 
-/// The newest row: later ones must come after it. And whether a key was erased, with which nothing may
-/// be sealed any more: a yes asks for both, and each statement costs it time.
-pub(crate) async fn newest_unless_erased(
-    transaction: &DatabaseTransaction,
-    key_id: &[u8; 16],
-) -> Result<Option<RowId>, DbError> {
-    let sql = "SELECT COALESCE((SELECT MAX(id) FROM dialogues_sealed), 0) \
-               WHERE NOT EXISTS (SELECT 1 FROM dialogues_erased WHERE key_id = $1)";
-    let newest = one(transaction, sql, [key_id.to_vec().into()]).await?;
-    Ok(newest.map(RowId))
+/// The newest row: later ones must come after it.
+pub(crate) async fn newest(transaction: &DatabaseTransaction) -> Result<RowId, DbError> {
+    let last = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .order_by_desc(Column::Id)
+        .limit(1)
+        .into_tuple();
+    let newest: Option<i64> = last.one(transaction).await?;
+    Ok(RowId(newest.unwrap_or_default()))
 }
 
 /// Adds rows in the order of their ids, which come after all there are.
 pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
-    mut new: Vec<(RowId, Vec<u8>)>,
+    new: Vec<(RowId, Vec<u8>)>,
 ) -> Result<(), DbError> {
-    while !new.is_empty() {
-        let some = new.drain(..new.len().min(AT_ONCE));
-        let some = some.map(|(id, sealed)| ActiveModel {
+    for some in pieces(new) {
+        let rows = some.into_iter().map(|(id, sealed)| ActiveModel {
             id: Set(id.0),
             is_erased: Set(0),
             sealed: Set(sealed),
         });
-        Entity::insert_many(some)
+        Entity::insert_many(rows)
             .exec_without_returning(transaction)
             .await?;
     }

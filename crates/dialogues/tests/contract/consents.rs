@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use auspex_dialogues::{Decided, Decision, DialoguesError, MessageFilter, Reason, Status};
+use auspex_dialogues::{
+    Decided, Decision, Dialogue, DialoguesError, MessageFilter, Reason, Status,
+};
 use auspex_kernel::page::Slice;
+use futures_util::future::join_all;
 
 use crate::store::{Store, number};
 use crate::{OPERATOR, dialogue, read, texts};
@@ -14,6 +17,7 @@ contract! {
     the_same_answer_again_changes_nothing
     a_no_after_a_yes_withdraws_and_there_is_no_way_back
     two_answers_at_once_leave_one_outcome
+    yeses_at_once_are_each_stored_once
     a_dialogue_belongs_to_one_customer
     a_yes_after_an_erasure_is_unknown_and_the_customer_may_come_back
     filters_are_combined
@@ -197,6 +201,59 @@ async fn two_answers_at_once_leave_one_outcome(store: &Store) {
     assert_eq!((one_yes.texts, other_yes.texts), (3, 3));
     assert_ne!(one_yes.is_repeated, other_yes.is_repeated);
     assert_eq!(texts(&one).await, ["a", "b", "c"]);
+}
+
+async fn yeses_at_once_are_each_stored_once(store: &Store) {
+    let dialogues = store.dialogues().await;
+    let statement = dialogues.usual_statement();
+    let erased = dialogue(&dialogues, "Erased", "late", &["late"]);
+    store.clock.advance(Duration::from_secs(1));
+    dialogues
+        .erase(&OPERATOR, erased.customer_ref)
+        .await
+        .unwrap();
+    // Everybody says yes to two dialogues, twice.
+    let mut new = vec![erased];
+    for customer in 0..20 {
+        for part in ["a", "b"] {
+            let id = format!("{customer}{part}");
+            let said = ["one", "two", "three"].map(|text| format!("{id} {text}"));
+            let said = said.each_ref().map(String::as_str);
+            let name = format!("customer {customer}");
+            new.push(dialogue(&dialogues, &name, &id, &said));
+            new.push(dialogue(&dialogues, &name, &id, &said));
+        }
+    }
+    let granted = new.iter().map(|one| dialogues.grant(one, &statement));
+    let granted = join_all(granted).await;
+    assert!(matches!(granted[0], Err(DialoguesError::Unknown)));
+    for pair in granted[1..].chunks(2) {
+        let (first, second) = (pair[0].as_ref().unwrap(), pair[1].as_ref().unwrap());
+        assert_eq!((first.texts, second.texts), (3, 3));
+        assert_ne!(first.is_repeated, second.is_repeated);
+    }
+    let other = dialogue(&dialogues, "other", "other", &["other"]);
+    let claimed: Vec<_> = new[1..]
+        .iter()
+        .map(|one| Dialogue {
+            id: one.id.clone(),
+            ..other.clone()
+        })
+        .collect();
+    let claimed = claimed.iter().map(|one| dialogues.grant(one, &statement));
+    for claimed in join_all(claimed).await {
+        let is_refused = matches!(claimed, Err(DialoguesError::OtherCustomer));
+        assert!(is_refused, "{claimed:?}");
+    }
+    let mut kept = texts(&dialogues).await;
+    kept.sort_unstable();
+    let said = new[1..].chunks(2).flat_map(|pair| pair[0].texts.iter());
+    let mut said: Vec<_> = said.map(|text| text.said().to_owned()).collect();
+    said.sort_unstable();
+    assert_eq!(kept, said);
+    let now = dialogues.now();
+    let days = dialogues.statistics(now, now).await.unwrap();
+    assert_eq!((days[0].granted, days[0].texts), (Some(40), Some(120)));
 }
 
 async fn a_dialogue_belongs_to_one_customer(store: &Store) {

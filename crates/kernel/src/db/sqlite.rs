@@ -181,6 +181,10 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Pages that the writer keeps, in KiB. A large transaction that has to put changed pages into the log before
+/// its end writes them more than once.
+const WRITER_CACHE: &str = "-16384";
+
 /// Opens connections to one file.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
@@ -206,6 +210,7 @@ impl Connector {
         let end = Instant::now() + self.busy_timeout();
         loop {
             let options = self.options().create_if_missing(true);
+            let options = options.pragma("cache_size", WRITER_CACHE);
             match self
                 .connect(options, self.call_timeout)
                 .await
@@ -270,6 +275,8 @@ impl Connector {
             .foreign_keys(true)
             .row_buffer_size(ROWS_AHEAD)
             .pragma("secure_delete", "ON")
+            // What a savepoint can undo would go to files, page by page.
+            .pragma("temp_store", "MEMORY")
             .disable_statement_logging()
     }
 
