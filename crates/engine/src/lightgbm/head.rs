@@ -23,7 +23,7 @@ const SUMS_MAX: usize = 1 << 16;
 
 /// How many columns beside its features a compiled model has at most for each of its trees. All columns are
 /// computed for every row, and a walk meets a few: a tree takes ten times as long to walk as a column to compute.
-const COLUMNS_PER_TREE_MAX: usize = 8;
+pub(super) const COLUMNS_PER_TREE_MAX: usize = 8;
 
 /// Reads a file.
 pub(super) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {

@@ -1,7 +1,7 @@
 //! The forest, with its columns, gives the sums of the library's own walk over any trees.
 
 use super::Trees;
-use super::head::compile;
+use super::head::{COLUMNS_PER_TREE_MAX, compile};
 use super::tree::{Linear, Missing, Set, Split, Test, Tree};
 use crate::Rows;
 use proptest::prelude::*;
@@ -48,7 +48,8 @@ fn test() -> impl Strategy<Value = Test> {
 /// A tree that grows by splitting one leaf after the other.
 fn tree() -> impl Strategy<Value = Tree> {
     let split = (any::<prop::sample::Index>(), 0..WIDTH as u32, test());
-    let splits = prop::collection::vec(split, 0..12);
+    // Each may need a column of its own; trees that need more of them are walked.
+    let splits = prop::collection::vec(split, 0..=COLUMNS_PER_TREE_MAX);
     (splits, 0..3u32).prop_map(|(added, terms)| {
         let count = added.len() as u32;
         let mut splits: Vec<Split> = Vec::new();
