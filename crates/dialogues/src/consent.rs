@@ -223,6 +223,7 @@ pub(crate) type Asked = Queue<DialogueRef, Option<DecidedDialogue>>;
 impl Together<DialogueRef> for Core {
     type Answer = Option<DecidedDialogue>;
     const WEIGHT_MAX: usize = 256;
+    const GROUPS_MAX: usize = 1;
 
     fn queue(&self) -> &Asked {
         &self.asked

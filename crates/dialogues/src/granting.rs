@@ -8,22 +8,23 @@
 //! SQLite has one writer. Those who wait for it are stored together: a few statements for all of them
 //! cost little more than the same statements for one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::{DbError, Transaction};
+use parking_lot::Mutex;
 
 use crate::core::Core;
 use crate::error::DialoguesError;
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::keys::CustomerKey;
 use crate::language::Language;
-use crate::pending::Dialogue;
+use crate::pending::{Dialogue, Text};
 use crate::store;
 use crate::store::statistics::Added;
 use crate::together::{self, Queue, Together};
-use crate::types::{DecidedDialogue, Decision, RealIds, RowId, Statement, Status};
+use crate::types::{Consent, DecidedDialogue, Decision, RealIds, RowId, Statement, Status};
 
 /// What a dialogue costs beside its texts, in texts.
 const DIALOGUE_WEIGHT: usize = 10;
@@ -48,12 +49,15 @@ pub(crate) struct Yes {
 /// Those that wait to be stored together.
 pub(crate) type Yeses = Queue<Yes, Result<Stored, DialoguesError>>;
 
-/// A yes on its way into the tables.
-struct Sealing<'y> {
-    yes: &'y Yes,
-    key: Arc<CustomerKey>,
+/// A dialogue on its way into the tables. Its ids are in the order in which they were made.
+struct Sealed {
+    key_id: [u8; 16],
     row: store::dialogues::Row,
     ids: (RowId, Vec<u8>),
+    /// With the place of each in the dialogue.
+    texts: Vec<(i64, store::messages::Row)>,
+    consent: Consent,
+    counts: BTreeMap<Language, Added>,
 }
 
 impl Core {
@@ -84,24 +88,24 @@ impl Core {
             .map(|yes| (yes.dialogue.customer_ref, yes.dialogue.began_at))
             .collect();
         let keys = self.keys.get_or_create(&of_customers).await?;
+        // Others may write meanwhile.
+        let sealed = Mutex::new(Some(self.seal_all(yeses, &keys)?));
         let write = self
             .db
             .write(async |transaction| -> Result<_, DialoguesError> {
                 self.lock_all(transaction, yeses).await?;
                 let used = keys.iter().flatten().map(|key| key.id);
                 let erased = store::erased::keys_among(transaction, used).await?;
-                // Ids are made here, where those that are made later are stored later.
-                self.ids_after(store::sealed::newest(transaction).await?)?;
-                let now = self.now();
-                let mut all: Vec<Sealing<'_>> = Vec::new();
-                for (yes, key) in yeses.iter().zip(&keys) {
-                    if let Some(key) = key.as_ref().filter(|key| !erased.contains(&key.id)) {
-                        all.push(self.begin_sealing(yes, Arc::clone(key), now)?);
+                let newest = store::sealed::newest(transaction).await?;
+                let sealed = sealed.lock().take();
+                let mut all = match sealed.filter(|all| all.iter().all(|one| one.ids.0 > newest)) {
+                    Some(all) => all,
+                    None => {
+                        self.ids_after(newest)?;
+                        self.seal_all(yeses, &keys)?
                     }
-                }
-                // If two say yes to one dialogue, the first counts.
-                let mut seen = HashSet::new();
-                all.retain(|one| seen.insert(one.row.decided.dialogue));
+                };
+                all.retain(|one| !erased.contains(&one.key_id));
                 let rows = all.iter().map(|one| one.row.clone()).collect();
                 let mut added = store::dialogues::insert_absent(transaction, rows).await?;
                 all.retain(|one| added.contains(&one.row.decided.dialogue));
@@ -140,19 +144,31 @@ impl Core {
         Ok(())
     }
 
-    fn begin_sealing<'y>(
+    /// Encrypts dialogues whose customer has a key. If two say yes to one dialogue, the first counts.
+    fn seal_all(
         &self,
-        yes: &'y Yes,
-        key: Arc<CustomerKey>,
-        now: Timestamp,
-    ) -> Result<Sealing<'y>, DialoguesError> {
+        yeses: &[Yes],
+        keys: &[Option<Arc<CustomerKey>>],
+    ) -> Result<Vec<Sealed>, DialoguesError> {
+        let (mut all, mut seen, now) = (Vec::new(), HashSet::new(), self.now());
+        for (yes, key) in yeses.iter().zip(keys) {
+            if let Some(key) = key
+                && seen.insert(&yes.dialogue.id)
+            {
+                all.push(self.seal(yes, key, now)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn seal(&self, yes: &Yes, key: &CustomerKey, now: Timestamp) -> Result<Sealed, DialoguesError> {
         let undecided = &yes.dialogue;
         let dialogue = self.pseudonyms.dialogue(&undecided.id);
         let ids = RealIds {
             customer: undecided.customer.clone(),
             dialogue: undecided.id.clone(),
         };
-        let ids = (self.new_id()?, self.seal_ids(&key, dialogue, &ids)?);
+        let ids = (self.new_id()?, self.seal_ids(key, dialogue, &ids)?);
         let row = store::dialogues::Row {
             decided: DecidedDialogue {
                 dialogue,
@@ -165,70 +181,78 @@ impl Core {
             key_id: Some(key.id.to_vec()),
             ids_id: Some(ids.0.0),
         };
-        Ok(Sealing { yes, key, row, ids })
+        let text = |(ordinal, text): (i64, &Text)| -> Result<_, DialoguesError> {
+            let id = self.new_id()?;
+            let row = store::messages::Row {
+                id,
+                dialogue,
+                customer: undecided.customer_ref,
+                key_id: key.id.to_vec(),
+                language: text.language().to_string(),
+                purpose: yes.statement.purpose.clone(),
+                received_at: text.received_at(),
+                sealed: key.seal_text(&self.random, id, dialogue, text.said())?,
+            };
+            Ok((ordinal, row))
+        };
+        let texts = (0..).zip(&*undecided.texts).map(text);
+        Ok(Sealed {
+            key_id: key.id,
+            texts: texts.collect::<Result<_, _>>()?,
+            consent: self.consent(&row.decided, Decision::Granted, &yes.statement)?,
+            counts: counts(undecided),
+            row,
+            ids,
+        })
     }
 
     /// Adds all that belongs to dialogues whose rows are there.
     async fn insert_all(
         &self,
         transaction: &Transaction,
-        all: Vec<Sealing<'_>>,
+        all: Vec<Sealed>,
     ) -> Result<(), DialoguesError> {
-        let (mut ids, mut texts, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut consents, mut counts) = (Vec::new(), Vec::new());
-        for one in all {
-            let Sealing { yes, key, row, .. } = &one;
-            for (ordinal, text) in (0..).zip(&*yes.dialogue.texts) {
-                let (id, dialogue) = (self.new_id()?, row.decided.dialogue);
-                texts.push((id, key.seal_text(&self.random, id, dialogue, text.said())?));
-                let row = store::messages::Row {
-                    id,
-                    dialogue,
-                    customer: row.decided.customer,
-                    key_id: key.id.to_vec(),
-                    language: text.language().to_string(),
-                    purpose: yes.statement.purpose.clone(),
-                    received_at: text.received_at(),
-                    sealed: Vec::new(),
-                };
-                rows.push((ordinal, row));
-            }
-            consents.push(self.consent(&row.decided, Decision::Granted, &yes.statement)?);
-            count(&yes.dialogue, &mut counts);
-            ids.push(one.ids);
-        }
-        if ids.is_empty() {
+        if all.is_empty() {
             return Ok(());
         }
-        // Those of the ids were made before those of the texts.
-        ids.append(&mut texts);
-        store::sealed::insert(transaction, ids).await?;
+        let (mut sealed, mut rows, mut consents) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counts: BTreeMap<Language, Added> = BTreeMap::new();
+        for mut one in all {
+            sealed.push(one.ids);
+            for (_, row) in &mut one.texts {
+                sealed.push((row.id, std::mem::take(&mut row.sealed)));
+            }
+            rows.append(&mut one.texts);
+            consents.push(one.consent);
+            for (language, added) in one.counts {
+                counts.entry(language).or_default().add(added);
+            }
+        }
+        store::sealed::insert(transaction, sealed).await?;
         store::messages::insert(transaction, rows).await?;
         store::consents::insert(transaction, consents).await?;
         // The order in which rows are locked is the same in all transactions.
-        counts.sort_unstable_by_key(|(language, _)| *language);
+        let counts: Vec<_> = counts.into_iter().collect();
         self.add_counts(transaction, &counts).await
     }
 }
 
-/// Adds a dialogue to the counts of each language: it counts itself in that of its first text.
-fn count(dialogue: &Dialogue, counts: &mut Vec<(Language, Added)>) {
+/// What a dialogue adds to the counts of each language: it counts itself in that of its first text.
+fn counts(dialogue: &Dialogue) -> BTreeMap<Language, Added> {
+    let mut counts: BTreeMap<Language, Added> = BTreeMap::new();
     for (place, text) in dialogue.texts.iter().enumerate() {
-        let language = text.language().primary();
-        let known = counts.iter().position(|(known, _)| *known == language);
-        let at = known.unwrap_or(counts.len());
-        if known.is_none() {
-            counts.push((language, Added::default()));
-        }
-        let added = &mut counts[at].1;
+        let added = counts.entry(text.language().primary()).or_default();
         added.texts += 1;
         added.granted += i64::from(place == 0);
     }
+    counts
 }
 
 impl Together<Yes> for Core {
     type Answer = Result<Stored, DialoguesError>;
     const WEIGHT_MAX: usize = 2_000;
+    /// One is encrypted while the other is written.
+    const GROUPS_MAX: usize = 2;
 
     fn queue(&self) -> &Yeses {
         &self.yeses

@@ -14,6 +14,8 @@ pub(crate) trait Together<Q: Send + 'static>: Send + Sync + 'static {
     type Answer: Send + 'static;
     /// The most that is answered at once, unless it is one question.
     const WEIGHT_MAX: usize;
+    /// Groups that are answered at the same time.
+    const GROUPS_MAX: usize;
 
     /// Where questions wait.
     fn queue(&self) -> &Queue<Q, Self::Answer>;
@@ -30,15 +32,15 @@ pub(crate) struct Queue<Q, A>(Mutex<Waiting<Q, A>>);
 
 struct Waiting<Q, A> {
     questions: VecDeque<(Q, oneshot::Sender<A>)>,
-    /// Whether a task answers them.
-    is_served: bool,
+    /// Tasks that answer them.
+    servers: usize,
 }
 
 impl<Q, A> Default for Queue<Q, A> {
     fn default() -> Self {
         Self(Mutex::new(Waiting {
             questions: VecDeque::new(),
-            is_served: false,
+            servers: 0,
         }))
     }
 }
@@ -51,12 +53,14 @@ where
     T: Together<Q>,
 {
     let (tell, told) = oneshot::channel();
-    let is_served = {
+    let is_needed = {
         let mut waiting = of.queue().0.lock();
         waiting.questions.push_back((question, tell));
-        std::mem::replace(&mut waiting.is_served, true)
+        let is_needed = waiting.servers < T::GROUPS_MAX;
+        waiting.servers += usize::from(is_needed);
+        is_needed
     };
-    if !is_served {
+    if is_needed {
         let of = Arc::clone(of);
         let is_over = false;
         tokio::spawn(Serving { of, is_over, next }.serve());
@@ -85,7 +89,9 @@ where
         is_first || weight <= T::WEIGHT_MAX
     });
     let count = taken.count();
-    waiting.is_served = count > 0;
+    if count == 0 {
+        waiting.servers -= 1;
+    }
     waiting.questions.drain(..count).unzip()
 }
 
@@ -109,7 +115,7 @@ impl<Q: Send + 'static, T: Together<Q>> Drop for Serving<Q, T> {
     fn drop(&mut self) {
         if !self.is_over {
             let mut waiting = self.of.queue().0.lock();
-            waiting.is_served = false;
+            waiting.servers -= 1;
             waiting.questions.clear();
         }
     }
@@ -130,6 +136,7 @@ mod tests {
     impl Together<usize> for Doubles {
         type Answer = usize;
         const WEIGHT_MAX: usize = 10;
+        const GROUPS_MAX: usize = 2;
 
         fn queue(&self) -> &Queue<usize, usize> {
             &self.queue
@@ -165,10 +172,10 @@ mod tests {
     #[tokio::test]
     async fn a_group_that_fails_is_told_and_the_next_is_answered() {
         let all = Arc::new(Doubles::default());
-        for wrong in [7, 13] {
-            let (wrong, beside) = tokio::join!(ask(&all, wrong), ask(&all, 1));
-            assert_eq!((wrong, beside), (None, None));
-            assert_eq!(ask(&all, 1).await, Some(2));
-        }
+        let (wrong, beside) = tokio::join!(ask(&all, 7), ask(&all, 1));
+        assert_eq!((wrong, beside), (None, None));
+        assert_eq!(ask(&all, 1).await, Some(2));
+        assert_eq!(ask(&all, 13).await, None);
+        assert_eq!(ask(&all, 1).await, Some(2));
     }
 }

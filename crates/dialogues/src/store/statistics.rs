@@ -19,6 +19,15 @@ pub(crate) struct Added {
     pub(crate) texts: i64,
 }
 
+impl Added {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.granted += other.granted;
+        self.refused += other.refused;
+        self.withdrawn += other.withdrawn;
+        self.texts += other.texts;
+    }
+}
+
 /// The counts of a day and a language.
 #[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
 pub(crate) struct Row {
