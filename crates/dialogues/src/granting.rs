@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::{DbError, Transaction};
-use parking_lot::Mutex;
 
 use crate::core::Core;
 use crate::error::DialoguesError;
@@ -89,7 +88,7 @@ impl Core {
             .collect();
         let keys = self.keys.get_or_create(&of_customers).await?;
         // Others may write meanwhile.
-        let sealed = Mutex::new(Some(self.seal_all(yeses, &keys)?));
+        let sealed = self.seal_all(yeses, &keys)?;
         let write = self
             .db
             .write(async |transaction| -> Result<_, DialoguesError> {
@@ -97,10 +96,9 @@ impl Core {
                 let used = keys.iter().flatten().map(|key| key.id);
                 let erased = store::erased::keys_among(transaction, used).await?;
                 let newest = store::sealed::newest(transaction).await?;
-                let sealed = sealed.lock().take();
-                let mut all = match sealed.filter(|all| all.iter().all(|one| one.ids.0 > newest)) {
-                    Some(all) => all,
-                    None => {
+                let mut all = match sealed.iter().all(|one| one.ids.0 > newest) {
+                    true => sealed,
+                    false => {
                         self.ids_after(newest)?;
                         self.seal_all(yeses, &keys)?
                     }
