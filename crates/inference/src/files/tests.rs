@@ -119,7 +119,7 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
         let reason = refusal(&[(name, source)]);
         assert!(reason.contains(words), "{name}: {reason}");
     }
-    let reason = refusal(&[("data.zip", "model.zip"), ("model.pkl", "wrapper.pkl")]);
+    let reason = refusal(&[("data.zip", "model.zip"), ("model.pkl", "dict.pkl")]);
     assert!(reason.starts_with("model.pkl: "), "{reason}");
     let tables = ["a.csv", "b.csv", "c.csv", "d.csv"].map(|name| (name, "table.csv"));
     let reason = refusal(&tables);
