@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -62,8 +63,12 @@ where
     };
     if is_needed {
         let of = Arc::clone(of);
-        let is_over = false;
-        tokio::spawn(Serving { of, is_over, next }.serve());
+        let serving = Serving {
+            of,
+            is_over: false,
+            asked: PhantomData,
+        };
+        tokio::spawn(serving.serve());
     }
     told.await.ok()
 }
@@ -72,11 +77,14 @@ where
 struct Serving<Q: Send + 'static, T: Together<Q>> {
     of: Arc<T>,
     is_over: bool,
-    next: fn(&T) -> (Vec<Q>, Vec<oneshot::Sender<T::Answer>>),
+    asked: PhantomData<fn(Q)>,
 }
 
+/// Questions, and who waits for each answer.
+type Group<Q, A> = (Vec<Q>, Vec<oneshot::Sender<A>>);
+
 /// Those that are answered next; if there are none, whoever asks next begins a task.
-fn next<Q, T>(of: &T) -> (Vec<Q>, Vec<oneshot::Sender<T::Answer>>)
+fn next<Q, T>(of: &T) -> Group<Q, T::Answer>
 where
     Q: Send + 'static,
     T: Together<Q>,
@@ -98,7 +106,7 @@ where
 impl<Q: Send + 'static, T: Together<Q>> Serving<Q, T> {
     async fn serve(mut self) {
         loop {
-            let (questions, tell) = (self.next)(&self.of);
+            let (questions, tell) = next::<Q, T>(&self.of);
             if questions.is_empty() {
                 self.is_over = true;
                 return;

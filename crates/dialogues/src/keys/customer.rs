@@ -3,10 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::Db;
 use auspex_kernel::{Clock, Random, Timestamp};
 use parking_lot::Mutex;
-use sea_orm::ConnectionTrait;
 use zeroize::Zeroizing;
 
 use super::{Key, KeysError, MasterKeys, context};
@@ -90,27 +89,6 @@ impl CustomerKey {
         context[17..].copy_from_slice(&self.id);
         context
     }
-}
-
-/// When the customers of these dialogues were last erased, as far as that was since the first of them
-/// began.
-async fn last_erasures(
-    connection: &impl ConnectionTrait,
-    dialogues: &[(CustomerRef, Timestamp)],
-) -> Result<HashMap<CustomerRef, Timestamp>, DbError> {
-    let first = dialogues.iter().map(|(_, began_at)| *began_at).min();
-    let Some(first) = first else {
-        return Ok(HashMap::new());
-    };
-    let customers: HashSet<_> = dialogues.iter().map(|(customer, _)| *customer).collect();
-    let mut last = HashMap::new();
-    for (customer, at) in
-        store::keys::erased_since(connection, customers.into_iter(), first).await?
-    {
-        let known = last.entry(customer).or_insert(at);
-        *known = at.max(*known);
-    }
-    Ok(last)
 }
 
 /// Finds and makes the keys of customers.
@@ -198,9 +176,9 @@ impl CustomerKeys {
         let erased = match (doubtful.is_empty(), missing.is_empty()) {
             (true, _) => HashMap::new(),
             (false, true) => {
-                let look = self
-                    .db
-                    .read(async |connection| last_erasures(connection, &doubtful).await);
+                let look = self.db.read(async |connection| {
+                    store::keys::last_erasures(connection, &doubtful).await
+                });
                 look.await?
             }
             (false, false) => {
@@ -231,7 +209,7 @@ impl CustomerKeys {
             for customer in missing {
                 store::lock(transaction, *customer).await?;
             }
-            let erased = last_erasures(transaction, dialogues).await?;
+            let erased = store::keys::last_erasures(transaction, dialogues).await?;
             let found = store::keys::find_all(transaction, missing.iter().copied());
             let mut found = found.await?;
             let has_key: HashSet<_> = found.iter().map(|key| key.customer).collect();

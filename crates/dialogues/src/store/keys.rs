@@ -1,5 +1,7 @@
 //! The keys database: wrapped keys, and what must not come back.
 
+use std::collections::HashMap;
+
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::page::{Found, Slice};
@@ -297,25 +299,33 @@ pub(crate) async fn insert_erasures(
     Ok(())
 }
 
-/// Which of these customers were erased at this time or later, and when.
-pub(crate) async fn erased_since(
+/// When the customers of these dialogues were last erased, as far as that was since the first of them
+/// began.
+pub(crate) async fn last_erasures(
     connection: &impl ConnectionTrait,
-    customers: impl Iterator<Item = CustomerRef>,
-    time: Timestamp,
-) -> Result<Vec<(CustomerRef, Timestamp)>, DbError> {
-    let wanted = customers.map(|customer| customer.as_bytes().to_vec());
+    dialogues: &[(CustomerRef, Timestamp)],
+) -> Result<HashMap<CustomerRef, Timestamp>, DbError> {
+    let Some(first) = dialogues.iter().map(|(_, began_at)| *began_at).min() else {
+        return Ok(HashMap::new());
+    };
+    let customers = dialogues
+        .iter()
+        .map(|(customer, _)| customer.as_bytes().to_vec());
     let found: Vec<(Vec<u8>, Timestamp)> = erasures::Entity::find()
         .select_only()
         .columns([erasures::Column::Customer, erasures::Column::ErasedAt])
-        .filter(erasures::Column::Customer.is_in(padded(wanted.collect())))
-        .filter(erasures::Column::ErasedAt.gte(time))
+        .filter(erasures::Column::Customer.is_in(padded(customers.collect())))
+        .filter(erasures::Column::ErasedAt.gte(first))
         .filter(erasures::Column::Dialogue.is_null())
         .into_tuple()
         .all(connection)
         .await?;
-    let found = found.into_iter();
-    let found = found.map(|(customer, at)| Ok((customer_of(&customer)?, at)));
-    Ok(found.collect::<Result<_, DbErr>>()?)
+    let mut last = HashMap::new();
+    for (customer, at) in found {
+        let known = last.entry(customer_of(&customer)?).or_insert(at);
+        *known = Ord::max(at, *known);
+    }
+    Ok(last)
 }
 
 /// Erasures and withdrawals after a place, the oldest first.

@@ -131,7 +131,7 @@ async fn ask_everything(connection: &Planned<'_>) -> Result<(), DbError> {
         }
     }
     keys::find(connection, customer).await?;
-    keys::erased_since(connection, [customer, customer].into_iter(), now).await?;
+    keys::last_erasures(connection, &[(customer, now), (customer, now)]).await?;
     keys::erasures_after(connection, (now, [0; 16]), count).await?;
     keys::count_erasures(connection, customer).await?;
     statistics::between(connection, 0, 400).await?;
