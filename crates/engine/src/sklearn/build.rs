@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::steps::{Piped, Predictor, Transform};
+use super::steps::{Chain, Piped, Predictor, Transform};
 use super::version::Version;
-use super::{UNKNOWN, boosters, compose, encode, impute, linear, scale, text, trees};
+use super::{
+    UNKNOWN, bayes, boosters, cluster, compose, encode, impute, linear, reduce, scale, select,
+    text, trees,
+};
 use crate::LoadOptions;
-use crate::document::Fault;
+use crate::document::{Fault, named};
 use crate::pickle::{Array, View};
 
 /// Whose estimators are known.
@@ -217,8 +220,17 @@ impl Builder {
                 name if text::VECTORIZERS.contains(&name) => {
                     text::vectorizer(builder, view, columns, name)
                 }
-                name => scale::read(builder, view, columns, name)?
-                    .ok_or_else(|| Fault::new("this transformer is not supported")),
+                name if cluster::NAMES.contains(&name) => {
+                    cluster::distances(builder, view, columns)
+                }
+                name => {
+                    for read in [scale::read, reduce::read, select::read] {
+                        if let Some(built) = read(builder, view, columns, name)? {
+                            return Ok(built);
+                        }
+                    }
+                    Err(Fault::new("this transformer is not supported"))
+                }
             }
         })?;
         self.widest = self.widest.max(built.1.len());
@@ -247,13 +259,24 @@ impl Builder {
                     .map_err(|fault| fault.inside(format_args!("step `{}`", last.name)))?;
                 return Ok(Box::new(Piped { chain, last }) as Box<dyn Predictor>);
             }
+            if let "RFE" | "RFECV" = name {
+                let (step, kept) = builder.transform(view, columns)?;
+                let last = builder.predictor(view.required("estimator_")?, &kept)?;
+                let chain = Chain::new(vec![step], columns.len());
+                return Ok(Box::new(Piped { chain, last }));
+            }
             builder.take_numbers(columns)?;
             let (version, width) = (builder.version, columns.len());
             if let Some(booster) = boosters::read(view, &LoadOptions::default())? {
                 return Ok(Box::new(booster.step(width)?));
             }
-            if let Some(predictor) = linear::read(view, name, width)? {
-                return Ok(predictor);
+            if cluster::NAMES.contains(&name) {
+                return cluster::nearest(view, width);
+            }
+            for read in [linear::read, bayes::read] {
+                if let Some(predictor) = read(view, name, width)? {
+                    return Ok(predictor);
+                }
             }
             let predictor = trees::read(view, name, width, version)?;
             predictor.ok_or_else(|| {
@@ -315,5 +338,21 @@ pub(super) fn per_column(
             numbers.len(),
             columns.len()
         ))),
+    }
+}
+
+/// The numbers of an array that has this shape, none of which is NaN.
+pub(super) fn table(view: View<'_, '_>, name: &str, shape: &[usize]) -> Result<Vec<f64>, Fault> {
+    let array = view.array(name)?;
+    if array.shape() != shape {
+        return Err(Fault(format!(
+            "`{name}`: an array of the shape {:?} in place of {shape:?}",
+            array.shape()
+        )));
+    }
+    let numbers = array.numbers().map_err(named(name))?;
+    match numbers.iter().any(|number| number.is_nan()) {
+        true => Err(Fault(format!("`{name}`: one is not a number"))),
+        false => Ok(numbers),
     }
 }

@@ -29,26 +29,26 @@ impl Predictor for Linear {
         refuse_missing(rows, f64::MAX)?;
         let mut sums = vec![0.0; self.constants.len()];
         let width = self.output().width();
-        let mut present = Vec::new();
         for (index, out) in out.chunks_exact_mut(width).enumerate() {
-            let row = rows.row(index);
-            let is_wide = row.len() > WIDE;
-            if is_wide {
-                present.clear();
-                present.extend((0..row.len()).filter(|place| row[*place] != 0.0));
-            }
-            let parts = self.factors.chunks_exact(row.len()).zip(&self.constants);
-            for ((factors, constant), sum) in parts.zip(&mut sums) {
-                let products: f64 = match is_wide {
-                    true => present.iter().map(|at| factors[*at] * row[*at]).sum(),
-                    false => factors.iter().zip(row).map(|(f, value)| f * value).sum(),
-                };
-                *sum = products + constant;
-            }
+            products(&self.factors, rows.row(index), &mut sums);
+            let constants = sums.iter_mut().zip(&self.constants);
+            constants.for_each(|(sum, constant)| *sum += constant);
             self.link.apply(&mut sums, out);
         }
         Ok(())
     }
+}
+
+/// Writes the sums of a row's values, each with its factor; `factors` has a row for each sum.
+pub(super) fn products(factors: &[f64], row: &[f64], sums: &mut [f64]) {
+    let factors = factors.chunks_exact(row.len()).zip(sums);
+    if row.len() <= WIDE {
+        let sum = |factors: &[f64]| factors.iter().zip(row).map(|(f, value)| f * value).sum();
+        return factors.for_each(|(factors, made)| *made = sum(factors));
+    }
+    let present: Vec<usize> = (0..row.len()).filter(|place| row[*place] != 0.0).collect();
+    let sum = |factors: &[f64]| present.iter().map(|at| factors[*at] * row[*at]).sum();
+    factors.for_each(|(factors, made)| *made = sum(factors));
 }
 
 /// Estimators whose `predict` is the sum itself.

@@ -62,6 +62,20 @@ impl Link {
     }
 }
 
+/// Probabilities of so many classes.
+pub(super) fn of_classes(count: usize) -> Output {
+    match count {
+        2 => Output::Binary,
+        classes => Output::Multiclass { classes },
+    }
+}
+
+/// Writes probabilities from logarithms of likelihoods, which are changed: of two classes that of the second.
+pub(super) fn probabilities(logarithms: &mut [f64], out: &mut [f64]) {
+    softmax(logarithms);
+    out.copy_from_slice(&logarithms[logarithms.len() - out.len()..]);
+}
+
 fn logistic(sum: f64) -> f64 {
     1.0 / (1.0 + (-sum).exp())
 }

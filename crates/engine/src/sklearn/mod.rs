@@ -7,15 +7,20 @@
 //! Between steps there are rows of numbers. A text is the number of a word among those that the model's own encoders
 //! and imputers know; the first thing that happens to a row is that its texts become such numbers.
 
+mod bayes;
 mod boosters;
 mod boosting;
 mod build;
+mod cluster;
 mod compose;
 mod encode;
+mod importance;
 mod impute;
 mod linear;
 mod link;
+mod reduce;
 mod scale;
+mod select;
 mod steps;
 mod text;
 mod tokens;
@@ -184,6 +189,12 @@ fn first_with<'p, 'a>(root: View<'p, 'a>, name: &str) -> Option<View<'p, 'a>> {
         if let Some(found) = view.get(name) {
             return Some(found);
         }
+        let inner = ["estimator_", "estimator"].iter();
+        let mut inner = inner.filter_map(|inner| view.get(inner));
+        if let Some(inner) = inner.find(|inner| inner.class().is_some()) {
+            view = inner;
+            continue;
+        }
         let lists = ["steps", "transformer_list"].iter();
         let first = lists.filter_map(|list| view.get(list)?.as_list()).next()?;
         // A step that is passed has none.
@@ -246,7 +257,9 @@ fn labels(root: View<'_, '_>, output: Output) -> Result<Vec<ClassLabel>, Fault> 
     for _ in 0..DEPTH_MAX {
         let steps = view.get("steps").and_then(View::as_list);
         let last = steps.and_then(|steps| steps.last()?.as_list()?.get(1).copied());
-        let Some(last) = last else { break };
+        // Recursive elimination has them where what it is for has.
+        let inner = view.get("support_").and(view.get("estimator_"));
+        let Some(last) = last.or(inner) else { break };
         view = last;
     }
     labels_of(&build::classes(view)?, count)

@@ -1,7 +1,7 @@
 //! Trees, and sums of them.
 
 use super::build::class_count;
-use super::link::Link;
+use super::link::{Link, of_classes};
 use super::steps::{Predictor, refuse_missing};
 use super::version::Version;
 use crate::document::{Fault, named};
@@ -185,10 +185,7 @@ impl Reader<'_, '_> {
         }
         Ok(Trees {
             starts: vec![0.0; outputs.len()],
-            output: match classes {
-                2 => Output::Binary,
-                classes => Output::Multiclass { classes },
-            },
+            output: of_classes(classes),
             ..self.mean(&trees, estimators)?
         })
     }
@@ -340,7 +337,7 @@ impl Table<'_, '_> {
         field.ok_or_else(|| Fault(format!("`nodes` have no `{name}`")))
     }
 
-    fn integers(&self, name: &str) -> Result<Vec<i64>, Fault> {
+    pub(super) fn integers(&self, name: &str) -> Result<Vec<i64>, Fault> {
         self.field(name)?.integers().map_err(named(name))
     }
 

@@ -1,0 +1,121 @@
+"""More estimators of scikit-learn as pickles, and what scikit-learn predicts with them.
+
+    venv/bin/python make_sklearn_estimators.py
+
+Uses the data of make_sklearn.py and writes to the same folder.
+"""
+
+import numpy as np
+from make_sklearn import COUNT, MIXED, NUMBERS, REVIEWS, SCORE, THREE, TWO, VERSION, random, save
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
+from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_selection import (
+    RFE,
+    RFECV,
+    GenericUnivariateSelect,
+    SelectFdr,
+    SelectFpr,
+    SelectFromModel,
+    SelectFwe,
+    SelectKBest,
+    SelectPercentile,
+    SequentialFeatureSelector,
+    VarianceThreshold,
+    f_regression,
+)
+from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
+from sklearn.naive_bayes import BernoulliNB, CategoricalNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
+
+SCALED = (NUMBERS - NUMBERS.mean()) / NUMBERS.std()
+# Columns of which some tell nothing, and some the same.
+MANY = NUMBERS.assign(
+    noise=random.normal(size=COUNT).round(3),
+    late=(NUMBERS.age * 2).round(),
+    same=NUMBERS.age,
+    few=random.integers(0, 2, COUNT).astype(float),
+    none=1.0,
+)
+
+
+def bayes():
+    for name, model in {
+        "gaussian": GaussianNB(),
+        "multinomial": MultinomialNB(),
+        "complement": ComplementNB(),
+        "complement-norm": ComplementNB(norm=True),
+        "bernoulli": BernoulliNB(binarize=20.0),
+    }.items():
+        save(f"{name}-2", model.fit(NUMBERS, TWO), NUMBERS)
+        save(f"{name}-3", model.fit(NUMBERS, THREE), NUMBERS)
+    counts = make_pipeline(CountVectorizer(binary=True), BernoulliNB(binarize=None))
+    save("bernoulli-counts", counts.fit(REVIEWS, THREE), REVIEWS)
+    coded = make_pipeline(OrdinalEncoder(), CategoricalNB())
+    texts = MIXED[["sex", "port", "rooms"]]
+    save("categorical-2", coded.fit(texts, TWO), texts)
+    save("categorical-3", coded.fit(texts, THREE), texts)
+
+
+def reductions():
+    for name, step in {
+        "pca": PCA(),
+        "pca-whiten": PCA(2, whiten=True),
+        "pca-share": PCA(0.9, svd_solver="full"),
+        "pca-parts": IncrementalPCA(2, batch_size=40),
+        "svd": TruncatedSVD(2, random_state=0),
+        "k-means-steps": KMeans(3, n_init=2, random_state=0),
+        "mini-batch-k-means-steps": MiniBatchKMeans(4, n_init=2, random_state=0),
+    }.items():
+        save(name, make_pipeline(step, Ridge()).fit(NUMBERS, SCORE), NUMBERS)
+    letters = TfidfVectorizer(analyzer="char", ngram_range=(1, 2))
+    save("svd-text", make_pipeline(letters, TruncatedSVD(3, random_state=0), Ridge()).fit(REVIEWS, SCORE), REVIEWS)
+    save("k-means", make_pipeline(StandardScaler(), KMeans(4, n_init=2, random_state=0)).fit(NUMBERS), NUMBERS)
+    save("mini-batch-k-means", MiniBatchKMeans(3, n_init=2, random_state=0).fit(NUMBERS), NUMBERS)
+
+
+def selections():
+    forest = RandomForestClassifier(3, max_depth=2, random_state=0)
+    boosting = GradientBoostingClassifier(n_estimators=3, max_depth=2, random_state=0)
+    extra = ExtraTreesRegressor(3, max_depth=2, random_state=0)
+    for name, step in {
+        "best": SelectKBest(f_regression, k=3),
+        "best-all": SelectKBest(f_regression, k="all"),
+        "best-share": SelectPercentile(f_regression, percentile=40),
+        "best-tied": SelectPercentile(f_regression, percentile=13),
+        "best-fpr": SelectFpr(f_regression, alpha=0.01),
+        "best-fdr": SelectFdr(f_regression, alpha=0.05),
+        "best-fwe": SelectFwe(f_regression, alpha=0.05),
+        "best-generic": GenericUnivariateSelect(f_regression, mode="k_best", param=2),
+        "best-generic-fdr": GenericUnivariateSelect(f_regression, mode="fdr", param=0.2),
+        "variance": VarianceThreshold(),
+        "variance-much": VarianceThreshold(2.0),
+        "from-lasso": SelectFromModel(Lasso(alpha=0.1)),
+        "from-elastic-net": SelectFromModel(ElasticNet(alpha=0.1, l1_ratio=1.0)),
+        "from-tree": SelectFromModel(DecisionTreeRegressor(max_depth=3, random_state=0)),
+        "from-extra-trees": SelectFromModel(extra, threshold="0.5*median"),
+        "from-most": SelectFromModel(Ridge(), max_features=2, threshold=-np.inf),
+        "eliminated": RFE(Ridge(), n_features_to_select=3),
+        "sequential": SequentialFeatureSelector(Ridge(), n_features_to_select=2, cv=3),
+    }.items():
+        save(name, make_pipeline(step, Ridge()).fit(MANY, SCORE), MANY)
+    for name, step in {
+        "from-forest": SelectFromModel(forest, threshold="1.25*mean"),
+        "from-boosting": SelectFromModel(boosting, threshold="median"),
+        "from-logistic": SelectFromModel(LogisticRegression(), norm_order=2),
+        "from-logistic-zeros": SelectFromModel(LogisticRegression(penalty="l1", C=0.1, solver="saga"))
+        if VERSION < (1, 8)
+        else SelectFromModel(LogisticRegression(l1_ratio=1.0, C=0.1, solver="saga")),
+    }.items():
+        save(name, make_pipeline(step, LogisticRegression()).fit(MANY.to_numpy(), THREE), MANY)
+    save("eliminated-3", RFE(LogisticRegression(), n_features_to_select=2).fit(SCALED, THREE), SCALED)
+    save("eliminated-cv", RFECV(forest, cv=3).fit(MANY, TWO), MANY)
+
+
+if __name__ == "__main__":
+    bayes()
+    reductions()
+    selections()
