@@ -6,9 +6,11 @@ Uses the data of make_sklearn.py and writes to the same folder.
 """
 
 import numpy as np
+import pandas as pd
 from make_sklearn import COUNT, MIXED, NUMBERS, REVIEWS, SCORE, THREE, TWO, VERSION, random, save
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import (
@@ -29,6 +31,7 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from sklearn.naive_bayes import BernoulliNB, CategoricalNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR
 from sklearn.tree import DecisionTreeRegressor
 
 SCALED = (NUMBERS - NUMBERS.mean()) / NUMBERS.std()
@@ -115,7 +118,45 @@ def selections():
     save("eliminated-cv", RFECV(forest, cv=3).fit(MANY, TWO), MANY)
 
 
+def machines():
+    few, score = SCALED[:60], SCORE[:60]
+    two, three = TWO[:60], THREE[:60]
+    five = pd.cut(score, 5, labels=list("abcde")).astype(str)
+    for name, model in {
+        "svc": SVC(),
+        "svc-linear": SVC(kernel="linear", probability=True, random_state=0),
+        "svc-poly": SVC(kernel="poly", degree=2, coef0=0.5, gamma=0.3),
+        "svc-sigmoid": SVC(kernel="sigmoid", gamma="auto", decision_function_shape="ovo"),
+        "svc-ties": SVC(C=0.1, break_ties=True),
+        "nu-svc": NuSVC(nu=0.2, probability=True, random_state=0),
+    }.items():
+        save(f"{name}-2", model.fit(few, two), few)
+        save(f"{name}-3", model.fit(few, three), few)
+    save("svc-ties-5", SVC(C=0.05, break_ties=True).fit(few, five), few)
+    save("svc-5", SVC(probability=True, random_state=0).fit(few, five), few)
+    for name, model in {
+        "svr": SVR(),
+        "svr-linear": SVR(kernel="linear"),
+        "svr-poly": SVR(kernel="poly"),
+        "svr-wide": SVR(epsilon=99.0),
+        "nu-svr": NuSVR(gamma=0.2),
+    }.items():
+        save(name, model.fit(few, score), few)
+    words = REVIEWS[:60]
+    save("svc-words", make_pipeline(TfidfVectorizer(), SVC(kernel="linear")).fit(words, three), words)
+    chances = SVC(probability=True, random_state=0)
+    save("svc-words-chances", make_pipeline(TfidfVectorizer(), chances).fit(words, two), words)
+    save("svr-words", make_pipeline(TfidfVectorizer(), SVR(gamma=0.5)).fit(words, score), words)
+    for name, model in {
+        "quadratic": QuadraticDiscriminantAnalysis(),
+        "quadratic-regular": QuadraticDiscriminantAnalysis(reg_param=0.2),
+    }.items():
+        save(f"{name}-2", model.fit(NUMBERS, TWO), NUMBERS)
+        save(f"{name}-3", model.fit(NUMBERS, THREE), NUMBERS)
+
+
 if __name__ == "__main__":
     bayes()
     reductions()
     selections()
+    machines()

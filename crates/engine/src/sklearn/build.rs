@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::steps::{Chain, Piped, Predictor, Transform};
 use super::version::Version;
 use super::{
-    UNKNOWN, bayes, boosters, cluster, compose, encode, impute, linear, reduce, scale, select,
-    text, trees,
+    UNKNOWN, bayes, boosters, cluster, compose, discriminant, encode, impute, linear, reduce,
+    scale, select, svm, text, trees,
 };
 use crate::LoadOptions;
 use crate::document::{Fault, named};
@@ -273,7 +273,7 @@ impl Builder {
             if cluster::NAMES.contains(&name) {
                 return cluster::nearest(view, width);
             }
-            for read in [linear::read, bayes::read] {
+            for read in [linear::read, bayes::read, svm::read, discriminant::read] {
                 if let Some(predictor) = read(view, name, width)? {
                     return Ok(predictor);
                 }

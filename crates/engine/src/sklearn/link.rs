@@ -100,7 +100,7 @@ fn share(numbers: &mut [f64]) {
 }
 
 /// The place of the first of the greatest numbers.
-fn greatest(numbers: &[f64]) -> usize {
+pub(super) fn greatest(numbers: &[f64]) -> usize {
     let mut best = 0;
     for (place, number) in numbers.iter().enumerate() {
         if *number > numbers[best] {
