@@ -21,8 +21,11 @@ TIMING = PEERS / "time_trees.py"
 MODELS = VENV / "trees-models"
 ONE_ROWS, BATCH_ROWS, ALL_ROWS = 256, 1_000, 20_000
 ANSWERS_PRECISION = {".json": 1e-6, ".txt": 1e-12, ".cbm": 1e-7}
-"""How far an answer may be from the library's, relative to it where it is above 1."""
+CONTRIBUTIONS_PRECISION, SUMS_PRECISION = 1e-4, 1e-5
+"""How far numbers may be from the library's, relative to those where they are above 1."""
+EXPLAINED_ONE_ROWS = 64
 LOADS = 7
+KINDS = ("predictions", "explanations", "loading")
 
 
 @dataclass
@@ -33,7 +36,9 @@ class Shape:
     one_max: float = 0.3
     batch_max: float = 1.0
     threads_max: float | None = None
+    explain_max: float | None = 0.5
     """Ratios to the library's time that are wanted at most."""
+    """Nothing is wanted of explanations that the library does not have."""
     figures: dict = field(default_factory=dict)
 
     @property
@@ -53,7 +58,7 @@ SHAPES = [
     Shape("shallow-lightgbm", "LightGBM, 100 trees of 15 leaves, binary", ".txt"),
     Shape("regression", "LightGBM, 1,000 trees of 31 leaves", ".txt"),
     Shape("wide-lightgbm", "LightGBM, 500 trees of 31 leaves, 500 features", ".txt"),
-    Shape("linear", "LightGBM, 200 linear trees of 31 leaves", ".txt"),
+    Shape("linear", "LightGBM, 200 linear trees of 31 leaves", ".txt", explain_max=None),
     Shape("sets", "LightGBM, 500 trees, sets of 1,000 categories", ".txt"),
     Shape("catboost", "CatBoost, 1,000 trees of depth 6, binary", ".cbm"),
     Shape("catboost-classes", "CatBoost, 100 trees of depth 6, 10 classes", ".cbm"),
@@ -93,7 +98,8 @@ def options():
     option = parser.add_argument
     option("--turns", type=int, default=5, help="of each side and model; default 5, the medians count")
     option("--seconds", type=float, default=0.3, help="per turn; default 0.3")
-    option("--only", type=lambda text: text.split(","), metavar="A,B", help="names of models, or `loading`")
+    option("--only", type=lambda text: text.split(","), metavar="A,B", help="names of models")
+    option("--measure", choices=KINDS, nargs="+", default=KINDS, help="default all")
     return parser.parse_args()
 
 
@@ -106,14 +112,29 @@ def train(python):
         stamp.write_text(wanted)
 
 
-def check(shape, ours, theirs):
+def check(shape, what, mine, wanted, precision):
     """The largest difference, which must be small."""
-    mine, wanted = (side.ask("answers", BATCH_ROWS) for side in (ours, theirs))
     if len(mine) != len(wanted):
-        raise SetupError(f"{shape.name}: {len(mine)} answers instead of {len(wanted)}")
+        raise SetupError(f"{shape.name}: {len(mine)} {what} instead of {len(wanted)}")
     worst = max(abs(a - b) / max(1.0, abs(b)) if math.isfinite(a) else math.inf for a, b in zip(mine, wanted))
-    if worst > ANSWERS_PRECISION[shape.ending]:
-        raise SetupError(f"{shape.name}: an answer is {worst:.1e} from the library's")
+    if worst > precision:
+        raise SetupError(f"{shape.name}: one of the {what} is {worst:.1e} from the library's")
+    return worst
+
+
+def check_answers(shape, ours, theirs):
+    mine, wanted = (side.ask("answers", BATCH_ROWS) for side in (ours, theirs))
+    return check(shape, "answers", mine, wanted, ANSWERS_PRECISION[shape.ending])
+
+
+def check_contributions(shape, ours, theirs):
+    """Each contribution, and that those to a margin add up to it."""
+    mine, wanted = (side.ask("contributions", BATCH_ROWS) for side in (ours, theirs))
+    worst = check(shape, "contributions", mine, wanted, CONTRIBUTIONS_PRECISION)
+    margins = theirs.ask("margins", BATCH_ROWS)
+    each = len(mine) // len(margins)
+    sums = [math.fsum(mine[first : first + each]) for first in range(0, len(mine), each)]
+    check(shape, "sums of contributions", sums, margins, SUMS_PRECISION)
     return worst
 
 
@@ -121,10 +142,15 @@ def compare(shape, walker, python, settings):
     """Both sides take turns. Of the library's calls the fastest counts."""
     with Side([walker, shape.model, shape.rows]) as ours, Side([python, TIMING, shape.model, shape.rows]) as theirs:
         shape.figures["engine"] = ours.greeting["description"]
-        shape.figures["difference"] = check(shape, ours, theirs)
-        kinds = [("one", ONE_ROWS), ("batch", BATCH_ROWS)]
-        if shape.threads_max is not None:
-            kinds.append(("threads", ALL_ROWS))
+        kinds = []
+        if "predictions" in settings.measure:
+            shape.figures["difference"] = check_answers(shape, ours, theirs)
+            kinds += [("one", ONE_ROWS), ("batch", BATCH_ROWS)]
+            if shape.threads_max is not None:
+                kinds.append(("threads", ALL_ROWS))
+        if "explanations" in settings.measure and shape.explain_max is not None:
+            shape.figures["explained_difference"] = check_contributions(shape, ours, theirs)
+            kinds += [("explain-one", EXPLAINED_ONE_ROWS), ("explain-batch", BATCH_ROWS)]
         for what, rows in kinds:
             mine, calls = [], {}
             for turn in range(settings.turns + 1):
@@ -178,22 +204,31 @@ def ratio(found, wanted):
     return f"**{found:.2f}** ✗ (≤ {wanted:g})" if found > wanted else f"**{found:.2f}**"
 
 
+def table(shapes, what, one, batch):
+    """Of the models that were measured so; `one` and `batch` are what was measured and the ratio that is wanted."""
+    rows = []
+    for shape in shapes:
+        cells = [shape.title]
+        for kind, wanted in (one, batch):
+            if found := shape.figures.get(kind):
+                theirs, ours = found["theirs_us"], found["ours_us"]
+                cells += [f"{theirs:.2f}", f"{ours:.2f}", ratio(ours / theirs, getattr(shape, wanted))]
+        if len(cells) > 1:
+            rows.append(f"| {' | '.join(cells)} |")
+    head = f"| {what} | one row, library | Auspex | ratio | batch, library | Auspex | ratio |"
+    return ["", head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |", *rows] if rows else []
+
+
 def markdown(shapes, loading):
     here = machine()
     lines = [
         f"{here['cpu']}, {here['cores']} cores, {here['memory_gb']} GB, Linux {here['kernel']}; commit {commit()}",
+        *table(shapes, "predictions", ("one", "one_max"), ("batch", "batch_max")),
+        *table(shapes, "explanations", ("explain-one", "explain_max"), ("explain-batch", "explain_max")),
         "",
-        "| model | one row, library | Auspex | ratio | batch, library | Auspex | ratio |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"µs a row on one thread; a batch has {BATCH_ROWS:,} rows.",
+        "",
     ]
-    for shape in shapes:
-        cells = [shape.title]
-        for what, wanted in (("one", shape.one_max), ("batch", shape.batch_max)):
-            found = shape.figures[what]
-            theirs, ours = found["theirs_us"], found["ours_us"]
-            cells += [f"{theirs:.2f}", f"{ours:.2f}", ratio(ours / theirs, wanted)]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"µs a row on one thread; a batch has {BATCH_ROWS:,} rows.", ""]
     for shape in shapes:
         if found := shape.figures.get("threads"):
             theirs, ours = found["theirs_us"], found["ours_us"]
@@ -217,7 +252,8 @@ def main():
     # As for Ctrl-C: what was started is stopped on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = options()
-    chosen = [shape for shape in SHAPES if settings.only is None or shape.name in settings.only]
+    measured = {"predictions", "explanations"} & set(settings.measure)
+    chosen = [shape for shape in SHAPES if measured and (settings.only is None or shape.name in settings.only)]
     loading = None
     try:
         python = setup.install("trees", REQUIREMENTS) / "python"
@@ -227,7 +263,7 @@ def main():
         for shape in chosen:
             say(f"{shape.name} …")
             compare(shape, walker, python, settings)
-        if settings.only is None or "loading" in settings.only:
+        if "loading" in settings.measure:
             say("loading …")
             loading = load(walker, python)
     except (SetupError, subprocess.CalledProcessError) as error:

@@ -3,7 +3,7 @@
     time_trees.py MODEL ROWS
     time_trees.py --load MODEL
 
-An answer to `one`, `batch` and `threads` has µs a row for each call.
+An answer to `one`, `batch`, `threads`, `explain-one` and `explain-batch` has µs a row for each call.
 """
 
 import ctypes
@@ -59,11 +59,42 @@ class XGBoost:
     def single_calls(self, row):
         return self.calls(row.reshape(1, -1), 1)
 
+    def explaining_calls(self, rows):
+        """Rows are made a DMatrix before."""
+        self.booster.set_param({"nthread": 1})
+        matrix = self.xgboost.DMatrix(rows, nthread=1)
+        library = self.xgboost.core._LIB
+        config = {"type": 2, "training": False, "iteration_begin": 0, "iteration_end": 0, "strict_shape": True}
+        config = json.dumps(config).encode()
+        shape, dimensions = ctypes.POINTER(ctypes.c_uint64)(), ctypes.c_uint64()
+        result = ctypes.POINTER(ctypes.c_float)()
+        out = (ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(result))
+
+        def call():
+            if library.XGBoosterPredictFromDMatrix(self.booster.handle, matrix.handle, config, *out) != 0:
+                raise RuntimeError("XGBoosterPredictFromDMatrix failed")
+
+        return {
+            "XGBoosterPredictFromDMatrix": call,
+            "predict(pred_contribs=True)": lambda: self.booster.predict(matrix, pred_contribs=True),
+        }
+
+    def single_explaining_calls(self, row):
+        return self.explaining_calls(row.reshape(1, -1))
+
     def answers(self, rows):
         return self.booster.inplace_predict(rows.astype(numpy.float32))
 
+    def contributions(self, rows):
+        return self.booster.predict(self.xgboost.DMatrix(rows), pred_contribs=True)
+
+    def margins(self, rows):
+        return self.booster.predict(self.xgboost.DMatrix(rows), output_margin=True)
+
 
 class LightGBM:
+    PREDICTIONS, CONTRIBUTIONS = 0, 3
+
     def __init__(self, model):
         import lightgbm
 
@@ -74,16 +105,18 @@ class LightGBM:
     def features(self):
         return self.booster.num_feature()
 
-    def outputs(self, count):
+    def outputs(self, count, what):
         per_row = self.booster.num_model_per_iteration()
+        if what == self.CONTRIBUTIONS:
+            per_row *= self.features() + 1
         return ctypes.c_int64(), numpy.empty(count * per_row)
 
-    def calls(self, rows, threads):
+    def calls(self, rows, threads, what=PREDICTIONS):
         rows = numpy.ascontiguousarray(rows)
-        length, out = self.outputs(len(rows))
+        length, out = self.outputs(len(rows), what)
         double, int32 = ctypes.c_int(1), ctypes.c_int32
         arguments = (self.handle, rows.ctypes.data_as(ctypes.c_void_p), double, int32(rows.shape[0]), int32(rows.shape[1]),
-                     ctypes.c_int(1), ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(-1),
+                     ctypes.c_int(1), ctypes.c_int(what), ctypes.c_int(0), ctypes.c_int(-1),
                      f"num_threads={threads}".encode(), ctypes.byref(length),
                      out.ctypes.data_as(ctypes.POINTER(ctypes.c_double)))  # fmt: skip
 
@@ -94,16 +127,18 @@ class LightGBM:
 
         return {
             "LGBM_BoosterPredictForMat": call,
-            "predict": lambda: self.booster.predict(rows, num_threads=threads),
+            "predict": lambda: self.booster.predict(
+                rows, num_threads=threads, pred_contrib=what == self.CONTRIBUTIONS
+            ),
         }
 
-    def single_calls(self, row):
+    def single_calls(self, row, what=PREDICTIONS):
         """Rows one by one through the interface that LightGBM has for them, prepared once."""
         row = numpy.ascontiguousarray(row)
-        length, out = self.outputs(1)
+        length, out = self.outputs(1, what)
         fast = ctypes.c_void_p()
         done = self.library.LGBM_BoosterPredictForMatSingleRowFastInit(
-            self.handle, ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(-1), ctypes.c_int(1),
+            self.handle, ctypes.c_int(what), ctypes.c_int(0), ctypes.c_int(-1), ctypes.c_int(1),
             ctypes.c_int32(row.size), b"num_threads=1", ctypes.byref(fast))  # fmt: skip
         if done != 0:
             raise RuntimeError("LGBM_BoosterPredictForMatSingleRowFastInit failed")
@@ -117,8 +152,20 @@ class LightGBM:
 
         return {"LGBM_BoosterPredictForMatSingleRowFast": call}
 
+    def explaining_calls(self, rows):
+        return self.calls(rows, 1, self.CONTRIBUTIONS)
+
+    def single_explaining_calls(self, row):
+        return self.single_calls(row, self.CONTRIBUTIONS)
+
     def answers(self, rows):
         return self.booster.predict(rows)
+
+    def contributions(self, rows):
+        return self.booster.predict(rows, pred_contrib=True)
+
+    def margins(self, rows):
+        return self.booster.predict(rows, raw_score=True)
 
 
 class CatBoost:
@@ -143,6 +190,23 @@ class CatBoost:
     def single_calls(self, row):
         return self.calls(row.reshape(1, -1), 1)
 
+    def explaining_calls(self, rows):
+        pool = self.catboost.Pool(rows.astype(numpy.float32), thread_count=1)
+
+        def explain():
+            self.model.get_feature_importance(pool, type="ShapValues", thread_count=1)
+
+        return {"get_feature_importance(Pool)": explain}
+
+    def single_explaining_calls(self, row):
+        return self.explaining_calls(row.reshape(1, -1))
+
+    def contributions(self, rows):
+        return self.model.get_feature_importance(self.catboost.Pool(rows.astype(numpy.float32)), type="ShapValues")
+
+    def margins(self, rows):
+        return self.model.predict(rows.astype(numpy.float32), prediction_type="RawFormulaVal")
+
     def answers(self, rows):
         answers = self.model.predict_proba(rows)
         return answers[:, 1] if answers.shape[1] == 2 else answers
@@ -164,11 +228,14 @@ def each_us(calls, rows_of_each, seconds):
 
 def prepare(library, rows, what, count):
     """{name of the call: calls} and the rows of each."""
-    if what == "one":
-        prepared = [library.single_calls(row) for row in rows[:count]]
+    single = {"one": library.single_calls, "explain-one": library.single_explaining_calls}.get(what)
+    if single:
+        prepared = [single(row) for row in rows[:count]]
         return {name: [calls[name] for calls in prepared] for name in prepared[0]}, 1
-    threads = {"batch": 1, "threads": CORES}[what]
-    calls = library.calls(rows[:count], threads)
+    if what == "explain-batch":
+        calls = library.explaining_calls(rows[:count])
+    else:
+        calls = library.calls(rows[:count], {"batch": 1, "threads": CORES}[what])
     return {name: [call] for name, call in calls.items()}, count
 
 
@@ -179,8 +246,8 @@ def serve(model, rows):
     prepared = {}
     for line in sys.stdin:
         what, count, *rest = line.split()
-        if what == "answers":
-            print(json.dumps(library.answers(rows[: int(count)]).ravel().tolist()), flush=True)
+        if what in ("answers", "contributions", "margins"):
+            print(json.dumps(getattr(library, what)(rows[: int(count)]).ravel().tolist()), flush=True)
             continue
         # Each has threads of its own: they are set where calls are prepared.
         if what not in prepared:

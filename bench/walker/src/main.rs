@@ -3,8 +3,9 @@
 //! `walker MODEL ROWS`: ROWS are `f64`, one row after the other, little-endian; a text feature's is the number
 //! n of the text `cn`. Each line of standard input is a command, each line of standard output its answer:
 //! `one ROWS SECONDS` predicts so many rows one by one, again and again; `batch ROWS SECONDS` together; `threads ROWS SECONDS` on all
-//! cores; each answers with µs a row. `answers ROWS` gives the predictions. `walker --load MODEL` loads once and
-//! gives the time and the memory.
+//! cores; `explain-one` and `explain-batch` explain all margins; each answers with µs a row. `answers ROWS` gives the
+//! predictions, `contributions ROWS` the explanations: row by row, margin by margin. `walker --load MODEL` loads
+//! once and gives the time and the memory.
 
 #![expect(
     clippy::print_stdout,
@@ -20,8 +21,12 @@ use std::num::NonZero;
 use std::path::Path;
 use std::time::Instant;
 
-use auspex_engine::{Engine, RowBuffer, Rows, load, predict_in_parallel};
+use auspex_engine::{
+    Engine, Explain, LoadOptions, RowBuffer, Rows, load, load_with, predict_in_parallel,
+};
 use serde_json::{Value, json};
+
+const EXPLANATION_BYTES_MAX: usize = 1 << 30;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -59,6 +64,15 @@ fn load_once(model: &Path) -> Outcome<Value> {
     }))
 }
 
+/// All margins, one after the other.
+fn explain(model: &dyn Explain, rows: Rows<'_>, out: &mut [f64]) -> Outcome<()> {
+    let each = out.len() / model.margins();
+    for (margin, out) in out.chunks_exact_mut(each).enumerate() {
+        model.contributions(rows, margin, out)?;
+    }
+    Ok(())
+}
+
 struct Walker {
     model: Box<dyn Engine>,
     buffer: RowBuffer,
@@ -69,7 +83,11 @@ struct Walker {
 
 impl Walker {
     fn new(model: &Path, rows: &Path) -> Outcome<Self> {
-        let model = load(model)?;
+        let options = LoadOptions {
+            explanation_bytes_max: EXPLANATION_BYTES_MAX,
+            ..LoadOptions::default()
+        };
+        let model = load_with(model, &options)?;
         let width = model.signature().features.len();
         let mut buffer = RowBuffer::default();
         let bytes = fs::read(rows)?;
@@ -99,6 +117,7 @@ impl Walker {
             let words: Vec<&str> = line.split(' ').collect();
             let answer = match words[..] {
                 ["answers", rows] => json!(self.answers(rows.parse()?)?),
+                ["contributions", rows] => json!(self.contributions(rows.parse()?)?),
                 [what, rows, seconds] => {
                     json!(self.time(what, rows.parse()?, seconds.parse()?)?)
                 }
@@ -119,11 +138,26 @@ impl Walker {
         Ok(out)
     }
 
+    fn contributions(&self, count: usize) -> Outcome<Vec<f64>> {
+        let model = self.model.explain()?;
+        let margins = model.margins();
+        let mut out = vec![0.0; count * margins * (self.width + 1)];
+        explain(model, self.rows(count), &mut out)?;
+        // From margin by margin to row by row.
+        let numbers = out.as_slice().chunks_exact(self.width + 1);
+        let by_margin: Vec<&[f64]> = numbers.collect();
+        let order = (0..count).flat_map(|row| (0..margins).map(move |margin| margin * count + row));
+        Ok(order.flat_map(|place| by_margin[place].to_vec()).collect())
+    }
+
     /// µs a row.
     fn time(&mut self, what: &str, count: usize, seconds: f64) -> Outcome<f64> {
         let outputs = self.model.signature().outputs();
         let mut out = std::mem::take(&mut self.out);
         let rows = self.rows(count);
+        let explained = self.model.explain();
+        let margins = explained.map_or(0, |model| model.margins());
+        let mut explanations = vec![0.0; count * margins * (self.width + 1)];
         let all = &mut out[..count * outputs];
         let begin = Instant::now();
         let mut done = 0;
@@ -138,9 +172,17 @@ impl Walker {
                 }
                 "batch" => self.model.predict(rows, all)?,
                 "threads" => predict_in_parallel(&*self.model, rows, all, self.threads)?,
+                "explain-one" => {
+                    let of_one = &mut explanations[..margins * (self.width + 1)];
+                    for index in 0..count {
+                        explain(explained?, rows.slice(index..index + 1), of_one)?;
+                        black_box(&*of_one);
+                    }
+                }
+                "explain-batch" => explain(explained?, rows, &mut explanations)?,
                 other => return Err(format!("`{other}` is nothing to time").into()),
             }
-            black_box(&*all);
+            black_box((&*all, &explanations));
             done += count;
         }
         let each = begin.elapsed().as_secs_f64() * 1e6 / done as f64;
