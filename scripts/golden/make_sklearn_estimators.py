@@ -7,7 +7,7 @@ Uses the data of make_sklearn.py and writes to the same folder.
 
 import numpy as np
 import pandas as pd
-from make_sklearn import COUNT, MIXED, NUMBERS, REVIEWS, SCORE, THREE, TWO, VERSION, random, save
+from make_sklearn import COUNT, HOLES, MIXED, NUMBERS, REVIEWS, SCORE, THREE, TWO, VERSION, random, save
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
@@ -27,8 +27,11 @@ from sklearn.feature_selection import (
     VarianceThreshold,
     f_regression,
 )
+from sklearn.impute import KNNImputer
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from sklearn.naive_bayes import BernoulliNB, CategoricalNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR
@@ -155,8 +158,68 @@ def machines():
         save(f"{name}-3", model.fit(NUMBERS, THREE), NUMBERS)
 
 
+def networks():
+    size = dict(hidden_layer_sizes=(5, 4), max_iter=150, random_state=0)
+    for name, model in {
+        "network": MLPClassifier(**size),
+        "network-tanh": MLPClassifier(activation="tanh", **size),
+    }.items():
+        save(f"{name}-2", model.fit(SCALED, TWO), SCALED)
+        save(f"{name}-3", model.fit(SCALED, THREE), SCALED)
+    size = dict(hidden_layer_sizes=4, max_iter=150, random_state=0)
+    for name, model in {
+        "network-logistic": MLPRegressor(activation="logistic", **size),
+        "network-identity": MLPRegressor(activation="identity", **size),
+    }.items():
+        save(name, model.fit(SCALED, SCORE), SCALED)
+    save("network-two-targets", MLPRegressor(**size).fit(SCALED, np.c_[SCORE, SCALED.age]), SCALED)
+    if VERSION >= (1, 7):
+        save("network-poisson", MLPRegressor(loss="poisson", **size).fit(SCALED, np.exp(SCORE / 2)), SCALED)
+
+
+def neighbors():
+    # None of the rows is as far from two of those that were fitted: which of them counts is left to chance.
+    data = SCALED.assign(rooms=MANY.noise)
+    few, score, two, three = data[40:100], SCORE[40:100], TWO[40:100], THREE[40:100]
+    for name, options in {
+        "nearest": {},
+        "nearest-weighed": dict(weights="distance"),
+        "nearest-manhattan": dict(p=1, n_neighbors=4),
+        "nearest-chebyshev": dict(metric="chebyshev", weights="distance"),
+        "nearest-minkowski": dict(p=3, weights="distance", algorithm="ball_tree"),
+        "nearest-cosine": dict(metric="cosine", weights="distance"),
+        "nearest-brute": dict(algorithm="brute", weights="distance"),
+    }.items():
+        save(f"{name}-2", KNeighborsClassifier(**options).fit(few, two), data)
+        save(f"{name}-3", KNeighborsClassifier(**options).fit(few, three), data)
+        save(f"{name}-regressor", KNeighborsRegressor(**options).fit(few, score), data)
+    same = KNeighborsClassifier(3, weights="distance")
+    save("nearest-itself", same.fit(few, three), few)
+    save("nearest-two-targets", KNeighborsRegressor(3).fit(few, np.c_[score, few.age]), data)
+    longer = REVIEWS.str.split().str.len() > 5
+    words = REVIEWS[longer].reset_index(drop=True)
+    for metric in ["euclidean", "cosine"]:
+        model = make_pipeline(TfidfVectorizer(), KNeighborsClassifier(4, weights="distance", metric=metric))
+        save(f"nearest-words-{metric}", model.fit(words[15:], TWO[longer][15:]), words)
+    numbers = HOLES[["age", "fare"]].assign(noise=MANY.noise * 10)
+    numbers.loc[4::9, "fare"] = np.nan
+    numbers.loc[3, :] = np.nan
+    for name, step in {
+        "donors": KNNImputer(n_neighbors=3),
+        "donors-weighed": KNNImputer(n_neighbors=4, weights="distance", add_indicator=True),
+    }.items():
+        save(name, make_pipeline(step, Ridge()).fit(numbers[20:90], SCORE[20:90]), numbers)
+    empty = numbers.assign(nothing=np.nan)
+    save("donors-empty", make_pipeline(KNNImputer(n_neighbors=2), Ridge()).fit(empty[20:60], SCORE[20:60]), empty)
+    coded = KNNImputer(missing_values=-1, n_neighbors=3, keep_empty_features=True)
+    empty = empty.fillna(-1.0)
+    save("donors-code", make_pipeline(coded, Ridge()).fit(empty[20:60], SCORE[20:60]), empty)
+
+
 if __name__ == "__main__":
     bayes()
     reductions()
     selections()
     machines()
+    networks()
+    neighbors()

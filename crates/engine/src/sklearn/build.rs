@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::steps::{Chain, Piped, Predictor, Transform};
 use super::version::Version;
 use super::{
-    UNKNOWN, bayes, boosters, cluster, compose, discriminant, encode, impute, linear, reduce,
-    scale, select, svm, text, trees,
+    UNKNOWN, bayes, boosters, cluster, compose, discriminant, donors, encode, impute, linear,
+    neighbors, network, reduce, scale, select, svm, text, trees,
 };
 use crate::LoadOptions;
 use crate::document::{Fault, named};
@@ -214,6 +214,7 @@ impl Builder {
                 "FeatureUnion" => compose::feature_union(builder, view, columns),
                 "FunctionTransformer" => compose::function(view, columns),
                 "SimpleImputer" => impute::read(builder, view, columns),
+                "KNNImputer" => donors::read(builder, view, columns),
                 "OneHotEncoder" => encode::one_hot(builder, view, columns),
                 "OrdinalEncoder" => encode::ordinal(builder, view, columns),
                 "TfidfTransformer" => text::weigher(builder, view, columns),
@@ -273,7 +274,14 @@ impl Builder {
             if cluster::NAMES.contains(&name) {
                 return cluster::nearest(view, width);
             }
-            for read in [linear::read, bayes::read, svm::read, discriminant::read] {
+            for read in [
+                linear::read,
+                bayes::read,
+                svm::read,
+                discriminant::read,
+                network::read,
+                neighbors::read,
+            ] {
                 if let Some(predictor) = read(view, name, width)? {
                     return Ok(predictor);
                 }

@@ -111,7 +111,7 @@ pub(super) fn read(
 }
 
 /// The columns of which is told whether a value was missing.
-fn indicated(indicator: View<'_, '_>, width: usize) -> Result<Vec<u32>, Fault> {
+pub(super) fn indicated(indicator: View<'_, '_>, width: usize) -> Result<Vec<u32>, Fault> {
     let features = Array::read(indicator.required("features_")?).map_err(named("features_"))?;
     let feature = |index: i64| {
         let feature = u32::try_from(index)

@@ -52,10 +52,14 @@ impl Vectors {
         self.count
     }
 
+    pub(super) fn is_sparse(&self) -> bool {
+        matches!(self.values, Values::Sparse(..))
+    }
+
     /// A row as it is compared with all.
     pub(super) fn given<'r>(&self, row: &'r [f64]) -> Given<'r> {
         let mut present = Vec::new();
-        if let Values::Sparse(..) = self.values {
+        if self.is_sparse() {
             present.extend((0..row.len() as u32).filter(|place| row[*place as usize] != 0.0));
         }
         Given { row, present }
