@@ -13,6 +13,7 @@ use crate::ids::DialogueRef;
 use crate::language::Language;
 use crate::pending::Dialogue;
 use crate::store;
+use crate::store::Inserts;
 use crate::store::statistics::Added;
 use crate::together::{self, Queue, Together};
 use crate::types::{Consent, DecidedDialogue, Decision, RowId, Statement, Status};
@@ -267,7 +268,9 @@ impl Core {
     ) -> Result<RowId, DialoguesError> {
         let consent = self.consent(decided, decision, statement)?;
         let id = consent.id;
-        store::consents::insert(transaction, vec![consent]).await?;
+        let mut inserts = Inserts::into(&self.db);
+        store::consents::insert(&mut inserts, std::iter::once(&consent));
+        inserts.run(transaction).await?;
         Ok(id)
     }
 

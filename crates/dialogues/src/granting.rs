@@ -21,6 +21,7 @@ use crate::keys::CustomerKey;
 use crate::language::Language;
 use crate::pending::{Dialogue, Text};
 use crate::store;
+use crate::store::Inserts;
 use crate::store::statistics::Added;
 use crate::together::{self, Queue, Together};
 use crate::types::{Consent, DecidedDialogue, Decision, RealIds, RowId, Statement, Status};
@@ -89,6 +90,7 @@ impl Core {
         let keys = self.keys.get_or_create(&of_customers).await?;
         // Others may write meanwhile.
         let sealed = self.seal_all(yeses, &keys)?;
+        let inserts = self.inserts(&sealed);
         let write = self
             .db
             .write(async |transaction| -> Result<_, DialoguesError> {
@@ -96,18 +98,23 @@ impl Core {
                 let used = keys.iter().flatten().map(|key| key.id);
                 let erased = store::erased::keys_among(transaction, used).await?;
                 let newest = store::sealed::newest(transaction).await?;
-                let mut all = match sealed.iter().all(|one| one.ids.0 > newest) {
-                    true => sealed,
-                    false => {
-                        self.ids_after(newest)?;
-                        self.seal_all(yeses, &keys)?
-                    }
-                };
+                let (mut all, mut is_as_expected) = (sealed, true);
+                if all.iter().any(|one| one.ids.0 <= newest) {
+                    self.ids_after(newest)?;
+                    all = self.seal_all(yeses, &keys)?;
+                    is_as_expected = false;
+                }
+                let expected = all.len();
                 all.retain(|one| !erased.contains(&one.key_id));
                 let rows = all.iter().map(|one| one.row.clone()).collect();
                 let mut added = store::dialogues::insert_absent(transaction, rows).await?;
                 all.retain(|one| added.contains(&one.row.decided.dialogue));
-                self.insert_all(transaction, all).await?;
+                let inserts = match is_as_expected && all.len() == expected {
+                    true => inserts,
+                    false => self.inserts(&all),
+                };
+                inserts.run(transaction).await?;
+                self.count(transaction, &all).await?;
                 let mut stored = Vec::with_capacity(yeses.len());
                 for (yes, key) in yeses.iter().zip(&keys) {
                     let dialogue = self.pseudonyms.dialogue(&yes.dialogue.id);
@@ -204,31 +211,28 @@ impl Core {
         })
     }
 
-    /// Adds all that belongs to dialogues whose rows are there.
-    async fn insert_all(
-        &self,
-        transaction: &Transaction,
-        all: Vec<Sealed>,
-    ) -> Result<(), DialoguesError> {
-        if all.is_empty() {
+    /// What adds all that belongs to dialogues whose rows are there.
+    fn inserts(&self, all: &[Sealed]) -> Inserts {
+        let mut inserts = Inserts::into(&self.db);
+        let sealed = all.iter().flat_map(|one| {
+            let texts = one.texts.iter().map(|(_, row)| (row.id, &row.sealed));
+            std::iter::once((one.ids.0, &one.ids.1)).chain(texts)
+        });
+        store::sealed::insert(&mut inserts, sealed);
+        let texts = all.iter().flat_map(|one| &one.texts);
+        store::messages::insert(&mut inserts, texts);
+        store::consents::insert(&mut inserts, all.iter().map(|one| &one.consent));
+        inserts
+    }
+
+    async fn count(&self, transaction: &Transaction, all: &[Sealed]) -> Result<(), DialoguesError> {
+        let mut counts: BTreeMap<Language, Added> = BTreeMap::new();
+        for (language, added) in all.iter().flat_map(|one| &one.counts) {
+            counts.entry(*language).or_default().add(*added);
+        }
+        if counts.is_empty() {
             return Ok(());
         }
-        let (mut sealed, mut rows, mut consents) = (Vec::new(), Vec::new(), Vec::new());
-        let mut counts: BTreeMap<Language, Added> = BTreeMap::new();
-        for mut one in all {
-            sealed.push(one.ids);
-            for (_, row) in &mut one.texts {
-                sealed.push((row.id, std::mem::take(&mut row.sealed)));
-            }
-            rows.append(&mut one.texts);
-            consents.push(one.consent);
-            for (language, added) in one.counts {
-                counts.entry(language).or_default().add(added);
-            }
-        }
-        store::sealed::insert(transaction, sealed).await?;
-        store::messages::insert(transaction, rows).await?;
-        store::consents::insert(transaction, consents).await?;
         // The order in which rows are locked is the same in all transactions.
         let counts: Vec<_> = counts.into_iter().collect();
         self.add_counts(transaction, &counts).await

@@ -14,8 +14,11 @@ pub(crate) mod sealed;
 pub(crate) mod statistics;
 pub(crate) mod withdrawals;
 
-use auspex_kernel::db::DbError;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+use auspex_kernel::db::{Db, DbError};
+use sea_orm::{
+    ActiveModelTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait as _,
+    QueryTrait as _, Statement,
+};
 
 use crate::ids::{CustomerRef, DialogueRef};
 
@@ -80,6 +83,41 @@ fn pieces<T>(rows: Vec<T>) -> impl Iterator<Item = Vec<T>> {
         let size = PIECES.into_iter().find(|size| *size <= rows.len())?;
         Some(rows.by_ref().take(size).collect())
     })
+}
+
+/// Statements that add rows. Their texts are long, so they are written before the transaction begins that
+/// others wait for.
+pub(crate) struct Inserts {
+    dialect: DbBackend,
+    statements: Vec<Statement>,
+}
+
+impl Inserts {
+    pub(crate) fn into(db: &Db) -> Self {
+        let dialect = match db.is_sqlite() {
+            true => DbBackend::Sqlite,
+            false => DbBackend::Postgres,
+        };
+        let statements = Vec::new();
+        Self {
+            dialect,
+            statements,
+        }
+    }
+
+    fn add<A: ActiveModelTrait>(&mut self, rows: impl Iterator<Item = A>) {
+        for some in pieces(rows.collect()) {
+            let insert = A::Entity::insert_many(some);
+            self.statements.push(insert.build(self.dialect));
+        }
+    }
+
+    pub(crate) async fn run(self, transaction: &DatabaseTransaction) -> Result<(), DbError> {
+        for statement in self.statements {
+            transaction.execute_raw(statement).await?;
+        }
+        Ok(())
+    }
 }
 
 /// What is asked for, as many as one of the numbers: the last is repeated.

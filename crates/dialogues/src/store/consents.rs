@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::entity::consents::{ActiveModel, Column, Entity, Model};
-use super::{customer_of, dialogue_of, pieces};
+use super::{Inserts, customer_of, dialogue_of};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::{Consent, Decision, RowId, Statement};
 
@@ -33,26 +33,17 @@ impl TryFrom<Model> for Consent {
     }
 }
 
-pub(crate) async fn insert(
-    transaction: &DatabaseTransaction,
-    consents: Vec<Consent>,
-) -> Result<(), DbError> {
-    for some in pieces(consents) {
-        let rows = some.into_iter().map(|consent| ActiveModel {
-            id: Set(consent.id.0),
-            dialogue: Set(consent.dialogue.as_bytes().to_vec()),
-            customer: Set(consent.customer.as_bytes().to_vec()),
-            decision: Set(consent.decision.as_str().to_owned()),
-            decided_at: Set(consent.decided_at),
-            channel: Set(consent.statement.channel),
-            policy_version: Set(consent.statement.policy_version),
-            purpose: Set(consent.statement.purpose),
-        });
-        Entity::insert_many(rows)
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    Ok(())
+pub(crate) fn insert<'a>(inserts: &mut Inserts, consents: impl Iterator<Item = &'a Consent>) {
+    inserts.add(consents.map(|consent| ActiveModel {
+        id: Set(consent.id.0),
+        dialogue: Set(consent.dialogue.as_bytes().to_vec()),
+        customer: Set(consent.customer.as_bytes().to_vec()),
+        decision: Set(consent.decision.as_str().to_owned()),
+        decided_at: Set(consent.decided_at),
+        channel: Set(consent.statement.channel.clone()),
+        policy_version: Set(consent.statement.policy_version.clone()),
+        purpose: Set(consent.statement.purpose.clone()),
+    }));
 }
 
 /// Those of a customer, the oldest first.

@@ -13,7 +13,7 @@ use sea_orm_migration::SchemaManager;
 
 use super::entity::messages::{ActiveModel, Column, Entity};
 use super::entity::sealed;
-use super::{customer_of, dialogue_of, pieces};
+use super::{Inserts, customer_of, dialogue_of};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::{MessageFilter, RowId, parse_position};
 
@@ -42,27 +42,18 @@ pub(crate) struct Row {
 }
 
 /// Adds rows, each with its place in its dialogue, but for what is sealed of them.
-pub(crate) async fn insert(
-    transaction: &DatabaseTransaction,
-    new: Vec<(i64, Row)>,
-) -> Result<(), DbError> {
-    for some in pieces(new) {
-        let rows = some.into_iter().map(|(ordinal, row)| ActiveModel {
-            id: Set(row.id.0),
-            dialogue: Set(row.dialogue.as_bytes().to_vec()),
-            customer: Set(row.customer.as_bytes().to_vec()),
-            key_id: Set(row.key_id),
-            primary_language: Set(primary(&row.language).to_owned()),
-            language: Set(row.language),
-            purpose: Set(row.purpose),
-            received_at: Set(row.received_at),
-            ordinal: Set(ordinal),
-        });
-        Entity::insert_many(rows)
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    Ok(())
+pub(crate) fn insert<'a>(inserts: &mut Inserts, new: impl Iterator<Item = &'a (i64, Row)>) {
+    inserts.add(new.map(|(ordinal, row)| ActiveModel {
+        id: Set(row.id.0),
+        dialogue: Set(row.dialogue.as_bytes().to_vec()),
+        customer: Set(row.customer.as_bytes().to_vec()),
+        key_id: Set(row.key_id.clone()),
+        primary_language: Set(primary(&row.language).to_owned()),
+        language: Set(row.language.clone()),
+        purpose: Set(row.purpose.clone()),
+        received_at: Set(row.received_at),
+        ordinal: Set(*ordinal),
+    }));
 }
 
 /// The part of a language tag that names the language.

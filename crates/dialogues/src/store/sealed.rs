@@ -13,8 +13,8 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _, Set, Statement,
 };
 
+use super::Inserts;
 use super::entity::sealed::{ActiveModel, Column, Entity};
-use super::pieces;
 use crate::types::RowId;
 
 /// Both databases bind more values than so many rows have.
@@ -36,21 +36,12 @@ pub(crate) async fn newest(transaction: &DatabaseTransaction) -> Result<RowId, D
 }
 
 /// Adds rows in the order of their ids, which come after all there are.
-pub(crate) async fn insert(
-    transaction: &DatabaseTransaction,
-    new: Vec<(RowId, Vec<u8>)>,
-) -> Result<(), DbError> {
-    for some in pieces(new) {
-        let rows = some.into_iter().map(|(id, sealed)| ActiveModel {
-            id: Set(id.0),
-            is_erased: Set(0),
-            sealed: Set(sealed),
-        });
-        Entity::insert_many(rows)
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    Ok(())
+pub(crate) fn insert<'a>(inserts: &mut Inserts, new: impl Iterator<Item = (RowId, &'a Vec<u8>)>) {
+    inserts.add(new.map(|(id, sealed)| ActiveModel {
+        id: Set(id.0),
+        is_erased: Set(0),
+        sealed: Set(sealed.clone()),
+    }));
 }
 
 /// Some rows, in the order of their ids.
