@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use super::asymmetric;
 use super::parts::{Parts, Trees};
 use super::splits::Splits;
+use super::tables::Tables;
 use crate::document::Fault;
 use crate::explain::{Explainer, Players, Sources, Unexplained, check_bytes};
 use crate::forest::{Node, Tree};
@@ -15,13 +16,31 @@ use crate::forest::{Node, Tree};
 /// Deeper symmetric trees have too many splits.
 const LEVELS_MAX: usize = 17;
 
+/// How a model is explained.
+#[derive(Debug)]
+pub(super) enum Explained {
+    /// By what its leaves say.
+    Leaves(Tables),
+    /// By walks through its trees.
+    Trees(Box<Explainer>),
+}
+
+impl Explained {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Leaves(tables) => tables.bytes(),
+            Self::Trees(explainer) => explainer.bytes(),
+        }
+    }
+}
+
 /// Keeps what explanations of rows of `width` features need, in at most `bytes_max`.
 pub(super) fn explainer(
     parts: &Parts,
     splits: &Splits,
     width: usize,
     bytes_max: usize,
-) -> Result<Box<Explainer>, Unexplained> {
+) -> Result<Explained, Unexplained> {
     if bytes_max == 0 {
         return Err(Unexplained::NotAsked);
     }
@@ -29,6 +48,21 @@ pub(super) fn explainer(
         return Err(Unexplained::NoCovers);
     }
     let players = players(parts, width).ok_or(Unexplained::Kind)?;
+    if let Trees::Symmetric(trees) = &parts.trees
+        && let Some(tables) = Tables::new(trees, parts, splits, &players, bytes_max)
+    {
+        return Ok(Explained::Leaves(tables));
+    }
+    let walked = by_walks(parts, splits, players, bytes_max)?;
+    Ok(Explained::Trees(Box::new(walked)))
+}
+
+fn by_walks(
+    parts: &Parts,
+    splits: &Splits,
+    players: Players,
+    bytes_max: usize,
+) -> Result<Explainer, Unexplained> {
     let (trees, covers) = match &parts.trees {
         Trees::Symmetric(trees) => {
             if trees.iter().any(|tree| tree.len() > LEVELS_MAX) {
@@ -61,7 +95,7 @@ pub(super) fn explainer(
         players,
         beside: 0,
     };
-    Explainer::new(sources, bytes_max).map(Box::new)
+    Explainer::new(sources, bytes_max)
 }
 
 /// Who plays; none if a column is computed from no feature at all.
@@ -136,11 +170,63 @@ fn symmetric(
 }
 
 /// The weights of all nodes of a tree, level by level, from those of its leaves.
-fn cover_all(leaves: &[f64]) -> Vec<f32> {
+pub(super) fn cover_all(leaves: &[f64]) -> Vec<f32> {
     let mut all = vec![0.0; leaves.len() - 1];
     all.extend_from_slice(leaves);
     for node in (0..leaves.len() - 1).rev() {
         all[node] = all[2 * node + 1] + all[2 * node + 2];
     }
     all.iter().map(|weight| *weight as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{json, symmetric::Symmetric};
+    use super::*;
+    use crate::Rows;
+    use crate::document::parse_json;
+
+    #[test]
+    fn leaves_say_what_walks_say() {
+        for name in [
+            "rmse",
+            "multiclass",
+            "depth-10",
+            "categories-combinations",
+            "categories-multiclass",
+            "stumps",
+        ] {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/catboost");
+            let bytes = std::fs::read(format!("{folder}/{name}.json")).unwrap();
+            let parts = json::read(&parse_json(&bytes).unwrap()).unwrap();
+            let width = parts.features().unwrap().0.len();
+            let splits = Splits::of(&parts, width);
+            let Trees::Symmetric(trees) = &parts.trees else {
+                panic!("{name} has other trees");
+            };
+            let compiled = Symmetric::new(trees, &splits, parts.leaves.clone(), parts.outputs);
+            let compiled = compiled.unwrap();
+            let players = players(&parts, width).unwrap();
+            let columns = players.owners.len();
+            let tables = Tables::new(trees, &parts, &splits, &players, 16 << 20).unwrap();
+            assert!(Tables::new(trees, &parts, &splits, &players, tables.bytes() / 2).is_none());
+            let walked = by_walks(&parts, &splits, players, 16 << 20).unwrap();
+            // Whole blocks of rows, a few and one.
+            let values: Vec<f64> = (0..columns * 72)
+                .map(|place| (place * 7919 % 1009) as f64 / 200.0 - 2.5)
+                .collect();
+            for rows in [0..72, 3..7, 9..10] {
+                let rows = Rows::new(&values, columns).slice(rows);
+                for output in 0..parts.outputs {
+                    let mut by_leaf = vec![f64::NAN; rows.len() * (width + 1)];
+                    let mut by_walk = by_leaf.clone();
+                    tables.contributions(&compiled, rows, output, &mut by_leaf);
+                    walked.contributions(rows, output, &mut by_walk);
+                    for (leaf, walk) in by_leaf.iter().zip(&by_walk) {
+                        assert!((leaf - walk).abs() < 1e-9, "{name}: {leaf} {walk}");
+                    }
+                }
+            }
+        }
+    }
 }

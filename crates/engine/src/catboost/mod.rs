@@ -16,17 +16,19 @@ mod objective;
 mod parts;
 mod splits;
 mod symmetric;
+mod tables;
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::document::{self, Fault};
-use crate::explain::{Explain, Explainer, Unexplained};
+use crate::explain::{Explain, Unexplained};
 use crate::forest::Forest;
 use crate::iterations;
 use crate::signature::{Output, Precision};
 use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature, row};
 use categories::Categories;
+use explain::Explained;
 use objective::Loss;
 use parts::{Parts, Trees};
 use splits::Splits;
@@ -39,7 +41,7 @@ struct Model {
     loss: Loss,
     categories: Option<Categories>,
     booster: Booster,
-    explainer: Result<Box<Explainer>, Unexplained>,
+    explained: Result<Explained, Unexplained>,
     /// How many trees the file has, and which of them count.
     selection: (usize, Range<usize>),
     scale: f64,
@@ -115,7 +117,7 @@ fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fau
         );
         booster = compile(&parts)?;
     }
-    let explainer = explain::explainer(&parts, &splits, width, options.explanation_bytes_max);
+    let explained = explain::explainer(&parts, &splits, width, options.explanation_bytes_max);
     // The library adds the bias to what begins with the first tree.
     if chosen.start > 0 {
         parts.biases.fill(0.0);
@@ -143,7 +145,7 @@ fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fau
         loss,
         categories,
         booster,
-        explainer,
+        explained,
         selection: (all, chosen),
         scale: parts.scale,
         biases: parts.biases,
@@ -181,7 +183,7 @@ impl Engine for Model {
     }
 
     fn explain(&self) -> Result<&dyn Explain, Unexplained> {
-        match self.explainer {
+        match self.explained {
             Ok(_) => Ok(self),
             Err(reason) => Err(reason),
         }
@@ -251,7 +253,7 @@ impl Explain for Model {
     }
 
     fn bytes(&self) -> usize {
-        self.explainer.as_ref().map_or(0, |own| own.bytes())
+        self.explained.as_ref().map_or(0, |own| own.bytes())
     }
 
     fn contributions(
@@ -260,13 +262,21 @@ impl Explain for Model {
         margin: usize,
         out: &mut [f64],
     ) -> Result<(), RowRefusal> {
-        let explainer = self.explainer.as_ref();
-        let explainer = explainer.expect("`explain` has said that it is there");
+        let explained = self.explained.as_ref();
+        let explained = explained.expect("`explain` has said that it is there");
         let width = self.signature.features.len() + 1;
         assert_eq!(out.len(), rows.len() * width, "output of another length");
         self.with_columns(rows, |rows, range| {
             let out = &mut out[range.start * width..range.end * width];
-            explainer.contributions(rows, margin, out);
+            match (explained, &self.booster) {
+                (Explained::Leaves(tables), Booster::Symmetric(trees)) => {
+                    tables.contributions(trees, rows, margin, out);
+                }
+                (Explained::Trees(explainer), _) => explainer.contributions(rows, margin, out),
+                (Explained::Leaves(_), Booster::Asymmetric(_)) => {
+                    unreachable!("leaves are those of symmetric trees")
+                }
+            }
         })?;
         for row in out.chunks_exact_mut(width) {
             row.iter_mut().for_each(|value| *value *= self.scale);

@@ -96,6 +96,21 @@ impl Work for Adding<'_> {
     }
 }
 
+/// A block of ranked rows that goes through one tree.
+struct Reaching<'a> {
+    trees: &'a Symmetric,
+    tree: &'a Tree,
+    ranks: &'a [[u8; ROWS]],
+    reached: &'a mut [u32; ROWS],
+}
+
+impl Work for Reaching<'_> {
+    #[inline(always)]
+    fn run(self) {
+        self.trees.reach(self.tree, self.ranks, self.reached);
+    }
+}
+
 impl Symmetric {
     /// Compiles trees; `leaves` are those of all trees.
     pub(super) fn new(
@@ -170,22 +185,51 @@ impl Symmetric {
 
     /// Adds the leaves every row reaches to `sums`, the outputs of a row together.
     pub(super) fn add(&self, rows: Rows<'_>, sums: &mut [f64]) {
-        thread_local! {
-            static ANSWERS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-            static RANKS: RefCell<Vec<[u8; ROWS]>> = const { RefCell::new(Vec::new()) };
-        }
         for (block, sums) in sums.chunks_mut(ROWS * self.outputs).enumerate() {
             let first = block * ROWS;
-            let count = sums.len() / self.outputs;
-            if count < ROWS_MIN {
-                ANSWERS.with_borrow_mut(|answers| {
-                    for (index, sums) in sums.chunks_exact_mut(self.outputs).enumerate() {
-                        self.add_row(rows.row(first + index), answers, sums);
-                    }
-                });
+            let rows = rows.slice(first..first + sums.len() / self.outputs);
+            if rows.len() < ROWS_MIN {
+                for (index, sums) in sums.chunks_exact_mut(self.outputs).enumerate() {
+                    self.answered(rows.row(index), |answers| self.add_row(answers, sums));
+                }
             } else {
-                RANKS.with_borrow_mut(|ranks| {
-                    self.add_block(rows.slice(first..first + count), ranks, sums);
+                self.ranked(rows, |ranks| {
+                    run_widest(Adding {
+                        trees: self,
+                        ranks,
+                        sums,
+                    });
+                });
+            }
+        }
+    }
+
+    /// Calls, tree by tree, with the number of the tree, the number of a row and that of the leaf it reaches.
+    pub(super) fn for_each_leaf(&self, rows: Rows<'_>, mut call: impl FnMut(usize, usize, usize)) {
+        for first in (0..rows.len()).step_by(ROWS) {
+            let rows = rows.slice(first..rows.len().min(first + ROWS));
+            if rows.len() < ROWS_MIN {
+                for index in 0..rows.len() {
+                    self.answered(rows.row(index), |answers| {
+                        for (number, tree) in self.trees.iter().enumerate() {
+                            call(number, first + index, self.leaf_of(tree, answers));
+                        }
+                    });
+                }
+            } else {
+                self.ranked(rows, |ranks| {
+                    let mut reached = [0u32; ROWS];
+                    for (number, tree) in self.trees.iter().enumerate() {
+                        run_widest(Reaching {
+                            trees: self,
+                            tree,
+                            ranks,
+                            reached: &mut reached,
+                        });
+                        for (index, leaf) in reached[..rows.len()].iter().enumerate() {
+                            call(number, first + index, *leaf as usize);
+                        }
+                    }
                 });
             }
         }
@@ -204,20 +248,36 @@ impl Symmetric {
         self.lists.count(column.list, |border| value > border) as usize
     }
 
-    fn add_row(&self, row: &[f64], answers: &mut Vec<u8>, sums: &mut [f64]) {
-        answers.resize(self.borders.len(), 0);
-        for column in &self.columns {
-            let own = &mut answers[column.start as usize..column.end as usize];
-            let (yes, no) = own.split_at_mut(self.rank(column, row));
-            yes.fill(1);
-            no.fill(0);
+    /// Calls with the answers of a row to all questions.
+    fn answered(&self, row: &[f64], call: impl FnOnce(&[u8])) {
+        thread_local! {
+            static ANSWERS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        for tree in &self.trees {
-            let levels = &self.levels[tree.level as usize..][..tree.depth as usize];
-            let mut leaf = 0;
-            for (level, question) in levels.iter().enumerate() {
-                leaf |= usize::from(answers[*question as usize]) << level;
+        ANSWERS.with_borrow_mut(|answers| {
+            answers.resize(self.borders.len(), 0);
+            for column in &self.columns {
+                let own = &mut answers[column.start as usize..column.end as usize];
+                let (yes, no) = own.split_at_mut(self.rank(column, row));
+                yes.fill(1);
+                no.fill(0);
             }
+            call(answers);
+        });
+    }
+
+    #[inline]
+    fn leaf_of(&self, tree: &Tree, answers: &[u8]) -> usize {
+        let levels = &self.levels[tree.level as usize..][..tree.depth as usize];
+        let mut leaf = 0;
+        for (level, question) in levels.iter().enumerate() {
+            leaf |= usize::from(answers[*question as usize]) << level;
+        }
+        leaf
+    }
+
+    fn add_row(&self, answers: &[u8], sums: &mut [f64]) {
+        for tree in &self.trees {
+            let leaf = self.leaf_of(tree, answers);
             let leaf = &self.leaves[tree.leaf + leaf * self.outputs..][..self.outputs];
             for (sum, value) in sums.iter_mut().zip(leaf) {
                 *sum += value;
@@ -225,23 +285,25 @@ impl Symmetric {
         }
     }
 
-    fn add_block(&self, rows: Rows<'_>, ranks: &mut Vec<[u8; ROWS]>, sums: &mut [f64]) {
-        ranks.clear();
-        ranks.resize(self.ranks, [0; ROWS]);
-        for column in &self.columns {
-            let own = &mut ranks[column.rank as usize..][..ranks_of(column) as usize];
-            for index in 0..rows.len() {
-                let mut rank = self.rank(column, rows.row(index));
-                for part in &mut *own {
-                    part[index] = rank.min(BORDERS_PER_RANK) as u8;
-                    rank = rank.saturating_sub(BORDERS_PER_RANK);
+    /// Calls with the ranks of a block of rows.
+    fn ranked(&self, rows: Rows<'_>, call: impl FnOnce(&[[u8; ROWS]])) {
+        thread_local! {
+            static RANKS: RefCell<Vec<[u8; ROWS]>> = const { RefCell::new(Vec::new()) };
+        }
+        RANKS.with_borrow_mut(|ranks| {
+            ranks.clear();
+            ranks.resize(self.ranks, [0; ROWS]);
+            for column in &self.columns {
+                let own = &mut ranks[column.rank as usize..][..ranks_of(column) as usize];
+                for index in 0..rows.len() {
+                    let mut rank = self.rank(column, rows.row(index));
+                    for part in &mut *own {
+                        part[index] = rank.min(BORDERS_PER_RANK) as u8;
+                        rank = rank.saturating_sub(BORDERS_PER_RANK);
+                    }
                 }
             }
-        }
-        run_widest(Adding {
-            trees: self,
-            ranks,
-            sums,
+            call(ranks);
         });
     }
 

@@ -21,7 +21,7 @@ mod tree;
 use crate::forest::{Node, Rules, Tree};
 use crate::signature::Precision;
 use crate::{RowRefusal, Rows};
-use points::Points;
+use points::POINTS;
 use std::cell::RefCell;
 use std::ops::Range;
 use tree::{Scratch, Split};
@@ -111,7 +111,6 @@ pub(crate) struct Explainer {
     /// Mean margin of each output, without what the loader adds to every row.
     bases: Vec<f64>,
     inputs: Precision,
-    points: Points,
     /// Memory that the loader keeps.
     beside: usize,
 }
@@ -219,7 +218,6 @@ impl Explainer {
             leaves: Vec::new(),
             bases: vec![0.0; sources.outputs],
             inputs: sources.rules.inputs,
-            points: Points::new(),
             players: sources.players,
             beside: sources.beside,
         };
@@ -353,12 +351,12 @@ impl Explainer {
                 // Polynomials of degree `features - 1`; n points are exact up to degree 2n - 1.
                 match tree.features {
                     0 => {}
-                    1..=4 => walk.add(&self.points.two, scratch, sums),
-                    5..=6 => walk.add(&self.points.three, scratch, sums),
-                    7..=8 => walk.add(&self.points.four, scratch, sums),
-                    9..=16 => walk.add(&self.points.eight, scratch, sums),
+                    1..=4 => walk.add(&POINTS.two, scratch, sums),
+                    5..=6 => walk.add(&POINTS.three, scratch, sums),
+                    7..=8 => walk.add(&POINTS.four, scratch, sums),
+                    9..=16 => walk.add(&POINTS.eight, scratch, sums),
                     // Exact up to 32 features on a path, and beyond to more digits than are asked for.
-                    _ => walk.add(&self.points.sixteen, scratch, sums),
+                    _ => walk.add(&POINTS.sixteen, scratch, sums),
                 }
             }
             for (lane, out) in out.chunks_exact_mut(features + 1).enumerate() {

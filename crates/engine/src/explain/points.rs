@@ -1,5 +1,9 @@
 //! Points and weights of Gauss–Legendre quadrature on the interval from 0 to 1.
 
+use std::sync::LazyLock;
+
+pub(super) static POINTS: LazyLock<Points> = LazyLock::new(Points::new);
+
 /// Rules of several sizes; one of `n` points is exact for polynomials up to degree `2n - 1`.
 #[derive(Debug)]
 pub(super) struct Points {
@@ -18,7 +22,7 @@ pub(super) struct Rule<const N: usize> {
 }
 
 impl Points {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             two: Rule::new(),
             three: Rule::new(),
@@ -84,7 +88,7 @@ mod tests {
 
     #[test]
     fn polynomials_are_integrated_exactly() {
-        let points = Points::new();
+        let points = &*POINTS;
         check(&points.two);
         check(&points.three);
         check(&points.four);
