@@ -5,7 +5,7 @@
 
 Writes to crates/engine/tests/golden/sklearn-VERSION, VERSION being that of the library. Each model has a file
 NAME.expected.json beside it: rows by the names of the columns, and for each what `predict_proba` gives, for
-estimators without it what `predict` does. All data comes from a seeded generator.
+estimators without it what `predict` does, and for those of outliers what `decision_function` does too. All data comes from a seeded generator.
 """
 
 import json
@@ -115,13 +115,19 @@ def written(value):
     return None if value is None or value != value else value
 
 
+def predicted(model, rows):
+    if sklearn.base.is_outlier_detector(model):
+        return np.c_[model.predict(rows), model.decision_function(rows)]
+    return (model.predict_proba if hasattr(model, "predict_proba") else model.predict)(rows)
+
+
 def expected(model, data):
     rows = data.iloc[:ROWS]
     if isinstance(rows, pd.Series):
-        predictions = (model.predict_proba if hasattr(model, "predict_proba") else model.predict)(rows)
+        predictions = predicted(model, rows)
         return {"rows": [[row] for row in rows], "predictions": np.asarray(predictions).tolist()}
     given = rows if isinstance(data, pd.DataFrame) and hasattr(model, "feature_names_in_") else rows.to_numpy()
-    predictions = (model.predict_proba if hasattr(model, "predict_proba") else model.predict)(given)
+    predictions = predicted(model, given)
     return {
         "rows": [[written(value) for value in row] for row in rows.to_numpy().tolist()],
         "predictions": np.asarray(predictions).tolist(),

@@ -7,11 +7,25 @@ Uses the data of make_sklearn.py and writes to the same folder.
 
 import numpy as np
 import pandas as pd
-from make_sklearn import COUNT, HOLES, MIXED, NUMBERS, REVIEWS, SCORE, THREE, TWO, VERSION, random, save
+from make_sklearn import COUNT, HOLES, MIXED, NUMBERS, REVIEWS, SCORE, THREE, TWO, VERSION, random, save, titanic
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
-from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    BaggingClassifier,
+    BaggingRegressor,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import (
     RFE,
@@ -28,14 +42,14 @@ from sklearn.feature_selection import (
     f_regression,
 )
 from sklearn.impute import KNNImputer
-from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
+from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.naive_bayes import BernoulliNB, CategoricalNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
-from sklearn.svm import SVC, SVR, NuSVC, NuSVR
-from sklearn.tree import DecisionTreeRegressor
+from sklearn.svm import SVC, SVR, LinearSVC, NuSVC, NuSVR
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 SCALED = (NUMBERS - NUMBERS.mean()) / NUMBERS.std()
 # Columns of which some tell nothing, and some the same.
@@ -216,6 +230,107 @@ def neighbors():
     save("donors-code", make_pipeline(coded, Ridge()).fit(empty[20:60], SCORE[20:60]), empty)
 
 
+def boosted():
+    stump, tree = DecisionTreeClassifier(max_depth=1), DecisionTreeClassifier(max_depth=2)
+    size = dict(n_estimators=6, random_state=0)
+    one = {} if VERSION >= (1, 6) else dict(algorithm="SAMME")
+    for name, model in {
+        "ada": AdaBoostClassifier(stump, **one, **size),
+        "ada-deeper": AdaBoostClassifier(tree, **one, **size),
+        "ada-logistic": AdaBoostClassifier(LogisticRegression(), **one, **size),
+    }.items():
+        save(f"{name}-2", model.fit(NUMBERS, TWO), NUMBERS)
+        save(f"{name}-3", model.fit(NUMBERS, THREE), NUMBERS)
+    if VERSION < (1, 6):
+        save("ada-real-2", AdaBoostClassifier(tree, **size).fit(NUMBERS, TWO), NUMBERS)
+        save("ada-real-3", AdaBoostClassifier(tree, **size).fit(NUMBERS, THREE), NUMBERS)
+    regressor = AdaBoostRegressor(DecisionTreeRegressor(max_depth=2), **size)
+    save("ada-regressor", regressor.fit(NUMBERS, SCORE), NUMBERS)
+    for name, options in {
+        "isolation": dict(max_samples=60),
+        "isolation-share": dict(contamination=0.2, max_samples=30),
+        "isolation-columns": dict(max_features=2, max_samples=40),
+    }.items():
+        save(name, IsolationForest(n_estimators=4, random_state=0, **options).fit(NUMBERS), NUMBERS)
+    steps = make_pipeline(StandardScaler(), IsolationForest(n_estimators=3, max_samples=20, random_state=0))
+    save("isolation-steps", steps.fit(NUMBERS), NUMBERS)
+    if VERSION >= (1, 6):
+        holes = HOLES[["age", "fare", "rooms"]]
+        missing = IsolationForest(n_estimators=3, max_samples=60, contamination=0.1, random_state=0)
+        save("isolation-missing", missing.fit(holes), holes)
+
+
+def averaged():
+    tree, size = DecisionTreeClassifier(max_depth=2, random_state=0), dict(n_estimators=4, random_state=0)
+    for name, model in {
+        "bagging": BaggingClassifier(tree, **size),
+        "bagging-columns": BaggingClassifier(tree, max_features=0.7, max_samples=0.1, **size),
+        "bagging-labels": BaggingClassifier(LinearSVC(), **size),
+        "vote-soft": VotingClassifier([("a", tree), ("b", GaussianNB())], voting="soft", weights=[2, 1]),
+        "vote-hard": VotingClassifier([("a", tree), ("b", GaussianNB()), ("c", RidgeClassifier())]),
+    }.items():
+        save(f"{name}-2", model.fit(NUMBERS, TWO), NUMBERS)
+        save(f"{name}-3", model.fit(NUMBERS, THREE), NUMBERS)
+    chances = SVC(probability=True, random_state=0)
+    dropped = [("a", "drop"), ("b", chances), ("c", tree), ("d", LogisticRegression())]
+    hard = VotingClassifier(dropped, weights=[9, 1, 1.5, 2])
+    save("vote-hard-weighed", hard.fit(SCALED[:60], THREE[:60]), SCALED)
+    linear = BaggingRegressor(Ridge(), max_features=2, bootstrap_features=True, **size)
+    save("bagging-regressor", linear.fit(NUMBERS, SCORE), NUMBERS)
+    mean = VotingRegressor([("a", Ridge()), ("b", DecisionTreeRegressor(max_depth=2))], weights=np.array([1, 3]))
+    save("vote-regressor", mean.fit(NUMBERS, SCORE), NUMBERS)
+    both = VotingClassifier([("a", titanic(LogisticRegression(max_iter=500))), ("b", titanic(tree))], voting="soft")
+    save("vote-steps", both.fit(HOLES, THREE), HOLES)
+    words = VotingClassifier([("a", make_pipeline(TfidfVectorizer(), MultinomialNB()))], voting="soft")
+    save("vote-words", words.fit(REVIEWS, TWO), REVIEWS)
+
+
+def stacked():
+    tree = DecisionTreeClassifier(max_depth=2, random_state=0)
+    parts = [("a", tree), ("b", LinearSVC()), ("c", titanic(LogisticRegression(max_iter=500)))]
+    for name, model in {
+        "stack": StackingClassifier(parts[:2], cv=3),
+        "stack-passed": StackingClassifier([("a", tree)], tree, cv=3, passthrough=True),
+        "stack-decisions": StackingClassifier([("a", LinearSVC()), ("b", SVC())], cv=3),
+        "stack-labels": StackingClassifier([("a", LinearSVC()), ("b", tree)], cv=3, stack_method="predict"),
+        "stack-last": StackingClassifier([("a", tree)], LinearSVC(), cv=3),
+    }.items():
+        save(f"{name}-2", model.fit(SCALED[:70], TWO[:70]), SCALED)
+        save(f"{name}-3", model.fit(SCALED[:70], THREE[:70]), SCALED)
+    save("stack-steps", StackingClassifier(parts[2:], cv=3).fit(HOLES, THREE), HOLES)
+    numbers = [("a", LinearRegression()), ("drop", "drop"), ("b", DecisionTreeRegressor(max_depth=2))]
+    save("stack-regressor", StackingRegressor(numbers, cv=3).fit(NUMBERS, SCORE), NUMBERS)
+
+
+def calibrated():
+    tree = DecisionTreeClassifier(max_depth=3, random_state=0)
+    for name, model in {
+        "calibrated": CalibratedClassifierCV(LinearSVC(), cv=3),
+        "calibrated-isotonic": CalibratedClassifierCV(GaussianNB(), method="isotonic", cv=2),
+        "calibrated-tree": CalibratedClassifierCV(tree, cv=2),
+        "calibrated-once": CalibratedClassifierCV(LinearSVC(), method="isotonic", cv=3, ensemble=False),
+        "calibrated-machine": CalibratedClassifierCV(SVC(), cv=2),
+        "calibrated-boosting": CalibratedClassifierCV(GradientBoostingClassifier(n_estimators=2, max_depth=2), cv=2),
+        "calibrated-bagging": CalibratedClassifierCV(BaggingClassifier(LinearSVC(), 2, random_state=0), cv=2),
+        "calibrated-quadratic": CalibratedClassifierCV(QuadraticDiscriminantAnalysis(), cv=2),
+        "calibrated-steps": CalibratedClassifierCV(make_pipeline(StandardScaler(), LinearSVC()), cv=2),
+    }.items():
+        save(f"{name}-2", model.fit(SCALED[:80], TWO[:80]), SCALED)
+        save(f"{name}-3", model.fit(SCALED[:80], THREE[:80]), SCALED)
+    if VERSION >= (1, 8):
+        for name, model in {
+            "calibrated-temperature": CalibratedClassifierCV(LinearSVC(), method="temperature", cv=2),
+            "calibrated-temperature-tree": CalibratedClassifierCV(tree, method="temperature", cv=2),
+        }.items():
+            save(f"{name}-2", model.fit(SCALED[:80], TWO[:80]), SCALED)
+            save(f"{name}-3", model.fit(SCALED[:80], THREE[:80]), SCALED)
+    if VERSION >= (1, 6):
+        from sklearn.frozen import FrozenEstimator
+
+        frozen = FrozenEstimator(LinearSVC().fit(SCALED[:80], THREE[:80]))
+        save("calibrated-frozen", CalibratedClassifierCV(frozen).fit(SCALED[80:], THREE[80:]), SCALED)
+
+
 if __name__ == "__main__":
     bayes()
     reductions()
@@ -223,3 +338,7 @@ if __name__ == "__main__":
     machines()
     networks()
     neighbors()
+    boosted()
+    averaged()
+    stacked()
+    calibrated()

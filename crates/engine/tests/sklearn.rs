@@ -72,12 +72,18 @@ fn wanted(model: &dyn Engine, prediction: &Value) -> Vec<f64> {
     match model.signature().output {
         Output::Binary => numbers()[1..].to_vec(),
         Output::Class { .. } => {
-            let label = match prediction {
-                Value::String(text) => ClassLabel::Text(text.clone()),
-                number => ClassLabel::Number(number.as_i64().unwrap()),
+            let (class, more) = match prediction {
+                Value::Array(numbers) => (&numbers[0], &numbers[1..]),
+                class => (class, &[][..]),
             };
-            let labels = &model.signature().class_labels;
-            vec![labels.iter().position(|known| *known == label).unwrap() as f64]
+            let label = match class {
+                Value::String(text) => ClassLabel::Text(text.clone()),
+                number => ClassLabel::Number(number.as_f64().unwrap() as i64),
+            };
+            let mut known = model.signature().class_labels.iter();
+            let class = known.position(|known| *known == label).unwrap() as f64;
+            let more = more.iter().map(|number| number.as_f64().unwrap());
+            std::iter::once(class).chain(more).collect()
         }
         _ => numbers(),
     }
@@ -125,6 +131,8 @@ fn trees_agree_in_every_bit() {
             "forest-3",
             "forest-regressor",
             "histogram-regressor",
+            "bagging-3",
+            "ada-regressor",
         ] {
             let path = golden(folder).join(format!("{name}.pkl"));
             let (model, expected) = (load(&path).unwrap(), expected(&path));

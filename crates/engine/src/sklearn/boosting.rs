@@ -3,10 +3,14 @@
 use super::build::class_count;
 use super::link::Link;
 use super::trees::{Grown, Reader, Table, Trees};
+use super::version::Version;
 use crate::document::{Fault, named, shorten};
 use crate::forest::Tree;
 use crate::pickle::{Array, View};
 use crate::signature::Precision;
+
+/// The first version in which what several classes begin with adds up to 0, which decisions show.
+const STARTS_ARE_CENTERED: Version = Version(1, 4);
 
 impl Reader<'_, '_> {
     /// Trees of gradient boosting, added to a constant model.
@@ -92,7 +96,17 @@ impl Reader<'_, '_> {
         }
         Ok(match (link, &priors[..]) {
             (Link::Logistic(factor), [_, prior]) => vec![(prior / (1.0 - prior)).ln() / factor],
-            _ => priors.iter().map(|prior| prior.ln()).collect(),
+            _ => {
+                let logarithms: Vec<f64> = priors.iter().map(|prior| prior.ln()).collect();
+                let mean = match self.version < STARTS_ARE_CENTERED {
+                    true => 0.0,
+                    false => logarithms.iter().sum::<f64>() / logarithms.len() as f64,
+                };
+                logarithms
+                    .iter()
+                    .map(|logarithm| logarithm - mean)
+                    .collect()
+            }
         })
     }
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::steps::{Chain, Piped, Predictor, Transform};
 use super::version::Version;
 use super::{
-    UNKNOWN, bayes, boosters, cluster, compose, discriminant, donors, encode, impute, linear,
-    neighbors, network, reduce, scale, select, svm, text, trees,
+    UNKNOWN, adaboost, bayes, boosters, cluster, compose, discriminant, donors, encode, ensemble,
+    impute, isolation, linear, neighbors, network, reduce, scale, select, stack, svm, text, trees,
 };
 use crate::LoadOptions;
 use crate::document::{Fault, named};
@@ -169,6 +169,15 @@ impl Builder {
         input.sample = input.sample.or(first);
     }
 
+    /// Notes that rows have so many values somewhere.
+    pub(super) fn widen(&mut self, width: usize) -> Result<(), Fault> {
+        self.widest = self.widest.max(width);
+        match width > WIDTH_MAX {
+            true => Err(Fault(format!("more than {WIDTH_MAX} columns"))),
+            false => Ok(()),
+        }
+    }
+
     /// Counts columns that a step gets. A small file may name one step, and one list of columns, many times.
     pub(super) fn spend(&mut self, columns: usize) -> Result<(), Fault> {
         self.columns += columns;
@@ -234,10 +243,9 @@ impl Builder {
                 }
             }
         })?;
-        self.widest = self.widest.max(built.1.len());
+        self.widen(built.1.len())?;
         match built.1.len() {
             0 => Err(Fault::new("no column is left after this step")),
-            count if count > WIDTH_MAX => Err(Fault(format!("more than {WIDTH_MAX} columns"))),
             _ => Ok(built),
         }
     }
@@ -265,6 +273,14 @@ impl Builder {
                 let last = builder.predictor(view.required("estimator_")?, &kept)?;
                 let chain = Chain::new(vec![step], columns.len());
                 return Ok(Box::new(Piped { chain, last }));
+            }
+            if let Some(inner) = inner(view) {
+                return builder.predictor(inner, columns);
+            }
+            for read in [ensemble::read, stack::read, adaboost::read, isolation::read] {
+                if let Some(predictor) = read(builder, view, columns, name)? {
+                    return Ok(predictor);
+                }
             }
             builder.take_numbers(columns)?;
             let (version, width) = (builder.version, columns.len());
@@ -300,6 +316,31 @@ pub(super) fn class_name<'p>(view: View<'p, '_>) -> Result<&'p str, Fault> {
     let class = view.class().filter(is_known);
     let class = class.ok_or_else(|| view.expected("an estimator of scikit-learn"))?;
     Ok(class.rsplit('.').next().unwrap_or(class))
+}
+
+/// What an estimator is only around: the best of a search, or one that is kept as it is.
+fn inner<'p, 'a>(view: View<'p, 'a>) -> Option<View<'p, 'a>> {
+    let class = view.class()?;
+    match class.rsplit('.').next()? {
+        "FrozenEstimator" => view.get("estimator"),
+        name if name.ends_with("SearchCV") => view.get("best_estimator_"),
+        _ => None,
+    }
+}
+
+/// The estimator whose classes those of this one are: the last of a pipeline, what columns are chosen for.
+pub(super) fn last_of<'p, 'a>(view: View<'p, 'a>) -> View<'p, 'a> {
+    let mut view = view;
+    for _ in 0..DEPTH_MAX {
+        let steps = view.get("steps").and_then(View::as_list);
+        let last = steps.and_then(|steps| steps.last()?.as_list()?.get(1).copied());
+        let eliminated = view.get("support_").and(view.get("estimator_"));
+        let Some(next) = last.or(eliminated).or_else(|| inner(view)) else {
+            break;
+        };
+        view = next;
+    }
+    view
 }
 
 /// The classes of a classifier. Those of ridge regression keep them in what makes numbers of them.

@@ -72,6 +72,11 @@ fn is_passed(step: View<'_, '_>) -> bool {
 
 /// The steps of a pipeline.
 pub(super) fn steps<'p, 'a>(view: View<'p, 'a>) -> Result<Vec<Step<'p, 'a>>, Fault> {
+    steps_of(view, "steps")
+}
+
+/// Estimators and their names.
+pub(super) fn steps_of<'p, 'a>(view: View<'p, 'a>, list: &str) -> Result<Vec<Step<'p, 'a>>, Fault> {
     let step = |step: &View<'p, 'a>| match step.as_list().as_deref() {
         Some([name, estimator]) => name.as_text().map(|name| Step {
             name,
@@ -79,9 +84,12 @@ pub(super) fn steps<'p, 'a>(view: View<'p, 'a>) -> Result<Vec<Step<'p, 'a>>, Fau
         }),
         _ => None,
     };
-    let steps = view.list("steps")?;
-    let steps: Option<Vec<_>> = steps.iter().map(step).collect();
-    steps.ok_or_else(|| Fault::new("`steps`: expected pairs of a name and an estimator"))
+    let steps: Option<Vec<_>> = view.list(list)?.iter().map(step).collect();
+    steps.ok_or_else(|| {
+        Fault(format!(
+            "`{list}`: expected pairs of a name and an estimator"
+        ))
+    })
 }
 
 /// Reads steps that make rows of others, one after the other.

@@ -55,6 +55,10 @@ impl Predictor for Quadratic {
         }
         Ok(())
     }
+
+    fn decision(&self) -> Option<&dyn Transform> {
+        Some(self)
+    }
 }
 
 /// The decision: of two classes the difference.

@@ -2,7 +2,7 @@
 
 use super::build::class_count;
 use super::link::Link;
-use super::steps::{Predictor, refuse_missing};
+use super::steps::{Predictor, Transform, refuse_missing};
 use crate::document::Fault;
 use crate::pickle::View;
 use crate::signature::Output;
@@ -20,6 +20,14 @@ struct Linear {
     link: Link,
 }
 
+impl Linear {
+    fn sums(&self, row: &[f64], sums: &mut [f64]) {
+        products(&self.factors, row, sums);
+        let constants = sums.iter_mut().zip(&self.constants);
+        constants.for_each(|(sum, constant)| *sum += constant);
+    }
+}
+
 impl Predictor for Linear {
     fn output(&self) -> Output {
         self.link.output(self.constants.len())
@@ -30,10 +38,30 @@ impl Predictor for Linear {
         let mut sums = vec![0.0; self.constants.len()];
         let width = self.output().width();
         for (index, out) in out.chunks_exact_mut(width).enumerate() {
-            products(&self.factors, rows.row(index), &mut sums);
-            let constants = sums.iter_mut().zip(&self.constants);
-            constants.for_each(|(sum, constant)| *sum += constant);
+            self.sums(rows.row(index), &mut sums);
             self.link.apply(&mut sums, out);
+        }
+        Ok(())
+    }
+
+    fn decision(&self) -> Option<&dyn Transform> {
+        let is_classifier = !matches!(self.link, Link::Identity | Link::Exponential);
+        is_classifier.then_some(self)
+    }
+}
+
+/// The decision: the sums themselves.
+impl Transform for Linear {
+    fn width(&self) -> usize {
+        self.constants.len()
+    }
+
+    fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
+        refuse_missing(rows, f64::MAX)?;
+        let mut sums = vec![0.0; self.constants.len()];
+        for index in 0..rows.len() {
+            self.sums(rows.row(index), &mut sums);
+            out.extend_from_slice(&sums);
         }
         Ok(())
     }

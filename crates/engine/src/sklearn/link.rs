@@ -76,12 +76,12 @@ pub(super) fn probabilities(logarithms: &mut [f64], out: &mut [f64]) {
     out.copy_from_slice(&logarithms[logarithms.len() - out.len()..]);
 }
 
-fn logistic(sum: f64) -> f64 {
+pub(super) fn logistic(sum: f64) -> f64 {
     1.0 / (1.0 + (-sum).exp())
 }
 
 /// Makes several numbers add up to 1; all the same if they add up to 0.
-fn share(numbers: &mut [f64]) {
+pub(super) fn share(numbers: &mut [f64]) {
     if numbers.len() == 1 {
         return;
     }

@@ -7,17 +7,21 @@
 //! Between steps there are rows of numbers. A text is the number of a word among those that the model's own encoders
 //! and imputers know; the first thing that happens to a row is that its texts become such numbers.
 
+mod adaboost;
 mod bayes;
 mod boosters;
 mod boosting;
 mod build;
+mod calibrate;
 mod cluster;
 mod compose;
 mod discriminant;
 mod donors;
 mod encode;
+mod ensemble;
 mod importance;
 mod impute;
+mod isolation;
 mod linear;
 mod link;
 mod neighbors;
@@ -25,6 +29,7 @@ mod network;
 mod reduce;
 mod scale;
 mod select;
+mod stack;
 mod steps;
 mod svm;
 mod text;
@@ -95,7 +100,8 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
         Some(labels) => labels.to_vec(),
         None => labels(root, predictor.output())?,
     };
-    let rows_per_pass = (VALUES_PER_PASS / builder.widest()).clamp(1, ROWS_PER_PASS);
+    let widest = builder.widest().max(predictor.output().width());
+    let rows_per_pass = (VALUES_PER_PASS / widest).clamp(1, ROWS_PER_PASS);
     let (words, uses) = builder.finish();
     let missing = take_missing(predictor.as_ref(), &uses);
     let features = names.into_iter().zip(&uses).zip(missing);
@@ -109,7 +115,7 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
         named,
         output: predictor.output(),
         class_labels: labels,
-        more_outputs: Vec::new(),
+        more_outputs: predictor.more().to_vec(),
         precision: Precision::F64,
         missing: None,
     };
@@ -169,7 +175,8 @@ fn take_missing(predictor: &dyn Predictor, uses: &[InputUse]) -> Vec<bool> {
         _ => used.sample.unwrap_or(0.0),
     };
     let mut row: Vec<f64> = uses.iter().map(typical).collect();
-    let mut out = vec![0.0; predictor.output().width()];
+    let more = predictor.more().iter().map(|more| more.output.width());
+    let mut out = vec![0.0; predictor.output().width() + more.sum::<usize>()];
     let mut predicts = |row: &[f64]| {
         predictor
             .predict(table.rows(1).reshaped(row, row.len()), &mut out)
@@ -195,8 +202,16 @@ fn first_with<'p, 'a>(root: View<'p, 'a>, name: &str) -> Option<View<'p, 'a>> {
         if let Some(found) = view.get(name) {
             return Some(found);
         }
-        let inner = ["estimator_", "estimator"].iter();
-        let mut inner = inner.filter_map(|inner| view.get(inner));
+        let lists = ["calibrated_classifiers_", "estimators_"].iter();
+        let members = lists.filter_map(|list| view.get(list)?.as_list()?.first().copied());
+        let names = [
+            "estimator_",
+            "best_estimator_",
+            "estimator",
+            "base_estimator",
+        ]
+        .iter();
+        let mut inner = members.chain(names.filter_map(|name| view.get(name)));
         if let Some(inner) = inner.find(|inner| inner.class().is_some()) {
             view = inner;
             continue;
@@ -259,16 +274,7 @@ fn labels(root: View<'_, '_>, output: Output) -> Result<Vec<ClassLabel>, Fault> 
         Output::Multiclass { classes } | Output::Class { classes } => classes,
         Output::Numbers { .. } => return Ok(Vec::new()),
     };
-    let mut view = root;
-    for _ in 0..DEPTH_MAX {
-        let steps = view.get("steps").and_then(View::as_list);
-        let last = steps.and_then(|steps| steps.last()?.as_list()?.get(1).copied());
-        // Recursive elimination has them where what it is for has.
-        let inner = view.get("support_").and(view.get("estimator_"));
-        let Some(last) = last.or(inner) else { break };
-        view = last;
-    }
-    labels_of(&build::classes(view)?, count)
+    labels_of(&build::classes(build::last_of(root))?, count)
 }
 
 fn labels_of(classes: &Array<'_, '_>, count: usize) -> Result<Vec<ClassLabel>, Fault> {

@@ -32,6 +32,14 @@ impl Transform for Kept {
     }
 }
 
+/// A step that keeps these columns.
+pub(super) fn kept(columns: Vec<u32>) -> Box<dyn Transform> {
+    Box::new(Kept {
+        columns,
+        takes_missing: true,
+    })
+}
+
 /// Reads one of these steps; none if it is another.
 pub(super) fn read(
     builder: &mut Builder,

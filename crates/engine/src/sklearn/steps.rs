@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use crate::signature::{ClassLabel, Output};
+use super::link::greatest;
+use crate::signature::{ClassLabel, NamedOutput, Output};
 use crate::{RowRefusal, Rows};
 
 /// A step that makes rows of others.
@@ -21,6 +22,44 @@ pub(super) trait Predictor: Debug + Send + Sync {
 
     /// Writes its rows to `out`.
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal>;
+
+    /// What follows in each row.
+    fn more(&self) -> &[NamedOutput] {
+        &[]
+    }
+
+    /// What gives the numbers of the library's `decision_function`, if there are any.
+    fn decision(&self) -> Option<&dyn Transform> {
+        None
+    }
+
+    /// Writes the class that the library's `predict` gives for each row.
+    fn choose(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        let output = self.output();
+        if let Output::Class { .. } = output {
+            return self.predict(rows, out);
+        }
+        let (mut made, mut width) = (Vec::new(), output.width());
+        let middle = match self.decision() {
+            Some(decision) => {
+                width = decision.width();
+                decision.apply(rows, &mut made)?;
+                0.0
+            }
+            None => {
+                made.resize(rows.len() * width, 0.0);
+                self.predict(rows, &mut made)?;
+                0.5
+            }
+        };
+        for (made, out) in made.chunks_exact(width).zip(out) {
+            *out = match made {
+                [one] => f64::from(u8::from(*one > middle)),
+                many => greatest(many) as f64,
+            };
+        }
+        Ok(())
+    }
 
     /// What the classes are called, if the step itself knows it.
     fn labels(&self) -> Option<&[ClassLabel]> {
@@ -99,12 +138,43 @@ impl Predictor for Piped {
             .predict(rows.reshaped(&values, self.chain.width()), out)
     }
 
+    fn more(&self) -> &[NamedOutput] {
+        self.last.more()
+    }
+
+    fn decision(&self) -> Option<&dyn Transform> {
+        self.last.decision().map(|_| self as &dyn Transform)
+    }
+
+    fn choose(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        let mut values = Vec::with_capacity(rows.len() * self.chain.width());
+        self.chain.apply(rows, &mut values)?;
+        self.last
+            .choose(rows.reshaped(&values, self.chain.width()), out)
+    }
+
     fn labels(&self) -> Option<&[ClassLabel]> {
         self.last.labels()
     }
 
     fn detail(&self) -> Option<String> {
         self.last.detail()
+    }
+}
+
+/// The decision of the last step.
+impl Transform for Piped {
+    fn width(&self) -> usize {
+        self.last.decision().map_or(0, |decision| decision.width())
+    }
+
+    fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
+        let mut values = Vec::with_capacity(rows.len() * self.chain.width());
+        self.chain.apply(rows, &mut values)?;
+        let rows = rows.reshaped(&values, self.chain.width());
+        self.last
+            .decision()
+            .map_or(Ok(()), |decision| decision.apply(rows, out))
     }
 }
 

@@ -165,7 +165,7 @@ impl Pairs {
     }
 
     /// The class that most pairs are for.
-    fn choose(&self, sums: &[f64]) -> usize {
+    fn choose_by(&self, sums: &[f64]) -> usize {
         if self.breaks_ties && self.classes > 2 {
             return greatest(&self.by_class(sums));
         }
@@ -271,10 +271,23 @@ impl Predictor for Pairs {
                     let all = coupled(self.classes, &sums, sigmoids);
                     out.copy_from_slice(&all[self.classes - width..]);
                 }
-                None => out[0] = self.choose(&sums) as f64,
+                None => out[0] = self.choose_by(&sums) as f64,
             }
         }
         Ok(())
+    }
+
+    fn choose(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        refuse_missing(rows, f64::MAX)?;
+        let mut kernels = Vec::new();
+        for (index, out) in out.iter_mut().enumerate() {
+            *out = self.choose_by(&self.sums(rows.row(index), &mut kernels)) as f64;
+        }
+        Ok(())
+    }
+
+    fn decision(&self) -> Option<&dyn Transform> {
+        Some(self)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Trees, and sums of them.
 
-use super::build::class_count;
+use super::build::{Builder, Columns, class_count, class_name};
+use super::ensemble::member;
 use super::link::{Link, of_classes};
-use super::steps::{Predictor, refuse_missing};
+use super::steps::{Predictor, Transform, refuse_missing};
 use super::version::Version;
 use crate::document::{Fault, named};
 use crate::forest::{Forest, Node, Rules, Tree};
@@ -31,28 +32,52 @@ pub(super) struct Trees {
     pub(super) greatest: f64,
 }
 
+impl Trees {
+    fn sums(&self, rows: Rows<'_>) -> Result<Vec<f64>, RowRefusal> {
+        match self.takes_missing {
+            true => refuse_beyond(rows, self.greatest)?,
+            false => refuse_missing(rows, self.greatest)?,
+        }
+        let mut sums = self.starts.repeat(rows.len());
+        self.forest.add(rows, &mut sums, self.starts.len());
+        sums.iter_mut().for_each(|sum| *sum /= self.divisor);
+        Ok(sums)
+    }
+}
+
+/// The decision of boosting: the sums themselves.
+impl Transform for Trees {
+    fn width(&self) -> usize {
+        self.starts.len()
+    }
+
+    fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
+        out.extend(self.sums(rows)?);
+        Ok(())
+    }
+}
+
 impl Predictor for Trees {
     fn output(&self) -> Output {
         self.output
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
-        match self.takes_missing {
-            true => refuse_beyond(rows, self.greatest)?,
-            false => refuse_missing(rows, self.greatest)?,
-        }
+        let mut sums = self.sums(rows)?;
         let count = self.starts.len();
-        let mut sums = self.starts.repeat(rows.len());
-        self.forest.add(rows, &mut sums, count);
         let width = self.output.width();
         for (sums, out) in sums
             .chunks_exact_mut(count)
             .zip(out.chunks_exact_mut(width))
         {
-            sums.iter_mut().for_each(|sum| *sum /= self.divisor);
             self.link.apply(sums, out);
         }
         Ok(())
+    }
+
+    fn decision(&self) -> Option<&dyn Transform> {
+        let is_boosted = matches!(self.link, Link::Logistic(_) | Link::Softmax);
+        is_boosted.then_some(self)
     }
 
     fn detail(&self) -> Option<String> {
@@ -78,16 +103,12 @@ pub(super) fn read(
     width: usize,
     version: Version,
 ) -> Result<Option<Box<dyn Predictor>>, Fault> {
-    let reader = Reader {
-        view,
-        width,
-        version,
-    };
+    let reader = Reader::new(view, width, version);
     let trees = match name {
-        "DecisionTreeClassifier" | "ExtraTreeClassifier" => reader.shares(&[view])?,
+        "DecisionTreeClassifier" | "ExtraTreeClassifier" => reader.shares(&[view], false)?,
         "DecisionTreeRegressor" | "ExtraTreeRegressor" => reader.means(&[view])?,
         "RandomForestClassifier" | "ExtraTreesClassifier" => {
-            reader.shares(&view.list("estimators_")?)?
+            reader.shares(&view.list("estimators_")?, false)?
         }
         "RandomForestRegressor" | "ExtraTreesRegressor" => {
             reader.means(&view.list("estimators_")?)?
@@ -101,11 +122,30 @@ pub(super) fn read(
     Ok(Some(Box::new(trees)))
 }
 
+/// Reads a single tree of classes so that it gives the shares of all, also of two; another estimator as ever.
+pub(super) fn read_all_shares(
+    builder: &mut Builder,
+    view: View<'_, '_>,
+    columns: &Columns,
+) -> Result<Box<dyn Predictor>, Fault> {
+    let name = class_name(view)?;
+    if !matches!(name, "DecisionTreeClassifier" | "ExtraTreeClassifier") {
+        return member(builder, view, columns);
+    }
+    builder.spend(columns.len())?;
+    builder.take_numbers(columns)?;
+    let reader = Reader::new(view, columns.len(), builder.version);
+    let trees = reader
+        .shares(&[view], true)
+        .map_err(|fault| fault.inside(name))?;
+    Ok(Box::new(trees))
+}
+
 /// Reads estimators of trees over so many columns.
 pub(super) struct Reader<'p, 'a> {
     pub(super) view: View<'p, 'a>,
     width: usize,
-    version: Version,
+    pub(super) version: Version,
 }
 
 /// A tree as the file has it, and the numbers of its nodes, `per_node` of them each.
@@ -141,7 +181,15 @@ fn rounded_down(threshold: f64) -> f64 {
     }
 }
 
-impl Reader<'_, '_> {
+impl<'p, 'a> Reader<'p, 'a> {
+    pub(super) fn new(view: View<'p, 'a>, width: usize, version: Version) -> Self {
+        Self {
+            view,
+            width,
+            version,
+        }
+    }
+
     /// A forest over `f32`, as all estimators have it that are not made of histograms.
     pub(super) fn compile(
         &self,
@@ -157,9 +205,9 @@ impl Reader<'_, '_> {
     }
 
     /// Trees of classes: the mean of the shares that the classes have in the leaves.
-    fn shares(&self, estimators: &[View<'_, '_>]) -> Result<Trees, Fault> {
+    fn shares(&self, estimators: &[View<'_, '_>], is_all: bool) -> Result<Trees, Fault> {
         let classes = class_count(self.view)?;
-        let outputs = if classes == 2 {
+        let outputs = if classes == 2 && !is_all {
             vec![1]
         } else {
             (0..classes).collect::<Vec<_>>()
@@ -185,7 +233,10 @@ impl Reader<'_, '_> {
         }
         Ok(Trees {
             starts: vec![0.0; outputs.len()],
-            output: of_classes(classes),
+            output: match is_all {
+                true => Output::Multiclass { classes },
+                false => of_classes(classes),
+            },
             ..self.mean(&trees, estimators)?
         })
     }
