@@ -44,9 +44,7 @@ impl<'a> Parser<'a> {
     }
 
     fn skip_spaces(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
-        }
+        self.at = end_of_spaces(self.bytes, self.at);
     }
 
     /// Takes `byte` if it is next.
@@ -99,14 +97,6 @@ impl<'a> Parser<'a> {
         }
     }
 
-    #[inline]
-    fn digits(&mut self) -> bool {
-        let rest = self.bytes[self.at..].iter();
-        let count = rest.take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += count;
-        count > 0
-    }
-
     /// Takes a word if it is next.
     fn take_word(&mut self, word: &str) -> bool {
         let next = self.bytes[self.at..].starts_with(word.as_bytes());
@@ -117,52 +107,35 @@ impl<'a> Parser<'a> {
     /// The numeral that starts here; the position does not move if there is none.
     fn numeral(&mut self) -> Option<&'a str> {
         let start = self.at;
-        if self.scan_numeral() {
-            return Some(&self.text[start..self.at]);
-        }
-        self.at = start;
-        None
+        self.at = end_of_numeral(self.bytes, start)?;
+        Some(&self.text[start..self.at])
     }
 
-    #[inline]
-    fn scan_numeral(&mut self) -> bool {
-        self.take(b'-');
-        if !self.digits() {
-            return self.take_word("NaN") || self.take_word("Infinity");
-        }
-        if self.take(b'.') && !self.digits() {
-            return false;
-        }
-        if self.take(b'e') || self.take(b'E') {
-            let _sign = self.take(b'-') || self.take(b'+');
-            return self.digits();
-        }
-        true
-    }
-
-    /// The text of a list of numerals, up to its bracket; `None` if it holds anything else.
+    /// The text of a list of numerals, up to its bracket; `None` if it holds anything else, and the position
+    /// does not move then.
     fn numerals(&mut self) -> Option<&'a str> {
         let start = self.at;
+        let mut at = start;
         loop {
-            self.skip_spaces();
-            self.scan_numeral().then_some(())?;
-            self.skip_spaces();
-            if self.take(b']') {
-                return Some(&self.text[start..self.at - 1]);
-            }
-            if !self.take(b',') {
-                return None;
+            at = end_of_spaces(self.bytes, at);
+            at = end_of_numeral(self.bytes, at)?;
+            at = end_of_spaces(self.bytes, at);
+            match self.bytes.get(at)? {
+                b',' => at += 1,
+                b']' => {
+                    self.at = at + 1;
+                    return Some(&self.text[start..at]);
+                }
+                _ => return None,
             }
         }
     }
 
     fn list(&mut self) -> Result<Value<'a>, Fault> {
         self.expect(b'[')?;
-        let start = self.at;
         if let Some(text) = self.numerals() {
             return Ok(Value::Numbers(Numbers::Text(text)));
         }
-        self.at = start;
         self.skip_spaces();
         let mut items = Vec::new();
         if self.take(b']') {
@@ -280,6 +253,54 @@ impl<'a> Parser<'a> {
     }
 }
 
+#[inline(always)]
+fn end_of_spaces(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// The end of the numeral that starts here, if one does.
+#[inline(always)]
+fn end_of_numeral(bytes: &[u8], start: usize) -> Option<usize> {
+    let is = |at: usize, byte: u8| bytes.get(at) == Some(&byte);
+    let digits = |at: usize| Some(end_of_digits(bytes, at)).filter(|end| *end > at);
+    let first = start + usize::from(is(start, b'-'));
+    let Some(mut at) = digits(first) else {
+        let rest = &bytes[first..];
+        let word = ["NaN", "Infinity"].into_iter();
+        let mut found = word.filter(|word| rest.starts_with(word.as_bytes()));
+        return found.next().map(|word| first + word.len());
+    };
+    if is(at, b'.') {
+        at = digits(at + 1)?;
+    }
+    if is(at, b'e') || is(at, b'E') {
+        let signed = is(at + 1, b'-') || is(at + 1, b'+');
+        at = digits(at + 1 + usize::from(signed))?;
+    }
+    Some(at)
+}
+
+/// The end of the digits that start here, eight bytes at a time.
+#[inline(always)]
+fn end_of_digits(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        // A byte above 9 after this is no digit. It gets its highest bit set; those before it have no carry.
+        let digits = u64::from_le_bytes(*chunk) ^ 0x3030_3030_3030_3030;
+        let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
+        at += (others.trailing_zeros() / 8) as usize;
+        if others != 0 {
+            return at;
+        }
+    }
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +333,29 @@ mod tests {
         let text = "[1.000000059604644775390625000000001]";
         let value = parse(text.as_bytes()).unwrap().to_floats().unwrap()[0];
         assert_eq!(value.to_bits(), 1.0f32.to_bits() + 1);
+    }
+
+    #[test]
+    fn numerals_of_any_length_end_where_they_do() {
+        for length in 1..40 {
+            let digits = "1234567890".repeat(4)[..length].to_owned();
+            for after in 0..12 {
+                let rest = "é,]e:/aNz 0"[..].chars().take(after).collect::<String>();
+                for text in [digits.clone(), format!("-{digits}.{digits}E-{digits}")] {
+                    let whole = format!("{text}/{rest}");
+                    assert_eq!(end_of_numeral(whole.as_bytes(), 0), Some(text.len()));
+                    assert_eq!(end_of_numeral(text.as_bytes(), 0), Some(text.len()));
+                }
+            }
+        }
+        let text = "-NaN,-Infinity,1.,1e+,-,12:";
+        let ends = [4, 14].map(Some);
+        assert_eq!([0, 5].map(|at| end_of_numeral(text.as_bytes(), at)), ends);
+        assert_eq!(
+            [15, 18, 22].map(|at| end_of_numeral(text.as_bytes(), at)),
+            [None; 3]
+        );
+        assert_eq!(end_of_numeral(text.as_bytes(), text.len()), None);
     }
 
     #[test]

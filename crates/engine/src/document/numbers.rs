@@ -112,11 +112,14 @@ impl Numbers<'_> {
 
 fn numerals(text: &str) -> impl Iterator<Item = &str> {
     // An empty list has no numeral, but splitting it would yield an empty one.
-    let text = text.trim_ascii();
-    (!text.is_empty())
-        .then(|| text.split(',').map(str::trim_ascii))
-        .into_iter()
-        .flatten()
+    let mut rest = Some(text).filter(|text| !text.trim_ascii().is_empty());
+    std::iter::from_fn(move || {
+        let text = rest?;
+        // Most are short, so that this is quicker than a search for a pattern.
+        let end = text.bytes().position(|byte| byte == b',');
+        rest = end.map(|end| &text[end + 1..]);
+        Some(text[..end.unwrap_or(text.len())].trim_ascii())
+    })
 }
 
 fn elements<const N: usize, T>(
