@@ -10,6 +10,7 @@ import pandas as pd
 from make_sklearn import COUNT, HOLES, MIXED, NUMBERS, REVIEWS, SCORE, THREE, TWO, VERSION, random, save, titanic
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import (
@@ -19,6 +20,8 @@ from sklearn.ensemble import (
     BaggingRegressor,
     ExtraTreesRegressor,
     GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     IsolationForest,
     RandomForestClassifier,
     StackingClassifier,
@@ -331,6 +334,37 @@ def calibrated():
         save("calibrated-frozen", CalibratedClassifierCV(frozen).fit(SCALED[80:], THREE[80:]), SCALED)
 
 
+def categories():
+    size = dict(max_iter=6, max_leaf_nodes=8, min_samples_leaf=4, random_state=0)
+    numbers = HOLES[["age", "fare"]].assign(port=pd.factorize(HOLES.port)[0], code=random.integers(0, 12, COUNT))
+    numbers = numbers.astype(float).replace({"port": {-1.0: np.nan}})
+    mask = [False, False, True, True]
+    few = numbers[:120]
+    other = numbers.copy()
+    other.loc[1:3, "code"] = [77.0, np.nan, 13.0]
+    classifier = HistGradientBoostingClassifier(categorical_features=mask, **size)
+    save("histogram-codes", classifier.fit(few, TWO[:120]), other)
+    save("histogram-codes-3", classifier.fit(few, THREE[:120]), other)
+    regressor = HistGradientBoostingRegressor(categorical_features=[2, 3], **size)
+    save("histogram-codes-regressor", regressor.fit(few, SCORE[:120]), other)
+    coded = make_pipeline(
+        ColumnTransformer(
+            [("texts", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan), ["sex", "port"])],
+            remainder="passthrough",
+        ),
+        HistGradientBoostingClassifier(categorical_features=[0, 1], **size),
+    )
+    save("histogram-texts-coded", coded.fit(HOLES, TWO), HOLES)
+    if VERSION >= (1, 4):
+        model = HistGradientBoostingClassifier(categorical_features=["port", "sex"], **size)
+        texts = HOLES.astype({"port": "category", "sex": "category"})
+        unknown = HOLES.copy()
+        unknown.loc[1, "port"] = "Atlantis"
+        save("histogram-texts", model.fit(texts[:120], TWO[:120]), unknown)
+        typed = HistGradientBoostingRegressor(categorical_features="from_dtype", **size)
+        save("histogram-typed", typed.fit(texts, SCORE), texts)
+
+
 if __name__ == "__main__":
     bayes()
     reductions()
@@ -342,3 +376,4 @@ if __name__ == "__main__":
     averaged()
     stacked()
     calibrated()
+    categories()

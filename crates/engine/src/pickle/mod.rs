@@ -218,7 +218,8 @@ impl<'p, 'a> View<'p, 'a> {
         }
     }
 
-    fn state(self) -> Option<Self> {
+    /// What an object was changed to after it was made.
+    pub(crate) fn state(self) -> Option<Self> {
         match self.node() {
             Node::Object(object) => object.state.map(|id| self.at(id)),
             _ => None,

@@ -14,7 +14,7 @@ const MODULES: [&str; 8] = [
     "pandas._libs.internals.",
 ];
 
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 31] = [
     "_codecs.encode",
     "builtins.bool",
     "builtins.bytearray",
@@ -34,6 +34,7 @@ const NAMES: [&str; 30] = [
     "collections.Counter",
     "collections.OrderedDict",
     "collections.defaultdict",
+    "functools.partial",
     "joblib.numpy_pickle.NumpyArrayWrapper",
     "numpy.core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",

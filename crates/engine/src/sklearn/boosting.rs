@@ -2,10 +2,11 @@
 
 use super::build::class_count;
 use super::link::Link;
+use super::sets::{MIDDLE, Sets, of_tree};
 use super::trees::{Grown, Reader, Table, Trees};
 use super::version::Version;
 use crate::document::{Fault, named, shorten};
-use crate::forest::Tree;
+use crate::forest::{Node, Tree};
 use crate::pickle::{Array, View};
 use crate::signature::Precision;
 
@@ -54,7 +55,8 @@ impl Reader<'_, '_> {
             }
         };
         Ok(Trees {
-            forest: self.compile(&trees, Precision::F32)?,
+            forest: self.compile(&trees, Precision::F32, 0)?,
+            sets: Sets::default(),
             starts: self.starts(link, sums).map_err(named("init_"))?,
             divisor: 1.0,
             link,
@@ -113,13 +115,14 @@ impl Reader<'_, '_> {
     /// Trees of histogram-based gradient boosting.
     pub(super) fn histograms(&self, is_classifier: bool) -> Result<Trees, Fault> {
         let view = self.view;
-        for name in ["is_categorical_", "_preprocessor"] {
-            if view.get(name).is_some_and(|value| !value.is_none()) {
-                return Err(Fault::new(
-                    "`categorical_features` are not supported; encode them in a step before it",
-                ));
-            }
+        let has_categories = view
+            .get("is_categorical_")
+            .is_some_and(|mask| !mask.is_none());
+        let mut sets = match has_categories {
+            true => Sets::read(view.required("_bin_mapper")?, self.width),
+            false => Ok(Sets::default()),
         }
+        .map_err(named("_bin_mapper"))?;
         let starts = match view.required("_baseline_prediction")? {
             number if number.as_number().is_some() => number.as_number().into_iter().collect(),
             array => Array::read(array)?
@@ -145,7 +148,7 @@ impl Reader<'_, '_> {
                 )));
             }
             for (output, predictor) in predictors.into_iter().enumerate() {
-                let tree = self.histogram_tree(predictor, output as u32);
+                let tree = self.histogram_tree(predictor, output as u32, &mut sets);
                 trees.push(
                     tree.map_err(|fault| {
                         fault.inside(format_args!("`_predictors`: stage {stage}"))
@@ -154,7 +157,8 @@ impl Reader<'_, '_> {
             }
         }
         Ok(Trees {
-            forest: self.compile(&trees, Precision::F64)?,
+            forest: self.compile(&trees, Precision::F64, sets.len())?,
+            sets,
             starts,
             divisor: 1.0,
             link,
@@ -164,16 +168,16 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn histogram_tree(&self, predictor: View<'_, '_>, output: u32) -> Result<Tree, Fault> {
+    fn histogram_tree(
+        &self,
+        predictor: View<'_, '_>,
+        output: u32,
+        sets: &mut Sets,
+    ) -> Result<Tree, Fault> {
         let table = Table {
             records: predictor.array("nodes")?,
         };
-        if let Some(categorical) = table.optional("is_categorical")?
-            && categorical.iter().any(|is| *is != 0.0)
-        {
-            return Err(Fault::new("splits by categories are not supported"));
-        }
-        let nodes = self.nodes(
+        let mut nodes = self.nodes(
             &table,
             "left",
             "right",
@@ -181,6 +185,27 @@ impl Reader<'_, '_> {
             "num_threshold",
             Precision::F64,
         )?;
+        if let Some(categorical) = table.optional("is_categorical")?
+            && categorical.iter().any(|is| *is != 0.0)
+        {
+            let (own, places) = (of_tree(predictor)?, table.integers("bitset_idx")?);
+            for (node, place) in (0..)
+                .zip(places)
+                .filter(|(node, _)| categorical[*node] != 0.0)
+            {
+                let Node::Split {
+                    feature, threshold, ..
+                } = &mut nodes[node]
+                else {
+                    continue;
+                };
+                let set = usize::try_from(place).ok().and_then(|place| own.get(place));
+                let set =
+                    set.ok_or_else(|| Fault(format!("node {node}: there is no set {place}")))?;
+                *feature = self.width as u32 + sets.place(*feature, *set)?;
+                *threshold = MIDDLE;
+            }
+        }
         let grown = Grown {
             nodes,
             values: table.numbers("value")?,

@@ -277,7 +277,13 @@ impl Builder {
             if let Some(inner) = inner(view) {
                 return builder.predictor(inner, columns);
             }
-            for read in [ensemble::read, stack::read, adaboost::read, isolation::read] {
+            for read in [
+                ensemble::read,
+                stack::read,
+                adaboost::read,
+                isolation::read,
+                trees::read_encoded,
+            ] {
                 if let Some(predictor) = read(builder, view, columns, name)? {
                     return Ok(predictor);
                 }

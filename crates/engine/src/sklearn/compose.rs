@@ -118,10 +118,32 @@ pub(super) fn pipeline(
     Ok((Box::new(chain), columns))
 }
 
+/// Whether a function is the library's check of numbers that takes missing ones, which changes none.
+fn only_checks(function: View<'_, '_>) -> bool {
+    let arguments = function.arguments();
+    let [checked] = arguments[..] else {
+        return false;
+    };
+    let keywords = function.state().and_then(View::as_list);
+    let keywords = keywords
+        .and_then(|state| state.get(2)?.as_dict())
+        .unwrap_or_default();
+    let takes_missing = keywords.iter().any(|[name, value]| {
+        let is_it = matches!(
+            name.as_text(),
+            Some("ensure_all_finite" | "force_all_finite")
+        );
+        is_it && value.as_bool() == Some(false)
+    });
+    function.class() == Some("functools.partial")
+        && checked.as_name() == Some("sklearn.utils.validation.check_array")
+        && takes_missing
+}
+
 /// A function is refused by its name when the pickle is read, unless it is one of a library.
 pub(super) fn function(view: View<'_, '_>, columns: &Columns) -> Result<Built, Fault> {
     match view.get("func") {
-        Some(function) if !function.is_none() => Err(Fault(format!(
+        Some(function) if !function.is_none() && !only_checks(function) => Err(Fault(format!(
             "a function is not supported here{}",
             function
                 .as_name()

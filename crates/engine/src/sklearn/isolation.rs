@@ -94,7 +94,7 @@ pub(super) fn read(
     };
     let whole = Reader::new(view, width, version);
     Ok(Some(Box::new(Isolation {
-        forest: whole.compile(&trees, Precision::F32)?,
+        forest: whole.compile(&trees, Precision::F32, 0)?,
         divisor: estimators.len() as f64 * mean_depth(samples),
         offset: view.number("offset_")?,
         takes_missing: version >= TAKES_MISSING,

@@ -29,6 +29,7 @@ mod network;
 mod reduce;
 mod scale;
 mod select;
+mod sets;
 mod stack;
 mod steps;
 mod svm;

@@ -3,7 +3,8 @@
 use super::build::{Builder, Columns, class_count, class_name};
 use super::ensemble::member;
 use super::link::{Link, of_classes};
-use super::steps::{Predictor, Transform, refuse_missing};
+use super::sets::Sets;
+use super::steps::{Chain, Piped, Predictor, Transform, refuse_missing};
 use super::version::Version;
 use crate::document::{Fault, named};
 use crate::forest::{Forest, Node, Rules, Tree};
@@ -23,6 +24,8 @@ const TREES_HOLD_SHARES: Version = Version(1, 3);
 #[derive(Debug)]
 pub(super) struct Trees {
     pub(super) forest: Box<Forest<f64>>,
+    /// What stands behind the columns.
+    pub(super) sets: Sets,
     pub(super) starts: Vec<f64>,
     pub(super) divisor: f64,
     pub(super) link: Link,
@@ -39,7 +42,14 @@ impl Trees {
             false => refuse_missing(rows, self.greatest)?,
         }
         let mut sums = self.starts.repeat(rows.len());
-        self.forest.add(rows, &mut sums, self.starts.len());
+        match self.sets.len() {
+            0 => self.forest.add(rows, &mut sums, self.starts.len()),
+            more => {
+                let values = self.sets.behind(rows)?;
+                let rows = rows.reshaped(&values, rows.width() + more);
+                self.forest.add(rows, &mut sums, self.starts.len());
+            }
+        }
         sums.iter_mut().for_each(|sum| *sum /= self.divisor);
         Ok(sums)
     }
@@ -122,6 +132,25 @@ pub(super) fn read(
     Ok(Some(Box::new(trees)))
 }
 
+/// Reads gradient boosting with histograms behind its own encoder of categories, if it has one.
+pub(super) fn read_encoded(
+    builder: &mut Builder,
+    view: View<'_, '_>,
+    columns: &Columns,
+    name: &str,
+) -> Result<Option<Box<dyn Predictor>>, Fault> {
+    let encoder = view
+        .get("_preprocessor")
+        .filter(|encoder| !encoder.is_none());
+    let (true, Some(encoder)) = (name.starts_with("HistGradientBoosting"), encoder) else {
+        return Ok(None);
+    };
+    let (step, encoded) = builder.transform(encoder, columns)?;
+    let chain = Chain::new(vec![step], columns.len());
+    let last = read(view, name, encoded.len(), builder.version)?;
+    Ok(last.map(|last| Box::new(Piped { chain, last }) as Box<dyn Predictor>))
+}
+
 /// Reads a single tree of classes so that it gives the shares of all, also of two; another estimator as ever.
 pub(super) fn read_all_shares(
     builder: &mut Builder,
@@ -144,7 +173,7 @@ pub(super) fn read_all_shares(
 /// Reads estimators of trees over so many columns.
 pub(super) struct Reader<'p, 'a> {
     pub(super) view: View<'p, 'a>,
-    width: usize,
+    pub(super) width: usize,
     pub(super) version: Version,
 }
 
@@ -190,14 +219,15 @@ impl<'p, 'a> Reader<'p, 'a> {
         }
     }
 
-    /// A forest over `f32`, as all estimators have it that are not made of histograms.
+    /// A forest over the columns and some behind them.
     pub(super) fn compile(
         &self,
         trees: &[Tree],
         inputs: Precision,
+        behind: usize,
     ) -> Result<Box<Forest<f64>>, Fault> {
         let rules = Rules {
-            width: self.width,
+            width: self.width + behind,
             inputs,
             equal_goes_left: true,
         };
@@ -257,7 +287,8 @@ impl<'p, 'a> Reader<'p, 'a> {
             return Err(Fault::new("`estimators_`: no trees"));
         };
         Ok(Trees {
-            forest: self.compile(trees, Precision::F32)?,
+            forest: self.compile(trees, Precision::F32, 0)?,
+            sets: Sets::default(),
             starts: vec![0.0],
             divisor: estimators.len() as f64,
             link: Link::Identity,
