@@ -382,7 +382,8 @@ def protocols():
         save(f"protocol-{protocol}", model, data, protocol=protocol)
     save("joblib", model, data, joblib.dump, "joblib")
     save("zlib", model, data, joblib.dump, "joblib", compress=("zlib", 9))
-    save("gzip", model, data, joblib.dump, "joblib", compress=("gzip", 9))
+    for method in ["gzip", "bz2", "xz", "lzma"]:
+        save(method, model, data, joblib.dump, "joblib", compress=(method, 9))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ bytes, from the documentation. xgboost-0.90.model was made once, by XGBoost 0.90
 `train({"objective": "binary:logistic", "max_depth": 1}, data, 1).save_model(...)`; it stays.
 """
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import pathlib
 import pickle
@@ -32,6 +34,7 @@ import skops.io
 import xgboost as xgb
 import zstandard
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -66,6 +69,8 @@ def pickles():
     joblib.dump(make_pipeline(StandardScaler(), model).fit(X, Y), OTHERS / "pipeline.joblib")
     calibrated = CalibratedClassifierCV(LogisticRegression(), cv=2).fit(X, Y)
     joblib.dump(calibrated, OTHERS / "sklearn.joblib")
+    process = make_pipeline(StandardScaler(), GaussianProcessRegressor()).fit(X[:3], Y[:3])
+    joblib.dump(process, OTHERS / "process.joblib")
     for method in "zlib", "gzip", "bz2", "xz", "lzma", "lz4":
         joblib.dump(booster, OTHERS / f"{method}.joblib", compress=(method, 3))
     skops.io.dump(LogisticRegression().fit(X, Y), OTHERS / "sklearn.skops")
@@ -79,6 +84,9 @@ def xgboost_files(booster):
     (OTHERS / "config.json").write_text(booster.save_config())
     model = bytes(booster.save_raw("json"))
     (OTHERS / "model.json.gz").write_bytes(gzip.compress(model, mtime=0))
+    (OTHERS / "model.json.bz2").write_bytes(bz2.compress(model))
+    (OTHERS / "model.json.xz").write_bytes(lzma.compress(model))
+    (OTHERS / "model.json.lzma").write_bytes(lzma.compress(model, lzma.FORMAT_ALONE))
     (OTHERS / "model.json.zst").write_bytes(zstandard.compress(model))
     with zipfile.ZipFile(OTHERS / "model.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("model.json", model)

@@ -49,9 +49,9 @@ const REAL_FILES: [(&str, &str, &str); 34] = [
         "a scikit-learn model saved by skops",
         "if an XGBoost model is inside",
     ),
-    ("bz2.joblib", "compressed with bzip2", SAVE),
-    ("xz.joblib", "compressed with xz", SAVE),
-    ("lzma.joblib", "compressed with xz", SAVE),
+    ("model.json.bz2", "compressed with bzip2", SAVE),
+    ("model.json.xz", "compressed with xz", SAVE),
+    ("model.json.lzma", "compressed with xz", SAVE),
     ("lz4.joblib", "compressed with LZ4", SAVE),
     (
         "model.json.gz",
@@ -149,7 +149,7 @@ const REAL_FILES: [(&str, &str, &str); 34] = [
 ];
 
 /// Pickles with models of other libraries in them, which are read.
-const READ_FILES: [&str; 11] = [
+const READ_FILES: [&str; 15] = [
     "booster-0.pkl",
     "booster-2.pkl",
     "booster-5.pkl",
@@ -159,6 +159,10 @@ const READ_FILES: [&str; 11] = [
     "lightgbm.pkl",
     "zlib.joblib",
     "gzip.joblib",
+    "bz2.joblib",
+    "xz.joblib",
+    "lzma.joblib",
+    "sklearn.joblib",
     "pipeline.joblib",
     "search.joblib",
 ];
@@ -166,8 +170,8 @@ const READ_FILES: [&str; 11] = [
 /// Pickles of scikit-learn with something in them that is not read, and what is said of it.
 const SKLEARN_FILES: [(&str, &str); 2] = [
     (
-        "sklearn.joblib",
-        "CalibratedClassifierCV: this estimator is not supported",
+        "process.joblib",
+        "Pipeline: step `gaussianprocessregressor`: GaussianProcessRegressor: this estimator is not supported",
     ),
     // The script that makes it leaves out who built the library, and what follows.
     ("catboost.pkl", "the file is cut off here"),
@@ -362,7 +366,7 @@ fn files_of_other_formats_are_named_whatever_they_are_called() {
 fn advice_on_compressed_files_can_be_followed() {
     let folder = std::env::temp_dir().join(format!("auspex-advice-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    for name in ["model.json.gz", "bz2.joblib", "xz.joblib"] {
+    for name in ["model.json.gz", "model.json.bz2", "model.json.xz"] {
         let bytes = fs::read(golden("others").join(name)).unwrap();
         fs::write(folder.join("FILE"), &bytes).unwrap();
         let message = message(&bytes);

@@ -180,6 +180,19 @@ fn names_classes_categories_and_versions_come_from_the_file() {
             "{}",
             model.description()
         );
+        for name in ["vote-steps", "stack-steps"] {
+            let model = load(&golden(folder).join(format!("{name}.pkl"))).unwrap();
+            assert_eq!(model.signature().class_labels, labels, "{name}");
+            assert_eq!(
+                model.signature().features[4].kind,
+                FeatureKind::Text,
+                "{name}"
+            );
+        }
+        let model = load(&golden(folder).join("isolation.pkl")).unwrap();
+        let sides = [-1, 1].map(ClassLabel::Number);
+        assert_eq!(model.signature().class_labels, sides);
+        assert_eq!(model.signature().more_outputs[0].name, "decision_function");
         let model = load(&golden(folder).join("one-hot.pkl")).unwrap();
         let sexes = FeatureKind::Category(vec!["female".into(), "male".into()]);
         assert_eq!(model.signature().features[0].kind, sexes);
@@ -207,6 +220,80 @@ fn rows_that_the_library_refuses_are_refused() {
         assert_eq!(refusal("forest", &[1.0, 1e39, 1.0]), large);
         let unknown = "has a category that the model does not know";
         assert_eq!(refusal("one-hot-numbers", &[77.0]), unknown);
+        let code = "has a category above 255, which the model does not take";
+        match folder {
+            // Since 1.4 it has its own encoder, which knows no such category.
+            "sklearn-1.9" => {}
+            _ => assert_eq!(refusal("histogram-codes", &[1.0, 1.0, 1.0, 300.0]), code),
+        }
+    }
+}
+
+/// What is not known of an estimator is refused by its name and place.
+#[test]
+fn what_is_not_known_of_an_estimator_is_named() {
+    for folder in FOLDERS {
+        for (name, known, other, words) in [
+            (
+                "svc-2",
+                "rbf",
+                "abc",
+                "SVC: the kernel `abc` is not supported",
+            ),
+            (
+                "network-2",
+                "relu",
+                "abcd",
+                "MLPClassifier: `activation`: `abcd` is not known",
+            ),
+            (
+                "nearest-cosine-2",
+                "cosine",
+                "abcdef",
+                "KNeighborsClassifier: the metric `abcdef` is not supported",
+            ),
+            (
+                "calibrated-2",
+                "sigmoid",
+                "abcdefg",
+                "CalibratedClassifierCV: classifier 0: the method `abcdefg` is not supported",
+            ),
+            (
+                "vote-steps",
+                "DecisionTreeClassifier",
+                "DecisionTreeClassifies",
+                "estimator 1: Pipeline: step `decisiontreeclassifier`: DecisionTreeClassifies: this estimator is not supported",
+            ),
+            (
+                "stack-steps",
+                "predict_proba",
+                "predict_probe",
+                "StackingClassifier: estimator 0: it has no `predict_probe`",
+            ),
+            (
+                "best-generic",
+                "k_best",
+                "k_bust",
+                "GenericUnivariateSelect: the mode `k_bust` is not supported",
+            ),
+            (
+                "from-boosting",
+                "median",
+                "modian",
+                "SelectFromModel: `threshold`: `modian` is not known",
+            ),
+        ] {
+            let mut bytes = fs::read(golden(folder).join(format!("{name}.pkl"))).unwrap();
+            let places: Vec<usize> = (0..bytes.len() - known.len())
+                .filter(|at| bytes[*at..].starts_with(known.as_bytes()))
+                .collect();
+            for place in places {
+                bytes[place..][..known.len()].copy_from_slice(other.as_bytes());
+            }
+            let error = load_bytes("model", &bytes, &LoadOptions::default()).err();
+            let message = error.unwrap().message;
+            assert!(message.contains(words), "{folder}/{name}: {message}");
+        }
     }
 }
 

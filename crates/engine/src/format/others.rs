@@ -304,7 +304,7 @@ fn zipped(ends: Ends<'_>, names: &[&str]) -> bool {
 }
 
 /// The format before xz: properties, the size of the dictionary, and an unknown size of the data.
-fn is_lzma(head: &[u8]) -> bool {
+pub(super) fn is_lzma(head: &[u8]) -> bool {
     head.starts_with(&[0x5D, 0, 0]) && head.get(5..13) == Some(&[0xFF; 8])
 }
 

@@ -2,7 +2,9 @@
 
 use std::io::{self, Read};
 
+use bzip2::read::MultiBzDecoder;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use lzma_rust2::{LzmaReader, XzReader};
 
 use super::others;
 use crate::FILE_BYTES_MAX;
@@ -10,6 +12,9 @@ use crate::document::{CUT_OFF, Fault};
 
 /// How much is decompressed to see what it is.
 const SEEN_BYTES: u64 = 4096;
+
+/// What xz and its predecessor may take to decompress; their densest setting takes 65 MiB.
+const MEMORY_KIB: u32 = 128 << 10;
 
 /// The pickle in a compressed file; none if the file is another.
 pub(super) fn unpack(bytes: &[u8]) -> Option<Result<Vec<u8>, Fault>> {
@@ -34,6 +39,29 @@ fn decoder(bytes: &[u8]) -> Option<Box<dyn Read + '_>> {
     match bytes {
         [0x1F, 0x8B, ..] => Some(Box::new(MultiGzDecoder::new(bytes))),
         [0x78, ..] => Some(Box::new(ZlibDecoder::new(bytes))),
+        [b'B', b'Z', b'h', ..] => Some(Box::new(MultiBzDecoder::new(bytes))),
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Some(Box::new(XzReader::new_mem_limit(bytes, true, MEMORY_KIB)))
+        }
+        _ if others::is_lzma(bytes) => {
+            let decoder = LzmaReader::new_mem_limit(bytes, MEMORY_KIB, None).ok()?;
+            Some(Box::new(decoder))
+        }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dictionary_larger_than_is_needed_is_not_made() {
+        let head = |size: u32| {
+            let size = size.to_le_bytes();
+            [&[0x5D][..], &size, &[0xFF; 8], &[0; 5]].concat()
+        };
+        assert!(decoder(&head(64 << 20)).is_some());
+        assert!(decoder(&head(1 << 30)).is_none());
     }
 }

@@ -31,7 +31,7 @@ fn nothing_is_run() {
         (b"csubprocess\nPopen\n.", "subprocess.Popen"),
         (b"cimportlib\nimport_module\n.", "importlib.import_module"),
         (b"coperator\nattrgetter\n.", "operator.attrgetter"),
-        (b"cfunctools\npartial\n.", "functools.partial"),
+        (b"cfunctools\nreduce\n.", "functools.reduce"),
         (b"ctypes\nFunctionType\n.", "types.FunctionType"),
         (
             b"cnumpy.testing._private.utils\nrunstring\n.",

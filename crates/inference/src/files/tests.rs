@@ -65,8 +65,8 @@ fn what_was_put_in_place_of_a_model_is_named_whatever_it_is_called() {
         ),
         (
             "churn.joblib",
-            "bz2.joblib",
-            "churn.joblib: this is compressed with bzip2",
+            "lz4.joblib",
+            "churn.joblib: this is compressed with LZ4",
         ),
         (
             "model.json.gz",
