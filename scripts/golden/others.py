@@ -7,6 +7,7 @@ Writes tiny files to crates/engine/tests/golden/others/. The engine must say wha
 What PyTorch and TensorFlow write is not here, because they are large: the tests have its first
 bytes, from the documentation. xgboost-0.90.model was made once, by XGBoost 0.90 with
 `train({"objective": "binary:logistic", "max_depth": 1}, data, 1).save_model(...)`; it stays.
+So does histogram-1.5.pkl, which is histogram-codes-regressor of make_sklearn_estimators.py by scikit-learn 1.5.2.
 """
 
 import bz2

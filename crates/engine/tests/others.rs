@@ -149,7 +149,7 @@ const REAL_FILES: [(&str, &str, &str); 34] = [
 ];
 
 /// Pickles with models of other libraries in them, which are read.
-const READ_FILES: [&str; 15] = [
+const READ_FILES: [&str; 16] = [
     "booster-0.pkl",
     "booster-2.pkl",
     "booster-5.pkl",
@@ -163,6 +163,7 @@ const READ_FILES: [&str; 15] = [
     "xz.joblib",
     "lzma.joblib",
     "sklearn.joblib",
+    "histogram-1.5.pkl",
     "pipeline.joblib",
     "search.joblib",
 ];

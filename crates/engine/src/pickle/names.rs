@@ -3,7 +3,9 @@
 use crate::document::Fault;
 
 /// Modules all of whose names are data here: their objects are maps of attributes.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
+    // Where some versions of scikit-learn, such as 1.5, have the losses of boosting.
+    "_loss.",
     "sklearn.",
     "xgboost.",
     "lightgbm.",
