@@ -1,5 +1,6 @@
 //! Reading and checking a whole file: what is before the trees, the trees, and what follows them.
 
+use super::answers::Answers;
 use super::columns::Collector;
 use super::explain::Explained;
 use super::linear::Linear;
@@ -156,7 +157,7 @@ fn features(names: &[&str], is_named: bool, kinds: Vec<FeatureKind>) -> Vec<Feat
     kinds.into_iter().enumerate().map(feature).collect()
 }
 
-/// Compiles trees; what the forest has no form for, or is too large for it, is walked as it is.
+/// Compiles trees; what is too large for the forest, or asks for too many sets, has another form.
 pub(super) fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
     let columns_max = COLUMNS_PER_TREE_MAX * trees.len();
     let mut collector = Collector::new(width);
@@ -164,7 +165,7 @@ pub(super) fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
     for (tree, output) in trees.iter().zip((0..sums as u32).cycle()) {
         converted.push(collector.convert(tree, output));
         if collector.len() > columns_max {
-            return Trees::Walked(trees);
+            return otherwise(trees);
         }
     }
     let columns = collector.finish();
@@ -179,6 +180,13 @@ pub(super) fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
     };
     match body {
         Ok(body) => Trees::Compiled { columns, body },
-        Err(_) => Trees::Walked(trees),
+        Err(_) => otherwise(trees),
+    }
+}
+
+fn otherwise(trees: Vec<Tree>) -> Trees {
+    match Answers::new(&trees) {
+        Some(answers) => Trees::Answered(answers),
+        None => Trees::Walked(trees),
     }
 }

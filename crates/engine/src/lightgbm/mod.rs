@@ -3,6 +3,7 @@
 //! What is read follows the library's own loader (`src/boosting/gbdt_model_text.cpp`, `src/io/tree.cpp` of
 //! microsoft/LightGBM). A file is checked as a whole before anything is computed from it.
 
+mod answers;
 mod categories;
 mod columns;
 mod explain;
@@ -22,6 +23,7 @@ use crate::document::Fault;
 use crate::explain::{Explain, Unexplained};
 use crate::forest::Forest;
 use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature, row};
+use answers::Answers;
 use columns::Columns;
 use explain::Explained;
 use linear::Linear;
@@ -53,7 +55,9 @@ enum Trees {
         columns: Columns,
         body: Body,
     },
-    /// As the library does it, tree by tree: what the forest has no form for.
+    /// Where they ask for more sets of categories than columns are worth.
+    Answered(Answers),
+    /// As the library does it, tree by tree: what has no other form.
     Walked(Vec<Tree>),
 }
 
@@ -100,6 +104,7 @@ impl Engine for Model {
     fn description(&self) -> String {
         let trees = match &self.trees {
             Trees::Compiled { body, .. } => body.description(),
+            Trees::Answered(answers) => answers.description(),
             Trees::Walked(trees) => format!("{} trees, as in the file", trees.len()),
         };
         let Self {
@@ -190,6 +195,7 @@ impl Trees {
                     body.add(Rows::new(wide, width), sums, outputs);
                 }
             }),
+            Self::Answered(answers) => answers.add(rows, sums, outputs),
             Self::Walked(trees) => {
                 for (block, sums) in sums.chunks_mut(ROWS_PER_WALK * outputs).enumerate() {
                     let first = block * ROWS_PER_WALK;

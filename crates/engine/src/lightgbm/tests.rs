@@ -1,6 +1,7 @@
 //! The forest, with its columns, gives the sums of the library's own walk over any trees.
 
 use super::Trees;
+use super::answers::Answers;
 use super::head::{COLUMNS_PER_TREE_MAX, compile};
 use super::tree::{Linear, Missing, Set, Split, Test, Tree};
 use crate::Rows;
@@ -99,6 +100,22 @@ proptest! {
         compiled.add(rows, &mut sums, OUTPUTS);
         let is_compiled = matches!(compiled, Trees::Compiled { .. });
         prop_assert!(is_compiled);
+        let bits = |sums: &[f64]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&sums), bits(&expected));
+    }
+
+    #[test]
+    fn answers_give_the_sums_of_the_walk(
+        mut trees in prop::collection::vec(tree(), 1..80),
+        rows in prop::collection::vec(prop::sample::select(&VALUES[..]), 20 * WIDTH),
+    ) {
+        trees.iter_mut().for_each(|tree| tree.linear = None);
+        let rows = Rows::new(&rows, WIDTH);
+        let answers = Answers::new(&trees).unwrap();
+        let mut expected = vec![0.0; rows.len() * OUTPUTS];
+        Trees::Walked(trees).add(rows, &mut expected, OUTPUTS);
+        let mut sums = vec![0.0; rows.len() * OUTPUTS];
+        answers.add(rows, &mut sums, OUTPUTS);
         let bits = |sums: &[f64]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
         prop_assert_eq!(bits(&sums), bits(&expected));
     }

@@ -43,7 +43,7 @@ pub(super) enum Test {
 }
 
 /// What goes to the default side of a split; every other NaN counts as 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Missing {
     Nothing,
     /// 0 and NaN.
@@ -65,6 +65,13 @@ pub(super) struct Linear {
 /// Whether the library takes a number for 0.
 pub(super) fn is_zero(value: f64) -> bool {
     value.abs() <= ZERO_MAX
+}
+
+/// The code of a category, cut to a whole number, if it is one.
+#[inline]
+pub(super) fn code(value: f64) -> Option<u32> {
+    // Numbers that do not fit an `int` are negative to the library.
+    (value > -1.0 && value < 2_147_483_648.0).then_some(value as u32)
 }
 
 impl Test {
@@ -105,13 +112,14 @@ impl Set {
     /// Whether a value, cut to a whole number, is the code of a member. NaN is none.
     #[inline]
     pub(super) fn contains(&self, value: f64) -> bool {
-        // Numbers that do not fit an `int` are negative to the library.
-        if !(value > -1.0 && value < 2_147_483_648.0) {
-            return false;
-        }
-        let code = value as u32;
-        let word = self.0.get(code as usize / 32);
-        word.is_some_and(|word| word >> (code % 32) & 1 == 1)
+        code(value).is_some_and(|code| {
+            let word = self.0.get(code as usize / 32);
+            word.is_some_and(|word| word >> (code % 32) & 1 == 1)
+        })
+    }
+
+    pub(super) fn words(&self) -> &[u32] {
+        &self.0
     }
 }
 
