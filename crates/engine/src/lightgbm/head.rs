@@ -22,8 +22,10 @@ const FEATURES_MAX: usize = 1 << 18;
 /// How many sums a row may have.
 const SUMS_MAX: usize = 1 << 16;
 
-/// How many columns beside its features a compiled model has at most for each of its trees. All columns are
-/// computed for every row, and a walk meets a few: a tree takes ten times as long to walk as a column to compute.
+/// How many columns beside its features a compiled model has for each of its trees, at most. All columns are computed
+/// for every row, while a walk meets a few: from the first number on [`Answers`] are quicker, and beyond the second
+/// one a walk through the trees as they are.
+const COLUMNS_PER_TREE: usize = 1;
 pub(super) const COLUMNS_PER_TREE_MAX: usize = 8;
 
 /// Reads a file.
@@ -157,15 +159,28 @@ fn features(names: &[&str], is_named: bool, kinds: Vec<FeatureKind>) -> Vec<Feat
     kinds.into_iter().enumerate().map(feature).collect()
 }
 
-/// Compiles trees; what is too large for the forest, or asks for too many sets, has another form.
-pub(super) fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
-    let columns_max = COLUMNS_PER_TREE_MAX * trees.len();
+/// Compiles trees into the quickest form that they have.
+fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
+    let with_columns = |per_tree| with_columns(&trees, width, sums, per_tree);
+    with_columns(COLUMNS_PER_TREE)
+        .or_else(|| Answers::new(&trees).map(Trees::Answered))
+        .or_else(|| with_columns(COLUMNS_PER_TREE_MAX))
+        .unwrap_or(Trees::Walked(trees))
+}
+
+/// Trees as a forest, if they do not need more columns than that and are not too large.
+pub(super) fn with_columns(
+    trees: &[Tree],
+    width: usize,
+    sums: usize,
+    columns_per_tree: usize,
+) -> Option<Trees> {
     let mut collector = Collector::new(width);
     let mut converted = Vec::with_capacity(trees.len());
     for (tree, output) in trees.iter().zip((0..sums as u32).cycle()) {
         converted.push(collector.convert(tree, output));
-        if collector.len() > columns_max {
-            return otherwise(trees);
+        if collector.len() > columns_per_tree * trees.len() {
+            return None;
         }
     }
     let columns = collector.finish();
@@ -175,18 +190,8 @@ pub(super) fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
         equal_goes_left: true,
     };
     let body = match trees.iter().any(|tree| tree.linear.is_some()) {
-        true => Linear::new(&trees, converted, rules).map(Body::Linear),
-        false => Forest::new(&converted, rules).map(|forest| Body::Plain(Box::new(forest))),
+        true => Body::Linear(Linear::new(trees, converted, rules).ok()?),
+        false => Body::Plain(Box::new(Forest::new(&converted, rules).ok()?)),
     };
-    match body {
-        Ok(body) => Trees::Compiled { columns, body },
-        Err(_) => otherwise(trees),
-    }
-}
-
-fn otherwise(trees: Vec<Tree>) -> Trees {
-    match Answers::new(&trees) {
-        Some(answers) => Trees::Answered(answers),
-        None => Trees::Walked(trees),
-    }
+    Some(Trees::Compiled { columns, body })
 }
