@@ -8,6 +8,7 @@
 //! Every call has a deadline. One that misses it is told whether its change may be stored all the
 //! same, and its connection is not used again where the call may still be going on in it.
 
+mod calls;
 mod copies;
 mod error;
 mod inspect;
@@ -23,7 +24,6 @@ mod writer;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
@@ -118,86 +118,6 @@ impl Db {
             control: Control::current(),
             call_timeout,
         })
-    }
-
-    /// Runs `query` on a reader.
-    ///
-    /// # Errors
-    /// What `query` says; [`DbError::Unreachable`], [`DbError::TimedOut`], [`DbError::Replaced`].
-    pub async fn read<T, E: From<DbError>>(
-        &self,
-        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let reading = async {
-            match &self.backend {
-                Backend::Sqlite(sqlite) => sqlite.read(query).await,
-                Backend::Postgres(postgres) => postgres.read(query).await,
-            }
-        };
-        self.within(self.call_timeout, None, Box::pin(reading))
-            .await
-    }
-
-    /// Runs a `query` that reads whole tables and may take longer than others.
-    ///
-    /// # Errors
-    /// As of [`Self::read`].
-    pub async fn load<T, E: From<DbError>>(
-        &self,
-        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let reading = async {
-            match &self.backend {
-                Backend::Sqlite(sqlite) => sqlite.read(query).await,
-                Backend::Postgres(postgres) => postgres.read_apart(LOAD_TIMEOUT, query).await,
-            }
-        };
-        self.within(LOAD_TIMEOUT, None, Box::pin(reading)).await
-    }
-
-    /// Runs `work` in one write transaction: `Ok` commits it, and an error rolls it back. So does
-    /// dropping this future while `work` runs; after that it may be committed all the same. When
-    /// this returns `Ok` the changes are durable.
-    ///
-    /// # Errors
-    /// What `work` says; [`DbError::TimedOut`], after which nothing is stored;
-    /// [`DbError::Abandoned`], after which it may be; [`DbError::Database`],
-    /// [`DbError::Unreachable`], [`DbError::Replaced`].
-    pub async fn write<T, E: From<DbError>>(
-        &self,
-        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let committing = AtomicBool::new(false);
-        let writing = async {
-            match &self.backend {
-                Backend::Sqlite(sqlite) => sqlite.write(work, &committing).await,
-                Backend::Postgres(postgres) => postgres.write(work, &committing).await,
-            }
-        };
-        self.within(self.call_timeout, Some(&committing), Box::pin(writing))
-            .await
-    }
-
-    /// Waits for a call until `limit`. What it had not begun to commit by then is not stored.
-    async fn within<T, E: From<DbError>>(
-        &self,
-        limit: Duration,
-        committing: Option<&AtomicBool>,
-        call: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        debug_assert!(
-            self.control.is_current(),
-            "the database is used on the control runtime alone; hand the work to Db::control"
-        );
-        if let Ok(done) = timeout(limit, call).await {
-            return done;
-        }
-        let database = self.name();
-        if committing.is_some_and(|committing| committing.load(Ordering::Relaxed)) {
-            tracing::warn!(%database, "a transaction was not committed in time");
-            return Err(DbError::Abandoned.into());
-        }
-        Err(DbError::TimedOut { database, limit }.into())
     }
 
     /// The file, or the database of PostgreSQL with its host and port, for messages.
@@ -378,30 +298,6 @@ impl Sqlite {
             writer,
             connector,
         })
-    }
-
-    async fn read<T, E: From<DbError>>(
-        &self,
-        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.file.check()?;
-        let result = self.readers.read(query).await;
-        self.explained(result)
-    }
-
-    async fn write<T, E: From<DbError>>(
-        &self,
-        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
-        committing: &AtomicBool,
-    ) -> Result<T, E> {
-        self.file.check()?;
-        let result = self.writer.write(work, committing).await;
-        self.explained(result)
-    }
-
-    /// What has become of the file says more than what SQLite made of it.
-    fn explained<T, E: From<DbError>>(&self, result: Result<T, E>) -> Result<T, E> {
-        result.or_else(|error| self.file.check().map_err(E::from).and(Err(error)))
     }
 }
 

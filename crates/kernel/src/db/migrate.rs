@@ -1,15 +1,12 @@
 //! Brings tables up to date, and lives with those that a newer version has brought further.
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use sea_orm_migration::MigratorTrait;
 use tokio::time::Instant;
 
-use super::{
-    Backend, Db, DbError, Difference, Fault, KnownMigrations, Transaction, compare, rights,
-};
+use super::{Db, DbError, Difference, Fault, KnownMigrations, Transaction, compare, rights};
 
 /// How long bringing the tables of a service up to date may take, the wait for other processes that
 /// do the same included.
@@ -64,8 +61,6 @@ impl Db {
     }
 
     async fn migrate_once<M: MigratorTrait>(&self) -> Result<(), DbError> {
-        let limit = MIGRATION_TIMEOUT;
-        let committing = AtomicBool::new(false);
         let known = KnownMigrations::of::<M>();
         let up = async |transaction: &Transaction| {
             if transaction.get_database_backend() == DbBackend::Postgres {
@@ -79,14 +74,7 @@ impl Db {
             }
             Ok::<_, DbError>(M::up(transaction, None).await?)
         };
-        let migrating = async {
-            match &self.backend {
-                Backend::Sqlite(sqlite) => sqlite.write(up, &committing).await,
-                Backend::Postgres(postgres) => postgres.write_apart(limit, up, &committing).await,
-            }
-        };
-        let migrated = self.within(limit, Some(&committing), Box::pin(migrating));
-        match migrated.await {
+        match self.write_apart(MIGRATION_TIMEOUT, up).await {
             Err(error) if error.fault() == Some(Fault::Denied) => {
                 let table = M::migration_table_name().to_string();
                 let missing = self.read(async |connection| {

@@ -92,60 +92,6 @@ impl Postgres {
         }
     }
 
-    pub(super) async fn read<T, E: From<DbError>>(
-        &self,
-        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let lease = self.lease().await?;
-        let result = closing_if_dropped(&lease.connection, query(&lease.connection)).await;
-        lease.give_back();
-        result
-    }
-
-    /// `committing` is set before the commit begins.
-    pub(super) async fn write<T, E: From<DbError>>(
-        &self,
-        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
-        committing: &AtomicBool,
-    ) -> Result<T, E> {
-        let lease = self.lease().await?;
-        let working = transact(&lease.connection, work, committing);
-        let (result, has_ended) = closing_if_dropped(&lease.connection, working).await;
-        if has_ended {
-            lease.give_back();
-        } else {
-            let database = self.name();
-            tracing::warn!(%database, "a transaction did not end well; its connection is closed");
-        }
-        result
-    }
-
-    /// As [`Self::read`], on a connection of its own whose statements may take as long as `limit`.
-    pub(super) async fn read_apart<T, E: From<DbError>>(
-        &self,
-        limit: Duration,
-        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let connection = self.connect(limit).await?;
-        let result = closing_if_dropped(&connection, query(&connection)).await;
-        close(&connection);
-        result
-    }
-
-    /// As [`Self::write`], on a connection of its own whose statements may take as long as `limit`.
-    pub(super) async fn write_apart<T, E: From<DbError>>(
-        &self,
-        limit: Duration,
-        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
-        committing: &AtomicBool,
-    ) -> Result<T, E> {
-        let connection = self.connect(limit).await?;
-        let working = transact(&connection, work, committing);
-        let (result, _) = closing_if_dropped(&connection, working).await;
-        close(&connection);
-        result
-    }
-
     /// Waits for the calls under way and closes every connection; later calls fail.
     pub(super) async fn close(&self) {
         let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
@@ -159,8 +105,16 @@ impl Postgres {
         }
     }
 
-    /// A connection that answers.
-    async fn lease(&self) -> Result<Lease<'_>, DbError> {
+    /// A connection that answers; one of its own, whose statements may take as long as `apart`.
+    pub(super) async fn lend(&self, apart: Option<Duration>) -> Result<Lease<'_>, DbError> {
+        if let Some(limit) = apart {
+            return Ok(Lease {
+                postgres: self,
+                connection: self.connect(limit).await?,
+                place: None,
+                is_given_back: false,
+            });
+        }
         let place = self.places.acquire().await;
         let place =
             place.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
@@ -171,9 +125,21 @@ impl Postgres {
         Ok(Lease {
             postgres: self,
             connection,
-            _place: place,
+            place: Some(place),
             is_given_back: false,
         })
+    }
+
+    /// A transaction on a connection as of [`Self::lend`].
+    pub(super) async fn begin(&self, apart: Option<Duration>) -> Result<Open<'_>, DbError> {
+        let lease = self.lend(apart).await?;
+        match closing_if_dropped(&lease.connection, lease.connection.begin()).await {
+            Ok(transaction) => Ok(Open { lease, transaction }),
+            Err(error) => {
+                lease.ended_badly();
+                Err(error.into())
+            }
+        }
     }
 
     /// A connection that was idle and answers in time.
@@ -229,17 +195,33 @@ impl Drop for Asked<'_> {
 }
 
 /// A connection that one call has to itself. It is closed unless it is given back.
-struct Lease<'p> {
+pub(super) struct Lease<'p> {
     postgres: &'p Postgres,
     connection: Connection,
-    _place: SemaphorePermit<'p>,
+    /// None where it is one of its own.
+    place: Option<SemaphorePermit<'p>>,
     is_given_back: bool,
 }
 
 impl Lease<'_> {
-    fn give_back(mut self) {
-        self.postgres.idle.lock().push(self.connection.clone());
-        self.is_given_back = true;
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn closes_if_dropped(&self) -> CloseOnDrop<'_> {
+        CloseOnDrop(Some(&self.connection))
+    }
+
+    pub(super) fn give_back(mut self) {
+        if self.place.is_some() {
+            self.postgres.idle.lock().push(self.connection.clone());
+            self.is_given_back = true;
+        }
+    }
+
+    fn ended_badly(self) {
+        let database = self.postgres.name();
+        tracing::warn!(%database, "a transaction did not end well; its connection is closed");
     }
 }
 
@@ -251,35 +233,58 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// What `work` gave, and whether the connection is outside of any transaction for certain.
-async fn transact<T, E: From<DbError>>(
-    connection: &Connection,
-    work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
-    committing: &AtomicBool,
-) -> (Result<T, E>, bool) {
-    let transaction = match connection.begin().await {
-        Ok(transaction) => transaction,
-        Err(error) => return (Err(DbError::from(error).into()), false),
-    };
-    let value = match work(&transaction).await {
-        Ok(value) => value,
-        Err(error) => {
-            let rolled_back = transaction.rollback().await.is_ok();
-            return (Err(error), rolled_back && takes_changes(connection).await);
+/// A transaction under way. If it is dropped, its connection is closed first, or the transaction would wait for
+/// the peer.
+pub(super) struct Open<'p> {
+    lease: Lease<'p>,
+    transaction: Transaction,
+}
+
+impl Open<'_> {
+    pub(super) fn transaction(&self) -> &Transaction {
+        &self.transaction
+    }
+
+    pub(super) fn closes_if_dropped(&self) -> CloseOnDrop<'_> {
+        self.lease.closes_if_dropped()
+    }
+
+    /// Commits, or rolls back what is not to be kept. `committing` is set before the commit begins.
+    pub(super) async fn end(self, is_kept: bool, committing: &AtomicBool) -> Result<(), DbError> {
+        let Self { lease, transaction } = self;
+        let connection = &lease.connection;
+        let ending = async {
+            match is_kept {
+                true => commit(transaction, committing).await,
+                false => {
+                    let rolled_back = transaction.rollback().await.is_ok();
+                    (Ok(()), rolled_back && takes_changes(connection).await)
+                }
+            }
+        };
+        let (result, has_ended) = closing_if_dropped(connection, ending).await;
+        match has_ended {
+            true => lease.give_back(),
+            false => lease.ended_badly(),
         }
-    };
+        result
+    }
+}
+
+/// How it went, and whether the connection is outside of any transaction for certain.
+async fn commit(transaction: Transaction, committing: &AtomicBool) -> (Result<(), DbError>, bool) {
     // To the COMMIT of a transaction in which a statement failed PostgreSQL answers with success,
     // and rolls it back. Any other statement tells.
     if let Err(error) = transaction.execute_unprepared("SELECT 1").await {
-        return (Err(DbError::from(error).into()), false);
+        return (Err(error.into()), false);
     }
     committing.store(true, Ordering::Relaxed);
     match transaction.commit().await {
-        Ok(()) => (Ok(value), true),
-        Err(error) if is_refusal(&error) => (Err(DbError::from(error).into()), false),
+        Ok(()) => (Ok(()), true),
+        Err(error) if is_refusal(&error) => (Err(error.into()), false),
         Err(error) => {
             tracing::warn!(%error, "whether a transaction was committed is not known");
-            (Err(DbError::Abandoned.into()), false)
+            (Err(DbError::Abandoned), false)
         }
     }
 }
@@ -319,15 +324,26 @@ async fn is_alive(connection: &Connection, limit: Duration) -> bool {
 /// Runs `work`, and closes the connection that it uses if it is dropped before it is done.
 async fn closing_if_dropped<T>(connection: &Connection, work: impl Future<Output = T>) -> T {
     let work = pin!(work);
-    // The last one declared is dropped first: when `work` lets go of the connection, its pool must
-    // be closed already, or it would wait for the peer.
-    let mut unfinished = CloseOnDrop(Some(connection));
+    let unfinished = CloseOnDrop(Some(connection));
     let done = work.await;
-    unfinished.0 = None;
+    unfinished.disarm();
     done
 }
 
-struct CloseOnDrop<'c>(Option<&'c Connection>);
+/// Closes a connection unless it is disarmed. Declare it after the work that uses the connection: the last one
+/// declared is dropped first, and when work lets go of the connection, its pool must be closed already, or
+/// it would wait for the peer.
+pub(super) struct CloseOnDrop<'c>(Option<&'c Connection>);
+
+impl CloseOnDrop<'_> {
+    pub(super) fn nothing() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {

@@ -3,7 +3,7 @@
 
 use parking_lot::Mutex;
 use sea_orm::{ConnAcquireErr, DbErr};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::placed::{Placed, Places};
 use super::sqlite::Connector;
@@ -33,22 +33,20 @@ impl Readers {
         })
     }
 
-    pub(super) async fn read<T, E: From<DbError>>(
-        &self,
-        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
+    pub(super) async fn lend(&self) -> Result<Lease<'_>, DbError> {
         let turn = self.turns.acquire().await;
         let closed = DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed);
-        let _turn = turn.map_err(|_| DbError::from(closed))?;
+        let turn = turn.map_err(|_| DbError::from(closed))?;
         let idle = self.idle.lock().pop();
         let connection = match idle {
             Some(connection) => connection,
             None => self.places.next().await?,
         };
-        // Dropped with this future, it is discarded.
-        let result = query(&connection).await;
-        self.idle.lock().push(connection);
-        result
+        Ok(Lease {
+            readers: self,
+            connection,
+            _turn: turn,
+        })
     }
 
     /// Waits for the calls under way and closes every connection; later calls fail.
@@ -61,6 +59,23 @@ impl Readers {
         for connection in &idle {
             close(connection).await;
         }
+    }
+}
+
+/// A connection that one call has to itself. Dropped, it is discarded.
+pub(super) struct Lease<'r> {
+    readers: &'r Readers,
+    connection: Placed,
+    _turn: SemaphorePermit<'r>,
+}
+
+impl Lease<'_> {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn give_back(self) {
+        self.readers.idle.lock().push(self.connection);
     }
 }
 
@@ -86,14 +101,19 @@ mod tests {
         let holder = connector.first_writer().await.unwrap();
         holder.execute_unprepared(LOCK).await.unwrap();
         let readers = Readers::open(connector).await.unwrap();
-        let ping = || readers.read(async |connection| Ok::<_, DbError>(connection.ping().await?));
+        let ping = async || {
+            let lease = readers.lend().await?;
+            lease.connection().ping().await?;
+            lease.give_back();
+            Ok::<_, DbError>(())
+        };
         let give_up = async || {
             let begun = Notify::new();
-            let reading = readers.read(async |connection| {
+            let reading = async {
+                let lease = readers.lend().await.unwrap();
                 begun.notify_one();
-                connection.execute_unprepared(LOCK).await?;
-                Ok::<_, DbError>(())
-            });
+                lease.connection().execute_unprepared(LOCK).await
+            };
             let soon = async {
                 begun.notified().await;
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,5 +1,7 @@
 //! What holds for a database as a whole, whichever it is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 fn url(path: &Path) -> String {

@@ -108,39 +108,16 @@ impl Writer {
         }))
     }
 
-    /// Runs `work` in a transaction, and returns when that is durable. If `work` fails, it is rolled
-    /// back. `committing` is set when the commit begins, or is left to others.
-    pub(super) async fn write<T, E: From<DbError>>(
-        self: &Arc<Self>,
-        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
-        committing: &AtomicBool,
-    ) -> Result<T, E> {
+    /// A transaction, once it has its turn.
+    pub(super) async fn begin(self: &Arc<Self>) -> Result<Open<'_>, DbError> {
         let mut turn = self.wait_for_turn().await;
-        // Until it is put back the turn holds no connection: if this future is dropped here or
-        // below, the connection is gone with it, and so is everything the group had written.
-        let (connection, mut group) = self.join(&mut turn).await?;
-        let result = work(&group.transaction).await;
-        let goes_on = self.waiting.load(Ordering::SeqCst) > 0 && group.takes_more();
-        let result = group.end_member(result, goes_on).await;
-        if goes_on && group.lost.is_none() {
-            let outcome = group.outcome.subscribe();
-            *turn = Turn::Open(connection, group);
-            drop(turn);
-            // What was rolled back does not depend on the commit.
-            let value = result?;
-            committing.store(true, Ordering::Relaxed);
-            committed(outcome).await?;
-            return Ok(value);
-        }
-        committing.store(result.is_ok(), Ordering::Relaxed);
-        let committed = group.commit(&connection).await;
-        if committed.is_ok() {
-            *turn = Turn::Idle(connection);
-        }
-        drop(turn);
-        let value = result?;
-        committed.map_err(DbError::from)?;
-        Ok(value)
+        let (connection, group) = self.join(&mut turn).await?;
+        Ok(Open {
+            group,
+            connection,
+            turn,
+            writer: self,
+        })
     }
 
     /// Commits what is under way, and then empties the log; false if readers did not let it.
@@ -221,6 +198,56 @@ impl Writer {
     }
 }
 
+/// A transaction that has its turn. Until the turn is put back it holds no connection: if this is dropped, the
+/// connection is gone with it, and so is everything the group had written.
+pub(super) struct Open<'w> {
+    group: Group,
+    connection: Placed,
+    turn: MutexGuard<'w, Turn>,
+    writer: &'w Arc<Writer>,
+}
+
+impl Open<'_> {
+    pub(super) fn transaction(&self) -> &Transaction {
+        &self.group.transaction
+    }
+
+    /// Returns when what it did is durable, or, if it is not to be kept, undone. `committing` is set when the commit
+    /// begins, or is left to others.
+    pub(super) async fn end(self, is_kept: bool, committing: &AtomicBool) -> Result<(), DbError> {
+        let Self {
+            writer,
+            mut turn,
+            connection,
+            mut group,
+        } = self;
+        let goes_on = writer.waiting.load(Ordering::SeqCst) > 0 && group.takes_more();
+        let ended = group.end_member(is_kept, goes_on).await;
+        if goes_on && group.lost.is_none() {
+            let outcome = group.outcome.subscribe();
+            *turn = Turn::Open(connection, group);
+            drop(turn);
+            // What was rolled back does not depend on the commit.
+            if !is_kept {
+                return Ok(());
+            }
+            committing.store(true, Ordering::Relaxed);
+            return committed(outcome).await;
+        }
+        committing.store(is_kept && ended.is_ok(), Ordering::Relaxed);
+        let committed = group.commit(&connection).await;
+        if committed.is_ok() {
+            *turn = Turn::Idle(connection);
+        }
+        drop(turn);
+        ended?;
+        match is_kept {
+            true => Ok(committed?),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Group {
     async fn begin(connection: &Connection) -> Result<Self, DbErr> {
         let options = TransactionOptions {
@@ -239,23 +266,15 @@ impl Group {
     }
 
     /// Keeps what a member did, or undoes it. A savepoint that cannot be closed loses the group.
-    async fn end_member<T, E: From<DbError>>(
-        &mut self,
-        result: Result<T, E>,
-        goes_on: bool,
-    ) -> Result<T, E> {
+    async fn end_member(&mut self, is_kept: bool, goes_on: bool) -> Result<(), DbError> {
         self.members += 1;
-        let end = match &result {
-            Ok(_) if goes_on => KEEP_AND_GO_ON,
-            Ok(_) => KEEP,
-            Err(_) => UNDO,
+        let end = match (is_kept, goes_on) {
+            (true, true) => KEEP_AND_GO_ON,
+            (true, false) => KEEP,
+            (false, _) => UNDO,
         };
         let ended = self.transaction.execute_unprepared(end).await;
-        let ended = ended.map_err(|error| self.lose(error));
-        // Why the work failed says more than that it could not be rolled back either.
-        let value = result?;
-        ended?;
-        Ok(value)
+        ended.map(drop).map_err(|error| self.lose(error))
     }
 
     /// SQLite has rolled back the whole group by itself, as after errors of the disk.

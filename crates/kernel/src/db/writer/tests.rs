@@ -71,7 +71,18 @@ async fn execute(writer: &Arc<Writer>, sql: &str) -> Result<(), DbError> {
         transaction.execute_unprepared(sql).await?;
         Ok(())
     };
-    writer.write(work, &AtomicBool::new(false)).await
+    write(writer, work, &AtomicBool::new(false)).await
+}
+
+async fn write(
+    writer: &Arc<Writer>,
+    work: impl AsyncFnOnce(&Transaction) -> Result<(), DbError>,
+    committing: &AtomicBool,
+) -> Result<(), DbError> {
+    let open = writer.begin().await?;
+    let result = work(open.transaction()).await;
+    let ended = open.end(result.is_ok(), committing).await;
+    result.and(ended)
 }
 
 /// Waits until it is so.
@@ -141,7 +152,7 @@ async fn a_transaction_that_is_abandoned_halfway_leaves_nothing() {
         transaction.execute_unprepared(&insert(1)).await?;
         std::future::pending::<Result<(), DbError>>().await
     };
-    let never = database.writer.write(work, &committing);
+    let never = write(&database.writer, work, &committing);
     assert!(timeout(Duration::from_millis(50), never).await.is_err());
     let writer = Arc::clone(&database.writer);
     let panics = tokio::spawn(async move {
@@ -149,7 +160,7 @@ async fn a_transaction_that_is_abandoned_halfway_leaves_nothing() {
             transaction.execute_unprepared(&insert(2)).await?;
             panic!("a broken invariant")
         };
-        writer.write(work, &AtomicBool::new(false)).await
+        write(&writer, work, &AtomicBool::new(false)).await
     });
     assert!(panics.await.unwrap_err().is_panic());
     database.execute(&insert(3)).await.unwrap();
@@ -229,7 +240,7 @@ async fn nothing_is_acknowledged_inside_a_transaction_that_goes_on() {
         Ok(())
     };
     let committing = AtomicBool::new(false);
-    let written = database.writer.write(work, &committing).await;
+    let written = write(&database.writer, work, &committing).await;
     assert!(matches!(written, Err(DbError::Abandoned)), "{written:?}");
     database.execute(&insert(2)).await.unwrap();
     assert_eq!(database.ids().await, [2]);
