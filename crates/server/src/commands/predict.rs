@@ -1,19 +1,26 @@
-//! `auspex predict`: JSON Lines or CSV in, predictions out, one line for each.
+//! `auspex predict`: JSON Lines or CSV in, predictions out, one line for each, in order and on all cores.
 
 use std::io::{self, BufRead, IsTerminal as _, Write};
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use auspex_inference::{Columns, Package, Top};
 use auspex_kernel::FieldError;
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::records::{Input, Row};
+use csv::StringRecord;
 use serde_json::json;
 
 use super::{Failure, Outcome};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// Lines that are held at once, shared out among the cores.
+const LINES_AT_ONCE: usize = 2_048;
+/// After so many bytes fewer lines are.
+const BYTES_AT_ONCE: usize = 4 << 20;
 
 pub(super) fn run(path: &Path, explain: Option<Top>) -> Outcome {
     let package = match explain {
@@ -64,66 +71,149 @@ fn predict(
             "the input begins with neither {{ nor [, so it is read as CSV with a header; {message}"
         ))
     })?;
-    let mut answers = Answers {
+    let work = Work {
         package,
         explain,
+        columns,
+    };
+    let mut answers = Answers {
         output,
         progress,
         number: 0,
         count: Count::default(),
-        line: Vec::new(),
     };
-    while let Some((number, row)) = input.next_row()? {
-        answers.number = number;
-        answers.count.rows += u64::from(!matches!(row, Row::Blank));
-        match row {
-            Row::Blank => answers.output.write_all(b"\n")?,
-            Row::Json(text) => answers.answer(text)?,
-            Row::Cells(row) => answers.answer(&columns.record(&row).to_string())?,
-            Row::Broken(why) => answers.refuse(why)?,
+    loop {
+        let (lines, end) = next_lines(&mut input);
+        if lines.is_empty() {
+            end?;
+            break;
         }
+        for (number, answer) in work.answer_all(&lines) {
+            answers.write(number, answer)?;
+        }
+        end?;
     }
     answers.progress.finish(answers.number);
     answers.output.flush()?;
     Ok(answers.count)
 }
 
-struct Answers<'a, W> {
+/// What stands in a line, apart from the input.
+enum Line {
+    Blank,
+    Json(String),
+    Cells(StringRecord),
+    Broken(String),
+}
+
+impl Line {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Blank => 0,
+            Self::Json(text) | Self::Broken(text) => text.len(),
+            Self::Cells(row) => row.as_slice().len(),
+        }
+    }
+}
+
+/// The next lines with their numbers, none at the end, and whether the input can be read further.
+fn next_lines(input: &mut Input<impl BufRead>) -> (Vec<(u64, Line)>, io::Result<()>) {
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    while lines.len() < LINES_AT_ONCE && bytes < BYTES_AT_ONCE {
+        let (number, row) = match input.next_row() {
+            Ok(Some(next)) => next,
+            Ok(None) => break,
+            Err(error) => return (lines, Err(error)),
+        };
+        let line = match row {
+            Row::Blank => Line::Blank,
+            Row::Json(text) => Line::Json(text.to_owned()),
+            Row::Cells(row) => Line::Cells(row),
+            Row::Broken(why) => Line::Broken(why),
+        };
+        bytes += line.bytes();
+        lines.push((number, line));
+    }
+    (lines, Ok(()))
+}
+
+/// What is written for a line that is not blank.
+type Answer = Result<Vec<u8>, Vec<FieldError>>;
+
+struct Work<'a> {
     package: &'a Package,
     explain: Option<Top>,
+    columns: Columns<'a>,
+}
+
+impl Work<'_> {
+    /// In the order of the lines.
+    fn answer_all(&self, lines: &[(u64, Line)]) -> Vec<(u64, Option<Answer>)> {
+        let answers_of = |some: &[(u64, Line)]| -> Vec<_> {
+            let answer = |(number, line): &(u64, Line)| (*number, self.answer(line));
+            some.iter().map(answer).collect()
+        };
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        thread::scope(|scope| {
+            let shares = lines.chunks(lines.len().div_ceil(cores).max(1));
+            let working: Vec<_> = shares
+                .map(|some| scope.spawn(move || answers_of(some)))
+                .collect();
+            let done = working.into_iter().flat_map(|one| {
+                one.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            done.collect()
+        })
+    }
+
+    fn answer(&self, line: &Line) -> Option<Answer> {
+        match line {
+            Line::Blank => None,
+            Line::Json(text) => Some(self.predict(text)),
+            Line::Cells(row) => Some(self.predict(&self.columns.record(row).to_string())),
+            Line::Broken(why) => Some(Err(vec![FieldError {
+                field: "(line)".into(),
+                message: why.clone(),
+            }])),
+        }
+    }
+
+    fn predict(&self, text: &str) -> Answer {
+        let mut line = Vec::new();
+        match self.explain {
+            Some(top) => self.package.explain_line(text, top, &mut line),
+            None => self.package.predict_line(text, &mut line),
+        }?;
+        Ok(line)
+    }
+}
+
+struct Answers<'a, W> {
     output: W,
     progress: &'a mut Progress,
     /// The line of input.
     number: u64,
     count: Count,
-    line: Vec<u8>,
 }
 
 impl<W: Write> Answers<'_, W> {
-    fn answer(&mut self, text: &str) -> io::Result<()> {
-        self.line.clear();
-        let line = &mut self.line;
-        let answered = match self.explain {
-            Some(top) => self.package.explain_line(text, top, line),
-            None => self.package.predict_line(text, line),
-        };
-        if let Err(errors) = answered {
-            return self.refuse_for(errors);
+    fn write(&mut self, number: u64, answer: Option<Answer>) -> io::Result<()> {
+        self.number = number;
+        self.count.rows += u64::from(answer.is_some());
+        match answer {
+            None => self.output.write_all(b"\n"),
+            Some(Ok(line)) => {
+                self.progress.show(number);
+                self.output.write_all(&line)
+            }
+            Some(Err(errors)) => self.refuse(&errors),
         }
-        self.progress.show(self.number);
-        self.output.write_all(&self.line)
     }
 
-    fn refuse(&mut self, message: impl Into<String>) -> io::Result<()> {
-        self.refuse_for(vec![FieldError {
-            field: "(line)".into(),
-            message: message.into(),
-        }])
-    }
-
-    fn refuse_for(&mut self, errors: Vec<FieldError>) -> io::Result<()> {
+    fn refuse(&mut self, errors: &[FieldError]) -> io::Result<()> {
         self.count.bad += 1;
-        for error in &errors {
+        for error in errors {
             eprintln!("line {}: {} {}", self.number, error.field, error.message);
         }
         serde_json::to_writer(&mut self.output, &json!({"error": errors}))?;
@@ -194,6 +284,41 @@ mod tests {
             assert_eq!(answers.count(), good, "{length}");
         }
     }
+
+    #[test]
+    fn many_lines_are_answered_in_their_order() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mean-score/1");
+        let package = Package::load(&folder).expect("the shipped model");
+        let line = |n: usize| match n % 7 {
+            0 => String::new(),
+            1 => "[1]".to_owned(),
+            _ => format!("[{n}, 0.5, -{n}, 0.25]"),
+        };
+        let lines = 3 * LINES_AT_ONCE + 5;
+        let input: String = (0..lines).map(|n| line(n) + "\n").collect();
+        let mut output = Vec::new();
+        let mut progress = Progress::new();
+        let count = predict(&package, None, input.as_bytes(), &mut output, &mut progress);
+        let filled = (0..lines).filter(|n| n % 7 != 0).count() as u64;
+        let bad = (0..lines).filter(|n| n % 7 == 1).count() as u64;
+        assert_eq!(count.expect("memory"), Count { rows: filled, bad });
+        let output = String::from_utf8(output).expect("JSON");
+        assert_eq!(output.lines().count(), lines);
+        for (n, answer) in output.lines().enumerate() {
+            let mut alone = Vec::new();
+            match n % 7 {
+                0 => assert_eq!(answer, ""),
+                1 => assert!(answer.starts_with("{\"error\""), "{answer}"),
+                _ => {
+                    package
+                        .predict_line(&line(n), &mut alone)
+                        .expect("it is good");
+                    assert_eq!(answer.as_bytes(), alone.trim_ascii_end(), "line {n}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn input_without_rows_or_lines_is_told_from_good_input() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mean-score/1");
