@@ -61,12 +61,13 @@ class Server:
     """`with Server() as server:` a running one at `server.url`, with `server.key` for everything.
 
     `config` is the text of a settings file, for what no environment variable can say; `models` the
-    folder it serves; `data` its data folder, if that is to be a particular one. `exit_code` is there
-    after the end: 0 when it stopped as it should.
+    folder it serves; `data` its data folder, if that is to be a particular one; `key` a key that its
+    database has already. `exit_code` is there after the end: 0 when it stopped as it should.
     """
 
-    def __init__(self, config="", models=MODELS, data=None, **settings):
+    def __init__(self, config="", models=MODELS, data=None, key=None, **settings):
         self.config = config
+        self.key = key
         self.models = models
         self.data = data
         self.env = environment(**(NO_LIMITS | settings))
@@ -82,9 +83,9 @@ class Server:
             self.port = free_port()
             self.url = f"http://127.0.0.1:{self.port}"
             if self._start("wb"):
-                self.key = (self.data / "admin.key").read_text().strip()
+                self.key = self.key or (self.data / "admin.key").read_text().strip()
                 return self
-            self._end()
+            self.stop()
             if attempt == 2 or "in use" not in self.log():
                 log = self.log()
                 shutil.rmtree(self.folder)
@@ -127,7 +128,7 @@ class Server:
             time.sleep(0.05)
         return False
 
-    def _end(self):
+    def stop(self):
         self.child.terminate()
         try:
             self.exit_code = self.child.wait(STOP_S)
@@ -136,7 +137,7 @@ class Server:
             self.exit_code = self.child.wait(STOP_S)
 
     def __exit__(self, kind, *_):
-        self._end()
+        self.stop()
         if kind is not None or self.exit_code != 0:
             print(f"--- the server's last words (exit code {self.exit_code})\n{self.log()}", flush=True)
         shutil.rmtree(self.folder, ignore_errors=True)
