@@ -5,6 +5,8 @@ use std::time::Duration;
 use auspex_kernel::config::ConfigError;
 use serde::Deserialize;
 
+use crate::carrier::RabbitMqConfig;
+
 /// Every setting with its default and its meaning.
 pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub retention_days: u32,
     /// `[jobs.callbacks]`.
     pub callbacks: CallbacksConfig,
+    /// `[jobs.rabbitmq]`.
+    pub rabbitmq: RabbitMqConfig,
 }
 
 /// `[jobs.callbacks]`.
@@ -60,6 +64,7 @@ pub struct CallbacksConfig {
 impl Config {
     /// What types alone cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.rabbitmq.check()?;
         let positive = [
             ("jobs.poll_interval_ms", self.poll_interval_ms),
             ("jobs.lease_s", self.lease_s),

@@ -32,6 +32,7 @@ use auspex_kernel::id::JobId;
 use auspex_kernel::idempotency::{Kept, Receipt};
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::predict::Predict;
+use auspex_kernel::service::Condition;
 use auspex_kernel::{Clock, Random};
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
@@ -117,6 +118,12 @@ impl Jobs {
     /// Adds the metrics of jobs, under the registry's prefix.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.core.metrics.register(registry);
+        self.core.carrier.register_metrics(registry);
+    }
+
+    /// As [`Carrier::condition`].
+    pub(crate) fn carrier_condition(&self) -> Option<(&'static str, Condition)> {
+        self.core.carrier.condition()
     }
 
     /// What predicts for jobs.

@@ -9,12 +9,13 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::idempotency::Idempotency;
 use auspex_kernel::policy::{Answer, Policy};
 use auspex_kernel::service::{
-    Boxed, Context, Documented, Migrations, OpenError, Routes, Running, Service, StopSignal,
+    Boxed, Context, Documented, HealthCheck, Migrations, OpenError, Routes, Running, Service,
+    StopSignal,
 };
 use prometheus_client::registry::Registry;
 use utoipa::openapi::OpenApi;
 
-use crate::carrier::InDatabase;
+use crate::carrier::{Carrier, InDatabase, InRabbitMq};
 use crate::http::{self, Desk};
 use crate::{Action, Config, Jobs, Outgoing, migration};
 
@@ -63,7 +64,10 @@ impl Service for JobsService {
         } = context;
         let predictor = predictor.ok_or("jobs need a service that predicts, opened before them")?;
         let pause = Duration::from_millis(config.poll_interval_ms);
-        let carrier = Arc::new(InDatabase::new(db.clone(), pause));
+        let carrier: Arc<dyn Carrier> = match config.rabbitmq.is_on() {
+            true => Arc::new(InRabbitMq::open(config.rabbitmq.clone(), db.clone(), pause).await?),
+            false => Arc::new(InDatabase::new(db.clone(), pause)),
+        };
         let idempotency = Idempotency::new(db.clone(), clock.clone());
         let jobs = Jobs::open(
             db,
@@ -105,6 +109,17 @@ impl Running for JobsService {
         Routes::new(router, documented())
             .with_policy(&http::INPUTS, input)
             .with_policy(&http::STREAMS, stream)
+    }
+
+    fn health_checks(&self) -> Vec<HealthCheck<'_>> {
+        let checks = self
+            .jobs
+            .carrier_condition()
+            .map(|(name, condition)| HealthCheck {
+                needed: false,
+                ..HealthCheck::with(name, std::future::ready(condition))
+            });
+        checks.into_iter().collect()
     }
 
     fn register_metrics(&self, registry: &mut Registry) {

@@ -31,6 +31,8 @@ APPEARS_S = 15
 CONFIG = """
 [redis]
 url = "redis://127.0.0.1:{closed}/0"
+[jobs.rabbitmq]
+url = "amqp://127.0.0.1:{closed}"
 [gateway.services.prices]
 endpoints = ["http://127.0.0.1:{closed}"]
 health = {{ path = "/", interval_ms = 500 }}

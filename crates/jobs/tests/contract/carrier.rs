@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_jobs::carrier::{Carrier, InDatabase};
+use auspex_jobs::carrier::Carrier;
 use auspex_jobs::{Jobs, Reach};
 use auspex_kernel::id::JobId;
 
@@ -17,20 +17,19 @@ contract! {
     no_owner_keeps_the_others_waiting
 }
 
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 async fn opened(store: &Store, pause: Duration) -> (Jobs, Arc<dyn Carrier>) {
     let jobs = store.open(config()).await;
-    let carrier = InDatabase::new(store.migrated().await, pause);
-    (jobs, Arc::new(carrier))
+    (jobs, store.carrier(pause).await)
 }
 
-async fn next(carrier: &dyn Carrier) -> JobId {
+pub(crate) async fn next(carrier: &dyn Carrier) -> JobId {
     let next = tokio::time::timeout(LONG, carrier.next()).await;
     next.expect("in time").unwrap()
 }
 
-async fn an_offered_job_is_given_to_who_waits(store: &Store) {
+pub(crate) async fn an_offered_job_is_given_to_who_waits(store: &Store) {
     let (jobs, carrier) = opened(store, LONG).await;
     let waiting = tokio::spawn({
         let carrier = carrier.clone();
@@ -41,7 +40,7 @@ async fn an_offered_job_is_given_to_who_waits(store: &Store) {
     assert_eq!(waiting.await.unwrap(), id);
 }
 
-async fn a_job_that_nobody_offered_is_found(store: &Store) {
+pub(crate) async fn a_job_that_nobody_offered_is_found(store: &Store) {
     let (jobs, carrier) = opened(store, Duration::from_millis(5)).await;
     let waiting = tokio::spawn({
         let carrier = carrier.clone();
@@ -51,7 +50,7 @@ async fn a_job_that_nobody_offered_is_found(store: &Store) {
     assert_eq!(waiting.await.unwrap(), id);
 }
 
-async fn a_job_without_work_is_not_given_for_ever(store: &Store) {
+pub(crate) async fn a_job_without_work_is_not_given_for_ever(store: &Store) {
     let (jobs, carrier) = opened(store, Duration::from_millis(5)).await;
     let cancelled = submit(&jobs, ME, &["1"]).await;
     let done = submit(&jobs, ME, &["1"]).await;
@@ -78,7 +77,7 @@ async fn a_job_without_work_is_not_given_for_ever(store: &Store) {
     none.await.expect_err("there is no work any more");
 }
 
-async fn no_job_keeps_the_others_waiting(store: &Store) {
+pub(crate) async fn no_job_keeps_the_others_waiting(store: &Store) {
     let (jobs, carrier) = opened(store, Duration::from_millis(5)).await;
     let large = submit(&jobs, ME, &["1"; 20]).await;
     carrier.offer(&large).await.unwrap();
@@ -95,7 +94,7 @@ async fn no_job_keeps_the_others_waiting(store: &Store) {
     }
 }
 
-async fn no_owner_keeps_the_others_waiting(store: &Store) {
+pub(crate) async fn no_owner_keeps_the_others_waiting(store: &Store) {
     let (jobs, carrier) = opened(store, Duration::from_millis(5)).await;
     for _ in 0..10 {
         let id = submit(&jobs, ME, &["1"]).await;

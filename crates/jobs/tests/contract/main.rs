@@ -143,6 +143,7 @@ mod callbacks;
 mod carrier;
 mod intake;
 mod operators;
+mod rabbitmq;
 mod removal;
 mod results;
 mod workers;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auspex_jobs::carrier::InDatabase;
+use auspex_jobs::carrier::{Carrier, InDatabase, InRabbitMq, RabbitMqConfig};
 use auspex_jobs::{Config, Jobs, migrate};
 use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::predict::{Batch, NoPrediction, Pinned, Predict, Predicted, Predicting};
@@ -23,6 +23,8 @@ pub(crate) struct Store {
     url: String,
     pub(crate) clock: Clock,
     folder: tempfile::TempDir,
+    /// What carries ids, where it is not the database.
+    rabbitmq: Option<RabbitMqConfig>,
 }
 
 impl Store {
@@ -32,6 +34,7 @@ impl Store {
             url: format!("sqlite:{}", folder.path().join("auspex.db").display()),
             clock: Clock::manual(START),
             folder,
+            rabbitmq: None,
         }
     }
 
@@ -46,6 +49,27 @@ impl Store {
             url: format!("{url}{sign}options=-c%20search_path%3D{schema}"),
             clock: Clock::manual(START),
             folder: tempfile::tempdir().unwrap(),
+            rabbitmq: None,
+        }
+    }
+
+    /// The same with RabbitMQ.
+    pub(crate) fn with(self, rabbitmq: RabbitMqConfig) -> Self {
+        Self {
+            rabbitmq: Some(rabbitmq),
+            ..self
+        }
+    }
+
+    /// What carries ids for a process of its own.
+    pub(crate) async fn carrier(&self, pause: Duration) -> Arc<dyn Carrier> {
+        let db = self.migrated().await;
+        match &self.rabbitmq {
+            Some(config) => {
+                let carrier = InRabbitMq::open(config.clone(), db, pause).await;
+                Arc::new(carrier.unwrap())
+            }
+            None => Arc::new(InDatabase::new(db, pause)),
         }
     }
 

@@ -1,0 +1,151 @@
+//! RabbitMQ as the carrier: what every carrier promises, and what happens while RabbitMQ is away. A test starts one of its own.
+
+mod server;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use auspex_jobs::Jobs;
+use auspex_jobs::carrier::{Carrier, RabbitMqConfig};
+use auspex_kernel::id::JobId;
+use auspex_kernel::service::Condition;
+
+use crate::carrier::{self, LONG, next};
+use crate::{ME, Store, config, submit, work};
+use server::RabbitMqServer;
+
+/// Of the looks at the database while RabbitMQ is away.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Less than the time to a look at the database while RabbitMQ works: who is told sooner was woken.
+const WOKEN: Duration = Duration::from_secs(3);
+
+fn queue(server: &RabbitMqServer, name: &str) -> RabbitMqConfig {
+    RabbitMqConfig {
+        url: server.url(),
+        queue: name.to_owned(),
+    }
+}
+
+macro_rules! each {
+    ($server:expr, $($name:ident)*) => {$(
+        let store = Store::sqlite().with(queue($server, stringify!($name)));
+        carrier::$name(&store).await;
+        if let Ok(url) = std::env::var("AUSPEX_TEST_POSTGRES_URL") {
+            let store = Store::postgres(&url, concat!("rabbitmq_", stringify!($name))).await;
+            let store = store.with(queue($server, concat!("pg_", stringify!($name))));
+            carrier::$name(&store).await;
+            store.remove().await;
+        }
+    )*};
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_what_every_carrier_promises_and_its_absence_is_bearable() {
+    let Some(mut server) = RabbitMqServer::start() else {
+        return;
+    };
+    each! { &server,
+        an_offered_job_is_given_to_who_waits
+        a_job_that_nobody_offered_is_found
+        a_job_without_work_is_not_given_for_ever
+        no_job_keeps_the_others_waiting
+        no_owner_keeps_the_others_waiting
+    }
+    let store = Store::sqlite().with(queue(&server, "outages"));
+    let processes = Processes {
+        jobs: store.open(config()).await,
+        here: store.carrier(PAUSE).await,
+        there: store.carrier(PAUSE).await,
+    };
+    assert!(processes.wakes().await < WOKEN);
+    processes.wakes_one_after_the_other().await;
+
+    server.kill();
+    processes.is(false).await;
+    processes.finds_jobs_without().await;
+    server.start_again();
+    let back = Instant::now();
+    processes.is(true).await;
+    assert!(back.elapsed() < Duration::from_secs(4), "{back:?}");
+    assert!(processes.wakes().await < WOKEN, "after its return");
+
+    server.freeze();
+    processes.finds_jobs_without().await;
+    processes.is(false).await;
+    server.thaw();
+    processes.is(true).await;
+    assert!(processes.wakes().await < WOKEN, "after it stood still");
+}
+
+/// Two of them on one database.
+struct Processes {
+    jobs: Jobs,
+    here: Arc<dyn Carrier>,
+    there: Arc<dyn Carrier>,
+}
+
+impl Processes {
+    /// How long it takes until one hears of a job that the other was offered.
+    async fn wakes(&self) -> Duration {
+        let there = self.there.clone();
+        let waiting = tokio::spawn(async move { next(&*there).await });
+        // Until it waits, so that it does not just find the job.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let id = submit(&self.jobs, ME, &["1"]).await;
+        let begun = Instant::now();
+        self.here.offer(&id).await.unwrap();
+        assert_eq!(waiting.await.unwrap(), id);
+        work(&self.jobs, &id).await;
+        begun.elapsed()
+    }
+
+    /// One id wakes all who wait, as long as there is work.
+    async fn wakes_one_after_the_other(&self) {
+        let waiting: Vec<_> = (0..4)
+            .map(|number| {
+                let carrier = if number % 2 == 0 {
+                    &self.here
+                } else {
+                    &self.there
+                };
+                let carrier = carrier.clone();
+                tokio::spawn(async move { next(&*carrier).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let id = submit(&self.jobs, ME, &["1"; 20]).await;
+        self.here.offer(&id).await.unwrap();
+        let begun = Instant::now();
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), id);
+        }
+        assert!(begun.elapsed() < WOKEN);
+        work(&self.jobs, &id).await;
+    }
+
+    /// Jobs are taken, within a time that a client would wait, and found.
+    async fn finds_jobs_without(&self) {
+        let id: JobId = submit(&self.jobs, ME, &["1"]).await;
+        let begun = Instant::now();
+        // It may be told that the id was not carried.
+        let _ = self.here.offer(&id).await;
+        assert!(begun.elapsed() < WOKEN);
+        assert_eq!(next(&*self.there).await, id);
+        work(&self.jobs, &id).await;
+    }
+
+    /// Waits until both say that RabbitMQ works, or that it does not.
+    async fn is(&self, up: bool) {
+        let begun = Instant::now();
+        for carrier in [&self.here, &self.there] {
+            loop {
+                let (_, condition) = carrier.condition().unwrap();
+                if (condition == Condition::Works) == up {
+                    break;
+                }
+                assert!(begun.elapsed() < LONG, "{condition:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
