@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use http::{HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 
 /// Every setting with its default and its meaning.
@@ -34,6 +35,37 @@ pub struct Config {
     pub circuit_breaker: CircuitBreakerConfig,
     /// `[gateway.retry]`.
     pub retry: RetryConfig,
+    /// Roles that other processes serve: no setting of this section, the root puts them in.
+    #[serde(skip)]
+    pub remote_roles: Vec<RemoteRole>,
+}
+
+/// Where the secret stands by which processes of one server know each other.
+pub const X_AUSPEX_CLUSTER: HeaderName = HeaderName::from_static("x-auspex-cluster");
+
+/// A role that other processes of this server serve. Its requests are passed on as they are, credentials included, and
+/// everything is decided there: who may call, limits, answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteRole {
+    /// Its name, which no other service has.
+    pub name: &'static str,
+    /// Where its processes are, and how they are treated.
+    pub service: ServiceConfig,
+    /// What they answer.
+    pub routes: Vec<RemoteRoute>,
+    /// Shows them that the address of the client is true.
+    pub secret: HeaderValue,
+}
+
+/// A route of a [`RemoteRole`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteRoute {
+    /// Such as `/v1/models/{model}`.
+    pub path: String,
+    /// Which are passed on.
+    pub methods: Vec<Method>,
+    /// Whether pages of OAuth clients may call it.
+    pub is_for_clients: bool,
 }
 
 /// `[gateway.cache]`: what may be kept of answers of routes with `cache`.

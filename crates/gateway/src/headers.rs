@@ -12,6 +12,7 @@ use auspex_kernel::{OverTls, RequestId, Via};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
+use crate::config::X_AUSPEX_CLUSTER;
 use crate::websocket;
 
 pub(crate) const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
@@ -60,6 +61,8 @@ pub(crate) struct Told<'r> {
     /// What was taken off the path.
     pub(crate) prefix: &'r str,
     pub(crate) with_credentials: bool,
+    /// What another process of this server is shown.
+    pub(crate) secret: Option<&'r HeaderValue>,
     /// The length of the body; `None`: unknown.
     pub(crate) length: Option<u64>,
     /// Whether a body of no length is said to be one.
@@ -108,6 +111,9 @@ pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
     }
     if let Some(id) = told.id {
         sent.insert(X_REQUEST_ID, id.header_value());
+    }
+    if let Some(secret) = told.secret {
+        sent.insert(X_AUSPEX_CLUSTER, secret.clone());
     }
     tell_origin(&mut sent, asked_host, told);
     sent
@@ -308,6 +314,7 @@ mod tests {
             target_host: None,
             prefix: "",
             with_credentials: false,
+            secret: None,
             length: Some(0),
             has_body: false,
             is_secured: false,

@@ -45,7 +45,7 @@ mod window;
 
 pub use config::{
     CacheConfig, CircuitBreakerConfig, Config, HealthConfig, PartConfig, ProtocolConfig,
-    RetryConfig, RouteCache, RouteConfig, RouteLimit, RouteTranscode, ServiceBreakerConfig,
-    ServiceConfig, ServiceRetryConfig, TlsConfig,
+    RemoteRole, RemoteRoute, RetryConfig, RouteCache, RouteConfig, RouteLimit, RouteTranscode,
+    ServiceBreakerConfig, ServiceConfig, ServiceRetryConfig, TlsConfig, X_AUSPEX_CLUSTER,
 };
 pub use service::GatewayService;

@@ -246,6 +246,11 @@ fn serve(planned: &PlannedRoute, handler: Arc<dyn Handle>) -> UndocumentedRoute 
             request_timeout: Some(Duration::MAX),
             caller_limit,
             address_limit,
+            is_limited: planned.remote_role.is_none(),
+            is_for_clients: planned
+                .remote_role
+                .as_ref()
+                .is_some_and(|one| one.is_for_clients),
             ..Policy::default()
         },
         handler,

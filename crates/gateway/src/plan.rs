@@ -18,11 +18,11 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::Access;
 use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::Conditions;
-use http::Method;
+use http::{HeaderValue, Method};
 
 use crate::balance::{KeySource, Policy};
 use crate::circuit::Law;
-use crate::config::{Config, ProtocolConfig, RouteConfig, RouteLimit, ServiceConfig};
+use crate::config::{Config, ProtocolConfig, RemoteRole, RouteConfig, RouteLimit, ServiceConfig};
 use crate::health::HealthLaw;
 use crate::path;
 use crate::retry::RetryLaw;
@@ -101,6 +101,16 @@ pub(crate) struct PlannedRoute {
     pub(crate) websocket: bool,
     /// Answers are kept; for so long those that do not say how long.
     pub(crate) cache_ttl: Option<Duration>,
+    /// It leads to a role that another process serves.
+    pub(crate) remote_role: Option<RoleAccess>,
+}
+
+/// What is special about a route to such a role, which does everything else itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RoleAccess {
+    /// What it is shown.
+    pub(crate) secret: HeaderValue,
+    pub(crate) is_for_clients: bool,
 }
 
 /// What answers a route. Names are those of services of the plan.
@@ -121,13 +131,29 @@ impl Plan {
         let limits = limits(config)?;
         let mut services = BTreeMap::new();
         for (name, service) in &config.services {
-            services.insert(name.clone(), plan_service(name, service, config, limits)?);
+            let at = Key(format!("gateway.services.{name}"));
+            check_name(&at, name)?;
+            services.insert(
+                name.clone(),
+                plan_service(&at, name, service, config, limits)?,
+            );
         }
         let routes = config.routes.iter().enumerate().map(|(index, route)| {
             let at = Key(format!("gateway.routes[{index}]"));
             plan_route(&at, route, &services, config)
         });
-        let routes: Vec<PlannedRoute> = routes.collect::<Result<_, _>>()?;
+        let mut routes: Vec<PlannedRoute> = routes.collect::<Result<_, _>>()?;
+        for role in &config.remote_roles {
+            let at = Key(format!("cluster.services.{}", role.name));
+            let service = plan_service(&at, role.name, &role.service, config, limits)?;
+            let service = ServicePlan {
+                // It gets the credentials.
+                audience: None,
+                ..service
+            };
+            services.insert(role.name.to_owned(), service);
+            routes.extend(routes_of(&at, role));
+        }
         services
             .values()
             .try_for_each(|one| check_key(one, &routes))?;
@@ -170,13 +196,29 @@ fn timeout(at: &Key, name: &str, ms: u64) -> Result<Duration, ConfigError> {
     }
 }
 
-fn plan_service(
-    name: &str,
-    service: &ServiceConfig,
-    config: &Config,
-    limits: Limits,
-) -> Result<ServicePlan, ConfigError> {
-    let at = Key(format!("gateway.services.{name}"));
+/// The routes to a role that another process serves.
+fn routes_of(at: &Key, role: &RemoteRole) -> impl Iterator<Item = PlannedRoute> {
+    role.routes.iter().map(|route| PlannedRoute {
+        key: at.0.clone(),
+        path: route.path.clone(),
+        methods: route.methods.clone(),
+        conditions: Conditions::default(),
+        access: Access::Public,
+        limit: None,
+        leads_to: LeadsTo::Service(role.name.to_owned()),
+        strip_prefix: String::new(),
+        forward_credentials: true,
+        preserve_host: true,
+        websocket: false,
+        cache_ttl: None,
+        remote_role: Some(RoleAccess {
+            secret: role.secret.clone(),
+            is_for_clients: route.is_for_clients,
+        }),
+    })
+}
+
+fn check_name(at: &Key, name: &str) -> Result<(), ConfigError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !(1..=64).contains(&name.len()) || !name.bytes().all(is_plain) {
         let reason = "is no name: use 1 to 64 letters, digits, - and _";
@@ -186,15 +228,25 @@ fn plan_service(
         let reason = "is the name of a part of Auspex; choose another";
         return Err(ConfigError::wrong(&at.0, reason));
     }
+    Ok(())
+}
+
+fn plan_service(
+    at: &Key,
+    name: &str,
+    service: &ServiceConfig,
+    config: &Config,
+    limits: Limits,
+) -> Result<ServicePlan, ConfigError> {
     let ms = match service.timeout_ms {
-        Some(ms) => timeout(&at, "timeout_ms", ms)?,
+        Some(ms) => timeout(at, "timeout_ms", ms)?,
         None => timeout(&Key("gateway".to_owned()), "timeout_ms", config.timeout_ms)?,
     };
     let protocol = match service.protocol {
         ProtocolConfig::Http1 => Protocol::Http1,
         ProtocolConfig::Http2 => Protocol::Http2,
     };
-    let (source, is_secured) = Source::of(&at, service)?;
+    let (source, is_secured) = Source::of(at, service)?;
     Ok(ServicePlan {
         name: name.to_owned(),
         source,
@@ -202,10 +254,10 @@ fn plan_service(
         limits,
         protocol,
         tls: is_secured
-            .then(|| tls::plan(&at, service, protocol))
+            .then(|| tls::plan(at, service, protocol))
             .transpose()?,
-        law: law(&at, service, config)?,
-        retry: retry::law(&at, &service.retry, &config.retry)?,
+        law: law(at, service, config)?,
+        retry: retry::law(at, &service.retry, &config.retry)?,
         balance: match &service.balance {
             None => Policy::P2c,
             Some(text) => text
@@ -222,9 +274,9 @@ fn plan_service(
         },
         health: match &service.health {
             None => None,
-            Some(health) => Some(health::law(&at, health)?),
+            Some(health) => Some(health::law(at, health)?),
         },
-        audience: audience(&at, name, service)?,
+        audience: audience(at, name, service)?,
     })
 }
 
@@ -356,6 +408,7 @@ fn plan_route(
         preserve_host: route.preserve_host,
         websocket: route.websocket,
         cache_ttl: cache::ttl(at, route)?,
+        remote_role: None,
     })
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Proxy {
     forward_credentials: bool,
     preserve_host: bool,
     websocket: bool,
+    /// Shows another process of this server who passes its requests on.
+    secret: Option<HeaderValue>,
     /// Where its requests have the value that decides which endpoint is asked.
     key: Option<KeySource>,
     /// Tells services who calls.
@@ -62,6 +64,7 @@ impl Proxy {
             forward_credentials: route.forward_credentials,
             preserve_host: route.preserve_host,
             websocket: route.websocket,
+            secret: route.remote_role.as_ref().map(|role| role.secret.clone()),
         }
     }
 
@@ -220,6 +223,7 @@ impl Proxy {
             target_host: target_host.as_ref(),
             prefix: &self.strip_prefix,
             with_credentials: self.forward_credentials,
+            secret: self.secret.as_ref(),
             length: upload.size_hint().exact(),
             is_secured: parts.extensions.get::<OverTls>().is_some(),
             switches: websocket::is_asked(parts),

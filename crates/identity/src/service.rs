@@ -50,6 +50,7 @@ impl Service for IdentityService {
     const NAME: &'static str = "identity";
     const DEFAULTS: &'static str = crate::config::DEFAULTS;
     const ACTIONS: &'static [&'static str] = crate::Action::TEXTS;
+    const FOR_CLIENTS: &'static [&'static str] = &http::FOR_CLIENTS;
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), ConfigError> {

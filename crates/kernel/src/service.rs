@@ -58,6 +58,10 @@ pub trait Service: Running + Sized {
     /// `GET /v1/audit` knows those of every service.
     const ACTIONS: &'static [&'static str] = &[];
 
+    /// The ids of its operations that are for pages of OAuth clients too, as [`Policy::is_for_clients`] says. A process
+    /// that hands them on to another one has to know.
+    const FOR_CLIENTS: &'static [&'static str] = &[];
+
     /// The same settings, typed. The root deserializes them from all layers.
     type Config: Clone + Send + Sync + 'static;
 

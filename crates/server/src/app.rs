@@ -25,6 +25,7 @@ use crate::front::Front;
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteName};
 use crate::overview::{self, Overview};
+use crate::roles;
 use crate::services::{self, Services};
 use crate::system;
 use crate::tls::Tls;
@@ -161,7 +162,7 @@ impl App {
             limits: limits(config),
             public_authority: config.public_authority(),
             hosts: Hosts::new(&config.public_authority(), &config.server.hosts),
-            proxies: config.server.proxies()?,
+            proxies: config.server.proxies()?.of_cluster(&config.cluster.secret),
             leaving: health.leaving(),
             stop,
             bodies: Arc::new(Budget::new(config.server.bodies_bytes_max)),
@@ -210,14 +211,15 @@ impl Sources {
     ) -> Result<(RouteTable, BTreeSet<RouteName>), OpenError> {
         let mut sources: Vec<Routes> = self
             .services
-            .iter()
+            .served()
             .map(|service| service.clone().routes())
             .collect();
         let public = self.config.server.metrics.public;
         sources.push(system::routes(&self.system, public));
         if self.config.server.docs {
-            let shown = sources.iter().map(|routes| routes.documented.shown.clone());
-            let document = self.document_of(shown.collect())?;
+            let mut shown = roles::documents(&self.config)?;
+            shown.extend(sources.iter().map(|routes| routes.documented.shown.clone()));
+            let document = self.document_of(shown)?;
             sources.push(system::docs(document));
         }
         Ok(table_of(
@@ -285,7 +287,10 @@ fn limits(config: &Config) -> Limits {
 /// [`ConfigError::wrong`] with the key of the path.
 pub(crate) fn check_paths(config: &Config) -> Result<(), ConfigError> {
     let (mut sources, mut is_any) = (Vec::new(), false);
-    for service in services::ALL {
+    let served = services::ALL
+        .iter()
+        .filter(|service| roles::are_served(config, service.name()));
+    for service in served {
         let added = service.undocumented(config)?;
         is_any |= !added.is_empty();
         let operations = Documented::new(service.operations());

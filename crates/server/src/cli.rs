@@ -43,6 +43,10 @@ impl Global {
             Command::Health { listen, .. } => (listen.as_ref(), false),
             _ => (None, false),
         };
+        let roles = match command {
+            Command::Serve { roles, .. } => roles.as_ref(),
+            _ => None,
+        };
         let text = |path: &PathBuf| path.display().to_string();
         let format = |format: LogFormat| {
             match format {
@@ -69,6 +73,7 @@ impl Global {
                 self.log_format.map(format),
             ),
             ("--listen", "server.listen", listen.cloned()),
+            ("--roles", "server.roles", roles.cloned()),
             (
                 "--strict",
                 "inference.strict",
@@ -219,6 +224,9 @@ pub(crate) enum Command {
         /// Address and port, as localhost:8080 or 0.0.0.0:8080 [default: 127.0.0.1:8080]
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
+        /// What this process serves, such as gateway,identity [default: all]
+        #[arg(long, value_name = "ROLES")]
+        roles: Option<String>,
         /// Do not bring the database up to date (it was done by `auspex migrate`)
         #[arg(long)]
         no_migrate: bool,

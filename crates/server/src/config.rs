@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::address;
 use crate::edge::{CorsConfig, ForwardedHeader, Proxies, check_names};
-use crate::{telemetry, tls};
+use crate::{roles, telemetry, tls};
 
 /// Descriptors beside those of connections: database, log, listener, runtime.
 const SPARE_DESCRIPTORS: u64 = 256;
@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
     pub(crate) redis: RedisConfig,
+    pub(crate) cluster: roles::Cluster,
     pub(crate) telemetry: telemetry::Config,
     pub(crate) inference: auspex_inference::Config,
     pub(crate) identity: auspex_identity::Config,
@@ -46,6 +47,7 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Server {
+    pub(crate) roles: Vec<String>,
     #[serde(deserialize_with = "address::listen")]
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: String,
@@ -96,6 +98,7 @@ impl Config {
         self.server.check()?;
         self.storage.check()?;
         self.redis.check()?;
+        roles::check(self)?;
         self.telemetry.check()
     }
 

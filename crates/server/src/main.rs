@@ -15,6 +15,7 @@ mod memory;
 mod metrics;
 mod overview;
 mod reload;
+mod roles;
 mod services;
 mod settings;
 mod system;

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use utoipa::openapi::OpenApi;
 
 use crate::config::Config;
+use crate::roles;
 
 /// Before background work that panicked begins again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -50,6 +51,7 @@ pub(crate) trait Listed: Sync {
     fn name(&self) -> &'static str;
     fn defaults(&self) -> &'static str;
     fn actions(&self) -> &'static [&'static str];
+    fn for_clients(&self) -> &'static [&'static str];
     fn check(&self, config: &Config) -> Result<(), ConfigError>;
     fn check_surroundings(&self, config: &Config) -> Result<(), ConfigError>;
     fn migrations(&self) -> Option<Migrations>;
@@ -64,6 +66,8 @@ pub(crate) trait Listed: Sync {
 #[derive(Clone)]
 pub(crate) struct Opened {
     name: &'static str,
+    /// Whether this process has its routes, or only needs it for those of others.
+    is_served: bool,
     running: Arc<dyn Running>,
     /// What hands it other settings, if it takes them while it runs.
     reconfigure: Option<Arc<Reconfigure>>,
@@ -82,6 +86,10 @@ impl<S: Service> Listed for Entry<S> {
 
     fn actions(&self) -> &'static [&'static str] {
         S::ACTIONS
+    }
+
+    fn for_clients(&self) -> &'static [&'static str] {
+        S::FOR_CLIENTS
     }
 
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
@@ -115,6 +123,7 @@ impl<S: Service> Listed for Entry<S> {
 
     fn open(&self, config: &Config, context: Context) -> Boxed<'static, Result<Opened, OpenError>> {
         let (name, section) = (self.name(), self.0);
+        let is_served = roles::are_served(config, name);
         let config = section(config).clone();
         Box::pin(async move {
             let running = S::open(config, context).await?;
@@ -124,6 +133,7 @@ impl<S: Service> Listed for Entry<S> {
             };
             Ok(Opened {
                 name,
+                is_served,
                 running,
                 reconfigure: S::IS_RECONFIGURABLE.then(|| Arc::new(reconfigure) as _),
             })
@@ -151,7 +161,10 @@ pub(crate) async fn migrate(db: &Db) -> Result<(), DbError> {
 
 /// The databases that services have for themselves.
 pub(crate) fn own_databases(config: &Config) -> Vec<OwnDatabase> {
-    let own = ALL.iter().map(|service| service.own_databases(config));
+    let needed = ALL
+        .iter()
+        .filter(|service| roles::are_needed(config, service.name()));
+    let own = needed.map(|service| service.own_databases(config));
     own.flatten().collect()
 }
 
@@ -163,18 +176,21 @@ pub(crate) fn known_migrations() -> Vec<KnownMigrations> {
         .collect()
 }
 
-/// Every service, open, in the order of [`ALL`].
+/// Every service that this process serves or needs, open, in the order of [`ALL`].
 #[derive(Clone)]
 pub(crate) struct Services(Vec<Opened>);
 
 impl Services {
-    /// Opens all of them.
+    /// Opens them.
     ///
     /// # Errors
     /// That of the first one that cannot be opened.
     pub(crate) async fn open(config: &Config, context: &Context) -> Result<Self, OpenError> {
         let (mut open, mut context) = (Vec::new(), context.clone());
         for service in ALL {
+            if !roles::are_needed(config, service.name()) {
+                continue;
+            }
             let opened = service.open(config, context.clone()).await?;
             let voucher = opened.running.clone().voucher();
             context.voucher = voucher.or(context.voucher);
@@ -193,6 +209,17 @@ impl Services {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Running>> {
         self.0.iter().map(|service| &service.running)
+    }
+
+    /// Those whose routes this process has.
+    pub(crate) fn served(&self) -> impl Iterator<Item = &Arc<dyn Running>> {
+        let served = self.0.iter().filter(|service| service.is_served);
+        served.map(|service| &service.running)
+    }
+
+    pub(crate) fn served_names(&self) -> impl Iterator<Item = &'static str> {
+        let served = self.0.iter().filter(|service| service.is_served);
+        served.map(|service| service.name)
     }
 
     /// What hands a service other settings while it runs.

@@ -6,7 +6,7 @@ use auspex_kernel::config::{ConfigError, Layers, read_file};
 
 use crate::app;
 use crate::config::Config;
-use crate::services;
+use crate::{roles, services};
 
 /// The server's own settings with their defaults and comments.
 const DEFAULTS: &str = include_str!("../defaults.toml");
@@ -110,7 +110,8 @@ pub(crate) fn load_text(
 ) -> Result<Loaded, ConfigError> {
     let mut layers = Layers::new(&defaults());
     let ignored = lay(&mut layers, text.as_deref(), overrides, env).map_err(with_our_name)?;
-    let config: Config = layers.build()?;
+    let mut config: Config = layers.build()?;
+    config.gateway.remote_roles = roles::remote_roles(&config);
     match check(&config) {
         Ok(()) => Ok(Loaded {
             layers,

@@ -291,7 +291,13 @@ fn greet(config: &Config, services: &Services, db: &Db) {
         is_terminal: std::io::stdout().is_terminal(),
         ..Greeting::default()
     };
-    services.iter().for_each(|s| s.greet(&mut greeting));
+    services.served().for_each(|s| s.greet(&mut greeting));
+    if greeting.serves.is_empty() {
+        let roles = services
+            .served_names()
+            .map(|name| format!("the role {name}"));
+        greeting.serves.extend(roles);
+    }
     if config.server.docs {
         greeting.lines.push(("Docs", format!("{url}/docs")));
     }

@@ -10,6 +10,9 @@ use auspex_kernel::Via;
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use serde::Deserialize;
+use subtle::ConstantTimeEq as _;
+
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The header that the trusted proxies write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -27,6 +30,8 @@ pub(crate) struct Proxies {
     header: ForwardedHeader,
     /// Whether their connections begin with a header of the PROXY protocol.
     announce: bool,
+    /// What other processes of this server show; empty: there are none.
+    secret: Vec<u8>,
 }
 
 impl Proxies {
@@ -49,12 +54,19 @@ impl Proxies {
             trusted,
             header,
             announce: false,
+            secret: Vec::new(),
         })
     }
 
     /// The same, whose connections begin with a header of the PROXY protocol, or not.
     pub(crate) fn announcing(self, announce: bool) -> Self {
         Self { announce, ..self }
+    }
+
+    /// The same, which believes the gateway of other processes that show this; empty: there are none.
+    pub(crate) fn of_cluster(self, secret: &str) -> Self {
+        let secret = secret.as_bytes().to_vec();
+        Self { secret, ..self }
     }
 
     /// Whether a connection of `peer` begins with a header of the PROXY protocol. That is decided by
@@ -64,12 +76,26 @@ impl Proxies {
     }
 
     /// The proxy that handed on a request of `peer`, if it is one that is believed.
-    pub(crate) fn via(&self, peer: IpAddr) -> Option<Via> {
-        self.trusts(peer).then_some(Via(peer))
+    pub(crate) fn via(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Via> {
+        let is_believed = self.trusts(peer) || self.is_of_cluster(headers);
+        is_believed.then_some(Via(peer))
+    }
+
+    fn is_of_cluster(&self, headers: &HeaderMap) -> bool {
+        if self.secret.is_empty() {
+            return false;
+        }
+        let shown = headers.get(auspex_gateway::X_AUSPEX_CLUSTER);
+        shown.is_some_and(|shown| bool::from(shown.as_bytes().ct_eq(&self.secret)))
     }
 
     /// Who sent a request that came from `peer`.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if self.is_of_cluster(headers) {
+            // Our gateway has decided it, and writes it there alone.
+            let stated = headers.get(X_REAL_IP).and_then(|value| value.to_str().ok());
+            return stated.and_then(read_address).unwrap_or(peer);
+        }
         let mut client = peer;
         if self.trusted.is_empty() {
             return client;

@@ -120,7 +120,7 @@ impl Edge {
     ) -> Response {
         let started = monotonic();
         let (parts, body) = request.into_parts();
-        let via = self.proxies.via(peer);
+        let via = self.proxies.via(peer, &parts.headers);
         let peer = self.proxies.client(peer, &parts.headers);
         let id = parts
             .headers

@@ -4,6 +4,7 @@ mod browser;
 mod certificates;
 mod client;
 mod server;
+mod split;
 
 mod architecture;
 mod audit;

@@ -25,23 +25,28 @@ struct Replicas {
 }
 
 /// A schema of the test's own, which goes with this.
-struct Schema {
+pub(crate) struct Schema {
     url: String,
     name: String,
 }
 
 impl Schema {
-    fn create(url: String, test: &str) -> Self {
+    pub(crate) fn create(url: String, test: &str) -> Self {
         let name = format!("replicas_{}_{test}", std::process::id());
         let schema = Self { url, name };
         schema.execute(&format!("CREATE SCHEMA {}", schema.name));
         schema
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let sign = if self.url.contains('?') { '&' } else { '?' };
         let Self { url, name } = self;
         format!("{url}{sign}options=-c%20search_path%3D{name}")
+    }
+
+    /// Removes it with all that is in it.
+    pub(crate) fn remove(&self) {
+        self.execute(&format!("DROP SCHEMA {} CASCADE", self.name));
     }
 
     fn execute(&self, sql: &str) {
@@ -84,8 +89,7 @@ impl Replicas {
     /// Stops both, whose logs these are.
     fn stop(self) -> [String; 2] {
         let logs = self.both.map(Server::stop);
-        let drop = format!("DROP SCHEMA {} CASCADE", self.schema.name);
-        self.schema.execute(&drop);
+        self.schema.remove();
         logs
     }
 

@@ -86,27 +86,8 @@ impl Server {
         folder: tempfile::TempDir,
         settings: &[(&str, &str)],
     ) -> Self {
-        let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(folder.path())
-            .envs(settings.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let mut stderr = child.stderr.take().expect("piped");
-        let (close_log, closed) = mpsc::channel::<()>();
-        let log = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let mut chunk = [0; 4096];
-            while closed.try_recv().is_err() {
-                match stderr.read(&mut chunk) {
-                    Ok(read) if read > 0 => text.extend_from_slice(&chunk[..read]),
-                    _ => break,
-                }
-            }
-            String::from_utf8_lossy(&text).into_owned()
-        });
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        let (mut child, log, close_log) = launch(command, &folder, settings);
         let Some(address) = greeting(&mut child) else {
             let _ = child.kill();
             panic!("no greeting; the log: {}", log.join().expect("read"));
@@ -120,6 +101,39 @@ impl Server {
             log: Some(log),
             close_log,
         }
+    }
+
+    /// A process that serves some roles at this address, and whose database has this key.
+    pub(crate) fn start_roles(
+        roles: &str,
+        address: SocketAddr,
+        key: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut command = auspex();
+        command.args(["serve", "--roles", roles, "--listen", &address.to_string()]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let (child, log, close_log) = launch(command, &folder, settings);
+        let mut server = Self {
+            address,
+            folder,
+            key: key.to_owned(),
+            child,
+            log: Some(log),
+            close_log,
+        };
+        eventually(Duration::from_secs(30), "it is ready", || {
+            if server.child.try_wait().expect("a child").is_some() {
+                let log = server.log.take().expect("kept").join().expect("read");
+                panic!("{roles} did not start: {log}");
+            }
+            let asked = Connection::try_open(address).and_then(|mut connection| {
+                connection.raw(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                connection.receive(false)
+            });
+            asked.is_some_and(|ready| ready.status == 200)
+        });
+        server
     }
 
     /// Another one in the same folder, once this one has ended.
@@ -244,6 +258,36 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a command that serves, with its data in this folder. With the process come its log and what ends reading that.
+fn launch(
+    mut command: Command,
+    folder: &tempfile::TempDir,
+    settings: &[(&str, &str)],
+) -> (Child, JoinHandle<String>, mpsc::Sender<()>) {
+    let mut child = command
+        .arg("--data-dir")
+        .arg(folder.path())
+        .envs(settings.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut stderr = child.stderr.take().expect("piped");
+    let (close_log, closed) = mpsc::channel::<()>();
+    let log = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let mut chunk = [0; 4096];
+        while closed.try_recv().is_err() {
+            match stderr.read(&mut chunk) {
+                Ok(read) if read > 0 => text.extend_from_slice(&chunk[..read]),
+                _ => break,
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    (child, log, close_log)
 }
 
 /// Reads the address from what the server prints when it takes connections.
