@@ -339,3 +339,39 @@ fn files_with_changed_bytes_never_panic() {
         }
     }
 }
+
+#[test]
+fn a_code_of_no_category_is_a_missing_value() {
+    let mut tried = 0;
+    for path in models("sklearn-1.9") {
+        let Ok(model) = load(&path) else { continue };
+        let features = &model.signature().features;
+        let is_category = |kind: &FeatureKind| matches!(kind, FeatureKind::Category(_));
+        if !features.iter().any(|feature| is_category(&feature.kind)) {
+            continue;
+        }
+        tried += 1;
+        let outcome = |code: f64| {
+            let mut buffer = RowBuffer::default();
+            for feature in features {
+                let value = match &feature.kind {
+                    kind if kind.is_text() => buffer.texts.push("a"),
+                    kind if is_category(kind) => code,
+                    _ => 1.0,
+                };
+                buffer.values.push(value);
+            }
+            let mut out = vec![0.0; model.signature().outputs()];
+            let refusal = model.predict(buffer.rows(features.len()), &mut out).err();
+            let bits: Vec<u64> = out.into_iter().map(f64::to_bits).collect();
+            (refusal.map(|refusal| refusal.reason), bits)
+        };
+        let missing = outcome(f64::NAN);
+        for code in [1e6, -1.0] {
+            let (reason, out) = outcome(code);
+            assert_eq!(reason, missing.0, "{}", path.display());
+            assert!(reason.is_some() || out == missing.1, "{}", path.display());
+        }
+    }
+    assert!(tried > 0);
+}

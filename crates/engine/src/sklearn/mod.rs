@@ -310,7 +310,11 @@ impl Model {
         for index in 0..rows.len() {
             let inputs = self.inputs.iter().zip(rows.row(index));
             values.extend(inputs.map(|(input, value)| match input {
-                Input::Category(words) if !value.is_nan() => words[*value as usize],
+                // A code of no category is a missing value.
+                Input::Category(words) if *value >= 0.0 => {
+                    words.get(*value as usize).copied().unwrap_or(f64::NAN)
+                }
+                Input::Category(_) => f64::NAN,
                 Input::Text => match rows.text(*value) {
                     Some(text) => self.words.get(text),
                     None => f64::NAN,
