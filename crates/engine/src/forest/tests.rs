@@ -485,11 +485,37 @@ fn a_forest_without_trees_adds_nothing() {
     assert_sums(XGBOOST, &[], &[vec![1.0], vec![2.0]], 2);
 }
 
+/// A full tree of six levels whose features have 255 thresholds each, as trained on histograms.
+fn full_tree(random: &mut Random) -> Tree {
+    let split = |node: u32, random: &mut Random| Node::Split {
+        feature: random.below(20) as u32,
+        threshold: random.below(255) as f64,
+        default_left: true,
+        left: 2 * node + 1,
+        right: 2 * node + 2,
+    };
+    let splits = (0..63).map(|node| split(node, random));
+    let mut nodes: Vec<Node> = splits.collect();
+    nodes.extend((0..64).map(|leaf| Node::Leaf(f64::from(leaf))));
+    Tree { nodes, output: 0 }
+}
+
+/// Splits and leaves are nodes; thresholds, which all trees share, are counted too.
 #[test]
-fn a_compiled_node_takes_about_eight_bytes() {
+fn a_node_takes_at_most_eight_bytes_and_twelve_with_leaves_of_64_bits() {
     let mut random = Random(1);
-    let trees: Vec<Tree> = (0..480).map(|_| random.tree(XGBOOST, 10, 8, 1)).collect();
+    let trees: Vec<Tree> = (0..880).map(|_| full_tree(&mut random)).collect();
     let nodes: usize = trees.iter().map(|tree| tree.nodes.len()).sum();
-    let bytes = compiled(&trees, 10).bytes();
-    assert!(bytes < nodes * 12, "{bytes} bytes for {nodes} nodes");
+    let kernels = ["byte ranks", "4-byte rank nodes, scalar"];
+    for kernel in kernels {
+        let (floats, doubles) = with_kernel(kernel, || {
+            let doubles = Forest::<f64>::new(&trees, XGBOOST.rules(20)).unwrap();
+            (compiled(&trees, 20).bytes(), doubles.bytes())
+        });
+        let [floats, doubles] = [floats, doubles].map(|bytes| bytes as f64 / nodes as f64);
+        assert!(
+            floats <= 8.0 && doubles <= 12.0,
+            "{kernel}: {floats} and {doubles}"
+        );
+    }
 }
