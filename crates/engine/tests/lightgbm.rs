@@ -237,6 +237,16 @@ fn categories_are_called_what_pandas_calls_them() {
     }
 }
 
+/// The library writes spaces in names as `_`, and other blanks as they are.
+#[test]
+fn names_may_have_blanks_other_than_spaces() {
+    let text = fs::read_to_string(newest("named.txt")).unwrap();
+    let text = text.replace("feature_names=a größe", "feature_names=a\tb\u{a0}c größe");
+    let model = load_bytes("blank", text.as_bytes(), &LoadOptions::default()).unwrap();
+    assert_eq!(model.signature().features[0].name, "a\tb\u{a0}c");
+    assert_eq!(model.signature().features[1].name, "größe");
+}
+
 #[test]
 fn the_description_says_how_the_model_was_boosted() {
     for (name, words) in [

@@ -34,7 +34,8 @@ pub(crate) mod widest;
 use crate::Rows;
 use crate::signature::Precision;
 use bytes::{ByteTrees, ByteWalk, Leaf, RowRanks};
-use kernel::{Narrow, NodeWord, Sum, Trees, ValueWord, Walk, Wide};
+pub(crate) use kernel::Sum;
+use kernel::{Narrow, NodeWord, Trees, ValueWord, Walk, Wide};
 use rank::Ranker;
 use std::cell::{Cell, RefCell};
 

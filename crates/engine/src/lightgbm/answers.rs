@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use super::tree::{Missing, Split, Test, Tree, code, is_zero};
 use crate::Rows;
+use crate::forest::Sum;
 
 /// Trees that are walked at once.
 const TOGETHER: usize = 8;
@@ -75,11 +76,9 @@ struct Node {
 }
 
 impl Answers {
-    /// None for trees that have no such form or whose sets would take too much memory in it.
-    pub(super) fn new(trees: &[Tree]) -> Option<Self> {
-        if trees.iter().any(|tree| tree.linear.is_some()) {
-            return None;
-        }
+    /// None for trees that have no such form or whose sets would take too much memory in it. A leaf of a tree and its
+    /// value give what it adds.
+    pub(super) fn new(trees: &[Tree], added: fn(usize, f64) -> f64) -> Option<Self> {
         // The first word is that of the question NEVER.
         let mut words = 1;
         let thresholds = thresholds(trees, &mut words);
@@ -113,7 +112,7 @@ impl Answers {
                 }
             });
             let questions: Vec<u32> = questions.collect();
-            answers.push(tree, &questions);
+            answers.push(tree, &questions, added);
         }
         Some(answers)
     }
@@ -128,7 +127,7 @@ impl Answers {
     }
 
     /// Appends a tree, level by level.
-    fn push(&mut self, tree: &Tree, questions: &[u32]) {
+    fn push(&mut self, tree: &Tree, questions: &[u32], added: fn(usize, f64) -> f64) {
         let root = self.nodes.len();
         self.roots.push(root as u32);
         let mut waiting = vec![0u32];
@@ -141,7 +140,7 @@ impl Answers {
                 }
                 None => {
                     let leaf = node as usize - tree.splits.len();
-                    self.values[root + next] = tree.leaves[leaf];
+                    self.values[root + next] = added(leaf, tree.leaves[leaf]);
                     (NEVER, root + next)
                 }
             };
@@ -162,7 +161,7 @@ impl Answers {
     }
 
     /// Adds the trees' values for every row to its sums.
-    pub(super) fn add(&self, rows: Rows<'_>, sums: &mut [f64], outputs: usize) {
+    pub(super) fn add<S: Sum>(&self, rows: Rows<'_>, sums: &mut [S], outputs: usize) {
         thread_local! {
             static ANSWERS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
         }
@@ -178,7 +177,7 @@ impl Answers {
                     for (sums, answers) in sums.chunks_exact_mut(outputs).zip(by_row) {
                         let mut output = group * TOGETHER % outputs;
                         for node in &self.walk(roots, answers)[..roots.len()] {
-                            sums[output] += self.values[*node as usize];
+                            sums[output] += S::nearest(self.values[*node as usize]);
                             output = if output + 1 == outputs { 0 } else { output + 1 };
                         }
                     }

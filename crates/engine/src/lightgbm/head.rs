@@ -104,9 +104,10 @@ fn check_version(head: &Section<'_>) -> Result<(), Fault> {
     }
 }
 
-/// One word for each feature.
+/// One word for each feature. Only a space ends one: the library writes those in names as `_`, but no tabs.
 fn words<'a>(head: &Section<'a>, name: &str, width: usize) -> Result<Vec<&'a str>, Fault> {
-    let words: Vec<&str> = head.required(name)?.split_ascii_whitespace().collect();
+    let words = head.required(name)?.split(' ');
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     match words.len() == width {
         true => Ok(words),
         false => Err(Fault(format!(
@@ -162,8 +163,12 @@ fn features(names: &[&str], is_named: bool, kinds: Vec<FeatureKind>) -> Vec<Feat
 /// Compiles trees into the quickest form that they have.
 fn compile(trees: Vec<Tree>, width: usize, sums: usize) -> Trees {
     let with_columns = |per_tree| with_columns(&trees, width, sums, per_tree);
+    let answered = || match trees.iter().any(|tree| tree.linear.is_some()) {
+        true => Linear::answered(&trees).map(Trees::Linear),
+        false => Answers::new(&trees, |_, value| value).map(Trees::Answered),
+    };
     with_columns(COLUMNS_PER_TREE)
-        .or_else(|| Answers::new(&trees).map(Trees::Answered))
+        .or_else(answered)
         .or_else(|| with_columns(COLUMNS_PER_TREE_MAX))
         .unwrap_or(Trees::Walked(trees))
 }

@@ -1,10 +1,12 @@
-//! Trees whose leaves are linear functions: the forest finds the leaves, their functions are computed here.
+//! Trees whose leaves are linear functions: the forest finds the leaves, or for many sets of categories [`Answers`],
+//! and their functions are computed here.
 //!
-//! To the forest each tree has an output of its own, and the value of a leaf is its number. What the leaves
+//! To these each tree has an output of its own, and the value of a leaf is its number. What the leaves
 //! compute is added in the order of the trees, and inside in the order of the file, as in the library.
 
 use std::cell::RefCell;
 
+use super::answers::Answers;
 use super::tree::{self, Tree};
 use crate::Rows;
 use crate::forest::{self, Forest, Node, Rules, TooLarge};
@@ -18,11 +20,18 @@ const LEAVES_MAX: usize = 1 << 24;
 /// Trees in the form they are evaluated in.
 #[derive(Debug)]
 pub(super) struct Linear {
-    forest: Box<Forest<f32>>,
+    finder: Finder,
     /// The first leaf of each tree.
     trees: Vec<u32>,
     leaves: Vec<Leaf>,
     terms: Vec<(u32, f64)>,
+}
+
+/// What finds the leaves.
+#[derive(Debug)]
+enum Finder {
+    Forest(Box<Forest<f32>>),
+    Answers(Answers),
 }
 
 /// A constant, terms from `start` to `end`, and the value if something in them is missing.
@@ -41,9 +50,28 @@ impl Linear {
         mut converted: Vec<forest::Tree>,
         rules: Rules,
     ) -> Result<Self, TooLarge> {
+        for (tree, (index, converted)) in trees.iter().zip((0..).zip(&mut converted)) {
+            // Behind the splits are the leaves, in their order.
+            let behind = converted.nodes.iter_mut().skip(tree.splits.len());
+            for (leaf, node) in behind.enumerate() {
+                *node = Node::Leaf(leaf as f64);
+            }
+            converted.output = index;
+        }
+        let forest = Forest::new(&converted, rules)?;
+        Self::with(Finder::Forest(Box::new(forest)), trees)
+    }
+
+    /// Compiles trees that ask for many sets of categories, if they have such a form.
+    pub(super) fn answered(trees: &[Tree]) -> Option<Self> {
+        let answers = Answers::new(trees, |leaf, _| leaf as f64)?;
+        Self::with(Finder::Answers(answers), trees).ok()
+    }
+
+    fn with(finder: Finder, trees: &[Tree]) -> Result<Self, TooLarge> {
         let (mut leaves, mut terms) = (Vec::new(), Vec::new());
         let mut firsts = Vec::with_capacity(trees.len());
-        for (tree, (index, converted)) in trees.iter().zip((0..).zip(&mut converted)) {
+        for tree in trees {
             if tree.leaves.len() > LEAVES_MAX {
                 return Err(TooLarge("more than 16 million leaves of a linear tree"));
             }
@@ -64,18 +92,12 @@ impl Linear {
                     end: terms.len() as u32,
                 });
             }
-            // Behind the splits are the leaves, in their order.
-            let behind = converted.nodes.iter_mut().skip(tree.splits.len());
-            for (leaf, node) in behind.enumerate() {
-                *node = Node::Leaf(leaf as f64);
-            }
-            converted.output = index;
         }
         if u32::try_from(leaves.len().max(terms.len())).is_err() {
             return Err(TooLarge("more than 4 billion terms of linear trees"));
         }
         Ok(Self {
-            forest: Box::new(Forest::new(&converted, rules)?),
+            finder,
             trees: firsts,
             leaves,
             terms,
@@ -83,7 +105,11 @@ impl Linear {
     }
 
     pub(super) fn description(&self) -> String {
-        format!("linear, {}", self.forest.description())
+        let finder = match &self.finder {
+            Finder::Forest(forest) => forest.description(),
+            Finder::Answers(answers) => answers.description(),
+        };
+        format!("linear, {finder}")
     }
 
     /// Adds what the leaf of every row computes to `sums`, `outputs` values per row, to which trees add in turn.
@@ -99,7 +125,10 @@ impl Linear {
                 let rows = rows.slice(first..first + sums.len() / outputs);
                 reached.clear();
                 reached.resize(rows.len() * trees, 0.0);
-                self.forest.add(rows, reached, trees);
+                match &self.finder {
+                    Finder::Forest(forest) => forest.add(rows, reached, trees),
+                    Finder::Answers(answers) => answers.add(rows, reached, trees),
+                }
                 for (index, sums) in sums.chunks_exact_mut(outputs).enumerate() {
                     let reached = &reached[index * trees..][..trees];
                     self.add_row(rows.row(index), reached, sums, values);

@@ -57,6 +57,8 @@ enum Trees {
     },
     /// Where they ask for more sets of categories than columns are worth.
     Answered(Answers),
+    /// The same, with leaves that are linear functions.
+    Linear(Linear),
     /// As the library does it, tree by tree: what has no other form.
     Walked(Vec<Tree>),
 }
@@ -105,6 +107,7 @@ impl Engine for Model {
         let trees = match &self.trees {
             Trees::Compiled { body, .. } => body.description(),
             Trees::Answered(answers) => answers.description(),
+            Trees::Linear(linear) => linear.description(),
             Trees::Walked(trees) => format!("{} trees, as in the file", trees.len()),
         };
         let Self {
@@ -196,6 +199,7 @@ impl Trees {
                 }
             }),
             Self::Answered(answers) => answers.add(rows, sums, outputs),
+            Self::Linear(linear) => linear.add(rows, sums, outputs),
             Self::Walked(trees) => {
                 for (block, sums) in sums.chunks_mut(ROWS_PER_WALK * outputs).enumerate() {
                     let first = block * ROWS_PER_WALK;

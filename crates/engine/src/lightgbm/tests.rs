@@ -109,11 +109,26 @@ proptest! {
     ) {
         trees.iter_mut().for_each(|tree| tree.linear = None);
         let rows = Rows::new(&rows, WIDTH);
-        let answers = Answers::new(&trees).unwrap();
+        let answers = Answers::new(&trees, |_, value| value).unwrap();
         let mut expected = vec![0.0; rows.len() * OUTPUTS];
         Trees::Walked(trees).add(rows, &mut expected, OUTPUTS);
         let mut sums = vec![0.0; rows.len() * OUTPUTS];
         answers.add(rows, &mut sums, OUTPUTS);
+        let bits = |sums: &[f64]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&sums), bits(&expected));
+    }
+
+    #[test]
+    fn answers_find_the_leaves_of_linear_trees(
+        trees in prop::collection::vec(tree(), 1..80),
+        rows in prop::collection::vec(prop::sample::select(&VALUES[..]), 20 * WIDTH),
+    ) {
+        let rows = Rows::new(&rows, WIDTH);
+        let linear = super::linear::Linear::answered(&trees).unwrap();
+        let mut expected = vec![0.0; rows.len() * OUTPUTS];
+        Trees::Walked(trees).add(rows, &mut expected, OUTPUTS);
+        let mut sums = vec![0.0; rows.len() * OUTPUTS];
+        Trees::Linear(linear).add(rows, &mut sums, OUTPUTS);
         let bits = |sums: &[f64]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
         prop_assert_eq!(bits(&sums), bits(&expected));
     }
