@@ -26,6 +26,8 @@ import xgboost
 from onnx import TensorProto, helper, numpy_helper
 from onnxmltools.convert.common.data_types import FloatTensorType
 from skl2onnx import to_onnx
+from skl2onnx.common import data_types
+from sklearn.base import ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
@@ -37,12 +39,18 @@ from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
+    IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
     StackingClassifier,
+    VotingClassifier,
+    VotingRegressor,
 )
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     LinearRegression,
@@ -53,7 +61,13 @@ from sklearn.linear_model import (
     RidgeClassifier,
     SGDClassifier,
 )
-from sklearn.naive_bayes import GaussianNB, MultinomialNB
+from sklearn.mixture import GaussianMixture
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+)
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
@@ -74,6 +88,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 warnings.simplefilter("ignore")
 
+# The version of operators up to which skl2onnx goes through rows for distances.
+AT = {"target_opset": {"": 18, "ai.onnx.ml": 3}}
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "crates/engine/tests/golden/onnx"
 ROWS = 12
 COUNT = 200
@@ -192,6 +208,23 @@ def estimators():
         GradientBoostingRegressor(n_estimators=5), DecisionTreeRegressor(max_depth=4), MLPRegressor(hidden_layer_sizes=(6,), max_iter=30),
     ]:
         convert(f"{type(estimator).__name__}-{getattr(estimator, 'kernel', 'r')}", estimator, MATRIX, SUM)
+    kinds = [KNeighborsClassifier(5), KNeighborsClassifier(3, weights="distance", p=1),
+             GaussianMixture(2, random_state=0), IsolationForest(n_estimators=4, random_state=0), OneVsRestClassifier(LogisticRegression()),
+             VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft", flatten_transform=False), BernoulliNB(),
+             CategoricalNB()]
+    for estimator in kinds:
+        name = f"more-{type(estimator).__name__}-{getattr(estimator, 'weights', '')}"
+        data = np.abs(MATRIX).round().astype(np.int64) if "Categorical" in name else MATRIX
+        has_classes = isinstance(estimator, ClassifierMixin)
+        options = {"options": {"zipmap": False}} if has_classes else {}
+        convert(name, estimator, data, THREE if has_classes else None, **AT, **options)
+    for estimator in [KNeighborsRegressor(4), KNeighborsRegressor(4, weights="distance"),
+                      GaussianProcessRegressor(RBF(2.0), alpha=0.5),
+                      VotingRegressor([("a", LinearRegression()), ("b", DecisionTreeRegressor(max_depth=3))])]:
+        convert(f"more-{type(estimator).__name__}-{getattr(estimator, 'weights', '')}", estimator, MATRIX, SUM, **AT)
+    convert("cdist-classes", KNeighborsClassifier(5), MATRIX, THREE,
+            options={KNeighborsClassifier: {"optim": "cdist", "zipmap": False}})
+    convert("cdist-number", KNeighborsRegressor(4), MATRIX, SUM, options={KNeighborsRegressor: {"optim": "cdist"}})
     convert("two-targets", LinearRegression(), MATRIX, np.column_stack([SUM, -SUM]))
     convert("poisson", PoissonRegressor(), MATRIX, np.exp(SUM))
     convert("doubles", make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(6,), max_iter=30)), MATRIX.astype(np.float64), SUM)
@@ -203,6 +236,20 @@ def estimators():
     ]:
         norm = getattr(transformer, "norm", "")
         convert(f"step-{type(transformer).__name__}{norm}", make_pipeline(transformer, LinearRegression()), MATRIX, SUM)
+
+
+def maps():
+    """A dictionary for each row, of which the vectorizer names the keys."""
+    records = [{"age": float(row[0]), **({"fare": float(row[1])} if row[1] > 0 else {})} for row in MATRIX]
+    model = make_pipeline(DictVectorizer(sparse=False), LogisticRegression()).fit(records, TWO)
+    kind = data_types.DictionaryType(data_types.StringTensorType([1]), data_types.FloatTensorType([1]))
+    made = to_onnx(model, initial_types=[("x", kind)], options={"zipmap": False})
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    answers = [session.run(["probabilities"], {"x": record})[0][0].tolist() for record in records[:ROWS]]
+    content = {"rows": [[record.get("age"), record.get("fare")] for record in records[:ROWS]],
+               "outputs": {"probabilities": answers}}
+    (FOLDER / "dictionary.onnx").write_bytes(made.SerializeToString())
+    (FOLDER / "dictionary.expected.json").write_text(json.dumps(content) + "\n")
 
 
 def boosted():
@@ -262,7 +309,13 @@ def value(array):
 KINDS = ("ai_onnx_ml_", "tfidfvectorizer_", "strnormalizer_", "softmax_", "logsoftmax_", "concat_", "argmax_", "argmin_",
          "gather_", "slice", "squeeze", "unsqueeze", "transpose", "top_k", "topk", "reduce_", "where", "gemm", "matmul_",
          "reshape_", "clip", "flatten", "equal", "greater", "less", "expand", "shape", "constantofshape", "pow", "add",
-         "sub", "mul", "div", "and", "or", "xor", "not", "neg", "abs", "sign", "isnan", "min_", "max_", "sum_")
+         "sub", "mul", "div", "and", "or", "xor", "not", "neg", "abs", "sign", "isnan", "min_", "max_", "sum_", "acos",
+         "asin", "atan", "batchnorm_", "cast", "celu", "cos", "cumsum", "elu", "erf", "eyelike", "hardsigmoid", "hardswish",
+         "if", "isinf", "l1normalization", "l2normalization", "leakyrelu", "mean_", "mod_", "prelu", "range", "scan", "selu", "sinh", "size", "softsign",
+         "split_", "tan", "thresholdedrelu", "tile")
+
+
+TYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool", "object"}
 
 
 def node_tests():
@@ -274,6 +327,8 @@ def node_tests():
         if not name.startswith(KINDS) or "expanded" in name or "example" in name and "_ml_" not in name:
             continue
         model = onnx.load(case / "model.onnx")
+        if any(not kind.type.HasField("tensor_type") for kind in [*model.graph.input, *model.graph.output]):
+            continue
         data, kept = case / "test_data_set_0", {}
         for side in ["input", "output"]:
             paths = sorted(data.glob(f"{side}_*.pb"), key=lambda path: int(path.stem.split("_")[1]))
@@ -284,7 +339,7 @@ def node_tests():
                 kept[side].append(value(numpy_helper.to_array(tensor)))
         kinds = {kind["type"] for side in kept.values() for kind in side}
         size = sum(len(kind["values"]) for side in kept.values() for kind in side)
-        if "_ml_" in name or (size <= 130 and kinds <= {"float32", "float64", "int64", "int32", "bool", "object"}):
+        if "_ml_" in name or (size <= 130 and kinds <= TYPES):
             found[name] = {"model": (case / "model.onnx").read_bytes().hex(), **kept}
     lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in found.items()]
     (FOLDER / "nodes.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
@@ -295,6 +350,7 @@ shutil.rmtree(FOLDER, ignore_errors=True)
 FOLDER.mkdir(parents=True)
 tables()
 estimators()
+maps()
 boosted()
 single()
 node_tests()

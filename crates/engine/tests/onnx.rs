@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
 use auspex_engine::{
-    ClassLabel, Engine, FeatureKind, LoadOptions, Output, RowBuffer, load, load_bytes,
+    ClassLabel, Engine, FeatureKind, LoadOptions, Output, RowBuffer, Unexplained, load, load_bytes,
+    load_with,
 };
 use serde_json::Value;
 use std::fs;
@@ -64,7 +65,9 @@ fn wanted(model: &dyn Engine, outputs: &Value) -> Option<Vec<Vec<f64>>> {
     let is_class = matches!(signature.output, Output::Class { .. });
     let fits = |rows: &&&Vec<Value>| {
         let row = rows[0].as_array().unwrap();
-        row.len() == width && (is_class || width > 1 || row[0].is_f64() || outputs.len() == 1)
+        let is_first = !signature.more_outputs.is_empty();
+        row.len() == width
+            && (is_class || is_first || width > 1 || row[0].is_f64() || outputs.len() == 1)
     };
     let rows = outputs.iter().find(fits)?;
     let label = |value: &Value| {
@@ -196,6 +199,21 @@ fn a_category_that_the_model_does_not_know_is_refused_with_its_row() {
     let refusal = model.predict(buffer.rows(2), &mut [0.0; 2]).unwrap_err();
     assert_eq!(refusal.row, 1);
     assert!(refusal.reason.contains("does not know"), "{refusal}");
+}
+
+#[test]
+fn graphs_tell_why_they_are_not_explained() {
+    let options = LoadOptions {
+        explanation_bytes_max: 1 << 20,
+        ..LoadOptions::default()
+    };
+    for (name, reason) in [
+        ("xgboost-3", Unexplained::NoCovers),
+        ("03-SVC-3", Unexplained::Kind),
+    ] {
+        let model = load_with(&golden().join(format!("{name}.onnx")), &options).unwrap();
+        assert_eq!(model.explain().err(), Some(reason));
+    }
 }
 
 /// Each file cut off and changed in many places: an error or a model that predicts, and never more than that.

@@ -1,7 +1,9 @@
 //! Columns of rows as the inputs of a graph.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::narrow::Narrow;
 use super::program::Names;
 use super::proto::{Model, Value, unknown_element};
 use super::tensor::{Data, Tensor};
@@ -22,6 +24,8 @@ pub(super) struct Input {
     is_matrix: bool,
     /// Whether it takes one row only.
     is_single: bool,
+    /// Whether what is missing counts as 0: it is a map, in which it is not there.
+    missing_is_zero: bool,
 }
 
 /// All inputs of a graph.
@@ -50,8 +54,11 @@ impl Inputs {
         let mut inputs = Self::default();
         let is_alone = given.len() == 1;
         for value in given {
-            inputs
-                .push(value, names, is_alone)
+            let pushed = match value.is_map {
+                true => inputs.push_map(value, model, names),
+                false => inputs.push(value, names, is_alone),
+            };
+            pushed
                 .map_err(|fault| fault.inside(format_args!("input `{}`", shorten(value.name))))?;
         }
         if inputs.features.is_empty() {
@@ -74,10 +81,10 @@ impl Inputs {
     fn push(&mut self, value: &Value<'_>, names: &Names<'_>, is_alone: bool) -> Result<(), Fault> {
         let element = value
             .element
-            .ok_or_else(|| Fault::new("not a tensor; sequences and maps are not supported"))?;
+            .ok_or_else(|| Fault::new("neither a tensor nor a map; sequences are not supported"))?;
         let kind = match element {
-            1 | 11 => FeatureKind::Number,
-            6 | 7 => FeatureKind::Integer,
+            1 | 10 | 11 => FeatureKind::Number,
+            2..=7 => FeatureKind::Integer,
             8 => FeatureKind::Text,
             9 => FeatureKind::Boolean,
             other => return Err(unknown_element(other)),
@@ -100,12 +107,7 @@ impl Inputs {
             }
         };
         let columns = usize::try_from(columns).unwrap_or(usize::MAX);
-        let first = self.features.len();
-        if columns == 0 || first.saturating_add(columns) > COLUMNS_MAX {
-            return Err(Fault(format!(
-                "{columns} columns; {COLUMNS_MAX} are supported"
-            )));
-        }
+        let first = self.place_for(columns)?;
         if rows.is_some_and(|rows| rows != 1) {
             return Err(Fault(format!(
                 "takes exactly {} rows; convert the model with an open number, such as `[None, {columns}]`",
@@ -131,8 +133,69 @@ impl Inputs {
             columns,
             is_matrix,
             is_single: rows.is_some(),
+            missing_is_zero: false,
         });
         Ok(())
+    }
+
+    /// A map, of which `DictVectorizer` names the keys that count: each is a feature.
+    fn push_map(
+        &mut self,
+        value: &Value<'_>,
+        model: &Model<'_>,
+        names: &Names<'_>,
+    ) -> Result<(), Fault> {
+        let nodes = model.graph.nodes.iter();
+        let mut keys: Vec<Vec<String>> = Vec::new();
+        for node in nodes.filter(|node| node.inputs.contains(&value.name)) {
+            if node.operator != "DictVectorizer" {
+                return Err(Fault::new("a map is read by `DictVectorizer` alone"));
+            }
+            let texts = node.texts("string_vocabulary")?;
+            let numbers = node.integers("int64_vocabulary").iter();
+            let texts = texts.iter().map(|text| text.to_string());
+            keys.push(texts.chain(numbers.map(i64::to_string)).collect());
+        }
+        keys.dedup();
+        let (Ok([keys]), Some(element @ (1 | 7 | 11))) =
+            (<[Vec<String>; 1]>::try_from(keys), value.element)
+        else {
+            return Err(Fault::new(
+                "a map is supported with one vocabulary and numbers as values",
+            ));
+        };
+        let columns = keys.len();
+        let first = self.place_for(columns)?;
+        self.named = true;
+        self.features.extend(keys.into_iter().map(|name| Feature {
+            name,
+            kind: match element {
+                7 => FeatureKind::Integer,
+                _ => FeatureKind::Number,
+            },
+            takes_missing: false,
+        }));
+        self.list.push(Input {
+            number: names.get(value.name)?,
+            element,
+            first,
+            columns,
+            is_matrix: true,
+            is_single: false,
+            missing_is_zero: true,
+        });
+        Ok(())
+    }
+
+    /// The first column of an input that has so many.
+    fn place_for(&self, columns: usize) -> Result<usize, Fault> {
+        let first = self.features.len();
+        match columns > 0 && first.saturating_add(columns) <= COLUMNS_MAX {
+            true => Ok(first),
+            false => Err(Fault(format!(
+                "{columns} columns; {COLUMNS_MAX} are supported"
+            ))),
+        }
     }
 
     /// Whether the graph takes one row at a time.
@@ -141,27 +204,31 @@ impl Inputs {
     }
 
     /// The inputs of some rows, by their numbers.
-    pub(super) fn of(&self, rows: Rows<'_>) -> Result<Vec<(usize, Tensor)>, Fault> {
+    pub(super) fn of(&self, rows: Rows<'_>) -> Result<Vec<(usize, Cow<'static, Tensor>)>, Fault> {
         self.list
             .iter()
-            .map(|input| Ok((input.number, input.of(rows)?)))
+            .map(|input| Ok((input.number, Cow::Owned(input.of(rows)?))))
             .collect()
     }
 }
 
 impl Input {
     fn of(&self, rows: Rows<'_>) -> Result<Tensor, Fault> {
-        let values =
+        let given =
             (0..rows.len()).flat_map(|row| &rows.row(row)[self.first..self.first + self.columns]);
-        let is_missing = |value: &f64| value.is_nan() && !matches!(self.element, 1 | 11);
+        let values = given.map(|value| match self.missing_is_zero && value.is_nan() {
+            true => &0.0,
+            false => value,
+        });
+        let is_missing = |value: &f64| value.is_nan() && !matches!(self.element, 1 | 10 | 11);
         if values.clone().any(is_missing) {
             return Err(Fault::new("has a missing value where the model takes none"));
         }
-        let data = match self.element {
-            1 => Data::Float(values.map(|value| *value as f32).collect()),
+        let mut data = match self.element {
+            1 | 10 => Data::Float(values.map(|value| *value as f32).collect()),
             11 => Data::Double(values.copied().collect()),
             7 => Data::Long(values.map(|value| *value as i64).collect()),
-            6 => Data::Int(values.map(|value| *value as i32).collect()),
+            2..=6 => Data::Int(values.map(|value| *value as i32).collect()),
             9 => Data::Bool(values.map(|value| *value != 0.0).collect()),
             _ => Data::Text(
                 values
@@ -173,6 +240,13 @@ impl Input {
             true => vec![rows.len(), self.columns],
             false => vec![rows.len()],
         };
-        Ok(Tensor::new(shape, data))
+        let narrow = Narrow::of(self.element);
+        if let Some(narrow) = narrow {
+            narrow.fit(&mut data)?;
+        }
+        Ok(Tensor {
+            narrow,
+            ..Tensor::new(shape, data)
+        })
     }
 }

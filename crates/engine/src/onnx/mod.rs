@@ -5,7 +5,9 @@
 //!
 //! Before a model is loaded its graph runs on rows that are made up: types and shapes that do not fit show then.
 
+mod bodies;
 mod inputs;
+mod narrow;
 mod ops;
 mod outputs;
 mod program;
@@ -16,6 +18,7 @@ mod tests;
 mod wire;
 
 use crate::document::{Fault, shorten};
+use crate::explain::{Explain, Unexplained};
 use crate::{Engine, FeatureKind, LoadOptions, RowBuffer, RowRefusal, Rows, Signature};
 use inputs::Inputs;
 use ops::Context;
@@ -43,6 +46,8 @@ struct Model {
     inputs: Inputs,
     outputs: Outputs,
     rows_per_pass: usize,
+    /// No converter writes how many training rows took each branch, nor the means of what a linear model is fitted to.
+    unexplained: Unexplained,
 }
 
 /// Loads a model from an ONNX file.
@@ -76,7 +81,15 @@ pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engin
         precision: outputs.precision,
         missing: None,
     };
+    let nodes = &model.graph.nodes;
+    let has_trees = nodes
+        .iter()
+        .any(|node| node.operator.starts_with("TreeEnsemble"));
     let mut model = Model {
+        unexplained: match has_trees {
+            true => Unexplained::NoCovers,
+            false => Unexplained::Kind,
+        },
         signature,
         producer: shorten(model.producer),
         rows_per_pass: if inputs.are_single() {
@@ -175,6 +188,10 @@ impl Engine for Model {
             "" => format!("onnx, {} operators", self.program.steps()),
             producer => format!("onnx by {producer}, {} operators", self.program.steps()),
         }
+    }
+
+    fn explain(&self) -> Result<&dyn Explain, Unexplained> {
+        Err(self.unexplained)
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {

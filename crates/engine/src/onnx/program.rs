@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::bodies;
 use super::ops::{self, Context, Run};
 use super::proto::{Graph, Model, Node};
 use super::tensor::Tensor;
@@ -34,7 +35,7 @@ impl std::fmt::Debug for Program {
 pub(super) struct Names<'a>(HashMap<&'a str, usize>);
 
 impl<'a> Names<'a> {
-    fn add(&mut self, name: &'a str) -> Result<usize, Fault> {
+    pub(super) fn add(&mut self, name: &'a str) -> Result<usize, Fault> {
         let number = self.0.len();
         match self.0.insert(name, number) {
             None => Ok(number),
@@ -58,7 +59,15 @@ impl<'a> Names<'a> {
 
 impl Program {
     pub(super) fn new<'a>(model: &Model<'a>) -> Result<(Self, Names<'a>), Fault> {
-        let graph = &model.graph;
+        Self::of(&model.graph, model, &[])
+    }
+
+    /// What a graph of the model computes, which may take values that are made outside of it.
+    pub(super) fn of<'a>(
+        graph: &Graph<'a>,
+        model: &Model<'a>,
+        outside: &[&'a str],
+    ) -> Result<(Self, Names<'a>), Fault> {
         let (mut names, mut program) = (
             Names::default(),
             Self {
@@ -66,6 +75,10 @@ impl Program {
                 constants: Vec::new(),
             },
         );
+        for name in outside {
+            names.add(name)?;
+            program.constants.push(None);
+        }
         for (name, tensor) in &graph.constants {
             names.add(name)?;
             program.constants.push(Some(tensor.clone()));
@@ -96,10 +109,22 @@ impl Program {
         let opset = model.opset(node.domain);
         let opset =
             opset.ok_or_else(|| Fault::new("is of a set that the model does not import"))?;
-        let run = ops::build(node, opset)?;
         let number = |name: &&str| (!name.is_empty()).then(|| names.get(name)).transpose();
         let inputs: Result<Vec<Option<usize>>, Fault> = node.inputs.iter().map(number).collect();
-        let inputs = inputs?;
+        let mut inputs = inputs?;
+        let run = match (node.domain, node.operator) {
+            ("", "If" | "Scan") => {
+                let constants = inputs
+                    .iter()
+                    .map(|input| self.constants[(*input)?].as_ref());
+                let (run, outside) =
+                    bodies::build(node, model, opset, &constants.collect::<Vec<_>>())?;
+                let outside = outside.into_iter().map(|name| names.get(name).map(Some));
+                inputs.extend(outside.collect::<Result<Vec<_>, _>>()?);
+                run
+            }
+            _ => ops::build(node, opset)?,
+        };
         let is_constant = inputs
             .iter()
             .flatten()
@@ -169,18 +194,19 @@ impl Program {
     }
 
     /// All values, from those of the inputs.
-    pub(super) fn run(
-        &self,
-        inputs: impl Iterator<Item = (usize, Tensor)>,
+    pub(super) fn run<'p>(
+        &'p self,
+        inputs: impl Iterator<Item = (usize, Cow<'p, Tensor>)>,
         context: &Context,
-    ) -> Result<Vec<Option<Cow<'_, Tensor>>>, Fault> {
+    ) -> Result<Vec<Option<Cow<'p, Tensor>>>, Fault> {
+        context.spend(self.constants.len())?;
         let mut values: Vec<Option<Cow<'_, Tensor>>> = self
             .constants
             .iter()
             .map(|constant| constant.as_ref().map(Cow::Borrowed))
             .collect();
         for (number, tensor) in inputs {
-            values[number] = Some(Cow::Owned(tensor));
+            values[number] = Some(tensor);
         }
         let mut given = Vec::new();
         for step in &self.steps {

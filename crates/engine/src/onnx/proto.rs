@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::narrow::{self, Narrow};
 use super::tensor::{Data, Tensor, count};
 use super::wire::{Field, Fields};
 use crate::document::{Fault, shorten};
 
 /// Nodes, tensors or values that a graph may have.
 const ITEMS_MAX: usize = 65_536;
+
+/// How deep graphs may be inside each other.
+const DEPTH_MAX: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Model<'a> {
@@ -30,8 +34,10 @@ pub(super) struct Graph<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Value<'a> {
     pub(super) name: &'a str,
-    /// The number of its element type, if it is a tensor.
+    /// The number of its element type, if it is a tensor or a map to such elements.
     pub(super) element: Option<i64>,
+    /// Whether it is a map of names or numbers to elements.
+    pub(super) is_map: bool,
     /// Each dimension, none where it is open; none if the file does not tell.
     pub(super) shape: Option<Vec<Option<i64>>>,
 }
@@ -52,6 +58,7 @@ struct Attribute<'a> {
     integer: Option<i64>,
     text: Option<&'a [u8]>,
     tensor: Option<Tensor>,
+    graph: Option<Graph<'a>>,
     floats: Vec<f32>,
     integers: Vec<i64>,
     texts: Vec<&'a [u8]>,
@@ -66,7 +73,8 @@ impl<'a> Model<'a> {
             match number {
                 2 => model.producer = field.text()?,
                 7 => {
-                    model.graph = Graph::read(field.message()?).map_err(|f| f.inside("graph"))?;
+                    model.graph =
+                        Graph::read(field.message()?, DEPTH_MAX).map_err(|f| f.inside("graph"))?;
                     has_graph = true;
                 }
                 8 => {
@@ -121,11 +129,12 @@ fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), Fault> {
 }
 
 impl<'a> Graph<'a> {
-    fn read(mut fields: Fields<'a>) -> Result<Self, Fault> {
+    /// Reads a graph that may have others inside, `depth` of them one in the other.
+    fn read(mut fields: Fields<'a>, depth: usize) -> Result<Self, Fault> {
         let mut graph = Self::default();
         while let Some((number, field)) = fields.next()? {
             match number {
-                1 => push(&mut graph.nodes, Node::read(field.message()?)?)?,
+                1 => push(&mut graph.nodes, Node::read(field.message()?, depth)?)?,
                 5 => {
                     let (name, tensor) = tensor(field.message()?)?;
                     push(&mut graph.constants, (name, tensor))?;
@@ -155,16 +164,26 @@ impl<'a> Value<'a> {
 
     fn read_type(&mut self, mut fields: Fields<'a>) -> Result<(), Fault> {
         while let Some((number, field)) = fields.next()? {
-            if number != 1 {
-                continue;
-            }
-            let mut tensor = field.message()?;
-            while let Some((number, field)) = tensor.next()? {
-                match number {
-                    1 => self.element = Some(field.integer()?),
-                    2 => self.shape = Some(shape(field.message()?)?),
-                    _ => {}
+            let mut inner = field.message()?;
+            match number {
+                1 => {
+                    while let Some((number, field)) = inner.next()? {
+                        match number {
+                            1 => self.element = Some(field.integer()?),
+                            2 => self.shape = Some(shape(field.message()?)?),
+                            _ => {}
+                        }
+                    }
                 }
+                5 if !self.is_map => {
+                    self.is_map = true;
+                    while let Some((number, field)) = inner.next()? {
+                        if number == 2 {
+                            self.read_type(field.message()?)?;
+                        }
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -189,7 +208,7 @@ fn shape(mut fields: Fields<'_>) -> Result<Vec<Option<i64>>, Fault> {
 }
 
 impl<'a> Node<'a> {
-    fn read(mut fields: Fields<'a>) -> Result<Self, Fault> {
+    fn read(mut fields: Fields<'a>, depth: usize) -> Result<Self, Fault> {
         let mut node = Self::default();
         while let Some((number, field)) = fields.next()? {
             match number {
@@ -198,7 +217,7 @@ impl<'a> Node<'a> {
                 3 => node.name = field.text()?,
                 4 => node.operator = field.text()?,
                 5 => {
-                    let read = field.message().and_then(attribute);
+                    let read = field.message().and_then(|fields| attribute(fields, depth));
                     let (name, attribute) = read.map_err(|fault| fault.inside(node.place()))?;
                     node.attributes.insert(name, attribute);
                 }
@@ -252,6 +271,17 @@ impl<'a> Node<'a> {
         self.attributes.get(name)?.tensor.as_ref()
     }
 
+    pub(super) fn graph(&self, name: &str) -> Option<&Graph<'a>> {
+        self.attributes.get(name)?.graph.as_ref()
+    }
+
+    /// The graphs inside.
+    pub(super) fn graphs(&self) -> impl Iterator<Item = &Graph<'a>> {
+        self.attributes
+            .values()
+            .filter_map(|own| own.graph.as_ref())
+    }
+
     pub(super) fn floats(&self, name: &str) -> &[f32] {
         self.attributes.get(name).map_or(&[], |own| &own.floats)
     }
@@ -270,7 +300,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, Fault> {
     std::str::from_utf8(bytes).map_err(|_| Fault::new("a text that is not UTF-8"))
 }
 
-fn attribute<'a>(mut fields: Fields<'a>) -> Result<(&'a str, Attribute<'a>), Fault> {
+fn attribute<'a>(mut fields: Fields<'a>, depth: usize) -> Result<(&'a str, Attribute<'a>), Fault> {
     let (mut name, mut own) = ("", Attribute::default());
     while let Some((number, field)) = fields.next()? {
         match number {
@@ -279,6 +309,12 @@ fn attribute<'a>(mut fields: Fields<'a>) -> Result<(&'a str, Attribute<'a>), Fau
             3 => own.integer = Some(field.integer()?),
             4 => own.text = Some(field.bytes()?),
             5 => own.tensor = Some(tensor(field.message()?)?.1),
+            6 => {
+                let deeper = depth.checked_sub(1);
+                let deeper = deeper
+                    .ok_or_else(|| Fault(format!("more than {DEPTH_MAX} graphs in each other")))?;
+                own.graph = Some(Graph::read(field.message()?, deeper)?);
+            }
             7 => field.floats(&mut own.floats)?,
             8 => field.integers(&mut own.integers)?,
             9 => own.texts.push(field.bytes()?),
@@ -321,9 +357,21 @@ fn tensor<'a>(mut fields: Fields<'a>) -> Result<(&'a str, Tensor), Fault> {
             (11, Some(raw)) => Data::Double(numbers(raw, f64::from_le_bytes)?),
             (7, None) => Data::Long(integers),
             (7, Some(raw)) => Data::Long(numbers(raw, i64::from_le_bytes)?),
-            // Modes of trees are the only ones of a byte.
-            (2, None) => Data::Int(integers.iter().map(|number| *number as i32).collect()),
-            (2, Some(raw)) => Data::Int(raw.iter().map(|byte| i32::from(*byte)).collect()),
+            (2, Some(raw)) => Data::Int(numbers(raw, |[byte]| i32::from(byte))?),
+            (3, Some(raw)) => Data::Int(numbers(raw, |byte| i32::from(i8::from_le_bytes(byte)))?),
+            (4, Some(raw)) => Data::Int(numbers(raw, |two| i32::from(u16::from_le_bytes(two)))?),
+            (5, Some(raw)) => Data::Int(numbers(raw, |two| i32::from(i16::from_le_bytes(two)))?),
+            (10, None) => {
+                let bits = integers.iter().map(|bits| *bits as u16);
+                Data::Float(bits.map(narrow::of_bits).collect())
+            }
+            (10, Some(raw)) => Data::Float(numbers(raw, |two| {
+                narrow::of_bits(u16::from_le_bytes(two))
+            })?),
+            (2..=5, None) => {
+                let narrow = Narrow::of(element).expect("these are narrow");
+                Data::Int(narrow.cut(integers.iter().copied()))
+            }
             (6, None) => Data::Int(integers.iter().map(|number| *number as i32).collect()),
             (6, Some(raw)) => Data::Int(numbers(raw, i32::from_le_bytes)?),
             (9, None) => Data::Bool(integers.iter().map(|number| *number != 0).collect()),
@@ -340,7 +388,11 @@ fn tensor<'a>(mut fields: Fields<'a>) -> Result<(&'a str, Tensor), Fault> {
                 data.len()
             )));
         }
-        Ok(Tensor { shape, data })
+        Ok(Tensor {
+            shape,
+            data,
+            narrow: Narrow::of(element),
+        })
     };
     let read = read().map_err(|fault| fault.inside(format_args!("tensor `{}`", shorten(name))))?;
     Ok((name, read))
@@ -370,7 +422,8 @@ pub(super) fn unknown_element(number: i64) -> Fault {
         .ok()
         .and_then(|number| NAMES.get(number));
     Fault(format!(
-        "values of the type {} are not supported; float, double, int32, int64, bool and string are",
+        "values of the type {} are not supported; float, double, float16, whole numbers of up to 64 bits with a \
+         sign and up to 16 without, bool and string are",
         name.copied().unwrap_or("unknown")
     ))
 }

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use super::narrow::Narrow;
 use crate::document::Fault;
 
 /// Values that one tensor may have.
 const VALUES_MAX: usize = 1 << 24;
 
+/// Axes that one tensor may have.
+pub(super) const AXES_MAX: usize = 32;
+
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tensor {
     pub(super) shape: Vec<usize>,
     pub(super) data: Data,
+    /// Set where the values are of a type of fewer bits than those of `data`.
+    pub(super) narrow: Option<Narrow>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -23,19 +29,22 @@ pub(super) enum Data {
     Text(Vec<Arc<str>>),
 }
 
-/// How many values a shape has, if they are not too many.
+/// How many values a shape has, if they are not too many, those beside an axis of 0 included.
 pub(super) fn count(shape: &[usize]) -> Option<usize> {
-    let count = shape
+    let beside = shape
         .iter()
-        .try_fold(1usize, |all, size| all.checked_mul(*size));
-    count.filter(|count| *count <= VALUES_MAX)
+        .try_fold(1usize, |all, size| all.checked_mul((*size).max(1)));
+    let beside = beside.filter(|count| *count <= VALUES_MAX && shape.len() <= AXES_MAX)?;
+    Some(if shape.contains(&0) { 0 } else { beside })
 }
 
 /// The same as [`count`], refused where there are too many.
 pub(super) fn bounded(shape: &[usize]) -> Result<usize, Fault> {
     count(shape).ok_or_else(|| {
         Fault(format!(
-            "a tensor of the shape {shape:?}, which has more than {VALUES_MAX} values"
+            "a tensor of {} axes, the first {:?}; {AXES_MAX} and {VALUES_MAX} values are supported",
+            shape.len(),
+            &shape[..shape.len().min(AXES_MAX)]
         ))
     })
 }
@@ -115,17 +124,29 @@ impl Data {
 impl Tensor {
     pub(super) fn new(shape: Vec<usize>, data: Data) -> Self {
         debug_assert_eq!(count(&shape), Some(data.len()));
-        Self { shape, data }
+        Self {
+            shape,
+            data,
+            narrow: None,
+        }
     }
 
     pub(super) fn floats(shape: Vec<usize>, values: Vec<f32>) -> Self {
         Self::new(shape, Data::Float(values))
     }
 
+    /// The type, as ONNX calls it.
+    pub(super) fn element(&self) -> &'static str {
+        match self.narrow {
+            Some(narrow) => narrow.element(),
+            None => self.data.element(),
+        }
+    }
+
     pub(super) fn wrong_type(&self) -> Fault {
         Fault(format!(
             "values of the type {} are not supported here",
-            self.data.element()
+            self.element()
         ))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Run, input};
 use crate::document::Fault;
+use crate::onnx::narrow::Narrow;
 use crate::onnx::proto::Node;
 use crate::onnx::tensor::{Data, Tensor, bounded};
 
@@ -145,7 +146,10 @@ pub(super) fn label_encoder(node: &Node<'_>) -> Result<Run, Fault> {
     let (Some(keys), Some(values)) = (keys, values) else {
         return Err(Fault::new("has no keys or no values"));
     };
-    table(keys, &values, &default(node, &values)?)
+    let narrow = node
+        .tensor("values_tensor")
+        .and_then(|tensor| tensor.narrow);
+    table(keys, &values, &default(node, &values)?, narrow)
 }
 
 /// Each text has its place in a list; the other way around, too.
@@ -162,8 +166,8 @@ pub(super) fn category_mapper(node: &Node<'_>) -> Result<Run, Fault> {
 }
 
 fn both_ways(node: &Node<'_>, texts: Data, numbers: Data) -> Result<Run, Fault> {
-    let from_text = table(texts.clone(), &numbers, &default(node, &numbers)?)?;
-    let from_number = table(numbers, &texts, &default(node, &texts)?)?;
+    let from_text = table(texts.clone(), &numbers, &default(node, &numbers)?, None)?;
+    let from_number = table(numbers, &texts, &default(node, &texts)?, None)?;
     Ok(Box::new(move |inputs, context| {
         match input(inputs, 0)?.data {
             Data::Text(_) => from_text(inputs, context),
@@ -172,7 +176,7 @@ fn both_ways(node: &Node<'_>, texts: Data, numbers: Data) -> Result<Run, Fault> 
     }))
 }
 
-fn table(keys: Data, values: &Data, default: &Data) -> Result<Run, Fault> {
+fn table(keys: Data, values: &Data, default: &Data, narrow: Option<Narrow>) -> Result<Run, Fault> {
     let count = keys.len();
     if values.len() != count {
         return Err(Fault(format!("{count} keys for {} values", values.len())));
@@ -194,6 +198,9 @@ fn table(keys: Data, values: &Data, default: &Data) -> Result<Run, Fault> {
         context.spend(given.data.len())?;
         let found = key.find(given)?;
         let data = values.pick(found.into_iter().map(|place| place.unwrap_or(count)));
-        Ok(vec![Tensor::new(given.shape.clone(), data)])
+        Ok(vec![Tensor {
+            narrow,
+            ..Tensor::new(given.shape.clone(), data)
+        }])
     }))
 }

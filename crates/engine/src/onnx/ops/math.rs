@@ -1,10 +1,8 @@
 //! Operators that compute value by value.
 
-use std::sync::Arc;
-
 use super::{Run, input};
 use crate::document::Fault;
-use crate::onnx::proto::{Node, unknown_element};
+use crate::onnx::proto::Node;
 use crate::onnx::tensor::{Data, Tensor, bounded, broadcast, spread};
 
 pub(super) fn identity() -> Run {
@@ -19,7 +17,6 @@ pub(super) fn build(node: &Node<'_>, opset: i64) -> Result<Option<Run>, Fault> {
     let run = match node.operator {
         "Identity" => identity(),
         "Constant" => constant(node)?,
-        "Cast" => cast(node)?,
         "Clip" => clip(node),
         "Where" => choose(),
         "Not" => logic(|a, _| !a, 1),
@@ -52,79 +49,21 @@ pub(super) fn build(node: &Node<'_>, opset: i64) -> Result<Option<Run>, Fault> {
             |a, b| Some(a.max(b)),
         ),
         "Pow" => pow(),
-        _ => return Ok(one(node)),
+        "IsInf" => is_infinite(node),
+        "Mean" => mean(),
+        "Mod" => modulo(node),
+        "PRelu" => rectify(),
+        _ => return Ok(None),
     };
     Ok(Some(run))
 }
 
-/// Functions of one number.
-fn one(node: &Node<'_>) -> Option<Run> {
-    Some(match node.operator {
-        "Abs" => each(f32::abs, f64::abs, Some(i64::checked_abs)),
-        "Neg" => each(|x| -x, |x| -x, Some(i64::checked_neg)),
-        "Exp" => each(f32::exp, f64::exp, None),
-        "Log" => each(f32::ln, f64::ln, None),
-        "Sqrt" => each(f32::sqrt, f64::sqrt, None),
-        "Reciprocal" => each(f32::recip, f64::recip, None),
-        "Floor" => each(f32::floor, f64::floor, None),
-        "Ceil" => each(f32::ceil, f64::ceil, None),
-        "Round" => each(f32::round_ties_even, f64::round_ties_even, None),
-        "Sin" => each(f32::sin, f64::sin, None),
-        "Cos" => each(f32::cos, f64::cos, None),
-        "Tanh" => each(f32::tanh, f64::tanh, None),
-        "Sigmoid" => each(
-            |x| 1.0 / (1.0 + (-x).exp()),
-            |x| 1.0 / (1.0 + (-x).exp()),
-            None,
-        ),
-        "Softplus" => each(|x| x.exp().ln_1p(), |x| x.exp().ln_1p(), None),
-        "Relu" => each(
-            |x| if x < 0.0 { 0.0 } else { x },
-            |x| if x < 0.0 { 0.0 } else { x },
-            Some(|x| Some(x.max(0))),
-        ),
-        "Sign" => each(
-            |x| if x == 0.0 { 0.0 } else { x.signum() },
-            |x| if x == 0.0 { 0.0 } else { x.signum() },
-            Some(|x| Some(x.signum())),
-        ),
-        _ => return None,
-    })
-}
-
-fn overflow() -> Fault {
+pub(super) fn overflow() -> Fault {
     Fault::new("a whole number that does not fit its type, or a division by 0")
 }
 
-fn narrow(number: i64) -> Option<i32> {
+pub(super) fn narrow(number: i64) -> Option<i32> {
     i32::try_from(number).ok()
-}
-
-fn each(
-    of_float: fn(f32) -> f32,
-    of_double: fn(f64) -> f64,
-    of_integer: Option<fn(i64) -> Option<i64>>,
-) -> Run {
-    Box::new(move |inputs, context| {
-        let given = input(inputs, 0)?;
-        context.spend(given.data.len())?;
-        let data = match (&given.data, of_integer) {
-            (Data::Float(values), _) => Data::Float(values.iter().map(|x| of_float(*x)).collect()),
-            (Data::Double(values), _) => {
-                Data::Double(values.iter().map(|x| of_double(*x)).collect())
-            }
-            (Data::Long(values), Some(of)) => {
-                let made: Option<_> = values.iter().map(|x| of(*x)).collect();
-                Data::Long(made.ok_or_else(overflow)?)
-            }
-            (Data::Int(values), Some(of)) => {
-                let made: Option<_> = values.iter().map(|x| narrow(of(i64::from(*x))?)).collect();
-                Data::Int(made.ok_or_else(overflow)?)
-            }
-            _ => return Err(given.wrong_type()),
-        };
-        Ok(vec![Tensor::new(given.shape.clone(), data)])
-    })
 }
 
 /// Values of a tensor, spread to another shape.
@@ -216,6 +155,49 @@ fn arithmetic(
     })
 }
 
+/// The mean of several tensors.
+fn mean() -> Run {
+    let sum = arithmetic(|a, b| a + b, |a, b| a + b, |_, _| None);
+    Box::new(move |inputs, context| {
+        let mut made = sum(inputs, context)?;
+        let count = inputs.len();
+        match &mut made[0].data {
+            Data::Float(values) => values.iter_mut().for_each(|x| *x /= count as f32),
+            Data::Double(values) => values.iter_mut().for_each(|x| *x /= count as f64),
+            _ => return Err(made[0].wrong_type()),
+        }
+        Ok(made)
+    })
+}
+
+/// What a division leaves: with the sign of the divisor, or where `fmod` is set of what is divided.
+fn modulo(node: &Node<'_>) -> Run {
+    if node.integer("fmod").unwrap_or(0) != 0 {
+        return arithmetic(|a, b| a % b, |a, b| a % b, i64::checked_rem);
+    }
+    arithmetic(
+        |_, _| f32::NAN,
+        |_, _| f64::NAN,
+        |a, b| {
+            let left = a.checked_rem(b)?;
+            Some(if left != 0 && (left < 0) != (b < 0) {
+                left + b
+            } else {
+                left
+            })
+        },
+    )
+}
+
+/// Numbers below 0 by a factor.
+fn rectify() -> Run {
+    arithmetic(
+        |x, slope| if x < 0.0 { x * slope } else { x },
+        |x, slope| if x < 0.0 { x * slope } else { x },
+        |x, slope| if x < 0 { x.checked_mul(slope) } else { Some(x) },
+    )
+}
+
 /// A power whose exponent may be of another type.
 fn pow() -> Run {
     Box::new(|inputs, context| {
@@ -241,6 +223,15 @@ fn pow() -> Run {
                         .map(|at| values.get(at).powf(exponents.get(at)))
                         .collect(),
                 )
+            }
+            Data::Long(_) | Data::Int(_) => {
+                let values = base.to_doubles()?;
+                let values = Spread::new(&values, &base.shape, &shape);
+                let powers = (0..count).map(|at| values.get(at).powf(exponents.get(at)));
+                match &base.data {
+                    Data::Long(_) => Data::Long(powers.map(|x| x as i64).collect()),
+                    _ => Data::Int(powers.map(|x| x as i32).collect()),
+                }
             }
             _ => return Err(base.wrong_type()),
         };
@@ -325,6 +316,25 @@ fn is_nan() -> Run {
     })
 }
 
+fn is_infinite(node: &Node<'_>) -> Run {
+    let counts = |name: &str| node.integer(name).unwrap_or(1) != 0;
+    let (negative, positive) = (counts("detect_negative"), counts("detect_positive"));
+    Box::new(move |inputs, context| {
+        let given = input(inputs, 0)?;
+        context.spend(given.data.len())?;
+        let (Data::Float(_) | Data::Double(_)) = given.data else {
+            return Err(given.wrong_type());
+        };
+        let values = given.to_doubles()?.into_iter();
+        let made =
+            values.map(|x| x == f64::INFINITY && positive || x == f64::NEG_INFINITY && negative);
+        Ok(vec![Tensor::new(
+            given.shape.clone(),
+            Data::Bool(made.collect()),
+        )])
+    })
+}
+
 fn choose() -> Run {
     Box::new(|inputs, context| {
         let (condition, yes, no) = (input(inputs, 0)?, input(inputs, 1)?, input(inputs, 2)?);
@@ -378,6 +388,12 @@ fn clip(node: &Node<'_>) -> Run {
                     .map(|x| (*x).max(least as i64).min(most as i64))
                     .collect(),
             ),
+            Data::Int(values) => Data::Int(
+                values
+                    .iter()
+                    .map(|x| (*x).max(least as i32).min(most as i32))
+                    .collect(),
+            ),
             _ => return Err(given.wrong_type()),
         };
         Ok(vec![Tensor::new(given.shape.clone(), data)])
@@ -410,95 +426,4 @@ fn constant(node: &Node<'_>) -> Result<Run, Fault> {
         context.spend(tensor.data.len())?;
         Ok(vec![tensor.clone()])
     }))
-}
-
-fn cast(node: &Node<'_>) -> Result<Run, Fault> {
-    let to = node.integer("to").unwrap_or_default();
-    if !matches!(to, 1 | 6 | 7 | 8 | 9 | 11) {
-        return Err(unknown_element(to));
-    }
-    Ok(Box::new(move |inputs, context| {
-        let given = input(inputs, 0)?;
-        context.spend(given.data.len())?;
-        let data = match (&given.data, to) {
-            (Data::Text(texts), 8) => Data::Text(texts.clone()),
-            (Data::Text(texts), _) => from_texts(texts, to)?,
-            (_, 8) => Data::Text(to_texts(&given.data)),
-            (Data::Long(values), 7) => Data::Long(values.clone()),
-            (Data::Long(values), 6) => Data::Int(values.iter().map(|x| *x as i32).collect()),
-            (Data::Long(values), 1) => Data::Float(values.iter().map(|x| *x as f32).collect()),
-            (_, to) => from_doubles(given.to_doubles()?, to),
-        };
-        Ok(vec![Tensor::new(given.shape.clone(), data)])
-    }))
-}
-
-fn from_doubles(values: Vec<f64>, to: i64) -> Data {
-    let values = values.into_iter();
-    match to {
-        1 => Data::Float(values.map(|x| x as f32).collect()),
-        6 => Data::Int(values.map(|x| x as i32).collect()),
-        7 => Data::Long(values.map(|x| x as i64).collect()),
-        9 => Data::Bool(values.map(|x| x != 0.0).collect()),
-        _ => Data::Double(values.collect()),
-    }
-}
-
-fn from_texts(texts: &[Arc<str>], to: i64) -> Result<Data, Fault> {
-    let number = |text: &Arc<str>| text.trim().parse::<f64>().ok();
-    let whole = |text: &Arc<str>| text.trim().parse::<i64>().ok();
-    let made = match to {
-        1 => texts
-            .iter()
-            .map(|text| text.trim().parse().ok())
-            .collect::<Option<_>>()
-            .map(Data::Float),
-        7 => texts
-            .iter()
-            .map(whole)
-            .collect::<Option<_>>()
-            .map(Data::Long),
-        6 => texts
-            .iter()
-            .map(|text| narrow(whole(text)?))
-            .collect::<Option<_>>()
-            .map(Data::Int),
-        11 => texts
-            .iter()
-            .map(number)
-            .collect::<Option<_>>()
-            .map(Data::Double),
-        _ => return Err(Fault::new("texts are not made into truth values")),
-    };
-    made.ok_or_else(|| Fault::new("a text that is no number"))
-}
-
-fn to_texts(data: &Data) -> Vec<Arc<str>> {
-    match data {
-        Data::Float(values) => values
-            .iter()
-            .map(|x| number_text(f64::from(*x), x.to_string()))
-            .collect(),
-        Data::Double(values) => values
-            .iter()
-            .map(|x| number_text(*x, x.to_string()))
-            .collect(),
-        Data::Long(values) => values.iter().map(|x| x.to_string().into()).collect(),
-        Data::Int(values) => values.iter().map(|x| x.to_string().into()).collect(),
-        Data::Bool(values) => values
-            .iter()
-            .map(|x| if *x { "1" } else { "0" }.into())
-            .collect(),
-        Data::Text(texts) => texts.clone(),
-    }
-}
-
-/// ONNX writes what is not finite as `NaN`, `INF` and `-INF`.
-fn number_text(number: f64, finite: String) -> Arc<str> {
-    match number {
-        number if number.is_nan() => "NaN".into(),
-        f64::INFINITY => "INF".into(),
-        f64::NEG_INFINITY => "-INF".into(),
-        _ => finite.into(),
-    }
 }

@@ -2,8 +2,12 @@
 //!
 //! Types and shapes are checked when it runs, and a graph runs once before it is loaded.
 
+mod cast;
 mod classes;
+mod distance;
 mod encode;
+mod fill;
+mod functions;
 mod linear;
 mod math;
 mod products;
@@ -66,10 +70,13 @@ impl Context {
 
 /// The operator of a node, in the version of its set.
 pub(super) fn build(node: &Node<'_>, opset: i64) -> Result<Run, Fault> {
-    let built = match node.domain {
-        "ai.onnx.ml" => ml(node)?,
-        "" => plain(node, opset)?,
-        "com.microsoft" if node.operator == "Tokenizer" => Some(texts::tokenizer(node)?),
+    let built = match (node.domain, node.operator) {
+        ("ai.onnx.ml", _) => ml(node)?.map(refuse_narrow),
+        ("", "Cast") => Some(cast::cast(node)?),
+        ("", "CastLike") => Some(cast::cast_like()),
+        ("", _) => plain(node, opset)?.map(widen),
+        ("com.microsoft", "Tokenizer") => Some(texts::tokenizer(node)?),
+        ("com.microsoft", "CDist") => Some(distance::between(node)?),
         _ => None,
     };
     built.ok_or_else(|| {
@@ -77,6 +84,36 @@ pub(super) fn build(node: &Node<'_>, opset: i64) -> Result<Run, Fault> {
             "is not supported: graphs of tables and texts are, as skl2onnx and onnxmltools make them. Convert the \
              model without it, or give the scikit-learn, XGBoost, LightGBM or CatBoost model itself",
         )
+    })
+}
+
+/// Computes with values of fewer bits as with those they stand in, and makes what comes out fit again.
+fn widen(run: Run) -> Run {
+    Box::new(move |inputs, context| {
+        let mut made = run(inputs, context)?;
+        let narrow = inputs.iter().flatten().find_map(|tensor| tensor.narrow);
+        for tensor in &mut made {
+            tensor.narrow = narrow
+                .or(tensor.narrow)
+                .filter(|narrow| narrow.stands_in(&tensor.data));
+            if let Some(narrow) = tensor.narrow {
+                narrow.fit(&mut tensor.data)?;
+            }
+        }
+        Ok(made)
+    })
+}
+
+fn refuse_narrow(run: Run) -> Run {
+    Box::new(move |inputs, context| {
+        let narrow = inputs
+            .iter()
+            .flatten()
+            .find(|tensor| tensor.narrow.is_some());
+        match narrow {
+            Some(tensor) => Err(tensor.wrong_type()),
+            None => run(inputs, context),
+        }
     })
 }
 
@@ -98,39 +135,48 @@ fn ml(node: &Node<'_>) -> Result<Option<Run>, Fault> {
         "TreeEnsemble" => trees::ensemble(node)?,
         "TreeEnsembleClassifier" => trees::classifier(node)?,
         "TreeEnsembleRegressor" => trees::regressor(node)?,
-        // Its map is made of the labels that the signature has.
-        "ZipMap" => math::identity(),
+        // The map is a row of what its keys are, and `ZipMap`'s is made of the labels that the signature has.
+        "DictVectorizer" | "ZipMap" => math::identity(),
         _ => return Ok(None),
     }))
 }
 
 fn plain(node: &Node<'_>, opset: i64) -> Result<Option<Run>, Fault> {
-    let built = math::build(node, opset)?;
-    let built = match built {
-        None => reduce::build(node)?,
-        built => built,
-    };
-    if built.is_some() {
-        return Ok(built);
+    if let Some(built) = functions::build(node) {
+        return Ok(Some(built));
+    }
+    if let Some(built) = math::build(node, opset)? {
+        return Ok(Some(built));
+    }
+    if let Some(built) = reduce::build(node)? {
+        return Ok(Some(built));
     }
     Ok(Some(match node.operator {
         "ArgMax" | "ArgMin" => reduce::arg(node),
         "Concat" => shapes::concat(node)?,
-        "ConstantOfShape" => shapes::constant_of_shape(node)?,
-        "Expand" => shapes::expand(),
+        "BatchNormalization" => scale::batch_normalization(node, opset)?,
+        "ConstantOfShape" => fill::constant_of_shape(node)?,
+        "CumSum" => reduce::running_sum(node),
+        "Expand" => fill::expand(),
+        "EyeLike" => fill::eye_like(node)?,
         "Flatten" => shapes::flatten(node),
         "Gather" => shapes::gather(node),
         "GatherElements" => shapes::gather_elements(node),
         "Gemm" => products::gemm(node),
         "LogSoftmax" => products::softmax(node, opset, true),
+        "LpNormalization" => reduce::normalization(node)?,
         "MatMul" => products::matmul(),
+        "Range" => fill::range(),
         "Reshape" => shapes::reshape(node),
-        "Shape" => shapes::shape(node)?,
+        "Shape" => fill::shape(node),
+        "Size" => fill::size(),
         "Slice" => shapes::slice(node),
         "Softmax" => products::softmax(node, opset, false),
+        "Split" => shapes::split(node),
         "Squeeze" => shapes::squeeze(node),
         "StringNormalizer" => texts::normalizer(node)?,
         "TfIdfVectorizer" => texts::tf_idf(node)?,
+        "Tile" if opset >= 6 => fill::tile(),
         "TopK" => reduce::top_k(node, opset),
         "Transpose" => shapes::transpose(node),
         "Unsqueeze" => shapes::unsqueeze(node),

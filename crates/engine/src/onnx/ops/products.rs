@@ -77,16 +77,22 @@ pub(super) fn matmul() -> Run {
         let outer = broadcast(&[&a.shape[..of_a], &b.shape[..of_b]])?;
         let count = bounded(&outer)?;
         context.spend(work(&a, &b).saturating_mul(count))?;
-        let matrix = |tensor: &Tensor, outer_rank: usize, index: usize| {
-            let own = spread(&tensor.shape[..outer_rank], &outer);
-            let at = own.map_or(index, |places| places[index]);
-            let shape = tensor.shape[outer_rank..].to_vec();
+        let (at_a, at_b) = (
+            spread(&a.shape[..of_a], &outer),
+            spread(&b.shape[..of_b], &outer),
+        );
+        let matrix = |tensor: &Tensor, places: &Option<Vec<usize>>, outer_rank, index: usize| {
+            let at = places.as_ref().map_or(index, |places| places[index]);
+            let shape: Vec<usize> = tensor.shape[outer_rank..].to_vec();
             let size = shape[0] * shape[1];
             Tensor::new(shape, tensor.data.pick(at * size..(at + 1) * size))
         };
         let mut made: Option<Tensor> = None;
         for index in 0..count {
-            let product = multiply(&matrix(&a, of_a, index), &matrix(&b, of_b, index))?;
+            let product = multiply(
+                &matrix(&a, &at_a, of_a, index),
+                &matrix(&b, &at_b, of_b, index),
+            )?;
             match &mut made {
                 Some(made) => made.data.extend(&product.data, 0..product.data.len())?,
                 None => made = Some(product),

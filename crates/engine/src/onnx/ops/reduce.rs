@@ -136,6 +136,58 @@ pub(super) fn arg(node: &Node<'_>) -> Run {
     })
 }
 
+/// Values divided by the norm of those beside them on an axis; zeros stay.
+pub(super) fn normalization(node: &Node<'_>) -> Result<Run, Fault> {
+    let axis = node.integer("axis").unwrap_or(-1);
+    let norm: fn(f64, f64) -> f64 = match node.integer("p").unwrap_or(2) {
+        1 => |sum, value| sum + value.abs(),
+        2 => f64::hypot,
+        _ => return Err(Fault::new("`p` is neither 1 nor 2")),
+    };
+    Ok(Box::new(move |inputs, context| {
+        let given = input(inputs, 0)?;
+        context.spend(given.data.len())?;
+        let (before, size, after) = along(&given.shape, given.axis(axis)?);
+        let mut values = given.to_doubles()?;
+        for line in 0..before * after {
+            let start = line / after * size * after + line % after;
+            let places = || (0..size).map(|index| start + index * after);
+            let norm = places().fold(0.0, |sum, place| norm(sum, values[place]));
+            if norm != 0.0 {
+                places().for_each(|place| values[place] /= norm);
+            }
+        }
+        Ok(vec![Tensor::new(given.shape.clone(), like(given, values)?)])
+    }))
+}
+
+/// Each value with those before it on an axis.
+pub(super) fn running_sum(node: &Node<'_>) -> Run {
+    let [leaves_out_own, is_reverse] =
+        ["exclusive", "reverse"].map(|name| node.integer(name).unwrap_or(0) != 0);
+    Box::new(move |inputs, context| {
+        let given = input(inputs, 0)?;
+        context.spend(given.data.len())?;
+        let [axis] = input(inputs, 1)?.to_integers()?[..] else {
+            return Err(Fault::new("not one axis"));
+        };
+        let (before, size, after) = along(&given.shape, given.axis(axis)?);
+        let mut values = given.to_doubles()?;
+        for line in 0..before * after {
+            let start = line / after * size * after + line % after;
+            let mut sum = 0.0;
+            for index in 0..size {
+                let index = if is_reverse { size - 1 - index } else { index };
+                let value = &mut values[start + index * after];
+                let with_own = sum + *value;
+                *value = if leaves_out_own { sum } else { with_own };
+                sum = with_own;
+            }
+        }
+        Ok(vec![Tensor::new(given.shape.clone(), like(given, values)?)])
+    })
+}
+
 pub(super) fn top_k(node: &Node<'_>, opset: i64) -> Run {
     let axis = node.integer("axis").unwrap_or(-1);
     let largest = node.integer("largest").unwrap_or(1) != 0;

@@ -1,4 +1,4 @@
-//! Operators of `ai.onnx.ml` that change numbers.
+//! Operators that scale numbers.
 
 use super::{Run, input};
 use crate::document::Fault;
@@ -111,6 +111,43 @@ pub(super) fn imputer(node: &Node<'_>) -> Result<Run, Fault> {
                 });
                 Data::Long(made.collect())
             }
+            _ => return Err(given.wrong_type()),
+        };
+        Ok(vec![Tensor::new(given.shape.clone(), data)])
+    }))
+}
+
+/// With the mean and the variance of the training, for each place of the second axis.
+pub(super) fn batch_normalization(node: &Node<'_>, opset: i64) -> Result<Run, Fault> {
+    let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
+    if node.integer("training_mode").unwrap_or(0) != 0 || node.outputs.len() > 1 || opset < 9 {
+        return Err(Fault::new(
+            "is not supported in training, or before opset 9",
+        ));
+    }
+    Ok(Box::new(move |inputs, context| {
+        let given = input(inputs, 0)?;
+        context.spend(given.data.len())?;
+        let columns = given.shape.get(1).copied().unwrap_or(1);
+        let after: usize = given.shape.iter().skip(2).product();
+        let mut lists = Vec::with_capacity(4);
+        for index in 1..5 {
+            lists.push(input(inputs, index)?.to_doubles()?);
+        }
+        if lists.iter().any(|list| list.len() != columns) {
+            return Err(Fault(format!(
+                "other numbers than one for each of {columns}"
+            )));
+        }
+        let mut values = given.to_doubles()?;
+        for (at, value) in values.iter_mut().enumerate() {
+            let [scale, start, mean, variance] =
+                [0, 1, 2, 3].map(|list| lists[list][at / after % columns]);
+            *value = (*value - mean) / (variance + epsilon).sqrt() * scale + start;
+        }
+        let data = match &given.data {
+            Data::Float(_) => Data::Float(values.into_iter().map(|x| x as f32).collect()),
+            Data::Double(_) => Data::Double(values),
             _ => return Err(given.wrong_type()),
         };
         Ok(vec![Tensor::new(given.shape.clone(), data)])

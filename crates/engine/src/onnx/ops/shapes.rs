@@ -1,9 +1,9 @@
 //! Operators that take values from elsewhere and compute nothing.
 
-use super::{Run, input, integers};
+use super::{Context, Run, input, integers};
 use crate::document::Fault;
 use crate::onnx::proto::Node;
-use crate::onnx::tensor::{Data, Tensor, axis_of, bounded, broadcast, places, spread, strides};
+use crate::onnx::tensor::{AXES_MAX, Tensor, axis_of, bounded, places, strides};
 
 /// The same values in another shape.
 fn shaped(given: &Tensor, shape: Vec<usize>) -> Result<Vec<Tensor>, Fault> {
@@ -52,6 +52,53 @@ pub(super) fn concat(node: &Node<'_>) -> Result<Run, Fault> {
         }
         Ok(vec![Tensor::new(shape, data)])
     }))
+}
+
+/// Parts of an axis, of the sizes that are given or else all alike.
+pub(super) fn split(node: &Node<'_>) -> Run {
+    let (own, axis) = (
+        node.integers("split").to_vec(),
+        node.integer("axis").unwrap_or(0),
+    );
+    let count = node.outputs.len();
+    Box::new(move |inputs, context| {
+        let given = input(inputs, 0)?;
+        context.spend(given.data.len())?;
+        let axis = given.axis(axis)?;
+        let size = given.shape[axis];
+        let sizes = match integers(&own, inputs, 1)? {
+            Some(sizes) => sizes.into_iter().map(usize::try_from).collect(),
+            None => {
+                let each = size.div_ceil(count.max(1));
+                let part = |index: usize| Ok(size.saturating_sub(index * each).min(each));
+                (0..count).map(part).collect::<Result<Vec<usize>, _>>()
+            }
+        };
+        let sizes = sizes.map_err(|_| Fault::new("a size below 0"))?;
+        if sizes.len() != count
+            || sizes
+                .iter()
+                .try_fold(0usize, |all, own| all.checked_add(*own))
+                != Some(size)
+        {
+            return Err(Fault(format!("{} parts of an axis of {size}", sizes.len())));
+        }
+        let before: usize = given.shape[..axis].iter().product();
+        let after: usize = given.shape[axis + 1..].iter().product();
+        let (mut first, mut made) = (0, Vec::with_capacity(count));
+        for own in sizes {
+            let line = |line: usize| {
+                let start = (line * size + first) * after;
+                start..start + own * after
+            };
+            let data = given.data.pick((0..before).flat_map(line));
+            let mut shape = given.shape.clone();
+            shape[axis] = own;
+            made.push(Tensor::new(shape, data));
+            first += own;
+        }
+        Ok(made)
+    })
 }
 
 pub(super) fn reshape(node: &Node<'_>) -> Run {
@@ -129,6 +176,11 @@ pub(super) fn unsqueeze(node: &Node<'_>) -> Run {
         context.spend(given.data.len())?;
         let axes = integers(&own, inputs, 1)?.unwrap_or_default();
         let rank = given.shape.len() + axes.len();
+        if rank > AXES_MAX {
+            return Err(Fault(format!(
+                "{rank} axes, where {AXES_MAX} are supported"
+            )));
+        }
         let axes: Result<Vec<usize>, Fault> =
             axes.into_iter().map(|axis| axis_of(axis, rank)).collect();
         let axes = axes?;
@@ -237,9 +289,12 @@ fn steps_of(size: i64, start: i64, end: i64, step: i64) -> Result<Vec<usize>, Fa
     }
 }
 
-/// An index into so many; below 0 it counts from the end.
-fn place(index: i64, size: usize) -> Result<usize, Fault> {
-    axis_of(index, size).map_err(|_| Fault(format!("the index {index} of {size}")))
+/// An index into so many; below 0 it counts from the end. Values that are made up may lead to one that is not there.
+fn place(index: i64, size: usize, context: &Context) -> Result<usize, Fault> {
+    match axis_of(index, size) {
+        Err(_) if context.is_trial && size > 0 => Ok(0),
+        found => found.map_err(|_| Fault(format!("the index {index} of {size}"))),
+    }
 }
 
 pub(super) fn gather(node: &Node<'_>) -> Run {
@@ -254,7 +309,7 @@ pub(super) fn gather(node: &Node<'_>) -> Run {
         let chosen: Result<Vec<usize>, Fault> = indices
             .to_integers()?
             .into_iter()
-            .map(|index| place(index, size))
+            .map(|index| place(index, size, context))
             .collect();
         let chosen = chosen?;
         let mut shape = given.shape[..axis].to_vec();
@@ -290,7 +345,7 @@ pub(super) fn gather_elements(node: &Node<'_>) -> Run {
         let starts = places(&indices.shape, &strides);
         let mut at = Vec::with_capacity(starts.len());
         for (start, index) in starts.into_iter().zip(indices.to_integers()?) {
-            at.push(start + place(index, given.shape[axis])? * stride);
+            at.push(start + place(index, given.shape[axis], context)? * stride);
         }
         Ok(vec![Tensor::new(
             indices.shape.clone(),
@@ -309,7 +364,7 @@ pub(super) fn array_feature_extractor() -> Run {
         let chosen: Result<Vec<usize>, Fault> = indices
             .to_integers()?
             .into_iter()
-            .map(|index| place(index, size))
+            .map(|index| place(index, size, context))
             .collect();
         let chosen = chosen?;
         let mut shape = match given.shape.len() {
@@ -364,58 +419,5 @@ pub(super) fn feature_vectorizer(node: &Node<'_>) -> Result<Run, Fault> {
             first += own;
         }
         Ok(vec![Tensor::floats(vec![rows, width], made)])
-    }))
-}
-
-pub(super) fn shape(node: &Node<'_>) -> Result<Run, Fault> {
-    if node.has("start") || node.has("end") {
-        return Err(Fault::new("is not supported with `start` or `end`"));
-    }
-    Ok(Box::new(|inputs, _| {
-        let shape: Vec<i64> = input(inputs, 0)?
-            .shape
-            .iter()
-            .map(|size| *size as i64)
-            .collect();
-        Ok(vec![Tensor::new(vec![shape.len()], Data::Long(shape))])
-    }))
-}
-
-fn wanted(shape: &Tensor) -> Result<Vec<usize>, Fault> {
-    let sizes: Result<Vec<usize>, _> = shape
-        .to_integers()?
-        .into_iter()
-        .map(usize::try_from)
-        .collect();
-    sizes.map_err(|_| Fault::new("a dimension below 0"))
-}
-
-pub(super) fn expand() -> Run {
-    Box::new(|inputs, context| {
-        let (given, shape) = (input(inputs, 0)?, wanted(input(inputs, 1)?)?);
-        let shape = broadcast(&[&given.shape, &shape])?;
-        context.spend(bounded(&shape)?)?;
-        let data = match spread(&given.shape, &shape) {
-            Some(places) => given.data.pick(places.into_iter()),
-            None => given.data.clone(),
-        };
-        Ok(vec![Tensor::new(shape, data)])
-    })
-}
-
-pub(super) fn constant_of_shape(node: &Node<'_>) -> Result<Run, Fault> {
-    let value = match node.tensor("value") {
-        Some(value) if value.data.len() == 1 => value.data.clone(),
-        Some(_) => return Err(Fault::new("`value`: not one value")),
-        None => Data::Float(vec![0.0]),
-    };
-    Ok(Box::new(move |inputs, context| {
-        let shape = wanted(input(inputs, 0)?)?;
-        let count = bounded(&shape)?;
-        context.spend(count)?;
-        Ok(vec![Tensor::new(
-            shape,
-            value.pick(std::iter::repeat_n(0, count)),
-        )])
     }))
 }
