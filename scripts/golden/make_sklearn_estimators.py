@@ -44,6 +44,16 @@ from sklearn.feature_selection import (
     VarianceThreshold,
     f_regression,
 )
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import (
+    RBF,
+    ConstantKernel,
+    DotProduct,
+    ExpSineSquared,
+    Matern,
+    RationalQuadratic,
+    WhiteKernel,
+)
 from sklearn.impute import KNNImputer
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.naive_bayes import BernoulliNB, CategoricalNB, ComplementNB, GaussianNB, MultinomialNB
@@ -173,6 +183,30 @@ def machines():
     }.items():
         save(f"{name}-2", model.fit(NUMBERS, TWO), NUMBERS)
         save(f"{name}-3", model.fit(NUMBERS, THREE), NUMBERS)
+
+
+def processes():
+    few, score, noise = SCALED[:25], SCORE[:25], WhiteKernel()
+    for name, kernel in {
+        "process-sum": RBF([1.0, 2.0, 3.0]) + noise,
+        "process-half": Matern(nu=0.5) + noise,
+        "process-matern": ConstantKernel(2.0) * Matern([1.0, 1.0, 2.0]) + noise,
+        "process-smooth": Matern(nu=2.5) + noise,
+        "process-smoothest": Matern(nu=np.inf) + noise,
+        "process-rational": RationalQuadratic() + noise,
+        "process-products": DotProduct() ** 2 + noise,
+        "process-periodic": ExpSineSquared() * RBF() + noise,
+    }.items():
+        save(name, GaussianProcessRegressor(kernel, random_state=0).fit(few, score), SCALED)
+    save("process-default", GaussianProcessRegressor(alpha=0.2).fit(few, score), SCALED)
+    both = GaussianProcessRegressor(RBF() + noise, normalize_y=True, random_state=0)
+    save("process-scaled", both.fit(few, score), SCALED)
+    save("process-two-targets", both.fit(few, np.c_[score, few.age * 3 + score]), SCALED)
+    two, three = TWO[:25], THREE[:25]
+    for name, kernel in {"process": None, "process-dots": Matern() + DotProduct()}.items():
+        model = GaussianProcessClassifier(kernel, random_state=0)
+        save(f"{name}-2", model.fit(few, two), SCALED)
+        save(f"{name}-3", model.fit(few, three), SCALED)
 
 
 def networks():
@@ -370,6 +404,7 @@ if __name__ == "__main__":
     reductions()
     selections()
     machines()
+    processes()
     networks()
     neighbors()
     boosted()

@@ -36,6 +36,7 @@ import xgboost as xgb
 import zstandard
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -72,6 +73,8 @@ def pickles():
     joblib.dump(calibrated, OTHERS / "sklearn.joblib")
     process = make_pipeline(StandardScaler(), GaussianProcessRegressor()).fit(X[:3], Y[:3])
     joblib.dump(process, OTHERS / "process.joblib")
+    unread = make_pipeline(StandardScaler(), KernelRidge()).fit(X[:3], Y[:3])
+    joblib.dump(unread, OTHERS / "kernel-ridge.joblib")
     for method in "zlib", "gzip", "bz2", "xz", "lzma", "lz4":
         joblib.dump(booster, OTHERS / f"{method}.joblib", compress=(method, 3))
     skops.io.dump(LogisticRegression().fit(X, Y), OTHERS / "sklearn.skops")

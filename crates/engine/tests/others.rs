@@ -149,7 +149,7 @@ const REAL_FILES: [(&str, &str, &str); 34] = [
 ];
 
 /// Pickles with models of other libraries in them, which are read.
-const READ_FILES: [&str; 16] = [
+const READ_FILES: [&str; 17] = [
     "booster-0.pkl",
     "booster-2.pkl",
     "booster-5.pkl",
@@ -165,14 +165,15 @@ const READ_FILES: [&str; 16] = [
     "sklearn.joblib",
     "histogram-1.5.pkl",
     "pipeline.joblib",
+    "process.joblib",
     "search.joblib",
 ];
 
 /// Pickles of scikit-learn with something in them that is not read, and what is said of it.
 const SKLEARN_FILES: [(&str, &str); 2] = [
     (
-        "process.joblib",
-        "Pipeline: step `gaussianprocessregressor`: GaussianProcessRegressor: this estimator is not supported",
+        "kernel-ridge.joblib",
+        "Pipeline: step `kernelridge`: KernelRidge: this estimator is not supported",
     ),
     // The script that makes it leaves out who built the library, and what follows.
     ("catboost.pkl", "the file is cut off here"),

@@ -6,7 +6,8 @@ use super::steps::{Chain, Piped, Predictor, Transform};
 use super::version::Version;
 use super::{
     UNKNOWN, adaboost, bayes, boosters, cluster, compose, discriminant, donors, encode, ensemble,
-    impute, isolation, linear, neighbors, network, reduce, scale, select, stack, svm, text, trees,
+    impute, isolation, linear, neighbors, network, process, reduce, scale, select, stack, svm,
+    text, trees,
 };
 use crate::LoadOptions;
 use crate::document::{Fault, named};
@@ -303,6 +304,7 @@ impl Builder {
                 discriminant::read,
                 network::read,
                 neighbors::read,
+                process::read,
             ] {
                 if let Some(predictor) = read(view, name, width)? {
                     return Ok(predictor);

@@ -26,6 +26,7 @@ mod linear;
 mod link;
 mod neighbors;
 mod network;
+mod process;
 mod reduce;
 mod scale;
 mod select;
