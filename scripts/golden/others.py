@@ -77,6 +77,8 @@ def pickles():
     joblib.dump(unread, OTHERS / "kernel-ridge.joblib")
     for method in "zlib", "gzip", "bz2", "xz", "lzma", "lz4":
         joblib.dump(booster, OTHERS / f"{method}.joblib", compress=(method, 3))
+    packed = zstandard.compress((OTHERS / "wrapper.joblib").read_bytes())
+    (OTHERS / "zstd.joblib").write_bytes(packed)
     skops.io.dump(LogisticRegression().fit(X, Y), OTHERS / "sklearn.skops")
     return booster
 

@@ -149,7 +149,7 @@ const REAL_FILES: [(&str, &str, &str); 34] = [
 ];
 
 /// Pickles with models of other libraries in them, which are read.
-const READ_FILES: [&str; 17] = [
+const READ_FILES: [&str; 18] = [
     "booster-0.pkl",
     "booster-2.pkl",
     "booster-5.pkl",
@@ -162,6 +162,7 @@ const READ_FILES: [&str; 17] = [
     "bz2.joblib",
     "xz.joblib",
     "lzma.joblib",
+    "zstd.joblib",
     "sklearn.joblib",
     "histogram-1.5.pkl",
     "pipeline.joblib",

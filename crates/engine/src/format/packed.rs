@@ -1,10 +1,12 @@
-//! Pickles as joblib compresses them.
+//! Pickles as joblib and other programs compress them.
 
+use std::error::Error;
 use std::io::{self, Read};
 
 use bzip2::read::MultiBzDecoder;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
+use ruzstd::decoding::StreamingDecoder;
 
 use super::others;
 use crate::FILE_BYTES_MAX;
@@ -29,7 +31,7 @@ pub(super) fn unpack(bytes: &[u8]) -> Option<Result<Vec<u8>, Fault>> {
                 "decompressed, it is larger than {FILE_BYTES_MAX} bytes"
             ))),
             Ok(_) => Ok(pickle),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Fault::new(CUT_OFF)),
+            Err(error) if is_cut_off(&error) => Err(Fault::new(CUT_OFF)),
             Err(error) => Err(Fault(format!("it cannot be decompressed: {error}"))),
         }
     })
@@ -43,12 +45,27 @@ fn decoder(bytes: &[u8]) -> Option<Box<dyn Read + '_>> {
         [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => {
             Some(Box::new(XzReader::new_mem_limit(bytes, true, MEMORY_KIB)))
         }
+        // The decoder takes no window above 128 MiB.
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(Box::new(StreamingDecoder::new(bytes).ok()?)),
         _ if others::is_lzma(bytes) => {
             let decoder = LzmaReader::new_mem_limit(bytes, MEMORY_KIB, None).ok()?;
             Some(Box::new(decoder))
         }
         _ => None,
     }
+}
+
+/// Whether the reason is that bytes end too early.
+fn is_cut_off(error: &io::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(each) = cause {
+        let inner = each.downcast_ref::<io::Error>();
+        if inner.is_some_and(|inner| inner.kind() == io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        cause = each.source();
+    }
+    false
 }
 
 #[cfg(test)]
