@@ -315,18 +315,10 @@ fn bagging(
     is_classifier: bool,
 ) -> Result<Averaged, Fault> {
     let count = if is_classifier { class_count(view)? } else { 0 };
-    let (estimators, features) = (
-        view.list("estimators_")?,
-        view.list("estimators_features_")?,
-    );
-    if estimators.len() != features.len() {
-        return Err(Fault::new(
-            "`estimators_features_`: not one for each estimator",
-        ));
-    }
-    let mut members = Vec::with_capacity(estimators.len());
-    for (index, (estimator, features)) in estimators.into_iter().zip(features).enumerate() {
-        let member = bagged(builder, estimator, features, columns, count);
+    let parts = on_parts(view, columns.len())?;
+    let mut members = Vec::with_capacity(parts.len());
+    for (index, (estimator, places)) in parts.into_iter().enumerate() {
+        let member = bagged(builder, estimator, places, columns, count);
         members.push(member.map_err(|fault| fault.inside(format_args!("estimator {index}")))?);
     }
     let rule = match is_classifier {
@@ -344,26 +336,38 @@ fn bagging(
     })
 }
 
+/// The estimators of one that gives each some of the columns, and which.
+pub(super) fn on_parts<'p, 'a>(
+    view: View<'p, 'a>,
+    width: usize,
+) -> Result<Vec<(View<'p, 'a>, Vec<u32>)>, Fault> {
+    const NAME: &str = "estimators_features_";
+    let (estimators, features) = (view.list("estimators_")?, view.list(NAME)?);
+    if estimators.len() != features.len() {
+        return Err(Fault(format!("`{NAME}`: not one for each estimator")));
+    }
+    let place = |place: i64| {
+        let place = u32::try_from(place).ok();
+        place.filter(|place| (*place as usize) < width)
+    };
+    let places = features.into_iter().map(|features| {
+        let places = Array::read(features)?.integers()?.into_iter().map(place);
+        let places: Option<Vec<u32>> = places.collect();
+        let places = places.filter(|places| !places.is_empty());
+        places.ok_or_else(|| Fault::new("a column that is not there"))
+    });
+    let places: Vec<Vec<u32>> = places.collect::<Result<_, _>>().map_err(named(NAME))?;
+    Ok(estimators.into_iter().zip(places).collect())
+}
+
 /// One that gets some of the columns and may know some of the classes, whose numbers it has for their names.
 fn bagged(
     builder: &mut Builder,
     view: View<'_, '_>,
-    features: View<'_, '_>,
+    places: Vec<u32>,
     columns: &Columns,
     count: usize,
 ) -> Result<Member, Fault> {
-    let places = Array::read(features)?
-        .integers()
-        .map_err(named("estimators_features_"))?;
-    let place = |place: i64| {
-        u32::try_from(place)
-            .ok()
-            .filter(|place| (*place as usize) < columns.len())
-    };
-    let places: Option<Vec<u32>> = places.into_iter().map(place).collect();
-    let places = places.filter(|places| !places.is_empty());
-    let places =
-        places.ok_or_else(|| Fault::new("`estimators_features_`: a column that is not there"))?;
     let is_all = places.iter().copied().eq(0..columns.len() as u32);
     let given = Columns(
         places

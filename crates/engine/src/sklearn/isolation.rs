@@ -1,12 +1,13 @@
 //! Outliers: rows that random trees part from others early.
 
 use super::build::{Builder, Columns};
+use super::ensemble::on_parts;
 use super::steps::{Predictor, refuse_missing};
 use super::trees::{Grown, Reader};
 use super::version::Version;
-use crate::document::{Fault, named};
+use crate::document::Fault;
 use crate::forest::{Forest, Node, Tree};
-use crate::pickle::{Array, View};
+use crate::pickle::View;
 use crate::signature::{ClassLabel, NamedOutput, Output, Precision};
 use crate::{RowRefusal, Rows};
 
@@ -73,19 +74,14 @@ pub(super) fn read(
         return Ok(None);
     }
     builder.take_numbers(columns)?;
-    let (estimators, features) = (
-        view.list("estimators_")?,
-        view.list("estimators_features_")?,
-    );
-    if estimators.len() != features.len() || estimators.is_empty() {
-        return Err(Fault::new(
-            "`estimators_features_`: not one for each estimator",
-        ));
-    }
     let (version, width) = (builder.version, columns.len());
+    let estimators = on_parts(view, width)?;
+    if estimators.is_empty() {
+        return Err(Fault::new("`estimators_`: there are none"));
+    }
     let mut trees = Vec::with_capacity(estimators.len());
-    for (index, (estimator, features)) in estimators.iter().zip(features).enumerate() {
-        let tree = tree(*estimator, features, width, version);
+    for (index, (estimator, places)) in estimators.iter().enumerate() {
+        let tree = tree(*estimator, places, version);
         trees.push(tree.map_err(|fault| fault.inside(format_args!("tree {index}")))?);
     }
     let samples = match view.get("_max_samples") {
@@ -117,24 +113,8 @@ fn mean_depth(rows: f64) -> f64 {
     }
 }
 
-/// A tree over all columns, whose leaves tell how deep a row is in them.
-fn tree(
-    view: View<'_, '_>,
-    features: View<'_, '_>,
-    width: usize,
-    version: Version,
-) -> Result<Tree, Fault> {
-    let places = Array::read(features)?
-        .integers()
-        .map_err(named("estimators_features_"))?;
-    let place = |place: i64| {
-        u32::try_from(place)
-            .ok()
-            .filter(|place| (*place as usize) < width)
-    };
-    let places: Option<Vec<u32>> = places.into_iter().map(place).collect();
-    let places =
-        places.ok_or_else(|| Fault::new("`estimators_features_`: a column that is not there"))?;
+/// A tree over some of the columns, whose leaves tell how deep a row is in them.
+fn tree(view: View<'_, '_>, places: &[u32], version: Version) -> Result<Tree, Fault> {
     let mut grown: Grown = Reader::new(view, places.len(), version).grown(view, 1)?;
     let rows = view
         .required("tree_")?
