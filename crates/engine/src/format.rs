@@ -41,6 +41,10 @@ const FORMATS: &[Format] = &[
         load: sklearn::load,
     },
     Format {
+        recognizes: others::is_skops,
+        load: sklearn::load_skops,
+    },
+    Format {
         recognizes: others::is_onnx,
         load: onnx::load,
     },
@@ -73,7 +77,7 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
         Some(format) => (format.load)(bytes, options),
         None => Err(Fault::new(
             "not a model file of a known format; XGBoost's UBJSON and JSON, LightGBM's text, CatBoost's own format \
-             and JSON, pickles of scikit-learn, and ONNX are read",
+             and JSON, pickles and files of skops with models of scikit-learn, and ONNX are read",
         )),
     }
 }

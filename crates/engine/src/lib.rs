@@ -4,7 +4,7 @@
 //! into a checked [`Engine`]; after that a prediction fails only if an engine refuses a row.
 //!
 //! Read are models as XGBoost (JSON and UBJSON), LightGBM (text) and CatBoost (`.cbm` and JSON) save them, those of
-//! scikit-learn in pickles, and ONNX graphs of tables and texts; the content of a file decides. Predictions are those of the
+//! scikit-learn in pickles and files of skops, and ONNX graphs of tables and texts; the content of a file decides. Predictions are those of the
 //! library that trained the model, sums of leaves bit for bit; those of ONNX are as near to ONNX Runtime's as `f32` is.
 //!
 //! ```

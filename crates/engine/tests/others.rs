@@ -23,7 +23,7 @@ fn message(bytes: &[u8]) -> String {
 const SAVE: &str = "`import joblib; joblib.load(\"FILE\").save_model(\"model.ubj\")`";
 
 /// Files that their own libraries have written, what each is, and the words that say what to do.
-const REAL_FILES: [(&str, &str, &str); 34] = [
+const REAL_FILES: [(&str, &str, &str); 33] = [
     (
         "dict.pkl",
         "a Python pickle of a dict with an XGBoost model in it",
@@ -43,11 +43,6 @@ const REAL_FILES: [(&str, &str, &str); 34] = [
         "tuple.pkl",
         "a Python pickle of a list or tuple with an XGBoost model",
         "[0].save_model",
-    ),
-    (
-        "sklearn.skops",
-        "a scikit-learn model saved by skops",
-        "if an XGBoost model is inside",
     ),
     ("model.json.bz2", "compressed with bzip2", SAVE),
     ("model.json.xz", "compressed with xz", SAVE),
@@ -148,8 +143,8 @@ const REAL_FILES: [(&str, &str, &str); 34] = [
     ),
 ];
 
-/// Pickles with models of other libraries in them, which are read.
-const READ_FILES: [&str; 18] = [
+/// Files of other programs with models in them, which are read.
+const READ_FILES: [&str; 19] = [
     "booster-0.pkl",
     "booster-2.pkl",
     "booster-5.pkl",
@@ -164,6 +159,7 @@ const READ_FILES: [&str; 18] = [
     "lzma.joblib",
     "zstd.joblib",
     "sklearn.joblib",
+    "sklearn.skops",
     "histogram-1.5.pkl",
     "pipeline.joblib",
     "process.joblib",

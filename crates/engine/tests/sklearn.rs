@@ -1,4 +1,4 @@
-//! Models of scikit-learn from pickles against what the library predicts (`scripts/golden/make_sklearn.py`).
+//! Models of scikit-learn from pickles and files of skops against what the library predicts (`scripts/golden/make_sklearn.py`).
 
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
@@ -7,6 +7,7 @@ use auspex_engine::{
 };
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const FOLDERS: [&str; 2] = ["sklearn-1.2", "sklearn-1.9"];
@@ -22,10 +23,17 @@ fn models(folder: &str) -> Vec<PathBuf> {
     let files = fs::read_dir(golden(folder)).unwrap();
     let paths = files.map(|file| file.unwrap().path());
     let mut paths: Vec<PathBuf> = paths
-        .filter(|path| path.extension().unwrap() != "json")
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|kind| kind != "json" && kind != "onnx")
+        })
         .collect();
     paths.sort();
     paths
+}
+
+fn all_models() -> impl Iterator<Item = PathBuf> {
+    FOLDERS.into_iter().flat_map(models)
 }
 
 fn expected(model: &Path) -> Value {
@@ -92,7 +100,7 @@ fn wanted(model: &dyn Engine, prediction: &Value) -> Vec<f64> {
 #[test]
 fn predictions_are_those_of_the_library() {
     let mut faults = Vec::new();
-    for path in FOLDERS.iter().flat_map(|folder| models(folder)) {
+    for path in all_models() {
         let expected = expected(&path);
         let model = match load(&path) {
             Ok(model) => model,
@@ -297,6 +305,168 @@ fn what_is_not_known_of_an_estimator_is_named() {
     }
 }
 
+/// A file of skops with this in place of its model, and these entries beside.
+fn skops(schema: &str, entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut archive = rawzip::ZipArchiveWriter::new(&mut bytes);
+    let schema = [("schema.json", schema.as_bytes())];
+    for (name, content) in entries.iter().chain(&schema) {
+        let method = rawzip::CompressionMethod::DEFLATE;
+        let entry = archive.new_file(*name).compression_method(method);
+        let (mut entry, config) = entry.start().unwrap();
+        let encoder = flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::fast());
+        let mut writer = config.wrap(encoder);
+        writer.write_all(content).unwrap();
+        let (encoder, descriptor) = writer.finish().unwrap();
+        encoder.finish().unwrap();
+        entry.finish(descriptor).unwrap();
+    }
+    archive.finish().unwrap();
+    bytes
+}
+
+fn refusal_of(schema: &str, entries: &[(&str, &[u8])]) -> String {
+    let bytes = skops(schema, entries);
+    let error = load_bytes("model", &bytes, &LoadOptions::default()).err();
+    error.unwrap().message
+}
+
+/// What skops would make only if its list were told to trust it, and what its files may not be.
+#[test]
+fn what_a_file_of_skops_may_not_have_is_named() {
+    let value = |class: &str, module: &str, loader: &str, more: &str| {
+        format!(
+            r#"{{"__class__": "{class}", "__module__": "{module}", "__loader__": "{loader}"{more}}}"#
+        )
+    };
+    let texts = value("str", "builtins", "TypeNode", "");
+    let dict = |content: &str, count: usize| {
+        let kinds = vec![texts.as_str(); count].join(", ");
+        let kinds = value(
+            "list",
+            "builtins",
+            "ListNode",
+            &format!(r#", "content": [{kinds}]"#),
+        );
+        value(
+            "dict",
+            "builtins",
+            "DictNode",
+            &format!(r#", "key_types": {kinds}, "content": {{{content}}}"#),
+        )
+    };
+    let version = value("str", "builtins", "JsonNode", r#", "content": "\"1.9.1\"""#);
+    let ridge = |name: &str, attribute: &str| {
+        let state = dict(
+            &format!(r#""{name}": {attribute}, "_sklearn_version": {version}"#),
+            2,
+        );
+        let state = format!(r#", "protocol": 2, "content": {state}"#);
+        value("Ridge", "sklearn.linear_model._ridge", "ObjectNode", &state)
+    };
+    let file = |name: &str| {
+        value(
+            "ndarray",
+            "numpy",
+            "NdArrayNode",
+            &format!(r#", "type": "numpy", "file": "{name}""#),
+        )
+    };
+    let nested = |depth: usize| {
+        let open = r#"{"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": ["#;
+        format!("{}{}", open.repeat(depth), "]}".repeat(depth))
+    };
+    for (schema, words) in [
+        (
+            ridge("a", &value("system", "os", "FunctionNode", "")),
+            "`a`: `os.system` is no data of scikit-learn",
+        ),
+        (
+            ridge("a", &value("eval", "builtins", "TypeNode", "")),
+            "`a`: `builtins.eval` is no data",
+        ),
+        (
+            ridge("a", &value("Mine", "__main__", "ObjectNode", "")),
+            "`__main__.Mine` is a class or function of the program",
+        ),
+        (
+            ridge(
+                "a",
+                &value(
+                    "methodcaller",
+                    "operator",
+                    "OperatorFuncNode",
+                    r#", "attrs": {}"#,
+                ),
+            ),
+            "`operator.methodcaller` is no data",
+        ),
+        (
+            ridge(
+                "a",
+                &value(
+                    "Ridge",
+                    "sklearn.linear_model._ridge",
+                    "MethodNode",
+                    r#", "content": {"func": "fit"}"#,
+                ),
+            ),
+            "by the loader `MethodNode`, which is not read",
+        ),
+        (
+            ridge("a", &file("none.npy")),
+            "`a`: `none.npy`: the archive has no such entry",
+        ),
+        (
+            ridge("a", &file("text.npy")),
+            "`text.npy`: this is no array of NumPy",
+        ),
+        (
+            ridge("a", &file("long.npy")),
+            "`long.npy`: the file is cut off here",
+        ),
+        (
+            ridge("feature_names_in_", &file("far.npy")),
+            "an array of the shape [4611686018427387904, 4] has other elements",
+        ),
+        (
+            ridge("a", &dict("", 1)),
+            "a dict with other keys than types of keys",
+        ),
+        (ridge("a", &nested(40)), "nested deeper than 64"),
+        (
+            value(
+                "Ridge",
+                "sklearn.linear_model._ridge",
+                "ObjectNode",
+                r#", "protocol": 3"#,
+            ),
+            "protocol 3 of skops is not known",
+        ),
+        ("[]".into(), "`schema.json`: expected an object"),
+    ] {
+        let header =
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904, 4), }";
+        let start = [b"\x93NUMPY\x01\x00", &[header.len() as u8, 0][..]].concat();
+        let far = [&start, header.as_bytes()].concat();
+        let message = refusal_of(
+            &schema,
+            &[
+                ("text.npy", b"text"),
+                ("long.npy", b"\x93NUMPY\x01\x00\xff\xff{"),
+                ("far.npy", &far),
+            ],
+        );
+        assert!(message.contains(words), "{message}");
+    }
+    let twice = ridge("a", "null");
+    let message = refusal_of(&twice, &[("schema.json", b"{}")]);
+    assert!(
+        message.contains("the archive has the entry `schema.json` twice"),
+        "{message}"
+    );
+}
+
 /// Whatever bytes come, there is an error, or a model that answers.
 fn load_and_predict(bytes: &[u8]) {
     let Ok(model) = load_bytes("model", bytes, &LoadOptions::default()) else {
@@ -317,7 +487,7 @@ fn load_and_predict(bytes: &[u8]) {
 
 #[test]
 fn files_that_are_cut_off_are_refused() {
-    for path in FOLDERS.iter().flat_map(|folder| models(folder)) {
+    for path in all_models() {
         let bytes = fs::read(&path).unwrap();
         for end in (0..bytes.len()).step_by(bytes.len() / 40 + 1) {
             let loaded = load_bytes("model", &bytes[..end], &LoadOptions::default());
@@ -328,7 +498,7 @@ fn files_that_are_cut_off_are_refused() {
 
 #[test]
 fn files_with_changed_bytes_never_panic() {
-    for path in FOLDERS.iter().flat_map(|folder| models(folder)) {
+    for path in all_models() {
         let bytes = fs::read(&path).unwrap();
         for place in (0..bytes.len()).step_by(bytes.len() / 16 + 1) {
             for value in [b'h', 0xFF, bytes[place].wrapping_add(1)] {

@@ -93,12 +93,7 @@ const ZIPS: &[Other] = &[
         name: unsupported!("a zip archive of a TensorFlow SavedModel"),
     },
     Other {
-        is_it: |ends| zipped(ends, &["schema.json", ".npy"]),
-        name: "a scikit-learn model saved by skops, which is not supported; if an XGBoost model is \
-               inside, save that in Python with `save_model(\"model.ubj\")`",
-    },
-    Other {
-        is_it: |ends| zipped(ends, &[".npy"]),
+        is_it: |ends| zipped(ends, &[".npy"]) && !is_skops_file(ends),
         name: "a file of NumPy arrays, which is data and no model; put the model file here",
     },
     Other {
@@ -106,7 +101,7 @@ const ZIPS: &[Other] = &[
         name: "an Excel workbook, which is data and no model; put the model file here",
     },
     Other {
-        is_it: |ends| zipped(ends, &[]),
+        is_it: |ends| zipped(ends, &[]) && !is_skops_file(ends),
         name: "a zip archive; unpack it with `unzip FILE` and put the model file here",
     },
 ];
@@ -270,6 +265,15 @@ const DATA: &[Other] = &[
 /// Whether it is a pickle.
 pub(super) fn is_pickle(bytes: &[u8]) -> bool {
     pickles::is_pickle(bytes)
+}
+
+/// Whether it is a file of skops.
+pub(super) fn is_skops(bytes: &[u8]) -> bool {
+    is_skops_file(Ends::of(bytes))
+}
+
+fn is_skops_file(ends: Ends<'_>) -> bool {
+    zipped(ends, &["schema.json"])
 }
 
 impl<'f> Ends<'f> {

@@ -243,7 +243,7 @@ impl<'p, 'a> Array<'p, 'a> {
         let wrapper = view.at(inline.wrapper);
         let kind = Type::read(wrapper.required("dtype")?)?;
         let elements = Elements::Bytes {
-            bytes: Cow::Borrowed(inline.bytes),
+            bytes: Cow::Borrowed(&inline.bytes),
             stride: kind.kind.size(),
             offset: 0,
         };

@@ -8,11 +8,9 @@ use std::collections::HashMap;
 
 use super::opcodes as op;
 use super::values::{decimal, long, quoted, unescape, utf8};
-use super::{Id, Inline, Node, Object, Pickle, View, array, names};
+use super::{Id, Inline, Node, Object, Pickle, array, names};
 use crate::document::{CUT_OFF, Fault};
 
-/// How many values a pickle may have.
-const VALUES_MAX: usize = 16 << 20;
 /// The newest protocol that is known.
 const PROTOCOL_MAX: u8 = 5;
 /// What joblib leaves in place of an array whose elements follow.
@@ -20,20 +18,16 @@ const WRAPPER: &str = "joblib.numpy_pickle.NumpyArrayWrapper";
 
 /// Reads a pickle, as `pickle` or joblib write it, to its end.
 pub(crate) fn read(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
-    let copies = bytes.len().saturating_mul(8).saturating_add(1 << 16);
     let mut machine = Machine {
         bytes,
         place: 0,
-        pickle: Pickle {
-            nodes: Vec::new(),
-            root: 0,
-            copies: copies.into(),
-        },
+        pickle: Pickle::new(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
         is_nested: false,
     };
+    machine.pickle.allow_copies(bytes.len());
     let root = machine.run()?;
     if machine.place < bytes.len() {
         return Err(Fault(format!(
@@ -218,11 +212,7 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, node: Node<'a>) -> Result<(), Fault> {
-        if self.pickle.nodes.len() == VALUES_MAX {
-            return Err(Fault(format!("more than {VALUES_MAX} values")));
-        }
-        self.stack.push(self.pickle.nodes.len() as Id);
-        self.pickle.nodes.push(node);
+        self.stack.push(self.pickle.add(node)?);
         Ok(())
     }
 
@@ -396,7 +386,7 @@ impl<'a> Machine<'a> {
         match &self.pickle.nodes[id as usize] {
             Node::Name(name) => Ok(name.clone()),
             _ => Err(Fault::new(
-                "it calls something that is no class or function of a library, and nothing in a pickle is run",
+                "it calls something that is no class or function of a library, and nothing in the file is run",
             )),
         }
     }
@@ -417,27 +407,19 @@ impl<'a> Machine<'a> {
 
     /// Reads the elements that follow joblib's wrapper, and puts the array in its place.
     fn inline(&mut self, wrapper: Id) -> Result<(), Fault> {
-        let size = array::inline_size(self.view(wrapper))?;
+        let size = array::inline_size(self.pickle.view(wrapper))?;
         self.pop()?;
         let Some(size) = size else {
             let id = self.nested()?;
             self.stack.push(id);
             return Ok(());
         };
-        if array::is_aligned(self.view(wrapper)) {
+        if array::is_aligned(self.pickle.view(wrapper)) {
             let padding = usize::from(self.byte()?);
             self.take(padding)?;
         }
-        let bytes = self.take(size)?;
+        let bytes = self.take(size)?.into();
         self.push(Node::Inline(Box::new(Inline { wrapper, bytes })))
-    }
-
-    /// A value while the rest is still read.
-    fn view(&self, id: Id) -> View<'_, 'a> {
-        View {
-            pickle: &self.pickle,
-            id,
-        }
     }
 
     /// Reads a pickle of its own in the midst of this one.

@@ -5,17 +5,24 @@
 //! names a class or a function, that name must be of the list in [`names`], and a "call" only notes the
 //! name with its arguments: there is no code behind it. What such a note means, an array for one, is known
 //! to whoever reads it ([`mod@array`]).
+//!
+//! A file of skops says the same of a model in JSON; [`skops`] makes the same values of it.
 
+mod archive;
 mod array;
 mod machine;
 mod names;
+mod npy;
 mod opcodes;
+mod skops;
 #[cfg(test)]
 mod tests;
 mod values;
 
+pub(crate) use archive::Archive;
 pub(crate) use array::Array;
 pub(crate) use machine::read;
+pub(crate) use skops::read as read_skops;
 
 use crate::document::{Fault, named};
 use std::borrow::Cow;
@@ -23,6 +30,9 @@ use std::cell::Cell;
 
 /// Place of a value among those of its pickle.
 type Id = u32;
+
+/// How many values a pickle may have.
+const VALUES_MAX: usize = 16 << 20;
 
 /// A value of a pickle.
 #[derive(Debug)]
@@ -42,7 +52,7 @@ enum Node<'a> {
     /// The full name of a class or function.
     Name(Box<str>),
     Object(Box<Object>),
-    /// An array whose elements joblib has written between the instructions.
+    /// An array whose elements joblib has written between the instructions, or skops in a file of their own.
     Inline(Box<Inline<'a>>),
 }
 
@@ -61,10 +71,10 @@ struct Object {
 struct Inline<'a> {
     /// The wrapper's attributes.
     wrapper: Id,
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
 }
 
-/// All values of a pickle.
+/// All values of a pickle, or of a file of skops.
 #[derive(Debug)]
 pub(crate) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
@@ -75,12 +85,36 @@ pub(crate) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
+    fn new() -> Self {
+        Self {
+            nodes: Vec::new(),
+            root: 0,
+            copies: Cell::new(0),
+        }
+    }
+
+    /// Notes of how many bytes the values were read.
+    fn allow_copies(&self, bytes: usize) {
+        let copies = bytes.saturating_mul(8).saturating_add(1 << 16);
+        self.copies.set(copies);
+    }
+
+    fn add(&mut self, node: Node<'a>) -> Result<Id, Fault> {
+        if self.nodes.len() == VALUES_MAX {
+            return Err(Fault(format!("more than {VALUES_MAX} values")));
+        }
+        self.nodes.push(node);
+        Ok((self.nodes.len() - 1) as Id)
+    }
+
+    /// A value while others are still added.
+    fn view(&self, id: Id) -> View<'_, 'a> {
+        View { pickle: self, id }
+    }
+
     /// What was pickled.
     pub(crate) fn root(&self) -> View<'_, 'a> {
-        View {
-            pickle: self,
-            id: self.root,
-        }
+        self.view(self.root)
     }
 }
 

@@ -94,7 +94,7 @@ fn refusal(full: &str) -> Fault {
         ));
     }
     Fault(format!(
-        "`{shown}` is no data of scikit-learn, and nothing in a pickle is run; if the file is yours, take the step \
+        "`{shown}` is no data of scikit-learn, and nothing in the file is run; if the file is yours, take the step \
          that needs it out of the pipeline, such as a function in a FunctionTransformer or a class of your own"
     ))
 }

@@ -68,7 +68,7 @@ fn what_is_made_cannot_be_called() {
     let object = b"csklearn.base\nBaseEstimator\n)\x81";
     let call = [object, &b")R."[..]].concat();
     assert!(
-        fault(&call).contains("nothing in a pickle is run"),
+        fault(&call).contains("nothing in the file is run"),
         "{}",
         fault(&call)
     );

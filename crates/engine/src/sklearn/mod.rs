@@ -1,4 +1,4 @@
-//! Models of scikit-learn from pickles, of 1.0 to 1.9, without Python.
+//! Models of scikit-learn from pickles and files of skops, of 1.0 to 1.9, without Python.
 //!
 //! A fitted pipeline is read into steps of our own, which compute what those of the library compute, in `f64` and in
 //! its order. Each reader takes the attributes that its estimator has after `fit`, checks how they fit together, and
@@ -43,7 +43,7 @@ mod version;
 use std::collections::HashSet;
 
 use crate::document::Fault;
-use crate::pickle::{self, Array, View};
+use crate::pickle::{self, Archive, Array, Pickle, View};
 use crate::signature::{ClassLabel, Output, Precision};
 use crate::{Engine, Feature, FeatureKind, LoadOptions, RowBuffer, RowRefusal, Rows, Signature};
 use build::{Builder, Columns, InputUse, Use, WIDTH_MAX, Words};
@@ -89,8 +89,17 @@ enum Input {
 
 /// Loads a model from a pickle that is not compressed.
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
-    let pickle = pickle::read(bytes)?;
-    let root = chosen(pickle.root())?;
+    load_values(&pickle::read(bytes)?, options)
+}
+
+/// Loads a model from a file of skops.
+pub(crate) fn load_skops(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    let archive = Archive::open(bytes)?;
+    load_values(&pickle::read_skops(&archive)?, options)
+}
+
+fn load_values(values: &Pickle<'_>, options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+    let root = chosen(values.root())?;
     if let Some(booster) = boosters::read(root, options)? {
         return Ok(Box::new(booster));
     }
