@@ -11,6 +11,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const FOLDERS: [&str; 2] = ["sklearn-1.2", "sklearn-1.9"];
+/// Pipelines as people fit them (`scripts/golden/make_pipelines.py`).
+const PIPELINES: &str = "pipelines";
 
 fn golden(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -33,7 +35,7 @@ fn models(folder: &str) -> Vec<PathBuf> {
 }
 
 fn all_models() -> impl Iterator<Item = PathBuf> {
-    FOLDERS.into_iter().flat_map(models)
+    FOLDERS.into_iter().chain([PIPELINES]).flat_map(models)
 }
 
 fn expected(model: &Path) -> Value {
@@ -127,6 +129,65 @@ fn predictions_are_those_of_the_library() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A pipeline gives the same as what skl2onnx made of it, as near as `f32` is.
+#[test]
+fn pipelines_agree_with_their_graphs() {
+    let pipelines = models(PIPELINES);
+    let (mut agree, mut faults) = (0, Vec::new());
+    for path in &pipelines {
+        let graph = path.with_extension("onnx");
+        if !graph.exists() {
+            continue;
+        }
+        let model = load(path).unwrap();
+        let graph = match load(&graph) {
+            Ok(graph) => graph,
+            Err(error) => {
+                faults.push(error.message);
+                continue;
+            }
+        };
+        let asked = expected(path)["rows"].take();
+        // A graph has only the columns that count.
+        let place = |name: &str| {
+            let mut names = model.signature().features.iter();
+            names.position(|feature| feature.name == name).unwrap()
+        };
+        let features = graph.signature().features.iter();
+        let places: Vec<usize> = features.map(|feature| place(&feature.name)).collect();
+        let row = |row: &Value| places.iter().map(|place| row[*place].clone()).collect();
+        let kept: Vec<Value> = asked.as_array().unwrap().iter().map(row).collect();
+        let predict = |model: &dyn Engine, asked: &Value| {
+            let rows = rows(model, asked);
+            let width = model.signature().features.len();
+            let outputs = model.signature().outputs();
+            let mut out = vec![0.0; rows.values.len() / width * outputs];
+            model.predict(rows.rows(width), &mut out).unwrap();
+            out
+        };
+        let (wanted, made) = (
+            predict(model.as_ref(), &asked),
+            predict(graph.as_ref(), &kept.into()),
+        );
+        let is_near =
+            |(wanted, made): (&f64, &f64)| (wanted - made).abs() <= 1e-4 * wanted.abs().max(1.0);
+        let outputs = (model.signature().output, graph.signature().output);
+        match outputs.0 == outputs.1
+            && wanted.len() == made.len()
+            && wanted.iter().zip(&made).all(is_near)
+        {
+            true => agree += 1,
+            false => faults.push(format!(
+                "{}: {outputs:?}, {wanted:?} and {made:?}",
+                path.display()
+            )),
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert_eq!(pipelines.len(), 38);
+    assert!(agree >= 18, "{agree} graphs");
 }
 
 /// Sums of trees are those of the library to the last bit.
