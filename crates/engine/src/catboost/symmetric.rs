@@ -6,6 +6,9 @@
 //! the compiler makes vector instructions of it. Leaves are added in the order of the trees, as the
 //! library does, so sums are equal bit for bit.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::ops::BitOrAssign;
 
@@ -15,8 +18,11 @@ use crate::document::Fault;
 use crate::forest::blocks::{Blocks, Place};
 use crate::forest::widest::{Work, run_widest};
 
-/// Rows that go through the trees together.
+/// Rows whose ranks stand side by side.
 const ROWS: usize = 64;
+
+/// Blocks of so many rows that go through a tree together, while its leaves are in the first cache.
+const BLOCKS: usize = 4;
 
 /// Fewer rows than this are quicker one by one.
 const ROWS_MIN: usize = 8;
@@ -24,8 +30,18 @@ const ROWS_MIN: usize = 8;
 /// How many borders a rank that is a byte counts.
 const BORDERS_PER_RANK: usize = 255;
 
-/// Trees whose leaves are added together.
+/// Up to how many borders of a column a value is compared with each of them, for many rows at once.
+const SCANNED_MAX: usize = 512;
+
+/// Values that are compared at once.
+const ABREAST: usize = 16;
+
+/// Trees whose leaves are added together, of one number and of several.
 const TOGETHER: usize = 4;
+const PAIR: usize = 2;
+
+/// Numbers of a leaf that are added together where it has several; to a multiple of these it is filled with zeros.
+const LANES: usize = 4;
 
 /// The deepest trees whose leaves a byte counts, and how many these are.
 const LEVELS_OF_BYTE: u32 = u8::BITS;
@@ -49,8 +65,9 @@ pub(super) struct Symmetric {
     trees: Vec<Tree>,
     /// The questions of all trees, one after the other.
     levels: Vec<u32>,
-    /// Followed by [`LEAVES_OF_BYTE`] zeros.
+    /// Those of all trees one after the other, `stride` apart.
     leaves: Vec<f64>,
+    stride: usize,
     /// Numbers of a leaf.
     outputs: usize,
 }
@@ -82,7 +99,21 @@ struct Tree {
     leaf: usize,
 }
 
-/// A block of ranked rows that goes through the trees.
+/// A block of rows that is ranked.
+struct Ranking<'a> {
+    trees: &'a Symmetric,
+    rows: Rows<'a>,
+    ranks: &'a mut [[u8; ROWS]],
+}
+
+impl Work for Ranking<'_> {
+    #[inline(always)]
+    fn run(self) {
+        self.trees.rank_block(self.rows, self.ranks);
+    }
+}
+
+/// Blocks of ranked rows that go through the trees.
 struct Adding<'a> {
     trees: &'a Symmetric,
     ranks: &'a [[u8; ROWS]],
@@ -116,7 +147,7 @@ impl Symmetric {
     pub(super) fn new(
         trees: &[Vec<u32>],
         splits: &Splits,
-        mut leaves: Vec<f64>,
+        leaves: Vec<f64>,
         outputs: usize,
     ) -> Result<Self, Fault> {
         let mut asked = Vec::new();
@@ -140,7 +171,13 @@ impl Symmetric {
                 leaves.len()
             )));
         }
-        leaves.extend([0.0; LEAVES_OF_BYTE]);
+        let stride = match outputs {
+            1 => 1,
+            _ => outputs.next_multiple_of(LANES),
+        };
+        let mut leaves = apart(leaves, outputs, stride);
+        // What a byte counts is there from the last tree on, too.
+        leaves.extend(std::iter::repeat_n(0.0, LEAVES_OF_BYTE * stride));
         let (columns, borders, lists, questions) = rank(&asked);
         let (mut level, mut leaf) = (0, 0);
         let heads = trees.iter().map(|tree| {
@@ -150,7 +187,7 @@ impl Symmetric {
                 leaf,
             };
             level += head.depth;
-            leaf += outputs << head.depth;
+            leaf += stride << head.depth;
             head
         });
         let number = |split: &Split| {
@@ -170,6 +207,7 @@ impl Symmetric {
             lists,
             questions,
             leaves,
+            stride,
             outputs,
         })
     }
@@ -185,8 +223,9 @@ impl Symmetric {
 
     /// Adds the leaves every row reaches to `sums`, the outputs of a row together.
     pub(super) fn add(&self, rows: Rows<'_>, sums: &mut [f64]) {
-        for (block, sums) in sums.chunks_mut(ROWS * self.outputs).enumerate() {
-            let first = block * ROWS;
+        let together = BLOCKS * ROWS;
+        for (index, sums) in sums.chunks_mut(together * self.outputs).enumerate() {
+            let first = index * together;
             let rows = rows.slice(first..first + sums.len() / self.outputs);
             if rows.len() < ROWS_MIN {
                 for (index, sums) in sums.chunks_exact_mut(self.outputs).enumerate() {
@@ -235,17 +274,17 @@ impl Symmetric {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn rank(&self, column: &Column, row: &[f64]) -> usize {
-        let value = row[column.index as usize];
-        if value.is_nan() {
-            return match column.missing_is_above {
-                true => (column.end - column.start) as usize,
-                false => 0,
-            };
-        }
-        let value = value as f32;
-        self.lists.count(column.list, |border| value > border) as usize
+        let value = row[column.index as usize] as f32;
+        // A missing value is above none.
+        let count = self.lists.count(column.list, |border| value > border);
+        let missing = value.is_nan() && column.missing_is_above;
+        (if missing {
+            column.end - column.start
+        } else {
+            count
+        }) as usize
     }
 
     /// Calls with the answers of a row to all questions.
@@ -278,33 +317,80 @@ impl Symmetric {
     fn add_row(&self, answers: &[u8], sums: &mut [f64]) {
         for tree in &self.trees {
             let leaf = self.leaf_of(tree, answers);
-            let leaf = &self.leaves[tree.leaf + leaf * self.outputs..][..self.outputs];
+            let leaf = &self.leaves[tree.leaf + leaf * self.stride..][..self.outputs];
             for (sum, value) in sums.iter_mut().zip(leaf) {
                 *sum += value;
             }
         }
     }
 
-    /// Calls with the ranks of a block of rows.
+    /// Calls with the ranks of rows, block by block.
     fn ranked(&self, rows: Rows<'_>, call: impl FnOnce(&[[u8; ROWS]])) {
         thread_local! {
             static RANKS: RefCell<Vec<[u8; ROWS]>> = const { RefCell::new(Vec::new()) };
         }
         RANKS.with_borrow_mut(|ranks| {
             ranks.clear();
-            ranks.resize(self.ranks, [0; ROWS]);
-            for column in &self.columns {
-                let own = &mut ranks[column.rank as usize..][..ranks_of(column) as usize];
-                for index in 0..rows.len() {
-                    let mut rank = self.rank(column, rows.row(index));
-                    for part in &mut *own {
-                        part[index] = rank.min(BORDERS_PER_RANK) as u8;
-                        rank = rank.saturating_sub(BORDERS_PER_RANK);
-                    }
-                }
+            ranks.resize(self.ranks * rows.len().div_ceil(ROWS), [0; ROWS]);
+            for first in (0..rows.len()).step_by(ROWS) {
+                run_widest(Ranking {
+                    trees: self,
+                    rows: rows.slice(first..rows.len().min(first + ROWS)),
+                    ranks: &mut ranks[first / ROWS * self.ranks..][..self.ranks],
+                });
             }
             call(ranks);
         });
+    }
+
+    #[inline(always)]
+    fn rank_block(&self, rows: Rows<'_>, ranks: &mut [[u8; ROWS]]) {
+        let (mut values, mut counts) = ([0f32; ROWS], [0u32; ROWS]);
+        for column in &self.columns {
+            let own = values.iter_mut().zip(&mut counts).zip(0..rows.len());
+            let borders = &self.borders[column.start as usize..column.end as usize];
+            let is_scanned = borders.len() <= SCANNED_MAX;
+            for ((value, count), index) in own {
+                *value = rows.row(index)[column.index as usize] as f32;
+                if !is_scanned {
+                    *count = self.searched(column, *value);
+                }
+            }
+            if is_scanned {
+                let counts = counts.as_chunks_mut::<ABREAST>().0.iter_mut();
+                for (counts, values) in counts.zip(values.as_chunks().0) {
+                    *counts = scanned(borders, values);
+                }
+            }
+            if column.missing_is_above {
+                for (count, value) in counts.iter_mut().zip(&values) {
+                    *count = if value.is_nan() {
+                        column.end - column.start
+                    } else {
+                        *count
+                    };
+                }
+            }
+            let parts = &mut ranks[column.rank as usize..][..ranks_of(column) as usize];
+            for (part, before) in parts.iter_mut().zip((0..).step_by(BORDERS_PER_RANK)) {
+                for (rank, count) in part.iter_mut().zip(&counts) {
+                    *rank = count.saturating_sub(before).min(BORDERS_PER_RANK as u32) as u8;
+                }
+            }
+        }
+    }
+
+    /// How many borders a value is above. On its own, because in functions for wide registers the compiler takes apart
+    /// what is compared.
+    #[inline(never)]
+    fn searched(&self, column: &Column, value: f32) -> u32 {
+        self.lists.count(column.list, |border| value > border)
+    }
+
+    /// The ranks of one block of rows.
+    #[inline(always)]
+    fn block<'r>(&self, ranks: &'r [[u8; ROWS]], block: usize) -> &'r [[u8; ROWS]] {
+        &ranks[block * self.ranks..][..self.ranks]
     }
 
     /// Adds the leaves of ranked rows.
@@ -319,45 +405,82 @@ impl Symmetric {
     /// Adds leaves of one number. Trees go together, so that sums stay in registers for several of them.
     #[inline(always)]
     fn add_numbers(&self, ranks: &[[u8; ROWS]], sums: &mut [f64]) {
-        let mut totals = [0.0; ROWS];
-        totals[..sums.len()].copy_from_slice(sums);
+        let mut totals = [[0.0; ROWS]; BLOCKS];
+        totals.as_flattened_mut()[..sums.len()].copy_from_slice(sums);
+        let blocks = &mut totals[..sums.len().div_ceil(ROWS)];
         let mut reached = [[0u8; ROWS]; TOGETHER];
         let mut trees = &self.trees[..];
         while let Some((first, rest)) = trees.split_first() {
             let group = trees.first_chunk::<TOGETHER>();
             let group = group.filter(|group| group.iter().all(|tree| tree.depth <= LEVELS_OF_BYTE));
             if let Some(group) = group {
-                for (tree, reached) in group.iter().zip(&mut reached) {
-                    self.reach(tree, ranks, reached);
-                }
                 let leaves = group.each_ref().map(|tree| self.leaves_from(tree));
-                add_together(leaves, &reached, &mut totals);
+                for (block, totals) in blocks.iter_mut().enumerate() {
+                    let ranks = self.block(ranks, block);
+                    for (tree, reached) in group.iter().zip(&mut reached) {
+                        self.reach(tree, ranks, reached);
+                    }
+                    add_together(leaves, &reached, totals);
+                }
                 trees = &trees[TOGETHER..];
             } else {
-                let mut reached = [0u32; ROWS];
-                self.reach(first, ranks, &mut reached);
                 let leaves = &self.leaves[first.leaf..];
-                for (total, leaf) in totals.iter_mut().zip(&reached) {
-                    *total += leaves[*leaf as usize];
+                for (block, totals) in blocks.iter_mut().enumerate() {
+                    let mut reached = [0u32; ROWS];
+                    self.reach(first, self.block(ranks, block), &mut reached);
+                    for (total, leaf) in totals.iter_mut().zip(&reached) {
+                        *total += leaves[*leaf as usize];
+                    }
                 }
                 trees = rest;
             }
         }
-        sums.copy_from_slice(&totals[..sums.len()]);
+        sums.copy_from_slice(&totals.as_flattened()[..sums.len()]);
     }
 
+    /// Adds leaves of several numbers, of two trees at once, so that sums are read and written once for them.
     #[inline(always)]
     fn add_vectors(&self, ranks: &[[u8; ROWS]], sums: &mut [f64]) {
-        let mut reached = [0u32; ROWS];
-        for tree in &self.trees {
-            self.reach(tree, ranks, &mut reached);
-            let leaves = &self.leaves[tree.leaf..];
-            for (sums, leaf) in sums.chunks_exact_mut(self.outputs).zip(&reached) {
-                let leaf = &leaves[*leaf as usize * self.outputs..][..self.outputs];
-                for (sum, value) in sums.iter_mut().zip(leaf) {
-                    *sum += value;
+        let (leaves, _) = self.leaves.as_chunks::<LANES>();
+        let chunks = self.stride / LANES;
+        // Numbers of rows side by side, as leaves have them.
+        let mut totals = vec![[0.0; LANES]; sums.len() / self.outputs * chunks];
+        for (totals, sums) in totals
+            .chunks_exact_mut(chunks)
+            .zip(sums.chunks_exact(self.outputs))
+        {
+            totals.as_flattened_mut()[..self.outputs].copy_from_slice(sums);
+        }
+        let mut reached = [[0u32; ROWS]; PAIR];
+        for pair in self.trees.chunks(PAIR) {
+            for (block, totals) in totals.chunks_mut(ROWS * chunks).enumerate() {
+                let ranks = self.block(ranks, block);
+                for (tree, reached) in pair.iter().zip(&mut reached) {
+                    self.reach(tree, ranks, reached);
+                }
+                for (row, totals) in totals.chunks_exact_mut(chunks).enumerate() {
+                    let leaf = |place: usize| {
+                        let leaf = reached[place][row] as usize * chunks;
+                        &leaves[pair[place].leaf / LANES + leaf..][..chunks]
+                    };
+                    if pair.len() == PAIR {
+                        let leaves = leaf(0).iter().zip(leaf(1));
+                        for (total, (a, b)) in totals.iter_mut().zip(leaves) {
+                            *total = std::array::from_fn(|at| total[at] + a[at] + b[at]);
+                        }
+                    } else {
+                        for (total, a) in totals.iter_mut().zip(leaf(0)) {
+                            *total = std::array::from_fn(|at| total[at] + a[at]);
+                        }
+                    }
                 }
             }
+        }
+        for (sums, totals) in sums
+            .chunks_exact_mut(self.outputs)
+            .zip(totals.chunks_exact(chunks))
+        {
+            sums.copy_from_slice(&totals.as_flattened()[..self.outputs]);
         }
     }
 
@@ -418,6 +541,31 @@ fn add_together(
     }
 }
 
+/// Leaves of `outputs` numbers `stride` apart.
+fn apart(leaves: Vec<f64>, outputs: usize, stride: usize) -> Vec<f64> {
+    if stride == outputs {
+        return leaves;
+    }
+    let filling = std::iter::repeat_n(&0.0, stride - outputs);
+    let filled = leaves.chunks_exact(outputs);
+    filled
+        .flat_map(|leaf| leaf.iter().chain(filling.clone()))
+        .copied()
+        .collect()
+}
+
+/// How many borders each value is above.
+#[inline(always)]
+fn scanned(borders: &[f32], values: &[f32; ABREAST]) -> [u32; ABREAST] {
+    let mut counts = [0; ABREAST];
+    for border in borders {
+        for (count, value) in counts.iter_mut().zip(values) {
+            *count += u32::from(value > border);
+        }
+    }
+    counts
+}
+
 /// How many ranks of a byte a column needs.
 fn ranks_of(column: &Column) -> u32 {
     (column.end - column.start).div_ceil(BORDERS_PER_RANK as u32)
@@ -454,87 +602,4 @@ fn rank(asked: &[Split]) -> (Vec<Column>, Vec<f32>, Blocks<f32>, Vec<Question>) 
     }
     let borders = asked.iter().map(|split| split.border).collect();
     (columns, borders, lists, questions)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// What the trees mean, one question after the other.
-    fn walk(trees: &[Vec<Split>], leaves: &[f64], outputs: usize, row: &[f64]) -> Vec<f64> {
-        let mut sums = vec![0.0; outputs];
-        let mut first = 0;
-        for tree in trees {
-            let mut leaf = 0;
-            for (level, split) in tree.iter().enumerate() {
-                let value = row[split.column as usize] as f32;
-                let is_above = match value.is_nan() {
-                    true => split.missing_is_above,
-                    false => value > split.border,
-                };
-                leaf |= usize::from(is_above) << level;
-            }
-            for (output, sum) in sums.iter_mut().enumerate() {
-                *sum += leaves[first + leaf * outputs + output];
-            }
-            first += outputs << tree.len();
-        }
-        sums
-    }
-
-    /// Columns 0 to 3.
-    fn split() -> impl Strategy<Value = Split> {
-        let border = prop_oneof![
-            (0..600i16).prop_map(f32::from),
-            Just(-0.0),
-            Just(f32::INFINITY)
-        ];
-        (0..4u32, border).prop_map(|(column, border)| Split {
-            column,
-            border,
-            missing_is_above: column % 2 == 1,
-        })
-    }
-
-    fn value() -> impl Strategy<Value = f64> {
-        prop_oneof![
-            (-2..604i16).prop_map(f64::from),
-            (-2.0..604.0f64),
-            Just(f64::NAN),
-            Just(f64::INFINITY),
-            Just(-0.0),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
-        #[test]
-        fn trees_give_what_a_walk_gives(
-            trees in prop::collection::vec(prop::collection::vec(split(), 0..11), 0..30),
-            outputs in 1..4usize,
-            rows in prop::collection::vec(prop::collection::vec(value(), 4), 1..90),
-        ) {
-            // More borders of one column than a byte counts.
-            let stump = |border: u16| vec![Split {
-                column: 0,
-                border: f32::from(border),
-                missing_is_above: false,
-            }];
-            let trees: Vec<Vec<Split>> = (0..600).map(stump).chain(trees).collect();
-            let total: usize = trees.iter().map(|tree| outputs << tree.len()).sum();
-            let leaves: Vec<f64> = (0..total).map(|leaf| 0.1 + (leaf * 7919 % 1009) as f64 / 3.0).collect();
-            let splits: Vec<Split> = trees.concat();
-            let mut next = 0..;
-            let numbered: Vec<Vec<u32>> = trees.iter().map(|tree| next.by_ref().take(tree.len()).collect()).collect();
-            let compiled = Symmetric::new(&numbered, &Splits::from(splits), leaves.clone(), outputs).unwrap();
-            let flat = rows.concat();
-            let mut sums = vec![0.0; rows.len() * outputs];
-            compiled.add(Rows::new(&flat, 4), &mut sums);
-            for (row, sums) in rows.iter().zip(sums.chunks(outputs)) {
-                prop_assert_eq!(sums, &walk(&trees, &leaves, outputs, row)[..]);
-            }
-        }
-    }
 }
