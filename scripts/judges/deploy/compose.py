@@ -17,7 +17,7 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKER_COMPOSE = ["docker", "compose"]
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
-WANTED = ("auspex", "balancer", "blackbox", "grafana", "postgres", "prometheus", "redis")
+WANTED = ("auspex", "balancer", "blackbox", "grafana", "postgres", "prometheus", "rabbitmq", "redis")
 
 
 def services_are_there_and_their_files_too(_):
@@ -58,11 +58,12 @@ def secrets_stand_in_no_file(_):
 def settings_of_compose_are_real(_):
     """`auspex config check` takes the settings and variables of the servers."""
     service = SERVICES["auspex"]
-    equal(set(service["environment"]), set(SECRETS), "variables")
+    wanted = SECRETS | {"AUSPEX__JOBS__RABBITMQ__URL": "amqp://auspex:secret@rabbitmq:5672/%2f"}
+    equal(set(service["environment"]), set(wanted), "variables")
     given = {}
     for name, value in service["environment"].items():
-        given[name] = SECRETS[name] if name.endswith("KEY") else VARIABLE.sub("secret", value)
-    equal(given, SECRETS, "values of the variables")
+        given[name] = wanted[name] if name.endswith("KEY") else VARIABLE.sub("secret", value)
+    equal(given, wanted, "values of the variables")
     text = (DEPLOY / "auspex/auspex.toml").read_text()
     check_settings(text, given)
     balancer = SERVICES["balancer"]["networks"]["front"]["ipv4_address"]

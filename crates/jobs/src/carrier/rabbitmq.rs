@@ -235,12 +235,11 @@ impl Broker {
             };
             let suspected = tokio::time::timeout(LOOK, broker.is_suspect.notified()).await;
             let known = broker.link.lock().clone();
-            if let Some(link) = known.filter(|_| suspected.is_err()) {
-                if link.connection.status().connected() {
-                    // It may be in use or not, by an alarm.
-                    broker.up.set(i64::from(link.is_useful()));
-                    continue;
-                }
+            let known = known.filter(|_| suspected.is_err());
+            if let Some(link) = known.filter(|link| link.connection.status().connected()) {
+                // It may be in use or not, by an alarm.
+                broker.up.set(i64::from(link.is_useful()));
+                continue;
             }
             let was_up = broker.link.lock().take().is_some();
             if was_up {

@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 mod backup;
+mod bench;
 mod clients;
 mod databases;
 mod dialogues;
@@ -74,7 +75,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
             predict::run(&package, explain.map(Option::unwrap_or_default))
         }
         Command::Models(command) => models::run(&command),
-        Command::Bench { package, json } => models::bench(&package, json),
+        Command::Bench { package, json } => bench::run(&package, json),
         Command::Keys(command) => keys::run(&load()?.config, command),
         Command::Users(command) => users::run(&load()?.config, command),
         Command::Tokens(command) => tokens::run(&load()?.config, command),

@@ -1,4 +1,4 @@
-//! `auspex models` and `auspex bench`: make packages, and look at them before they go live.
+//! `auspex models`: make packages, and look at them before they go live.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use auspex_inference::{Draft, ModelsFolder, Package};
 use auspex_kernel::error::{is_printable, shown};
 use auspex_kernel::records::{Input, Row};
-use serde_json::json;
 
 use super::{Failure, Outcome, print};
 use crate::cli::ModelsCommand;
@@ -184,40 +183,4 @@ fn printable(text: &str) -> String {
         false => c.escape_default().to_string(),
     };
     text.chars().map(escaped).collect()
-}
-
-/// What sockets, HTTP, authentication and limits add to a request. Measured by `bench/run` on two
-/// cores: the server used 1.23 of them for 52,702 requests per second, 23 µs each, of which 5.5 µs are
-/// from JSON to JSON.
-const HTTP_US: f64 = 18.0;
-
-/// Estimates requests per second from the cost of a row on this machine.
-pub(super) fn bench(path: &Path, json: bool) -> Outcome {
-    let package = Package::load(path)?;
-    let report = package.bench();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let per_request_us = report.request_us + HTTP_US;
-    let requests = cores as f64 * 1e6 / per_request_us;
-    if json {
-        let report = json!({
-            "engine": package.engine().description(),
-            "one_row_us": report.one_row_us,
-            "batch_rows": report.batch_rows,
-            "batch_us_per_row": report.batch_us_per_row,
-            "json_us": report.json_us,
-            "request_us": report.request_us,
-            "cores": cores,
-            "requests_per_s_estimate": requests.round(),
-        });
-        return print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
-    }
-    print(&format!(
-        "{}\none row: {:.2} µs\nbatches of {}: {:.2} µs per row\nfrom JSON to JSON: {:.2} µs per record\n\
-         estimate on {cores} cores: {requests:.0} requests per second\n",
-        package.engine().description(),
-        report.one_row_us,
-        report.batch_rows,
-        report.batch_us_per_row,
-        report.request_us,
-    ))
 }

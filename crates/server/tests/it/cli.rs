@@ -515,7 +515,12 @@ fn bench_reports_this_machines_cost() {
     let (code, out, error) = run(&["bench", "models/mean-score/1", "--json"]);
     assert_eq!(code, Some(0), "{error}");
     let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-    for key in ["one_row_us", "batch_us_per_row", "requests_per_s_estimate"] {
+    for key in [
+        "one_row_us",
+        "batch_us_per_row",
+        "requests_per_s",
+        "http_us",
+    ] {
         assert!(report[key].as_f64().is_some_and(|n| n > 0.0), "{report}");
     }
 }
