@@ -84,9 +84,12 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
             LEVELS.join(", ")
         ));
     }
-    // What libraries log about their own steps is useful only to operators who ask for it.
-    EnvFilter::try_new(format!("sea_orm_migration=warn,sqlx=warn,{level}"))
-        .map_err(|error| format!("is not a tracing filter: {error}"))
+    // What libraries log about their own steps is useful only to operators who ask for it. Of connections to RabbitMQ
+    // the jobs tell what matters, once.
+    EnvFilter::try_new(format!(
+        "lapin=off,sea_orm_migration=warn,sqlx=warn,{level}"
+    ))
+    .map_err(|error| format!("is not a tracing filter: {error}"))
 }
 
 /// JSON lines that say first of which server they are: logs of replicas are read together.

@@ -1,5 +1,6 @@
 //! Jobs through the binary: submitted, watched, read, called off, killed.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -57,6 +58,31 @@ pub(crate) fn ended(server: &Server, id: &str) -> Value {
 /// A record of the model `mean-score`.
 pub(crate) fn record(number: usize) -> Value {
     json!({"f0": number, "f1": 1, "f2": 2.5, "f3": 0})
+}
+
+#[test]
+fn without_rabbitmq_jobs_are_done_and_the_log_says_so_once() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    // It closes every connection.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let url = format!("amqp://guest:hunter2@127.0.0.1:{port}");
+    let server = Server::start_with(&[("AUSPEX__JOBS__RABBITMQ__URL", &url)]);
+    let row = format!("{}\n", record(1));
+    let job = id(&submit(&server, "?model=mean-score", NDJSON, &row));
+    assert_eq!(ended(&server, &job)["status"], "succeeded");
+    let health = server.get("/health").json();
+    assert_eq!(health["services"]["rabbitmq"], "degraded", "{health}");
+    assert_eq!(server.get("/health/ready").status, 200);
+    // Some attempts to connect later.
+    std::thread::sleep(Duration::from_secs(2));
+    let log = server.stop();
+    assert_eq!(
+        log.matches("RabbitMQ does not carry ids").count(),
+        1,
+        "{log}"
+    );
+    assert!(!log.contains("lapin") && !log.contains("hunter2"), "{log}");
 }
 
 #[test]

@@ -141,6 +141,9 @@ fn scenario(server: &Server) -> Vec<(&'static str, u16, Value)> {
         server.get("/.well-known/oauth-authorization-server"),
         &["scopes_supported"],
     );
+    let events = server.get(&format!("/v1/jobs/{job}/events"));
+    let tells_the_end = events.text().contains("succeeded");
+    seen.push(("events", events.status, json!(tells_the_end)));
     seen.push(("the rest", 0, json!([texts, ended["status"], lines])));
     // Ids of requests differ.
     let text = serde_json::to_string(&seen.iter().map(|one| &one.2).collect::<Vec<_>>());
