@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use auspex_kernel::db::Transaction;
+use auspex_kernel::db::{DbError, Transaction};
 
 use crate::Dialogues;
 use crate::core::Core;
@@ -74,7 +74,7 @@ impl Dialogues {
         dialogue: DialogueRef,
     ) -> Result<Option<DecidedDialogue>, DialoguesError> {
         if let Some(found) = together::ask(&self.core, dialogue).await {
-            return Ok(found);
+            return found;
         }
         let alone = self.core.decided(&[dialogue]).await?;
         Ok(alone.into_iter().next().flatten())
@@ -222,7 +222,7 @@ impl Dialogues {
 pub(crate) type Asked = Queue<DialogueRef, Option<DecidedDialogue>>;
 
 impl Together<DialogueRef> for Core {
-    type Answer = Option<DecidedDialogue>;
+    type Answer = Result<Option<DecidedDialogue>, DialoguesError>;
     const WEIGHT_MAX: usize = 256;
     const GROUPS_MAX: usize = 1;
 
@@ -235,7 +235,14 @@ impl Together<DialogueRef> for Core {
     }
 
     async fn answer(&self, dialogues: Vec<DialogueRef>) -> Option<Vec<Self::Answer>> {
-        self.decided(&dialogues).await.ok()
+        match self.decided(&dialogues).await {
+            Ok(found) => Some(found.into_iter().map(Ok).collect()),
+            Err(error) if error.is_of_silent_database() => {
+                let late = dialogues.iter().map(|_| Err(DbError::Interrupted.into()));
+                Some(late.collect())
+            }
+            Err(_) => None,
+        }
     }
 }
 

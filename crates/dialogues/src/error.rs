@@ -3,7 +3,7 @@
 //! No message repeats an id or a text.
 
 use auspex_kernel::ApiError;
-use auspex_kernel::db::DbError;
+use auspex_kernel::db::{DbError, Fault};
 
 use crate::keys::KeysError;
 use crate::pending::Away;
@@ -47,6 +47,14 @@ impl DialoguesError {
     /// Whether what was to be changed may be stored all the same.
     pub fn is_unsure(&self) -> bool {
         matches!(self, Self::Database(DbError::Abandoned))
+    }
+
+    /// Whether the database does not answer: another question would wait as long.
+    pub(crate) fn is_of_silent_database(&self) -> bool {
+        let Self::Database(error) = self else {
+            return false;
+        };
+        matches!(error.fault(), Some(Fault::Slow | Fault::Unreachable))
     }
 }
 

@@ -274,6 +274,10 @@ impl Together<Yes> for Core {
                 Some(unsure.collect())
             }
             Err(error) if yeses.len() == 1 => Some(vec![Err(error)]),
+            Err(error) if error.is_of_silent_database() => {
+                let late = yeses.iter().map(|_| Err(DbError::Interrupted.into()));
+                Some(late.collect())
+            }
             Err(_) => None,
         }
     }

@@ -14,7 +14,7 @@ use auspex_kernel::Clock;
 use auspex_kernel::db::{Db, DbError, Fault};
 use auspex_kernel::redis::{Redis, State};
 use auspex_kernel::service::{Condition, HealthCheck};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -122,15 +122,15 @@ impl Health {
     pub(crate) async fn report(&self) -> Report {
         kept(&self.report, async {
             let database = async { self.writes.lock().await.outcome().await };
-            let outcome = in_time(database).await;
+            let (outcome, mut checks) = join(in_time(database), self.of_running(false)).await;
+            let outcome = outcome.and_then(|outcome| outcome);
             let database = Checked {
                 service: None,
                 name: "database".into(),
                 needed: false,
-                status: Status::of(outcome.and_then(|outcome| outcome)),
-                reason: outcome.and_then(|outcome| outcome).err().map(Cow::from),
+                status: Status::of(outcome),
+                reason: outcome.err().map(Cow::from),
             };
-            let mut checks = self.of_running(false).await;
             checks.push(database);
             checks.extend(self.redis.as_ref().map(of_redis));
             summarise(checks)
@@ -191,7 +191,7 @@ struct Writes {
     last: Option<(Instant, Outcome)>,
     /// A write that took longer than somebody waited. It goes on, so that those who share its
     /// commit do not lose it.
-    running: Option<JoinHandle<Result<(), DbError>>>,
+    running: Option<(Instant, JoinHandle<Result<(), DbError>>)>,
 }
 
 impl Writes {
@@ -205,28 +205,31 @@ impl Writes {
     }
 
     async fn outcome(&mut self) -> Outcome {
-        if self.running.is_none()
-            && let Some((at, outcome)) = self.last
-            && at.elapsed() < WRITE_KEPT
-        {
-            return outcome;
+        loop {
+            if self.running.is_none()
+                && let Some((at, outcome)) = self.last
+                && at.elapsed() < WRITE_KEPT
+            {
+                return outcome;
+            }
+            let (_, running) = self.running.get_or_insert_with(|| {
+                let (db, now) = (self.db.clone(), self.clock.now());
+                let writing = tokio::spawn(async move { db.prove_writes(now).await });
+                (Instant::now(), writing)
+            });
+            let written = running.await;
+            let begun = self.running.take().map_or_else(Instant::now, |(at, _)| at);
+            let outcome = match written {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(self.failed(&error)),
+                Err(_) => Err(NO_REASON),
+            };
+            if outcome.is_ok() && self.last.is_some_and(|(_, last)| last.is_err()) {
+                tracing::info!("the database takes changes again");
+            }
+            // Of one that somebody gave up waiting for, who knows how long ago, nothing is told.
+            self.last = Some((begun, outcome));
         }
-        let running = self.running.get_or_insert_with(|| {
-            let (db, now) = (self.db.clone(), self.clock.now());
-            tokio::spawn(async move { db.prove_writes(now).await })
-        });
-        let written = running.await;
-        self.running = None;
-        let outcome = match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.failed(&error)),
-            Err(_) => Err(NO_REASON),
-        };
-        if outcome.is_ok() && self.last.is_some_and(|(_, last)| last.is_err()) {
-            tracing::info!("the database takes changes again");
-        }
-        self.last = Some((Instant::now(), outcome));
-        outcome
     }
 
     /// Logs an error that was not there at the last write.

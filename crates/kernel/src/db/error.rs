@@ -14,6 +14,10 @@ use crate::files::Obstacle;
 
 use super::MissingRight;
 
+/// What PostgreSQL says where a pool hands the connection of one client to another between their statements.
+const PREPARED_TWICE: &str = "prepared statement \"sqlx_s_";
+/// What PgBouncer says to what it does not know; PostgreSQL has other words.
+const UNKNOWN_TO_POOL: &str = "unsupported startup parameter";
 /// For what ends by itself.
 const RETRY_SOON_S: u64 = 1;
 /// For what an operator has to end.
@@ -134,6 +138,17 @@ pub enum DbError {
         /// What went wrong, which names no password.
         cause: sqlx::Error,
     },
+    /// What answers is PgBouncer, in a way that cannot work.
+    #[error(
+        "{server} is PgBouncer with settings that do not go together with this program: set pool_mode = session and \
+         ignore_startup_parameters = extra_float_digits,options there, or name PostgreSQL itself in storage.url ({cause})"
+    )]
+    Pooled {
+        /// `PostgreSQL at HOST:PORT, database "NAME"`.
+        server: String,
+        /// What it said.
+        cause: String,
+    },
     /// The call took longer than `storage.call_timeout_ms`. Nothing of it was stored.
     #[error("{database} did not answer within {} ms", limit.as_millis())]
     TimedOut {
@@ -238,6 +253,18 @@ impl Fault {
 }
 
 impl DbError {
+    /// There is no connection to this server.
+    pub(super) fn unreachable(server: String, cause: sqlx::Error) -> Self {
+        let said = cause.to_string();
+        match said.contains(UNKNOWN_TO_POOL) {
+            true => Self::Pooled {
+                server,
+                cause: said,
+            },
+            false => Self::Unreachable { server, cause },
+        }
+    }
+
     /// Whether a unique index refused a row, because there is one like it.
     pub fn is_unique_violation(&self) -> bool {
         let DbError::Database(error) = self else {
@@ -248,6 +275,14 @@ impl DbError {
 
     /// With the name of the database, if something is wrong with that.
     pub(super) fn of(self, database: &dyn fmt::Display) -> Self {
+        if let Self::Database(cause) = &self
+            && cause.to_string().contains(PREPARED_TWICE)
+        {
+            return Self::Pooled {
+                server: database.to_string(),
+                cause: cause.to_string(),
+            };
+        }
         match (self.fault(), &self) {
             (Some(fault), Self::Database(cause)) => Self::Failing {
                 database: database.to_string(),
@@ -280,7 +315,7 @@ impl DbError {
             Self::Forbidden(_) | Self::ReadOnly { .. } => Some(Fault::ReadOnly),
             Self::Denied { .. } => Some(Fault::Denied),
             Self::Damaged { .. } | Self::ForeignLog { .. } => Some(Fault::Damaged),
-            Self::Unreachable { .. } => Some(Fault::Unreachable),
+            Self::Unreachable { .. } | Self::Pooled { .. } => Some(Fault::Unreachable),
             Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),
             Self::Failing { fault, .. } => Some(*fault),
             Self::Database(error) => fault_of(error),

@@ -160,10 +160,9 @@ impl Postgres {
         // The pool would try again and again, and then only say that its time is up. A connection
         // without a pool says why there is none.
         let tried = async { PgConnection::connect_with(&options).await?.close().await };
-        tried.await.map_err(|cause| DbError::Unreachable {
-            server: self.name(),
-            cause,
-        })?;
+        tried
+            .await
+            .map_err(|cause| DbError::unreachable(self.name(), cause))?;
         let pool = PoolOptions::<sqlx::Postgres>::new()
             .max_connections(1)
             .acquire_timeout(limit)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use auspex_inference::Package;
 use auspex_kernel::clock::monotonic;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Failure, Outcome, print};
 
@@ -28,7 +28,11 @@ pub(super) fn run(path: &Path, json: bool) -> Outcome {
     let engine = package.engine().description();
     let report = package.bench();
     let server = Server::start(path)?;
-    let request = server.request(&json!({"features": package.example_record()}).to_string());
+    let body = match package.example_record() {
+        record @ Value::Object(_) => record,
+        values => json!({"features": values}),
+    };
+    let request = server.request(&body.to_string());
     let alone = ask(server.address, &request, 1)?;
     let together = ask(server.address, &request, CONNECTIONS)?;
     drop(server);
