@@ -219,7 +219,7 @@ impl Dialogues {
 }
 
 /// Those who wait to hear how a dialogue was decided.
-pub(crate) type Asked = Queue<DialogueRef, Option<DecidedDialogue>>;
+pub(crate) type Asked = Queue<DialogueRef, Result<Option<DecidedDialogue>, DialoguesError>>;
 
 impl Together<DialogueRef> for Core {
     type Answer = Result<Option<DecidedDialogue>, DialoguesError>;

@@ -393,4 +393,16 @@ mod tests {
         }
         assert!(!watch.changed().await.expect("answers"), "others shared it");
     }
+
+    #[tokio::test]
+    async fn what_a_write_found_that_nobody_waited_for_is_not_told_later() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("x.db").display());
+        let db = Db::open(&url).await.expect("opens");
+        auspex_kernel::migrate(&db).await.expect("migrates");
+        let mut writes = Writes::new(db, Clock::system());
+        let long_ago = Instant::now() - 2 * WRITE_KEPT;
+        writes.running = Some((long_ago, tokio::spawn(async { Err(DbError::Interrupted) })));
+        assert_eq!(writes.outcome().await, Ok(()), "it was asked again");
+    }
 }
