@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use auspex_kernel::policy::Policy;
 use http::{HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 
@@ -58,15 +59,24 @@ pub struct RemoteRole {
 }
 
 /// A route of a [`RemoteRole`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RemoteRoute {
     /// Such as `/v1/models/{model}`.
     pub path: String,
     /// Which are passed on.
     pub methods: Vec<Method>,
-    /// Whether pages of OAuth clients may call it.
-    pub is_for_clients: bool,
+    /// How it is treated where it is served.
+    pub policy: Policy,
 }
+
+/// What it is like is decided by its path and methods.
+impl PartialEq for RemoteRoute {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.methods == other.methods
+    }
+}
+
+impl Eq for RemoteRoute {}
 
 /// `[gateway.cache]`: what may be kept of answers of routes with `cache`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

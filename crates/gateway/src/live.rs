@@ -227,6 +227,8 @@ fn serve(planned: &PlannedRoute, handler: Arc<dyn Handle>) -> UndocumentedRoute 
         Access::Public => (None, planned.limit),
         Access::Scopes(_) => (planned.limit, None),
     };
+    let remote = planned.remote_role.as_ref();
+    let remote = remote.map_or_else(Policy::default, |role| role.route.policy);
     // A message is read as a whole.
     let body_bytes_max = match &planned.leads_to {
         LeadsTo::Calls(..) => Some(BODY_BYTES_MAX),
@@ -247,10 +249,8 @@ fn serve(planned: &PlannedRoute, handler: Arc<dyn Handle>) -> UndocumentedRoute 
             caller_limit,
             address_limit,
             is_limited: planned.remote_role.is_none(),
-            is_for_clients: planned
-                .remote_role
-                .as_ref()
-                .is_some_and(|one| one.is_for_clients),
+            is_for_clients: remote.is_for_clients,
+            render_error: remote.render_error,
             ..Policy::default()
         },
         handler,

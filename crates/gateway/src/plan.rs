@@ -22,7 +22,9 @@ use http::{HeaderValue, Method};
 
 use crate::balance::{KeySource, Policy};
 use crate::circuit::Law;
-use crate::config::{Config, ProtocolConfig, RemoteRole, RouteConfig, RouteLimit, ServiceConfig};
+use crate::config::{
+    Config, ProtocolConfig, RemoteRole, RemoteRoute, RouteConfig, RouteLimit, ServiceConfig,
+};
 use crate::health::HealthLaw;
 use crate::path;
 use crate::retry::RetryLaw;
@@ -110,7 +112,7 @@ pub(crate) struct PlannedRoute {
 pub(crate) struct RoleAccess {
     /// What it is shown.
     pub(crate) secret: HeaderValue,
-    pub(crate) is_for_clients: bool,
+    pub(crate) route: RemoteRoute,
 }
 
 /// What answers a route. Names are those of services of the plan.
@@ -213,7 +215,7 @@ fn routes_of(at: &Key, role: &RemoteRole) -> impl Iterator<Item = PlannedRoute> 
         cache_ttl: None,
         remote_role: Some(RoleAccess {
             secret: role.secret.clone(),
-            is_for_clients: route.is_for_clients,
+            route: route.clone(),
         }),
     })
 }

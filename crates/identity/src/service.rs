@@ -50,7 +50,6 @@ impl Service for IdentityService {
     const NAME: &'static str = "identity";
     const DEFAULTS: &'static str = crate::config::DEFAULTS;
     const ACTIONS: &'static [&'static str] = crate::Action::TEXTS;
-    const FOR_CLIENTS: &'static [&'static str] = &http::FOR_CLIENTS;
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), ConfigError> {
@@ -63,6 +62,35 @@ impl Service for IdentityService {
 
     fn operations() -> OpenApi {
         http::document()
+    }
+
+    fn policies() -> Vec<(&'static str, Policy)> {
+        let errors_by = |render_error| Policy {
+            render_error,
+            ..Policy::default()
+        };
+        let pages = Policy {
+            needs_own_host: true,
+            ..errors_by(http::render_page)
+        };
+        let for_clients = |policy| Policy {
+            is_for_clients: true,
+            ..policy
+        };
+        let endpoints = errors_by(http::render_error);
+        let devices = Policy {
+            address_limit: Some(DEVICES_OF_ADDRESS),
+            ..for_clients(endpoints)
+        };
+        let of = |ids: &[&'static str], policy| ids.iter().map(|id| (*id, policy)).collect();
+        let all: [Vec<_>; 5] = [
+            of(&http::CLIENT_ENDPOINTS, for_clients(endpoints)),
+            of(&http::DEVICE_ENDPOINTS, devices),
+            of(&http::SERVER_ENDPOINTS, endpoints),
+            of(&http::CLIENT_READS, for_clients(Policy::default())),
+            of(&http::PAGES, pages),
+        ];
+        all.concat()
     }
 
     fn document(_: &Config) -> Result<Documented, OpenError> {
@@ -95,29 +123,10 @@ impl Service for IdentityService {
 impl Running for IdentityService {
     fn routes(self: Arc<Self>) -> Routes {
         let router = self.identity.router(self.context.cursors.clone());
-        let errors_by = |render_error| Policy {
-            render_error,
-            ..Policy::default()
-        };
-        let pages = Policy {
-            needs_own_host: true,
-            ..errors_by(http::render_page)
-        };
-        let for_clients = |policy| Policy {
-            is_for_clients: true,
-            ..policy
-        };
-        let endpoints = errors_by(http::render_error);
-        let devices = Policy {
-            address_limit: Some(DEVICES_OF_ADDRESS),
-            ..for_clients(endpoints)
-        };
-        Routes::new(router, documented())
-            .with_policy(&http::CLIENT_ENDPOINTS, for_clients(endpoints))
-            .with_policy(&http::DEVICE_ENDPOINTS, devices)
-            .with_policy(&http::SERVER_ENDPOINTS, endpoints)
-            .with_policy(&http::CLIENT_READS, for_clients(Policy::default()))
-            .with_policy(&http::PAGES, pages)
+        Routes {
+            policies: <Self as Service>::policies(),
+            ..Routes::new(router, documented())
+        }
     }
 
     fn background(self: Arc<Self>, mut stop: StopSignal) -> Boxed<'static, ()> {

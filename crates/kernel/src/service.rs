@@ -58,10 +58,6 @@ pub trait Service: Running + Sized {
     /// `GET /v1/audit` knows those of every service.
     const ACTIONS: &'static [&'static str] = &[];
 
-    /// The ids of its operations that are for pages of OAuth clients too, as [`Policy::is_for_clients`] says. A process
-    /// that hands them on to another one has to know.
-    const FOR_CLIENTS: &'static [&'static str] = &[];
-
     /// The same settings, typed. The root deserializes them from all layers.
     type Config: Clone + Send + Sync + 'static;
 
@@ -86,6 +82,12 @@ pub trait Service: Running + Sized {
 
     /// Every operation that it has, whatever its settings.
     fn operations() -> OpenApi;
+
+    /// What is special about some of them, by operation id, as far as it matters to a process that passes them on to
+    /// another one: pages of OAuth clients, host names, the form of errors.
+    fn policies() -> Vec<(&'static str, Policy)> {
+        Vec::new()
+    }
 
     /// The routes that its settings declare, for the root to see whether they leave the paths of others alone. Nothing is
     /// opened for it.

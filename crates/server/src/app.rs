@@ -217,7 +217,7 @@ impl Sources {
         let public = self.config.server.metrics.public;
         sources.push(system::routes(&self.system, public));
         if self.config.server.docs {
-            let mut shown = roles::documents(&self.config)?;
+            let mut shown = roles::documents(&self.config);
             shown.extend(sources.iter().map(|routes| routes.documented.shown.clone()));
             let document = self.document_of(shown)?;
             sources.push(system::docs(document));

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use auspex_gateway::{RemoteRole, RemoteRoute, ServiceConfig};
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::service::OpenError;
 use http::{HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::Value;
@@ -116,19 +115,22 @@ pub(crate) fn remote_roles(config: &Config) -> Vec<RemoteRole> {
     passed_on(config).map(role).collect()
 }
 
-/// The documents of what is passed on.
-pub(crate) fn documents(config: &Config) -> Result<Vec<OpenApi>, OpenError> {
-    let documents = passed_on(config).map(|(service, _)| Ok(service.document(config)?.shown));
-    documents.collect()
+/// The documents of what is passed on, as far as they are known without opening anything.
+pub(crate) fn documents(config: &Config) -> Vec<OpenApi> {
+    passed_on(config)
+        .map(|(service, _)| service.operations())
+        .collect()
 }
 
 /// Every path of a service with its methods, as its document has them.
 fn routes(service: &dyn Listed) -> Vec<RemoteRoute> {
     let document = serde_json::to_value(service.operations()).expect("a document is JSON");
     let paths = document["paths"].as_object().into_iter().flatten();
-    let is_for_clients = |operation: &Value| {
+    let policies = service.policies();
+    let policy_of = |operation: &Value| {
         let id = operation["operationId"].as_str();
-        id.is_some_and(|id| service.for_clients().contains(&id))
+        let (_, policy) = policies.iter().find(|(known, _)| Some(*known) == id)?;
+        Some(*policy)
     };
     let route = |(path, item): (&String, &Value)| {
         let operations = || item.as_object().into_iter().flatten();
@@ -136,7 +138,9 @@ fn routes(service: &dyn Listed) -> Vec<RemoteRoute> {
         RemoteRoute {
             path: path.clone(),
             methods: operations().filter_map(method).collect::<Vec<Method>>(),
-            is_for_clients: operations().any(|(_, operation)| is_for_clients(operation)),
+            policy: operations()
+                .find_map(|(_, operation)| policy_of(operation))
+                .unwrap_or_default(),
         }
     };
     paths.map(route).collect()
@@ -187,7 +191,9 @@ mod tests {
                 .any(|path| path == "/v1/models/{model}/predict")
         );
         let for_clients = config.gateway.remote_roles[1].routes.iter();
-        let for_clients = for_clients.filter(|route| route.is_for_clients).count();
+        let for_clients = for_clients
+            .filter(|route| route.policy.is_for_clients)
+            .count();
         assert!((5..=8).contains(&for_clients), "{for_clients}");
     }
 

@@ -15,6 +15,7 @@ use auspex_jobs::JobsService;
 use auspex_kernel::Authenticate;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError, KnownMigrations};
+use auspex_kernel::policy::Policy;
 use auspex_kernel::service::{
     Boxed, Context, Documented, Migrations, OpenError, OwnDatabase, PublishQueue, Running, Service,
     StopSignal, UndocumentedRoute,
@@ -51,7 +52,7 @@ pub(crate) trait Listed: Sync {
     fn name(&self) -> &'static str;
     fn defaults(&self) -> &'static str;
     fn actions(&self) -> &'static [&'static str];
-    fn for_clients(&self) -> &'static [&'static str];
+    fn policies(&self) -> Vec<(&'static str, Policy)>;
     fn check(&self, config: &Config) -> Result<(), ConfigError>;
     fn check_surroundings(&self, config: &Config) -> Result<(), ConfigError>;
     fn migrations(&self) -> Option<Migrations>;
@@ -88,8 +89,8 @@ impl<S: Service> Listed for Entry<S> {
         S::ACTIONS
     }
 
-    fn for_clients(&self) -> &'static [&'static str] {
-        S::FOR_CLIENTS
+    fn policies(&self) -> Vec<(&'static str, Policy)> {
+        S::policies()
     }
 
     fn check(&self, config: &Config) -> Result<(), ConfigError> {

@@ -6,7 +6,8 @@ use auspex_kernel::config::{ConfigError, Layers, read_file};
 
 use crate::app;
 use crate::config::Config;
-use crate::{roles, services};
+use crate::roles;
+use crate::services::{self, Listed};
 
 /// The server's own settings with their defaults and comments.
 const DEFAULTS: &str = include_str!("../defaults.toml");
@@ -201,9 +202,9 @@ impl Loaded {
     pub(crate) fn check_surroundings(&self) -> Result<(), ConfigError> {
         let config = &self.config;
         let checked = config.check_own_surroundings().and_then(|()| {
-            services::ALL
-                .iter()
-                .try_for_each(|service| service.check_surroundings(config))
+            let needed = |service: &&&dyn Listed| roles::are_needed(config, service.name());
+            let mut needed = services::ALL.iter().filter(needed);
+            needed.try_for_each(|service| service.check_surroundings(config))
         });
         checked.map_err(|error| self.layers.locate(error))
     }

@@ -27,8 +27,8 @@ use crate::tokens::Tokens;
 use crate::users::Users;
 
 pub(crate) use oauth::{
-    CLIENT_ENDPOINTS, CLIENT_READS, DEVICE_ENDPOINTS, FOR_CLIENTS, PAGES, Pages, SERVER_ENDPOINTS,
-    render_error, render_page,
+    CLIENT_ENDPOINTS, CLIENT_READS, DEVICE_ENDPOINTS, PAGES, Pages, SERVER_ENDPOINTS, render_error,
+    render_page,
 };
 
 /// What the routes call, each as the state of those handlers that name it.

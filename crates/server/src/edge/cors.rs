@@ -120,7 +120,11 @@ impl Cors {
         is_for_clients: bool,
     ) {
         let varies = is_for_clients || page != Page::Other || !self.origins.is_empty();
-        if varies && !self.is_for_any {
+        let is_said = headers
+            .get_all(header::VARY)
+            .iter()
+            .any(|said| said == "Origin");
+        if varies && !self.is_for_any && !is_said {
             // A cache must not give one origin's answer to another.
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }

@@ -62,7 +62,12 @@ impl Split {
         let others = others.map(|(role, at)| start(role, at, &key));
         Some(Self {
             others: others.into_iter().chain([first]).collect(),
-            front: start("gateway", front, &key),
+            front: {
+                // It needs no models.
+                let nowhere = [("AUSPEX__INFERENCE__MODELS", "/nowhere")];
+                let settings = [&settings[..], &nowhere].concat();
+                Server::start_roles("gateway", front, &key, &settings)
+            },
             schema,
         })
     }
@@ -249,5 +254,11 @@ fn a_role_that_is_away_is_told_and_the_others_go_on() {
     });
     assert_eq!(split.front.get("/v1/users").status, 200);
     assert_eq!(split.front.get("/health/ready").status, 200);
+    // Whoever is answered by the gateway itself is answered as the role would.
+    let mut connection = split.front.connect();
+    let refused = connection.send("PUT", "/oauth2/login", &[], b"");
+    assert_eq!(refused.status, 405);
+    let kind = refused.header("content-type").unwrap_or_default();
+    assert!(kind.starts_with("text/html"), "{kind}");
     split.stop();
 }

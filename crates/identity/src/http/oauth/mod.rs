@@ -46,18 +46,6 @@ pub(crate) const CLIENT_READS: [&str; 5] = [
     "get_jwks",
 ];
 
-/// All of these that pages of clients may call.
-pub(crate) const FOR_CLIENTS: [&str; 8] = [
-    CLIENT_ENDPOINTS[0],
-    CLIENT_ENDPOINTS[1],
-    DEVICE_ENDPOINTS[0],
-    CLIENT_READS[0],
-    CLIENT_READS[1],
-    CLIENT_READS[2],
-    CLIENT_READS[3],
-    CLIENT_READS[4],
-];
-
 /// What people open in a browser: errors are pages too.
 pub(crate) const PAGES: [&str; 12] = [
     "authorize",
