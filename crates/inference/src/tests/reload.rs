@@ -348,7 +348,7 @@ async fn calls_at_once_load_once_and_a_call_without_changes_loads_nothing() {
     let expected = json!({
         "added": [{"model": "b", "version": "1"}], "replaced": [], "removed": [], "loading": [],
         "failed": [{"model": "c", "version": "1",
-            "reason": "model.json: not a model file of a known format; XGBoost's UBJSON and JSON, LightGBM's text, CatBoost's own format and JSON, pickles of scikit-learn, and ONNX are read"}],
+            "reason": "model.json: not a model file of a known format; XGBoost's UBJSON and JSON, LightGBM's text, CatBoost's own format and JSON, pickles and files of skops with models of scikit-learn, and ONNX are read"}],
     });
     for reply in [one, two, three] {
         assert_eq!(
