@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use auspex_kernel::clock::monotonic;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Where Debian keeps it; the one in the path starts it as another user.
@@ -72,7 +73,7 @@ impl RabbitMqServer {
     }
 
     fn wait_until_ready(&self) {
-        let begun = Instant::now();
+        let begun = monotonic();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[0])).is_err() {
             let log = std::fs::read_to_string(self.folder.path().join("log"));
             assert!(begun.elapsed() < START_MAX, "it does not start: {log:?}");
