@@ -230,4 +230,7 @@ class RabbitMQ(Backend):
 
     def clean(self):
         command = ["epmd", "-port", str(self.epmd_port), "-kill"]
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(40):  # it refuses until it has noticed that the node is gone
+            if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+                return
+            time.sleep(0.05)

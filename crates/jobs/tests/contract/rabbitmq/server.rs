@@ -86,11 +86,18 @@ impl Drop for RabbitMqServer {
     fn drop(&mut self) {
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
-        // Erlang's directory of names goes on without it.
-        let _ = Command::new("epmd")
-            .args(["-port", &self.ports[2].to_string(), "-kill"])
-            .stdout(Stdio::null())
-            .status();
+        // Erlang's directory of names goes on without it, and does not end before it has noticed.
+        for _ in 0..40 {
+            let ended = Command::new("epmd")
+                .args(["-port", &self.ports[2].to_string(), "-kill"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            if ended.is_ok_and(|status| status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
