@@ -67,6 +67,15 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
         let key = format!("cluster.services.{name}");
         return Err(ConfigError::wrong(&key, reason));
     }
+    // Its servers get credentials and the secret, so they are named here and cannot register themselves.
+    let is_open = |there: &ServiceConfig| {
+        there.endpoints.is_none() && there.dns.is_none() && there.srv.is_none()
+    };
+    if let Some((name, _)) = services.iter().find(|(_, there)| is_open(there)) {
+        let key = format!("cluster.services.{name}");
+        let reason = "needs endpoints, dns or srv";
+        return Err(ConfigError::wrong(&key, reason));
+    }
     let is_usable = (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&secret.len())
         && secret.bytes().all(|byte| byte.is_ascii_graphic());
     if !secret.is_empty() && !is_usable {
@@ -215,6 +224,13 @@ mod tests {
             (
                 format!("[cluster]\nsecret = \"{SECRET}\"\n[cluster.services.orders]\n"),
                 "cluster.services.orders",
+            ),
+            (
+                format!(
+                    "[cluster]\nsecret = \"{SECRET}\"\n\
+                     [cluster.services.jobs]\naddresses_allowed = [\"10.0.0.0/8\"]\n"
+                ),
+                "cluster.services.jobs",
             ),
             (
                 format!(
