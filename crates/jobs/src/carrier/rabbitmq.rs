@@ -108,7 +108,7 @@ struct Broker {
     uri: AMQPUri,
     /// The connection, while it works.
     link: Mutex<Option<Arc<Link>>>,
-    /// A call on the connection was not answered.
+    /// A call on the connection failed.
     is_suspect: Notify,
     up: Gauge,
 }
@@ -155,7 +155,7 @@ impl InRabbitMq {
     }
 
     /// Woken by an id of the queue: looks what there is to do, and lets others know.
-    async fn look_woken(&self, link: &Link, token: Token) -> Result<Option<JobId>, DbError> {
+    async fn look_woken(&self, link: &Arc<Link>, token: Token) -> Result<Option<JobId>, DbError> {
         let found = self.database.look().await?;
         if let Some(job) = &found {
             // If it is lost, the others look a little later.
@@ -194,8 +194,10 @@ impl Carrier for InRabbitMq {
                         Ok(token) => if let Some(job) = self.look_woken(&link, token).await? {
                             return Ok(job);
                         },
-                        // The keeper sees why.
-                        Err(_) => self.database.wait(LOOK).await,
+                        Err(_) => {
+                            self.broker.suspect(&link);
+                            self.database.wait(LOOK).await;
+                        }
                     },
                     () = self.database.wait(SWEEP) => {}
                 }
@@ -227,6 +229,14 @@ impl Broker {
         link.filter(|link| link.is_useful())
     }
 
+    /// A call on the connection failed: another one is made, with its queue. What fails because that was done changes nothing.
+    fn suspect(&self, link: &Arc<Link>) {
+        let current = self.link.lock();
+        if current.as_ref().is_some_and(|one| Arc::ptr_eq(one, link)) {
+            self.is_suspect.notify_one();
+        }
+    }
+
     /// Looks after the connection until nobody needs it any more.
     async fn keep(broker: Weak<Self>) {
         loop {
@@ -236,7 +246,7 @@ impl Broker {
             let suspected = tokio::time::timeout(LOOK, broker.is_suspect.notified()).await;
             let known = broker.link.lock().clone();
             let known = known.filter(|_| suspected.is_err());
-            if let Some(link) = known.filter(|link| link.connection.status().connected()) {
+            if let Some(link) = known.filter(|link| link.is_there()) {
                 // It may be in use or not, by an alarm.
                 broker.up.set(i64::from(link.is_useful()));
                 continue;
@@ -276,11 +286,16 @@ impl Broker {
     }
 
     /// Puts an id into the queue, and waits until it is safe there.
-    async fn publish(&self, link: &Link, job: &JobId) -> Result<(), CarrierError> {
+    async fn publish(&self, link: &Arc<Link>, job: &JobId) -> Result<(), CarrierError> {
         let refused = |reason: String| Err(CarrierError::RabbitMq(reason));
         let publishing = async {
             let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
-            let (exchange, options) = ("".into(), BasicPublishOptions::default());
+            let exchange = "".into();
+            // Without its queue it would be taken and lost.
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..BasicPublishOptions::default()
+            };
             let queue = self.config.queue.as_str().into();
             let id = job.as_str().as_bytes();
             let sent = link
@@ -289,11 +304,24 @@ impl Broker {
             sent.await?.await
         };
         match tokio::time::timeout(CALL_TIMEOUT, publishing).await {
-            Ok(Ok(confirmation)) if confirmation.is_ack() => Ok(()),
-            Ok(Ok(_)) => refused("its queue is full".into()),
-            Ok(Err(error)) => refused(error.to_string()),
+            Ok(Ok(confirmation)) => match (confirmation.is_ack(), confirmation.take_message()) {
+                (true, None) => Ok(()),
+                (true, Some(_)) => {
+                    self.suspect(link);
+                    refused("its queue is gone".into())
+                }
+                (false, _) => {
+                    // A channel that knew a queue from before it was made anew is refused for ever.
+                    self.suspect(link);
+                    refused("its queue is full, or was made anew".into())
+                }
+            },
+            Ok(Err(error)) => {
+                self.suspect(link);
+                refused(error.to_string())
+            }
             Err(_) => {
-                self.is_suspect.notify_one();
+                self.suspect(link);
                 refused("no answer in time".into())
             }
         }
@@ -312,7 +340,6 @@ impl Broker {
             Ok::<_, lapin::Error>((consumer.await?, channel))
         };
         let Ok(asked) = tokio::time::timeout(CALL_TIMEOUT, asking).await else {
-            self.is_suspect.notify_one();
             return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         };
         let (mut consumer, channel) = asked?;
@@ -360,10 +387,13 @@ impl Link {
         })
     }
 
+    fn is_there(&self) -> bool {
+        self.connection.status().connected() && self.publisher.status().connected()
+    }
+
     /// Whether it is worth a call: it is there, and RabbitMQ has not stopped publishers for want of memory or disk.
     fn is_useful(&self) -> bool {
-        let status = self.connection.status();
-        status.connected() && !status.blocked() && self.publisher.status().connected()
+        self.is_there() && !self.connection.status().blocked()
     }
 }
 

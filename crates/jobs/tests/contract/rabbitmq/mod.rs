@@ -61,6 +61,11 @@ async fn it_keeps_what_every_carrier_promises_and_its_absence_is_bearable() {
     assert!(processes.wakes().await < WOKEN);
     processes.wakes_one_after_the_other().await;
 
+    delete_queue(&queue(&server, "outages")).await;
+    processes.finds_jobs_without().await;
+    processes.takes_ids_again().await;
+    assert!(processes.wakes().await < WOKEN, "with a queue made anew");
+
     server.kill();
     processes.is(false).await;
     processes.finds_jobs_without().await;
@@ -76,6 +81,16 @@ async fn it_keeps_what_every_carrier_promises_and_its_absence_is_bearable() {
     server.thaw();
     processes.is(true).await;
     assert!(processes.wakes().await < WOKEN, "after it stood still");
+}
+
+async fn delete_queue(config: &RabbitMqConfig) {
+    let properties = lapin::ConnectionProperties::default();
+    let connection = lapin::Connection::connect(&config.url, properties)
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let (name, options) = (config.queue.as_str().into(), Default::default());
+    channel.queue_delete(name, options).await.unwrap();
 }
 
 /// Two of them on one database.
@@ -121,6 +136,27 @@ impl Processes {
             assert_eq!(one.await.unwrap(), id);
         }
         assert!(begun.elapsed() < WOKEN);
+        work(&self.jobs, &id).await;
+    }
+
+    /// Waits until ids are taken.
+    async fn takes_ids_again(&self) {
+        let id = submit(&self.jobs, ME, &["1"]).await;
+        let (begun, mut taken) = (monotonic(), 0);
+        loop {
+            // While there is no connection an offer is left to the database.
+            let is_up = self.here.condition().unwrap().1 == Condition::Works;
+            taken = match self.here.offer(&id).await.is_ok() && is_up {
+                true => taken + 1,
+                false => 0,
+            };
+            // Once may be by the connection from before.
+            if taken == 20 {
+                break;
+            }
+            assert!(begun.elapsed() < LONG);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         work(&self.jobs, &id).await;
     }
 
