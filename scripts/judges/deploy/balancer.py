@@ -185,7 +185,7 @@ def rolling_restart_loses_nothing(deployment):
         client.start()
     try:
         for server in deployment.servers:
-            server._end()
+            server.stop()
             equal(server.exit_code, 0, "exit code")
             server.start_again()
             time.sleep(1.2)  # until the balancer has seen it: it looks once a second
