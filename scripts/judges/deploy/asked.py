@@ -13,6 +13,7 @@ SECRETS = {
     "DATABASE_URL": "postgres://auspex:secret@postgres/auspex",
     "AUSPEX__DIALOGUES__KEYS_URL": "postgres://auspex:secret@postgres/auspex_keys",
     "AUSPEX__REDIS__URL": "redis://:secret@redis:6379/0",
+    "AUSPEX__CLUSTER__SECRET": "0123456789abcdef0123456789abcdef",
     "AUSPEX__DIALOGUES__MASTER_KEY": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
 }
 

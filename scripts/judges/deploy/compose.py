@@ -14,6 +14,7 @@ from server import ROOT, environment
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+ROLES = yaml.safe_load((DEPLOY / "compose.roles.yaml").read_text())["services"]
 SERVICES = COMPOSE["services"]
 DOCKER_COMPOSE = ["docker", "compose"]
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
@@ -41,7 +42,7 @@ def services_are_there_and_their_files_too(_):
 
 def secrets_stand_in_no_file(_):
     """Passwords and keys come from variables without a default, which git never sees."""
-    named = set(VARIABLE.findall((DEPLOY / "compose.yaml").read_text()))
+    named = {name for file in ("compose.yaml", "compose.roles.yaml") for name in VARIABLE.findall((DEPLOY / file).read_text())}
     lines = [line for line in (DEPLOY / "env.example").read_text().splitlines() if line and line[0] != "#"]
     equal({line.split("=")[0] for line in lines}, named, "variables of env.example")
     equal([line for line in lines if not line.endswith("=")], [], "lines of env.example with a value")
@@ -59,15 +60,36 @@ def settings_of_compose_are_real(_):
     """`auspex config check` takes the settings and variables of the servers."""
     service = SERVICES["auspex"]
     wanted = SECRETS | {"AUSPEX__JOBS__RABBITMQ__URL": "amqp://auspex:secret@rabbitmq:5672/%2f"}
+    del wanted["AUSPEX__CLUSTER__SECRET"]  # one process has all roles
     equal(set(service["environment"]), set(wanted), "variables")
-    given = {}
-    for name, value in service["environment"].items():
-        given[name] = wanted[name] if name.endswith("KEY") else VARIABLE.sub("secret", value)
+    given = filled(service["environment"])
     equal(given, wanted, "values of the variables")
     text = (DEPLOY / "auspex/auspex.toml").read_text()
     check_settings(text, given)
     balancer = SERVICES["balancer"]["networks"]["front"]["ipv4_address"]
     true(f'trusted_proxies = ["{balancer}"]' in text, "the balancer is not the proxy that is trusted")
+
+
+def roles_are_processes_of_their_own(_):
+    """With compose.roles.yaml every role has a process that is like a server else, and the gateway knows where each is."""
+    text = (DEPLOY / "auspex/auspex.toml").read_text()
+    served = set()
+    for name, service in ROLES.items():
+        given = filled(SERVICES["auspex"]["environment"] | service["environment"])
+        check_settings(text, given)
+        equal(given["AUSPEX__CLUSTER__SECRET"], SECRETS["AUSPEX__CLUSTER__SECRET"], f"secret of {name}")
+        served.add(given["AUSPEX__SERVER__ROLES"])
+        if name == "auspex":
+            gateway = given
+            continue
+        equal(service["extends"], {"file": "compose.yaml", "service": "auspex"}, f"what {name} extends")
+        equal(given["AUSPEX__SERVER__ROLES"], name, f"roles of {name}")
+    equal(gateway["AUSPEX__SERVER__ROLES"], "gateway", "roles of what is behind the balancer")
+    prefix = "AUSPEX__CLUSTER__SERVICES__"
+    there = {name.removeprefix(prefix): place for name, place in gateway.items() if name.startswith(prefix)}
+    others = served - {"gateway"}
+    equal(there, {f"{role.upper()}__DNS": f"{role}:8080" for role in others}, "where the roles are")
+    equal(served, {"gateway", "identity", "inference", "dialogues", "jobs"}, "roles")
 
 
 def servers_are_confined_and_stop_in_time(_):
@@ -93,16 +115,24 @@ def servers_are_confined_and_stop_in_time(_):
 
 
 def docker_compose_takes_it(_):
-    """Where Docker Compose is at hand, it takes the file."""
-    variables = {name: "x" for name in VARIABLE.findall((DEPLOY / "compose.yaml").read_text())}
-    done = subprocess.run(
-        [*DOCKER_COMPOSE, "--file", DEPLOY / "compose.yaml", "config", "--quiet"],
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    equal(done.returncode, 0, done.stderr)
+    """Where Docker Compose is at hand, it takes the file, and that of the roles beside it."""
+    files = [DEPLOY / "compose.yaml", DEPLOY / "compose.roles.yaml"]
+    variables = {name: "x" for file in files for name in VARIABLE.findall(file.read_text())}
+    for given in (files[:1], files):
+        done = subprocess.run(
+            [*DOCKER_COMPOSE, *(word for file in given for word in ("--file", file)), "config", "--quiet"],
+            env=environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        equal(done.returncode, 0, done.stderr)
+
+
+def filled(variables):
+    """Variables of a server with the secrets of a test in the place of those of deploy/.env."""
+    secret = lambda name, value: SECRETS[name] if re.search("_KEY$|SECRET$", name) else VARIABLE.sub("secret", value)
+    return {name: secret(name, value) for name, value in variables.items()}
 
 
 def is_at_hand():
@@ -114,5 +144,6 @@ CHECKS = [
     services_are_there_and_their_files_too,
     secrets_stand_in_no_file,
     settings_of_compose_are_real,
+    roles_are_processes_of_their_own,
     servers_are_confined_and_stop_in_time,
 ]

@@ -1,11 +1,11 @@
-"""As much of kustomize as `deploy/kubernetes` uses: resources, a namespace, and strategic merge patches.
+"""As much of kustomize as `deploy/kubernetes` uses: resources, a namespace, strategic merge patches, a suffix of names, labels.
 
 Anything else in a kustomization is an error here, so that nothing is silently left out.
 """
 
 import yaml
 
-KNOWN = {"apiVersion", "kind", "namespace", "resources", "patches"}
+KNOWN = {"apiVersion", "kind", "namespace", "nameSuffix", "labels", "resources", "patches"}
 OF_CLUSTER = {"Namespace"}
 # Lists that are merged by a key of their items; every other list is replaced.
 MERGED_BY = {
@@ -37,6 +37,15 @@ def render(folder):
                 raise AssertionError(f"{folder}: {len(targets)} resources are {identity(change)}")
             merge(targets[0], change)
     for one in resources:
+        # Nothing here refers to what has a suffix by a name that is to change with it.
+        one["metadata"]["name"] += said.get("nameSuffix", "")
+        for labels in said.get("labels", []):
+            if set(labels) != {"pairs", "includeSelectors"}:
+                raise AssertionError(f"{folder}: labels of another kind: {labels}")
+            for found in labels_of(one):
+                found.update(labels["pairs"])
+        if "namespace" not in said:
+            continue
         if one["kind"] not in OF_CLUSTER:
             one["metadata"]["namespace"] = said["namespace"]
         elif one["kind"] == "Namespace":
@@ -45,6 +54,22 @@ def render(folder):
     if twice:
         raise AssertionError(f"{folder}: more than once: {sorted(twice)}")
     return resources
+
+
+def labels_of(resource):
+    """The labels of a resource, and the selectors that are to know them."""
+    kind, spec = resource["kind"], resource["spec"]
+    yield resource["metadata"].setdefault("labels", {})
+    if kind == "Service":
+        yield spec["selector"]
+    elif kind in ("Deployment", "PodDisruptionBudget"):
+        yield spec["selector"]["matchLabels"]
+    else:
+        raise AssertionError(f"this loader does not know where labels are in a {kind}")
+    if kind == "Deployment":
+        yield spec["template"]["metadata"]["labels"]
+        for spread in spec["template"]["spec"].get("topologySpreadConstraints", []):
+            yield spread["labelSelector"]["matchLabels"]
 
 
 def documents(path):

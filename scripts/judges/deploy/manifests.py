@@ -19,15 +19,19 @@ OPERATIONS = (ROOT / "docs/OPERATIONS.md").read_text()
 KUBERNETES = "1.37"
 
 
+ROLES = ("gateway", "identity", "inference", "dialogues", "jobs")
+
+
 def overlays():
-    return {name: kustomize.render(OVERLAYS / name) for name in ("single", "replicas")}
+    return {name: kustomize.render(OVERLAYS / name) for name in ("single", "replicas", "roles", "roles-keda")}
 
 
 def manifests_are_valid(overlays):
-    """Every resource of both overlays is valid to Kubernetes' own schemas, without unknown fields."""
+    """Every resource of Kubernetes in every overlay is valid to its own schemas, without unknown fields."""
     for resources in overlays.values():
         for one in resources:
-            kubernetes_validate.validate(one, KUBERNETES, strict=True)
+            if one["kind"] != "ScaledObject":
+                kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
 
 def loader_renders_what_kubectl_renders(overlays):
@@ -43,9 +47,8 @@ def loader_renders_what_kubectl_renders(overlays):
 
 def pods_are_confined(overlays):
     """Pods run as nobody of weight on a read-only root, without privileges, tokens and service links."""
-    for resources in overlays.values():
-        pod = pod_of(resources)
-        context, container = pod["securityContext"], container_of(resources)
+    for resources, pod in pods(overlays):
+        context, container = pod["securityContext"], container_of(pod)
         true(context["runAsNonRoot"] is True, "runAsNonRoot")
         user = dict(instructions((ROOT / "Dockerfile").read_text())[0])["USER"].strip()
         equal(f"{context['runAsUser']}:{context['runAsGroup']}", user, "user")
@@ -71,16 +74,16 @@ def pods_are_confined(overlays):
 
 def probes_ask_no_database(overlays):
     """Liveness asks only whether the process answers; no probe asks /health, which asks the databases."""
-    for resources in overlays.values():
-        container = container_of(resources)
+    for _, pod in pods(overlays):
+        container = container_of(pod)
         paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
         equal(paths, {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health/ready"}, "probes")
 
 
 def stops_have_time(overlays):
     """A pod is out of its Service before the server closes its listener, and has time to drain."""
-    for resources in overlays.values():
-        pod, container = pod_of(resources), container_of(resources)
+    for resources, pod in pods(overlays):
+        container = container_of(pod)
         true("lifecycle" not in container, "the server itself waits for Services to follow")
         settings = tomllib.loads(only(resources, "ConfigMap")["data"]["auspex.toml"])
         seconds = settings["server"]["shutdown_delay_ms"] / 1000
@@ -93,8 +96,8 @@ def stops_have_time(overlays):
 def memory_is_that_of_the_document(overlays):
     """Requests and limits are there, and the memory is what OPERATIONS.md says a server with the defaults needs."""
     documented = int(re.search(r"give the\s+process or container (\d+) MB", OPERATIONS)[1])
-    for resources in overlays.values():
-        given = container_of(resources)["resources"]
+    for _, pod in pods(overlays):
+        given = container_of(pod)["resources"]
         equal(given["limits"]["memory"], f"{documented}Mi", "memory limit")
         equal(given["requests"]["memory"], given["limits"]["memory"], "memory request")
         true({"cpu"} <= set(given["requests"]) & set(given["limits"]), "processors")
@@ -103,16 +106,19 @@ def memory_is_that_of_the_document(overlays):
 def network_is_closed_but_for_what_is_needed(overlays):
     """Pods reach DNS, and replicas the database and Redis; they are reached at their port alone."""
     for name, resources in overlays.items():
-        labels = only(resources, "Deployment")["spec"]["template"]["metadata"]["labels"]
         policies = [one["spec"] for one in resources if one["kind"] == "NetworkPolicy"]
-        for policy in policies:
-            true(policy["podSelector"]["matchLabels"].items() <= labels.items(), "a policy is for other pods")
+        for deployment in deployments(resources):
+            labels = deployment["spec"]["template"]["metadata"]["labels"]
+            for policy in policies:
+                true(policy["podSelector"]["matchLabels"].items() <= labels.items(), "a policy is for other pods")
         directions = {direction for policy in policies for direction in policy["policyTypes"]}
         equal(directions, {"Ingress", "Egress"}, "directions that are closed")
         allowed = [rule for one in policies for rule in one.get("egress", [])]
         true(all(rule.get("to") for rule in allowed), "everywhere can be reached")
         outward = {(port["port"], port["protocol"]) for rule in allowed for port in rule["ports"]}
-        wanted = {(53, "UDP"), (53, "TCP")} | ({(5432, "TCP"), (6379, "TCP")} if name == "replicas" else set())
+        wanted = {(53, "UDP"), (53, "TCP")}
+        wanted |= {(5432, "TCP"), (6379, "TCP")} if name != "single" else set()
+        wanted |= {(8080, "TCP")} if name.startswith("roles") else set()
         equal(outward, wanted, f"egress of {name}")
         inward = [rule for one in policies for rule in one.get("ingress", [])]
         equal([p["port"] for rule in inward for p in rule["ports"]], ["http"], "ingress")
@@ -133,8 +139,58 @@ def replicas_can_be_drained_and_grow(overlays):
     true(2 <= scaler["minReplicas"] < scaler["maxReplicas"], "minReplicas, maxReplicas")
     true("replicas" not in deployment["spec"], "`replicas` would undo what the autoscaler did, at each apply")
     equal(deployment["spec"]["strategy"]["rollingUpdate"], {"maxUnavailable": 0, "maxSurge": 1}, "rollout")
-    volume = named(pod_of(resources)["volumes"], "data")
+    volume = named(deployment["spec"]["template"]["spec"]["volumes"], "data")
     true("emptyDir" in volume, "each replica needs a data folder of its own")
+
+
+def roles_are_processes_of_their_own(overlays):
+    """Each role has a Deployment, a Service that finds its pods alone, and a budget; secrets go to the role that needs them."""
+    for resources in (overlays["roles"], overlays["roles-keda"]):
+        settings = tomllib.loads(only(resources, "ConfigMap")["data"]["auspex.toml"])
+        equal(set(settings["cluster"]["services"]), set(ROLES) - {"gateway"}, "services of the gateway")
+        equal({one["metadata"]["name"] for one in deployments(resources)}, {f"auspex-{role}" for role in ROLES}, "roles")
+        for role in ROLES:
+            mine = lambda kind: named(of(resources, kind), f"auspex-{role}", lambda one: one["metadata"]["name"])
+            deployment, service, budget = mine("Deployment"), mine("Service"), mine("PodDisruptionBudget")
+            pod = deployment["spec"]["template"]
+            equal(container_of(pod["spec"])["args"], ["serve", "--roles", role], "arguments")
+            for selector in (service["spec"]["selector"], budget["spec"]["selector"]["matchLabels"]):
+                found = [one["metadata"]["name"] for one in deployments(resources) if selects(selector, one)]
+                equal(found, [f"auspex-{role}"], "what a selector of the role finds")
+            names = {entry["name"] for entry in container_of(pod["spec"])["env"]}
+            equal("AUSPEX__DIALOGUES__MASTER_KEY" in names, role == "dialogues", f"master key of {role}")
+            equal("AUSPEX__CLUSTER__SECRET" in names, True, f"secret of {role}")
+            true("emptyDir" in named(pod["spec"]["volumes"], "data"), "each process needs a data folder of its own")
+            if role == "gateway":
+                true("clusterIP" not in service["spec"], "clients need an address of the gateway")
+                continue
+            # The gateway balances itself: it wants the addresses of the pods, and so their port.
+            equal(service["spec"]["clusterIP"], "None", "clusterIP")
+            port = container_of(pod["spec"])["ports"][0]["containerPort"]
+            place = f"auspex-{role}.{service['metadata']['namespace']}.svc.cluster.local:{port}"
+            equal(settings["cluster"]["services"][role], {"dns": place}, f"where {role} is")
+
+
+def what_scales_finds_what_it_scales(overlays):
+    """Autoscalers name a Deployment that leaves its number to them; KEDA's asks for a metric that there is."""
+    for name in ("roles", "roles-keda"):
+        resources = overlays[name]
+        scalers = of(resources, "HorizontalPodAutoscaler") + of(resources, "ScaledObject")
+        targets = [one["spec"]["scaleTargetRef"]["name"] for one in scalers]
+        equal(targets, ["auspex-inference", "auspex-jobs"][: len(targets)], "what is scaled")
+        for deployment in deployments(resources):
+            is_scaled = deployment["metadata"]["name"] in targets
+            equal("replicas" not in deployment["spec"], is_scaled, f"replicas of {deployment['metadata']['name']}")
+    equal(of(overlays["roles"], "ScaledObject"), [], "KEDA, which is off unless it is asked for")
+    said = only(overlays["roles-keda"], "ScaledObject")
+    equal(said["apiVersion"], "keda.sh/v1alpha1", "apiVersion")
+    known = {"scaleTargetRef", "minReplicaCount", "maxReplicaCount", "pollingInterval", "cooldownPeriod", "triggers"}
+    equal(set(said["spec"]), known, "fields of the ScaledObject")
+    true(1 <= said["spec"]["minReplicaCount"] < said["spec"]["maxReplicaCount"], "minReplicaCount, maxReplicaCount")
+    (trigger,) = said["spec"]["triggers"]
+    equal((trigger["type"], set(trigger["metadata"])), ("prometheus", {"serverAddress", "query", "threshold"}), "trigger")
+    metric = re.search(r"auspex_\w+", trigger["metadata"]["query"])[0]
+    true(f"| `{metric}` |" in OPERATIONS, f"there is no metric {metric}")
 
 
 def single_server_is_never_two(overlays):
@@ -142,7 +198,7 @@ def single_server_is_never_two(overlays):
     resources = overlays["single"]
     spec = only(resources, "Deployment")["spec"]
     equal((spec["replicas"], spec["strategy"]), (1, {"type": "Recreate"}), "replicas, strategy")
-    claim = named(pod_of(resources)["volumes"], "data")["persistentVolumeClaim"]["claimName"]
+    claim = named(pod_of(only(resources, "Deployment"))["volumes"], "data")["persistentVolumeClaim"]["claimName"]
     equal(only(resources, "PersistentVolumeClaim")["metadata"]["name"], claim, "claim")
     kinds = {one["kind"] for one in resources}
     true(not kinds & {"HorizontalPodAutoscaler", "PodDisruptionBudget"}, "nothing may make two, or block a drain")
@@ -150,15 +206,15 @@ def single_server_is_never_two(overlays):
 
 def settings_of_manifests_are_real(overlays):
     """`auspex config check` takes the settings and variables of every overlay; no value is a secret."""
-    for resources in overlays.values():
+    for resources, pod in pods(overlays):
         given = {}
-        for entry in container_of(resources).get("env", []):
+        for entry in container_of(pod).get("env", []):
             source = entry.get("valueFrom", {})
             true({"secretKeyRef", "fieldRef"} & set(source), f"{entry['name']} refers neither to a Secret nor to the pod")
             given[entry["name"]] = SECRETS[entry["name"]] if "secretKeyRef" in source else "auspex-5d8f7c9b4-x2k7q"
         check_settings(only(resources, "ConfigMap")["data"]["auspex.toml"], given)
         true(all(one["kind"] != "Secret" for one in resources), "a Secret stands in a file")
-        mounts = {mount["mountPath"] for mount in container_of(resources)["volumeMounts"]}
+        mounts = {mount["mountPath"] for mount in container_of(pod)["volumeMounts"]}
         equal(mounts, {"/etc/auspex", "/data"}, "mounts")
 
 
@@ -166,24 +222,43 @@ def by_name(resources):
     return {"/".join(kustomize.identity(one)): one for one in resources}
 
 
+def of(resources, kind):
+    return [one for one in resources if one["kind"] == kind]
+
+
 def only(resources, kind):
-    found = [one for one in resources if one["kind"] == kind]
+    found = of(resources, kind)
     equal(len(found), 1, f"number of {kind}")
     return found[0]
 
 
-def named(items, name):
-    return next(one for one in items if one["name"] == name)
+def named(items, name, name_of=lambda item: item["name"]):
+    return next(one for one in items if name_of(one) == name)
 
 
-def pod_of(resources):
-    return only(resources, "Deployment")["spec"]["template"]["spec"]
+def deployments(resources):
+    return of(resources, "Deployment")
 
 
-def container_of(resources):
-    containers = pod_of(resources)["containers"]
-    equal(len(containers), 1, "containers")
-    return containers[0]
+def selects(selector, deployment):
+    return selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def pods(overlays):
+    """Every pod that there is, with the resources of its overlay."""
+    for resources in overlays.values():
+        true(deployments(resources), "no Deployment")
+        for deployment in deployments(resources):
+            yield resources, pod_of(deployment)
+
+
+def pod_of(deployment):
+    return deployment["spec"]["template"]["spec"]
+
+
+def container_of(pod):
+    equal(len(pod["containers"]), 1, "containers")
+    return pod["containers"][0]
 
 
 CHECKS = [
@@ -195,5 +270,7 @@ CHECKS = [
     network_is_closed_but_for_what_is_needed,
     replicas_can_be_drained_and_grow,
     single_server_is_never_two,
+    roles_are_processes_of_their_own,
+    what_scales_finds_what_it_scales,
     settings_of_manifests_are_real,
 ]
