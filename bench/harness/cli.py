@@ -79,6 +79,10 @@ def prepare(settings):
         elif name == servers.LIMIT:
             body = json.dumps({"predictions": [first[1]]}, separators=(",", ":"))
             chosen.append(servers.constant(body))
+        elif name == servers.BY_HAND:
+            model = setup.convert_model(settings.model, settings.records, settings.expected)
+            library = setup.onnxruntime_library(programs)
+            chosen.append(servers.axum_ort(setup.build_axum_ort(), library, model))
         elif name == "flask-xgboost":
             chosen.append(servers.flask(settings.model, programs))
         elif name == "fastapi-xgboost":

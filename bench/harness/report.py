@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from .paths import ROOT
-from .servers import LIMIT, OURS, REFERENCE
+from .servers import BY_HAND, LIMIT, OURS, REFERENCE
 from .setup import pinned_versions
 
 LATENCY_AT = 1
@@ -17,6 +17,7 @@ REQUESTS_RATIO_MIN, REQUESTS_RATIO_AIM = 6, 10
 LATENCY_RATIO_MAX, LATENCY_RATIO_AIM = 0.3, 0.12
 LIMIT_REQUESTS_RATIO_MIN, LIMIT_REQUESTS_RATIO_AIM = 0.62, 0.75
 LIMIT_LATENCY_RATIO_MAX = 1.7
+BY_HAND_REQUESTS_RATIO_MIN = 6
 RSS_MB_MAX = 80
 START_S_MAX = 0.5
 INSTRUCTIONS = ("avx2", "avx512f", "avx512bw", "avx512_vbmi", "asimd")
@@ -121,6 +122,7 @@ def targets(measured):
     latency = ratio(LATENCY_AT, "p50_us")
     limit_requests = ratio(THROUGHPUT_AT, "requests_per_s", LIMIT)
     limit_latency = ratio(LATENCY_AT, "p50_us", LIMIT)
+    by_hand = ratio(THROUGHPUT_AT, "requests_per_s", BY_HAND)
     least = lambda value, bound: value is not None and value >= bound  # noqa: E731
     most = lambda value, bound: value is not None and value <= bound  # noqa: E731
     reference = "those of FastAPI + onnxruntime"
@@ -137,6 +139,8 @@ def targets(measured):
          limit_requests, least(limit_requests, LIMIT_REQUESTS_RATIO_AIM)),
         (f"p50 at {LATENCY_AT} connection ≤ {LIMIT_LATENCY_RATIO_MAX} × that of nginx with a constant",
          limit_latency, most(limit_latency, LIMIT_LATENCY_RATIO_MAX)),
+        (f"req/s at {THROUGHPUT_AT} connections ≥ {BY_HAND_REQUESTS_RATIO_MIN} × those of axum + ONNX Runtime",
+         by_hand, least(by_hand, BY_HAND_REQUESTS_RATIO_MIN)),
         (f"resident memory ≤ {RSS_MB_MAX} MB",
          ours.get("rss_mb"), most(ours.get("rss_mb"), RSS_MB_MAX)),
         (f"start to first prediction ≤ {START_S_MAX} s",

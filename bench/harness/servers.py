@@ -12,7 +12,8 @@ from .paths import MODELS, PEERS, ROOT
 OURS = "auspex"
 REFERENCE = "fastapi-onnxruntime"
 LIMIT = "nginx-constant"
-NAMES = (OURS, LIMIT, REFERENCE, "fastapi-xgboost", "flask-xgboost")
+BY_HAND = "axum-ort"
+NAMES = (OURS, LIMIT, BY_HAND, REFERENCE, "fastapi-xgboost", "flask-xgboost")
 
 # A caller's own settings must not leak into a server under comparison.
 FOREIGN = ("MODEL_PATH", "LOG_LEVEL", "DATABASE_URL", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS")
@@ -104,6 +105,16 @@ def flask(model, programs):
         ],
         cwd=PEERS,
         env={"MODEL_PATH": str(model), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def axum_ort(binary, library, model):
+    return Server(
+        name=BY_HAND,
+        title="axum + ONNX Runtime",
+        packages=("onnxruntime",),
+        command=lambda port, data: [binary, str(port), library, model],
+        cwd=ROOT,
     )
 
 

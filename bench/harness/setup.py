@@ -93,7 +93,7 @@ def target_dir():
 
 
 def build(*arguments):
-    say(f"cargo build --release {' '.join(arguments)}".rstrip() + " …")
+    say(f"cargo build --release {' '.join(map(str, arguments))}".rstrip() + " …")
     run_step("cargo build", ["cargo", "build", "--release", "--quiet", *arguments], cwd=ROOT)
 
 
@@ -105,6 +105,21 @@ def build_loadgen():
 def build_auspex():
     build()
     return os.path.join(target_dir(), "release", "auspex")
+
+
+def build_axum_ort():
+    """Its program. It is no member of the workspace, so that ONNX Runtime's crate is none of the product's."""
+    out = VENV / "axum-ort"
+    build("--locked", "--manifest-path", PEERS / "axum_ort" / "Cargo.toml", "--target-dir", out)
+    return out / "release" / "axum-ort"
+
+
+def onnxruntime_library(programs):
+    """The shared library within the Python package, so that both peers run the same one."""
+    found = sorted(programs.parent.glob("lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so*"))
+    if not found:
+        raise SetupError(f"there is no libonnxruntime.so in {programs.parent}")
+    return found[0]
 
 
 def pinned_versions():

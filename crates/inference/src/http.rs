@@ -1,5 +1,7 @@
 //! The routes: parse, call, render.
 
+mod predictions;
+
 use std::sync::Arc;
 
 use auspex_kernel::db::Db;
@@ -7,30 +9,27 @@ use auspex_kernel::etag::cacheable;
 use auspex_kernel::http::{JSON, ListErrors, ReadErrors, Requester, add_error_schemas};
 use auspex_kernel::page::{PageParams, PageQuery};
 use auspex_kernel::service::Publisher;
-use auspex_kernel::{ApiError, CursorKey, FieldError, Random, RequestId, body};
+use auspex_kernel::{ApiError, CursorKey, Random};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
 use axum::{Extension, Json};
+use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::explain::{TOP_MAX, Top};
-use crate::model::{Model, Models, Target, Version};
-use crate::openapi::{
-    PredictBody, PredictErrors, Prediction, PredictionNumbers, RecordSchema, ReloadErrors,
-    VersionErrors, record_document,
-};
-use crate::protocol::Protocol;
-use crate::protocol::records::Records;
+use crate::model::{Model, Models, Version};
+use crate::openapi::{RecordSchema, ReloadErrors, VersionErrors, record_document};
 use crate::reload::RefreshError;
 use crate::view::{ModelList, ModelView, ReloadView, VersionView};
 use crate::{Inference, PredictError, Refusal};
+use predictions::Document;
+
+pub(crate) use predictions::handlers;
 
 const SCHEMA_JSON: HeaderValue = HeaderValue::from_static("application/schema+json");
-const PREDICTIONS: &str = "predictions";
 const MODELS: &str = "models";
 /// When a model that cannot be served may be asked again, in seconds.
 const NOT_READY_RETRY_S: u64 = 5;
@@ -39,17 +38,15 @@ type Handle = Arc<Inference>;
 type Names<T> = Result<Path<T>, PathRejection>;
 
 impl Inference {
-    /// Every route of this service.
+    /// Every route of this service but those of [`predictions`].
     pub(crate) fn router(self: Arc<Self>, tools: Tools) -> axum::Router {
-        let tools = Extension(tools);
-        // Only where they are needed: extensions cost time on the way of a prediction.
-        let router = predictions().merge(models().layer(tools));
+        let router = models().layer(Extension(tools));
         router.with_state(self).into()
     }
 
-    /// The part of the OpenAPI document that describes these routes.
+    /// The part of the OpenAPI document that describes all routes.
     pub(crate) fn operations() -> OpenApi {
-        let mut router = predictions().merge(models());
+        let mut router = OpenApiRouter::with_openapi(Document::openapi()).merge(models());
         add_error_schemas(router.get_openapi_mut());
         router.into_openapi()
     }
@@ -66,15 +63,6 @@ pub(crate) struct Tools {
     pub(crate) db: Db,
     /// For the ids of its lines.
     pub(crate) random: Random,
-}
-
-fn predictions() -> OpenApiRouter<Handle> {
-    OpenApiRouter::new()
-        .routes(routes!(predict_default))
-        .routes(routes!(predict_model))
-        .routes(routes!(predict_version))
-        .routes(routes!(explain_model))
-        .routes(routes!(explain_version))
 }
 
 fn models() -> OpenApiRouter<Handle> {
@@ -104,137 +92,6 @@ impl From<Refusal> for ApiError {
             Refusal::Invalid(fields) => ApiError::validation(fields),
         }
     }
-}
-
-/// Predict with the default model
-///
-/// Answers every number of every row: for each instance one list with the probability of each
-/// class, or the predicted number.
-#[utoipa::path(
-    post, path = "/predict", tag = PREDICTIONS,
-    request_body(content = PredictBody),
-    responses((status = 200, description = "One list of numbers per instance", body = PredictionNumbers), PredictErrors),
-    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
-)]
-async fn predict_default(
-    State(inference): State<Handle>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let models = inference.models.load();
-    let model = models.default_model().cloned();
-    let target = model.and_then(Target::latest);
-    let target = target.ok_or_else(|| Missing::default(&models))?;
-    drop(models);
-    answer(&inference, target, Records::Numbers, request).await
-}
-
-/// Predict with a model
-///
-/// Uses the latest version, or the one that `model_version` names in the positional form.
-#[utoipa::path(
-    post, path = "/v1/models/{model}/predict", tag = PREDICTIONS,
-    params(("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")),
-    request_body(content = PredictBody),
-    responses((status = 200, description = "One prediction, or a list of them for a list", body = Prediction), PredictErrors),
-    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
-)]
-async fn predict_model(
-    State(inference): State<Handle>,
-    names: Names<String>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let Path(name) = names.map_err(no_model)?;
-    let model = find_model(&inference, &name)?;
-    let target = Target::latest(model).ok_or(Missing::Ready(name))?;
-    answer(&inference, target, Records::Full, request).await
-}
-
-/// Predict with one version of a model
-#[utoipa::path(
-    post, path = "/v1/models/{model}/versions/{version}/predict", tag = PREDICTIONS,
-    params(
-        ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-        ("version" = String, Path, description = "A version, or `latest`", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-    ),
-    request_body(content = PredictBody),
-    responses((status = 200, description = "One prediction, or a list of them for a list", body = Prediction), PredictErrors),
-    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
-)]
-async fn predict_version(
-    State(inference): State<Handle>,
-    names: Names<(String, String)>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let Path((model, version)) = names.map_err(no_model)?;
-    let model = find_model(&inference, &model)?;
-    let target = Target::pinned(model, &version);
-    let target = target.map_err(|model| Missing::version(&model, &version))?;
-    answer(&inference, target, Records::Full, request).await
-}
-
-/// How explanations are asked for by path and query.
-fn explained(query: Option<&str>) -> Result<Records, ApiError> {
-    let top = match query {
-        None | Some("") => Some(Top::ALL),
-        Some(query) => query.strip_prefix("top=").and_then(|top| top.parse().ok()),
-    };
-    top.map(Records::Explained).ok_or_else(|| {
-        ApiError::validation(vec![FieldError {
-            field: "(query)".to_owned(),
-            message: format!("takes only top, an integer from 1 to {TOP_MAX}"),
-        }])
-    })
-}
-
-/// Predict with a model and explain
-///
-/// Takes what the prediction takes, and answers with each prediction what each feature added to its
-/// margin.
-#[utoipa::path(
-    post, path = "/v1/models/{model}/explain", tag = PREDICTIONS,
-    params(
-        ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-        ("top" = Option<u16>, Query, description = "How many features an explanation names: those that added most, up or down. By default all", minimum = 1, maximum = 1000),
-    ),
-    request_body(content = PredictBody),
-    responses((status = 200, description = "One prediction, or a list of them for a list", body = Prediction), PredictErrors),
-    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
-)]
-async fn explain_model(
-    State(inference): State<Handle>,
-    names: Names<String>,
-    RawQuery(query): RawQuery,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let Path(name) = names.map_err(no_model)?;
-    let model = find_model(&inference, &name)?;
-    let target = Target::latest(model).ok_or(Missing::Ready(name))?;
-    answer(&inference, target, explained(query.as_deref())?, request).await
-}
-
-/// Predict with one version of a model and explain
-#[utoipa::path(
-    post, path = "/v1/models/{model}/versions/{version}/explain", tag = PREDICTIONS,
-    params(
-        ("model" = String, Path, description = "Name of the model", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-        ("version" = String, Path, description = "A version, or `latest`", pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"),
-        ("top" = Option<u16>, Query, description = "How many features an explanation names: those that added most, up or down. By default all", minimum = 1, maximum = 1000),
-    ),
-    request_body(content = PredictBody),
-    responses((status = 200, description = "One prediction, or a list of them for a list", body = Prediction), PredictErrors),
-    security(("api_key" = ["predict"]), ("bearer" = ["predict"]))
-)]
-async fn explain_version(
-    State(inference): State<Handle>,
-    names: Names<(String, String)>,
-    RawQuery(query): RawQuery,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let Path((model, version)) = names.map_err(no_model)?;
-    let model = find_model(&inference, &model)?;
-    let target = Target::pinned(model, &version);
-    let target = target.map_err(|model| Missing::version(&model, &version))?;
-    answer(&inference, target, explained(query.as_deref())?, request).await
 }
 
 /// List the models
@@ -377,29 +234,6 @@ async fn get_version_schema(
     let (_, version) = find_version(&inference, &model, &version)?;
     let schema = record_document(version.package());
     Ok(cacheable(&headers, SCHEMA_JSON, &schema))
-}
-
-/// The hot path.
-async fn answer(
-    inference: &Inference,
-    target: Target,
-    protocol: impl Protocol,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
-    let body = body::read_json(&parts.headers, body).await?;
-    let made;
-    let request_id = match parts.extensions.get::<RequestId>() {
-        Some(id) => id,
-        None => {
-            made = RequestId::generate();
-            &made
-        }
-    };
-    let out = inference
-        .predict(target, body, protocol, request_id.as_str())
-        .await?;
-    Ok(([(header::CONTENT_TYPE, JSON)], out).into_response())
 }
 
 /// Something that a request names and that does not exist.

@@ -15,21 +15,12 @@ use prometheus_client::registry::Registry;
 use utoipa::openapi::OpenApi;
 
 use crate::audit::Action;
-use crate::http::Tools;
+use crate::http::{Tools, handlers};
 use crate::reads::Reads;
 use crate::registry::{self, Layout};
 use crate::{Config, Inference};
 
 const TAGS: [(&str, &str); 2] = [("predictions", "Ask a model"), ("models", "What is loaded")];
-
-/// They answer from memory, on the thread of the connection.
-const PREDICTIONS: [&str; 5] = [
-    "predict_default",
-    "predict_model",
-    "predict_version",
-    "explain_model",
-    "explain_version",
-];
 
 /// The inference service, open.
 pub struct InferenceService {
@@ -93,7 +84,14 @@ impl Running for InferenceService {
             ..Policy::default()
         };
         let router = self.inference.clone().router(tools);
-        Routes::new(router, documented(&self.inference)).with_policy(&PREDICTIONS, inline)
+        let mut routes = Routes::new(router, documented(&self.inference));
+        for (operation, handler) in handlers(&self.inference) {
+            // They answer from memory, on the thread of the connection.
+            routes = routes
+                .with_policy(&[operation], inline)
+                .with_handler(&[operation], &handler);
+        }
+        routes
     }
 
     fn health_checks(&self) -> Vec<HealthCheck<'_>> {

@@ -11,12 +11,12 @@ use tower::ServiceExt as _;
 
 use auspex_engine::Output;
 use auspex_kernel::db::Db;
-use auspex_kernel::service::Publisher;
+use auspex_kernel::service::{Handle as _, Publisher};
 use auspex_kernel::{ApiError, Caller, CursorKey, Peer, Random, RequestId, ScopeSet, Subject};
 
 use super::*;
 use crate::fixture::{kitchen, signature, town, try_package};
-use crate::http::Tools;
+use crate::http::{Tools, handlers};
 
 mod default;
 mod document;
@@ -64,12 +64,24 @@ async fn router(default_model: &str) -> Router {
 async fn route(service: &Arc<Inference>, publisher: Publisher) -> Router {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("gone.db").display());
-    Arc::clone(service).router(Tools {
+    let router = Arc::clone(service).router(Tools {
         cursors: CursorKey([7; 32]),
         publisher,
         db: Db::open(&url).await.expect("opens"),
         random: Random::system(),
-    })
+    });
+    let operations = serde_json::to_value(Inference::operations()).expect("JSON");
+    let paths = operations["paths"].as_object().expect("paths");
+    handlers(service)
+        .into_iter()
+        .fold(router, |router, (operation, handler)| {
+            let path = paths
+                .iter()
+                .find(|(_, item)| item["post"]["operationId"] == operation);
+            let (path, _) = path.expect("an operation");
+            let answer = move |request| handler.clone().handle(request);
+            router.route(path, axum::routing::post(answer))
+        })
 }
 
 struct Reply {

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,6 +19,32 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// The cryptography that is used everywhere.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
+}
+
+/// The certificates that this system trusts.
+///
+/// # Errors
+/// There are none.
+pub fn system_roots() -> Result<RootCertStore, &'static str> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    match roots.is_empty() {
+        true => Err("this system has no certificates of its own"),
+        false => Ok(roots),
+    }
+}
+
+/// The certificates of a file, to be trusted in place of those.
+///
+/// # Errors
+/// What is wrong with it, to stand after the name of a setting.
+pub fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| format!("names a file with a certificate that is none: {error}"))?;
+    }
+    Ok(roots)
 }
 
 /// The content of a file.

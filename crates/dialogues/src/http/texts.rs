@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use auspex_kernel::http::error_responses;
+use auspex_kernel::http::{error_responses, segment};
 use auspex_kernel::idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyParams, read_key, wrong_key};
 use auspex_kernel::service::{Boxed, Handle};
 use auspex_kernel::{ApiError, Caller, FieldError};
@@ -15,7 +15,6 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request};
 use axum::response::{IntoResponse as _, Response};
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -174,11 +173,7 @@ impl Intake {
             field: field.to_owned(),
             message: NotAnId.to_string(),
         };
-        let [customer, dialogue] = self.places.map(|place| {
-            let segment = path.rsplit('/').nth(place).unwrap_or_default();
-            percent_decode_str(segment).decode_utf8()
-        });
-        let (Ok(customer), Ok(dialogue)) = (customer, dialogue) else {
+        let [Some(customer), Some(dialogue)] = self.places.map(|place| segment(path, place)) else {
             return Err(ApiError::validation(vec![wrong("(path)")]));
         };
         match (CustomerId::parse(&customer), DialogId::parse(&dialogue)) {

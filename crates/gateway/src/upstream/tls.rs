@@ -14,7 +14,7 @@ use auspex_kernel::tls::{self, Unusable};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use rustls::{AlertDescription, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, ClientConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -170,8 +170,16 @@ impl Content {
 
     fn load(&self, terms: &Terms) -> Result<ClientConfig, Wrong> {
         let roots = match &self.ca {
-            Some(pem) => named_roots(pem.as_ref()).map_err(|why| ("ca_file", why))?,
-            None => system_roots().map_err(|why| ("ca_file", why))?,
+            Some(pem) => {
+                let roots = pem
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|pem| tls::roots(pem));
+                roots.map_err(|why| ("ca_file", why))?
+            }
+            None => {
+                tls::system_roots().map_err(|why| ("ca_file", format!("is needed, for {why}")))?
+            }
         };
         let builder = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
@@ -198,25 +206,6 @@ impl Content {
             Protocol::Http2 => vec![b"h2".to_vec()],
         };
         Ok(config)
-    }
-}
-
-fn named_roots(pem: Result<&Vec<u8>, &String>) -> Result<RootCertStore, String> {
-    let pem = pem.map_err(Clone::clone)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in tls::certificates(pem)? {
-        let added = roots.add(certificate);
-        added.map_err(|error| format!("names a file with a certificate that is none: {error}"))?;
-    }
-    Ok(roots)
-}
-
-fn system_roots() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    match roots.is_empty() {
-        true => Err("is needed, for this system has no certificates of its own".to_owned()),
-        false => Ok(roots),
     }
 }
 

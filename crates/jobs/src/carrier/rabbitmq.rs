@@ -6,6 +6,9 @@
 //! wakes a worker for nothing is gone. What the queue loses is found by a look at the database now and then, which is all
 //! there is while RabbitMQ is away.
 
+mod wire;
+
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -53,6 +56,8 @@ const PERSISTENT: u8 = 2;
 pub struct RabbitMqConfig {
     /// `amqp://`, or `amqps://` for TLS; empty: the database carries ids itself.
     pub url: String,
+    /// Whom to trust over TLS; empty: the authorities of the system.
+    pub ca_file: PathBuf,
     /// The queue of all processes that work for one database.
     pub queue: String,
 }
@@ -81,6 +86,10 @@ impl RabbitMqConfig {
         if self.is_on() {
             self.uri()
                 .map_err(|reason| ConfigError::wrong("jobs.rabbitmq.url", reason))?;
+        }
+        if !self.ca_file.as_os_str().is_empty() {
+            wire::roots(&self.ca_file)
+                .map_err(|reason| ConfigError::wrong("jobs.rabbitmq.ca_file", reason))?;
         }
         Ok(())
     }
@@ -278,7 +287,7 @@ impl Broker {
     }
 
     async fn connect(&self) -> Result<Link, String> {
-        let connecting = Link::open(self.uri.clone(), &self.config.queue);
+        let connecting = Link::open(self.uri.clone(), &self.config);
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
             Err(_) => Err("no answer in time".into()),
@@ -357,9 +366,9 @@ impl Broker {
 }
 
 impl Link {
-    async fn open(uri: AMQPUri, queue: &str) -> Result<Self, lapin::Error> {
+    async fn open(uri: AMQPUri, config: &RabbitMqConfig) -> Result<Self, lapin::Error> {
         let properties = ConnectionProperties::default().with_connection_name("auspex".into());
-        let connection = Connection::connect_uri(uri, properties).await?;
+        let connection = wire::connect(uri, &config.ca_file, properties).await?;
         let publisher = connection.create_channel().await?;
         publisher
             .confirm_select(ConfirmSelectOptions::default())
@@ -379,7 +388,7 @@ impl Link {
             ..QueueDeclareOptions::default()
         };
         publisher
-            .queue_declare(queue.into(), options, arguments)
+            .queue_declare(config.queue.as_str().into(), options, arguments)
             .await?;
         Ok(Self {
             connection,
@@ -415,6 +424,7 @@ mod tests {
         let check = |url: &str, queue: &str| {
             let config = RabbitMqConfig {
                 url: url.into(),
+                ca_file: PathBuf::new(),
                 queue: queue.into(),
             };
             assert!(!format!("{config:?}").contains("secret"));

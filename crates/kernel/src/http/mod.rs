@@ -8,6 +8,7 @@ mod errors;
 mod formats;
 mod list;
 mod requester;
+mod segment;
 mod unversioned;
 
 use http::HeaderValue;
@@ -19,6 +20,7 @@ pub use errors::{
 pub use formats::{CSV, accepts, csv_cell};
 pub use list::List;
 pub use requester::Requester;
+pub use segment::segment;
 pub use unversioned::rename_unversioned;
 
 /// The content type of JSON.

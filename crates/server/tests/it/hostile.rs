@@ -172,7 +172,7 @@ fn without_descriptors_silent_clients_do_not_delay_others() {
     };
     assert_eq!(live(), Some(200));
     // The server needs some of them for files of its own.
-    server.limit_descriptors(10);
+    server.limit_descriptors(20);
     let silent: Vec<Connection> = (0..60).map(|_| server.connect()).collect();
     let start = monotonic();
     assert_eq!(live(), Some(503));

@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,17 @@ const WOKEN: Duration = Duration::from_secs(3);
 fn queue(server: &RabbitMqServer, name: &str) -> RabbitMqConfig {
     RabbitMqConfig {
         url: server.url(),
+        ca_file: PathBuf::new(),
         queue: name.to_owned(),
+    }
+}
+
+/// The same over TLS.
+fn secured_queue(server: &RabbitMqServer, name: &str) -> RabbitMqConfig {
+    RabbitMqConfig {
+        url: server.secured_url(),
+        ca_file: server.ca_file(),
+        ..queue(server, name)
     }
 }
 
@@ -52,6 +63,17 @@ async fn it_keeps_what_every_carrier_promises_and_its_absence_is_bearable() {
         no_job_keeps_the_others_waiting
         no_owner_keeps_the_others_waiting
     }
+    let store = Store::sqlite().with(secured_queue(&server, "over_tls"));
+    carrier::an_offered_job_is_given_to_who_waits(&store).await;
+    let carrier = store.carrier(PAUSE).await;
+    assert_eq!(carrier.condition().unwrap().1, Condition::Works);
+    let stranger = RabbitMqConfig {
+        ca_file: PathBuf::new(),
+        ..secured_queue(&server, "untrusted")
+    };
+    let carrier = Store::sqlite().with(stranger).carrier(PAUSE).await;
+    assert_ne!(carrier.condition().unwrap().1, Condition::Works);
+
     let store = Store::sqlite().with(queue(&server, "outages"));
     let processes = Processes {
         jobs: store.open(config()).await,

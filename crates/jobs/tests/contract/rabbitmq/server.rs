@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ const START_MAX: Duration = Duration::from_secs(90);
 /// A running one; it ends with this.
 pub(crate) struct RabbitMqServer {
     child: Child,
-    ports: [u16; 3],
+    /// For AMQP, between nodes, of its directory of names, for AMQP over TLS.
+    ports: [u16; 4],
     folder: tempfile::TempDir,
 }
 
@@ -26,11 +27,25 @@ impl RabbitMqServer {
         if !Path::new(PROGRAM).exists() {
             return None;
         }
-        let free = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let free = [(); 4].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let ports = free.each_ref().map(|one| one.local_addr().unwrap().port());
         drop(free);
         let folder = tempfile::tempdir().unwrap();
-        let settings = format!("listeners.tcp.local = 127.0.0.1:{}\n", ports[0]);
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
+        std::fs::write(&certificate, certified.cert.pem()).unwrap();
+        std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+        let settings = format!(
+            "listeners.tcp.local = 127.0.0.1:{}\nlisteners.ssl.local = 127.0.0.1:{}\n\
+             ssl_options.certfile = {}\nssl_options.keyfile = {}\n",
+            ports[0],
+            ports[3],
+            certificate.display(),
+            key.display(),
+        );
         std::fs::write(folder.path().join("settings.conf"), settings).unwrap();
         let child = launch(ports, folder.path());
         let server = Self {
@@ -44,6 +59,14 @@ impl RabbitMqServer {
 
     pub(crate) fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}", self.ports[0])
+    }
+
+    pub(crate) fn secured_url(&self) -> String {
+        format!("amqps://guest:guest@localhost:{}", self.ports[3])
+    }
+
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
     }
 
     /// Ends it without warning.
@@ -101,7 +124,7 @@ impl Drop for RabbitMqServer {
     }
 }
 
-fn launch([port, distribution, names]: [u16; 3], folder: &Path) -> Child {
+fn launch([port, distribution, names, _]: [u16; 4], folder: &Path) -> Child {
     Command::new(PROGRAM)
         .env("HOME", folder)
         .env("RABBITMQ_NODENAME", format!("auspex{port}@localhost"))
