@@ -1,7 +1,8 @@
 """Golden explanations: what each library says that a feature added, for the models that the other scripts have made.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt && venv/bin/python contributions.py xgboost
-    (the same with requirements-lightgbm.txt and lightgbm, and with requirements-catboost.txt and catboost)
+    (the same with requirements-3.4.txt and xgboost-3.4, with requirements-lightgbm.txt and lightgbm, and with
+    requirements-catboost.txt and catboost)
 
 Writes crates/engine/tests/golden/contributions/<folder>.json: for each model file its contributions as
 [row][margin][feature], the base value last. The rows are those of the folder's rows.json; models of LightGBM that
@@ -26,6 +27,7 @@ import numpy as np
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "crates/engine/tests/golden"
 FOLDERS = {
     "xgboost": ["1.7", "3.2", "categories-1.7", "categories-3.2"],
+    "xgboost-3.4": ["3.4", "categories-3.4"],
     "lightgbm": ["lightgbm-3.3", "lightgbm-4.7"],
     "catboost": ["catboost"],
 }
@@ -50,7 +52,7 @@ def xgboost(folder):
         if any(known.startswith(f"{stem}.") for known in models):
             continue
         booster = xgb.Booster(model_file=path)
-        if stem.startswith("vector-"):
+        if stem.startswith("vector-") and folder.name == "3.2":
             booster = xgb.Booster(model_file=bytearray(parted(booster)))
         names = {"feature_names": booster.feature_names, "feature_types": booster.feature_types}
         best = booster.attr("best_iteration")
@@ -185,7 +187,8 @@ def number(value):
 def main(library):
     (GOLDEN / "contributions").mkdir(exist_ok=True)
     for folder in FOLDERS[library]:
-        models = {"xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost}[library](GOLDEN / folder)
+        explain = {"xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost}[library.split("-")[0]]
+        models = explain(GOLDEN / folder)
         listed = {name: [[[number(v) for v in m] for m in row] for row in made] for name, made in models.items()}
         text = json.dumps(listed, separators=(",", ":"))
         (GOLDEN / "contributions" / f"{folder}.json").write_text(text + "\n")

@@ -1,12 +1,11 @@
 """Golden predictions: tiny models trained by XGBoost itself, with what it predicts from them.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt && venv/bin/python make.py
-    (the same with requirements-2.1.txt and requirements-1.7.txt)
+    (the same with requirements-2.1.txt, requirements-1.7.txt and, in Python 3.12 or newer, requirements-3.4.txt)
 
 Writes to crates/engine/tests/golden/<major.minor>/ the inputs of all models as rows.json (null is
 a missing value), each model as <name>.json or .ubj or both, and its predictions for the rows as
-<name>.expected.json, f32 printed so that they read back exactly. The newest version also makes
-mean-score/. Models with categorical features are in
+<name>.expected.json, f32 printed so that they read back exactly. 3.2 also makes mean-score/. Models with categorical features are in
 categories-<major.minor>/, with rows of codes, and what the example in docs/OPERATIONS.md makes in
 crates/inference/tests/data/homes-<major.minor>.json.
 """
@@ -22,7 +21,6 @@ import pandas as pd
 import xgboost as xgb
 
 VERSION = ".".join(xgb.__version__.split(".")[:2])
-NEWEST = VERSION == "3.2"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "crates/engine/tests/golden"
 WIDTH = 5
@@ -132,6 +130,25 @@ def vectors():
     targets = np.stack([SCORE, -SCORE / 2, POSITIVE], axis=1)
     train("vector-regression", targets, {"objective": "reg:squarederror", **vector}, formats=("json", "ubj"))
     train("vector-classes", CLASSES, {"objective": "multi:softprob", "num_class": 3, "max_depth": 3, **vector})
+
+
+def since_3_4():
+    """Expectiles, quantiles that are put in order, and what a file has several intercepts for."""
+    for name, alpha in [("expectiles", [0.1, 0.5, 0.9]), ("expectile", [0.7])]:
+        train(name, SCORE, {"objective": "reg:expectileerror", "expectile_alpha": alpha}, formats=("json", "ubj"))
+    vector = {"multi_strategy": "multi_output_tree", "tree_method": "hist"}
+    train("expectiles-vector", SCORE, {"objective": "reg:expectileerror", "expectile_alpha": [0.2, 0.8], **vector})
+    # One intercept for all, so that they begin at the least distance.
+    train("expectiles-base", SCORE, {"objective": "reg:expectileerror", "expectile_alpha": [0.2, 0.8], "base_score": 0.3})
+    wild = {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.5, 0.9], "max_depth": 4, "eta": 1.0}
+    booster = train("quantiles-that-cross", SCORE, wild, rounds=4)
+    margins = booster.predict(xgb.DMatrix(ROWS), output_margin=True)
+    assert (np.diff(margins, axis=1) < 0).any()
+    classes = {"objective": "multi:softprob", "num_class": 3}
+    train("base-scores", CLASSES, {**classes, "base_score": [0.2, 0.5, 0.3]})
+    dart = {"booster": "dart", "rate_drop": 0.5, "one_drop": 1}
+    train("vector-dart", CLASSES, {**classes, **vector, **dart}, rounds=5)
+    train("vector-parallel", CLASSES, {**classes, **vector, "num_parallel_tree": 2, "subsample": 0.5})
 
 
 def boosters():
@@ -291,7 +308,9 @@ def main():
     unfitted()
     categories()
     documented()
-    if NEWEST:
+    if VERSION == "3.4":
+        since_3_4()
+    if VERSION == "3.2":
         mean_score()
 
 

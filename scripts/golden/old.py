@@ -1,9 +1,10 @@
-"""Golden predictions of releases that do not say in the file how many trees an iteration has.
+"""Golden predictions of releases that do what later ones do otherwise, or do not say in the file how many trees an
+iteration has.
 
     python3.8 -m venv venv && venv/bin/pip install numpy==1.19.5 scipy==1.5.4 scikit-learn==0.24.2 xgboost==1.5.2
-    venv/bin/python old.py            (the same with xgboost 1.4.2, 1.2.1, 1.0.2)
+    venv/bin/python old.py            (the same with xgboost 1.4.2, 1.2.1, 1.0.2, and with 1.6.2 and pandas 1.1.5)
 
-Writes to crates/engine/tests/golden/<major.minor>/ as make.py does. The predictions are those of the
+Writes to crates/engine/tests/golden/<major.minor>/ as make.py does, and with 1.6 to categories-1.6/ too. The predictions are those of the
 process that trained: a model that these releases load again counts its trees wrongly.
 """
 
@@ -61,3 +62,24 @@ settings = dict(max_depth=3, subsample=0.7, seed=5, eta=0.6, num_parallel_tree=3
 native = xgb.train(settings, train, 30, [(valid, "valid")], early_stopping_rounds=2, verbose_eval=False)
 print(VERSION, "native", native.best_iteration, native.best_ntree_limit, native.attributes())
 save("native-parallel-stopped", native, native.predict(xgb.DMatrix(ROWS), ntree_limit=native.best_ntree_limit))
+
+# The intercept is a probability, since 1.3.1 a margin.
+binary = dict(settings, objective="binary:logitraw", base_score=0.3)
+raw = xgb.train(binary, xgb.DMatrix(X[TRAIN], SCORE[TRAIN] > 0), 3)
+save("logitraw-base", raw, raw.predict(xgb.DMatrix(ROWS)))
+
+if VERSION == "1.6":
+    import pandas as pd
+
+    # Of so many categories that sets have bits for different numbers of them. One that a set has none for is missing.
+    FOLDER = GOLDEN / "categories-1.6"
+    FOLDER.mkdir(exist_ok=True)
+    codes = RNG.integers(0, 150, 300)
+    table = pd.DataFrame({"town": pd.Categorical(codes, categories=range(150)), "age": X[:, 0]})
+    ROWS = np.stack([codes, X[:, 0]], axis=1)[:24]
+    write_numbers(FOLDER / "rows.json", ROWS)
+    matrix = xgb.DMatrix(table, codes % 7 * (X[:, 0] > 0) + codes / 50, enable_categorical=True)
+    for name, limit in [("one-hot", 1000), ("sets", 1)]:
+        many = dict(max_depth=4, tree_method="hist", max_cat_to_onehot=limit, min_child_weight=0)
+        booster = xgb.train(many, matrix, 4)
+        save(name, booster, booster.predict(xgb.DMatrix(table[:24], enable_categorical=True)))

@@ -164,7 +164,14 @@ fn read_rows(path: &Path, width: usize) -> Vec<f64> {
 #[test]
 fn contributions_are_those_that_xgboost_gives() {
     let mut models = 0;
-    for folder in ["1.7", "3.2", "categories-1.7", "categories-3.2"] {
+    for folder in [
+        "1.7",
+        "3.2",
+        "3.4",
+        "categories-1.7",
+        "categories-3.2",
+        "categories-3.4",
+    ] {
         let expected = json(&golden().join(format!("contributions/{folder}.json")));
         for (file, expected) in expected.as_object().unwrap() {
             models += 1;

@@ -7,17 +7,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of models, and how many each has at least.
-const FOLDERS: [(&str, usize); 14] = [
-    ("1.0", 5),
-    ("1.2", 5),
-    ("1.4", 5),
-    ("1.5", 5),
+const FOLDERS: [(&str, usize); 18] = [
+    ("1.0", 6),
+    ("1.2", 6),
+    ("1.4", 6),
+    ("1.5", 6),
+    ("1.6", 6),
     ("1.7", 50),
     ("2.1", 50),
     ("3.2", 50),
+    ("3.4", 50),
+    ("categories-1.6", 2),
     ("categories-1.7", 12),
     ("categories-2.1", 12),
     ("categories-3.2", 12),
+    ("categories-3.4", 12),
     ("lightgbm-3.3", 45),
     ("lightgbm-4.7", 45),
     ("catboost", 60),

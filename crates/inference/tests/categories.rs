@@ -50,6 +50,8 @@ fn the_documented_manifest_gives_what_python_gave() {
         ("2.1", Some(&*manifest)),
         ("3.2", Some(&*manifest)),
         ("3.2", None),
+        ("3.4", Some(&*manifest)),
+        ("3.4", None),
     ] {
         let (_folder, package) = package(version, manifest);
         let rows: Vec<Value> =

@@ -5,7 +5,9 @@
 //! knows of no categories.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
+use super::learner::Version;
 use crate::Rows;
 use crate::document::{Fault, Object, Value, named};
 
@@ -19,9 +21,16 @@ pub(super) const IN_SET: f64 = 0.5;
 #[derive(Debug)]
 pub(super) struct Sets(Box<[Question]>);
 
+/// Versions to which a category beyond a set's bits was missing, the last of which is not meant. To all others
+/// it is not in the set.
+const BEYOND_IS_MISSING: Range<Version> = [1, 6, 0]..[1, 7, 3];
+
 /// Sets while trees are read, with their columns.
-#[derive(Debug, Default)]
-pub(super) struct Collector(HashMap<Set, u32>);
+#[derive(Debug)]
+pub(super) struct Collector {
+    columns: HashMap<Set, u32>,
+    beyond_is_missing: bool,
+}
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Set {
@@ -31,20 +40,28 @@ struct Set {
 }
 
 impl Collector {
+    pub(super) fn new(version: Version) -> Self {
+        Self {
+            columns: HashMap::new(),
+            beyond_is_missing: BEYOND_IS_MISSING.contains(&version),
+        }
+    }
+
     /// The column of a set, counted from the first behind the features.
     fn column(&mut self, feature: u32, mut codes: Vec<u32>) -> u32 {
         codes.sort_unstable();
-        let next = self.0.len() as u32;
+        let next = self.columns.len() as u32;
         let codes = codes.into();
-        *self.0.entry(Set { feature, codes }).or_insert(next)
+        let set = Set { feature, codes };
+        *self.columns.entry(set).or_insert(next)
     }
 
     pub(super) fn finish(self) -> Sets {
-        let mut sets: Vec<(Set, u32)> = self.0.into_iter().collect();
+        let mut sets: Vec<(Set, u32)> = self.columns.into_iter().collect();
         sets.sort_unstable_by_key(|(_, column)| *column);
         Sets(
             sets.into_iter()
-                .map(|(set, _)| Question::new(set))
+                .map(|(set, _)| Question::new(set, self.beyond_is_missing))
                 .collect(),
         )
     }
@@ -78,6 +95,8 @@ impl Sets {
 struct Question {
     feature: u32,
     members: Members,
+    /// The code from which on a category is missing.
+    missing_from: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -89,7 +108,9 @@ enum Members {
 }
 
 impl Question {
-    fn new(set: Set) -> Self {
+    fn new(set: Set, beyond_is_missing: bool) -> Self {
+        // The library's bits come in words of 32.
+        let bits = set.codes.last().map_or(0, |last| (last / 32 + 1) * 32);
         let words = set.codes.last().map_or(0, |last| *last as usize / 64 + 1);
         let members = match words <= 2 * set.codes.len() + 8 {
             true => {
@@ -104,6 +125,7 @@ impl Question {
         Self {
             feature: set.feature,
             members,
+            missing_from: beyond_is_missing.then_some(bits),
         }
     }
 
@@ -116,6 +138,12 @@ impl Question {
         }
         let is_code = value >= 0.0 && value < CATEGORIES_MAX as f32;
         let code = value as u32;
+        if self
+            .missing_from
+            .is_some_and(|bits| !is_code || code >= bits)
+        {
+            return f64::NAN;
+        }
         let is_member = match &self.members {
             Members::Bits(bits) => bits
                 .get(code as usize / 64)
@@ -245,8 +273,9 @@ fn names_of(encoded: &Value<'_>) -> Result<Option<Vec<String>>, Fault> {
         .into_iter()
         .map(|byte| byte as u8)
         .collect();
-    // The library counts characters and cuts bytes (up to 3.2 at least, from pandas), so that a letter beyond
-    // ASCII shifts the texts after it and loses the end of the last. Whether it did is not in the file.
+    // Up to 3.3 the library counted characters and cut bytes (from pandas), so that a letter beyond ASCII shifts
+    // the texts after it and loses the end of the last. The file does not say whether it did: its version is
+    // that of the library which saved it last.
     if !bytes.is_ascii() {
         return Ok(None);
     }
@@ -284,7 +313,7 @@ mod tests {
                 feature: 0,
                 codes: codes.clone().into(),
             };
-            let question = Question::new(set);
+            let question = Question::new(set, false);
             let is_sparse = codes.contains(&1_000_000);
             assert_eq!(matches!(question.members, Members::Codes(_)), is_sparse);
             for code in [0, 1, 5, 62, 63, 64, 65, 699, 700, 701, 1_000_000, 1 << 23] {

@@ -13,6 +13,9 @@ use crate::signature::{Feature, FeatureKind, Precision, Signature};
 use crate::{LoadOptions, Unexplained};
 use std::iter::repeat_n;
 
+/// Major, minor and patch version of the library.
+pub(super) type Version = [i64; 3];
+
 /// How many features a model may have.
 const FEATURES_MAX: usize = 1 << 18;
 
@@ -21,7 +24,10 @@ const GROUPS_MAX: usize = 1 << 16;
 
 /// The library estimates an intercept that nobody set when it boosts the first time. Since this version
 /// it takes the one of a model that was never boosted, 0.5, for a margin, and not for a prediction.
-const UNFITTED_SCORE_IS_MARGIN: (i64, i64) = (3, 1);
+const UNFITTED_SCORE_IS_MARGIN: Version = [3, 1, 0];
+
+/// Before this version the sum of the trees was added to the intercept, since then each tree by itself.
+const TREES_ARE_ADDED_TO_BASE: Version = [1, 3, 0];
 
 /// Reads a whole document.
 pub(super) fn read(document: &Value<'_>, options: &LoadOptions) -> Result<Model, Fault> {
@@ -33,20 +39,20 @@ pub(super) fn read(document: &Value<'_>, options: &LoadOptions) -> Result<Model,
     read_learner(learner.as_object()?, version, options).map_err(named("learner"))
 }
 
-/// Major and minor version of the library that wrote the file; before 1.0 files had none.
-fn read_version(document: &Object<'_>) -> Result<(i64, i64), Fault> {
+/// The version of the library that wrote the file; before 1.0 files had none.
+fn read_version(document: &Object<'_>) -> Result<Version, Fault> {
     let Some(version) = document.get("version") else {
-        return Ok((1, 0));
+        return Ok([1, 0, 0]);
     };
-    match version.to_integers().map_err(named("version"))?.as_slice() {
-        [major, minor, ..] => Ok((*major, *minor)),
+    match version.to_integers().map_err(named("version"))?[..] {
+        [major, minor, patch, ..] => Ok([major, minor, patch]),
         _ => Err(Fault::new("`version`: expected major, minor, patch")),
     }
 }
 
 fn read_learner(
     learner: &Object<'_>,
-    version: (i64, i64),
+    version: Version,
     options: &LoadOptions,
 ) -> Result<Model, Fault> {
     let parameters = learner.object("learner_model_param")?;
@@ -68,7 +74,9 @@ fn read_learner(
     let categories = categories.map_err(self::named("gradient_booster"))?;
     let (mut features, named) = read_features(learner, shape.features, categories)?;
     let booster = match name {
-        "gbtree" | "dart" => read_trees(gradient_booster, name, &shape, &training, options),
+        "gbtree" | "dart" => {
+            read_trees(gradient_booster, name, version, &shape, &training, options)
+        }
         "gblinear" => {
             Linear::read(gradient_booster, shape.features, shape.groups).map(Booster::Linear)
         }
@@ -78,13 +86,10 @@ fn read_learner(
     let is_margin = version >= UNFITTED_SCORE_IS_MARGIN
         && !booster.is_fitted()
         && parameters.parameter("boost_from_average")? == Some(1);
-    let base_margins = base_scores.into_iter();
-    let mut base_margins = base_margins
-        .map(|score| match is_margin {
-            true => Ok(score),
-            false => objective.margin(score),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut base_margins = match is_margin {
+        true => base_scores,
+        false => objective.margins(base_scores)?,
+    };
     if matches!(booster, Booster::Linear(_)) {
         // The library takes the first intercept for every output of a linear model.
         let first = base_margins[0];
@@ -226,6 +231,7 @@ fn read_features(
 fn read_trees(
     booster: &Object<'_>,
     name: &str,
+    version: Version,
     shape: &Shape,
     training: &Training,
     options: &LoadOptions,
@@ -261,7 +267,7 @@ fn read_trees(
     };
 
     let selection = iterations::select(model, &groups, training, options)?;
-    let mut sets = Collector::default();
+    let mut sets = Collector::new(version);
     let mut read = Vec::with_capacity(selection.trees.len());
     let mut covers = Vec::new();
     for (index, (tree, &group)) in trees.iter().zip(&groups).enumerate() {
@@ -302,6 +308,7 @@ fn read_trees(
         name,
         selection,
         sets,
+        base_last: version < TREES_ARE_ADDED_TO_BASE,
         forest: Box::new(Forest::new(&read, rules)?),
         explainer: explainer.map(Box::new),
     })

@@ -45,6 +45,8 @@ enum Booster {
         name: &'static str,
         selection: Selection,
         sets: Sets,
+        /// Whether the intercept is added to the sum of the trees, and not the trees to it.
+        base_last: bool,
         forest: Box<Forest<f32>>,
         explainer: Result<Box<Explainer>, Unexplained>,
     },
@@ -223,12 +225,26 @@ impl Model {
     fn predict_pass(&self, rows: Rows<'_>, sums: &mut Vec<f32>, out: &mut [f64]) {
         let groups = self.base_margins.len();
         sums.clear();
-        for _ in 0..rows.len() {
-            sums.extend_from_slice(&self.base_margins);
+        match self.booster {
+            Booster::Trees {
+                base_last: true, ..
+            } => sums.resize(rows.len() * groups, 0.0),
+            _ => (0..rows.len()).for_each(|_| sums.extend_from_slice(&self.base_margins)),
         }
         match &self.booster {
-            Booster::Trees { forest, sets, .. } => {
+            Booster::Trees {
+                forest,
+                sets,
+                base_last,
+                ..
+            } => {
                 self.with_sets(sets, rows, |rows| forest.add(rows, sums, groups));
+                if *base_last {
+                    for sums in sums.chunks_exact_mut(groups) {
+                        let bases = sums.iter_mut().zip(&self.base_margins);
+                        bases.for_each(|(sum, base)| *sum += base);
+                    }
+                }
             }
             Booster::Linear(linear) => linear.add(rows, sums, groups),
         }

@@ -2,18 +2,24 @@
 //!
 //! The arithmetic is that of XGBoost's `src/common/math.h` and `src/objective`, in `f32`.
 
+use super::learner::Version;
 use crate::document::Fault;
 use crate::signature::Output;
 
 /// Where XGBoost keeps a probability away from 0 and 1 before it takes the logit.
 const PROBABILITY_MARGIN: f32 = 1e-6;
 
+/// What XGBoost keeps between two expectiles of a row at least.
+const EXPECTILES_APART: f32 = 1e-6;
+
 /// From margins to predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
     Identity,
-    /// Identity, ascending: since 3.5 quantiles of one row do not cross.
+    /// Identity, ascending: since 3.4 quantiles of one row do not cross.
     Sorted,
+    /// The first margin, and from each expectile to the next the softplus of its margin.
+    Expectiles,
     Logistic,
     Exponential,
     /// 1 where the margin is positive, else 0.
@@ -29,6 +35,7 @@ enum BaseLink {
     Identity,
     Logit,
     Log,
+    Expectiles,
 }
 
 /// The parts of an objective that prediction needs.
@@ -41,7 +48,7 @@ pub(super) struct Objective {
 
 impl Objective {
     /// The objective of that name in a file that this version of the library wrote.
-    pub(super) fn new(name: &str, version: (i64, i64)) -> Result<Self, Fault> {
+    pub(super) fn new(name: &str, version: Version) -> Result<Self, Fault> {
         use {BaseLink as Base, Link as L};
         let (link, base) = match name {
             "binary:logistic" | "reg:logistic" => (L::Logistic, Base::Logit),
@@ -51,7 +58,10 @@ impl Objective {
             "count:poisson" | "reg:gamma" | "reg:tweedie" | "survival:cox" | "survival:aft" => {
                 (L::Exponential, Base::Log)
             }
-            "reg:quantileerror" if version >= (3, 5) => (L::Sorted, Base::Identity),
+            "reg:quantileerror" if version >= [3, 4, 0] => (L::Sorted, Base::Identity),
+            "reg:expectileerror" => (L::Expectiles, Base::Expectiles),
+            // Later its intercept was a margin.
+            "binary:logitraw" if version < [1, 3, 1] => (L::Identity, Base::Logit),
             "reg:squarederror"
             | "reg:linear"
             | "reg:squaredlogerror"
@@ -85,10 +95,24 @@ impl Objective {
         }
     }
 
-    /// The margin that a stored intercept stands for.
-    pub(super) fn margin(self, base_score: f32) -> Result<f32, Fault> {
+    /// The margins that the stored intercepts of all outputs stand for.
+    pub(super) fn margins(self, mut base_scores: Vec<f32>) -> Result<Vec<f32>, Fault> {
+        if self.base == BaseLink::Expectiles {
+            for place in (1..base_scores.len()).rev() {
+                let step = base_scores[place] - base_scores[place - 1] - EXPECTILES_APART;
+                base_scores[place] = softplus_inverse(step);
+            }
+        }
+        base_scores
+            .into_iter()
+            .map(|score| self.margin(score))
+            .collect()
+    }
+
+    /// The margin that a stored intercept stands for by itself.
+    fn margin(self, base_score: f32) -> Result<f32, Fault> {
         let margin = match self.base {
-            BaseLink::Identity => base_score,
+            BaseLink::Identity | BaseLink::Expectiles => base_score,
             BaseLink::Log => base_score.ln(),
             BaseLink::Logit if (0.0..=1.0).contains(&base_score) => {
                 let inside = base_score.clamp(PROBABILITY_MARGIN, 1.0 - PROBABILITY_MARGIN);
@@ -110,6 +134,12 @@ impl Objective {
         match self.link {
             Link::Identity => {}
             Link::Sorted => margins.sort_unstable_by(f32::total_cmp),
+            Link::Expectiles => {
+                for place in 1..margins.len() {
+                    let step = EXPECTILES_APART + softplus(margins[place]);
+                    margins[place] = margins[place - 1] + step;
+                }
+            }
             Link::Logistic => margins
                 .iter_mut()
                 .for_each(|margin| *margin = sigmoid(*margin)),
@@ -150,6 +180,19 @@ fn softmax(margins: &mut [f32]) {
     }
 }
 
+/// `ln(1 + e^x)`.
+fn softplus(x: f32) -> f32 {
+    match x > 0.0 {
+        true => x + (-x).exp().ln_1p(),
+        false => x.exp().ln_1p(),
+    }
+}
+
+fn softplus_inverse(y: f32) -> f32 {
+    let y = y.max(EXPECTILES_APART);
+    y + (-(-y).exp_m1()).ln()
+}
+
 fn arg_max(margins: &[f32]) -> f64 {
     let mut best = 0;
     for (class, margin) in margins.iter().enumerate() {
@@ -176,17 +219,17 @@ mod tests {
 
     #[test]
     fn an_intercept_outside_the_link_is_refused() {
-        let logistic = Objective::new("binary:logistic", (3, 2)).unwrap();
+        let logistic = Objective::new("binary:logistic", [3, 2, 0]).unwrap();
         assert!(logistic.margin(1.5).is_err() && logistic.margin(f32::NAN).is_err());
         assert_eq!(logistic.margin(0.5).unwrap(), 0.0);
-        let poisson = Objective::new("count:poisson", (3, 2)).unwrap();
+        let poisson = Objective::new("count:poisson", [3, 2, 0]).unwrap();
         assert!(poisson.margin(f32::INFINITY).is_err() && poisson.margin(-1.0).is_err());
         assert_eq!(poisson.margin(0.0).unwrap(), f32::NEG_INFINITY);
     }
 
     #[test]
     fn quantiles_do_not_cross_since_the_version_that_sorts_them() {
-        for (version, expected) in [((3, 2), [2.0, 1.0]), ((3, 5), [1.0, 2.0])] {
+        for (version, expected) in [([3, 3, 0], [2.0, 1.0]), ([3, 4, 0], [1.0, 2.0])] {
             let mut out = [0.0; 2];
             let objective = Objective::new("reg:quantileerror", version).unwrap();
             objective.transform(&mut [2.0, 1.0], &mut out);
