@@ -34,6 +34,7 @@ def make_data():
 
 
 X, SCORE = make_data()
+RNG = np.random.default_rng(12)
 BINARY = (SCORE > 0).astype(int)
 CLASSES = np.digitize(SCORE, [-1.5, 0.3])
 POSITIVE = np.exp(SCORE / 2)
@@ -89,7 +90,33 @@ def regressions():
     train("multi-quantile", CatBoostRegressor, SCORE, loss_function="MultiQuantile:alpha=0.2,0.8")
 
 
+    # Whose predictions are the sums themselves, as of those above.
+    few = {"iterations": 1, "depth": 2}
+    for loss in ["MAE", "MAPE", "Expectile:alpha=0.3", "LogLinQuantile:alpha=0.4", "Lq:q=3", "Huber:delta=1", "LogCosh"]:
+        train(f"loss-{loss.split(':')[0].lower()}", CatBoostRegressor, POSITIVE, loss_function=loss, **few)
+    bounds = np.stack([POSITIVE, np.where(BINARY, POSITIVE * 1.5, -1)], 1)
+    train("loss-survivalaft", CatBoostRegressor, bounds, loss_function="SurvivalAft:dist=Logistic", **few)
+    train("loss-cox", CatBoostRegressor, np.where(BINARY, POSITIVE, -POSITIVE), loss_function="Cox", **few)
+    gaps = np.where(RNG.random((TRAIN, 2)) < 0.2, np.nan, np.stack([SCORE, POSITIVE], 1))
+    train("loss-multirmsewithmissingvalues", CatBoostRegressor, gaps, loss_function="MultiRMSEWithMissingValues", **few)
+
+
+def rankings():
+    """The losses of groups; QueryCrossEntropy is trained on GPUs alone."""
+    groups = {"group_id": np.arange(TRAIN) // 10}
+    pairs = [[first, first + 1] for first in range(0, TRAIN, 10)]
+    for loss in [
+        "YetiRankPairwise", "QueryRMSE", "QuerySoftMax", "PairLogit", "PairLogitPairwise", "StochasticFilter",
+        "StochasticRank:metric=NDCG", "LambdaMart", "GroupQuantile",
+    ]:
+        pool = Pool(X, CLASSES / 2, **groups, pairs=pairs if loss.startswith("Pair") else None)
+        model = CatBoost({**COMMON, "iterations": 1, "depth": 2, "loss_function": loss}).fit(pool)
+        save(f"loss-{loss.split(':')[0].lower()}", model)
+
+
 def classifications():
+    unsure = np.stack([BINARY * 0.9, (CLASSES == 1) * 0.8], 1)
+    train("multi-cross-entropy", CatBoostClassifier, unsure, loss_function="MultiCrossEntropy")
     train("logloss", CatBoostClassifier, np.array(["no", "yes"])[BINARY])
     train("cross-entropy", CatBoostClassifier, BINARY * 0.9, loss_function="CrossEntropy")
     train("focal", CatBoostClassifier, BINARY, loss_function="Focal:focal_alpha=0.5;focal_gamma=1.0")
@@ -172,6 +199,10 @@ def categories():
     for kind in "Buckets", "BinarizedTargetMeanValue", "Counter":
         ctrs = [f"{kind}:Prior=0.5:Prior=0/1", f"{kind}:CtrBorderCount=7"]
         train(kind.lower(), CatBoostClassifier, classes, simple_ctr=ctrs, combinations_ctr=ctrs)
+    # Divisions of several targets, which the library leaves out of its JSON.
+    train("multi-rmse", CatBoostRegressor, np.stack([score, -score], 1), loss_function="MultiRMSE")
+    labels = np.stack([score > 1, score > 2, score < 0], 1).astype(int)
+    train("multi-logloss", CatBoostClassifier, labels, loss_function="MultiLogloss")
     # FloatTargetMeanValue and FeatureFreq are counted on GPUs alone, and then computed like the others.
 
 
@@ -189,6 +220,7 @@ if __name__ == "__main__":
     shutil.rmtree(GOLDEN, ignore_errors=True)
     GOLDEN.mkdir(parents=True)
     regressions()
+    rankings()
     classifications()
     shapes()
     categories()

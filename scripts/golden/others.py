@@ -121,6 +121,19 @@ def other_libraries():
     for path in OTHERS.glob("catboost.*"):
         # Who built the library does not belong here.
         path.write_bytes(path.read_bytes().partition(b"Git info")[0])
+    # What texts and embeddings are made into is in parts of the file of their own.
+    for kind, column in [
+        ("text", np.array(["bad night", "good day"])[Y].tolist()),
+        ("embedding", np.stack([Y, -Y], 1).tolist()),
+    ]:
+        table = pd.DataFrame({"x": X[:, 1], "other": column})
+        pool = catboost.Pool(table, Y, **{f"{kind}_features": ["other"]})
+        fitted = model.copy().fit(pool)
+        metadata = fitted.get_metadata()
+        for key in "train_finish_time", "model_guid", "catboost_version_info", "output_options", "training":
+            if key in metadata:
+                del metadata[key]
+        fitted.save_model(str(OTHERS / f"catboost-{kind}s.cbm"))
     safetensors.numpy.save_file({"w": np.zeros(2, np.float32)}, OTHERS / "model.safetensors")
 
 

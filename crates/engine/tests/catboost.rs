@@ -16,6 +16,9 @@ fn golden(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// Several targets divide into classes in several ways, and in JSON the library leaves out what was counted by which.
+const UNCLEAR_IN_JSON: [&str; 2] = ["categories-multi-logloss", "categories-multi-rmse"];
+
 /// What the library was asked and what it said.
 struct Case {
     name: String,
@@ -102,7 +105,11 @@ fn predictions_agree_with_the_library() {
     let cases = cases();
     assert!(cases.len() > 20, "only {} models", cases.len());
     for case in &cases {
+        let is_unclear = UNCLEAR_IN_JSON.contains(&&*case.name);
         for extension in ["cbm", "json"] {
+            if extension == "json" && is_unclear {
+                continue;
+            }
             let name = format!("{}.{extension}", case.name);
             let model = load(&golden(&name)).unwrap();
             let binary = model.signature().output == Output::Binary;
@@ -130,9 +137,30 @@ fn predictions_agree_with_the_library() {
 
 #[test]
 fn sums_agree_with_the_library_bit_for_bit() {
-    for case in &cases() {
+    let mut cases = cases();
+    cases.retain(|case| !UNCLEAR_IN_JSON.contains(&&*case.name));
+    for case in &cases {
         let model = without_link(&case.name);
         assert_eq!(predict(&*model, &case.rows), case.raw, "{}", case.name);
+    }
+}
+
+#[test]
+fn counts_of_an_unclear_division_are_refused() {
+    for name in UNCLEAR_IN_JSON {
+        let path = golden(&format!("{name}.json"));
+        let message = load(&path).unwrap_err().message;
+        assert!(
+            message.contains("which division of the target"),
+            "{message}"
+        );
+        assert!(message.contains("save_model(\"model.cbm\")"), "{message}");
+        // Nor is it clear where the loss is not there, as in a sum of models.
+        let text = fs::read_to_string(&path).unwrap();
+        let mut model: Value = serde_json::from_str(&text).unwrap();
+        model["model_info"]["params"] = Value::Null;
+        let unnamed = load_bytes(name, model.to_string().as_bytes(), &LoadOptions::default());
+        assert_eq!(unnamed.unwrap_err().message, message);
     }
 }
 

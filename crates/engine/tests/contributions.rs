@@ -68,7 +68,12 @@ fn contributions_are_those_that_catboost_gives() {
     for (file, expected) in expected {
         let name = file.strip_suffix(".cbm").unwrap();
         let asked = json(&folder.join(format!("{name}.expected.json")));
-        for extension in ["cbm", "json"] {
+        // Models of several targets with CTRs are not whole in JSON.
+        let extensions: &[&str] = match name.starts_with("categories-multi-") {
+            true => &["cbm"],
+            false => &["cbm", "json"],
+        };
+        for extension in extensions {
             let engine = explained(&folder.join(format!("{name}.{extension}")));
             let buffer = asked_of_catboost(&*engine, &asked["rows"]);
             let rows = buffer.rows(engine.signature().features.len());

@@ -176,6 +176,12 @@ const SKLEARN_FILES: [(&str, &str); 2] = [
     ("catboost.pkl", "the file is cut off here"),
 ];
 
+/// Models of CatBoost with features that are not read.
+const CATBOOST_FILES: [(&str, &str); 2] = [
+    ("catboost-texts.cbm", "text"),
+    ("catboost-embeddings.cbm", "embedding"),
+];
+
 #[test]
 fn models_of_other_libraries_in_pickles_are_read() {
     for name in READ_FILES {
@@ -183,6 +189,15 @@ fn models_of_other_libraries_in_pickles_are_read() {
         let model = load_bytes("model", &bytes, &LoadOptions::default());
         let model = model.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!model.signature().features.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn texts_and_embeddings_of_catboost_are_refused_by_name() {
+    for (name, kind) in CATBOOST_FILES {
+        let message = message(&fs::read(golden("others").join(name)).unwrap());
+        let words = format!("{kind} features are not supported; train without `text_features`");
+        assert!(message.starts_with(&words), "{name}: {message}");
     }
 }
 
@@ -205,7 +220,7 @@ fn files_of_other_libraries_are_named_with_what_to_do() {
         );
     }
     let files = fs::read_dir(golden("others")).unwrap();
-    let lines = REAL_FILES.len() + READ_FILES.len() + SKLEARN_FILES.len();
+    let lines = REAL_FILES.len() + READ_FILES.len() + SKLEARN_FILES.len() + CATBOOST_FILES.len();
     assert_eq!(files.count(), lines, "each file has a line here");
 }
 

@@ -9,7 +9,7 @@ use super::parts::{
     self, AsymmetricTree, Branch, FEATURES_MAX, FloatFeature, Info, MissingValues, OneHotFeature,
     Parts, Position, SplitNode, Trees, check_borders,
 };
-use crate::document::{self, Fault, named};
+use crate::document::{self, Fault, named, shorten};
 
 pub(super) const MARK: &[u8] = b"CBM1";
 
@@ -109,6 +109,18 @@ mod ctr_table {
     pub(super) const TARGET_CLASSES_COUNT: Field = (4, "TargetClassesCount");
 }
 
+/// Why a model with parts of another kind is refused. Their names have a version.
+fn refused_part(part: &str) -> Fault {
+    match part {
+        part if part.starts_with("text_process") => parts::refused("text features"),
+        part if part.starts_with("embed_process") => parts::refused("embedding features"),
+        part => Fault(format!(
+            "the part `{}` of a model is not supported",
+            shorten(part)
+        )),
+    }
+}
+
 /// Reads a whole file.
 pub(super) fn read(bytes: &[u8]) -> Result<Parts, Fault> {
     let mut rest = bytes.strip_prefix(MARK).unwrap_or(bytes);
@@ -127,10 +139,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, Fault> {
     let mut tables = Vec::new();
     for part in root.texts(core::MODEL_PART_IDS)? {
         if part != STATIC_CTRS {
-            let part: String = part.chars().take(40).collect();
-            return Err(Fault(format!(
-                "the part `{part}` of a model is not supported"
-            )));
+            return Err(refused_part(part));
         }
         tables = read_tables(&mut rest).map_err(named(STATIC_CTRS))?;
     }

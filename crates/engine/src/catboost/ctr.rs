@@ -39,6 +39,11 @@ impl Kind {
         (Self::FeatureFreq, "FeatureFreq"),
     ];
 
+    /// Whether it depends on how the target is divided.
+    pub(super) fn counts_target(self) -> bool {
+        !matches!(self, Self::Counter | Self::FeatureFreq)
+    }
+
     pub(super) fn from_number(number: u8) -> Result<Self, Fault> {
         let kind = Self::ALL.get(usize::from(number));
         kind.map(|(kind, _)| *kind)

@@ -1,7 +1,7 @@
 //! The JSON that `save_model(…, format="json")` writes.
 
 use super::ctr::{Base, Combination, Counts, Ctr, Formula, Kind, Table};
-use super::objective;
+use super::objective::{self, Loss};
 use super::parts::{
     self, AsymmetricTree, Branch, FEATURES_MAX, FloatFeature, Info, MissingValues, OneHotFeature,
     Parts, Position, SplitNode, Trees, check_borders,
@@ -34,6 +34,8 @@ pub(super) fn read(document: &Value<'_>) -> Result<Parts, Fault> {
     };
     let (scale, biases) = read_scale_and_bias(document).map_err(named("scale_and_bias"))?;
     let outputs = leaves.each.unwrap_or(biases.len().max(1));
+    let several_targets = info.loss.map_or(outputs > 1, Loss::has_several_targets);
+    check_divisions(&ctrs, several_targets).map_err(in_features())?;
     Ok(Parts {
         info,
         floats,
@@ -155,6 +157,18 @@ fn read_ctr(ctr: &Object<'_>) -> Result<Ctr, Fault> {
         )?,
         borders,
     })
+}
+
+/// Refuses CTRs that count by the divisions of several targets: the JSON has the counts of one of them, and does
+/// not say of which.
+fn check_divisions(ctrs: &[Ctr], several_targets: bool) -> Result<(), Fault> {
+    match several_targets && ctrs.iter().any(|ctr| ctr.base.kind.counts_target()) {
+        true => Err(Fault::new(
+            "`ctrs`: JSON leaves out which division of the target a CTR counts by, and of several targets there are \
+             several; save the model with `save_model(\"model.cbm\")`",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn read_combination(elements: &Value<'_>) -> Result<Combination, Fault> {

@@ -20,6 +20,7 @@ enum Link {
 pub(super) struct Loss {
     link: Link,
     meaning: Meaning,
+    several_targets: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,7 @@ impl Loss {
     pub(super) const NONE: Self = Self {
         link: Link::Identity,
         meaning: Meaning::Numbers,
+        several_targets: false,
     };
 
     pub(super) fn new(name: &str) -> Result<Self, Fault> {
@@ -90,7 +92,24 @@ impl Loss {
                 )));
             }
         };
-        Ok(Self { link, meaning })
+        let several_targets = matches!(
+            name,
+            "MultiLogloss"
+                | "MultiCrossEntropy"
+                | "MultiRMSE"
+                | "MultiRMSEWithMissingValues"
+                | "SurvivalAft"
+        );
+        Ok(Self {
+            link,
+            meaning,
+            several_targets,
+        })
+    }
+
+    /// Whether a training row has several labels.
+    pub(super) fn has_several_targets(self) -> bool {
+        self.several_targets
     }
 
     /// Meaning of an output row of that many numbers.
