@@ -23,6 +23,7 @@ import onnxmltools
 import onnxruntime
 import pandas as pd
 import xgboost
+import onnx_flow
 from onnx import TensorProto, helper, numpy_helper
 from onnxmltools.convert.common.data_types import FloatTensorType
 from skl2onnx import to_onnx
@@ -354,3 +355,4 @@ maps()
 boosted()
 single()
 node_tests()
+onnx_flow.main()

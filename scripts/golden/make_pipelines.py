@@ -217,7 +217,7 @@ def in_onnx(fitted, rows, wanted):
     options = {"zipmap": False} if hasattr(fitted, "predict_proba") else {}
     made = to_onnx(fitted, initial_types=kinds, options=options, target_opset={"": 21, "ai.onnx.ml": 3})
     if made.functions:
-        raise ValueError("functions of the model's own, which the engine refuses")
+        raise ValueError("functions of the model's own")
     for node in made.graph.node:
         # Machines without English have it too.
         if node.op_type == "StringNormalizer":

@@ -216,6 +216,20 @@ fn graphs_tell_why_they_are_not_explained() {
     }
 }
 
+#[test]
+fn what_would_never_end_is_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/hostile");
+    for (name, reason) in [
+        ("endless", "steps of computation"),
+        ("itself", "16 deep"),
+        ("doubling", "more than 65536 nodes"),
+        ("nowhere", "is made nowhere"),
+    ] {
+        let error = load(&folder.join(format!("{name}.onnx"))).unwrap_err();
+        assert!(error.message.contains(reason), "{name}: {error}");
+    }
+}
+
 /// Each file cut off and changed in many places: an error or a model that predicts, and never more than that.
 #[test]
 fn damaged_files_are_refused_or_predict() {
@@ -225,6 +239,8 @@ fn damaged_files_are_refused_or_predict() {
         "reviews",
         "03-SVC-3",
         "step-QuantileTransformer",
+        "flow-rounds",
+        "flow-calls",
     ] {
         let bytes = fs::read(golden().join(format!("{name}.onnx"))).unwrap();
         let check = |bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! Operators that have graphs inside: `If` with a condition that is known, and `Scan`.
+//! Operators that have graphs inside: `If`, `Loop` and `Scan`.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,6 +9,18 @@ use super::proto::{Graph, Model, Node};
 use super::tensor::{Data, Tensor, bounded};
 use crate::document::Fault;
 
+/// What a round of a loop costs beside its operators: it bounds how often one goes round that computes next to nothing.
+const STEPS_PER_ROUND: usize = 1 << 10;
+
+/// An operator that is read.
+pub(super) struct Built<'a> {
+    pub(super) run: Run,
+    /// What its graphs take from outside: inputs after its own.
+    pub(super) outside: Vec<&'a str>,
+    /// Whether values decide what is computed, so that rows which go through together would decide for each other.
+    pub(super) decides: bool,
+}
+
 /// What a graph inside a node computes.
 #[derive(Debug)]
 struct Body {
@@ -18,15 +30,15 @@ struct Body {
     outputs: Vec<usize>,
 }
 
-/// The operator, and the names of what its graph takes from outside: they become inputs after its own.
 pub(super) fn build<'a>(
     node: &Node<'a>,
     model: &Model<'a>,
     opset: i64,
     constants: &[Option<&Tensor>],
-) -> Result<(Run, Vec<&'a str>), Fault> {
+) -> Result<Built<'a>, Fault> {
     match node.operator {
         "If" => choose(node, model, constants),
+        "Loop" => repeat(node, model),
         _ => scan(node, model, opset),
     }
 }
@@ -103,40 +115,114 @@ fn taken<'a>(graph: &Graph<'a>) -> Vec<&'a str> {
     outside
 }
 
+/// One of two graphs. Where the condition is known, the other one need not be supported.
 fn choose<'a>(
     node: &Node<'a>,
     model: &Model<'a>,
     constants: &[Option<&Tensor>],
-) -> Result<(Run, Vec<&'a str>), Fault> {
-    let condition = match constants
+) -> Result<Built<'a>, Fault> {
+    let known = constants
         .first()
         .copied()
         .flatten()
-        .map(|tensor| &tensor.data)
-    {
-        Some(Data::Bool(condition)) if condition.len() == 1 => condition[0],
-        _ => {
+        .map(truth)
+        .transpose()?;
+    let (mut bodies, mut outside) = (Vec::new(), Vec::new());
+    for condition in [true, false] {
+        if known.is_some_and(|known| known != condition) {
+            continue;
+        }
+        let name = if condition {
+            "then_branch"
+        } else {
+            "else_branch"
+        };
+        let (body, taken) = Body::new(node, name, model)?;
+        if !body.inputs.is_empty() {
+            return Err(Fault(format!("`{name}` has inputs of its own")));
+        }
+        let first = 1 + outside.len();
+        outside.extend(taken);
+        bodies.push((condition, body, first..1 + outside.len()));
+    }
+    let decides = known.is_none() || bodies.iter().any(|(_, body, _)| body.program.decides());
+    let run: Run = Box::new(move |inputs, context| {
+        let condition = known.map_or_else(|| truth(input(inputs, 0)?), Ok)?;
+        let mut bodies = bodies.iter();
+        let chosen = bodies.find(|(own, ..)| *own == condition);
+        let (_, body, outside) = chosen.ok_or_else(|| Fault::new("no branch for its condition"))?;
+        body.run(std::iter::empty(), &inputs[outside.clone()], context)
+    });
+    Ok(Built {
+        run,
+        outside,
+        decides,
+    })
+}
+
+/// A condition.
+fn truth(tensor: &Tensor) -> Result<bool, Fault> {
+    match &tensor.data {
+        Data::Bool(values) if values.len() == 1 => Ok(values[0]),
+        _ => Err(Fault::new("expected one bool as its condition")),
+    }
+}
+
+/// Goes round so many times at most, and as long as a condition holds. The values that go round come out at last, and
+/// after them what the rounds have added, one part each.
+fn repeat<'a>(node: &Node<'a>, model: &Model<'a>) -> Result<Built<'a>, Fault> {
+    let (body, outside) = Body::new(node, "body", model)?;
+    let count = node.inputs.len();
+    if count < 2 || body.inputs.len() != count || body.outputs.len() < count - 1 {
+        return Err(Fault::new(
+            "`body` has other inputs or outputs than the node",
+        ));
+    }
+    let run: Run = Box::new(move |inputs, context| {
+        let (own, outside) = inputs.split_at(count);
+        let limit = match own[0].map(Tensor::to_integers).transpose()?.as_deref() {
+            None => i64::MAX,
+            Some([limit]) => *limit,
+            Some(_) => return Err(Fault::new("expected one number of rounds")),
+        };
+        let mut goes_on = own[1].map_or(Ok(true), truth)?;
+        let states = (2..count).map(|index| input(own, index).map(Cow::Borrowed));
+        let mut states: Vec<Cow<'_, Tensor>> = states.collect::<Result<_, _>>()?;
+        let (mut made, mut round) = (Vec::new(), 0);
+        while goes_on && round < limit {
+            context.spend(STEPS_PER_ROUND)?;
+            let head = [Data::Long(vec![round]), Data::Bool(vec![true])];
+            let head = head.map(|data| Cow::Owned(Tensor::new(Vec::new(), data)));
+            let given = head.into_iter().chain(states.drain(..));
+            let mut next = body.run(given, outside, context)?;
+            let parts = next.split_off(count - 1);
+            let mut next = next.into_iter();
+            goes_on = truth(
+                &next
+                    .next()
+                    .ok_or_else(|| Fault::new("no condition is made"))?,
+            )?;
+            states.extend(next.map(Cow::Owned));
+            stack(&mut made, parts)?;
+            round += 1;
+        }
+        if round == 0 && body.outputs.len() >= count {
             return Err(Fault::new(
-                "is not supported unless its condition is a constant",
+                "goes round no time, so that what it gathers has no shape",
             ));
         }
-    };
-    let name = if condition {
-        "then_branch"
-    } else {
-        "else_branch"
-    };
-    let (body, outside) = Body::new(node, name, model)?;
-    if !body.inputs.is_empty() {
-        return Err(Fault(format!("`{name}` has inputs of its own")));
-    }
-    let run: Run =
-        Box::new(move |inputs, context| body.run(std::iter::empty(), &inputs[1..], context));
-    Ok((run, outside))
+        let states = states.into_iter().map(Cow::into_owned);
+        Ok(states.chain(made).collect())
+    });
+    Ok(Built {
+        run,
+        outside,
+        decides: true,
+    })
 }
 
 /// Goes through the first axis of some inputs, forward; the others are states, each the value before.
-fn scan<'a>(node: &Node<'a>, model: &Model<'a>, opset: i64) -> Result<(Run, Vec<&'a str>), Fault> {
+fn scan<'a>(node: &Node<'a>, model: &Model<'a>, opset: i64) -> Result<Built<'a>, Fault> {
     let is_other = |kind: &str| {
         let lists = ["input", "output"].map(|side| node.integers(&format!("scan_{side}_{kind}")));
         lists.concat().iter().any(|number| *number != 0)
@@ -154,6 +240,7 @@ fn scan<'a>(node: &Node<'a>, model: &Model<'a>, opset: i64) -> Result<(Run, Vec<
         .filter(|scanned| (1..=count).contains(scanned));
     let scanned = scanned.ok_or_else(|| Fault(format!("`num_scan_inputs` of {count} inputs")))?;
     let states = count - scanned;
+    let decides = body.program.decides();
     if body.inputs.len() != count || body.outputs.len() < states {
         return Err(Fault::new(
             "`body` has other inputs or outputs than the node",
@@ -182,7 +269,11 @@ fn scan<'a>(node: &Node<'a>, model: &Model<'a>, opset: i64) -> Result<(Run, Vec<
         let states = states.into_iter().map(Cow::into_owned);
         Ok(states.chain(made).collect())
     });
-    Ok((run, outside))
+    Ok(Built {
+        run,
+        outside,
+        decides,
+    })
 }
 
 /// One place of a tensor's first axis.

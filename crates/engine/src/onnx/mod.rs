@@ -6,6 +6,7 @@
 //! Before a model is loaded its graph runs on rows that are made up: types and shapes that do not fit show then.
 
 mod bodies;
+mod inline;
 mod inputs;
 mod narrow;
 mod ops;
@@ -53,6 +54,8 @@ struct Model {
 /// Loads a model from an ONNX file.
 pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
     let model = proto::Model::read(bytes)?;
+    let names = inline::names(&model)?;
+    let model = inline::inlined(model, &names)?;
     let (program, names) = Program::new(&model)?;
     let mut inputs = Inputs::read(&model, &names)?;
     let mut trials = Vec::new();
@@ -92,7 +95,7 @@ pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engin
         },
         signature,
         producer: shorten(model.producer),
-        rows_per_pass: if inputs.are_single() {
+        rows_per_pass: if inputs.are_single() || program.decides() {
             1
         } else {
             rows_per_pass

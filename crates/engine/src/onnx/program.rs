@@ -13,6 +13,7 @@ use crate::document::{Fault, shorten};
 pub(super) struct Program {
     steps: Vec<Step>,
     constants: Vec<Option<Tensor>>,
+    decides: bool,
 }
 
 struct Step {
@@ -73,6 +74,7 @@ impl Program {
             Self {
                 steps: Vec::new(),
                 constants: Vec::new(),
+                decides: false,
             },
         );
         for name in outside {
@@ -106,22 +108,24 @@ impl Program {
         model: &Model<'a>,
         names: &mut Names<'a>,
     ) -> Result<(), Fault> {
-        let opset = model.opset(node.domain);
+        let opset = node.opset.or_else(|| model.opset(node.domain));
         let opset =
             opset.ok_or_else(|| Fault::new("is of a set that the model does not import"))?;
         let number = |name: &&str| (!name.is_empty()).then(|| names.get(name)).transpose();
         let inputs: Result<Vec<Option<usize>>, Fault> = node.inputs.iter().map(number).collect();
         let mut inputs = inputs?;
+        let mut decides = false;
         let run = match (node.domain, node.operator) {
-            ("", "If" | "Scan") => {
+            ("", "If" | "Loop" | "Scan") => {
                 let constants = inputs
                     .iter()
                     .map(|input| self.constants[(*input)?].as_ref());
-                let (run, outside) =
-                    bodies::build(node, model, opset, &constants.collect::<Vec<_>>())?;
-                let outside = outside.into_iter().map(|name| names.get(name).map(Some));
+                let built = bodies::build(node, model, opset, &constants.collect::<Vec<_>>())?;
+                let outside = built.outside.into_iter();
+                let outside = outside.map(|name| names.get(name).map(Some));
                 inputs.extend(outside.collect::<Result<Vec<_>, _>>()?);
-                run
+                decides = built.decides;
+                built.run
             }
             _ => ops::build(node, opset)?,
         };
@@ -151,6 +155,7 @@ impl Program {
             outputs.push(Some(names.add(name)?));
             self.constants.push(tensor);
         }
+        self.decides |= decides && !is_constant;
         if !is_constant {
             let place = node.place();
             self.steps.push(Step {
@@ -182,6 +187,11 @@ impl Program {
         kept.reverse();
         self.steps = kept;
         Ok(())
+    }
+
+    /// Whether what is computed depends on values.
+    pub(super) fn decides(&self) -> bool {
+        self.decides
     }
 
     pub(super) fn steps(&self) -> usize {

@@ -20,9 +20,22 @@ pub(super) struct Model<'a> {
     pub(super) graph: Graph<'a>,
     /// The version of each operator set, by its domain.
     pub(super) opsets: HashMap<&'a str, i64>,
+    /// Operators of the model's own, by domain and name.
+    pub(super) functions: HashMap<(&'a str, &'a str), Function<'a>>,
 }
 
+/// An operator that consists of others.
 #[derive(Debug, Default)]
+pub(super) struct Function<'a> {
+    pub(super) inputs: Vec<&'a str>,
+    pub(super) outputs: Vec<&'a str>,
+    pub(super) nodes: Vec<Node<'a>>,
+    pub(super) opsets: HashMap<&'a str, i64>,
+    /// What attributes are that a node which calls it does not have.
+    pub(super) defaults: HashMap<&'a str, Attribute<'a>>,
+}
+
+#[derive(Debug, Default, Clone)]
 pub(super) struct Graph<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     pub(super) constants: Vec<(&'a str, Tensor)>,
@@ -31,7 +44,7 @@ pub(super) struct Graph<'a> {
 }
 
 /// An input or output of the graph.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Value<'a> {
     pub(super) name: &'a str,
     /// The number of its element type, if it is a tensor or a map to such elements.
@@ -42,26 +55,38 @@ pub(super) struct Value<'a> {
     pub(super) shape: Option<Vec<Option<i64>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Node<'a> {
     pub(super) inputs: Vec<&'a str>,
     pub(super) outputs: Vec<&'a str>,
     pub(super) name: &'a str,
     pub(super) operator: &'a str,
     pub(super) domain: &'a str,
-    attributes: HashMap<&'a str, Attribute<'a>>,
+    /// The version of its set, where that is not the model's.
+    pub(super) opset: Option<i64>,
+    pub(super) attributes: HashMap<&'a str, Attribute<'a>>,
 }
 
-#[derive(Debug, Default)]
-struct Attribute<'a> {
+#[derive(Debug, Default, Clone)]
+pub(super) struct Attribute<'a> {
+    /// The attribute of the node which calls the function that this one stands in.
+    pub(super) refers_to: Option<&'a str>,
     float: Option<f32>,
     integer: Option<i64>,
     text: Option<&'a [u8]>,
     tensor: Option<Tensor>,
-    graph: Option<Graph<'a>>,
+    pub(super) graph: Option<Graph<'a>>,
     floats: Vec<f32>,
     integers: Vec<i64>,
     texts: Vec<&'a [u8]>,
+}
+
+impl Attribute<'_> {
+    /// Values that it holds, graphs apart.
+    pub(super) fn len(&self) -> usize {
+        let tensor = self.tensor.as_ref().map_or(0, |tensor| tensor.data.len());
+        tensor + self.floats.len() + self.integers.len() + self.texts.len()
+    }
 }
 
 impl<'a> Model<'a> {
@@ -82,10 +107,9 @@ impl<'a> Model<'a> {
                     model.opsets.insert(domain, version);
                 }
                 25 => {
-                    return Err(Fault::new(
-                        "functions of the model's own are not supported; inline them with \
-                         `onnx.inliner.inline_local_functions`",
-                    ));
+                    let (name, function) =
+                        Function::read(field.message()?).map_err(|f| f.inside("function"))?;
+                    model.functions.insert(name, function);
                 }
                 _ => {}
             }
@@ -103,6 +127,41 @@ impl<'a> Model<'a> {
         let own = self.opsets.get(domain);
         let own = own.or_else(|| self.opsets.get("ai.onnx").filter(|_| domain.is_empty()));
         own.copied()
+    }
+}
+
+impl<'a> Function<'a> {
+    /// A function, and its domain and name.
+    fn read(mut fields: Fields<'a>) -> Result<((&'a str, &'a str), Self), Fault> {
+        let (mut function, mut domain, mut name) = (Self::default(), "", "");
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => name = field.text()?,
+                4 => push(&mut function.inputs, field.text()?)?,
+                5 => push(&mut function.outputs, field.text()?)?,
+                7 => push(
+                    &mut function.nodes,
+                    Node::read(field.message()?, DEPTH_MAX)?,
+                )?,
+                9 => {
+                    let (domain, version) = opset(field.message()?)?;
+                    function.opsets.insert(domain, version);
+                }
+                10 => domain = field.text()?,
+                11 => {
+                    let (name, own) = attribute(field.message()?, DEPTH_MAX)?;
+                    function.defaults.insert(name, own);
+                }
+                13 if !field.text()?.is_empty() => {
+                    return Err(Fault(format!(
+                        "`{}` has several versions; inline it with `onnx.inliner.inline_local_functions`",
+                        shorten(name)
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(((domain, name), function))
     }
 }
 
@@ -318,6 +377,7 @@ fn attribute<'a>(mut fields: Fields<'a>, depth: usize) -> Result<(&'a str, Attri
             7 => field.floats(&mut own.floats)?,
             8 => field.integers(&mut own.integers)?,
             9 => own.texts.push(field.bytes()?),
+            21 => own.refers_to = Some(field.text()?).filter(|name| !name.is_empty()),
             _ => {}
         }
     }
