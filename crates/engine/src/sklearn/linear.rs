@@ -67,16 +67,35 @@ impl Transform for Linear {
     }
 }
 
+/// Sums that are made side by side, so that none has to wait for the last addition to another.
+const LANES: usize = 8;
+
 /// Writes the sums of a row's values, each with its factor; `factors` has a row for each sum.
 pub(super) fn products(factors: &[f64], row: &[f64], sums: &mut [f64]) {
-    let factors = factors.chunks_exact(row.len()).zip(sums);
-    if row.len() <= WIDE {
-        let sum = |factors: &[f64]| factors.iter().zip(row).map(|(f, value)| f * value).sum();
-        return factors.for_each(|(factors, made)| *made = sum(factors));
+    let is_wide = row.len() > WIDE;
+    let present: Vec<(usize, f64)> = row
+        .iter()
+        .copied()
+        .enumerate()
+        .filter(|(_, value)| !is_wide || *value != 0.0)
+        .collect();
+    let groups = factors.chunks(LANES * row.len());
+    for (factors, sums) in groups.zip(sums.chunks_mut(LANES)) {
+        let mut rows = factors.chunks_exact(row.len());
+        let Ok(sums) = <&mut [f64; LANES]>::try_from(&mut *sums) else {
+            for (factors, made) in rows.zip(sums) {
+                *made = present.iter().map(|(at, value)| factors[*at] * value).sum();
+            }
+            continue;
+        };
+        let rows: [&[f64]; LANES] = std::array::from_fn(|_| rows.next().unwrap_or_default());
+        *sums = [0.0; LANES];
+        for (at, value) in &present {
+            for (sum, factors) in sums.iter_mut().zip(rows) {
+                *sum += factors[*at] * value;
+            }
+        }
     }
-    let present: Vec<usize> = (0..row.len()).filter(|place| row[*place] != 0.0).collect();
-    let sum = |factors: &[f64]| present.iter().map(|at| factors[*at] * row[*at]).sum();
-    factors.for_each(|(factors, made)| *made = sum(factors));
 }
 
 /// Estimators whose `predict` is the sum itself.

@@ -3,10 +3,12 @@
 //! All of them are compared, also where the library would have looked them up in a tree. Of rows that are as far
 //! away, those that were fitted first are nearer.
 
+use std::collections::BinaryHeap;
+
 use super::build::{class_count, table};
 use super::link::of_classes;
 use super::steps::{Predictor, refuse_missing};
-use super::vectors::{Given, Vectors};
+use super::vectors::{Given, Vectors, is_sparse};
 use crate::document::{Fault, named, shorten};
 use crate::pickle::View;
 use crate::signature::Output;
@@ -78,33 +80,48 @@ enum Targets {
 
 /// The places of so many of the least numbers; of equal ones, the first.
 pub(super) fn least(numbers: &[f64], count: usize) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..numbers.len()).collect();
-    let order = |a: &usize, b: &usize| numbers[*a].total_cmp(&numbers[*b]).then(a.cmp(b));
-    if count < places.len() {
-        places.select_nth_unstable_by(count, order);
-        places.truncate(count);
+    /// A whole number in the order of `total_cmp`.
+    fn ordered(number: f64) -> i64 {
+        let bits = number.to_bits() as i64;
+        bits ^ ((bits >> 63) as u64 >> 1) as i64
     }
-    places.sort_unstable_by(order);
-    places
+    let all = numbers
+        .iter()
+        .zip(0..)
+        .map(|(number, place)| (ordered(*number), place));
+    let mut least: BinaryHeap<(i64, usize)> = all.clone().take(count).collect();
+    for own in all.skip(count) {
+        if let Some(mut greatest) = least.peek_mut()
+            && own < *greatest
+        {
+            *greatest = own;
+        }
+    }
+    let places = least.into_sorted_vec().into_iter();
+    places.map(|(_, place)| place).collect()
 }
 
 impl Neighbors {
-    /// Something that is the greater, the farther away a kept row is.
-    fn comparable(&self, index: usize, given: &Given<'_>) -> f64 {
-        let fold = |step: fn(f64, f64, f64) -> f64| self.kept.fold(index, given, step);
+    /// For each kept row something that is the greater, the farther away it is.
+    fn comparable(&self, given: &Given<'_>) -> Vec<f64> {
         match self.metric {
-            Metric::Manhattan => fold(|sum, x, y| sum + (x - y).abs()),
-            Metric::Euclidean => fold(|sum, x, y| sum + (x - y) * (x - y)),
-            Metric::Chebyshev => fold(|most, x, y| most.max((x - y).abs())),
+            Metric::Manhattan => self.kept.fold(given, |sum, x, y| sum + (x - y).abs()),
+            Metric::Euclidean => self.kept.fold(given, |sum, x, y| sum + (x - y) * (x - y)),
+            Metric::Chebyshev => self.kept.fold(given, |most, x, y| most.max((x - y).abs())),
             Metric::Minkowski(p) => {
                 let step = |sum: f64, x: f64, y: f64| sum + (x - y).abs().powf(p);
-                self.kept.fold(index, given, step)
+                self.kept.fold(given, step)
             }
             Metric::Cosine => {
-                let length = |square: f64| if square == 0.0 { 1.0 } else { square.sqrt() };
-                let x = length(fold(|sum, x, _| sum + x * x));
-                let y = length(fold(|sum, _, y| sum + y * y));
-                (1.0 - self.kept.product(index, given) / (x * y)).clamp(0.0, 2.0)
+                let length = |square: &f64| if *square == 0.0 { 1.0 } else { square.sqrt() };
+                let products = self.kept.products(given);
+                let x = self.kept.fold(given, |sum, x, _| sum + x * x);
+                let y = self.kept.fold(given, |sum, _, y| sum + y * y);
+                let lengths = x.iter().zip(&y).map(|(x, y)| length(x) * length(y));
+                let cosines = products.iter().zip(lengths);
+                cosines
+                    .map(|(product, length)| (1.0 - product / length).clamp(0.0, 2.0))
+                    .collect()
             }
         }
     }
@@ -120,9 +137,7 @@ impl Neighbors {
     /// The nearest rows and their weights.
     fn nearest(&self, row: &[f64]) -> Vec<(usize, f64)> {
         let given = self.kept.given(row);
-        let all: Vec<f64> = (0..self.kept.len())
-            .map(|index| self.comparable(index, &given))
-            .collect();
+        let all = self.comparable(&given);
         let places = least(&all, self.count);
         let distances: Vec<f64> = places
             .iter()
@@ -199,7 +214,8 @@ pub(super) fn read(
     }
     let metric = metric(view)?;
     // What the library finds by the others depends on the order in which a sparse row has its values.
-    if kept.is_sparse() && !matches!(metric, Metric::Euclidean | Metric::Cosine) {
+    if is_sparse(view.required("_fit_X")?) && !matches!(metric, Metric::Euclidean | Metric::Cosine)
+    {
         return Err(Fault::new(
             "of sparse rows only the metrics \"euclidean\" and \"cosine\" are supported",
         ));

@@ -282,8 +282,8 @@ struct Judge {
     residuals: Vec<f64>,
     /// The root of how certain it was there.
     certainties: Vec<f64>,
-    /// A triangle of factors, row by row.
-    lower: Vec<f64>,
+    /// A triangle of factors, column by column, each from the diagonal on.
+    columns: Vec<f64>,
 }
 
 impl Judge {
@@ -293,10 +293,14 @@ impl Judge {
         let wanted = table(view, "y_train_", &[count])?;
         let given = table(view, "pi_", &[count])?;
         let lower = table(view, "L_", &[count, count])?;
+        let column = |place: usize| (place..count).map(move |row| (row, place));
+        let places = (0..count).flat_map(column);
         Ok(Self {
             residuals: wanted.iter().zip(&given).map(|(y, p)| y - p).collect(),
             certainties: table(view, "W_sr_", &[count])?,
-            lower,
+            columns: places
+                .map(|(row, place)| lower[row * count + place])
+                .collect(),
             kept,
         })
     }
@@ -304,14 +308,18 @@ impl Judge {
     fn probability(&self, row: &[f64]) -> f64 {
         let near = self.kept.compare(row);
         let mean: f64 = near.iter().zip(&self.residuals).map(|(k, r)| k * r).sum();
-        let mut solved: Vec<f64> = Vec::with_capacity(near.len());
-        let rows = self.lower.chunks_exact(near.len());
-        for ((factors, near), certainty) in rows.zip(&near).zip(&self.certainties) {
-            let before = solved.iter().zip(factors).map(|(v, factor)| v * factor);
-            let rest = certainty * near - before.sum::<f64>();
-            solved.push(rest / factors[solved.len()]);
+        let parts = near.iter().zip(&self.certainties);
+        let mut rest: Vec<f64> = parts.map(|(near, certainty)| certainty * near).collect();
+        let (mut left, mut columns, mut known) = (&mut rest[..], &self.columns[..], 0.0);
+        while let [first, others @ ..] = left {
+            let (factors, later) = columns.split_at(1 + others.len());
+            let solved = *first / factors[0];
+            known += solved * solved;
+            for (rest, factor) in others.iter_mut().zip(&factors[1..]) {
+                *rest -= factor * solved;
+            }
+            (left, columns) = (others, later);
         }
-        let known: f64 = solved.iter().map(|v| v * v).sum();
         let variance = self.kept.kernel.within(row) - known;
         let alpha = 1.0 / (2.0 * variance);
         let area = |steepness: f64| {

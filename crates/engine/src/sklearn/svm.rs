@@ -66,18 +66,21 @@ impl Support {
     /// What the kernel makes of a row and each vector.
     fn kernels(&self, row: &[f64], made: &mut Vec<f64>) {
         let given = self.vectors.given(row);
-        let product = |index: usize| self.vectors.product(index, &given);
-        let inside = |index: usize| self.gamma * product(index) + self.coef0;
-        made.clear();
-        made.extend((0..self.vectors.len()).map(|index| match self.kernel {
-            Kernel::Linear => product(index),
-            Kernel::Poly(degree) => inside(index).powi(degree),
-            Kernel::Sigmoid => inside(index).tanh(),
-            Kernel::Rbf => {
-                let square = |sum: f64, x: f64, y: f64| sum + (x - y) * (x - y);
-                (-self.gamma * self.vectors.fold(index, &given, square)).exp()
-            }
-        }));
+        *made = match self.kernel {
+            Kernel::Rbf => self
+                .vectors
+                .fold(&given, |sum, x, y| sum + (x - y) * (x - y)),
+            _ => self.vectors.products(&given),
+        };
+        for made in made {
+            let inside = self.gamma * *made + self.coef0;
+            *made = match self.kernel {
+                Kernel::Linear => *made,
+                Kernel::Poly(degree) => inside.powi(degree),
+                Kernel::Sigmoid => inside.tanh(),
+                Kernel::Rbf => (-self.gamma * *made).exp(),
+            };
+        }
     }
 }
 

@@ -12,9 +12,16 @@ pub(super) struct Vectors {
     values: Values,
 }
 
+/// Dense rows that are compared side by side, so that the sum of none has to wait for the last addition to another.
+const LANES: usize = 8;
+
+/// Sparse rows are kept as dense ones if they have no more columns than this for each value: comparing them is quicker then.
+const SPARSE_MIN: usize = 12;
+
 #[derive(Debug)]
 enum Values {
-    Dense(Vec<f64>),
+    /// Of each so many rows the first values, then the second ones, and so on; the last ones are filled up with 0.
+    Dense(Vec<[f64; LANES]>),
     /// Where each row begins, the last ends, and what stands where.
     Sparse(Vec<usize>, Vec<(u32, f64)>),
 }
@@ -30,7 +37,9 @@ impl Vectors {
     pub(super) fn read(view: View<'_, '_>, name: &str, width: usize) -> Result<Self, Fault> {
         let matrix = view.required(name)?;
         if is_sparse(matrix) {
-            return sparse(matrix, width).map_err(named(name));
+            return sparse(matrix, width)
+                .map_err(named(name))
+                .map(Self::dense_if_full);
         }
         let count = match *view.array(name)?.shape() {
             [count, _] => count,
@@ -40,71 +49,106 @@ impl Vectors {
                 )));
             }
         };
-        let values = Values::Dense(table(view, name, &[count, width])?);
-        Ok(Self {
-            count,
+        Ok(Self::dense(&table(view, name, &[count, width])?, width))
+    }
+
+    /// Rows of as many values, one after the other.
+    fn dense(values: &[f64], width: usize) -> Self {
+        let groups = values.chunks(LANES * width).flat_map(|rows| {
+            let value = move |lane: usize, place: usize| rows.get(lane * width + place);
+            (0..width).map(move |place| {
+                std::array::from_fn(|lane| value(lane, place).copied().unwrap_or_default())
+            })
+        });
+        Self {
+            count: values.len() / width,
             width,
-            values,
-        })
+            values: Values::Dense(groups.collect()),
+        }
+    }
+
+    fn dense_if_full(self) -> Self {
+        let (count, width) = (self.count, self.width);
+        match &self.values {
+            Values::Sparse(starts, entries) if count * width <= SPARSE_MIN * entries.len() => {
+                let mut values = vec![0.0; count * width];
+                for (row, bounds) in values.chunks_exact_mut(width).zip(starts.windows(2)) {
+                    for (place, value) in &entries[bounds[0]..bounds[1]] {
+                        row[*place as usize] = *value;
+                    }
+                }
+                Self::dense(&values, width)
+            }
+            _ => self,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    pub(super) fn is_sparse(&self) -> bool {
-        matches!(self.values, Values::Sparse(..))
-    }
-
     /// A row as it is compared with all.
     pub(super) fn given<'r>(&self, row: &'r [f64]) -> Given<'r> {
         let mut present = Vec::new();
-        if self.is_sparse() {
+        if matches!(self.values, Values::Sparse(..)) {
             present.extend((0..row.len() as u32).filter(|place| row[*place as usize] != 0.0));
         }
         Given { row, present }
     }
 
-    /// The product of a row with one of these.
-    pub(super) fn product(&self, index: usize, given: &Given<'_>) -> f64 {
-        match &self.values {
-            Values::Dense(_) => self.fold(index, given, |sum, x, y| sum + x * y),
-            Values::Sparse(starts, entries) => {
-                let entries = &entries[starts[index]..starts[index + 1]];
-                let products = entries.iter();
-                products
-                    .map(|(place, y)| given.row[*place as usize] * y)
-                    .sum()
-            }
-        }
+    /// The products of a row with each of these.
+    pub(super) fn products(&self, given: &Given<'_>) -> Vec<f64> {
+        let Values::Sparse(starts, entries) = &self.values else {
+            return self.fold(given, |sum, x, y| sum + x * y);
+        };
+        let rows = starts
+            .windows(2)
+            .map(|bounds| &entries[bounds[0]..bounds[1]]);
+        let product = |row: &[(u32, f64)]| -> f64 {
+            let products = row.iter().map(|(place, y)| given.row[*place as usize] * y);
+            products.sum()
+        };
+        rows.map(product).collect()
     }
 
-    /// Goes on from 0 with each pair of a row's value and one of these, but where both are 0.
-    pub(super) fn fold(
-        &self,
-        index: usize,
-        given: &Given<'_>,
-        step: impl Fn(f64, f64, f64) -> f64,
-    ) -> f64 {
-        let (starts, entries) = match &self.values {
+    /// For each of these, goes on from 0 with each pair of the row's value and its own, but where both are 0.
+    pub(super) fn fold(&self, given: &Given<'_>, step: impl Fn(f64, f64, f64) -> f64) -> Vec<f64> {
+        match &self.values {
             Values::Dense(values) => {
-                let own = &values[index * self.width..][..self.width];
-                let pairs = given.row.iter().zip(own);
-                return pairs.fold(0.0, |made, (x, y)| step(made, *x, *y));
+                let mut made = Vec::with_capacity(self.count + LANES);
+                for rows in values.chunks_exact(self.width) {
+                    let mut lanes = [0.0; LANES];
+                    for (x, own) in given.row.iter().zip(rows) {
+                        for (made, y) in lanes.iter_mut().zip(own) {
+                            *made = step(*made, *x, *y);
+                        }
+                    }
+                    made.extend(lanes);
+                }
+                made.truncate(self.count);
+                made
             }
-            Values::Sparse(starts, entries) => (starts, entries),
-        };
-        let mut own = entries[starts[index]..starts[index + 1]].iter().peekable();
-        let mut made = 0.0;
-        for place in &given.present {
-            while let Some((_, y)) = own.next_if(|(other, _)| other < place) {
-                made = step(made, 0.0, *y);
+            Values::Sparse(starts, entries) => {
+                let rows = starts
+                    .windows(2)
+                    .map(|bounds| &entries[bounds[0]..bounds[1]]);
+                rows.map(|row| fold_sparse(row, given, &step)).collect()
             }
-            let y = own.next_if(|(other, _)| other == place);
-            made = step(made, given.row[*place as usize], y.map_or(0.0, |(_, y)| *y));
         }
-        own.fold(made, |made, (_, y)| step(made, 0.0, *y))
     }
+}
+
+fn fold_sparse(row: &[(u32, f64)], given: &Given<'_>, step: impl Fn(f64, f64, f64) -> f64) -> f64 {
+    let mut own = row.iter().peekable();
+    let mut made = 0.0;
+    for place in &given.present {
+        while let Some((_, y)) = own.next_if(|(other, _)| other < place) {
+            made = step(made, 0.0, *y);
+        }
+        let y = own.next_if(|(other, _)| other == place);
+        made = step(made, given.row[*place as usize], y.map_or(0.0, |(_, y)| *y));
+    }
+    own.fold(made, |made, (_, y)| step(made, 0.0, *y))
 }
 
 /// Whether a value is a sparse matrix of SciPy.
