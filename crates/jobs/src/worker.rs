@@ -160,9 +160,8 @@ impl Core {
         };
         match predicted {
             Ok(predicted) => {
-                let csv = table::rows(&predicted.lines, claim.first_row + 1);
                 let result = ChunkResult {
-                    csv_bytes: csv.len() as u64,
+                    csv_bytes: table::rows_bytes(&predicted.lines, claim.first_row + 1),
                     lines: predicted.lines,
                     wrong: predicted.wrong,
                 };

@@ -10,8 +10,9 @@ mod wire;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use auspex_kernel::clock::monotonic;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError};
 use auspex_kernel::id::JobId;
@@ -48,6 +49,10 @@ const HEARTBEAT_S: u16 = 5;
 const SWEEP: Duration = Duration::from_secs(5);
 /// Ids that the queue holds. More are refused: they would say nothing new.
 const QUEUE_MAX: i64 = 100_000;
+/// After the queue was found full, until an id is put into it again.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// A queue that was full before that is news again.
+const FULL_LOG_PAUSE: Duration = Duration::from_mins(1);
 const PERSISTENT: u8 = 2;
 
 /// `[jobs.rabbitmq]`.
@@ -126,6 +131,18 @@ struct Broker {
 struct Link {
     connection: Connection,
     publisher: Channel,
+    /// When the queue was last found full.
+    full_at: Mutex<Option<Instant>>,
+}
+
+/// What became of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Taken,
+    /// There is no queue.
+    WithoutQueue,
+    /// The queue is full, or another one than the channel knew.
+    Refused,
 }
 
 /// An id that was taken from the queue. Dropped without [`Token::spend`] it goes back.
@@ -294,46 +311,57 @@ impl Broker {
         }
     }
 
-    /// Puts an id into the queue, and waits until it is safe there.
+    /// Puts an id into the queue, and waits until it is safe there. A queue that is full needs none.
     async fn publish(&self, link: &Arc<Link>, job: &JobId) -> Result<(), CarrierError> {
-        let refused = |reason: String| Err(CarrierError::RabbitMq(reason));
-        let publishing = async {
-            let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
-            let exchange = "".into();
-            // Without its queue it would be taken and lost.
-            let options = BasicPublishOptions {
-                mandatory: true,
-                ..BasicPublishOptions::default()
-            };
-            let queue = self.config.queue.as_str().into();
-            let id = job.as_str().as_bytes();
-            let sent = link
-                .publisher
-                .basic_publish(exchange, queue, options, id, properties);
-            sent.await?.await
-        };
-        match tokio::time::timeout(CALL_TIMEOUT, publishing).await {
-            Ok(Ok(confirmation)) => match (confirmation.is_ack(), confirmation.take_message()) {
-                (true, None) => Ok(()),
-                (true, Some(_)) => {
-                    self.suspect(link);
-                    refused("its queue is gone".into())
-                }
-                (false, _) => {
-                    // A channel that knew a queue from before it was made anew is refused for ever.
-                    self.suspect(link);
-                    refused("its queue is full, or was made anew".into())
-                }
-            },
-            Ok(Err(error)) => {
-                self.suspect(link);
-                refused(error.to_string())
-            }
-            Err(_) => {
-                self.suspect(link);
-                refused("no answer in time".into())
-            }
+        if link.was_full_lately() {
+            return Ok(());
         }
+        let publishing = async {
+            let sent = self.send(&link.publisher, job).await?;
+            if sent != Sent::Refused {
+                return Ok((sent, false));
+            }
+            // A channel that knew a queue from before it was made anew is refused for ever.
+            let other = link.connection.create_channel().await?;
+            other
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
+            let sent = self.send(&other, job).await?;
+            Ok::<_, lapin::Error>((sent, sent != Sent::Refused))
+        };
+        let reason = match tokio::time::timeout(CALL_TIMEOUT, publishing).await {
+            Ok(Ok((Sent::Refused, _))) => {
+                link.note_full();
+                return Ok(());
+            }
+            Ok(Ok((Sent::Taken, false))) => return Ok(()),
+            Ok(Ok((Sent::Taken, true))) => {
+                self.suspect(link);
+                return Ok(());
+            }
+            Ok(Ok((Sent::WithoutQueue, _))) => "its queue is gone".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        self.suspect(link);
+        Err(CarrierError::RabbitMq(reason))
+    }
+
+    async fn send(&self, channel: &Channel, job: &JobId) -> Result<Sent, lapin::Error> {
+        let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
+        // Without its queue it would be taken and lost.
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let (queue, id) = (self.config.queue.as_str().into(), job.as_str().as_bytes());
+        let sent = channel.basic_publish("".into(), queue, options, id, properties);
+        let confirmation = sent.await?.await?;
+        Ok(match (confirmation.is_ack(), confirmation.take_message()) {
+            (true, None) => Sent::Taken,
+            (true, Some(_)) => Sent::WithoutQueue,
+            (false, _) => Sent::Refused,
+        })
     }
 
     /// The next id in the queue. It waits until there is one.
@@ -393,7 +421,23 @@ impl Link {
         Ok(Self {
             connection,
             publisher,
+            full_at: Mutex::default(),
         })
+    }
+
+    /// Whether the queue was full so lately that it is not tried again.
+    fn was_full_lately(&self) -> bool {
+        let full_at = self.full_at.lock();
+        full_at.is_some_and(|at| at.elapsed() < FULL_PAUSE)
+    }
+
+    fn note_full(&self) {
+        let before = self.full_at.lock().replace(monotonic());
+        if before.is_none_or(|at| at.elapsed() > FULL_LOG_PAUSE) {
+            tracing::warn!(
+                "the queue of RabbitMQ is full; workers find the jobs that have no place in it in the database"
+            );
+        }
     }
 
     fn is_there(&self) -> bool {

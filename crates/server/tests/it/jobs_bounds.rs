@@ -120,3 +120,48 @@ fn a_package_that_is_replaced_ends_its_jobs() {
     let done = job["progress"]["done"].as_u64().expect("a number");
     assert!(done < 10_000, "{job}");
 }
+
+/// A client that repeats what it sent must get its answer, however many jobs it has by now; a new one is one too many.
+#[test]
+fn a_repeated_submission_is_no_further_job() {
+    let server = Server::start_with(&[
+        ("AUSPEX__JOBS__OPEN_JOBS_MAX", "2"),
+        ("AUSPEX__JOBS__WORKERS", "0"),
+    ]);
+    let line = format!("{}\n", record(1));
+    let send = |key: &str| {
+        let headers = [
+            ("X-API-Key", server.key.as_str()),
+            ("Content-Type", NDJSON),
+            ("Idempotency-Key", key),
+        ];
+        let path = "/v1/jobs?model=mean-score";
+        server
+            .connect()
+            .send("POST", path, &headers, line.as_bytes())
+    };
+    let first = id(&send("first"));
+    let second = id(&send("second"));
+    for _ in 0..3 {
+        let refused = send("third");
+        assert_eq!(refused.status, 429, "{}", refused.text());
+        for (key, job) in [("first", &first), ("second", &second)] {
+            let repeated = send(key);
+            assert_eq!(id(&repeated), *job, "{}", repeated.text());
+            assert_eq!(repeated.header("idempotency-replayed"), Some("true"));
+        }
+    }
+    let path = format!("/v1/jobs/{first}");
+    let cancelled = ask(&server, &server.key, "DELETE", &path);
+    assert!(
+        matches!(cancelled.status, 200..=204),
+        "{}",
+        cancelled.text()
+    );
+    // What was refused was not kept under its key.
+    let third = id(&send("third"));
+    assert_ne!(third, first);
+    assert_eq!(send("fourth").status, 429);
+    let listed = server.get("/v1/jobs?status=queued").json();
+    assert_eq!(listed["data"].as_array().map(Vec::len), Some(2), "{listed}");
+}

@@ -83,6 +83,11 @@ async fn it_keeps_what_every_carrier_promises_and_its_absence_is_bearable() {
     assert!(processes.wakes().await < WOKEN);
     processes.wakes_one_after_the_other().await;
 
+    server.limit_queues(2);
+    processes.is_not_bothered_by_a_full_queue().await;
+    server.limit_queues(100_000);
+    processes.takes_ids_again().await;
+
     delete_queue(&queue(&server, "outages")).await;
     processes.finds_jobs_without().await;
     processes.takes_ids_again().await;
@@ -159,6 +164,23 @@ impl Processes {
         }
         assert!(begun.elapsed() < WOKEN);
         work(&self.jobs, &id).await;
+    }
+
+    /// Ids that find no place are not missed: nothing fails, no connection ends, and the jobs are found.
+    async fn is_not_bothered_by_a_full_queue(&self) {
+        let mut ids = Vec::new();
+        for _ in 0..30 {
+            let id = submit(&self.jobs, ME, &["1"]).await;
+            self.here.offer(&id).await.unwrap();
+            let (_, condition) = self.here.condition().unwrap();
+            assert_eq!(condition, Condition::Works);
+            ids.push(id);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for id in &ids {
+            assert_eq!(next(&*self.there).await, *id);
+            work(&self.jobs, id).await;
+        }
     }
 
     /// Waits until ids are taken.

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Where Debian keeps it; the one in the path starts it as another user.
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 const START_MAX: Duration = Duration::from_secs(90);
 
 /// A running one; it ends with this.
@@ -69,6 +70,15 @@ impl RabbitMqServer {
         self.folder.path().join("cert.pem")
     }
 
+    /// From now on queues hold so many messages.
+    pub(crate) fn limit_queues(&self, messages: usize) {
+        let limit = format!(r#"{{"max-length": {messages}}}"#);
+        let mut command = as_node(CONTROL, self.ports, self.folder.path());
+        command.args(["set_policy", "limit", ".*", &limit]);
+        let done = command.stdout(Stdio::null()).status().unwrap();
+        assert!(done.success());
+    }
+
     /// Ends it without warning.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
@@ -124,13 +134,9 @@ impl Drop for RabbitMqServer {
     }
 }
 
-fn launch([port, distribution, names, _]: [u16; 4], folder: &Path) -> Child {
-    Command::new(PROGRAM)
-        .env("HOME", folder)
-        .env("RABBITMQ_NODENAME", format!("auspex{port}@localhost"))
-        .env("RABBITMQ_DIST_PORT", distribution.to_string())
+fn launch(ports: [u16; 4], folder: &Path) -> Child {
+    as_node(PROGRAM, ports, folder)
         .env("RABBITMQ_CONFIG_FILE", folder.join("settings"))
-        .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
         .env("RABBITMQ_MNESIA_BASE", folder)
         .env("RABBITMQ_LOG_BASE", folder)
         .env("RABBITMQ_LOGS", folder.join("log"))
@@ -139,12 +145,23 @@ fn launch([port, distribution, names, _]: [u16; 4], folder: &Path) -> Child {
             "RABBITMQ_SERVER_START_ARGS",
             "-kernel inet_dist_use_interface {127,0,0,1}",
         )
-        .env("ERL_EPMD_PORT", names.to_string())
-        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
         .unwrap()
+}
+
+/// A program of RabbitMQ that belongs to this one.
+fn as_node(program: &str, [port, distribution, names, _]: [u16; 4], folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("HOME", folder)
+        .env("RABBITMQ_NODENAME", format!("auspex{port}@localhost"))
+        .env("RABBITMQ_DIST_PORT", distribution.to_string())
+        .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+        .env("ERL_EPMD_PORT", names.to_string())
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1");
+    command
 }
