@@ -234,6 +234,14 @@ impl Identity {
         http::router(self.handles.clone(), cursors, idempotency)
     }
 
+    /// Loads what other processes have changed, without waiting for the next round of [`Self::watch`].
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`]; what is known so far stays in force.
+    pub async fn catch_up(&self) -> Result<(), IdentityError> {
+        self.core.following.catch_up().await
+    }
+
     /// Loads anew who is in force. Only after an error need anybody but [`Self::watch`] call it.
     ///
     /// # Errors

@@ -134,6 +134,13 @@ impl Running for IdentityService {
         Box::pin(identity.watch(async move { stop.stop_requested().await }))
     }
 
+    fn catch_up(self: Arc<Self>) -> Boxed<'static, ()> {
+        Box::pin(async move {
+            // What is wrong, the rounds of `watch` log.
+            let _ = self.identity.catch_up().await;
+        })
+    }
+
     fn warnings(&self) -> Vec<Warning> {
         let pending = self.identity.signing_keys().pending();
         let pending = pending.map(|message| Warning {

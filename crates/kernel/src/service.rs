@@ -209,6 +209,12 @@ pub trait Running: Send + Sync + 'static {
         Box::pin(future::ready(()))
     }
 
+    /// Makes sure that what others changed while this process stood still is in force. For a process that runs only
+    /// while there are requests, so that its background work comes too late.
+    fn catch_up(self: Arc<Self>) -> Boxed<'static, ()> {
+        Box::pin(future::ready(()))
+    }
+
     /// What an operator should look at, for `GET /v1/server`. Answered from memory, or nearly so.
     fn warnings(&self) -> Vec<Warning> {
         Vec::new()

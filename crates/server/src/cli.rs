@@ -237,6 +237,8 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "no_migrate")]
         create: bool,
     },
+    /// Serve the models as a function of AWS Lambda, which starts it: it listens nowhere
+    Lambda,
     /// Bring the databases up to date and exit
     Migrate {
         /// Begin with new databases although the data folder shows that there were some

@@ -10,6 +10,7 @@ mod connection;
 mod edge;
 mod front;
 mod health;
+mod lambda;
 mod listener;
 mod memory;
 mod metrics;

@@ -9,6 +9,7 @@ mod doctor;
 mod health;
 mod jobs;
 mod keys;
+mod lambda;
 mod models;
 mod predict;
 mod serve;
@@ -68,6 +69,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Serve {
             no_migrate, create, ..
         } => serve::run(load()?, overrides.clone(), !no_migrate, if_missing(create)),
+        Command::Lambda => lambda::run(load()?),
         Command::Migrate { create } => migrate(&load()?.config, if_missing(create)),
         Command::Backup { keys, file } => backup::back_up(&load()?.config, keys, &file),
         Command::Restore { file } => backup::restore(&load()?.config, &file),

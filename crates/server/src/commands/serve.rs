@@ -17,7 +17,8 @@ use auspex_kernel::redis::Redis;
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::databases::{self, IfMissing};
@@ -42,45 +43,34 @@ pub(super) fn run(
     migrate: bool,
     if_missing: IfMissing,
 ) -> Outcome {
-    loaded.config.server.name_instance(&Random::system())?;
+    let (_lock, control) = prepare(&mut loaded)?;
     let config = &loaded.config;
-    telemetry::start(&config.telemetry, &config.server.instance)?;
-    for variable in &loaded.ignored {
-        tracing::warn!(%variable, "a variable is no setting and changes nothing; `auspex config defaults` lists all settings");
-    }
-    loaded
-        .check_surroundings()
-        .map_err(|error| Failure::of_settings(&error))?;
     raise_descriptor_limit(config.descriptors_wanted());
-    let _lock = lock(&config.server.data_dir)?;
-    let control = control_runtime()?;
-    let Started {
-        app,
-        listener,
-        background,
-        db,
-        tls,
-        reloads,
-        services,
-        hangups,
-        mut asked_to_stop,
-        stop: stop_edge,
-        stopped,
-    } = control.block_on(start(config, migrate, if_missing))?;
+    let (hangups, listener, started) = control.block_on(async {
+        let hangups = reload::hangups()?;
+        let listener = listener::bind(config.server.listen)?;
+        let mut config = config.clone();
+        config.server.listen = listener.local_addr()?;
+        let started = start(&config, migrate, if_missing).await?;
+        Ok::<_, Failure>((hangups, listener.into_std()?, started))
+    })?;
     control.spawn(memory::give_back());
+    let app = &started.app;
     let shared = Shared {
         edge: app.edge.clone(),
         bounds: Bounds::new(&config.server),
-        tls: tls.as_ref().map(|tls| tls.acceptor()),
+        tls: started.tls.as_ref().map(|tls| tls.acceptor()),
         connections_max: config.server.connections_max,
         open: app.metrics.connections(),
     };
     let workers = Workers::start(worker_count(config.server.workers), &shared)?;
+    let (services, reloads) = (started.services.clone(), started.reloads.clone());
     let reload = Reload::new(&loaded, overrides, services, reloads, hangups);
-    control.spawn(reload.watch(stopped.clone()));
-    if let Some(tls) = tls {
-        control.spawn(tls.watch(stopped));
+    control.spawn(reload.watch(started.stopped.clone()));
+    if let Some(tls) = &started.tls {
+        control.spawn(tls.clone().watch(started.stopped.clone()));
     }
+    let mut asked_to_stop = started.asked_to_stop.clone();
     let until = async {
         asked_to_stop.stop_requested().await;
         app.health.stop();
@@ -101,7 +91,7 @@ pub(super) fn run(
     })?;
 
     tracing::info!("stopping: no new connections, requests in flight go on");
-    stop_edge.send_replace(true);
+    started.stop.send_replace(true);
     let deadline = monotonic() + config::ms(config.server.drain_timeout_ms);
     let cut = workers.drain(config::ms(config.server.drain_timeout_ms), &shared.open);
     if cut > 0 {
@@ -110,50 +100,68 @@ pub(super) fn run(
             "not done in time; raise server.drain_timeout_ms"
         );
     }
-    // What no client waits for any more is still to be done.
-    let left = deadline.saturating_duration_since(monotonic());
-    if !control.block_on(db.control().ended(left)) {
-        tracing::warn!("some work was cut off; raise server.drain_timeout_ms");
-    }
-    app.edge.observers.flush();
-    control.block_on(close(background, &db));
-    control.shutdown_timeout(Duration::from_secs(2));
-    tracing::info!("stopped");
+    started.end(control, deadline.saturating_duration_since(monotonic()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is running before the first connection is accepted.
-struct Started {
-    app: Arc<App>,
-    listener: std::net::TcpListener,
+/// What comes before anything is opened: the log, what settings name on this machine, the lock of the data folder.
+pub(super) fn prepare(loaded: &mut Loaded) -> Result<(File, Runtime), Failure> {
+    loaded.config.server.name_instance(&Random::system())?;
+    let config = &loaded.config;
+    telemetry::start(&config.telemetry, &config.server.instance)?;
+    for variable in &loaded.ignored {
+        tracing::warn!(%variable, "a variable is no setting and changes nothing; `auspex config defaults` lists all settings");
+    }
+    loaded
+        .check_surroundings()
+        .map_err(|error| Failure::of_settings(&error))?;
+    Ok((lock(&config.server.data_dir)?, control_runtime()?))
+}
+
+/// What is running before the first request is taken.
+pub(super) struct Started {
+    pub(super) app: Arc<App>,
+    pub(super) services: Services,
+    pub(super) asked_to_stop: StopSignal,
     background: Background,
     db: Db,
     tls: Option<Arc<Tls>>,
-    services: Services,
     reloads: Reloads,
-    hangups: Option<Signal>,
-    asked_to_stop: StopSignal,
     /// Stops connections and streams.
     stop: watch::Sender<bool>,
     stopped: StopSignal,
 }
 
-/// Everything that can fail, before the first connection is accepted.
-async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<Started, Failure> {
+impl Started {
+    /// Closes everything once no request is taken any more. What no client waits for may go on until `limit`.
+    pub(super) fn end(self, control: Runtime, limit: Duration) {
+        self.stop.send_replace(true);
+        if !control.block_on(self.db.control().ended(limit)) {
+            tracing::warn!("some work was cut off; raise server.drain_timeout_ms");
+        }
+        self.app.edge.observers.flush();
+        control.block_on(close(self.background, &self.db));
+        control.shutdown_timeout(Duration::from_secs(2));
+        tracing::info!("stopped");
+    }
+}
+
+/// Everything that can fail, before the first request is taken.
+pub(super) async fn start(
+    config: &Config,
+    migrate: bool,
+    if_missing: IfMissing,
+) -> Result<Started, Failure> {
     survive_file_size_limit()?;
-    let hangups = reload::hangups()?;
-    let listener = listener::bind(config.server.listen)?;
-    let mut config = config.clone();
-    config.server.listen = listener.local_addr()?;
     let if_missing = match migrate {
         true => if_missing,
         false => IfMissing::Fail,
     };
-    let db = databases::open(&config, if_missing).await?;
+    let db = databases::open(config, if_missing).await?;
     if migrate {
-        databases::bring_up_to_date(&config, &db, if_missing).await?;
+        databases::bring_up_to_date(config, &db, if_missing).await?;
     } else {
-        databases::check_up_to_date(&config, &db).await?;
+        databases::check_up_to_date(config, &db).await?;
     }
     let (clock, random) = (Clock::system(), Random::system());
     let tls = Tls::open(&config.server.tls, clock.clone())?;
@@ -184,7 +192,7 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
         voucher: None,
         predictor: None,
     };
-    let services = Services::open(&config, &context).await.map_err(|error| {
+    let services = Services::open(config, &context).await.map_err(|error| {
         if error.is::<InferenceError>() {
             // It says what to do, and the data folder has no part in it.
             return error.to_string();
@@ -205,22 +213,20 @@ async fn start(config: &Config, migrate: bool, if_missing: IfMissing) -> Result<
     })?);
     let rebuilt = app.clone();
     let background = services.start(queue, move || rebuilt.rebuild_routes());
-    for warning in setting_warnings(&config) {
+    for warning in setting_warnings(config) {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
     // Whoever has read that it serves may ask it to stop.
     let asked_to_stop = signals()?;
-    greet(&config, &services, &db);
+    greet(config, &services, &db);
     Ok(Started {
         app,
-        listener: listener.into_std()?,
+        services,
+        asked_to_stop,
         background,
         db,
         tls,
-        services,
         reloads,
-        hangups,
-        asked_to_stop,
         stop,
         stopped,
     })
