@@ -50,6 +50,7 @@ fn number(
         return Ok(f64::NAN);
     }
     Ok(match (&feature.kind, value) {
+        (FeatureKind::Unused, _) => f64::NAN,
         (FeatureKind::Category(known), Value::String(text)) => {
             let place = known.iter().position(|known| known == text);
             place.ok_or_else(wrong)? as f64

@@ -101,6 +101,10 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
         Err(Unexplained::Kind)
     }
 
+    /// Gives rows to a model whose explanations compare others with them; one that needs none, or whose file has
+    /// typical values, ignores them.
+    fn compare_with(&mut self, _rows: Rows<'_>, _options: &LoadOptions) {}
+
     /// Writes `rows.len() × signature().outputs()` values to `out`, row-major.
     ///
     /// # Errors

@@ -47,6 +47,11 @@ impl Texts {
         (self.ends.len() - 1) as f64
     }
 
+    /// Memory in use, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.len() + size_of_val(&*self.ends)
+    }
+
     /// Forgets all texts and keeps the memory.
     pub fn clear(&mut self) {
         self.buffer.clear();
@@ -179,6 +184,11 @@ impl<'a> Rows<'a> {
     /// If it stands for none: the feature is not a text.
     pub fn text(&self, value: f64) -> Option<&'a str> {
         self.texts.get(value)
+    }
+
+    /// [`Rows::text`] of a value that may be no text's.
+    pub(crate) fn text_of(&self, value: f64, is_text: bool) -> Option<&'a str> {
+        is_text.then(|| self.text(value)).flatten()
     }
 }
 

@@ -28,6 +28,8 @@ pub enum FeatureKind {
     Text,
     /// A text like those, or a whole number, which is the text that it is written as.
     TextOrInteger,
+    /// Of any type, for no prediction depends on it.
+    Unused,
 }
 
 impl FeatureKind {

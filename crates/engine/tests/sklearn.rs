@@ -53,7 +53,7 @@ fn rows(model: &dyn Engine, rows: &Value) -> RowBuffer {
             .zip(&model.signature().features)
         {
             let number = match (&feature.kind, value) {
-                (_, Value::Null) => f64::NAN,
+                (_, Value::Null) | (FeatureKind::Unused, _) => f64::NAN,
                 (FeatureKind::Text, value) => buffer.texts.push(value.as_str().unwrap()),
                 (FeatureKind::Category(categories), value) => {
                     let text = value.as_str().unwrap();

@@ -15,6 +15,8 @@ pub(crate) const EXPLAIN: &str = "explain";
 pub const TOP_MAX: usize = 1000;
 /// The most contributions that one answer holds.
 const CONTRIBUTIONS_MAX: usize = 100_000;
+/// How often a model is asked for the explanations of one answer, where explaining means to ask it.
+const ASKS_MAX: usize = 1 << 17;
 /// Numbers that an engine writes at once.
 const NUMBERS_AT_ONCE: usize = 1 << 16;
 
@@ -72,6 +74,11 @@ pub(crate) enum NotExplained {
          for fewer instances at once"
     )]
     TooMany(usize),
+    #[error(
+        "would ask the model {asks} times for each instance, and one answer asks at most {ASKS_MAX} times; explain at \
+         most {most} at once"
+    )]
+    TooLong { asks: usize, most: usize },
     #[error("{0}")]
     Row(RowRefusal),
 }
@@ -82,7 +89,11 @@ pub(crate) fn reason(unexplained: Unexplained) -> String {
         Unexplained::NotAsked | Unexplained::TooLarge { .. } => {
             "; raise inference.explanation_bytes_max to have them"
         }
+        Unexplained::NoBackground => {
+            "; add [[examples]] to model.toml, such as of usual records: others are then compared with them"
+        }
         Unexplained::Kind
+        | Unexplained::ManyInputs
         | Unexplained::NoCovers
         | Unexplained::LinearTrees
         | Unexplained::LargeTree => "",
@@ -115,9 +126,10 @@ impl Package {
     pub(crate) fn is_long_to_explain(&self, rows: usize) -> bool {
         /// About half a millisecond of work.
         const BYTES_MAX: usize = 1 << 20;
-        let bytes = |model: &dyn Explain| model.bytes() * self.per_row(model) / model.margins();
-        let bytes = self.engine().explain().map_or(0, bytes);
-        bytes.saturating_mul(rows) > BYTES_MAX
+        self.engine().explain().is_ok_and(|model| {
+            let bytes = model.bytes() * self.per_row(model) / model.margins();
+            model.asks() > 0 || bytes.saturating_mul(rows) > BYTES_MAX
+        })
     }
 
     /// Explanations that a row has.
@@ -141,6 +153,11 @@ impl Package {
         let named = rows.len() * per_row * top.0.min(rows.width());
         if named > CONTRIBUTIONS_MAX {
             return Err(NotExplained::TooMany(named));
+        }
+        let asks = model.asks() * per_row;
+        if rows.len().saturating_mul(asks) > ASKS_MAX.max(asks) {
+            let most = (ASKS_MAX / asks).max(1);
+            return Err(NotExplained::TooLong { asks, most });
         }
         // Rows of one margin are explained together.
         let mut wanted: Vec<(usize, usize)> = Vec::with_capacity(rows.len() * per_row);

@@ -253,7 +253,7 @@ impl Manifest {
         }
         let nullable = mine.and_then(|mine| mine.nullable).or(self.nullable);
         field.nullable = nullable.unwrap_or(theirs.takes_missing);
-        field.optional = nullable == Some(true);
+        field.optional = nullable == Some(true) || theirs.kind == FeatureKind::Unused;
         let missing = mine.and_then(|mine| mine.missing).or(self.missing);
         let missing = missing.filter(|missing| !missing.is_nan());
         field.missing = missing.map(|missing| field.rounded(missing));
@@ -357,6 +357,7 @@ impl FeatureSection {
         }
         match stated {
             FeatureType::String if theirs.kind.is_text() => Ok(Kind::Text),
+            FeatureType::String if theirs.kind == FeatureKind::Unused => Ok(Kind::Text),
             FeatureType::Number => Ok(Kind::Number),
             FeatureType::Integer => Ok(Kind::Integer),
             FeatureType::Boolean => Ok(Kind::Boolean),
@@ -395,6 +396,7 @@ fn from_file(feature: &Feature) -> Field {
         FeatureKind::Boolean => Kind::Boolean,
         FeatureKind::Category(values) => Kind::Category(Categories::new(values.clone())),
         FeatureKind::Text | FeatureKind::TextOrInteger => Kind::Text,
+        FeatureKind::Unused => Kind::Any,
     };
     Field {
         integers_are_texts: feature.kind == FeatureKind::TextOrInteger,

@@ -143,6 +143,7 @@ impl Package {
             refuse(format!("{name}: {}{hint}", error.message))
         })?;
         let mut package = Self::assemble(path, model, version, manifest, engine)?;
+        package.compare_with_examples(&options);
         // There may be none.
         let manifest_text = fs::read(path.join(MANIFEST)).unwrap_or_default();
         package.content = Some(digest_of_package(&manifest_text, &bytes));
@@ -207,6 +208,17 @@ impl Package {
         };
         package.check_examples()?;
         Ok(package)
+    }
+
+    /// Has rows explained against its examples, by a model whose file has nothing better.
+    fn compare_with_examples(&mut self, options: &LoadOptions) {
+        let mut rows = RowBuffer::default();
+        let examples = self.manifest.examples.iter();
+        for row in examples.filter_map(|example| self.example_row(example).ok()) {
+            self.schema.append(&mut rows, row.rows(self.plan.width()));
+        }
+        self.engine
+            .compare_with(rows.rows(self.plan.width()), options);
     }
 
     /// The model's name.

@@ -66,6 +66,8 @@ pub enum Kind {
     Category(Categories),
     /// Any string.
     Text,
+    /// A string, a number, true or false: the model makes nothing of it.
+    Any,
 }
 
 /// A field that is accepted and ignored.
@@ -130,6 +132,9 @@ impl Field {
     /// What a number is worth that the model takes as `worth`.
     #[inline]
     fn allowed(&self, value: f64, worth: f64) -> Option<f64> {
+        if matches!(self.kind, Kind::Any) {
+            return Some(f64::NAN);
+        }
         let seen = self.seen(worth);
         (seen.is_nan() || self.fits(value)).then_some(seen)
     }
@@ -162,7 +167,7 @@ impl Field {
             Kind::Number => in_range,
             Kind::Integer => in_range && value.trunc() == value,
             Kind::Boolean => value == 0.0 || value == 1.0,
-            Kind::Category(_) | Kind::Text => false,
+            Kind::Category(_) | Kind::Text | Kind::Any => false,
         }
     }
 
@@ -171,6 +176,7 @@ impl Field {
     #[inline]
     pub(crate) fn text(&self, text: &str, texts: &mut Texts) -> Option<f64> {
         match &self.kind {
+            Kind::Any => Some(f64::NAN),
             Kind::Text => Some(texts.push(text)),
             Kind::Category(categories) => match categories.code(text) {
                 Some(code) => Some(self.seen(code)),
@@ -188,7 +194,11 @@ impl Field {
             return Some(texts.push_integer(u64::from(value), false));
         }
         let code = f64::from(u8::from(value));
-        matches!(self.kind, Kind::Boolean).then(|| self.seen(code))
+        match self.kind {
+            Kind::Any => Some(f64::NAN),
+            Kind::Boolean => Some(self.seen(code)),
+            _ => None,
+        }
     }
 
     /// What `null` is worth, if it is allowed here.
@@ -212,6 +222,7 @@ impl Field {
                 "a string, an integer, true or false".to_owned()
             }
             Kind::Text => "a string".to_owned(),
+            Kind::Any => "a string, a number, true or false".to_owned(),
             Kind::Category(_) if self.unknown_is_missing => "a string".to_owned(),
             Kind::Category(categories) => categories.listed(),
         };
@@ -258,6 +269,9 @@ impl Field {
                 json!({"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]})
             }
             Kind::Category(_) | Kind::Text => json!({"type": "string"}),
+            Kind::Any => {
+                json!({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
+            }
         };
         if matches!(self.kind, Kind::Number | Kind::Integer) {
             let low = self.min.unwrap_or(f64::MIN).max(-self.bound);
@@ -284,7 +298,7 @@ impl Field {
     pub(crate) fn decode(&self, value: f64) -> Value {
         match &self.kind {
             _ if value.is_nan() => Value::Null,
-            Kind::Text => Value::Null,
+            Kind::Text | Kind::Any => Value::Null,
             Kind::Number | Kind::Integer => tidy(value),
             Kind::Boolean => json!(value != 0.0),
             Kind::Category(categories) => categories
@@ -302,6 +316,7 @@ impl Field {
         match &self.kind {
             Kind::Boolean | Kind::Category(_) => 0.0,
             Kind::Text => texts.push("text"),
+            Kind::Any => f64::NAN,
             Kind::Number | Kind::Integer => match (self.min, self.max) {
                 (Some(min), Some(max)) => ((min + max) / 2.0).trunc().clamp(min, max),
                 (Some(min), None) => min,
@@ -457,6 +472,23 @@ mod tests {
             assert_eq!(texts.get(number), Some(text));
         }
         assert_eq!(level.expectation(), "a string, an integer, true or false");
+    }
+
+    #[test]
+    fn what_the_model_makes_nothing_of_is_of_any_type() {
+        let name = field(Kind::Any);
+        let mut texts = Texts::default();
+        let worth = [
+            name.text("Braund, Mr. Owen", &mut texts),
+            name.integer(22, false, &mut texts),
+            name.number(0.5),
+            name.boolean(true, &mut texts),
+        ];
+        assert!(worth.iter().all(|worth| worth.is_some_and(f64::is_nan)));
+        assert_eq!((texts, name.null()), (Texts::default(), None));
+        assert_eq!(name.expectation(), "a string, a number, true or false");
+        let types = json!([{"type": "string"}, {"type": "number"}, {"type": "boolean"}]);
+        assert_eq!(name.json_schema(), json!({"anyOf": types}));
     }
 
     #[test]

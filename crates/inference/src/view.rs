@@ -151,9 +151,9 @@ struct OutputView {
 #[derive(Serialize, ToSchema)]
 struct FeatureView {
     name: String,
-    /// `number`, `integer`, `boolean`, `category` or `string`.
+    /// `number`, `integer`, `boolean`, `category`, `string`, or `any` of one that the model makes nothing of.
     #[serde(rename = "type")]
-    #[schema(pattern = "^(number|integer|boolean|category|string)$")]
+    #[schema(pattern = "^(number|integer|boolean|category|string|any)$")]
     kind: &'static str,
     /// Of a category, in the order of their codes.
     values: Option<Vec<String>>,
@@ -343,6 +343,7 @@ impl FeatureView {
             Kind::Boolean => ("boolean", None),
             Kind::Category(categories) => ("category", Some(categories.values().to_vec())),
             Kind::Text => ("string", None),
+            Kind::Any => ("any", None),
         };
         Self {
             name: field.name.clone(),

@@ -14,6 +14,7 @@
 //! beside them.
 
 mod points;
+mod sampled;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -22,6 +23,7 @@ use crate::forest::{Node, Rules, Tree};
 use crate::signature::Precision;
 use crate::{RowRefusal, Rows};
 use points::POINTS;
+pub(crate) use sampled::{Asked, Background, predicted};
 use std::cell::RefCell;
 use std::ops::Range;
 use tree::{Scratch, Split};
@@ -50,8 +52,14 @@ pub trait Explain {
     /// Memory kept for explanations, in bytes.
     fn bytes(&self) -> usize;
 
+    /// How often the model itself is asked to explain one row, at most; 0 where it need not be.
+    fn asks(&self) -> usize {
+        0
+    }
+
     /// Writes for each row what each feature added to that margin, in the order of the signature, and
-    /// then the base value, which is the mean margin of the training rows: `features + 1` numbers.
+    /// then the base value, which is the mean margin of the training rows or of those that rows are compared
+    /// with: `features + 1` numbers.
     /// The sum of them is the margin.
     ///
     /// # Errors
@@ -80,6 +88,17 @@ pub enum Unexplained {
     /// The file does not have what is needed.
     #[error("the model file does not say how many training rows took each branch of its trees")]
     NoCovers,
+    /// The file does not have a typical value of each input, and no rows were given in their place.
+    #[error(
+        "the model file does not say what to compare rows with: not each input has a typical value in it"
+    )]
+    NoBackground,
+    /// There are more inputs than can be tried.
+    #[error(
+        "explanations that ask the model take models of at most {} inputs",
+        sampled::INPUTS_MAX
+    )]
+    ManyInputs,
     /// The leaves of LightGBM's linear trees are functions of the features.
     #[error("there are no explanations for linear trees, in LightGBM itself neither")]
     LinearTrees,

@@ -19,7 +19,8 @@ mod tests;
 mod wire;
 
 use crate::document::{Fault, shorten};
-use crate::explain::{Explain, Unexplained};
+use crate::explain::{self, Asked, Background, Explain, Unexplained};
+use crate::signature::Output;
 use crate::{Engine, FeatureKind, LoadOptions, RowBuffer, RowRefusal, Rows, Signature};
 use inputs::Inputs;
 use ops::Context;
@@ -47,12 +48,13 @@ struct Model {
     inputs: Inputs,
     outputs: Outputs,
     rows_per_pass: usize,
-    /// No converter writes how many training rows took each branch, nor the means of what a linear model is fitted to.
-    unexplained: Unexplained,
+    /// What its explanations compare rows with. The file has nothing of it: no converter writes how many training rows
+    /// took each branch, nor the means of what a linear model is fitted to.
+    background: Result<Background, Unexplained>,
 }
 
 /// Loads a model from an ONNX file.
-pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
     let model = proto::Model::read(bytes)?;
     let names = inline::names(&model)?;
     let model = inline::inlined(model, &names)?;
@@ -84,15 +86,12 @@ pub(crate) fn load(bytes: &[u8], _options: &LoadOptions) -> Result<Box<dyn Engin
         precision: outputs.precision,
         missing: None,
     };
-    let nodes = &model.graph.nodes;
-    let has_trees = nodes
-        .iter()
-        .any(|node| node.operator.starts_with("TreeEnsemble"));
     let mut model = Model {
-        unexplained: match has_trees {
-            true => Unexplained::NoCovers,
-            false => Unexplained::Kind,
-        },
+        background: Err(match signature.output {
+            Output::Class { .. } => Unexplained::Kind,
+            _ if options.explanation_bytes_max == 0 => Unexplained::NotAsked,
+            _ => Unexplained::NoBackground,
+        }),
         signature,
         producer: shorten(model.producer),
         rows_per_pass: if inputs.are_single() || program.decides() {
@@ -194,7 +193,16 @@ impl Engine for Model {
     }
 
     fn explain(&self) -> Result<&dyn Explain, Unexplained> {
-        Err(self.unexplained)
+        match &self.background {
+            Ok(_) => Ok(self),
+            Err(unexplained) => Err(*unexplained),
+        }
+    }
+
+    fn compare_with(&mut self, rows: Rows<'_>, options: &LoadOptions) {
+        if self.background.as_ref().err() == Some(&Unexplained::NoBackground) {
+            self.background = Background::new(rows, &self.signature.features, options);
+        }
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
@@ -222,5 +230,19 @@ impl Engine for Model {
             }
         }
         Ok(())
+    }
+}
+
+impl Asked for Model {
+    fn background(&self) -> Option<&Background> {
+        self.background.as_ref().ok()
+    }
+
+    fn numbers(&self) -> usize {
+        self.signature.output.width()
+    }
+
+    fn ask(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        explain::predicted(self, rows, out)
     }
 }

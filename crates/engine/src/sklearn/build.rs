@@ -39,6 +39,13 @@ impl Words {
         f64::from(word)
     }
 
+    /// The text of a number.
+    pub(super) fn text(&self, number: f64) -> Option<&str> {
+        let mut all = self.0.iter();
+        let found = all.find(|(_, word)| f64::from(**word) == number);
+        found.map(|(text, _)| &**text)
+    }
+
     /// The number of a text.
     pub(super) fn get(&self, text: &str) -> f64 {
         self.0.get(text).map_or(UNKNOWN, |word| f64::from(*word))
@@ -63,6 +70,8 @@ pub(super) struct InputUse {
     pub(super) categories: Option<Vec<String>>,
     /// A value that it may have.
     pub(super) sample: Option<f64>,
+    /// Its mean, its median or its most frequent value, as a step has kept it from what it was fitted to.
+    pub(super) typical: Option<f64>,
 }
 
 /// The columns between two steps: which input each still is, if it is one.
@@ -168,6 +177,13 @@ impl Builder {
             input.categories = Some(texts);
         }
         input.sample = input.sample.or(first);
+    }
+
+    /// Notes a typical value of a column.
+    pub(super) fn typify(&mut self, column: Option<usize>, value: f64) {
+        if let Some(input) = column.filter(|_| !value.is_nan()) {
+            self.inputs[input].typical.get_or_insert(value);
+        }
     }
 
     /// Notes that rows have so many values somewhere.

@@ -97,6 +97,10 @@ pub(super) fn read(
             }
         };
         builder.take(*column, kind)?;
+        // A constant that fills gaps need not be like any value.
+        if view.get("strategy").and_then(View::as_text) != Some("constant") {
+            builder.typify(*column, fill);
+        }
         step.missing.push(missing);
         if !fill.is_nan() || keeps_empty {
             step.fills.push((index as u32, fill));

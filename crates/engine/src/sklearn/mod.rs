@@ -43,11 +43,12 @@ mod version;
 use std::collections::HashSet;
 
 use crate::document::Fault;
+use crate::explain::{self, Asked, Background, Explain, Unexplained};
 use crate::pickle::{self, Archive, Array, Pickle, View};
 use crate::signature::{ClassLabel, Output, Precision};
 use crate::{Engine, Feature, FeatureKind, LoadOptions, RowBuffer, RowRefusal, Rows, Signature};
 use build::{Builder, Columns, InputUse, Use, WIDTH_MAX, Words};
-use steps::Predictor;
+use steps::{Predictor, Transform};
 use version::Version;
 
 /// Rows that go through all steps together, and how many values they have at most.
@@ -73,6 +74,8 @@ struct Model {
     words: Words,
     predictor: Box<dyn Predictor>,
     rows_per_pass: usize,
+    /// What its explanations compare rows with, as the first step takes them.
+    background: Result<Background, Unexplained>,
 }
 
 /// How a value of a row becomes a number for the first step.
@@ -121,8 +124,10 @@ fn load_values(values: &Pickle<'_>, options: &LoadOptions) -> Result<Box<dyn Eng
         kind: kind_of(used),
         takes_missing,
     });
+    let features: Vec<Feature> = features.collect();
+    let background = background(predictor.as_ref(), &uses, &words, &features, options);
     let signature = Signature {
-        features: features.collect(),
+        features,
         named,
         output: predictor.output(),
         class_labels: labels,
@@ -138,6 +143,7 @@ fn load_values(values: &Pickle<'_>, options: &LoadOptions) -> Result<Box<dyn Eng
         words,
         predictor,
         rows_per_pass,
+        background,
     }))
 }
 
@@ -171,7 +177,8 @@ fn kind_of(used: &InputUse) -> FeatureKind {
         (Some(Use::Text), Some(categories)) => FeatureKind::Category(categories.clone()),
         (Some(Use::Text), None) | (Some(Use::Document), _) => FeatureKind::Text,
         (Some(Use::Boolean), _) => FeatureKind::Boolean,
-        _ => FeatureKind::Number,
+        (Some(Use::Number), _) => FeatureKind::Number,
+        (None, _) => FeatureKind::Unused,
     }
 }
 
@@ -204,6 +211,60 @@ fn take_missing(predictor: &dyn Predictor, uses: &[InputUse]) -> Vec<bool> {
         row[index] = value;
     }
     tried
+}
+
+/// A row of typical values, if the file has one of each input that is used.
+fn background(
+    predictor: &dyn Predictor,
+    uses: &[InputUse],
+    words: &Words,
+    features: &[Feature],
+    options: &LoadOptions,
+) -> Result<Background, Unexplained> {
+    if margins(predictor).is_none() {
+        return Err(Unexplained::Kind);
+    }
+    if options.explanation_bytes_max == 0 {
+        return Err(Unexplained::NotAsked);
+    }
+    let mut row = RowBuffer::default();
+    for (used, feature) in uses.iter().zip(features) {
+        let text = used.typical.and_then(|typical| words.text(typical));
+        let typical = match (&feature.kind, &used.kind) {
+            (_, None) => Some(f64::NAN),
+            // What a text adds is told against one without words.
+            (_, Some(Use::Document)) => Some(row.texts.push("")),
+            (FeatureKind::Text, _) => text.map(|text| row.texts.push(text)),
+            (FeatureKind::Category(all), _) => {
+                let place = all.iter().position(|one| Some(one.as_str()) == text);
+                place.map(|place| place as f64)
+            }
+            _ => used.typical,
+        };
+        row.values.push(typical.ok_or(Unexplained::NoBackground)?);
+    }
+    Background::new(row.rows(uses.len()), features, options)
+}
+
+/// How many numbers of a row are explained: the library's decision where there is one for each class, else what is predicted.
+fn margins(predictor: &dyn Predictor) -> Option<usize> {
+    if let Some(decision) = decision(predictor) {
+        return Some(decision.width());
+    }
+    match predictor.output() {
+        Output::Class { .. } => None,
+        output => Some(output.width()),
+    }
+}
+
+fn decision(predictor: &dyn Predictor) -> Option<&dyn Transform> {
+    let wanted = match predictor.output() {
+        Output::Binary | Output::Class { classes: 2 } => 1,
+        Output::Multiclass { classes } | Output::Class { classes } => classes,
+        Output::Numbers { .. } => return None,
+    };
+    let decision = predictor.decision();
+    decision.filter(|decision| decision.width() == wanted)
 }
 
 /// The first estimator that gets the inputs and has this attribute.
@@ -333,6 +394,40 @@ impl Model {
             }));
         }
     }
+
+    /// Has rows computed, as many at once as fit, each of which makes `outputs` numbers.
+    fn in_passes(
+        &self,
+        rows: Rows<'_>,
+        out: &mut [f64],
+        outputs: usize,
+        compute: impl Fn(Rows<'_>, &mut [f64]) -> Result<(), RowRefusal>,
+    ) -> Result<(), RowRefusal> {
+        let width = self.signature.features.len();
+        assert!(
+            rows.is_empty() || rows.width() == width,
+            "rows of {} values for a model of {width} features",
+            rows.width(),
+        );
+        let is_plain = self
+            .inputs
+            .iter()
+            .all(|input| matches!(input, Input::AsItIs | Input::Document));
+        let mut values = Vec::new();
+        for (pass, out) in out.chunks_mut(self.rows_per_pass * outputs).enumerate() {
+            let first = pass * self.rows_per_pass;
+            let mut rows = rows.slice(first..first + out.len() / outputs);
+            if !is_plain {
+                self.prepare(rows, &mut values);
+                rows = rows.reshaped(&values, width);
+            }
+            compute(rows, out).map_err(|refusal| RowRefusal {
+                row: first + refusal.row,
+                ..refusal
+            })?;
+        }
+        Ok(())
+    }
 }
 
 impl Engine for Model {
@@ -348,34 +443,46 @@ impl Engine for Model {
         }
     }
 
+    fn explain(&self) -> Result<&dyn Explain, Unexplained> {
+        match &self.background {
+            Ok(_) => Ok(self),
+            Err(unexplained) => Err(*unexplained),
+        }
+    }
+
+    fn compare_with(&mut self, rows: Rows<'_>, options: &LoadOptions) {
+        if self.background.as_ref().err() == Some(&Unexplained::NoBackground) {
+            self.background = Background::new(rows, &self.signature.features, options);
+        }
+    }
+
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
-        let width = self.signature.features.len();
-        assert!(
-            rows.is_empty() || rows.width() == width,
-            "rows of {} values for a model of {width} features",
-            rows.width(),
-        );
         let outputs = self.signature.outputs();
         assert_eq!(out.len(), rows.len() * outputs, "output of another length");
-        let is_plain = self
-            .inputs
-            .iter()
-            .all(|input| matches!(input, Input::AsItIs | Input::Document));
-        let mut values = Vec::new();
-        for (pass, out) in out.chunks_mut(self.rows_per_pass * outputs).enumerate() {
-            let first = pass * self.rows_per_pass;
-            let mut rows = rows.slice(first..first + out.len() / outputs);
-            if !is_plain {
-                self.prepare(rows, &mut values);
-                rows = rows.reshaped(&values, width);
-            }
-            self.predictor
-                .predict(rows, out)
-                .map_err(|refusal| RowRefusal {
-                    row: first + refusal.row,
-                    ..refusal
-                })?;
-        }
-        Ok(())
+        self.in_passes(rows, out, outputs, |rows, out| {
+            self.predictor.predict(rows, out)
+        })
+    }
+}
+
+impl Asked for Model {
+    fn background(&self) -> Option<&Background> {
+        self.background.as_ref().ok()
+    }
+
+    fn numbers(&self) -> usize {
+        margins(self.predictor.as_ref()).unwrap_or_default()
+    }
+
+    fn ask(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        let Some(decision) = decision(self.predictor.as_ref()) else {
+            return explain::predicted(self, rows, out);
+        };
+        self.in_passes(rows, out, decision.width(), |rows, out| {
+            let mut made = Vec::with_capacity(out.len());
+            decision.apply(rows, &mut made)?;
+            out.copy_from_slice(&made);
+            Ok(())
+        })
     }
 }

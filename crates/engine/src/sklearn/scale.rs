@@ -160,6 +160,14 @@ pub(super) fn read(
         _ => return Ok(None),
     }
     builder.take_numbers(columns)?;
+    let middles = match name {
+        "StandardScaler" if has("mean_")? => numbers("mean_")?,
+        "RobustScaler" if has("center_")? => numbers("center_")?,
+        _ => Vec::new(),
+    };
+    for (column, middle) in columns.0.iter().zip(middles) {
+        builder.typify(*column, middle);
+    }
     let width = columns.len();
     let step = Arithmetic {
         width,

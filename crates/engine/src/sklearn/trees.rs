@@ -146,6 +146,7 @@ pub(super) fn read_encoded(
         return Ok(None);
     };
     let (step, encoded) = builder.transform(encoder, columns)?;
+    builder.take_numbers(&encoded)?;
     let chain = Chain::new(vec![step], columns.len());
     let last = read(view, name, encoded.len(), builder.version)?;
     Ok(last.map(|last| Box::new(Piped { chain, last }) as Box<dyn Predictor>))

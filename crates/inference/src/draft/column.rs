@@ -79,6 +79,8 @@ pub(super) enum Guess {
     Integer,
     Boolean,
     Text,
+    /// Of any type: the model makes nothing of it.
+    Any,
     /// Dates such as this one, of which the model takes some number.
     Dates(String),
     /// Of the values that the model file has.
@@ -112,6 +114,9 @@ impl Column {
 
     /// Takes a value; `missing` is the number that stands for none.
     pub(super) fn add(&mut self, cell: &Cell, missing: Option<f64>) -> Result<(), String> {
+        if self.kind == FeatureKind::Unused {
+            return Ok(());
+        }
         if matches!(cell, Cell::Absent) {
             self.absent += 1;
             return Ok(());
@@ -256,6 +261,7 @@ impl Column {
     pub(super) fn guess(&self) -> Result<Guess, String> {
         match &self.kind {
             FeatureKind::Category(_) => return Ok(Guess::Category),
+            FeatureKind::Unused => return Ok(Guess::Any),
             kind if kind.is_text() => return Ok(Guess::Text),
             FeatureKind::Code => {
                 let seen = self.different.iter().flatten();

@@ -214,6 +214,7 @@ fn feature(column: &Column, guess: &Guess, rows: u64) -> String {
             text.push_str("type = \"boolean\"\n");
         }
         Guess::Text => text.push_str("type = \"string\"\n"),
+        Guess::Any => text.push_str("# of any type, or left out: no prediction depends on it\n"),
         Guess::Category => text.push_str(&known_category(column)),
         Guess::Codes(values) => text.push_str(&unknown_codes(column, values)),
     }

@@ -129,6 +129,10 @@ fn facts(package: &Package) -> Result<String, Failure> {
     let caution = engine.caution();
     let caution = caution.map_or_else(String::new, |caution| format!("caution: {caution}\n"));
     let explanations = match engine.explain() {
+        Ok(model) if model.asks() > 0 => format!(
+            "yes, for each of which the model is asked up to {} times",
+            model.asks()
+        ),
         Ok(model) => format!("yes, with {} bytes of memory", model.bytes()),
         Err(reason) => format!("no: {reason}"),
     };
