@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 
 use auspex_engine::Output;
 use auspex_kernel::db::Db;
-use auspex_kernel::service::{Handle as _, Publisher};
+use auspex_kernel::service::Publisher;
 use auspex_kernel::{ApiError, Caller, CursorKey, Peer, Random, RequestId, ScopeSet, Subject};
 
 use super::*;
