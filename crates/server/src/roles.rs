@@ -48,6 +48,13 @@ pub(crate) fn are_needed(config: &Config, service: &str) -> bool {
     is_for_others || are_served(config, service)
 }
 
+/// Leaves a role to other processes.
+pub(crate) fn leave(config: &mut Config, role: &str) {
+    let names = services::ALL.iter().map(|service| service.name());
+    let left = names.filter(|name| *name != role && are_served(config, name));
+    config.server.roles = left.map(str::to_owned).collect();
+}
+
 /// What types alone cannot say.
 pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
     let names = || services::ALL.iter().map(|service| service.name());
@@ -165,6 +172,15 @@ mod tests {
     fn config(text: &str) -> Result<Config, ConfigError> {
         let loaded = load_text(Some(text.to_owned()), &Overrides::default(), Vec::new);
         loaded.map(|loaded| loaded.config)
+    }
+
+    #[test]
+    fn a_role_is_left_to_other_processes() {
+        let mut config = config("").expect("defaults");
+        leave(&mut config, "jobs");
+        assert!(!are_served(&config, "jobs"));
+        let others = ["gateway", "inference", "identity", "dialogues"];
+        assert!(others.iter().all(|role| are_served(&config, role)));
     }
 
     fn split(roles: &str) -> Config {

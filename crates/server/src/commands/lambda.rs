@@ -17,6 +17,7 @@ use super::serve::{Started, prepare, start};
 use crate::config;
 use crate::lambda::event::Event;
 use crate::lambda::{Invocation, RuntimeApi};
+use crate::roles;
 use crate::settings::Loaded;
 
 /// Where Lambda says its runtime API is.
@@ -38,6 +39,8 @@ pub(super) fn run(mut loaded: Loaded) -> Outcome {
         .enable_all()
         .build()?;
     let api = events.block_on(async { RuntimeApi::new(&address) })?;
+    // What it had begun would stand still with the process, and others would wait for it.
+    roles::leave(&mut loaded.config, "jobs");
     let started = prepare(&mut loaded).and_then(|(lock, control)| {
         let started = control.block_on(start(&loaded.config, true, IfMissing::MakeTheFirst))?;
         Ok((lock, control, started))
