@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
@@ -21,8 +23,9 @@ from server import BINARY, RECORDS, Server, environment
 RECORD = (RECORDS / "records.jsonl").read_bytes().splitlines()[0]
 JSON = ("Content-Type", "application/json")
 END_S = 0.5  # Lambda gives an internal extension no more
+SINGLE = "load balancer of single headers"
 COLD_STARTS = 5
-COLD_START_S = 2  # far above what is measured; it is printed
+COLD_START_S = 5  # far above what is measured; it is printed
 # Of an answer: what differs from one to the next, and what whoever hands it on writes.
 OWN = {"x-request-id", "date", "content-length", "connection", "server-timing", "x-process-time", "x-auspex-instance"}
 
@@ -30,7 +33,7 @@ OWN = {"x-request-id", "date", "content-length", "connection", "server-timing", 
 def requests_of(key):
     """(method, path, query, headers, body) of requests of all kinds."""
     known = ("X-API-Key", key)
-    listed = "limit=1&sort=&name=a%26b%3Dc+d%20%C3%A9"
+    listed = "limit=1&name=a%26b%3Dc+d%20%C3%A9&sort="
     return [
         ("POST", "/predict", "", [known, JSON], RECORD),
         ("POST", "/v1/models/santander/predict", "", [("Authorization", f"Bearer {key}"), JSON], RECORD),
@@ -41,7 +44,6 @@ def requests_of(key):
         ("POST", "/predict", "", [JSON], RECORD),
         ("POST", "/predict", "", [("X-API-Key", "nobody"), JSON], RECORD),
         ("POST", "/predict", "", [known, ("Authorization", f"Bearer {key}"), JSON], RECORD),
-        ("GET", "/v1/models", "", [known], b""),
         ("GET", "/v1/models/santander/schema", "", [known], b""),
         ("GET", "/v1/users", listed, [known], b""),
         ("GET", "/v1/users", "limit=1&limit=2", [known], b""),
@@ -52,16 +54,13 @@ def requests_of(key):
         ("OPTIONS", "/predict", "", [("Origin", "https://elsewhere.example"), ("Access-Control-Request-Method", "POST")], b""),
         ("HEAD", "/health/live", "", [], b""),
         ("GET", "/health/live", "", [], b""),
-        ("GET", "/openapi.json", "", [], b""),
         ("GET", "/docs/favicon-32x32.png", "", [], b""),
         ("GET", "/docs/swagger-ui.css", "", [("Accept-Encoding", "gzip")], b""),
     ]
 
 
 def comparable(status, headers, body, with_body=True):
-    if b'"request_id"' in body:
-        body = json.loads(body)
-        body["error"]["request_id"] = "…"
+    body = re.sub(rb'"request_id":"[^"]*"', b"", body)
     # What a client may not tell apart: one value with commas, or several.
     joined = {}
     for name, value in headers:
@@ -95,11 +94,15 @@ class Folder:
             self.known = [(request, over_http(server, *request)) for request in requests_of(self.key)]
 
 
+def is_said_twice(pairs):
+    return len(dict(pairs)) < len(pairs)
+
+
 def same_as_over_http(folder, form):
     with Function(folder.data) as function:
         for request, answer in folder.known:
             method, path, query, headers, body = request
-            if len(dict(headers)) < len(headers):
+            if is_said_twice(headers) or (form == SINGLE and is_said_twice(parse_qsl(query, keep_blank_values=True))):
                 continue
             event = FORMS[form](method, path, query, headers, body)
             found, wanted = (comparable(*one, with_body=method != "HEAD") for one in (answered(function, event), answer))
