@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
+mod rows;
+
 use auspex_engine::{
     Engine, Explain, FeatureKind, LoadOptions, RowBuffer, Unexplained, load_bytes,
 };
+use rows::rows;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,29 +29,6 @@ fn load(name: &str, options: &LoadOptions) -> Box<dyn Engine> {
 
 fn wanted(name: &str) -> Value {
     serde_json::from_slice(&fs::read(golden().join(name).with_extension("json")).unwrap()).unwrap()
-}
-
-fn rows(model: &dyn Engine, rows: &Value) -> RowBuffer {
-    let mut buffer = RowBuffer::default();
-    for row in rows.as_array().unwrap() {
-        for (value, feature) in row
-            .as_array()
-            .unwrap()
-            .iter()
-            .zip(&model.signature().features)
-        {
-            let number = match (&feature.kind, value) {
-                (_, Value::Null) | (FeatureKind::Unused, _) => f64::NAN,
-                (FeatureKind::Category(all), text) => {
-                    all.iter().position(|one| text == one).unwrap() as f64
-                }
-                (kind, text) if kind.is_text() => buffer.texts.push(text.as_str().unwrap()),
-                (_, number) => number.as_f64().unwrap(),
-            };
-            buffer.values.push(number);
-        }
-    }
-    buffer
 }
 
 /// `[margin][row][feature]`, the base value last.

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
+mod rows;
+
 use auspex_engine::{
     ClassLabel, Engine, FeatureKind, LoadOptions, Output, RowBuffer, Rows, Unexplained, load,
     load_bytes, load_with,
 };
+use rows::rows;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,24 +32,6 @@ fn models() -> Vec<PathBuf> {
 
 fn expected(model: &Path) -> Value {
     serde_json::from_slice(&fs::read(model.with_extension("expected.json")).unwrap()).unwrap()
-}
-
-/// Rows as the server would make them of their values.
-fn rows(model: &dyn Engine, rows: &Value) -> RowBuffer {
-    let mut buffer = RowBuffer::default();
-    for row in rows.as_array().unwrap() {
-        let values = row.as_array().unwrap();
-        assert_eq!(values.len(), model.signature().features.len());
-        for (value, feature) in values.iter().zip(&model.signature().features) {
-            let number = match (&feature.kind, value) {
-                (_, Value::Null) => f64::NAN,
-                (FeatureKind::Text, value) => buffer.texts.push(value.as_str().unwrap()),
-                (_, value) => value.as_f64().unwrap(),
-            };
-            buffer.values.push(number);
-        }
-    }
-    buffer
 }
 
 /// What the runtime gives for each row, as an engine would: the first of its outputs that fits.

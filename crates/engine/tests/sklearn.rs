@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
+mod rows;
+
 use auspex_engine::{
     ClassLabel, Engine, FeatureKind, LoadOptions, Output, RowBuffer, load, load_bytes,
 };
+use rows::rows;
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
@@ -40,34 +43,6 @@ fn all_models() -> impl Iterator<Item = PathBuf> {
 
 fn expected(model: &Path) -> Value {
     serde_json::from_slice(&fs::read(model.with_extension("expected.json")).unwrap()).unwrap()
-}
-
-/// Rows as the server would make them of their values.
-fn rows(model: &dyn Engine, rows: &Value) -> RowBuffer {
-    let mut buffer = RowBuffer::default();
-    for row in rows.as_array().unwrap() {
-        for (value, feature) in row
-            .as_array()
-            .unwrap()
-            .iter()
-            .zip(&model.signature().features)
-        {
-            let number = match (&feature.kind, value) {
-                (_, Value::Null) | (FeatureKind::Unused, _) => f64::NAN,
-                (FeatureKind::Text, value) => buffer.texts.push(value.as_str().unwrap()),
-                (FeatureKind::Category(categories), value) => {
-                    let text = value.as_str().unwrap();
-                    categories
-                        .iter()
-                        .position(|category| category == text)
-                        .unwrap() as f64
-                }
-                (_, value) => value.as_f64().unwrap(),
-            };
-            buffer.values.push(number);
-        }
-    }
-    buffer
 }
 
 /// What the library gives for a row, as an engine would.

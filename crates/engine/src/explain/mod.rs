@@ -23,7 +23,7 @@ use crate::forest::{Node, Rules, Tree};
 use crate::signature::Precision;
 use crate::{RowRefusal, Rows};
 use points::POINTS;
-pub(crate) use sampled::{Asked, Background, predicted};
+pub(crate) use sampled::{Asked, Background, Compared, predicted};
 use std::cell::RefCell;
 use std::ops::Range;
 use tree::{Scratch, Split};

@@ -27,9 +27,33 @@ pub(crate) struct Background {
     texts: Box<[bool]>,
 }
 
+/// What the rows of a model are compared with, or why it does not explain them.
+#[derive(Debug)]
+pub(crate) struct Compared(pub(crate) Result<Background, Unexplained>);
+
+impl Compared {
+    /// [`Engine::explain`] of the model that has it.
+    pub(crate) fn explain<'m>(
+        &self,
+        model: &'m dyn Explain,
+    ) -> Result<&'m dyn Explain, Unexplained> {
+        match &self.0 {
+            Ok(_) => Ok(model),
+            Err(unexplained) => Err(*unexplained),
+        }
+    }
+
+    /// [`Engine::compare_with`] of the model that has it.
+    pub(crate) fn replace(&mut self, rows: Rows<'_>, features: &[Feature], options: &LoadOptions) {
+        if self.0.as_ref().err() == Some(&Unexplained::NoBackground) {
+            self.0 = Background::new(rows, features, options);
+        }
+    }
+}
+
 /// A model as it is asked.
 pub(crate) trait Asked {
-    fn background(&self) -> Option<&Background>;
+    fn compared(&self) -> &Compared;
 
     /// How many numbers of a row can be explained.
     fn numbers(&self) -> usize;
@@ -120,13 +144,12 @@ impl<T: Asked> Explain for T {
     }
 
     fn bytes(&self) -> usize {
-        self.background().map_or(0, Background::bytes)
+        self.compared().0.as_ref().map_or(0, Background::bytes)
     }
 
     fn asks(&self) -> usize {
-        let inputs = self
-            .background()
-            .map_or(0, |background| background.texts.len());
+        let background = self.compared().0.as_ref();
+        let inputs = background.map_or(0, |background| background.texts.len());
         ASKED_MAX.max(2 * inputs)
     }
 
@@ -137,7 +160,8 @@ impl<T: Asked> Explain for T {
         out: &mut [f64],
     ) -> Result<(), RowRefusal> {
         assert!(margin < self.numbers(), "no such margin");
-        let background = self.background().expect("a model that explains has one");
+        let background = self.compared().0.as_ref();
+        let background = background.expect("a model that explains has one");
         let width = background.texts.len() + 1;
         assert_eq!(out.len(), rows.len() * width, "output of another length");
         for (row, out) in out.chunks_exact_mut(width).enumerate() {

@@ -19,7 +19,7 @@ mod tests;
 mod wire;
 
 use crate::document::{Fault, shorten};
-use crate::explain::{self, Asked, Background, Explain, Unexplained};
+use crate::explain::{self, Asked, Compared, Explain, Unexplained};
 use crate::signature::Output;
 use crate::{Engine, FeatureKind, LoadOptions, RowBuffer, RowRefusal, Rows, Signature};
 use inputs::Inputs;
@@ -50,7 +50,7 @@ struct Model {
     rows_per_pass: usize,
     /// What its explanations compare rows with. The file has nothing of it: no converter writes how many training rows
     /// took each branch, nor the means of what a linear model is fitted to.
-    background: Result<Background, Unexplained>,
+    compared: Compared,
 }
 
 /// Loads a model from an ONNX file.
@@ -87,11 +87,11 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
         missing: None,
     };
     let mut model = Model {
-        background: Err(match signature.output {
+        compared: Compared(Err(match signature.output {
             Output::Class { .. } => Unexplained::Kind,
             _ if options.explanation_bytes_max == 0 => Unexplained::NotAsked,
             _ => Unexplained::NoBackground,
-        }),
+        })),
         signature,
         producer: shorten(model.producer),
         rows_per_pass: if inputs.are_single() || program.decides() {
@@ -193,16 +193,12 @@ impl Engine for Model {
     }
 
     fn explain(&self) -> Result<&dyn Explain, Unexplained> {
-        match &self.background {
-            Ok(_) => Ok(self),
-            Err(unexplained) => Err(*unexplained),
-        }
+        self.compared.explain(self)
     }
 
     fn compare_with(&mut self, rows: Rows<'_>, options: &LoadOptions) {
-        if self.background.as_ref().err() == Some(&Unexplained::NoBackground) {
-            self.background = Background::new(rows, &self.signature.features, options);
-        }
+        self.compared
+            .replace(rows, &self.signature.features, options);
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
@@ -234,8 +230,8 @@ impl Engine for Model {
 }
 
 impl Asked for Model {
-    fn background(&self) -> Option<&Background> {
-        self.background.as_ref().ok()
+    fn compared(&self) -> &Compared {
+        &self.compared
     }
 
     fn numbers(&self) -> usize {

@@ -43,7 +43,7 @@ mod version;
 use std::collections::HashSet;
 
 use crate::document::Fault;
-use crate::explain::{self, Asked, Background, Explain, Unexplained};
+use crate::explain::{self, Asked, Background, Compared, Explain, Unexplained};
 use crate::pickle::{self, Archive, Array, Pickle, View};
 use crate::signature::{ClassLabel, Output, Precision};
 use crate::{Engine, Feature, FeatureKind, LoadOptions, RowBuffer, RowRefusal, Rows, Signature};
@@ -75,7 +75,7 @@ struct Model {
     predictor: Box<dyn Predictor>,
     rows_per_pass: usize,
     /// What its explanations compare rows with, as the first step takes them.
-    background: Result<Background, Unexplained>,
+    compared: Compared,
 }
 
 /// How a value of a row becomes a number for the first step.
@@ -143,7 +143,7 @@ fn load_values(values: &Pickle<'_>, options: &LoadOptions) -> Result<Box<dyn Eng
         words,
         predictor,
         rows_per_pass,
-        background,
+        compared: Compared(background),
     }))
 }
 
@@ -444,16 +444,12 @@ impl Engine for Model {
     }
 
     fn explain(&self) -> Result<&dyn Explain, Unexplained> {
-        match &self.background {
-            Ok(_) => Ok(self),
-            Err(unexplained) => Err(*unexplained),
-        }
+        self.compared.explain(self)
     }
 
     fn compare_with(&mut self, rows: Rows<'_>, options: &LoadOptions) {
-        if self.background.as_ref().err() == Some(&Unexplained::NoBackground) {
-            self.background = Background::new(rows, &self.signature.features, options);
-        }
+        self.compared
+            .replace(rows, &self.signature.features, options);
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
@@ -466,8 +462,8 @@ impl Engine for Model {
 }
 
 impl Asked for Model {
-    fn background(&self) -> Option<&Background> {
-        self.background.as_ref().ok()
+    fn compared(&self) -> &Compared {
+        &self.compared
     }
 
     fn numbers(&self) -> usize {
