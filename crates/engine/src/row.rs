@@ -173,6 +173,11 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// All values, row after row.
+    pub(crate) fn values(&self) -> &'a [f64] {
+        self.values
+    }
+
     /// Row `index`, one value per feature in the signature's order.
     pub fn row(&self, index: usize) -> &'a [f64] {
         &self.values[index * self.width..][..self.width]

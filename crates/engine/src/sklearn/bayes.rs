@@ -1,9 +1,10 @@
 //! Naive Bayes.
 
 use super::build::{class_count, table};
-use super::linear::products;
+use super::factors::Factors;
 use super::link::{of_classes, probabilities};
-use super::steps::{Predictor, refuse_missing};
+use super::sparse::SparseRows;
+use super::steps::{Predictor, predict_dense, refuse_missing};
 use crate::document::Fault;
 use crate::pickle::{Array, View};
 use crate::signature::Output;
@@ -26,7 +27,7 @@ enum Likelihood {
     },
     /// Each value times its factor; of the value only whether it is above a threshold, if there is one.
     Factors {
-        factors: Vec<f64>,
+        factors: Factors,
         threshold: Option<f64>,
     },
     /// A table for each column, with a number for each category.
@@ -49,11 +50,11 @@ impl Likelihood {
             Self::Factors { factors, threshold } => {
                 let mut made = vec![0.0; sums.len()];
                 match threshold {
-                    None => products(factors, row, &mut made),
+                    None => factors.write(row, &mut made),
                     Some(threshold) => {
                         let above = |value: &f64| f64::from(u8::from(value > threshold));
                         let row: Vec<f64> = row.iter().map(above).collect();
-                        products(factors, &row, &mut made);
+                        factors.write(&row, &mut made);
                     }
                 }
                 sums.iter_mut()
@@ -95,6 +96,41 @@ impl Predictor for Bayes {
         }
         Ok(())
     }
+
+    fn takes_sparse(&self) -> bool {
+        matches!(
+            self.likelihood,
+            Likelihood::Factors {
+                threshold: None,
+                ..
+            }
+        )
+    }
+
+    fn predict_sparse(
+        &self,
+        rows: &SparseRows,
+        width: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        let Likelihood::Factors {
+            factors,
+            threshold: None,
+        } = &self.likelihood
+        else {
+            return predict_dense(self, rows, width, out);
+        };
+        rows.refuse_missing()?;
+        let mut sums = vec![0.0; self.constants.len()];
+        let width = self.output().width();
+        for (row, out) in out.chunks_exact_mut(width).enumerate() {
+            factors.write_sparse(rows.row(row), &mut sums);
+            let constants = sums.iter_mut().zip(&self.constants);
+            constants.for_each(|(sum, constant)| *sum = constant + *sum);
+            probabilities(&mut sums, out);
+        }
+        Ok(())
+    }
 }
 
 /// Reads a classifier by naive Bayes; none if the estimator is none.
@@ -105,8 +141,8 @@ pub(super) fn read(
 ) -> Result<Option<Box<dyn Predictor>>, Fault> {
     let bayes = match name {
         "GaussianNB" => normal(view, width)?,
-        "MultinomialNB" => factors(view, width, true, None)?,
-        "ComplementNB" => factors(view, width, false, None)?,
+        "MultinomialNB" => counts(view, width, true)?,
+        "ComplementNB" => counts(view, width, false)?,
         "BernoulliNB" => bernoulli(view, width)?,
         "CategoricalNB" => categories(view, width)?,
         _ => return Ok(None),
@@ -136,18 +172,29 @@ fn factors(
     view: View<'_, '_>,
     width: usize,
     has_priors: bool,
-    threshold: Option<f64>,
-) -> Result<Bayes, Fault> {
+) -> Result<(Vec<f64>, Vec<f64>), Fault> {
     let classes = class_count(view)?;
     let constants = match has_priors {
         true => table(view, "class_log_prior_", &[classes])?,
         false => vec![0.0; classes],
     };
     let factors = table(view, "feature_log_prob_", &[classes, width])?;
-    Ok(Bayes {
+    Ok((factors, constants))
+}
+
+fn of_factors(factors: &[f64], constants: Vec<f64>, threshold: Option<f64>) -> Bayes {
+    Bayes {
+        likelihood: Likelihood::Factors {
+            factors: Factors::by_sum(factors, constants.len()),
+            threshold,
+        },
         constants,
-        likelihood: Likelihood::Factors { factors, threshold },
-    })
+    }
+}
+
+fn counts(view: View<'_, '_>, width: usize, has_priors: bool) -> Result<Bayes, Fault> {
+    let (factors, constants) = factors(view, width, has_priors)?;
+    Ok(of_factors(&factors, constants, None))
 }
 
 /// A column that is 0 counts too: all are taken to be, and those that are not make up for it.
@@ -156,19 +203,17 @@ fn bernoulli(view: View<'_, '_>, width: usize) -> Result<Bayes, Fault> {
         none if none.is_none() => None,
         _ => Some(view.number("binarize")?),
     };
-    let mut bayes = factors(view, width, true, threshold)?;
-    if let Likelihood::Factors { factors, .. } = &mut bayes.likelihood {
-        for (factors, constant) in factors.chunks_exact_mut(width).zip(&mut bayes.constants) {
-            let mut absent = 0.0;
-            for factor in factors {
-                let without = (1.0 - factor.exp()).ln();
-                *factor -= without;
-                absent += without;
-            }
-            *constant += absent;
+    let (mut factors, mut constants) = factors(view, width, true)?;
+    for (factors, constant) in factors.chunks_exact_mut(width).zip(&mut constants) {
+        let mut absent = 0.0;
+        for factor in factors {
+            let without = (1.0 - factor.exp()).ln();
+            *factor -= without;
+            absent += without;
         }
+        *constant += absent;
     }
-    Ok(bayes)
+    Ok(of_factors(&factors, constants, threshold))
 }
 
 fn categories(view: View<'_, '_>, width: usize) -> Result<Bayes, Fault> {

@@ -1,7 +1,7 @@
 //! Centers of clusters: which is the nearest, and how far each is.
 
 use super::build::{Builder, Built, Columns, table};
-use super::linear::products;
+use super::factors::Factors;
 use super::steps::{Predictor, Transform, refuse_missing};
 use crate::document::Fault;
 use crate::pickle::View;
@@ -14,8 +14,9 @@ pub(super) const NAMES: [&str; 2] = ["KMeans", "MiniBatchKMeans"];
 #[derive(Debug)]
 struct Centers {
     width: usize,
-    /// A row for each.
+    /// A row for each, and the same as factors.
     centers: Vec<f64>,
+    factors: Factors,
     /// The squared length of each.
     squares: Vec<f64>,
     labels: Vec<ClassLabel>,
@@ -51,7 +52,7 @@ impl Predictor for Centers {
         refuse_missing(rows, f64::MAX)?;
         let mut made = vec![0.0; self.squares.len()];
         for (index, out) in out.iter_mut().enumerate() {
-            products(&self.centers, rows.row(index), &mut made);
+            self.factors.write(rows.row(index), &mut made);
             let (mut best, mut least) = (0, f64::INFINITY);
             for (place, (made, square)) in made.iter().zip(&self.squares).enumerate() {
                 let distance = square - 2.0 * made;
@@ -83,6 +84,7 @@ fn read(view: View<'_, '_>, width: usize) -> Result<Centers, Fault> {
     Ok(Centers {
         width,
         squares: centers.chunks_exact(width).map(square).collect(),
+        factors: Factors::by_sum(&centers, count),
         centers,
         labels: (0..count as i64).map(ClassLabel::Number).collect(),
     })

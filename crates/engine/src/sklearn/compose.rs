@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::build::{Builder, Built, Columns};
+use super::sparse::SparseRows;
 use super::steps::{Chain, Transform};
 use crate::document::{Fault, named};
 use crate::pickle::{Array, View};
@@ -38,14 +39,8 @@ impl Transform for SideBySide {
         let mut given = Vec::new();
         let mut made = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
-            given.clear();
-            for index in 0..rows.len() {
-                let row = rows.row(index);
-                given.extend(part.columns.iter().map(|column| row[*column as usize]));
-            }
             let mut values = Vec::with_capacity(rows.len() * part.step.width());
-            part.step
-                .apply(rows.reshaped(&given, part.columns.len()), &mut values)?;
+            part.step.apply(part.of(rows, &mut given), &mut values)?;
             made.push(values);
         }
         for index in 0..rows.len() {
@@ -55,6 +50,44 @@ impl Transform for SideBySide {
             }
         }
         Ok(())
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.parts.iter().any(|part| part.step.is_sparse())
+    }
+
+    fn apply_sparse(&self, rows: Rows<'_>, out: &mut SparseRows) -> Result<(), RowRefusal> {
+        let mut given = Vec::new();
+        let mut made = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let mut own = SparseRows::default();
+            part.step
+                .apply_sparse(part.of(rows, &mut given), &mut own)?;
+            made.push(own);
+        }
+        for index in 0..rows.len() {
+            let mut first = 0;
+            for (part, own) in self.parts.iter().zip(&made) {
+                let own = own.row(index).iter();
+                out.entries
+                    .extend(own.map(|(column, value)| (first + column, *value)));
+                first += part.step.width() as u32;
+            }
+            out.end_row();
+        }
+        Ok(())
+    }
+}
+
+impl Part {
+    /// The columns it gets of some rows.
+    fn of<'g>(&self, rows: Rows<'g>, given: &'g mut Vec<f64>) -> Rows<'g> {
+        given.clear();
+        for index in 0..rows.len() {
+            let row = rows.row(index);
+            given.extend(self.columns.iter().map(|column| row[*column as usize]));
+        }
+        rows.reshaped(given, self.columns.len())
     }
 }
 

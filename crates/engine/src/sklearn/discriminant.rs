@@ -1,7 +1,7 @@
 //! Quadratic discriminant analysis.
 
 use super::build::{class_count, table};
-use super::linear::products;
+use super::factors::Factors;
 use super::link::{of_classes, probabilities};
 use super::steps::{Predictor, Transform, refuse_missing};
 use crate::document::{Fault, named};
@@ -18,8 +18,8 @@ struct Quadratic {
 #[derive(Debug)]
 struct Class {
     mean: Vec<f64>,
-    /// A row of factors for each axis, in which the distribution has the same spread everywhere.
-    axes: Vec<f64>,
+    /// A sum for each axis, in which the distribution has the same spread everywhere.
+    axes: Factors,
     logarithms: f64,
     prior: f64,
 }
@@ -33,8 +33,7 @@ impl Quadratic {
                 .zip(&class.mean)
                 .map(|(x, mean)| x - mean)
                 .collect();
-            let mut along = vec![0.0; class.axes.len() / row.len()];
-            products(&class.axes, &rest, &mut along);
+            let along = class.axes.of(&rest);
             let square: f64 = along.iter().map(|value| value * value).sum();
             -0.5 * (square + class.logarithms) + class.prior
         };
@@ -123,7 +122,10 @@ pub(super) fn read(
         };
         classes.push(Class {
             mean: mean.to_vec(),
-            axes: spread.iter().enumerate().flat_map(axis).collect(),
+            axes: Factors::by_sum(
+                &spread.iter().enumerate().flat_map(axis).collect::<Vec<_>>(),
+                axes,
+            ),
             logarithms: spread.iter().map(|spread| spread.ln()).sum(),
             prior: prior.ln(),
         });

@@ -1,30 +1,36 @@
 //! Linear models.
 
 use super::build::class_count;
+use super::factors::Factors;
 use super::link::Link;
+use super::sparse::SparseRows;
 use super::steps::{Predictor, Transform, refuse_missing};
 use crate::document::Fault;
 use crate::pickle::View;
 use crate::signature::Output;
 use crate::{RowRefusal, Rows};
 
-/// From how many columns on zeros are passed over, which rows of counts mostly are.
-const WIDE: usize = 64;
-
 /// Sums of the inputs, each with its factor.
 #[derive(Debug)]
 struct Linear {
-    /// A row of factors for each sum.
-    factors: Vec<f64>,
+    factors: Factors,
     constants: Vec<f64>,
     link: Link,
 }
 
 impl Linear {
-    fn sums(&self, row: &[f64], sums: &mut [f64]) {
-        products(&self.factors, row, sums);
+    fn add_constants(&self, sums: &mut [f64]) {
         let constants = sums.iter_mut().zip(&self.constants);
         constants.for_each(|(sum, constant)| *sum += constant);
+    }
+
+    fn sums(&self, rows: Rows<'_>) -> Result<Vec<f64>, RowRefusal> {
+        refuse_missing(rows, f64::MAX)?;
+        let mut sums = self.factors.of(rows.values());
+        for sums in sums.chunks_exact_mut(self.constants.len()) {
+            self.add_constants(sums);
+        }
+        Ok(sums)
     }
 }
 
@@ -34,11 +40,31 @@ impl Predictor for Linear {
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
-        refuse_missing(rows, f64::MAX)?;
+        let width = self.output().width();
+        let mut sums = self.sums(rows)?;
+        let sums = sums.chunks_exact_mut(self.constants.len());
+        for (sums, out) in sums.zip(out.chunks_exact_mut(width)) {
+            self.link.apply(sums, out);
+        }
+        Ok(())
+    }
+
+    fn takes_sparse(&self) -> bool {
+        true
+    }
+
+    fn predict_sparse(
+        &self,
+        rows: &SparseRows,
+        _width: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        rows.refuse_missing()?;
         let mut sums = vec![0.0; self.constants.len()];
         let width = self.output().width();
         for (index, out) in out.chunks_exact_mut(width).enumerate() {
-            self.sums(rows.row(index), &mut sums);
+            self.factors.write_sparse(rows.row(index), &mut sums);
+            self.add_constants(&mut sums);
             self.link.apply(&mut sums, out);
         }
         Ok(())
@@ -57,44 +83,8 @@ impl Transform for Linear {
     }
 
     fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
-        refuse_missing(rows, f64::MAX)?;
-        let mut sums = vec![0.0; self.constants.len()];
-        for index in 0..rows.len() {
-            self.sums(rows.row(index), &mut sums);
-            out.extend_from_slice(&sums);
-        }
+        out.extend(self.sums(rows)?);
         Ok(())
-    }
-}
-
-/// Sums that are made side by side, so that none has to wait for the last addition to another.
-const LANES: usize = 8;
-
-/// Writes the sums of a row's values, each with its factor; `factors` has a row for each sum.
-pub(super) fn products(factors: &[f64], row: &[f64], sums: &mut [f64]) {
-    let is_wide = row.len() > WIDE;
-    let present: Vec<(usize, f64)> = row
-        .iter()
-        .copied()
-        .enumerate()
-        .filter(|(_, value)| !is_wide || *value != 0.0)
-        .collect();
-    let groups = factors.chunks(LANES * row.len());
-    for (factors, sums) in groups.zip(sums.chunks_mut(LANES)) {
-        let mut rows = factors.chunks_exact(row.len());
-        let Ok(sums) = <&mut [f64; LANES]>::try_from(&mut *sums) else {
-            for (factors, made) in rows.zip(sums) {
-                *made = present.iter().map(|(at, value)| factors[*at] * value).sum();
-            }
-            continue;
-        };
-        let rows: [&[f64]; LANES] = std::array::from_fn(|_| rows.next().unwrap_or_default());
-        *sums = [0.0; LANES];
-        for (at, value) in &present {
-            for (sum, factors) in sums.iter_mut().zip(rows) {
-                *sum += factors[*at] * value;
-            }
-        }
     }
 }
 
@@ -200,7 +190,7 @@ pub(super) fn read(
         ));
     }
     Ok(Some(Box::new(Linear {
-        factors,
+        factors: Factors::by_sum(&factors, sums),
         constants,
         link,
     })))

@@ -78,6 +78,9 @@ enum Targets {
     Numbers(Vec<f64>, usize),
 }
 
+/// Numbers that are compared together with the greatest of the least.
+const GROUP: usize = 16;
+
 /// The places of so many of the least numbers; of equal ones, the first.
 pub(super) fn least(numbers: &[f64], count: usize) -> Vec<usize> {
     /// A whole number in the order of `total_cmp`.
@@ -85,17 +88,25 @@ pub(super) fn least(numbers: &[f64], count: usize) -> Vec<usize> {
         let bits = number.to_bits() as i64;
         bits ^ ((bits >> 63) as u64 >> 1) as i64
     }
-    let all = numbers
-        .iter()
-        .zip(0..)
-        .map(|(number, place)| (ordered(*number), place));
-    let mut least: BinaryHeap<(i64, usize)> = all.clone().take(count).collect();
-    for own in all.skip(count) {
-        if let Some(mut greatest) = least.peek_mut()
-            && own < *greatest
-        {
-            *greatest = own;
+    let first = numbers.iter().zip(0..).take(count);
+    let first = first.map(|(number, place)| (ordered(*number), place));
+    let mut least: BinaryHeap<(i64, usize)> = first.collect();
+    let mut bound = least.peek().map_or(i64::MIN, |greatest| greatest.0);
+    let mut place = least.len();
+    for group in numbers[place..].chunks(GROUP) {
+        // Most have none that is nearer; all are asked at once.
+        let nearer = group.iter().filter(|number| ordered(**number) < bound);
+        if nearer.count() > 0 {
+            for (number, place) in group.iter().zip(place..) {
+                if let Some(mut greatest) = least.peek_mut()
+                    && (ordered(*number), place) < *greatest
+                {
+                    *greatest = (ordered(*number), place);
+                }
+            }
+            bound = least.peek().map_or(i64::MIN, |greatest| greatest.0);
         }
+        place += group.len();
     }
     let places = least.into_sorted_vec().into_iter();
     places.map(|(_, place)| place).collect()

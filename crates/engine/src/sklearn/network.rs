@@ -1,7 +1,7 @@
 //! Networks of layers.
 
 use super::build::class_count;
-use super::linear::products;
+use super::factors::Factors;
 use super::link::Link;
 use super::steps::{Predictor, refuse_missing};
 use crate::document::{Fault, named, shorten};
@@ -18,8 +18,7 @@ struct Network {
 
 #[derive(Debug)]
 struct Layer {
-    /// A row of factors for each value that it makes.
-    factors: Vec<f64>,
+    factors: Factors,
     constants: Vec<f64>,
 }
 
@@ -33,12 +32,15 @@ enum Activation {
 }
 
 impl Activation {
-    fn apply(self, value: f64) -> f64 {
+    fn apply(self, values: &mut [f64]) {
+        let each = |values: &mut [f64], change: fn(f64) -> f64| {
+            values.iter_mut().for_each(|value| *value = change(*value));
+        };
         match self {
-            Self::Identity => value,
-            Self::Logistic => 1.0 / (1.0 + (-value).exp()),
-            Self::Tanh => value.tanh(),
-            Self::Relu => value.max(0.0),
+            Self::Identity => {}
+            Self::Logistic => each(values, |value| 1.0 / (1.0 + (-value).exp())),
+            Self::Tanh => each(values, f64::tanh),
+            Self::Relu => each(values, |value| value.max(0.0)),
         }
     }
 }
@@ -53,22 +55,26 @@ impl Predictor for Network {
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
         refuse_missing(rows, f64::MAX)?;
         let width = self.output().width();
-        for (index, out) in out.chunks_exact_mut(width).enumerate() {
-            let mut values = rows.row(index).to_vec();
-            for (place, layer) in self.layers.iter().enumerate() {
-                if place > 0 {
-                    values
-                        .iter_mut()
-                        .for_each(|value| *value = self.activation.apply(*value));
+        let mut made = Vec::new();
+        for (place, layer) in self.layers.iter().enumerate() {
+            made = match place {
+                0 => layer.factors.of(rows.values()),
+                _ => layer.factors.of(&made),
+            };
+            let is_last = place + 1 == self.layers.len();
+            for values in made.chunks_exact_mut(layer.constants.len()) {
+                for (value, constant) in values.iter_mut().zip(&layer.constants) {
+                    *value += constant;
                 }
-                let mut made = vec![0.0; layer.constants.len()];
-                products(&layer.factors, &values, &mut made);
-                made.iter_mut()
-                    .zip(&layer.constants)
-                    .for_each(|(made, constant)| *made += constant);
-                values = made;
+                if !is_last {
+                    self.activation.apply(values);
+                }
             }
-            self.link.apply(&mut values, out);
+        }
+        let last = made.len() / rows.len().max(1);
+        let made = made.chunks_exact_mut(last.max(1));
+        for (made, out) in made.zip(out.chunks_exact_mut(width)) {
+            self.link.apply(made, out);
         }
         Ok(())
     }
@@ -151,10 +157,8 @@ fn layer(table: View<'_, '_>, constants: View<'_, '_>, given: usize) -> Result<L
             table.shape()
         )));
     }
-    let numbers = table.numbers()?;
-    let column = |place: usize| numbers.iter().skip(place).step_by(made).copied();
     Ok(Layer {
-        factors: (0..made).flat_map(column).collect(),
+        factors: Factors::by_column(table.numbers()?, made),
         constants,
     })
 }

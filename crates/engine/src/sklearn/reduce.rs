@@ -1,7 +1,7 @@
 //! Steps that make few columns of many.
 
 use super::build::{Builder, Built, Columns, table};
-use super::linear::products;
+use super::factors::Factors;
 use super::steps::{Transform, refuse_missing};
 use super::version::Version;
 use crate::document::Fault;
@@ -15,8 +15,7 @@ const VARIANCES_ARE_CUT: Version = Version(1, 5);
 #[derive(Debug)]
 struct Projection {
     means: Option<Vec<f64>>,
-    /// A row of factors for each.
-    components: Vec<f64>,
+    components: Factors,
     /// What each product is divided by.
     divisors: Vec<f64>,
 }
@@ -28,19 +27,16 @@ impl Transform for Projection {
 
     fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
         refuse_missing(rows, f64::MAX)?;
-        let mut made = vec![0.0; self.divisors.len()];
-        for index in 0..rows.len() {
-            let row = rows.row(index);
-            match &self.means {
-                None => products(&self.components, row, &mut made),
-                Some(means) => {
-                    let rest = row.iter().zip(means).map(|(value, mean)| value - mean);
-                    products(&self.components, &rest.collect::<Vec<_>>(), &mut made);
-                }
+        let made = match &self.means {
+            None => self.components.of(rows.values()),
+            Some(means) => {
+                let values = rows.values().iter().zip(means.iter().cycle());
+                let rest: Vec<f64> = values.map(|(value, mean)| value - mean).collect();
+                self.components.of(&rest)
             }
-            let quotients = made.iter().zip(&self.divisors);
-            out.extend(quotients.map(|(made, divisor)| made / divisor));
-        }
+        };
+        let quotients = made.iter().zip(self.divisors.iter().cycle());
+        out.extend(quotients.map(|(made, divisor)| made / divisor));
         Ok(())
     }
 }
@@ -91,7 +87,7 @@ pub(super) fn read(
     }
     let step = Projection {
         means,
-        components,
+        components: Factors::by_sum(&components, count),
         divisors,
     };
     Ok(Some((Box::new(step), Columns::computed(count))))

@@ -1,6 +1,7 @@
 //! Support vector machines, as libsvm has them.
 
 use super::build::{class_count, table};
+use super::decay::decay;
 use super::link::{greatest, of_classes};
 use super::steps::{Predictor, Transform, refuse_missing};
 use super::vectors::{Vectors, is_sparse};
@@ -55,10 +56,14 @@ impl Support {
             }
             None => return Err(kernel.expected("the name of a kernel")),
         };
+        let gamma = view.number("_gamma")?;
+        if matches!(kernel, Kernel::Rbf) && !(0.0..f64::INFINITY).contains(&gamma) {
+            return Err(Fault::new("`_gamma`: expected a number of at least 0"));
+        }
         Ok(Self {
             vectors: Vectors::read(view, "support_vectors_", width)?,
             kernel,
-            gamma: view.number("_gamma")?,
+            gamma,
             coef0: view.number("coef0")?,
         })
     }
@@ -72,14 +77,18 @@ impl Support {
                 .fold(&given, |sum, x, y| sum + (x - y) * (x - y)),
             _ => self.vectors.products(&given),
         };
-        for made in made {
-            let inside = self.gamma * *made + self.coef0;
-            *made = match self.kernel {
-                Kernel::Linear => *made,
-                Kernel::Poly(degree) => inside.powi(degree),
-                Kernel::Sigmoid => inside.tanh(),
-                Kernel::Rbf => (-self.gamma * *made).exp(),
-            };
+        let change = |made: &mut [f64], change: &dyn Fn(f64) -> f64| {
+            made.iter_mut().for_each(|made| *made = change(*made));
+        };
+        let inside = |made: f64| self.gamma * made + self.coef0;
+        match self.kernel {
+            Kernel::Linear => {}
+            Kernel::Poly(degree) => change(made, &|made| inside(made).powi(degree)),
+            Kernel::Sigmoid => change(made, &|made| inside(made).tanh()),
+            Kernel::Rbf => {
+                made.iter_mut().for_each(|made| *made *= -self.gamma);
+                decay(made);
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::build::{Builder, Built, Columns, Use, WIDTH_MAX};
-use super::steps::Transform;
+use super::sparse::SparseRows;
+use super::steps::{Change, Transform};
 use super::tokens::Analyzer;
 use crate::document::{Fault, named};
 use crate::pickle::View;
@@ -51,32 +52,38 @@ impl Transform for Vectorizer {
     }
 
     fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
-        let mut places = Vec::new();
+        let mut made = SparseRows::default();
+        self.apply_sparse(rows, &mut made)?;
+        made.append_to(out, self.width);
+        Ok(())
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
+    }
+
+    fn apply_sparse(&self, rows: Rows<'_>, out: &mut SparseRows) -> Result<(), RowRefusal> {
+        let mut counted = Vec::new();
         for row in 0..rows.len() {
             let refusal = |reason: String| RowRefusal { row, reason };
             let text = rows.text(rows.row(row)[0]);
             let missing = || refusal("has a missing value where the model takes none".into());
-            let start = out.len();
-            out.resize(start + self.width, 0.0);
-            let made = &mut out[start..];
-            places.clear();
-            let count = |term: &str| {
-                if let Some((place, change)) = self.place(term) {
-                    made[place] += change;
-                    places.push(place);
-                }
-            };
+            counted.clear();
+            let count = |term: &str| counted.extend(self.place(term));
             let terms = self.analyzer.terms(text.ok_or_else(missing)?, count);
             terms.map_err(refusal)?;
-            places.sort_unstable();
-            places.dedup();
-            let made = &mut out[start..];
-            if self.is_binary {
-                places.iter().for_each(|place| made[*place] = 1.0);
+            counted.sort_unstable_by_key(|(place, _)| *place);
+            for same in counted.chunk_by(|(a, _), (b, _)| a == b) {
+                let sum: f64 = same.iter().map(|(_, change)| change).sum();
+                if sum != 0.0 || self.is_binary {
+                    let value = if self.is_binary { 1.0 } else { sum };
+                    out.entries.push((same[0].0, value));
+                }
             }
             if let Some(weighing) = &self.weighing {
-                weighing.apply(made, &places);
+                weighing.apply(out.open_row());
             }
+            out.end_row();
         }
         Ok(())
     }
@@ -84,39 +91,38 @@ impl Transform for Vectorizer {
 
 impl Vectorizer {
     /// Where a term is counted, and what it adds.
-    fn place(&self, term: &str) -> Option<(usize, f64)> {
+    fn place(&self, term: &str) -> Option<(u32, f64)> {
         match &self.terms {
-            Terms::Known(places) => places.get(term).map(|place| (*place as usize, 1.0)),
+            Terms::Known(places) => places.get(term).map(|place| (*place, 1.0)),
             Terms::Hashed(is_signed) => {
                 let hash = murmur3(term.as_bytes()) as i32;
                 let place = hash.unsigned_abs() as usize % self.width;
                 let change = if *is_signed && hash < 0 { -1.0 } else { 1.0 };
-                Some((place, change))
+                Some((place as u32, change))
             }
         }
     }
 }
 
 impl Weighing {
-    /// Changes the numbers at these places; all others are 0.
-    fn apply(&self, numbers: &mut [f64], places: &[usize]) {
-        for place in places {
-            let number = &mut numbers[*place];
+    /// Changes the numbers of a row that are not 0.
+    fn apply(&self, entries: &mut [(u32, f64)]) {
+        for (place, number) in &mut *entries {
             if self.is_logarithmic {
                 *number = number.ln() + 1.0;
             }
             if let Some(weights) = &self.weights {
-                *number *= weights[*place];
+                *number *= weights[*place as usize];
             }
         }
-        let there = places.iter().map(|place| numbers[*place]);
+        let there = entries.iter().map(|(_, number)| *number);
         let norm = match self.norm {
             None => return,
             Some(Norm::Sum) => there.map(f64::abs).sum(),
             Some(Norm::Euclidean) => there.map(|number| number * number).sum::<f64>().sqrt(),
         };
         if norm != 0.0 {
-            places.iter().for_each(|place| numbers[*place] /= norm);
+            entries.iter_mut().for_each(|(_, number)| *number /= norm);
         }
     }
 
@@ -146,14 +152,22 @@ impl Transform for Weighed {
     }
 
     fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
-        super::steps::refuse_missing(rows, f64::MAX)?;
-        for index in 0..rows.len() {
-            let row = rows.row(index);
-            let places: Vec<usize> = (0..row.len()).filter(|place| row[*place] != 0.0).collect();
-            let start = out.len();
-            out.extend_from_slice(row);
-            self.weighing.apply(&mut out[start..], &places);
-        }
+        let mut made = SparseRows::default();
+        made.extend(rows);
+        self.change(&mut made)?;
+        made.append_to(out, self.width);
+        Ok(())
+    }
+
+    fn as_change(&self) -> Option<&dyn Change> {
+        Some(self)
+    }
+}
+
+impl Change for Weighed {
+    fn change(&self, rows: &mut SparseRows) -> Result<(), RowRefusal> {
+        rows.refuse_missing()?;
+        (0..rows.len()).for_each(|index| self.weighing.apply(rows.row_mut(index)));
         Ok(())
     }
 }

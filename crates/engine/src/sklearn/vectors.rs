@@ -2,6 +2,7 @@
 
 use super::build::table;
 use crate::document::{Fault, named};
+use crate::forest::widest::{Work, run_widest};
 use crate::pickle::View;
 
 /// Rows of the same width.
@@ -115,16 +116,13 @@ impl Vectors {
     pub(super) fn fold(&self, given: &Given<'_>, step: impl Fn(f64, f64, f64) -> f64) -> Vec<f64> {
         match &self.values {
             Values::Dense(values) => {
-                let mut made = Vec::with_capacity(self.count + LANES);
-                for rows in values.chunks_exact(self.width) {
-                    let mut lanes = [0.0; LANES];
-                    for (x, own) in given.row.iter().zip(rows) {
-                        for (made, y) in lanes.iter_mut().zip(own) {
-                            *made = step(*made, *x, *y);
-                        }
-                    }
-                    made.extend(lanes);
-                }
+                let mut made = vec![0.0; self.count.next_multiple_of(LANES)];
+                run_widest(Fold {
+                    values,
+                    row: given.row,
+                    step,
+                    made: &mut made,
+                });
                 made.truncate(self.count);
                 made
             }
@@ -134,6 +132,30 @@ impl Vectors {
                     .map(|bounds| &entries[bounds[0]..bounds[1]]);
                 rows.map(|row| fold_sparse(row, given, &step)).collect()
             }
+        }
+    }
+}
+
+/// A row with all dense ones.
+struct Fold<'a, F> {
+    values: &'a [[f64; LANES]],
+    row: &'a [f64],
+    step: F,
+    made: &'a mut [f64],
+}
+
+impl<F: Fn(f64, f64, f64) -> f64> Work for Fold<'_, F> {
+    #[inline(always)]
+    fn run(self) {
+        let groups = self.values.chunks_exact(self.row.len());
+        for (rows, made) in groups.zip(self.made.as_chunks_mut::<LANES>().0) {
+            let mut lanes = [0.0; LANES];
+            for (x, own) in self.row.iter().zip(rows) {
+                for (lane, y) in lanes.iter_mut().zip(own) {
+                    *lane = (self.step)(*lane, *x, *y);
+                }
+            }
+            *made = lanes;
         }
     }
 }
