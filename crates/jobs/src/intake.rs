@@ -3,6 +3,8 @@
 //! The chunks of a long input are stored as they come, and a job that nobody sees waits for the rest. A job of one chunk
 //! is stored at once.
 
+use std::collections::VecDeque;
+
 use auspex_kernel::Timestamp;
 use auspex_kernel::db::Transaction;
 use auspex_kernel::id::JobId;
@@ -13,6 +15,9 @@ use csv::StringRecord;
 use crate::error::JobsError;
 use crate::types::{Chunk, Job, NewJob};
 use crate::{Jobs, store};
+
+/// So many chunks are stored by one transaction at most.
+const TOGETHER_MAX: usize = 256;
 
 /// A job whose input is on its way.
 #[derive(Debug)]
@@ -68,45 +73,54 @@ impl Jobs {
 }
 
 impl Intake {
-    /// Takes the next chunk.
+    /// Takes the next chunks.
     ///
     /// # Errors
     /// [`JobsError::Forgotten`], [`JobsError::TooMuch`], [`JobsError::Database`].
-    pub async fn take(&mut self, chunk: Chunk) -> Result<(), JobsError> {
-        let Some(before) = self.held.replace(chunk) else {
-            return Ok(());
-        };
+    pub async fn take(&mut self, chunks: impl IntoIterator<Item = Chunk>) -> Result<(), JobsError> {
+        let mut waiting: VecDeque<Chunk> = self.held.take().into_iter().chain(chunks).collect();
+        self.held = waiting.pop_back();
+        while !waiting.is_empty() {
+            let count = waiting.len().min(TOGETHER_MAX);
+            let group: Vec<Chunk> = waiting.drain(..count).collect();
+            self.store(&group).await?;
+        }
+        Ok(())
+    }
+
+    async fn store(&mut self, chunks: &[Chunk]) -> Result<(), JobsError> {
         let (core, now) = (&self.jobs.core, self.jobs.core.clock.now());
-        let (seq, rows) = self.stored;
         let stored: Result<(), JobsError> = core
             .db
             .write(async |transaction| {
-                self.add(transaction, &before, now).await?;
+                self.add(transaction, chunks, now).await?;
                 // Whether the job is one that there is already is known at the end, so there must be room for it.
                 let room = core.config.input_bytes_max as u64;
                 self.check_bytes(transaction, room).await
             })
             .await;
         stored?;
-        self.stored = (seq + 1, rows + before.rows);
+        let rows: u64 = chunks.iter().map(|chunk| chunk.rows).sum();
+        self.stored.0 += chunks.len() as i64;
+        self.stored.1 += rows;
         Ok(())
     }
 
-    /// Stores a chunk, and before the first one the job.
+    /// Stores chunks, and before the first one the job.
     async fn add(
         &self,
         transaction: &Transaction,
-        chunk: &Chunk,
+        chunks: &[Chunk],
         now: Timestamp,
     ) -> Result<(), JobsError> {
         if self.stored.0 == 0 {
             store::jobs::insert(transaction, &self.id, &self.new, now).await?;
         }
-        let bytes = chunk.text.len();
+        let bytes = chunks.iter().map(|chunk| chunk.text.len()).sum();
         if !store::jobs::note_received(transaction, &self.id, bytes, now).await? {
             return Err(JobsError::Forgotten);
         }
-        Ok(store::chunks::insert(transaction, &self.id, self.stored, chunk).await?)
+        Ok(store::chunks::insert(transaction, &self.id, self.stored, chunks).await?)
     }
 
     /// Whether its owner holds no more than they may, and `room` beside.
@@ -150,7 +164,8 @@ impl Intake {
         let kept: Result<Kept, JobsError> = core
             .db
             .write(async |transaction| {
-                self.add(transaction, &last, now).await?;
+                self.add(transaction, std::slice::from_ref(&last), now)
+                    .await?;
                 let counts = (rows + last.rows, seq + 1);
                 let job = store::jobs::open(transaction, &self.id, counts, now).await?;
                 let job = job.ok_or(JobsError::Forgotten)?;

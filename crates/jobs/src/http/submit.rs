@@ -19,10 +19,9 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::{Desk, JobView, TAG, accepted, owner, parameters};
-use crate::error::JobsError;
 use crate::input::Lines;
 use crate::intake::Intake;
-use crate::types::{Chunk, Form, NewJob};
+use crate::types::{Form, NewJob};
 
 /// Of a body in JSON, which is held as a whole.
 const JSON_BYTES_MAX: usize = 2 << 20;
@@ -191,7 +190,7 @@ impl Desk {
         }
         lines.finish(&mut full).map_err(header_refused)?;
         let mut intake = self.begin(creation, new).await?;
-        match take_all(&mut intake, full).await {
+        match intake.take(full).await {
             Ok(()) => Ok((intake, digest.finalize().into())),
             Err(error) => {
                 intake.drop_input().await;
@@ -258,12 +257,12 @@ impl Desk {
             for piece in data.chunks(64 << 10) {
                 lines.push(piece, &mut full).map_err(header_refused)?;
                 self.note_header(intake, &lines)?;
-                take_all(intake, std::mem::take(&mut full)).await?;
+                intake.take(full.drain(..)).await?;
             }
         }
         lines.finish(&mut full).map_err(header_refused)?;
         self.note_header(intake, &lines)?;
-        take_all(intake, full).await?;
+        intake.take(full).await?;
         match intake.has_rows() {
             true => Ok(()),
             false => Err(invalid(WHOLE_BODY, "must have at least one record")),
@@ -331,13 +330,6 @@ impl Desk {
         intake.drop_input().await;
         answered
     }
-}
-
-async fn take_all(intake: &mut Intake, chunks: Vec<Chunk>) -> Result<(), JobsError> {
-    for chunk in chunks {
-        intake.take(chunk).await?;
-    }
-    Ok(())
 }
 
 fn header_refused(error: crate::input::NoHeader) -> ApiError {

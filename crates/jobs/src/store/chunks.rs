@@ -42,35 +42,41 @@ pub(crate) fn header_line(header: &StringRecord) -> String {
     String::from_utf8(line).unwrap_or_default()
 }
 
-/// Adds a chunk to the input of a job.
+/// Adds chunks to the input of a job, of which so many chunks and rows are stored.
 pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
     job: &JobId,
-    (seq, first_row): (i64, u64),
-    chunk: &Chunk,
+    (mut seq, mut first_row): (i64, u64),
+    chunks: &[Chunk],
 ) -> Result<(), DbError> {
-    let row = ActiveModel {
-        job: Set(job.to_string()),
-        seq: Set(seq),
-        first_row: Set(number(first_row)),
-        row_count: Set(number(chunk.rows)),
-        state: Set(OPEN.into()),
-        attempts: Set(0),
-        fence: Set(0),
-        chunk_due: Set(0),
-        error: Set(None),
-        ndjson_bytes: Set(0),
-        csv_bytes: Set(0),
-    };
-    Entity::insert(row)
+    let mut rows = Vec::with_capacity(chunks.len());
+    let mut lines = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        rows.push(ActiveModel {
+            job: Set(job.to_string()),
+            seq: Set(seq),
+            first_row: Set(number(first_row)),
+            row_count: Set(number(chunk.rows)),
+            state: Set(OPEN.into()),
+            attempts: Set(0),
+            fence: Set(0),
+            chunk_due: Set(0),
+            error: Set(None),
+            ndjson_bytes: Set(0),
+            csv_bytes: Set(0),
+        });
+        lines.push(inputs::ActiveModel {
+            job: Set(job.to_string()),
+            seq: Set(seq),
+            lines: Set(chunk.text.clone()),
+        });
+        seq += 1;
+        first_row += chunk.rows;
+    }
+    Entity::insert_many(rows)
         .exec_without_returning(transaction)
         .await?;
-    let lines = inputs::ActiveModel {
-        job: Set(job.to_string()),
-        seq: Set(seq),
-        lines: Set(chunk.text.clone()),
-    };
-    inputs::Entity::insert(lines)
+    inputs::Entity::insert_many(lines)
         .exec_without_returning(transaction)
         .await?;
     Ok(())

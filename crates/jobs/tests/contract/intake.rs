@@ -31,7 +31,7 @@ async fn a_job_exists_when_its_input_is_complete(store: &Store) {
     let jobs = store.open(config()).await;
     let mut intake = jobs.begin(new_job(ME, None)).await.unwrap();
     for row in ["1\n", "2\n", "3\n"] {
-        intake.take(chunk(row)).await.unwrap();
+        intake.take([chunk(row)]).await.unwrap();
     }
     assert_eq!(store.count("jobs_inputs").await, 2, "one is held in memory");
     let listed = jobs
@@ -54,7 +54,7 @@ async fn input_that_is_not_wanted_is_deleted(store: &Store) {
     let begun = async || {
         let mut intake = jobs.begin(new_job(ME, None)).await.unwrap();
         for row in ["1\n", "2\n", "3\n"] {
-            intake.take(chunk(row)).await.unwrap();
+            intake.take([chunk(row)]).await.unwrap();
         }
         intake
     };
@@ -75,7 +75,7 @@ async fn input_that_is_not_wanted_is_deleted(store: &Store) {
     let mut slow = begun().await;
     store.clock.advance(Duration::from_hours(2));
     jobs.apply_retention().await.unwrap();
-    let late = slow.take(chunk("4\n")).await;
+    let late = slow.take([chunk("4\n")]).await;
     assert!(matches!(late, Err(JobsError::Forgotten)), "{late:?}");
 }
 

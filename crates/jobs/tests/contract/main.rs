@@ -59,9 +59,7 @@ async fn submit_new(jobs: &Jobs, new: NewJob, rows: &[&str]) -> Result<JobId, Jo
     let (mut lines, mut chunks) = (Lines::new(Form::Ndjson, 2, 1 << 20), Vec::new());
     lines.push(rows.join("\n").as_bytes(), &mut chunks).unwrap();
     lines.finish(&mut chunks).unwrap();
-    for chunk in chunks {
-        intake.take(chunk).await?;
-    }
+    intake.take(chunks).await?;
     let _kept = intake.finish(Receipt::none()).await?;
     let mut after = ids(jobs).await.into_iter();
     Ok(after.find(|id| !before.contains(id)).unwrap())

@@ -75,8 +75,8 @@ async fn the_jobs_of_a_deleted_user_go(store: &Store) {
         rows: 1,
         text: b"1\n".into(),
     };
-    received.take(chunk()).await.unwrap();
-    received.take(chunk()).await.unwrap();
+    received.take([chunk()]).await.unwrap();
+    received.take([chunk()]).await.unwrap();
     let others = submit(&jobs, "user:0000000000000002", &["1"]).await;
 
     let user = UserId::from_stored(ME.trim_start_matches("user:"));
@@ -127,9 +127,9 @@ async fn what_one_caller_stores_has_a_bound(store: &Store) {
         text: b"1\n".repeat(10),
     };
     for _ in 0..3 {
-        intake.take(chunk()).await.unwrap();
+        intake.take([chunk()]).await.unwrap();
     }
-    let refused = intake.take(chunk()).await;
+    let refused = intake.take([chunk()]).await;
     assert!(matches!(refused, Err(JobsError::TooMuch(_))), "{refused:?}");
     intake.drop_input().await;
     jobs.remove(&operator(), &Reach::All, &id).await.unwrap();
