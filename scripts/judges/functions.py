@@ -231,11 +231,16 @@ def what_does_not_end(folder):
 
 def it_does_not_start(folder):
     """A start that fails is told to Lambda, and one outside of Lambda says what to do"""
-    function = Function(folder.data, AUSPEX__STORAGE__URL="postgres://nobody@127.0.0.1:1/none")
-    function.start()
-    equal(function.child.wait(30), 1, "exit code")
-    true("127.0.0.1" in function.init_error["errorMessage"], f"error: {function.init_error}")
-    function.stop()
+    failures = [
+        ({"AUSPEX__STORAGE__URL": "postgres://nobody@127.0.0.1:1/none"}, 1, "127.0.0.1"),
+        ({"AUSPEX__SERVER__ROLES": '["jobs"]'}, 2, "server.roles"),
+    ]
+    for settings, code, reason in failures:
+        function = Function(folder.data, **settings)
+        function.start()
+        equal(function.child.wait(30), code, f"exit code with {settings}")
+        true(reason in function.init_error["errorMessage"], f"error: {function.init_error}")
+        function.stop()
     done = subprocess.run([BINARY, "lambda"], env=environment(), capture_output=True, text=True)
     true("auspex serve" in done.stderr and done.returncode == 1, f"{done.returncode}: {done.stderr}")
 

@@ -5,15 +5,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use auspex_kernel::clock::monotonic;
+use auspex_kernel::config::ConfigError;
 use auspex_kernel::{ApiError, RequestId};
 use axum::body::Body;
 use futures_util::future::join_all;
 use http::{StatusCode, header};
 use http_body_util::BodyExt as _;
 
-use super::Outcome;
 use super::databases::IfMissing;
 use super::serve::{Started, prepare, start};
+use super::{Failure, Outcome};
 use crate::config;
 use crate::lambda::event::Event;
 use crate::lambda::{Invocation, RuntimeApi};
@@ -26,8 +27,10 @@ const API: &str = "AWS_LAMBDA_RUNTIME_API";
 const ANSWER_BYTES_MAX: usize = 6 << 20;
 /// Between two events the process may stand still: after this long it asks what has changed.
 const CATCH_UP_AFTER: Duration = Duration::from_millis(250);
-/// Without the database, what is known stays in force.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Where the database does not answer for so long, or for half the time of the event, what is known stays in force.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+const ONLY_JOBS: &str =
+    "is [\"jobs\"], which a function does not serve; name another role, or use `auspex serve`";
 /// What is left of the time for an event when its answer is handed over.
 const RESERVE: Duration = Duration::from_millis(100);
 
@@ -41,7 +44,14 @@ pub(super) fn run(mut loaded: Loaded) -> Outcome {
     let api = events.block_on(async { RuntimeApi::new(&address) })?;
     // What it had begun would stand still with the process, and others would wait for it.
     roles::leave(&mut loaded.config, "jobs");
-    let started = prepare(&mut loaded).and_then(|(lock, control)| {
+    let prepared = match loaded.config.server.roles.is_empty() {
+        true => {
+            let error = ConfigError::wrong("server.roles", ONLY_JOBS);
+            Err(Failure::of_settings(&error))
+        }
+        false => prepare(&mut loaded),
+    };
+    let started = prepared.and_then(|(lock, control)| {
         let started = control.block_on(start(&loaded.config, true, IfMissing::MakeTheFirst))?;
         Ok((lock, control, started))
     });
@@ -82,7 +92,8 @@ async fn answer_events(api: &RuntimeApi, started: &Started) -> reqwest::Result<(
         if now < last || now.since(last) >= CATCH_UP_AFTER {
             let services = started.services.iter();
             let all = join_all(services.map(|service| service.clone().catch_up()));
-            let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, all).await;
+            let longest = CATCH_UP_MAX.min(invocation.deadline.since(now) / 2);
+            let _ = tokio::time::timeout(longest, all).await;
         }
         let handed_over = match answer(started, &invocation).await {
             Ok(answer) => api.respond(&invocation, answer).await,
