@@ -59,14 +59,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def auspex(binary):
+def auspex(binary, models=MODELS):
     return Server(
         name=OURS,
         title="Auspex",
         packages=(),
         command=lambda port, data: [
             *(binary, "serve", "--listen", f"127.0.0.1:{port}"),
-            *("--data-dir", data, "--models", MODELS),
+            *("--data-dir", data, "--models", models),
         ],
         cwd=ROOT,
         # The limiter stays on and counts every request; only its limits are out of reach.

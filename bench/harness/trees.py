@@ -70,8 +70,8 @@ LOADING_MAX, PEAK_MAX = 0.35, 4.0
 class Side:
     """A program that times predictions as it is told, line by line."""
 
-    def __init__(self, command):
-        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, command, **options):
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
         self.greeting = self.answer()
 
     def __enter__(self):
@@ -152,19 +152,23 @@ def compare(shape, walker, python, settings):
             shape.figures["explained_difference"] = check_contributions(shape, ours, theirs)
             kinds += [("explain-one", EXPLAINED_ONE_ROWS), ("explain-batch", BATCH_ROWS)]
         for what, rows in kinds:
-            mine, calls = [], {}
-            for turn in range(settings.turns + 1):
-                own = ours.ask(what, rows, settings.seconds)
-                other = theirs.ask(what, rows, settings.seconds)
-                # The first warms caches and prepares calls.
-                if turn > 0:
-                    mine.append(own)
-                    for call, spent in other.items():
-                        calls.setdefault(call, []).append(spent)
-            medians = {call: median(spent) for call, spent in calls.items()}
-            fastest = min(medians, key=medians.get)
-            shape.figures[what] = {"rows": rows, "ours_us": median(mine), "theirs_us": medians[fastest], "call": fastest,
-                                   "calls_us": medians}  # fmt: skip
+            shape.figures[what] = by_turns(ours, theirs, what, rows, settings)
+
+
+def by_turns(ours, theirs, what, rows, settings):
+    """Medians of what both sides need for so many rows."""
+    mine, calls = [], {}
+    for turn in range(settings.turns + 1):
+        own = ours.ask(what, rows, settings.seconds)
+        other = theirs.ask(what, rows, settings.seconds)
+        # The first warms caches and prepares calls.
+        if turn > 0:
+            mine.append(own)
+            for call, spent in other.items():
+                calls.setdefault(call, []).append(spent)
+    medians = {call: median(spent) for call, spent in calls.items()}
+    fastest = min(medians, key=medians.get)
+    return {"rows": rows, "ours_us": median(mine), "theirs_us": medians[fastest], "call": fastest, "calls_us": medians}
 
 
 def load(walker, python):

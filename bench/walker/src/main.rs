@@ -1,7 +1,8 @@
-//! The engine's side of `bench/trees`: loads a model and times it, turn by turn, as it is told.
+//! The engine's side of `bench/trees` and `bench/sklearn`: loads a model and times it, turn by turn, as it is told.
 //!
 //! `walker MODEL ROWS`: ROWS are `f64`, one row after the other, little-endian; a text feature's is the number
-//! n of the text `cn`. Each line of standard input is a command, each line of standard output its answer:
+//! n of the text `cn`. A file of ROWS that ends in `.jsonl` has a list of values a line instead, with `null` for a missing one.
+//! Each line of standard input is a command, each line of standard output its answer:
 //! `one ROWS SECONDS` predicts so many rows one by one, again and again; `batch ROWS SECONDS` together; `threads ROWS SECONDS` on all
 //! cores; `explain-one` and `explain-batch` explain all margins; each answers with µs a row. `answers ROWS` gives the
 //! predictions, `contributions ROWS` the explanations: row by row, margin by margin. `walker --load MODEL` loads
@@ -22,7 +23,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use auspex_engine::{
-    Engine, Explain, LoadOptions, RowBuffer, Rows, load, load_with, predict_in_parallel,
+    Engine, Explain, FeatureKind, LoadOptions, RowBuffer, Rows, Signature, load, load_with,
+    predict_in_parallel,
 };
 use serde_json::{Value, json};
 
@@ -73,6 +75,41 @@ fn explain(model: &dyn Explain, rows: Rows<'_>, out: &mut [f64]) -> Outcome<()> 
     Ok(())
 }
 
+fn rows_of_numbers(bytes: &[u8], signature: &Signature) -> RowBuffer {
+    let mut buffer = RowBuffer::default();
+    let features = signature.features.iter().cycle();
+    for (number, feature) in bytes.as_chunks::<8>().0.iter().zip(features) {
+        let number = f64::from_le_bytes(*number);
+        let value = match feature.kind.is_text() {
+            true => buffer.texts.push(&format!("c{number}")),
+            false => number,
+        };
+        buffer.values.push(value);
+    }
+    buffer
+}
+
+fn rows_of_lists(bytes: &[u8], signature: &Signature) -> Outcome<RowBuffer> {
+    let mut buffer = RowBuffer::default();
+    for line in std::str::from_utf8(bytes)?.lines() {
+        let row: Vec<Value> = serde_json::from_str(line)?;
+        for (value, feature) in row.iter().zip(&signature.features) {
+            let number = match (&feature.kind, value) {
+                (FeatureKind::Unused, _) | (_, Value::Null) => Some(f64::NAN),
+                (FeatureKind::Category(known), Value::String(text)) => {
+                    let place = known.iter().position(|known| known == text);
+                    place.map(|place| place as f64)
+                }
+                (_, Value::String(text)) => Some(buffer.texts.push(text)),
+                (_, number) => number.as_f64(),
+            };
+            let number = number.ok_or_else(|| format!("`{}`: {value}", feature.name))?;
+            buffer.values.push(number);
+        }
+    }
+    Ok(buffer)
+}
+
 struct Walker {
     model: Box<dyn Engine>,
     buffer: RowBuffer,
@@ -89,17 +126,11 @@ impl Walker {
         };
         let model = load_with(model, &options)?;
         let width = model.signature().features.len();
-        let mut buffer = RowBuffer::default();
         let bytes = fs::read(rows)?;
-        let features = model.signature().features.iter().cycle();
-        for (number, feature) in bytes.as_chunks::<8>().0.iter().zip(features) {
-            let number = f64::from_le_bytes(*number);
-            let value = match feature.kind.is_text() {
-                true => buffer.texts.push(&format!("c{number}")),
-                false => number,
-            };
-            buffer.values.push(value);
-        }
+        let buffer = match rows.extension().is_some_and(|kind| kind == "jsonl") {
+            true => rows_of_lists(&bytes, model.signature())?,
+            false => rows_of_numbers(&bytes, model.signature()),
+        };
         let count = buffer.values.len() / width;
         Ok(Self {
             out: vec![0.0; count * model.signature().outputs()],
