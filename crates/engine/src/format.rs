@@ -54,6 +54,11 @@ const FORMATS: &[Format] = &[
     },
 ];
 
+/// Whether a file begins as one of ONNX does, whatever is in its graph.
+pub fn is_onnx(bytes: &[u8]) -> bool {
+    others::is_onnx(bytes)
+}
+
 /// Loads a file in the format its content shows.
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
     // Editors put it before JSON, where it says nothing.

@@ -66,7 +66,7 @@ pub use error::{LoadError, RowRefusal};
 pub use explain::{Explain, Unexplained};
 #[doc(hidden)]
 pub use forest::with_kernel;
-pub use format::name_other;
+pub use format::{is_onnx, name_other};
 pub use parallel::predict_in_parallel;
 pub use row::{RowBuffer, Rows, Texts};
 pub use signature::{ClassLabel, Feature, FeatureKind, NamedOutput, Output, Precision, Signature};

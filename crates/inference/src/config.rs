@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use auspex_kernel::config::ConfigError;
 use serde::Deserialize;
 
+use crate::onnxruntime::use_onnxruntime;
+
 /// Every setting with its default and its meaning.
 pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 
@@ -27,6 +29,8 @@ pub struct Config {
     /// Memory that explanations of one version of a model may need, in bytes; one that needs more is
     /// served without them.
     pub explanation_bytes_max: usize,
+    /// The library of ONNX Runtime, for graphs that the engine itself refuses. Empty: not used.
+    pub onnxruntime: PathBuf,
     /// How often to look at the models folder, in milliseconds; 0: never.
     pub watch_interval_ms: u64,
     /// How long no file of a package may have changed before it is loaded, in milliseconds.
@@ -36,6 +40,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Loads the library of ONNX Runtime, if one is named.
+    pub(crate) fn load_onnxruntime(&self) -> Result<(), String> {
+        match self.onnxruntime.as_os_str().is_empty() {
+            true => Ok(()),
+            false => use_onnxruntime(&self.onnxruntime),
+        }
+    }
+
     /// What types alone cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let positive = [

@@ -19,6 +19,7 @@ use crate::files::{
     MANIFEST, file_name, if_not_the_model, is_dangling, misnamed_manifest, model_file, names,
 };
 use crate::manifest::Manifest;
+use crate::onnxruntime;
 use crate::package::{Package, PackageError};
 use crate::reads::read_file;
 use crate::table;
@@ -90,8 +91,8 @@ impl Draft {
         let file = file_name(&path);
         let named = |message: String| refuse(format!("{file}: {message}"));
         let bytes = read_file(&path).map_err(|error| named(error.to_string()))?;
-        let engine = auspex_engine::load_bytes(&file, &bytes, &LoadOptions::default());
-        let engine = engine.map_err(|error| named(error.message + if_not_the_model(&path)))?;
+        let engine = onnxruntime::load(&file, &bytes, &LoadOptions::default());
+        let engine = engine.map_err(|message| named(message + if_not_the_model(&path)))?;
         let columns = engine.signature().features.iter();
         let columns = columns.map(Column::new).collect();
         let (model, version) = names(folder);

@@ -25,6 +25,7 @@ mod http;
 mod manifest;
 mod model;
 mod names;
+mod onnxruntime;
 mod openapi;
 mod package;
 mod plan;
@@ -60,6 +61,7 @@ pub use draft::{Draft, Written};
 pub use explain::{TOP_MAX, Top};
 pub use folder::ModelsFolder;
 pub use model::{Model, Models, Version};
+pub use onnxruntime::use_onnxruntime;
 pub use package::{Package, PackageError};
 pub use registry::InferenceError;
 pub use schema::{Categories, Field, Kind, Schema, Unused};
@@ -163,6 +165,9 @@ impl Inference {
     /// If the folder is missing or cannot be read, or if the path is one package and it cannot be
     /// used.
     pub fn load(config: &Config, clock: Clock) -> Result<Arc<Self>, InferenceError> {
+        config
+            .load_onnxruntime()
+            .map_err(InferenceError::OnnxRuntime)?;
         let inference = Self::empty(config, clock);
         let mut catalogue = Catalogue::default();
         let changes = inference.look(&mut catalogue, Look::Start)?;

@@ -19,6 +19,7 @@ use crate::files::{
 };
 use crate::manifest::{Example, Manifest};
 use crate::names::LATEST;
+use crate::onnxruntime;
 use crate::plan::{Plan, Shape};
 use crate::reads::read_file;
 use crate::schema::Schema;
@@ -137,10 +138,10 @@ impl Package {
             iteration_range: manifest.iteration_range,
             explanation_bytes_max,
         };
-        let engine = auspex_engine::load_bytes(&name, &bytes, &options);
-        let engine = engine.map_err(|error| {
+        let engine = onnxruntime::load(&name, &bytes, &options);
+        let engine = engine.map_err(|message| {
             let hint = if_not_the_model(&file);
-            refuse(format!("{name}: {}{hint}", error.message))
+            refuse(format!("{name}: {message}{hint}"))
         })?;
         let mut package = Self::assemble(path, model, version, manifest, engine)?;
         package.compare_with_examples(&options);

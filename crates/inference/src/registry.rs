@@ -38,6 +38,9 @@ pub enum InferenceError {
         "the models folder {0} holds no package any more; POST /v1/models/reload withdraws them all"
     )]
     Vanished(String),
+    /// The library of ONNX Runtime cannot be loaded.
+    #[error("inference.onnxruntime: {0}")]
+    OnnxRuntime(String),
     /// The start is to be strict.
     #[error(
         "not all of the models folder {folder} can be served:{}\nmend it, or start without --strict \

@@ -39,6 +39,8 @@ impl Service for InferenceService {
     }
 
     fn check_surroundings(config: &Config) -> Result<(), ConfigError> {
+        let loaded = config.load_onnxruntime();
+        loaded.map_err(|error| ConfigError::wrong("inference.onnxruntime", error))?;
         let models = &config.models;
         let scanned = registry::scan(models, Layout::of(models), &Reads::default());
         scanned.map(drop).map_err(|error| {

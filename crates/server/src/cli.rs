@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use auspex_identity::{GrantType, Role};
-use auspex_inference::Top;
+use auspex_inference::{Top, use_onnxruntime};
 use auspex_kernel::{Scope, Timestamp};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
@@ -269,6 +269,8 @@ pub(crate) enum Command {
         /// TOP features that added most
         #[arg(long, value_name = "TOP", num_args = 0..=1, require_equals = true)]
         explain: Option<Option<Top>>,
+        #[command(flatten)]
+        runtime: OnnxRuntime,
     },
     /// Inspect model packages
     #[command(subcommand)]
@@ -281,6 +283,8 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        runtime: OnnxRuntime,
     },
     /// Create, list, replace and revoke API keys
     Keys(OnDatabase<KeysCommand>),
@@ -324,6 +328,8 @@ pub(crate) enum ModelsCommand {
         /// First write the SHA-256 of its files into its model.toml, which is checked from then on
         #[arg(long)]
         write_checksum: bool,
+        #[command(flatten)]
+        runtime: OnnxRuntime,
     },
     /// Write a first model.toml for a model: its features, and from a sample their types and ranges
     Init {
@@ -333,7 +339,29 @@ pub(crate) enum ModelsCommand {
         /// Inputs of the model as CSV with a header or as JSON Lines; other columns do no harm
         #[arg(long, value_name = "FILE")]
         sample: Option<PathBuf>,
+        #[command(flatten)]
+        runtime: OnnxRuntime,
     },
+}
+
+/// What runs models that the engine does not.
+#[derive(Debug, Args)]
+pub(crate) struct OnnxRuntime {
+    /// libonnxruntime.so of ONNX Runtime, for ONNX graphs that are refused otherwise
+    #[arg(long, value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+}
+
+impl OnnxRuntime {
+    /// Loads the library, if one is named.
+    pub(crate) fn load(&self) -> Result<(), String> {
+        match &self.onnxruntime {
+            Some(library) => {
+                use_onnxruntime(library).map_err(|error| format!("--onnxruntime: {error}"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

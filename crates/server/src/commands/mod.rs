@@ -73,11 +73,23 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Migrate { create } => migrate(&load()?.config, if_missing(create)),
         Command::Backup { keys, file } => backup::back_up(&load()?.config, keys, &file),
         Command::Restore { file } => backup::restore(&load()?.config, &file),
-        Command::Predict { package, explain } => {
+        Command::Predict {
+            package,
+            explain,
+            runtime,
+        } => {
+            runtime.load()?;
             predict::run(&package, explain.map(Option::unwrap_or_default))
         }
         Command::Models(command) => models::run(&command),
-        Command::Bench { package, json } => bench::run(&package, json),
+        Command::Bench {
+            package,
+            json,
+            runtime,
+        } => {
+            runtime.load()?;
+            bench::run(&package, json)
+        }
         Command::Keys(command) => keys::run(&load()?.config, command),
         Command::Users(command) => users::run(&load()?.config, command),
         Command::Tokens(command) => tokens::run(&load()?.config, command),

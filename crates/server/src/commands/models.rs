@@ -17,7 +17,9 @@ pub(super) fn run(command: &ModelsCommand) -> Outcome {
         ModelsCommand::Check {
             package,
             write_checksum,
+            runtime,
         } => {
+            runtime.load()?;
             if *write_checksum {
                 Package::write_checksums(package)?;
             }
@@ -26,7 +28,14 @@ pub(super) fn run(command: &ModelsCommand) -> Outcome {
                 None => check(package),
             }
         }
-        ModelsCommand::Init { package, sample } => init(package, sample.as_deref()),
+        ModelsCommand::Init {
+            package,
+            sample,
+            runtime,
+        } => {
+            runtime.load()?;
+            init(package, sample.as_deref())
+        }
     }
 }
 
