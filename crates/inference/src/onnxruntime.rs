@@ -66,7 +66,7 @@ pub(crate) fn load(
     }
     let Some((_, environment)) = LIBRARY.get() else {
         return Err(format!(
-            "{refused}; or set inference.onnxruntime to the path of libonnxruntime.so, which runs such graphs"
+            "{refused}; or set inference.onnxruntime (commands: --onnxruntime) to the path of libonnxruntime.so, which runs such graphs"
         ));
     };
     let graph = Graph::new(environment, bytes);

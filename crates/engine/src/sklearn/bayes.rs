@@ -126,7 +126,7 @@ impl Predictor for Bayes {
         for (row, out) in out.chunks_exact_mut(width).enumerate() {
             factors.write_sparse(rows.row(row), &mut sums);
             let constants = sums.iter_mut().zip(&self.constants);
-            constants.for_each(|(sum, constant)| *sum = constant + *sum);
+            constants.for_each(|(sum, constant)| *sum += constant);
             probabilities(&mut sums, out);
         }
         Ok(())
