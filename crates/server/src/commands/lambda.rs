@@ -95,7 +95,10 @@ async fn answer_events(api: &RuntimeApi, started: &Started) -> reqwest::Result<(
             let longest = CATCH_UP_MAX.min(invocation.deadline.since(now) / 2);
             let _ = tokio::time::timeout(longest, all).await;
         }
-        let handed_over = match answer(started, &invocation).await {
+        let answered = answer(started, &invocation).await;
+        // Whoever has the answer may let the process stand still.
+        last = clock.now();
+        let handed_over = match answered {
             Ok(answer) => api.respond(&invocation, answer).await,
             Err(reason) => {
                 tracing::error!(reason, "an event has no answer");
@@ -106,7 +109,6 @@ async fn answer_events(api: &RuntimeApi, started: &Started) -> reqwest::Result<(
             tracing::error!(%error, "Lambda did not take an answer");
         }
         started.app.edge.observers.flush();
-        last = clock.now();
     }
 }
 
