@@ -170,7 +170,7 @@ def what_others_did_while_it_stood_still(folder):
         event = http_api("POST", "/predict", headers=[("X-API-Key", key), JSON], body=RECORD)
         time.sleep(0.3)
         equal(answered(function, event)[0], 200, "status before")
-        for receipt_s in (0, 0.2, 0.2):
+        for receipt_s in [0] * 8 + [0.2] * 2:
             function.receipt_s = receipt_s
             equal(answered(function, event)[0], 200, "status before")
             os.kill(function.child.pid, signal.SIGSTOP)

@@ -79,7 +79,8 @@ pub(super) fn run(mut loaded: Loaded) -> Outcome {
 async fn answer_events(api: &RuntimeApi, started: &Started) -> reqwest::Result<()> {
     api.register().await?;
     let mut asked_to_stop = started.asked_to_stop.clone();
-    let clock = &started.app.edge.clock;
+    let edge = &started.app.edge;
+    let clock = &edge.clock;
     let mut last = clock.now();
     loop {
         let invocation = tokio::select! {
@@ -92,6 +93,7 @@ async fn answer_events(api: &RuntimeApi, started: &Started) -> reqwest::Result<(
         if now < last || now.since(last) >= CATCH_UP_AFTER {
             let services = started.services.iter();
             let all = join_all(services.map(|service| service.clone().catch_up()));
+            let all = edge.control.run(all);
             let longest = CATCH_UP_MAX.min(invocation.deadline.since(now) / 2);
             let _ = tokio::time::timeout(longest, all).await;
         }
@@ -108,7 +110,7 @@ async fn answer_events(api: &RuntimeApi, started: &Started) -> reqwest::Result<(
         if let Err(error) = handed_over {
             tracing::error!(%error, "Lambda did not take an answer");
         }
-        started.app.edge.observers.flush();
+        edge.observers.flush();
     }
 }
 
