@@ -1,4 +1,4 @@
-"""Golden explanations of models that are asked: pipelines of scikit-learn and what shap says of them.
+"""Golden explanations of pipelines of scikit-learn: what shap says of models that are asked, and of trees.
 
     python3 -m venv venv && venv/bin/pip install -r requirements-explained.txt
     venv/bin/python make_explained.py
@@ -6,7 +6,8 @@
 Writes to crates/engine/tests/golden/explained a pickle for each model, one of them in ONNX too, and NAME.json: rows, the
 rows that they are compared with, exact contributions (shap.explainers.Exact), and those that shap finds by permutations
 (shap.explainers.Permutation), as [margin][row][feature] with the base value last. `typical` means that the pickle itself
-has the row that others are compared with.
+has the row that others are compared with. Models of trees have `trees` in place of both: what shap.TreeExplainer says of the
+columns that the last step gets, added up for each feature.
 """
 
 import json
@@ -19,14 +20,23 @@ import pandas as pd
 import shap
 from skl2onnx import to_onnx
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    VotingRegressor,
+)
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, PoissonRegressor
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "crates/engine/tests/golden/explained"
 FITTED, ASKED = 160, 6
@@ -133,6 +143,48 @@ def save(name, model, background, rows, *, typical=False, in_onnx=False):
     print(name, exact.shape, "permutations off by", np.abs(exact - by_order).max())
 
 
+def save_trees(name, model, rows, sources):
+    """`sources` has the place of the feature that each column of the last step comes from."""
+    steps, last = model[:-1], model[-1]
+    columns = steps.transform(rows)
+    columns = columns.toarray() if hasattr(columns, "toarray") else np.asarray(columns, float)
+    explainer = shap.TreeExplainer(last, feature_perturbation="tree_path_dependent")
+    values = np.asarray(explainer.shap_values(columns, check_additivity=False))
+    values = values.reshape(*columns.shape, -1)
+    bases = np.atleast_1d(explainer.expected_value)
+    # Of two shares that add up to 1, the second.
+    if len(bases) == 2:
+        values, bases = values[:, :, 1:], bases[1:]
+    width = rows.shape[1] if rows.ndim == 2 else 1
+    found = np.zeros((len(bases), len(rows), width + 1))
+    for column, source in enumerate(sources):
+        found[:, :, source] += values[:, column, :].T
+    found[:, :, width] = bases[:, None]
+    table = rows if rows.ndim == 2 else rows.to_frame()
+    listed = [[None if value != value else value for value in row] for row in table.values.tolist()]
+    (FOLDER / f"{name}.pkl").write_bytes(pickle.dumps(model))
+    (FOLDER / f"{name}.json").write_text(json.dumps({"rows": listed, "trees": found.tolist()}) + "\n")
+    print(name, found.shape)
+
+
+def trees(table, score, texts):
+    given, asked, target = table[:FITTED], table[FITTED:], score[:FITTED]
+    middle, three = np.median(target), np.digitize(target, np.quantile(target, [0.3, 0.7]))
+    # The features are age, name, fare, relatives, sex and port.
+    ordinal, own = columns(OrdinalEncoder(), "passthrough"), [0, 2, 3, 4, 5]
+    one_hot, spread = columns(OneHotEncoder(handle_unknown="ignore")), [0, 2, 3, 4, 4, 5, 5, 5]
+    size = dict(max_depth=4, random_state=0)
+    save_trees("forest", make_pipeline(ordinal, RandomForestClassifier(5, **size)).fit(given, three), asked, own)
+    save_trees("forest-2", make_pipeline(one_hot, RandomForestClassifier(5, **size)).fit(given, target > middle), asked, spread)
+    save_trees("extra-trees", make_pipeline(ordinal, ExtraTreesRegressor(5, **size)).fit(given, target), asked, own)
+    save_trees("tree", make_pipeline(ordinal, DecisionTreeClassifier(**size)).fit(given, three), asked, own)
+    save_trees("boosting", make_pipeline(one_hot, GradientBoostingClassifier(n_estimators=8, random_state=0)).fit(given, target > middle), asked, spread)
+    histogram = HistGradientBoostingRegressor(max_iter=6, loss="poisson", min_samples_leaf=8)
+    save_trees("histogram", make_pipeline(ordinal, histogram).fit(given, np.exp(target)), asked, own)
+    words = make_pipeline(TfidfVectorizer(), RandomForestRegressor(5, **size)).fit(texts[:FITTED], target)
+    save_trees("words", words, texts[FITTED:], [0] * len(words[0].vocabulary_))
+
+
 def main():
     FOLDER.mkdir(exist_ok=True)
     table, score = people(False)
@@ -143,10 +195,11 @@ def main():
     save("logistic", make_pipeline(columns(one_hot), LogisticRegression()).fit(given, target > middle), few, asked)
     save("machine", make_pipeline(columns(one_hot), SVC(gamma=0.4)).fit(given, three), few, asked)
     save("poisson", make_pipeline(columns(one_hot), PoissonRegressor()).fit(given, np.exp(target)), few, asked)
-    forest = RandomForestClassifier(5, max_depth=4, random_state=0)
-    save("forest", make_pipeline(columns(OrdinalEncoder(), "passthrough"), forest).fit(given, three), few, asked)
-    boosting = GradientBoostingClassifier(n_estimators=8, random_state=0)
-    save("boosting", make_pipeline(columns(one_hot), boosting).fit(given, target > middle), few, asked)
+    # What a vote makes of trees is asked.
+    vote = VotingRegressor([("trees", ExtraTreesRegressor(3, max_depth=3, random_state=0)), ("line", Ridge())])
+    save("vote", make_pipeline(columns(one_hot), vote).fit(given, target), few, asked)
+    words = [" ".join(row) for row in table[["sex", "port", "name"]].to_numpy()]
+    trees(table, score, pd.Series(words).astype(object))
 
     table, score = people(True)
     given, asked, target = table[:FITTED], table[FITTED:], score[:FITTED]

@@ -68,6 +68,17 @@ binary = dict(settings, objective="binary:logitraw", base_score=0.3)
 raw = xgb.train(binary, xgb.DMatrix(X[TRAIN], SCORE[TRAIN] > 0), 3)
 save("logitraw-base", raw, raw.predict(xgb.DMatrix(ROWS)))
 
+if VERSION in ("1.4", "1.5"):
+    # Continued with another number of trees per iteration, which later releases no longer allow.
+    for name, first, second in [("continued", 3, 4), ("whole-continued", 3, 2), ("classes-continued", 3, 2)]:
+        classes = name.startswith("classes")
+        matrix = xgb.DMatrix(X[TRAIN], (CLASSES if classes else SCORE)[TRAIN])
+        many = dict(settings, **(dict(objective="multi:softprob", num_class=3) if classes else {}))
+        begun = xgb.train(dict(many, num_parallel_tree=first), matrix, 3 if classes else 2)
+        booster = xgb.train(dict(many, num_parallel_tree=second), matrix, 1, xgb_model=begun)
+        print(VERSION, name, len(booster.get_dump()), booster.attributes())
+        save(name, booster, booster.predict(xgb.DMatrix(ROWS), ntree_limit=booster.best_ntree_limit))
+
 if VERSION == "1.6":
     import pandas as pd
 

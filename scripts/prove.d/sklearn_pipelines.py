@@ -22,7 +22,7 @@ import pandas as pd
 import sklearn
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.ensemble import (
@@ -66,13 +66,19 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
     FunctionTransformer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
+    PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
+    TargetEncoder,
 )
 from sklearn.svm import SVC, SVR, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeRegressor
@@ -157,9 +163,24 @@ class Draw:
             "passthrough", StandardScaler(with_mean=self.chance(0.8)), MinMaxScaler((-1, self.whole(1, 3)), clip=self.chance(0.5)),
             MaxAbsScaler(), RobustScaler(with_centering=self.chance(0.7)), FunctionTransformer(),
         ))
+        if self.chance(0.3):
+            steps.append(self.bent(has_holes and stays, is_plain))
         if not is_plain and self.chance(0.15):
             steps.append(self.one(Normalizer(self.one("l1", "l2", "max")), Binarizer(threshold=0.3)))
         return make_pipeline(*steps)
+
+    def bent(self, takes_missing, is_plain):
+        """A step that bends numbers, or parts them into ranges."""
+        quantiles = QuantileTransformer(n_quantiles=self.whole(2, 60), output_distribution=self.one("uniform", "normal"))
+        bent = [PowerTransformer(standardize=self.chance(0.7)), quantiles, FunctionTransformer(self.one(np.tanh, np.arctan, np.cbrt, np.square))]
+        if takes_missing or is_plain:
+            return self.one(*bent)
+        spline = dict(degree=self.whole(1, 4), extrapolation=self.one("constant", "linear", "continue", "periodic"))
+        return self.one(
+            *bent, KBinsDiscretizer(self.whole(2, 5), encode=self.one("onehot-dense", "ordinal"), strategy=self.one("uniform", "quantile")),
+            SplineTransformer(self.whole(5, 7), knots=self.one("uniform", "quantile"), include_bias=self.chance(0.5), **spline),
+            PolynomialFeatures(self.whole(1, 3), interaction_only=self.chance(0.3), include_bias=self.chance(0.5)),
+        )
 
     def categories(self, has_holes):
         """Steps for columns of categories, and whether they take unknown ones."""
@@ -171,6 +192,7 @@ class Draw:
             (OneHotEncoder(max_categories=self.whole(2, 4), handle_unknown="infrequent_if_exist", **dense), True),
             (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), True),
             (OrdinalEncoder(), False),
+            (TargetEncoder(smooth=self.one("auto", 3.0), random_state=self.seed), True),
         )
         if has_holes and (isinstance(step, OrdinalEncoder) or self.chance(0.6)):
             filled = self.one(SimpleImputer(strategy="most_frequent"), SimpleImputer(strategy="constant", fill_value="?"))
@@ -259,6 +281,13 @@ class Draw:
         if self.chance(0.75):
             return simple()
         one = simple()
+        if not self.is_classifier and self.chance(0.3):
+            change = self.one(
+                dict(func=np.cbrt, inverse_func=np.sinh, check_inverse=False), dict(transformer=StandardScaler()),
+                dict(transformer=PowerTransformer()), dict(transformer=QuantileTransformer(n_quantiles=20)),
+                dict(transformer=make_pipeline(MinMaxScaler(), QuantileTransformer(n_quantiles=9, output_distribution="normal"))),
+            )
+            return TransformedTargetRegressor(one, **change)
         if isinstance(one, NEIGHBORS):
             return one
         count, seed = self.whole(2, 4), dict(random_state=self.seed)
@@ -281,7 +310,8 @@ class Draw:
         last = self.last()
         stays = isinstance(last, (HistGradientBoostingClassifier, HistGradientBoostingRegressor)) and self.chance(0.5)
         # Where few values are left, several rows are as far away, and which of them count is left to chance.
-        is_plain = stays or isinstance(last, NEIGHBORS)
+        inner = last.regressor if isinstance(last, TransformedTargetRegressor) else last
+        is_plain = stays or isinstance(inner, NEIGHBORS)
         columns, takes_unknown = self.columns(stays, is_plain)
         model = make_pipeline(columns, *([] if is_plain else self.middle()), last)
         given, asked = self.table[: self.rows], self.table[self.rows :].reset_index(drop=True)

@@ -43,6 +43,38 @@ impl Compared {
         }
     }
 
+    /// [`Explain::bytes`] of the model that has it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, Background::bytes)
+    }
+
+    /// [`Explain::asks`] of the model that has it.
+    pub(crate) fn asks(&self) -> usize {
+        let inputs = self.0.as_ref().map_or(0, |rows| rows.texts.len());
+        ASKED_MAX.max(2 * inputs)
+    }
+
+    /// [`Explain::contributions`] of the model that has it.
+    pub(crate) fn contributions<T: Asked>(
+        &self,
+        model: &T,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        assert!(margin < model.numbers(), "no such margin");
+        let background = self.0.as_ref();
+        let background = background.expect("a model that explains has one");
+        let width = background.texts.len() + 1;
+        assert_eq!(out.len(), rows.len() * width, "output of another length");
+        for (row, out) in out.chunks_exact_mut(width).enumerate() {
+            let all = background.with(rows, row);
+            let explained = Game::new(model, &all, margin).explain(out);
+            explained.map_err(|refusal| RowRefusal { row, ..refusal })?;
+        }
+        Ok(())
+    }
+
     /// [`Engine::compare_with`] of the model that has it.
     pub(crate) fn replace(&mut self, rows: Rows<'_>, features: &[Feature], options: &LoadOptions) {
         if self.0.as_ref().err() == Some(&Unexplained::NoBackground) {
@@ -53,8 +85,6 @@ impl Compared {
 
 /// A model as it is asked.
 pub(crate) trait Asked {
-    fn compared(&self) -> &Compared;
-
     /// How many numbers of a row can be explained.
     fn numbers(&self) -> usize;
 
@@ -136,41 +166,6 @@ pub(crate) fn predicted(
         out.copy_from_slice(&all[..first]);
     }
     Ok(())
-}
-
-impl<T: Asked> Explain for T {
-    fn margins(&self) -> usize {
-        self.numbers()
-    }
-
-    fn bytes(&self) -> usize {
-        self.compared().0.as_ref().map_or(0, Background::bytes)
-    }
-
-    fn asks(&self) -> usize {
-        let background = self.compared().0.as_ref();
-        let inputs = background.map_or(0, |background| background.texts.len());
-        ASKED_MAX.max(2 * inputs)
-    }
-
-    fn contributions(
-        &self,
-        rows: Rows<'_>,
-        margin: usize,
-        out: &mut [f64],
-    ) -> Result<(), RowRefusal> {
-        assert!(margin < self.numbers(), "no such margin");
-        let background = self.compared().0.as_ref();
-        let background = background.expect("a model that explains has one");
-        let width = background.texts.len() + 1;
-        assert_eq!(out.len(), rows.len() * width, "output of another length");
-        for (row, out) in out.chunks_exact_mut(width).enumerate() {
-            let all = background.with(rows, row);
-            let explained = Game::new(self, &all, margin).explain(out);
-            explained.map_err(|refusal| RowRefusal { row, ..refusal })?;
-        }
-        Ok(())
-    }
 }
 
 /// One row against the background.

@@ -229,11 +229,30 @@ impl Engine for Model {
     }
 }
 
-impl Asked for Model {
-    fn compared(&self) -> &Compared {
-        &self.compared
+impl Explain for Model {
+    fn margins(&self) -> usize {
+        self.numbers()
     }
 
+    fn bytes(&self) -> usize {
+        self.compared.bytes()
+    }
+
+    fn asks(&self) -> usize {
+        self.compared.asks()
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        self.compared.contributions(self, rows, margin, out)
+    }
+}
+
+impl Asked for Model {
     fn numbers(&self) -> usize {
         self.signature.output.width()
     }

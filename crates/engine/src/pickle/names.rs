@@ -3,7 +3,7 @@
 use crate::document::Fault;
 
 /// Modules all of whose names are data here: their objects are maps of attributes.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     // Where some versions of scikit-learn, such as 1.5, have the losses of boosting.
     "_loss.",
     "sklearn.",
@@ -12,11 +12,13 @@ const MODULES: [&str; 9] = [
     "catboost.",
     "numpy.random.",
     "scipy.sparse.",
+    // Which of NumPy's or another library's functions a spline makes arrays by.
+    "scipy._lib.array_api_compat.",
     "pandas.core.indexes.",
     "pandas._libs.internals.",
 ];
 
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 32] = [
     "_codecs.encode",
     "builtins.bool",
     "builtins.bytearray",
@@ -46,6 +48,7 @@ const NAMES: [&str; 31] = [
     "numpy.ma.core.MaskedArray",
     "numpy.ma.core._mareconstruct",
     "numpy.ndarray",
+    "scipy.interpolate._bsplines.BSpline",
     "copyreg.__newobj__",
     "copyreg._reconstructor",
 ];
@@ -55,6 +58,37 @@ const NUMPY_TYPES: [&str; 20] = [
     "bool", "bool_", "bytes_", "double", "float16", "float32", "float64", "float_", "int16",
     "int32", "int64", "int8", "int_", "intp", "object_", "str_", "uint16", "uint32", "uint64",
     "uint8",
+];
+
+/// NumPy's functions of one number, which are data as well: the step that names one is computed here.
+const NUMPY_FUNCTIONS: [&str; 27] = [
+    "abs",
+    "absolute",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "cbrt",
+    "ceil",
+    "cos",
+    "exp",
+    "exp2",
+    "expm1",
+    "fabs",
+    "floor",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "negative",
+    "reciprocal",
+    "rint",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "tan",
+    "tanh",
+    "trunc",
 ];
 
 /// How much of a name an error repeats, in characters.
@@ -67,11 +101,12 @@ pub(super) fn admit(module: &str, name: &str) -> Result<Box<str>, Fault> {
         "copy_reg" => "copyreg",
         "numpy._core.multiarray" => "numpy.core.multiarray",
         "numpy._core.numeric" => "numpy.core.numeric",
+        "numpy.core._multiarray_umath" | "numpy._core._multiarray_umath" => "numpy",
         module => module,
     };
     let full = format!("{module}.{name}");
     let is_known = NAMES.contains(&full.as_str())
-        || module == "numpy" && NUMPY_TYPES.contains(&name)
+        || module == "numpy" && (NUMPY_TYPES.contains(&name) || NUMPY_FUNCTIONS.contains(&name))
         || MODULES.iter().any(|known| full.starts_with(known)) && is_plain(name);
     match is_known {
         true => Ok(full.into()),

@@ -174,12 +174,33 @@ impl Engine for Booster {
     fn explain(&self) -> Result<&dyn Explain, Unexplained> {
         match self.missing {
             None => self.engine.explain(),
-            Some(_) => Err(Unexplained::Kind),
+            Some(_) => self.engine.explain().map(|_| self as &dyn Explain),
         }
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
         self.with_rows(rows, |rows| self.engine.predict(rows, out))
+    }
+}
+
+/// The explanations of a model for which a number stands for a missing value.
+impl Explain for Booster {
+    fn margins(&self) -> usize {
+        self.engine.explain().map_or(0, Explain::margins)
+    }
+
+    fn bytes(&self) -> usize {
+        self.engine.explain().map_or(0, Explain::bytes)
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        let explain = self.engine.explain().expect("it explains");
+        self.with_rows(rows, |rows| explain.contributions(rows, margin, out))
     }
 }
 
@@ -207,5 +228,9 @@ impl Predictor for Booster {
 
     fn labels(&self) -> Option<&[ClassLabel]> {
         Some(&self.signature.class_labels)
+    }
+
+    fn explain(&self) -> Option<&dyn Explain> {
+        Engine::explain(self).ok()
     }
 }

@@ -3,10 +3,10 @@
 use super::build::class_count;
 use super::link::Link;
 use super::sets::{MIDDLE, Sets, of_tree};
-use super::trees::{Grown, Reader, Table, Trees};
+use super::trees::{Grove, Grown, Reader, Table, Trees};
 use super::version::Version;
 use crate::document::{Fault, named, shorten};
-use crate::forest::{Node, Tree};
+use crate::forest::Node;
 use crate::pickle::{Array, View};
 use crate::signature::Precision;
 
@@ -34,12 +34,12 @@ impl Reader<'_, '_> {
             )));
         }
         let rate = view.number("learning_rate")?;
-        let mut trees = Vec::with_capacity(estimators.len());
+        let mut grove = Grove::default();
         for (index, estimator) in estimators.objects()?.into_iter().enumerate() {
-            let tree = self.grown(estimator, 1);
-            let tree = tree
-                .and_then(|grown| grown.tree((index % sums) as u32, |numbers| rate * numbers[0]));
-            trees.push(tree.map_err(|fault| fault.inside(format_args!("tree {index}")))?);
+            let grown = self.grown(estimator, 1);
+            let pushed = grown
+                .and_then(|grown| grove.push(&grown, index % sums, |numbers| rate * numbers[0]));
+            pushed.map_err(|fault| fault.inside(format_args!("tree {index}")))?;
         }
         let loss = view.text("loss")?;
         let link = match (is_classifier, loss) {
@@ -54,15 +54,11 @@ impl Reader<'_, '_> {
                 )));
             }
         };
+        let starts = self.starts(link, sums).map_err(named("init_"))?;
         Ok(Trees {
-            forest: self.compile(&trees, Precision::F32, 0)?,
-            sets: Sets::default(),
-            starts: self.starts(link, sums).map_err(named("init_"))?,
-            divisor: 1.0,
             link,
             output: link.output(sums),
-            takes_missing: false,
-            greatest: f64::from(f32::MAX),
+            ..self.compile(&grove, Precision::F32, Sets::default(), starts)?
         })
     }
 
@@ -139,7 +135,7 @@ impl Reader<'_, '_> {
                 "`_baseline_prediction`: expected {expected} numbers"
             )));
         }
-        let mut trees = Vec::new();
+        let mut grove = Grove::default();
         for (stage, predictors) in view.list("_predictors")?.into_iter().enumerate() {
             let predictors = predictors.as_list().unwrap_or_default();
             if predictors.len() != expected {
@@ -148,32 +144,23 @@ impl Reader<'_, '_> {
                 )));
             }
             for (output, predictor) in predictors.into_iter().enumerate() {
-                let tree = self.histogram_tree(predictor, output as u32, &mut sets);
-                trees.push(
-                    tree.map_err(|fault| {
-                        fault.inside(format_args!("`_predictors`: stage {stage}"))
-                    })?,
-                );
+                let grown = self.histogram_tree(predictor, &mut sets);
+                let pushed =
+                    grown.and_then(|grown| grove.push(&grown, output, |numbers| numbers[0]));
+                pushed
+                    .map_err(|fault| fault.inside(format_args!("`_predictors`: stage {stage}")))?;
             }
         }
         Ok(Trees {
-            forest: self.compile(&trees, Precision::F64, sets.len())?,
-            sets,
-            starts,
-            divisor: 1.0,
             link,
             output: link.output(expected),
             takes_missing: true,
             greatest: f64::INFINITY,
+            ..self.compile(&grove, Precision::F64, sets, starts)?
         })
     }
 
-    fn histogram_tree(
-        &self,
-        predictor: View<'_, '_>,
-        output: u32,
-        sets: &mut Sets,
-    ) -> Result<Tree, Fault> {
+    fn histogram_tree(&self, predictor: View<'_, '_>, sets: &mut Sets) -> Result<Grown, Fault> {
         let table = Table {
             records: predictor.array("nodes")?,
         };
@@ -206,12 +193,12 @@ impl Reader<'_, '_> {
                 *threshold = MIDDLE;
             }
         }
-        let grown = Grown {
+        Ok(Grown {
             nodes,
             values: table.numbers("value")?,
             per_node: 1,
-        };
-        grown.tree(output, |numbers| numbers[0])
+            covers: table.numbers("count")?,
+        })
     }
 
     /// By the class of the loss, which 1.0 has under names of its own.

@@ -1,13 +1,14 @@
 //! From fitted estimators to steps.
 
 use std::collections::HashMap;
+use std::iter::repeat_n;
 
 use super::steps::{Chain, Piped, Predictor, Transform};
 use super::version::Version;
 use super::{
-    UNKNOWN, adaboost, bayes, boosters, cluster, compose, discriminant, donors, encode, ensemble,
-    impute, isolation, linear, neighbors, network, process, reduce, scale, select, stack, svm,
-    text, trees,
+    UNKNOWN, adaboost, bayes, bins, boosters, cluster, compose, curves, discriminant, donors,
+    encode, ensemble, impute, isolation, linear, neighbors, network, polynomials, process, reduce,
+    scale, select, splines, stack, svm, text, trees,
 };
 use crate::LoadOptions;
 use crate::document::{Fault, named};
@@ -74,24 +75,92 @@ pub(super) struct InputUse {
     pub(super) typical: Option<f64>,
 }
 
-/// The columns between two steps: which input each still is, if it is one.
+/// What a column between two steps comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    /// It is this input.
+    Input(usize),
+    /// It is computed from this input alone.
+    Of(usize),
+    /// It is computed from several, or not known to be from one.
+    Mixed,
+}
+
+impl Column {
+    /// The input that it is.
+    pub(super) fn input(self) -> Option<usize> {
+        match self {
+            Self::Input(input) => Some(input),
+            _ => None,
+        }
+    }
+
+    /// The input that it comes from.
+    fn source(self) -> Option<usize> {
+        match self {
+            Self::Input(input) | Self::Of(input) => Some(input),
+            Self::Mixed => None,
+        }
+    }
+
+    /// What is computed from it alone.
+    pub(super) fn changed(self) -> Self {
+        self.source().map_or(Self::Mixed, Self::Of)
+    }
+}
+
+/// The columns between two steps.
 #[derive(Clone, Debug)]
-pub(super) struct Columns(pub(super) Vec<Option<usize>>);
+pub(super) struct Columns(pub(super) Vec<Column>);
 
 impl Columns {
     /// The inputs themselves.
     pub(super) fn inputs(count: usize) -> Self {
-        Self((0..count).map(Some).collect())
+        Self((0..count).map(Column::Input).collect())
     }
 
-    /// As many that are no inputs.
-    pub(super) fn computed(count: usize) -> Self {
-        Self(vec![None; count])
+    /// As many columns, each computed from the one at its place.
+    pub(super) fn changed(&self) -> Self {
+        Self(self.0.iter().map(|column| column.changed()).collect())
+    }
+
+    /// So many columns that are computed from all of these.
+    pub(super) fn mixed(&self, count: usize) -> Self {
+        let all = self.0.iter().map(|column| column.changed());
+        let one = all.reduce(|one, other| if one == other { one } else { Column::Mixed });
+        Self(vec![one.unwrap_or(Column::Mixed); count])
+    }
+
+    /// So many columns for each of these, computed from it alone.
+    pub(super) fn repeated(&self, counts: impl Iterator<Item = usize>) -> Self {
+        let repeated = self.0.iter().zip(counts);
+        let repeated = repeated.flat_map(|(column, count)| repeat_n(column.changed(), count));
+        Self(repeated.collect())
+    }
+
+    /// The columns at these places.
+    pub(super) fn at(&self, places: &[u32]) -> Self {
+        let at = |place: &u32| self.0[*place as usize];
+        Self(places.iter().map(at).collect())
     }
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+
+    /// The input that each comes from, if each comes from one.
+    fn sources(&self) -> Option<Box<[u32]>> {
+        let source = |column: &Column| column.source().map(|input| input as u32);
+        self.0.iter().map(source).collect()
+    }
+}
+
+/// What the last step of a model keeps so that it can be explained by what its columns add.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Explained {
+    /// The identity of that step.
+    pub(super) step: u32,
+    pub(super) bytes_max: usize,
 }
 
 /// A step that is read, and the columns after it.
@@ -108,10 +177,13 @@ pub(super) struct Builder {
     widest: usize,
     /// Columns that all estimators get together.
     columns: usize,
+    explained: Explained,
+    /// The inputs that the columns of the step that is explained come from.
+    sources: Option<Box<[u32]>>,
 }
 
 impl Builder {
-    pub(super) fn new(inputs: usize, version: Version) -> Self {
+    pub(super) fn new(inputs: usize, version: Version, explained: Explained) -> Self {
         Self {
             words: Words::default(),
             inputs: (0..inputs).map(|_| InputUse::default()).collect(),
@@ -120,7 +192,26 @@ impl Builder {
             estimators: 0,
             widest: inputs,
             columns: 0,
+            explained,
+            sources: None,
         }
+    }
+
+    /// How many bytes an estimator may keep to explain what each of its columns adds; 0 where nobody asks that.
+    pub(super) fn explanation_bytes(&mut self, view: View<'_, '_>, columns: &Columns) -> usize {
+        if view.identity() != self.explained.step {
+            return 0;
+        }
+        self.sources = columns.sources();
+        match self.sources {
+            Some(_) => self.explained.bytes_max,
+            None => 0,
+        }
+    }
+
+    /// The input that each column of the explained step comes from, if each comes from one.
+    pub(super) fn take_sources(&mut self) -> Option<Box<[u32]>> {
+        self.sources.take()
     }
 
     /// Values that a row has at the widest place.
@@ -137,8 +228,8 @@ impl Builder {
     }
 
     /// Notes what a step takes a column for.
-    pub(super) fn take(&mut self, column: Option<usize>, kind: Use) -> Result<(), Fault> {
-        let Some(input) = column else {
+    pub(super) fn take(&mut self, column: Column, kind: Use) -> Result<(), Fault> {
+        let Some(input) = column.input() else {
             return match kind {
                 Use::Text | Use::Document => Err(Fault::new(
                     "a text is expected where the step before makes numbers",
@@ -169,8 +260,8 @@ impl Builder {
     }
 
     /// Notes that a column must have one of some values: the texts, and the first as a number.
-    pub(super) fn limit(&mut self, column: Option<usize>, texts: Vec<String>, first: Option<f64>) {
-        let Some(input) = column.map(|column| &mut self.inputs[column]) else {
+    pub(super) fn limit(&mut self, column: Column, texts: Vec<String>, first: Option<f64>) {
+        let Some(input) = column.input().map(|input| &mut self.inputs[input]) else {
             return;
         };
         if input.categories.is_none() && !texts.is_empty() {
@@ -180,8 +271,8 @@ impl Builder {
     }
 
     /// Notes a typical value of a column.
-    pub(super) fn typify(&mut self, column: Option<usize>, value: f64) {
-        if let Some(input) = column.filter(|_| !value.is_nan()) {
+    pub(super) fn typify(&mut self, column: Column, value: f64) {
+        if let Some(input) = column.input().filter(|_| !value.is_nan()) {
             self.inputs[input].typical.get_or_insert(value);
         }
     }
@@ -200,7 +291,7 @@ impl Builder {
         self.columns += columns;
         match self.columns > COLUMNS_MAX {
             true => Err(Fault(format!(
-                "the steps get more than {COLUMNS_MAX} columns together"
+                "the steps have more than {COLUMNS_MAX} columns, categories and edges together"
             ))),
             false => Ok(()),
         }
@@ -238,11 +329,11 @@ impl Builder {
                 "Pipeline" => compose::pipeline(builder, view, columns),
                 "ColumnTransformer" => compose::column_transformer(builder, view, columns),
                 "FeatureUnion" => compose::feature_union(builder, view, columns),
-                "FunctionTransformer" => compose::function(view, columns),
                 "SimpleImputer" => impute::read(builder, view, columns),
                 "KNNImputer" => donors::read(builder, view, columns),
                 "OneHotEncoder" => encode::one_hot(builder, view, columns),
                 "OrdinalEncoder" => encode::ordinal(builder, view, columns),
+                "TargetEncoder" => encode::target(builder, view, columns),
                 "TfidfTransformer" => text::weigher(builder, view, columns),
                 name if text::VECTORIZERS.contains(&name) => {
                     text::vectorizer(builder, view, columns, name)
@@ -251,7 +342,15 @@ impl Builder {
                     cluster::distances(builder, view, columns)
                 }
                 name => {
-                    for read in [scale::read, reduce::read, select::read] {
+                    for read in [
+                        scale::read,
+                        curves::read,
+                        bins::read,
+                        splines::read,
+                        polynomials::read,
+                        reduce::read,
+                        select::read,
+                    ] {
                         if let Some(built) = read(builder, view, columns, name)? {
                             return Ok(built);
                         }
@@ -300,6 +399,7 @@ impl Builder {
                 adaboost::read,
                 isolation::read,
                 trees::read_encoded,
+                curves::retargeted,
             ] {
                 if let Some(predictor) = read(builder, view, columns, name)? {
                     return Ok(predictor);
@@ -307,7 +407,12 @@ impl Builder {
             }
             builder.take_numbers(columns)?;
             let (version, width) = (builder.version, columns.len());
-            if let Some(booster) = boosters::read(view, &LoadOptions::default())? {
+            let explanation_bytes_max = builder.explanation_bytes(view, columns);
+            let options = LoadOptions {
+                explanation_bytes_max,
+                ..LoadOptions::default()
+            };
+            if let Some(booster) = boosters::read(view, &options)? {
                 return Ok(Box::new(booster.step(width)?));
             }
             if cluster::NAMES.contains(&name) {
@@ -326,7 +431,8 @@ impl Builder {
                     return Ok(predictor);
                 }
             }
-            let predictor = trees::read(view, name, width, version)?;
+            let reader = trees::Reader::new(view, width, version, explanation_bytes_max);
+            let predictor = reader.read(name)?;
             predictor.ok_or_else(|| {
                 Fault::new("this estimator is not supported; README.md lists those that are")
             })

@@ -109,6 +109,6 @@ pub(super) fn distances(
 ) -> Result<Built, Fault> {
     builder.take_numbers(columns)?;
     let centers = read(view, columns.len())?;
-    let after = Columns::computed(centers.squares.len());
+    let after = columns.mixed(centers.squares.len());
     Ok((Box::new(centers), after))
 }

@@ -99,7 +99,7 @@ impl SideBySide {
 }
 
 /// Whether a step is one that does nothing.
-fn is_passed(step: View<'_, '_>) -> bool {
+pub(super) fn is_passed(step: View<'_, '_>) -> bool {
     step.is_none() || step.as_text() == Some("passthrough")
 }
 
@@ -152,7 +152,7 @@ pub(super) fn pipeline(
 }
 
 /// Whether a function is the library's check of numbers that takes missing ones, which changes none.
-fn only_checks(function: View<'_, '_>) -> bool {
+pub(super) fn only_checks(function: View<'_, '_>) -> bool {
     let arguments = function.arguments();
     let [checked] = arguments[..] else {
         return false;
@@ -171,22 +171,6 @@ fn only_checks(function: View<'_, '_>) -> bool {
     function.class() == Some("functools.partial")
         && checked.as_name() == Some("sklearn.utils.validation.check_array")
         && takes_missing
-}
-
-/// A function is refused by its name when the pickle is read, unless it is one of a library.
-pub(super) fn function(view: View<'_, '_>, columns: &Columns) -> Result<Built, Fault> {
-    match view.get("func") {
-        Some(function) if !function.is_none() && !only_checks(function) => Err(Fault(format!(
-            "a function is not supported here{}",
-            function
-                .as_name()
-                .map_or(String::new(), |name| format!(" (`{name}`)"))
-        ))),
-        _ => {
-            let chain = Chain::new(Vec::new(), columns.len());
-            Ok((Box::new(chain), columns.clone()))
-        }
-    }
 }
 
 pub(super) fn column_transformer(
@@ -218,12 +202,7 @@ pub(super) fn column_transformer(
             continue;
         }
         builder.spend(chosen.len())?;
-        let given = Columns(
-            chosen
-                .iter()
-                .map(|column| columns.0[*column as usize])
-                .collect(),
-        );
+        let given = columns.at(&chosen);
         let (step, made): Built = match is_passed(*step) {
             true => (Box::new(Chain::new(Vec::new(), given.len())), given),
             false => builder.transform(*step, &given).map_err(inside)?,

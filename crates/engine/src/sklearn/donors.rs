@@ -152,14 +152,14 @@ pub(super) fn read(
             values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
         if count > 0.0 || keeps_empty {
             remaining.push((column, sum / count));
-            after.push(input.filter(|_| count > 0.0));
+            after.push(if count > 0.0 { *input } else { input.changed() });
         }
     }
     let indicated = match view.boolean("add_indicator")? {
         true => indicated(view.required("indicator_")?, width)?,
         false => Vec::new(),
     };
-    after.extend(indicated.iter().map(|_| None));
+    after.extend(columns.at(&indicated).changed().0);
     let step = Donors {
         width,
         missing,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::build::{Builder, Built, Columns, Use};
+use super::build::{Builder, Built, Column, Columns, Use};
 use super::steps::Transform;
 use crate::document::{Fault, named};
 use crate::pickle::{Array, View};
@@ -34,9 +34,10 @@ impl Categories {
     fn read(
         builder: &mut Builder,
         array: &Array<'_, '_>,
-        column: Option<usize>,
+        column: Column,
         is_strict: bool,
     ) -> Result<Self, Fault> {
+        builder.spend(array.len())?;
         let mut categories = Self {
             count: array.len(),
             ..Self::default()
@@ -284,12 +285,12 @@ pub(super) fn one_hot(
             },
         });
     }
-    let width = read.iter().map(|column| column.width).sum();
+    let after = columns.repeated(read.iter().map(|column| column.width));
     let step = OneHot {
+        width: after.len(),
         columns: read,
-        width,
     };
-    Ok((Box::new(step), Columns::computed(width)))
+    Ok((Box::new(step), after))
 }
 
 pub(super) fn ordinal(
@@ -318,9 +319,83 @@ pub(super) fn ordinal(
         }
         read.push((categories, numbers, unknown));
     }
-    let width = read.len();
-    Ok((
-        Box::new(Ordinal { columns: read }),
-        Columns::computed(width),
-    ))
+    Ok((Box::new(Ordinal { columns: read }), columns.changed()))
+}
+
+/// Some numbers for each category.
+#[derive(Debug)]
+struct Encoded {
+    /// With the numbers of each place, one place after the other.
+    columns: Vec<(Categories, Vec<f64>)>,
+    /// The numbers of what is unknown.
+    unknown: Vec<f64>,
+}
+
+impl Transform for Encoded {
+    fn width(&self) -> usize {
+        self.columns.len() * self.unknown.len()
+    }
+
+    fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
+        let count = self.unknown.len();
+        for index in 0..rows.len() {
+            for ((categories, numbers), value) in self.columns.iter().zip(rows.row(index)) {
+                out.extend_from_slice(match categories.place(*value) {
+                    Some(place) => &numbers[place as usize * count..][..count],
+                    None => &self.unknown,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Categories that become means of the target, of each class where there are three or more.
+pub(super) fn target(
+    builder: &mut Builder,
+    view: View<'_, '_>,
+    columns: &Columns,
+) -> Result<Built, Fault> {
+    let mean = view.required("target_mean_")?;
+    let unknown = match mean.as_number() {
+        Some(mean) => vec![mean],
+        None => Array::read(mean)
+            .and_then(|means| means.numbers())
+            .map_err(named("target_mean_"))?,
+    };
+    let count = unknown.len();
+    let encodings = view.list("encodings_")?;
+    if count == 0 || encodings.len() != columns.len() * count {
+        return Err(Fault(format!(
+            "`encodings_`: {} for {} columns and {count} means",
+            encodings.len(),
+            columns.len()
+        )));
+    }
+    let mut read = Vec::with_capacity(columns.len());
+    let parts = columns.0.iter().zip(encodings.chunks_exact(count));
+    for (array, (column, encodings)) in categories(view, columns)?.iter().zip(parts) {
+        let categories = Categories::read(builder, array, *column, false)?;
+        let mut numbers = vec![0.0; categories.count * count];
+        for (index, encoding) in encodings.iter().enumerate() {
+            let means = Array::read(*encoding).and_then(|means| means.numbers());
+            let means = means.map_err(named("encodings_"))?;
+            if means.len() != categories.count {
+                return Err(Fault(format!(
+                    "`encodings_`: {} numbers for {} categories",
+                    means.len(),
+                    categories.count
+                )));
+            }
+            let places = numbers.iter_mut().skip(index).step_by(count);
+            places.zip(means).for_each(|(place, mean)| *place = mean);
+        }
+        read.push((categories, numbers));
+    }
+    let step = Encoded {
+        columns: read,
+        unknown,
+    };
+    let after = columns.repeated(std::iter::repeat(count));
+    Ok((Box::new(step), after))
 }

@@ -369,13 +369,7 @@ fn bagged(
     count: usize,
 ) -> Result<Member, Fault> {
     let is_all = places.iter().copied().eq(0..columns.len() as u32);
-    let given = Columns(
-        places
-            .iter()
-            .map(|place| columns.0[*place as usize])
-            .collect(),
-    );
-    let mut predictor = member(builder, view, &given)?;
+    let mut predictor = member(builder, view, &columns.at(&places))?;
     if !is_all {
         let chain = Chain::new(vec![kept(places)], columns.len());
         predictor = Box::new(Piped {

@@ -109,7 +109,8 @@ pub(super) fn read(
     }
     if view.boolean("add_indicator")? {
         step.indicated = indicated(view.required("indicator_")?, columns.len())?;
-        after.extend(step.indicated.iter().map(|_| None));
+        let indicated = columns.at(&step.indicated).changed();
+        after.extend(indicated.0);
     }
     Ok((Box::new(step), Columns(after)))
 }

@@ -88,9 +88,9 @@ pub(super) fn read(
         Some(_) => view.number("_max_samples")?,
         None => view.number("max_samples_")?,
     };
-    let whole = Reader::new(view, width, version);
+    let rules = Reader::new(view, width, version, 0).rules(Precision::F32, 0);
     Ok(Some(Box::new(Isolation {
-        forest: whole.compile(&trees, Precision::F32, 0)?,
+        forest: Box::new(Forest::new(&trees, rules)?),
         divisor: estimators.len() as f64 * mean_depth(samples),
         offset: view.number("offset_")?,
         takes_missing: version >= TAKES_MISSING,
@@ -115,7 +115,7 @@ fn mean_depth(rows: f64) -> f64 {
 
 /// A tree over some of the columns, whose leaves tell how deep a row is in them.
 fn tree(view: View<'_, '_>, places: &[u32], version: Version) -> Result<Tree, Fault> {
-    let mut grown: Grown = Reader::new(view, places.len(), version).grown(view, 1)?;
+    let mut grown: Grown = Reader::new(view, places.len(), version, 0).grown(view, 1)?;
     let rows = view
         .required("tree_")?
         .array("nodes")?

@@ -9,12 +9,14 @@
 
 mod adaboost;
 mod bayes;
+mod bins;
 mod boosters;
 mod boosting;
 mod build;
 mod calibrate;
 mod cluster;
 mod compose;
+mod curves;
 mod decay;
 mod discriminant;
 mod donors;
@@ -28,12 +30,14 @@ mod linear;
 mod link;
 mod neighbors;
 mod network;
+mod polynomials;
 mod process;
 mod reduce;
 mod scale;
 mod select;
 mod sets;
 mod sparse;
+mod splines;
 mod stack;
 mod steps;
 mod svm;
@@ -50,7 +54,7 @@ use crate::explain::{self, Asked, Background, Compared, Explain, Unexplained};
 use crate::pickle::{self, Archive, Array, Pickle, View};
 use crate::signature::{ClassLabel, Output, Precision};
 use crate::{Engine, Feature, FeatureKind, LoadOptions, RowBuffer, RowRefusal, Rows, Signature};
-use build::{Builder, Columns, InputUse, Use, WIDTH_MAX, Words};
+use build::{Builder, Columns, Explained, InputUse, Use, WIDTH_MAX, Words};
 use steps::{Predictor, Transform};
 use version::Version;
 
@@ -77,7 +81,9 @@ struct Model {
     words: Words,
     predictor: Box<dyn Predictor>,
     rows_per_pass: usize,
-    /// What its explanations compare rows with, as the first step takes them.
+    /// The input that each column of the last step comes from, where that step explains itself.
+    sources: Option<Box<[u32]>>,
+    /// What its other explanations compare rows with, as the first step takes them.
     compared: Compared,
 }
 
@@ -111,7 +117,11 @@ fn load_values(values: &Pickle<'_>, options: &LoadOptions) -> Result<Box<dyn Eng
     }
     let version = Version::of(root)?;
     let (names, named) = input_names(root)?;
-    let mut builder = Builder::new(names.len(), version);
+    let explained = Explained {
+        step: build::last_of(root).identity(),
+        bytes_max: options.explanation_bytes_max,
+    };
+    let mut builder = Builder::new(names.len(), version, explained);
     let predictor = builder.predictor(root, &Columns::inputs(names.len()))?;
     let labels = match predictor.labels() {
         Some(labels) => labels.to_vec(),
@@ -119,6 +129,8 @@ fn load_values(values: &Pickle<'_>, options: &LoadOptions) -> Result<Box<dyn Eng
     };
     let widest = builder.widest().max(predictor.output().width());
     let rows_per_pass = (VALUES_PER_PASS / widest).clamp(1, ROWS_PER_PASS);
+    let sources = builder.take_sources();
+    let sources = sources.filter(|_| predictor.explain().is_some());
     let (words, uses) = builder.finish();
     let missing = take_missing(predictor.as_ref(), &uses);
     let features = names.into_iter().zip(&uses).zip(missing);
@@ -146,6 +158,7 @@ fn load_values(values: &Pickle<'_>, options: &LoadOptions) -> Result<Box<dyn Eng
         words,
         predictor,
         rows_per_pass,
+        sources,
         compared: Compared(background),
     }))
 }
@@ -284,6 +297,7 @@ fn first_with<'p, 'a>(root: View<'p, 'a>, name: &str) -> Option<View<'p, 'a>> {
             "best_estimator_",
             "estimator",
             "base_estimator",
+            "regressor_",
         ]
         .iter();
         let mut inner = members.chain(names.filter_map(|name| view.get(name)));
@@ -398,13 +412,18 @@ impl Model {
         }
     }
 
+    /// What the columns of the last step add, and the input that each comes from.
+    fn by_columns(&self) -> Option<(&dyn Explain, &[u32])> {
+        self.predictor.explain().zip(self.sources.as_deref())
+    }
+
     /// Has rows computed, as many at once as fit, each of which makes `outputs` numbers.
     fn in_passes(
         &self,
         rows: Rows<'_>,
         out: &mut [f64],
         outputs: usize,
-        compute: impl Fn(Rows<'_>, &mut [f64]) -> Result<(), RowRefusal>,
+        mut compute: impl FnMut(Rows<'_>, &mut [f64]) -> Result<(), RowRefusal>,
     ) -> Result<(), RowRefusal> {
         let width = self.signature.features.len();
         assert!(
@@ -447,12 +466,17 @@ impl Engine for Model {
     }
 
     fn explain(&self) -> Result<&dyn Explain, Unexplained> {
-        self.compared.explain(self)
+        match self.sources {
+            Some(_) => Ok(self),
+            None => self.compared.explain(self),
+        }
     }
 
     fn compare_with(&mut self, rows: Rows<'_>, options: &LoadOptions) {
-        self.compared
-            .replace(rows, &self.signature.features, options);
+        if self.sources.is_none() {
+            self.compared
+                .replace(rows, &self.signature.features, options);
+        }
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
@@ -464,11 +488,54 @@ impl Engine for Model {
     }
 }
 
-impl Asked for Model {
-    fn compared(&self) -> &Compared {
-        &self.compared
+/// By what the columns of the last step add, each to the input that it comes from; else by asking.
+impl Explain for Model {
+    fn margins(&self) -> usize {
+        self.by_columns()
+            .map_or_else(|| self.numbers(), |(last, _)| last.margins())
     }
 
+    fn bytes(&self) -> usize {
+        self.by_columns().map_or_else(
+            || self.compared.bytes(),
+            |(last, sources)| last.bytes() + size_of_val(sources),
+        )
+    }
+
+    fn asks(&self) -> usize {
+        self.by_columns().map_or(self.compared.asks(), |_| 0)
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        let Some((last, sources)) = self.by_columns() else {
+            return self.compared.contributions(self, rows, margin, out);
+        };
+        let width = self.signature.features.len() + 1;
+        assert_eq!(out.len(), rows.len() * width, "output of another length");
+        let mut added = Vec::new();
+        self.in_passes(rows, out, width, |rows, out| {
+            added.clear();
+            added.resize(rows.len() * (sources.len() + 1), 0.0);
+            last.contributions(rows, margin, &mut added)?;
+            out.fill(0.0);
+            let added = added.chunks_exact(sources.len() + 1);
+            for (out, added) in out.chunks_exact_mut(width).zip(added) {
+                for (source, added) in sources.iter().zip(added) {
+                    out[*source as usize] += added;
+                }
+                out[width - 1] = added[sources.len()];
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Asked for Model {
     fn numbers(&self) -> usize {
         margins(self.predictor.as_ref()).unwrap_or_default()
     }

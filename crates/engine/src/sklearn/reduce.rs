@@ -90,5 +90,5 @@ pub(super) fn read(
         components: Factors::by_sum(&components, count),
         divisors,
     };
-    Ok(Some((Box::new(step), Columns::computed(count))))
+    Ok(Some((Box::new(step), columns.mixed(count))))
 }

@@ -152,10 +152,8 @@ pub(super) fn read(
                 _ => return Err(Fault::new("`norm` is unknown")),
             };
             let width = columns.len();
-            return Ok(Some((
-                Box::new(Normalizer { width, norm }),
-                Columns::computed(width),
-            )));
+            let after = columns.mixed(width);
+            return Ok(Some((Box::new(Normalizer { width, norm }), after)));
         }
         _ => return Ok(None),
     }
@@ -174,5 +172,5 @@ pub(super) fn read(
         takes_missing: name != "Binarizer",
         operations,
     };
-    Ok(Some((Box::new(step), Columns::computed(width))))
+    Ok(Some((Box::new(step), columns.changed())))
 }

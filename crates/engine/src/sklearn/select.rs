@@ -84,8 +84,7 @@ pub(super) fn read(
     let kept: Vec<u32> = (0..mask.len() as u32)
         .filter(|at| mask[*at as usize])
         .collect();
-    let after = kept.iter().map(|column| columns.0[*column as usize]);
-    let after = Columns(after.collect());
+    let after = columns.at(&kept);
     let step = Kept {
         columns: kept,
         takes_missing: name == "VarianceThreshold",

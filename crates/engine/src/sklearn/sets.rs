@@ -55,6 +55,11 @@ impl Sets {
         self.sets.len()
     }
 
+    /// The feature of each.
+    pub(super) fn features(&self) -> impl Iterator<Item = u32> {
+        self.sets.iter().map(|(feature, _)| *feature)
+    }
+
     /// The place of the column for a set, among such columns.
     pub(super) fn place(&mut self, feature: u32, left: Bits) -> Result<u32, Fault> {
         let known = self.known.get(feature as usize);

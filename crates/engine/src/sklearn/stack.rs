@@ -1,6 +1,6 @@
 //! An estimator of what others predict.
 
-use super::build::{Builder, Columns, classes, last_of};
+use super::build::{Builder, Column, Columns, classes, last_of};
 use super::ensemble::{known_classes, member};
 use super::steps::{Chain, Piped, Predictor, Transform};
 use crate::document::{Fault, named, shorten};
@@ -130,7 +130,7 @@ pub(super) fn read(
     };
     let width = Transform::width(&predictions);
     builder.widen(width)?;
-    let mut after = Columns::computed(width);
+    let mut after = Columns(vec![Column::Mixed; width]);
     let own = after.len() - predictions.passed;
     after.0[own..].clone_from_slice(&columns.0[..predictions.passed]);
     let last = member(builder, view.required("final_estimator_")?, &after);

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use super::link::greatest;
 use super::sparse::SparseRows;
+use crate::explain::Explain;
 use crate::signature::{ClassLabel, NamedOutput, Output};
 use crate::{RowRefusal, Rows};
 
@@ -104,6 +105,12 @@ pub(super) trait Predictor: Debug + Send + Sync {
 
     /// More than its name, for people.
     fn detail(&self) -> Option<String> {
+        None
+    }
+
+    /// What each column that the last step gets adds, if that step can tell without being asked: to its decision, or
+    /// where it has none, to what it predicts.
+    fn explain(&self) -> Option<&dyn Explain> {
         None
     }
 }
@@ -257,6 +264,35 @@ impl Predictor for Piped {
 
     fn detail(&self) -> Option<String> {
         self.last.detail()
+    }
+
+    fn explain(&self) -> Option<&dyn Explain> {
+        self.last.explain().map(|_| self as &dyn Explain)
+    }
+}
+
+impl Explain for Piped {
+    fn margins(&self) -> usize {
+        self.last.explain().map_or(0, Explain::margins)
+    }
+
+    fn bytes(&self) -> usize {
+        self.last.explain().map_or(0, Explain::bytes)
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        let mut values = Vec::with_capacity(rows.len() * self.chain.width());
+        self.chain.apply(rows, &mut values)?;
+        let rows = rows.reshaped(&values, self.chain.width());
+        self.last
+            .explain()
+            .expect("it explains")
+            .contributions(rows, margin, out)
     }
 }
 

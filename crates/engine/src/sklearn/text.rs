@@ -282,7 +282,7 @@ pub(super) fn vectorizer(
         is_binary: view.boolean("binary")?,
         weighing,
     };
-    Ok((Box::new(step), Columns::computed(width)))
+    Ok((Box::new(step), columns.mixed(width)))
 }
 
 /// Reads a step that weighs counts.
@@ -294,10 +294,8 @@ pub(super) fn weigher(
     builder.take_numbers(columns)?;
     let width = columns.len();
     let weighing = Weighing::read(view, width)?;
-    Ok((
-        Box::new(Weighed { weighing, width }),
-        Columns::computed(width),
-    ))
+    let after = columns.mixed(width);
+    Ok((Box::new(Weighed { weighing, width }), after))
 }
 
 /// MurmurHash3 of 32 bits with the seed 0.

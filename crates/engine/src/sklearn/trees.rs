@@ -7,6 +7,7 @@ use super::sets::Sets;
 use super::steps::{Chain, Piped, Predictor, Transform, refuse_missing};
 use super::version::Version;
 use crate::document::{Fault, named};
+use crate::explain::{Explain, Explainer, Players, Sources};
 use crate::forest::{Forest, Node, Rules, Tree};
 use crate::pickle::{Array, View};
 use crate::shape;
@@ -24,6 +25,7 @@ const TREES_HOLD_SHARES: Version = Version(1, 3);
 #[derive(Debug)]
 pub(super) struct Trees {
     pub(super) forest: Box<Forest<f64>>,
+    pub(super) explainer: Option<Box<Explainer>>,
     /// What stands behind the columns.
     pub(super) sets: Sets,
     pub(super) starts: Vec<f64>,
@@ -37,21 +39,28 @@ pub(super) struct Trees {
 
 impl Trees {
     fn sums(&self, rows: Rows<'_>) -> Result<Vec<f64>, RowRefusal> {
+        let mut sums = self.starts.repeat(rows.len());
+        self.with_rows(rows, |rows| {
+            self.forest.add(rows, &mut sums, self.starts.len());
+        })?;
+        sums.iter_mut().for_each(|sum| *sum /= self.divisor);
+        Ok(sums)
+    }
+
+    /// Calls with the rows as the forest takes them.
+    fn with_rows(&self, rows: Rows<'_>, call: impl FnOnce(Rows<'_>)) -> Result<(), RowRefusal> {
         match self.takes_missing {
             true => refuse_beyond(rows, self.greatest)?,
             false => refuse_missing(rows, self.greatest)?,
         }
-        let mut sums = self.starts.repeat(rows.len());
         match self.sets.len() {
-            0 => self.forest.add(rows, &mut sums, self.starts.len()),
+            0 => call(rows),
             more => {
                 let values = self.sets.behind(rows)?;
-                let rows = rows.reshaped(&values, rows.width() + more);
-                self.forest.add(rows, &mut sums, self.starts.len());
+                call(rows.reshaped(&values, rows.width() + more));
             }
         }
-        sums.iter_mut().for_each(|sum| *sum /= self.divisor);
-        Ok(sums)
+        Ok(())
     }
 }
 
@@ -93,6 +102,37 @@ impl Predictor for Trees {
     fn detail(&self) -> Option<String> {
         Some(self.forest.description())
     }
+
+    fn explain(&self) -> Option<&dyn Explain> {
+        self.explainer.as_ref().map(|_| self as &dyn Explain)
+    }
+}
+
+/// The sums before their link.
+impl Explain for Trees {
+    fn margins(&self) -> usize {
+        self.starts.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.explainer.as_ref().map_or(0, |own| own.bytes())
+    }
+
+    fn contributions(
+        &self,
+        rows: Rows<'_>,
+        margin: usize,
+        out: &mut [f64],
+    ) -> Result<(), RowRefusal> {
+        let explainer = self.explainer.as_ref().expect("it explains");
+        let width = rows.width() + 1;
+        self.with_rows(rows, |rows| explainer.contributions(rows, margin, out))?;
+        for row in out.chunks_exact_mut(width) {
+            row.iter_mut().for_each(|number| *number /= self.divisor);
+            row[width - 1] += self.starts[margin] / self.divisor;
+        }
+        Ok(())
+    }
 }
 
 fn refuse_beyond(rows: Rows<'_>, greatest: f64) -> Result<(), RowRefusal> {
@@ -104,32 +144,6 @@ fn refuse_beyond(rows: Rows<'_>, greatest: f64) -> Result<(), RowRefusal> {
         }),
         None => Ok(()),
     }
-}
-
-/// Reads an estimator of trees; none if it is another.
-pub(super) fn read(
-    view: View<'_, '_>,
-    name: &str,
-    width: usize,
-    version: Version,
-) -> Result<Option<Box<dyn Predictor>>, Fault> {
-    let reader = Reader::new(view, width, version);
-    let trees = match name {
-        "DecisionTreeClassifier" | "ExtraTreeClassifier" => reader.shares(&[view], false)?,
-        "DecisionTreeRegressor" | "ExtraTreeRegressor" => reader.means(&[view])?,
-        "RandomForestClassifier" | "ExtraTreesClassifier" => {
-            reader.shares(&view.list("estimators_")?, false)?
-        }
-        "RandomForestRegressor" | "ExtraTreesRegressor" => {
-            reader.means(&view.list("estimators_")?)?
-        }
-        "GradientBoostingClassifier" => reader.boosted(true)?,
-        "GradientBoostingRegressor" => reader.boosted(false)?,
-        "HistGradientBoostingClassifier" => reader.histograms(true)?,
-        "HistGradientBoostingRegressor" => reader.histograms(false)?,
-        _ => return Ok(None),
-    };
-    Ok(Some(Box::new(trees)))
 }
 
 /// Reads gradient boosting with histograms behind its own encoder of categories, if it has one.
@@ -148,7 +162,8 @@ pub(super) fn read_encoded(
     let (step, encoded) = builder.transform(encoder, columns)?;
     builder.take_numbers(&encoded)?;
     let chain = Chain::new(vec![step], columns.len());
-    let last = read(view, name, encoded.len(), builder.version)?;
+    let bytes_max = builder.explanation_bytes(view, &encoded);
+    let last = Reader::new(view, encoded.len(), builder.version, bytes_max).read(name)?;
     Ok(last.map(|last| Box::new(Piped { chain, last }) as Box<dyn Predictor>))
 }
 
@@ -164,7 +179,7 @@ pub(super) fn read_all_shares(
     }
     builder.spend(columns.len())?;
     builder.take_numbers(columns)?;
-    let reader = Reader::new(view, columns.len(), builder.version);
+    let reader = Reader::new(view, columns.len(), builder.version, 0);
     let trees = reader
         .shares(&[view], true)
         .map_err(|fault| fault.inside(name))?;
@@ -176,6 +191,8 @@ pub(super) struct Reader<'p, 'a> {
     pub(super) view: View<'p, 'a>,
     pub(super) width: usize,
     pub(super) version: Version,
+    /// What explanations may take; 0 for none.
+    pub(super) explanation_bytes_max: usize,
 }
 
 /// A tree as the file has it, and the numbers of its nodes, `per_node` of them each.
@@ -183,6 +200,29 @@ pub(super) struct Grown {
     pub(super) nodes: Vec<Node>,
     pub(super) values: Vec<f64>,
     pub(super) per_node: usize,
+    /// How much of the training rows came to each node.
+    pub(super) covers: Vec<f64>,
+}
+
+/// Trees that are added up, and the covers of each.
+#[derive(Default)]
+pub(super) struct Grove {
+    trees: Vec<Tree>,
+    covers: Vec<Vec<f32>>,
+}
+
+impl Grove {
+    pub(super) fn push(
+        &mut self,
+        grown: &Grown,
+        output: usize,
+        value: impl Fn(&[f64]) -> f64,
+    ) -> Result<(), Fault> {
+        self.trees.push(grown.tree(output as u32, value)?);
+        let covers = grown.covers.iter().map(|cover| *cover as f32);
+        self.covers.push(covers.collect());
+        Ok(())
+    }
 }
 
 impl Grown {
@@ -212,27 +252,84 @@ fn rounded_down(threshold: f64) -> f64 {
 }
 
 impl<'p, 'a> Reader<'p, 'a> {
-    pub(super) fn new(view: View<'p, 'a>, width: usize, version: Version) -> Self {
+    pub(super) fn new(
+        view: View<'p, 'a>,
+        width: usize,
+        version: Version,
+        explanation_bytes_max: usize,
+    ) -> Self {
         Self {
             view,
             width,
             version,
+            explanation_bytes_max,
         }
     }
 
-    /// A forest over the columns and some behind them.
-    pub(super) fn compile(
-        &self,
-        trees: &[Tree],
-        inputs: Precision,
-        behind: usize,
-    ) -> Result<Box<Forest<f64>>, Fault> {
-        let rules = Rules {
+    /// Reads the estimator of this name; none if it is not one of trees.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Box<dyn Predictor>>, Fault> {
+        let view = self.view;
+        let trees = match name {
+            "DecisionTreeClassifier" | "ExtraTreeClassifier" => self.shares(&[view], false)?,
+            "DecisionTreeRegressor" | "ExtraTreeRegressor" => self.means(&[view])?,
+            "RandomForestClassifier" | "ExtraTreesClassifier" => {
+                self.shares(&view.list("estimators_")?, false)?
+            }
+            "RandomForestRegressor" | "ExtraTreesRegressor" => {
+                self.means(&view.list("estimators_")?)?
+            }
+            "GradientBoostingClassifier" => self.boosted(true)?,
+            "GradientBoostingRegressor" => self.boosted(false)?,
+            "HistGradientBoostingClassifier" => self.histograms(true)?,
+            "HistGradientBoostingRegressor" => self.histograms(false)?,
+            _ => return Ok(None),
+        };
+        Ok(Some(Box::new(trees)))
+    }
+
+    /// How a forest over the columns and so many behind them asks.
+    pub(super) fn rules(&self, inputs: Precision, behind: usize) -> Rules {
+        Rules {
             width: self.width + behind,
             inputs,
             equal_goes_left: true,
+        }
+    }
+
+    /// Trees that are added to what each sum starts with, before their link.
+    pub(super) fn compile(
+        &self,
+        grove: &Grove,
+        inputs: Precision,
+        sets: Sets,
+        starts: Vec<f64>,
+    ) -> Result<Trees, Fault> {
+        let rules = self.rules(inputs, sets.len());
+        let Grove { trees, covers } = grove;
+        let own = 0..self.width as u32;
+        let sources = Sources {
+            trees,
+            covers,
+            rules,
+            outputs: starts.len(),
+            players: Players::alone(own.chain(sets.features()).collect(), self.width),
+            beside: 0,
         };
-        Ok(Box::new(Forest::new(trees, rules)?))
+        // Trees that are too large, or say too little, are asked.
+        let explainer = Explainer::new(sources, self.explanation_bytes_max).ok();
+        Ok(Trees {
+            forest: Box::new(Forest::new(trees, rules)?),
+            explainer: explainer.map(Box::new),
+            output: Output::Numbers {
+                count: starts.len(),
+            },
+            starts,
+            sets,
+            divisor: 1.0,
+            link: Link::Identity,
+            takes_missing: false,
+            greatest: f64::from(f32::MAX),
+        })
     }
 
     /// Trees of classes: the mean of the shares that the classes have in the leaves.
@@ -244,18 +341,18 @@ impl<'p, 'a> Reader<'p, 'a> {
             (0..classes).collect::<Vec<_>>()
         };
         let has_counts = self.version < TREES_HOLD_SHARES;
-        let mut trees = Vec::with_capacity(estimators.len() * outputs.len());
+        let mut grove = Grove::default();
         for (index, estimator) in estimators.iter().enumerate() {
             let read = || {
                 let grown = self.grown(*estimator, classes)?;
                 for (output, class) in outputs.iter().enumerate() {
-                    trees.push(grown.tree(output as u32, |numbers| {
+                    grove.push(&grown, output, |numbers| {
                         let all: f64 = numbers.iter().sum();
                         match has_counts && all != 0.0 {
                             true => numbers[*class] / all,
                             false => numbers[*class],
                         }
-                    })?);
+                    })?;
                 }
                 Ok(())
             };
@@ -263,39 +360,38 @@ impl<'p, 'a> Reader<'p, 'a> {
             read().map_err(|fault: Fault| fault.inside(format_args!("tree {index}")))?;
         }
         Ok(Trees {
-            starts: vec![0.0; outputs.len()],
             output: match is_all {
                 true => Output::Multiclass { classes },
                 false => of_classes(classes),
             },
-            ..self.mean(&trees, estimators)?
+            ..self.mean(&grove, estimators, outputs.len())?
         })
     }
 
     /// Trees of numbers: the mean of those in the leaves.
     fn means(&self, estimators: &[View<'_, '_>]) -> Result<Trees, Fault> {
-        let mut trees = Vec::with_capacity(estimators.len());
+        let mut grove = Grove::default();
         for (index, estimator) in estimators.iter().enumerate() {
-            let tree = self.grown(*estimator, 1);
-            let tree = tree.and_then(|grown| grown.tree(0, |numbers| numbers[0]));
-            trees.push(tree.map_err(|fault| fault.inside(format_args!("tree {index}")))?);
+            let grown = self.grown(*estimator, 1);
+            let pushed = grown.and_then(|grown| grove.push(&grown, 0, |numbers| numbers[0]));
+            pushed.map_err(|fault| fault.inside(format_args!("tree {index}")))?;
         }
-        self.mean(&trees, estimators)
+        self.mean(&grove, estimators, 1)
     }
 
-    fn mean(&self, trees: &[Tree], estimators: &[View<'_, '_>]) -> Result<Trees, Fault> {
+    fn mean(
+        &self,
+        grove: &Grove,
+        estimators: &[View<'_, '_>],
+        sums: usize,
+    ) -> Result<Trees, Fault> {
         let [first, ..] = estimators else {
             return Err(Fault::new("`estimators_`: no trees"));
         };
         Ok(Trees {
-            forest: self.compile(trees, Precision::F32, 0)?,
-            sets: Sets::default(),
-            starts: vec![0.0],
             divisor: estimators.len() as f64,
-            link: Link::Identity,
-            output: Output::Numbers { count: 1 },
             takes_missing: self.takes_missing(*first)?,
-            greatest: f64::from(f32::MAX),
+            ..self.compile(grove, Precision::F32, Sets::default(), vec![0.0; sums])?
         })
     }
 
@@ -343,6 +439,7 @@ impl<'p, 'a> Reader<'p, 'a> {
             nodes,
             values: values.numbers()?,
             per_node,
+            covers: table.numbers("weighted_n_node_samples")?,
         })
     }
 

@@ -111,10 +111,12 @@ fn read_starts(
         Some(stated) => usize::try_from(stated.max(1)).map_err(|_| partial())?,
         None => guess_parallel(per_output, training, options)?,
     };
-    if !per_output.is_multiple_of(parallel) {
+    // What does not state it may have been continued with another number: its last iteration counts as a smaller one.
+    if stated.is_some() && !per_output.is_multiple_of(parallel) {
         return Err(partial());
     }
-    Ok((0..=trees).step_by(outputs * parallel).collect())
+    let starts = (0..trees).step_by(outputs.saturating_mul(parallel));
+    Ok(starts.chain([trees]).collect())
 }
 
 /// Trees of one iteration and output in files from before 1.6, which do not state it: only what
@@ -140,9 +142,7 @@ fn guess_parallel(
         _ => None,
     };
     match (by_limit, training.parallel_trees) {
-        (Some(one), Some(other)) if one != other => Err(Fault(format!(
-            "`attributes`: by `best_ntree_limit` an iteration has {one} trees, by `scikit_learn` {other}"
-        ))),
+        // Every training writes the limit; `scikit_learn` may be of one before.
         (Some(parallel), _) | (None, Some(parallel)) => Ok(parallel as usize),
         (None, None) => {
             let fits = |parallel: usize, best: u32| {
