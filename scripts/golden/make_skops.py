@@ -15,12 +15,12 @@ from make_sklearn import FOLDER
 
 # One of each kind of value that estimators have.
 NAMES = """
-ada-3 ada-regressor bagging-columns-3 bernoulli-counts best-share binarizer boosting boosting-huber calibrated-2
-calibrated-isotonic-2 categorical-3 catboost count count-pairs donors-weighed eliminated extra-trees forest from-lasso function
+ada-3 ada-regressor bagging-columns-3 bent bernoulli-counts best-share binarizer bins boosting boosting-huber calibrated-2
+calibrated-isotonic-2 categorical-3 catboost changed-log changed-normal count count-pairs donors-weighed eliminated extra-trees forest from-lasso function function-log
 gaussian-3 histogram-3 histogram-codes imputer-code isolation k-means lightgbm lightgbm-stopped linear-regression logistic-cv-2
 logistic-one-by-one-3 min-max mini-batch-k-means nearest-2 nearest-cosine-2 nearest-words-euclidean network-3 network-poisson normalizer-2
-one-hot-ignore one-hot-missing one-hot-numbers one-hot-rare ordinal-missing passed pca-whiten places process-3 process-sum
-quadratic-2 remainder ridge-classifier-3 ridge-two-targets robust sequential sgd-hinge-3 stack-steps svc-2 svc-words svd-text text-columns
+one-hot-ignore one-hot-missing one-hot-numbers one-hot-rare ordinal-missing passed pca-whiten places power products-high process-3 process-sum
+quadratic-2 quantile-normal remainder ridge-classifier-3 ridge-two-targets robust sequential sgd-hinge-3 spline spline-periodic stack-steps svc-2 svc-words svd-text target-3 text-columns
 tfidf titanic titanic-3 tree-3 tree-regressor union unnamed variance vote-hard-3 vote-regressor xgboost xgboost-missing-pipeline
 """.split()
 # Old versions do not compress, and take more room.
