@@ -22,6 +22,7 @@ mod idempotency;
 mod jobs;
 mod jobs_bounds;
 mod keys;
+mod lambda;
 mod lifecycle;
 mod limits;
 mod logging;

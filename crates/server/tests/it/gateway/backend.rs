@@ -9,42 +9,42 @@ use parking_lot::Mutex;
 
 /// A request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// With its line ends.
-    pub(super) head: String,
+    pub(crate) head: String,
     /// Without its coding.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Which connection it came over, from 1.
-    pub(super) connection: usize,
+    pub(crate) connection: usize,
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers(name);
         let first = values.next();
         assert_eq!(values.next(), None, "{name} came twice");
         first
     }
 
-    pub(super) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         let lines = self.head.split("\r\n").skip(1);
         let pairs = lines.filter_map(|line| line.split_once(": "));
         pairs.filter_map(move |(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
     }
 
-    pub(super) fn request_line(&self) -> &str {
+    pub(crate) fn request_line(&self) -> &str {
         self.head.split("\r\n").next().expect("a line")
     }
 }
 
 /// What it does with a connection after a request.
-pub(super) enum Then {
+pub(crate) enum Then {
     Keep,
     Close,
 }
 
-pub(super) struct Backend {
-    pub(super) address: SocketAddr,
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
     closed: Arc<AtomicUsize>,
@@ -52,7 +52,7 @@ pub(super) struct Backend {
 
 impl Backend {
     /// Answers each request by `answer`, which writes to the connection itself.
-    pub(super) fn start(
+    pub(crate) fn start(
         answer: impl Fn(&Seen, &mut TcpStream) -> Then + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -80,32 +80,32 @@ impl Backend {
     }
 
     /// Answers every request alike.
-    pub(super) fn saying(answer: &'static str) -> Self {
+    pub(crate) fn saying(answer: &'static str) -> Self {
         Self::start(move |_, stream| {
             stream.write_all(answer.as_bytes()).expect("sent");
             Then::Keep
         })
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().clone()
     }
 
     /// The only request that came.
-    pub(super) fn only(&self) -> Seen {
+    pub(crate) fn only(&self) -> Seen {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen[0].clone()
     }
 
     /// Waits until it has closed so many connections.
-    pub(super) fn wait_for_closed(&self, count: usize) {
+    pub(crate) fn wait_for_closed(&self, count: usize) {
         while self.closed.load(Ordering::SeqCst) < count {
             std::thread::yield_now();
         }
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }

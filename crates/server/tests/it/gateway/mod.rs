@@ -1,7 +1,7 @@
 //! Requests that are passed on to servers behind the gateway, and what reaches those.
 
 mod aggregate;
-mod backend;
+pub(crate) mod backend;
 mod balancing;
 mod cache;
 mod circuit;
