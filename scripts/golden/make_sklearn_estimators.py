@@ -55,14 +55,31 @@ from sklearn.gaussian_process.kernels import (
     WhiteKernel,
 )
 from sklearn.impute import KNNImputer
-from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge, RidgeClassifier
+from sklearn.linear_model import (
+    ARDRegression,
+    ElasticNet,
+    GammaRegressor,
+    Lars,
+    Lasso,
+    LassoLars,
+    LinearRegression,
+    LogisticRegression,
+    OrthogonalMatchingPursuit,
+    PassiveAggressiveClassifier,
+    PassiveAggressiveRegressor,
+    QuantileRegressor,
+    Ridge,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    TheilSenRegressor,
+)
 from sklearn.naive_bayes import BernoulliNB, CategoricalNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, NuSVC, NuSVR
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeRegressor
 
 SCALED = (NUMBERS - NUMBERS.mean()) / NUMBERS.std()
 # Columns of which some tell nothing, and some the same.
@@ -399,6 +416,25 @@ def categories():
         save("histogram-typed", typed.fit(texts, SCORE), texts)
 
 
+def lines():
+    """What differs from other linear models and trees in how it is fitted alone."""
+    for name, model in {
+        "ard": ARDRegression(),
+        "lars": Lars(),
+        "lasso-lars": LassoLars(alpha=0.05),
+        "pursuit": OrthogonalMatchingPursuit(),
+        "passive-regressor": PassiveAggressiveRegressor(random_state=0),
+        "quantile-regressor": QuantileRegressor(alpha=0.05, solver="highs"),
+        "theil-sen": TheilSenRegressor(random_state=0),
+        "extra-tree-regressor": ExtraTreeRegressor(max_depth=4, random_state=0),
+    }.items():
+        save(name, model.fit(SCALED, SCORE), SCALED)
+    save("gamma", GammaRegressor().fit(SCALED, np.exp(SCALED.age / 3)), SCALED)
+    for name, model in {"passive": PassiveAggressiveClassifier(random_state=0), "ridge-cv": RidgeClassifierCV()}.items():
+        save(f"{name}-2", model.fit(SCALED, TWO), SCALED)
+        save(f"{name}-3", model.fit(SCALED, THREE), SCALED)
+
+
 if __name__ == "__main__":
     bayes()
     reductions()
@@ -412,3 +448,4 @@ if __name__ == "__main__":
     stacked()
     calibrated()
     categories()
+    lines()
