@@ -353,6 +353,15 @@ def wanted(model, rows):
     return np.asarray(made, float).reshape(len(rows), -1)
 
 
+def is_open(model, rows):
+    """Of which rows chance decides which neighbor is the last one: another is as far away."""
+    last = getattr(model[-1], "regressor_", model[-1])
+    if not isinstance(last, NEIGHBORS):
+        return np.zeros(len(rows), bool)
+    far = np.sort(cdist(np.asarray(model[:-1].transform(rows)), last._fit_X, "minkowski", p=last.p))
+    return far[:, last.n_neighbors] - far[:, last.n_neighbors - 1] <= NEAR * far[:, last.n_neighbors]
+
+
 def answered(predict, file, rows):
     lines = [[None if value is None or value != value else value for value in row] for row in rows.values.tolist()]
     text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -374,6 +383,7 @@ def main():
         file = folder / f"{seed}.pkl"
         try:
             model, rows = Draw(seed).fitted()
+            rows = rows[~is_open(model, rows)]
             right = wanted(model, rows)
         except (ValueError, FloatingPointError, np.linalg.LinAlgError):
             unfitted += 1  # such as no column that is left, or classes that a part has not seen
