@@ -2,13 +2,16 @@
 
     venv/bin/python make_sklearn_steps.py
 
-Uses the data of make_sklearn.py and writes to the same folder.
+Uses the data of make_sklearn.py and writes to the same folder, and to golden/hostile what is to be refused.
 """
 
+import pickle
+
 import numpy as np
-from make_sklearn import COUNT, HOLES, NUMBERS, SCORE, THREE, TWO, VERSION, random, save
+import xgboost
+from make_sklearn import COUNT, GOLDEN, HOLES, NUMBERS, SCORE, THREE, TWO, VERSION, random, save
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
+from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, VotingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -143,6 +146,18 @@ def mixed():
     save("bent", make_pipeline(columns, GradientBoostingClassifier(n_estimators=6)).fit(SIGNED, THREE), BEYOND)
 
 
+def shared():
+    """Small files that have one thing in so many places that it would fill any memory."""
+    folder = GOLDEN / "hostile"
+    vote = VotingClassifier([("a", xgboost.XGBClassifier(n_estimators=3, max_depth=2))], voting="soft").fit(NUMBERS, TWO)
+    vote.estimators_ *= 3000
+    (folder / "shared-boosters.pkl").write_bytes(pickle.dumps(vote))
+    changed = TransformedTargetRegressor(transformer=StandardScaler()).fit(NUMBERS, SCORE)
+    for _ in range(20):
+        changed.transformer_ = make_pipeline(changed.transformer_, changed.transformer_)
+    (folder / "shared-steps.pkl").write_bytes(pickle.dumps(changed))
+
+
 if __name__ == "__main__":
     curves()
     ranges()
@@ -151,3 +166,5 @@ if __name__ == "__main__":
     encoders()
     targets()
     mixed()
+    if VERSION >= (1, 9):
+        shared()

@@ -165,6 +165,19 @@ fn pipelines_agree_with_their_graphs() {
     assert!(agree >= 18, "{agree} graphs");
 }
 
+#[test]
+fn what_would_fill_the_memory_from_a_small_file_is_refused() {
+    for (name, reason) in [
+        ("shared-boosters", "stand in too many places"),
+        ("shared-steps", "more than 4096 of them"),
+    ] {
+        let path = golden("hostile").join(format!("{name}.pkl"));
+        assert!(fs::metadata(&path).unwrap().len() < 50_000);
+        let error = load(&path).unwrap_err().message;
+        assert!(error.contains(reason), "{name}: {error}");
+    }
+}
+
 /// Sums of trees are those of the library to the last bit.
 #[test]
 fn trees_agree_in_every_bit() {

@@ -79,7 +79,7 @@ struct Inline<'a> {
 pub(crate) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
     root: Id,
-    /// How many numbers may still be copied out of it: a value may be referred to from many places, so
+    /// How many numbers and bytes may still be copied out of it: a value may be referred to from many places, so
     /// that a small file could fill any memory.
     copies: Cell<usize>,
 }
@@ -280,8 +280,11 @@ impl<'p, 'a> View<'p, 'a> {
     pub(crate) fn text(self, name: &str) -> Result<&'p str, Fault> {
         let value = self.required(name)?;
         let text = value.as_text();
-        text.ok_or_else(|| value.expected("text"))
-            .map_err(named(name))
+        let text = text
+            .ok_or_else(|| value.expected("text"))
+            .map_err(named(name))?;
+        self.copy(text.len())?;
+        Ok(text)
     }
 
     pub(crate) fn number(self, name: &str) -> Result<f64, Fault> {
@@ -314,7 +317,9 @@ impl<'p, 'a> View<'p, 'a> {
 
     /// The bytes of a `bytes` or `bytearray`.
     pub(crate) fn bytes(self, name: &str) -> Result<Cow<'p, [u8]>, Fault> {
-        array::bytes_of(self.required(name)?).map_err(named(name))
+        let bytes = array::bytes_of(self.required(name)?).map_err(named(name))?;
+        self.copy(bytes.len())?;
+        Ok(bytes)
     }
 
     /// The numbers of an array, in the order of its rows.
@@ -325,7 +330,7 @@ impl<'p, 'a> View<'p, 'a> {
     /// Notes that so many numbers are copied.
     fn copy(self, count: usize) -> Result<(), Fault> {
         let left = self.pickle.copies.get().checked_sub(count);
-        let left = left.ok_or_else(|| Fault::new("the same arrays stand in too many places"))?;
+        let left = left.ok_or_else(|| Fault::new("the same values stand in too many places"))?;
         self.pickle.copies.set(left);
         Ok(())
     }

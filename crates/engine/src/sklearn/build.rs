@@ -298,7 +298,7 @@ impl Builder {
     }
 
     /// Counts an estimator and goes one deeper.
-    fn within<T>(
+    pub(super) fn within<T>(
         &mut self,
         view: View<'_, '_>,
         read: impl FnOnce(&mut Self, &str) -> Result<T, Fault>,

@@ -1,6 +1,6 @@
 //! Functions of one number: of each value of a column, or of what a regressor predicts.
 
-use super::build::{Builder, Built, Columns, class_name, per_column};
+use super::build::{Builder, Built, Columns, per_column, table};
 use super::compose::{is_passed, only_checks, steps};
 use super::steps::{Chain, Predictor, Transform, missing_or_beyond};
 use crate::document::Fault;
@@ -366,7 +366,7 @@ fn quantiles(view: View<'_, '_>, width: usize, is_undone: bool) -> Result<Vec<Ve
     };
     let margin = if is_normal { SHARE_MIN } else { 0.0 };
     let shares = view.numbers("references_")?;
-    let all = super::build::table(view, "quantiles_", &[shares.len(), width])?;
+    let all = table(view, "quantiles_", &[shares.len(), width])?;
     let curves = |column: usize| {
         let values = all.iter().skip(column).step_by(width).copied();
         let quantiles = Quantiles::new(values.collect(), shares.clone(), margin)?;
@@ -423,37 +423,31 @@ pub(super) fn retargeted(
     if !is_one || !regressor.more().is_empty() {
         return Err(Fault::new("`regressor_`: only one number can be changed"));
     }
-    let undo = undo(view.required("transformer_")?, 0)?;
+    let undo = undo(builder, view.required("transformer_")?)?;
     Ok(Some(Box::new(Retargeted { regressor, undo })))
 }
 
 /// What undoes a step that changed one number.
-fn undo(view: View<'_, '_>, depth: usize) -> Result<Vec<Curve>, Fault> {
-    const DEPTH_MAX: usize = 8;
-    let name = class_name(view)?;
+fn undo(builder: &mut Builder, view: View<'_, '_>) -> Result<Vec<Curve>, Fault> {
     let one = |name: &str| {
         let numbers = view.numbers(name)?;
-        numbers
-            .first()
-            .copied()
-            .filter(|_| numbers.len() == 1)
-            .ok_or_else(|| {
-                Fault(format!(
-                    "`{name}`: {} numbers for one target",
-                    numbers.len()
-                ))
-            })
+        let one = numbers.first().copied().filter(|_| numbers.len() == 1);
+        one.ok_or_else(|| {
+            Fault(format!(
+                "`{name}`: {} numbers for one target",
+                numbers.len()
+            ))
+        })
     };
-    let columns = Columns::inputs(1);
     let first = |curves: Vec<Vec<Curve>>| curves.into_iter().flatten().collect::<Vec<_>>();
-    let read = || {
+    builder.within(view, |builder, name| {
         let mut curves = Vec::new();
         match name {
-            "Pipeline" if depth < DEPTH_MAX => {
+            "Pipeline" => {
                 let steps = steps(view)?;
                 let steps = steps.iter().rev().map(|step| step.estimator);
                 for step in steps.filter(|step| !is_passed(*step)) {
-                    curves.extend(undo(step, depth + 1)?);
+                    curves.extend(undo(builder, step)?);
                 }
             }
             "FunctionTransformer" => {
@@ -483,18 +477,15 @@ fn undo(view: View<'_, '_>, depth: usize) -> Result<Vec<Curve>, Fault> {
             }
             "PowerTransformer" => {
                 if view.boolean("standardize")? {
-                    curves = undo(view.required("_scaler")?, depth + 1)?;
+                    curves = undo(builder, view.required("_scaler")?)?;
                 }
-                curves.extend(first(powers(view, &columns, true)?));
+                curves.extend(first(powers(view, &Columns::inputs(1), true)?));
             }
             "QuantileTransformer" => curves = first(quantiles(view, 1, true)?),
-            _ => {
-                return Err(Fault::new("this transformer of a target is not supported"));
-            }
+            _ => return Err(Fault::new("this transformer of a target is not supported")),
         }
         Ok(curves)
-    };
-    read().map_err(|fault: Fault| fault.inside(name))
+    })
 }
 
 #[cfg(test)]

@@ -376,6 +376,7 @@ pub(super) fn target(
     let parts = columns.0.iter().zip(encodings.chunks_exact(count));
     for (array, (column, encodings)) in categories(view, columns)?.iter().zip(parts) {
         let categories = Categories::read(builder, array, *column, false)?;
+        builder.spend(categories.count * count)?;
         let mut numbers = vec![0.0; categories.count * count];
         for (index, encoding) in encodings.iter().enumerate() {
             let means = Array::read(*encoding).and_then(|means| means.numbers());
