@@ -49,8 +49,7 @@ impl Curve {
             Self::FromBoxCox(power) => lowered(x, *power),
             Self::ToShare(quantiles) => quantiles.share(x),
             Self::FromShare(quantiles) => quantiles.value(x),
-            Self::ToNormal if x.is_nan() => x,
-            Self::ToNormal => normal_quantile(x.max(SHARE_MIN - f64::EPSILON).min(SHARE_MAX)),
+            Self::ToNormal => normal_quantile(x.clamp(SHARE_MIN - f64::EPSILON, SHARE_MAX)),
             Self::FromNormal => 0.5 * libm::erfc(-x / std::f64::consts::SQRT_2),
         }
     }
@@ -94,7 +93,7 @@ fn normal_quantile(share: f64) -> f64 {
             3.387_132_872_796_366_6,
             133.141_667_891_784_38,
             1_971.590_950_306_551_4,
-            13_731.693_765_509_461,
+            13_731.693_765_509_46,
             45_921.953_931_549_87,
             67_265.770_927_008_7,
             33_430.575_583_588_13,
@@ -108,7 +107,7 @@ fn normal_quantile(share: f64) -> f64 {
             21_213.794_301_586_597,
             39_307.895_800_092_71,
             28_729.085_735_721_943,
-            5_226.495_278_852_854_5,
+            5_226.495_278_852_854,
         ],
     ];
     const FAR: [[f64; 8]; 2] = [
