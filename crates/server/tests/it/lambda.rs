@@ -74,7 +74,7 @@ impl Function {
             "version": "2.0",
             "rawPath": path,
             "rawQueryString": "",
-            "headers": {"x-api-key": key, "content-type": "application/json"},
+            "headers": {"host": "localhost", "x-api-key": key, "content-type": "application/json"},
             "requestContext": {"http": {"method": "POST", "path": path, "sourceIp": "192.0.2.1"}},
             "body": record.to_string(),
             "isBase64Encoded": false,
