@@ -67,7 +67,7 @@ impl Top {
 /// Why predictions are not explained.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotExplained {
-    #[error("cannot be had: {}", reason(*.0))]
+    #[error("cannot be had: {}", why_unexplained(*.0))]
     Model(#[from] Unexplained),
     #[error(
         "would name {0} contributions, and one answer holds at most {CONTRIBUTIONS_MAX}; ask for fewer features, or \
@@ -83,8 +83,8 @@ pub(crate) enum NotExplained {
     Row(RowRefusal),
 }
 
-/// Why a served model does not explain, and what to do if something can be done.
-pub(crate) fn reason(unexplained: Unexplained) -> String {
+/// Why a model does not explain, and what to do if something can be done.
+pub fn why_unexplained(unexplained: Unexplained) -> String {
     let advice = match unexplained {
         Unexplained::NotAsked | Unexplained::TooLarge { .. } => {
             "; raise inference.explanation_bytes_max to have them"

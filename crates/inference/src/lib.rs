@@ -58,7 +58,7 @@ pub use answer::Label;
 pub use bench::BenchReport;
 pub use config::Config;
 pub use draft::{Draft, Written};
-pub use explain::{TOP_MAX, Top};
+pub use explain::{TOP_MAX, Top, why_unexplained};
 pub use folder::ModelsFolder;
 pub use model::{Model, Models, Version};
 pub use onnxruntime::use_onnxruntime;

@@ -11,7 +11,7 @@ use auspex_kernel::Timestamp;
 use auspex_kernel::http::List;
 
 use crate::answer::{Label, class_numbers};
-use crate::explain::reason;
+use crate::explain::why_unexplained;
 use crate::manifest::Example;
 use crate::model::{Model, Models, PackageStatus, Version};
 use crate::package::Package;
@@ -267,7 +267,7 @@ impl ExplanationsView {
         Self {
             available: explained.is_ok(),
             bytes: explained.map_or(0, Explain::bytes),
-            reason: explained.err().map(reason),
+            reason: explained.err().map(why_unexplained),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use auspex_inference::{Draft, ModelsFolder, Package};
+use auspex_inference::{Draft, ModelsFolder, Package, why_unexplained};
 use auspex_kernel::error::{is_printable, shown};
 use auspex_kernel::records::{Input, Row};
 
@@ -143,7 +143,7 @@ fn facts(package: &Package) -> Result<String, Failure> {
             model.asks()
         ),
         Ok(model) => format!("yes, with {} bytes of memory", model.bytes()),
-        Err(reason) => format!("no: {reason}"),
+        Err(unexplained) => format!("no: {}", why_unexplained(unexplained)),
     };
     let engine = engine.description();
     Ok(format!(

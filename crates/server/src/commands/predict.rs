@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use auspex_inference::{Columns, Package, Top};
+use auspex_inference::{Columns, Package, Top, why_unexplained};
 use auspex_kernel::FieldError;
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::records::{Input, Row};
@@ -27,8 +27,8 @@ pub(super) fn run(path: &Path, explain: Option<Top>) -> Outcome {
         Some(_) => Package::load_to_explain(path, usize::MAX)?,
         None => Package::load(path)?,
     };
-    if let (Some(_), Err(reason)) = (explain, package.engine().explain()) {
-        let path = path.display();
+    if let (Some(_), Err(unexplained)) = (explain, package.engine().explain()) {
+        let (path, reason) = (path.display(), why_unexplained(unexplained));
         return Err(format!("{path}: predictions cannot be explained: {reason}").into());
     }
     let input = io::stdin().lock();

@@ -506,3 +506,24 @@ fn an_explanation_is_the_same_by_route_and_by_command_and_adds_up() {
     assert_eq!(plain["probabilities"], answer["probabilities"]);
     assert!(plain["explanation"].is_null());
 }
+
+#[test]
+fn a_model_that_is_not_explained_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let golden = repository().join("crates/engine/tests/golden/explained/logistic.pkl");
+    std::fs::copy(golden, folder.path().join("model.pkl")).expect("copied");
+    let asked = [&["predict"][..], &["models", "check"]].map(|command| {
+        let explain = (command.len() == 1).then_some("--explain");
+        let mut asking = auspex();
+        let asking = asking.args(command).arg(folder.path()).args(explain);
+        let output = asking.output().expect("runs");
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8(said).expect("UTF-8")
+    });
+    for said in asked {
+        assert!(
+            said.contains("others are then compared with them"),
+            "{said}"
+        );
+    }
+}
