@@ -12,6 +12,7 @@ import xgboost
 from make_sklearn import COUNT, GOLDEN, HOLES, NUMBERS, SCORE, THREE, TWO, VERSION, random, save
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, VotingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -156,6 +157,10 @@ def shared():
     for _ in range(20):
         changed.transformer_ = make_pipeline(changed.transformer_, changed.transformer_)
     (folder / "shared-steps.pkl").write_bytes(pickle.dumps(changed))
+    words = TfidfVectorizer(use_idf=False).fit([" ".join(f"{index:x}w" for index in range(2000))])
+    union = FeatureUnion([("a", words)])
+    union.transformer_list *= 2500
+    (folder / "shared-terms.pkl").write_bytes(pickle.dumps(make_pipeline(union, Ridge())))
 
 
 if __name__ == "__main__":

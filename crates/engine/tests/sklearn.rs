@@ -170,6 +170,10 @@ fn what_would_fill_the_memory_from_a_small_file_is_refused() {
     for (name, reason) in [
         ("shared-boosters", "stand in too many places"),
         ("shared-steps", "more than 4096 of them"),
+        (
+            "shared-terms",
+            "columns, categories, terms and edges together",
+        ),
     ] {
         let path = golden("hostile").join(format!("{name}.pkl"));
         assert!(fs::metadata(&path).unwrap().len() < 50_000);

@@ -291,7 +291,7 @@ impl Builder {
         self.columns += columns;
         match self.columns > COLUMNS_MAX {
             true => Err(Fault(format!(
-                "the steps have more than {COLUMNS_MAX} columns, categories and edges together"
+                "the steps have more than {COLUMNS_MAX} columns, categories, terms and edges together"
             ))),
             false => Ok(()),
         }

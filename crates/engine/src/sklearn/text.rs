@@ -244,6 +244,9 @@ pub(super) fn vectorizer(
         return Err(dtype.expected("int64 or float64")).map_err(named("dtype"));
     }
     builder.take(column, Use::Document)?;
+    let terms = view.get("vocabulary_").and_then(View::as_dict);
+    let words = view.get("stop_words").and_then(View::as_items);
+    builder.spend(terms.map_or(0, |all| all.len()) + words.map_or(0, |all| all.len()))?;
     let analyzer = Analyzer::read(view)?;
     let (terms, width) = match name {
         "HashingVectorizer" => {
