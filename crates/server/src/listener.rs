@@ -37,10 +37,11 @@ const RESERVED: usize = 16;
 /// How much of what a refused client has sent is read before its connection is closed.
 const DRAINED_BYTES_MAX: u64 = 64 << 10;
 
-/// When stopping: the queue counts as empty when nothing arrived for this long.
-const QUEUE_PAUSE: Duration = Duration::from_millis(10);
+/// When stopping: the queue counts as empty when nothing arrived for this long. A handshake that has
+/// begun takes one way there and back.
+const QUEUE_PAUSE: Duration = Duration::from_millis(50);
 /// A flood of connections does not keep a stopping server open.
-const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -115,8 +116,8 @@ impl Workers {
         Ok(Self { workers })
     }
 
-    /// Deals out connections until `stop` is done; then takes what the kernel has queued already, so
-    /// that no client that got through is reset, and closes the listener.
+    /// Deals out connections until `stop` is done; then lets nobody else in, takes what the kernel has
+    /// queued already, so that no client that got through is reset, and closes the listener.
     pub(crate) async fn accept(
         &self,
         listener: TcpListener,
@@ -136,6 +137,7 @@ impl Workers {
                 }
             }
         }
+        ignore_newcomers(&listener);
         let queued = async {
             while let Ok(Ok((stream, peer))) =
                 tokio::time::timeout(QUEUE_PAUSE, listener.accept()).await
@@ -310,6 +312,34 @@ impl Reserve {
             self.logged = Some(monotonic());
         }
     }
+}
+
+/// Drops packets that ask for a new connection. Without that, the kernel completes handshakes between the
+/// last `accept` and the close, and then resets them. Who asks meanwhile asks again a second later, and is
+/// refused at once.
+fn ignore_newcomers(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    {
+        use socket2::{SockFilter, SockRef};
+
+        // Of the classic packet filter (linux/bpf_common.h), which sees the header of TCP (RFC 9293, 3.1).
+        const LOAD_BYTE: u16 = 0x30;
+        const JUMP_IF_ANY_BIT: u16 = 0x45;
+        const RETURN: u16 = 0x06;
+        const FLAGS_AT: u32 = 13;
+        const SYN: u32 = 0x02;
+        let program = [
+            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_AT),
+            SockFilter::new(JUMP_IF_ANY_BIT, 0, 1, SYN),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ];
+        if let Err(error) = SockRef::from(listener).attach_filter(&program) {
+            tracing::debug!(%error, "connections that come while the listener closes may be reset");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
 }
 
 /// Reads what has arrived before it closes; what is unread would take back the answer.

@@ -21,7 +21,11 @@ use hyper::client::conn::http2;
 /// Every request that got through is answered, and the last answer of a connection says so.
 #[test]
 fn sigterm_under_load_loses_no_request() {
-    let server = Server::start_with(&[("AUSPEX__SERVER__RATE_LIMIT__MAX", "10000000")]);
+    let server = Server::start_with(&[
+        ("AUSPEX__SERVER__RATE_LIMIT__MAX", "10000000"),
+        // On a busy machine a client may not get a turn for half a second.
+        ("AUSPEX__SERVER__LINGER_TIMEOUT_MS", "5000"),
+    ]);
     let request = format!(
         "POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{REQUEST}",
@@ -55,6 +59,32 @@ fn sigterm_under_load_loses_no_request() {
     assert!(answered.into_inner() > 100);
     let (status, log) = server.wait(Duration::from_secs(20));
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// Each request on a connection of its own: whoever is let in is answered, up to the last moment of the listener.
+#[test]
+fn a_listener_that_closes_resets_nobody_whom_it_let_in() {
+    for _ in 0..3 {
+        let server = Server::start();
+        let client = || {
+            let mut answered = 0;
+            while let Some(mut connection) = Connection::try_open(server.address) {
+                connection
+                    .raw(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+                let answer = connection.receive(false);
+                assert_eq!(answer.expect("it was let in").status, 200);
+                answered += 1;
+            }
+            assert!(answered > 10, "{answered}");
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(client);
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            server.signal("TERM");
+        });
+    }
 }
 
 /// Balancers look every so often: until they have, new connections come, and old ones are theirs.
