@@ -102,7 +102,7 @@ impl Dialogues {
         random: Random,
     ) -> Result<Self, KeysError> {
         let keys_db = match keys_url(&config, db.is_sqlite(), data_dir) {
-            Some(url) => Db::open_with(&url, db.call_timeout()).await?,
+            Some(url) => Db::open_with(&url, db.limits()).await?,
             None => db.clone(),
         };
         keys_db.migrate::<migration::KeysMigrator>().await?;

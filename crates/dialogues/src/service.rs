@@ -6,7 +6,7 @@ use std::sync::Arc;
 use auspex_kernel::CursorKey;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::sqlite_file;
+use auspex_kernel::db::{Connection, DbError, sqlite_file};
 use auspex_kernel::policy::{Answer, Policy, Runs};
 use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::{
@@ -49,13 +49,17 @@ impl Service for DialoguesService {
         http::document()
     }
 
-    fn own_databases(config: &Config, data_dir: &Path, main_url: &str) -> Vec<OwnDatabase> {
-        let main_is_sqlite = sqlite_file(main_url).is_some();
+    fn is_in_use(connection: &Connection) -> Boxed<'_, Result<bool, DbError>> {
+        Box::pin(store::messages::are_any(connection))
+    }
+
+    fn own_databases(config: &Config, data_dir: &Path, tables_url: &str) -> Vec<OwnDatabase> {
+        let main_is_sqlite = sqlite_file(tables_url).is_some();
         vec![OwnDatabase {
             holds: "the keys of the customers' texts",
             url: keys_url(config, main_is_sqlite, data_dir),
-            migrations: Migrations::of::<migration::KeysMigrator>(),
-            is_missed: |connection| Box::pin(store::messages::are_any(connection)),
+            migrations: vec![Migrations::of::<migration::KeysMigrator>()],
+            is_missed: Self::is_in_use,
         }]
     }
 

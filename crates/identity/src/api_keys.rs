@@ -223,7 +223,7 @@ impl Keys {
         let page = self
             .core
             .db
-            .read(async |connection| store::keys::page(connection, whose, slice).await);
+            .list(async |connection| store::keys::page(connection, whose, slice).await);
         let (keys, total) = page.await?;
         Ok((self.with_last_uses(keys), total))
     }

@@ -156,7 +156,7 @@ impl Users {
         let found = self
             .core
             .db
-            .read(async |connection| store::user_rows::list(connection, filter, slice).await);
+            .list(async |connection| store::user_rows::list(connection, filter, slice).await);
         Ok(found.await?)
     }
 
@@ -169,7 +169,7 @@ impl Users {
         let found = self
             .core
             .db
-            .read(async |connection| store::logins::list(connection, id, slice).await);
+            .list(async |connection| store::logins::list(connection, id, slice).await);
         Ok(found.await?)
     }
 

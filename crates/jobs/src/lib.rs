@@ -174,7 +174,7 @@ impl Jobs {
         let found = self
             .core
             .db
-            .read(async |connection| store::jobs::page(connection, &listed, slice).await);
+            .list(async |connection| store::jobs::page(connection, &listed, slice).await);
         Ok(found.await?)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use auspex_kernel::CursorKey;
 use auspex_kernel::audit::Action as _;
 use auspex_kernel::config::ConfigError;
+use auspex_kernel::db::{Connection, DbError};
 use auspex_kernel::idempotency::Idempotency;
 use auspex_kernel::policy::{Answer, Policy};
 use auspex_kernel::service::{
@@ -17,7 +18,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::carrier::{Carrier, InDatabase, InRabbitMq};
 use crate::http::{self, Desk};
-use crate::{Action, Config, Jobs, Outgoing, migration};
+use crate::{Action, Config, Jobs, Outgoing, migration, store};
 
 const TAG: &str = "Predictions of many records, carried out beside requests";
 
@@ -43,6 +44,10 @@ impl Service for JobsService {
 
     fn migrations() -> Option<Migrations> {
         Some(Migrations::of::<migration::Migrator>())
+    }
+
+    fn is_in_use(connection: &Connection) -> Boxed<'_, Result<bool, DbError>> {
+        Box::pin(store::jobs::are_any(connection))
     }
 
     fn operations() -> OpenApi {

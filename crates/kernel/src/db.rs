@@ -18,6 +18,7 @@ mod postgres;
 mod readers;
 mod rights;
 mod sqlite;
+mod standby;
 mod url;
 mod writer;
 
@@ -36,6 +37,7 @@ use crate::store;
 use postgres::Postgres;
 use readers::Readers;
 use sqlite::{Connector, SqliteFile};
+use standby::Standby;
 use url::Location;
 use writer::Writer;
 
@@ -62,8 +64,37 @@ const TRUNCATION_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct Db {
     backend: Backend,
+    standby: Option<Arc<Standby>>,
     control: Control,
-    call_timeout: Duration,
+    limits: Limits,
+}
+
+/// What a database may be asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a call may take, connecting included.
+    pub call_timeout: Duration,
+    /// Connections to PostgreSQL at once.
+    pub connections_max: u32,
+}
+
+impl Limits {
+    /// The usual ones but for this.
+    pub fn within(call_timeout: Duration) -> Self {
+        Self {
+            call_timeout,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call_timeout: CALL_TIMEOUT,
+            connections_max: 10,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -81,23 +112,24 @@ struct Sqlite {
 }
 
 impl Db {
-    /// As [`Self::open_with`], with the usual deadline.
+    /// As [`Self::open_with`], with the usual limits.
     ///
     /// # Errors
     /// As of [`Self::open_with`].
     pub async fn open(url: &str) -> Result<Self, DbError> {
-        Self::open_with(url, CALL_TIMEOUT).await
+        Self::open_with(url, Limits::default()).await
     }
 
     /// Opens `postgres://…`, or `sqlite:PATH`, which is made with its folder where missing. PATH
     /// is taken as it stands: nothing in it is decoded, and it has no parameters. `sqlite:///PATH`
     /// is the same, so that `sqlite:////data/x.db` is `/data/x.db` and `sqlite:///x.db` is `x.db`.
-    /// Each call may take as long as `call_timeout`. Must be called on the control runtime.
+    /// Must be called on the control runtime.
     ///
     /// # Errors
     /// As of [`check_url`]; [`DbError::Folder`], [`DbError::Forbidden`], [`DbError::Unreachable`],
     /// [`DbError::TimedOut`] or [`DbError::Database`].
-    pub async fn open_with(url: &str, call_timeout: Duration) -> Result<Self, DbError> {
+    pub async fn open_with(url: &str, limits: Limits) -> Result<Self, DbError> {
+        let call_timeout = limits.call_timeout;
         let backend = match url::read(url)? {
             Location::Sqlite(path) => {
                 check_sqlite_file(&path)?;
@@ -110,14 +142,62 @@ impl Db {
                 }))?))
             }
             Location::Postgres(options) => {
-                Backend::Postgres(Arc::new(Postgres::open(*options, call_timeout).await?))
+                Backend::Postgres(Arc::new(Postgres::open(*options, limits).await?))
             }
         };
         Ok(Self {
             backend,
+            standby: None,
             control: Control::current(),
-            call_timeout,
+            limits,
         })
+    }
+
+    /// The same, whose lists a standby of PostgreSQL at `url` answers; see [`Self::list`]. It need not be there yet.
+    ///
+    /// # Errors
+    /// As of [`check_url`].
+    pub fn with_standby(self, url: &str, limits: Limits) -> Result<Self, DbError> {
+        let standby = match url::read(url)? {
+            Location::Postgres(options) => Some(Arc::new(Standby::new(*options, limits))),
+            // Files have none.
+            Location::Sqlite(_) => None,
+        };
+        Ok(Self { standby, ..self })
+    }
+
+    /// Whether its standby has what this database has; `None` without one, or where that cannot be told now.
+    ///
+    /// # Errors
+    /// As of [`Self::read`], of this database.
+    pub async fn standby_is_a_copy(&self) -> Result<Option<bool>, DbError> {
+        let Some(standby) = &self.standby else {
+            return Ok(None);
+        };
+        let there = match standby.lend().await {
+            Some(lease) => {
+                let there = store::secrets::all(lease.connection()).await;
+                lease.give_back();
+                there.unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
+        if there.is_empty() {
+            return Ok(None);
+        }
+        let here = self.read(async |connection| store::secrets::all(connection).await);
+        let here = here.await?;
+        Ok(Some(there.iter().all(|secret| here.contains(secret))))
+    }
+
+    /// Whether its standby answers; `None` without one.
+    pub async fn standby_answers(&self) -> Option<bool> {
+        let lease = self.standby.as_ref()?.lend().await;
+        let answers = lease.is_some();
+        if let Some(lease) = lease {
+            lease.give_back();
+        }
+        Some(answers)
     }
 
     /// The file, or the database of PostgreSQL with its host and port, for messages.
@@ -145,9 +225,18 @@ impl Db {
         }
     }
 
-    /// How long a call may take.
-    pub fn call_timeout(&self) -> Duration {
-        self.call_timeout
+    /// What it was opened with.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The same, with its work counted as that of another database: whoever waits for the end of the one waits for both.
+    #[must_use]
+    pub fn with_control_of(self, other: &Self) -> Self {
+        Self {
+            control: other.control.clone(),
+            ..self
+        }
     }
 
     /// The runtime that the database was opened on.
@@ -192,7 +281,7 @@ impl Db {
                 false => Ok(()),
             }
         };
-        self.within(self.call_timeout, None, looking).await
+        self.within(self.limits.call_timeout, None, looking).await
     }
 
     /// Whether PostgreSQL takes changes: no standby does. Of SQLite only a change can tell.
@@ -220,7 +309,7 @@ impl Db {
                     sqlite.file.check()?;
                     Ok::<_, DbError>(sqlite.connector.watcher().await?)
                 };
-                let connection = self.within(self.call_timeout, None, connecting);
+                let connection = self.within(self.limits.call_timeout, None, connecting);
                 Some((Arc::clone(sqlite), connection.await?))
             }
             Backend::Postgres(_) => None,
@@ -242,7 +331,7 @@ impl Db {
         let Backend::Sqlite(sqlite) = &self.backend else {
             return Ok(true);
         };
-        let end = Instant::now() + self.call_timeout * 3 / 5;
+        let end = Instant::now() + self.limits.call_timeout * 3 / 5;
         let truncating = async {
             sqlite.file.check()?;
             loop {
@@ -255,7 +344,7 @@ impl Db {
                 tokio::time::sleep(TRUNCATION_PAUSE).await;
             }
         };
-        self.within(self.call_timeout, None, Box::pin(truncating))
+        self.within(self.limits.call_timeout, None, Box::pin(truncating))
             .await
     }
 
@@ -268,6 +357,9 @@ impl Db {
     /// its log into the file when the last connection closes, so close each [`Watch`] before. The file then says that it
     /// has no log.
     pub async fn close(&self) {
+        if let Some(standby) = &self.standby {
+            standby.close().await;
+        }
         match &self.backend {
             Backend::Sqlite(sqlite) => {
                 sqlite.readers.close().await;
@@ -376,7 +468,7 @@ impl Watch {
             let version = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?;
             Ok::<_, DbError>(version)
         };
-        let limit = self.db.call_timeout;
+        let limit = self.db.limits.call_timeout;
         let version = self.db.within(limit, None, asking).await?;
         let changed = version != self.seen;
         self.seen = version;

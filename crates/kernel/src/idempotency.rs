@@ -138,7 +138,7 @@ impl Idempotency {
         render: impl FnOnce(&T) -> Response + Send + 'static,
         work: impl AsyncFnOnce(Receipt<T>) -> Result<Kept, ApiError>,
     ) -> Result<Response, ApiError> {
-        let deadline = Instant::now() + self.db.call_timeout();
+        let deadline = Instant::now() + self.db.limits().call_timeout;
         let key = read_key(request.headers)?.map(|key| Key::of(&request, key));
         if let Some(key) = &key {
             let now = self.clock.now();

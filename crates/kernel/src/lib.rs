@@ -3,6 +3,7 @@
 //!
 //! It depends on no other crate of the workspace and holds nothing that only one service uses.
 
+pub mod apart;
 pub mod audit;
 pub mod body;
 pub mod caller;
@@ -40,7 +41,7 @@ pub use clock::{Clock, Timestamp};
 pub use control::Control;
 pub use error::{ApiError, FieldError, FieldErrors};
 pub use fields::Fields;
-pub use migration::{is_migrated, known_migrations, migrate};
+pub use migration::{is_migrated, known_migrations, migrate, migrations, migrations_apart};
 pub use page::CursorKey;
 pub use random::Random;
 pub use request_id::RequestId;

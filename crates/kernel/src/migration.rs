@@ -4,6 +4,7 @@
 use sea_orm_migration::prelude::*;
 
 use crate::db::{Db, DbError, KnownMigrations};
+use crate::service::Migrations;
 
 /// Brings the tables of this crate up to date. Safe to run from several processes at once.
 ///
@@ -26,6 +27,17 @@ pub async fn is_migrated(db: &Db) -> Result<bool, DbError> {
 /// The migrations of this crate.
 pub fn known_migrations() -> KnownMigrations {
     KnownMigrations::of::<Migrator>()
+}
+
+/// What a database that a service has for itself holds beside the tables of that service and those of this crate: the
+/// audit record, whose table is elsewhere made by the service that knows callers.
+pub fn migrations_apart() -> Migrations {
+    Migrations::of::<Apart>()
+}
+
+/// The migrations of this crate, to be run with others.
+pub fn migrations() -> Migrations {
+    Migrations::of::<Migrator>()
 }
 
 /// Knows every migration of this crate and keeps its own record of those that ran, so that
@@ -218,5 +230,52 @@ impl MigrationTrait for DeletedUsers {
             .col("deleted_at")
             .to_owned();
         manager.create_index(by_age).await
+    }
+}
+
+/// The migrations of databases of a single service.
+struct Apart;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Apart {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(AuditRecord)]
+    }
+
+    fn migration_table_name() -> DynIden {
+        "kernel_apart_migrations".into_iden()
+    }
+}
+
+/// Lines on their way to the record that is read.
+struct AuditRecord;
+
+impl MigrationName for AuditRecord {
+    fn name(&self) -> &str {
+        "m0001_audit_record"
+    }
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for AuditRecord {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let text = |name: &'static str| ColumnDef::new(name).text().to_owned();
+        let lines = Table::create()
+            .table("identity_audit")
+            .col(text("id").not_null().primary_key())
+            .col(ColumnDef::new("at").big_integer().not_null())
+            .col(text("actor").not_null())
+            .col(text("action").not_null())
+            .col(text("target"))
+            .col(text("outcome").not_null())
+            .col(text("detail"))
+            .col(text("address"))
+            .col(text("request_id"))
+            .to_owned();
+        manager.create_table(lines).await
     }
 }

@@ -122,10 +122,17 @@ pub trait Service: Running + Sized {
         None
     }
 
-    /// The databases that it has for itself by these settings. What [`Service::migrations`] is for
-    /// the one of all services, is done for each of them too. `main_url` is the URL of that one.
-    fn own_databases(config: &Self::Config, data_dir: &Path, main_url: &str) -> Vec<OwnDatabase> {
-        let _ = (config, data_dir, main_url);
+    /// Whether tables of its migrations hold what would be missed if it began with empty ones elsewhere.
+    fn is_in_use(connection: &Connection) -> Boxed<'_, Result<bool, DbError>> {
+        let _ = connection;
+        Box::pin(future::ready(Ok(false)))
+    }
+
+    /// The databases that it has for itself by these settings, beside the one of its other tables, whose URL is
+    /// `tables_url`. What [`Service::migrations`] is for
+    /// that one, is done for each of them too.
+    fn own_databases(config: &Self::Config, data_dir: &Path, tables_url: &str) -> Vec<OwnDatabase> {
+        let _ = (config, data_dir, tables_url);
         Vec::new()
     }
 
@@ -175,12 +182,12 @@ impl Migrations {
 pub struct OwnDatabase {
     /// What it holds, in a few words.
     pub holds: &'static str,
-    /// Where it is; `None` if its tables are in the database of all services.
+    /// Where it is; `None` if its tables are beside the service's others.
     pub url: Option<String>,
     /// The migrations of its tables.
-    pub migrations: Migrations,
-    /// Whether the database of all services holds what is of no use without it, so that it must not
-    /// be begun anew in silence.
+    pub migrations: Vec<Migrations>,
+    /// Whether the database beside it holds what is of no use without it, so that it must not be begun anew in
+    /// silence.
     pub is_missed: for<'a> fn(&'a Connection) -> Boxed<'a, Result<bool, DbError>>,
 }
 
@@ -249,7 +256,7 @@ pub trait Running: Send + Sync + 'static {
 /// What a service may use. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// The database of all services that have none of their own.
+    /// The database of the service's tables: its own, or that of all services.
     pub db: Db,
     /// The time.
     pub clock: Clock,

@@ -22,11 +22,11 @@ use crate::audit;
 use crate::config::{self, Config};
 use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteError, RouteTable, Usual};
 use crate::front::Front;
-use crate::health::Health;
+use crate::health::{self, Health};
 use crate::metrics::{Metrics, RouteName};
 use crate::overview::{self, Overview};
 use crate::roles;
-use crate::services::{self, Services};
+use crate::services::{self, OfServices, Services};
 use crate::system;
 use crate::tls::Tls;
 
@@ -69,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) services: Services,
     pub(crate) db: Db,
+    /// The databases of single services.
+    pub(crate) of_services: Vec<OfServices>,
     pub(crate) clock: Clock,
     /// Signs the pages of the audit record.
     pub(crate) cursors: CursorKey,
@@ -90,6 +92,7 @@ impl App {
             config,
             services,
             db,
+            of_services,
             clock,
             cursors,
             stop,
@@ -111,8 +114,12 @@ impl App {
         }
         let metrics = Arc::new(metrics);
         let control = db.control().clone();
+        let databases = health::Databases {
+            main: db.clone(),
+            of_services,
+        };
         let health = Arc::new(Health::new(
-            db.clone(),
+            databases,
             redis.map(|(redis, _)| redis),
             services.clone(),
             clock.clone(),
@@ -372,7 +379,7 @@ pub(crate) mod tests {
     pub(crate) async fn open(config: Config, data_dir: &Path) -> Opened {
         let url = format!("sqlite:{}", data_dir.join("auspex.db").display());
         let db = Db::open(&url).await.expect("opens");
-        services::migrate(&db).await.expect("migrates");
+        services::migrate(&config, &db).await.expect("migrates");
         let (publisher, queue) = Publisher::new();
         let context = Context {
             db: db.clone(),
@@ -388,12 +395,13 @@ pub(crate) mod tests {
             redis: None,
             predictor: None,
         };
-        let services = Services::open(&config, &context).await.expect("opens");
+        let services = Services::open(&config, &context, &[]).await.expect("opens");
         let (stop, stopped) = StopSignal::new();
         let parts = Parts {
             config,
             services: services.clone(),
             db,
+            of_services: Vec::new(),
             clock: context.clock,
             cursors: context.cursors,
             stop: stopped,
@@ -405,7 +413,7 @@ pub(crate) mod tests {
         let rebuilt = app.clone();
         Opened {
             app,
-            background: services.start(queue, move || rebuilt.rebuild_routes()),
+            background: services.start(queue, move || rebuilt.rebuild_routes(), []),
             data_dir: data_dir.into(),
             _stop: stop,
         }

@@ -152,7 +152,7 @@ async fn list_audit(
     let format = filters.format;
     let filter = Filter::from(filters);
     let position = filter.position();
-    let page = db.read(async |connection| audit::page(connection, filter, query.slice()).await);
+    let page = db.list(async |connection| audit::page(connection, filter, query.slice()).await);
     let list = AuditList::new(&query, page.await?, position, AuditView::from);
     let is_csv = format.map_or_else(
         || accepts(&headers, "text/csv"),

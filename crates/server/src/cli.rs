@@ -248,8 +248,11 @@ pub(crate) enum Command {
     /// Copy the SQLite database to a new file, beside a running server or without one
     Backup {
         /// Copy the database of the customers' keys instead; keep its copies apart, and for days only
-        #[arg(long)]
+        #[arg(long, conflicts_with = "service")]
         keys: bool,
+        /// Copy the database that this service has for itself instead, see [storage.services]
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
         /// The file to make
         #[arg(value_name = "FILE")]
         file: PathBuf,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use auspex_kernel::Random;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{check_sqlite_file, check_url, sqlite_file};
+use auspex_kernel::db::{Limits, check_sqlite_file, check_url, sqlite_file};
 use auspex_kernel::files::Obstacle;
 use auspex_kernel::quota::RateLimit;
 use auspex_kernel::redis::RedisConfig;
@@ -90,6 +90,36 @@ pub(crate) struct Metrics {
 pub(crate) struct Storage {
     pub(crate) url: String,
     pub(crate) call_timeout_ms: u64,
+    pub(crate) connections_max: u32,
+    pub(crate) services: StorageOfServices,
+    pub(crate) standbys: Standbys,
+}
+
+/// `[storage.standbys]`: databases of PostgreSQL that answer lists.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Standbys {
+    main: String,
+    jobs: String,
+}
+
+/// `[storage.services]`: databases of services that have one of their own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StorageOfServices {
+    dialogues: String,
+    gateway: String,
+    jobs: String,
+}
+
+impl StorageOfServices {
+    fn all(&self) -> [(&'static str, &str); 3] {
+        [
+            ("dialogues", &self.dialogues),
+            ("gateway", &self.gateway),
+            ("jobs", &self.jobs),
+        ]
+    }
 }
 
 impl Config {
@@ -97,9 +127,36 @@ impl Config {
     pub(crate) fn check_own(&self) -> Result<(), ConfigError> {
         self.server.check()?;
         self.storage.check()?;
+        self.check_standbys()?;
         self.redis.check()?;
         roles::check(self)?;
         self.telemetry.check()
+    }
+
+    /// That standbys are of PostgreSQL, and of a database that is there.
+    fn check_standbys(&self) -> Result<(), ConfigError> {
+        let Standbys { main, jobs } = &self.storage.standbys;
+        let main_url = self.storage_url();
+        let of_jobs = self.storage_url_of("jobs");
+        if !jobs.is_empty() && of_jobs.is_none() {
+            let reason = "needs storage.services.jobs; without that storage.standbys.main answers the lists of jobs too";
+            return Err(ConfigError::wrong("storage.standbys.jobs", reason));
+        }
+        let standbys = [
+            ("storage.standbys.main", main, main_url.as_str()),
+            ("storage.standbys.jobs", jobs, of_jobs.unwrap_or_default()),
+        ];
+        for (key, url, of) in standbys.into_iter().filter(|(_, url, _)| !url.is_empty()) {
+            let used = check_url(url);
+            used.map_err(|error| ConfigError::wrong(key, format!("cannot be used: {error}")))?;
+            if sqlite_file(url).or_else(|| sqlite_file(of)).is_some() {
+                return Err(ConfigError::wrong(
+                    key,
+                    "needs PostgreSQL, as standby and as database",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The database of all services that have none of their own.
@@ -111,6 +168,32 @@ impl Config {
             ),
             url => url.to_owned(),
         }
+    }
+
+    /// The database of a service, if it has one apart from that of all.
+    pub(crate) fn storage_url_of(&self, service: &str) -> Option<&str> {
+        let urls = self.storage.services.all();
+        let (_, url) = urls.into_iter().find(|(name, _)| *name == service)?;
+        (!url.is_empty() && url != self.storage_url()).then_some(url)
+    }
+
+    /// What a database may be asked for.
+    pub(crate) fn database_limits(&self) -> Limits {
+        Limits {
+            call_timeout: ms(self.storage.call_timeout_ms),
+            connections_max: self.storage.connections_max,
+        }
+    }
+
+    /// The standby that answers the lists of the database of all.
+    pub(crate) fn standby_url(&self) -> Option<&str> {
+        Some(self.storage.standbys.main.as_str()).filter(|url| !url.is_empty())
+    }
+
+    /// The standby that answers the lists of a service whose database is its own.
+    pub(crate) fn standby_url_of(&self, service: &str) -> Option<&str> {
+        let url = Some(self.storage.standbys.jobs.as_str());
+        url.filter(|url| service == "jobs" && !url.is_empty())
     }
 
     /// Whether the data folder and the SQLite file can be made or used, as far as can be told without
@@ -273,14 +356,20 @@ impl Server {
 
 impl Storage {
     fn check(&self) -> Result<(), ConfigError> {
-        if !self.url.is_empty() {
-            check_url(&self.url).map_err(|error| {
-                ConfigError::wrong("storage.url", format!("cannot be used: {error}"))
-            })?;
+        let of_services = self.services.all();
+        let of_services = of_services.map(|(name, url)| (format!("storage.services.{name}"), url));
+        let urls = std::iter::once(("storage.url".to_owned(), self.url.as_str()));
+        for (key, url) in urls.chain(of_services).filter(|(_, url)| !url.is_empty()) {
+            check_url(url)
+                .map_err(|error| ConfigError::wrong(&key, format!("cannot be used: {error}")))?;
         }
         if !(100..=60_000).contains(&self.call_timeout_ms) {
             let reason = "must be between 100 and 60,000";
             return Err(ConfigError::wrong("storage.call_timeout_ms", reason));
+        }
+        if !(2..=1_000).contains(&self.connections_max) {
+            let reason = "must be between 2 and 1,000";
+            return Err(ConfigError::wrong("storage.connections_max", reason));
         }
         Ok(())
     }

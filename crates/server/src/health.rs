@@ -14,14 +14,14 @@ use auspex_kernel::Clock;
 use auspex_kernel::db::{Db, DbError, Fault};
 use auspex_kernel::redis::{Redis, State};
 use auspex_kernel::service::{Condition, HealthCheck};
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use crate::services::Services;
+use crate::services::{OfServices, Services};
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const REPORT_KEPT: Duration = Duration::from_secs(1);
@@ -79,6 +79,14 @@ struct Checked {
     reason: Option<Cow<'static, str>>,
 }
 
+/// The databases of a server.
+pub(crate) struct Databases {
+    /// That of all services.
+    pub(crate) main: Db,
+    /// Those of single services.
+    pub(crate) of_services: Vec<OfServices>,
+}
+
 /// Why a check failed.
 type Outcome = Result<(), &'static str>;
 
@@ -87,18 +95,40 @@ pub(crate) struct Health {
     services: Services,
     redis: Option<Redis>,
     leaving: Arc<AtomicBool>,
-    writes: Mutex<Writes>,
+    /// Each database, by the name of its check.
+    writes: Vec<(String, Mutex<Writes>)>,
+    /// Each database that may have a standby, by the name of its check.
+    standbys: Vec<(String, Db)>,
     report: Mutex<Option<(Instant, Report)>>,
     ready: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Health {
-    pub(crate) fn new(db: Db, redis: Option<Redis>, services: Services, clock: Clock) -> Self {
+    pub(crate) fn new(
+        databases: Databases,
+        redis: Option<Redis>,
+        services: Services,
+        clock: Clock,
+    ) -> Self {
+        let Databases { main, of_services } = databases;
+        let of_services = of_services
+            .into_iter()
+            .map(|own| (format!("{}_database", own.services.join("_")), own.db));
+        let databases = std::iter::once(("database".to_owned(), main)).chain(of_services);
+        let databases: Vec<_> = databases.collect();
+        let standbys = databases
+            .iter()
+            .map(|(name, db)| (name.replace("database", "standby"), db.clone()))
+            .collect();
+        let writes = databases
+            .into_iter()
+            .map(|(name, db)| (name, Mutex::new(Writes::new(db, clock.clone()))));
         Self {
             services,
             redis,
             leaving: Arc::default(),
-            writes: Mutex::new(Writes::new(db, clock)),
+            writes: writes.collect(),
+            standbys,
             report: Mutex::default(),
             ready: Mutex::default(),
         }
@@ -121,17 +151,10 @@ impl Health {
     /// A report that is at most a second old.
     pub(crate) async fn report(&self) -> Report {
         kept(&self.report, async {
-            let database = async { self.writes.lock().await.outcome().await };
-            let (outcome, mut checks) = join(in_time(database), self.of_running(false)).await;
-            let outcome = outcome.and_then(|outcome| outcome);
-            let database = Checked {
-                service: None,
-                name: "database".into(),
-                needed: false,
-                status: Status::of(outcome),
-                reason: outcome.err().map(Cow::from),
-            };
-            checks.push(database);
+            let running = self.of_running(false);
+            let (databases, standbys, mut checks) =
+                join3(self.of_databases(), self.of_standbys(), running).await;
+            checks.extend(databases.into_iter().chain(standbys));
             checks.extend(self.redis.as_ref().map(of_redis));
             summarise(checks)
         })
@@ -155,6 +178,40 @@ impl Health {
         let status = |name| wrong(name).unwrap_or(Status::Healthy);
         let names = self.services.named().map(|(name, _)| name);
         names.map(|name| (name, status(name))).collect()
+    }
+
+    async fn of_databases(&self) -> Vec<Checked> {
+        let checks = self.writes.iter().map(async |(name, writes)| {
+            let written = in_time(async { writes.lock().await.outcome().await });
+            let outcome = written.await.and_then(|outcome| outcome);
+            Checked {
+                service: None,
+                name: name.clone(),
+                needed: false,
+                status: Status::of(outcome),
+                reason: outcome.err().map(Cow::from),
+            }
+        });
+        join_all(checks).await
+    }
+
+    /// While a standby is away the primary answers what it would.
+    async fn of_standbys(&self) -> Vec<Checked> {
+        let checks = self.standbys.iter().map(async |(name, db)| {
+            let (status, reason) = match in_time(db.standby_answers()).await {
+                Ok(None) => return None,
+                Ok(Some(true)) => (Status::Healthy, None),
+                Ok(Some(false)) | Err(_) => (Status::Degraded, Some(Fault::Unreachable.reason())),
+            };
+            Some(Checked {
+                service: None,
+                name: name.clone(),
+                needed: false,
+                status,
+                reason: reason.map(Cow::from),
+            })
+        });
+        join_all(checks).await.into_iter().flatten().collect()
     }
 
     /// Runs the checks of the services, or those that are needed.
@@ -184,7 +241,7 @@ fn of_redis(redis: &Redis) -> Checked {
     }
 }
 
-/// Proves by writing that the database takes changes.
+/// Proves by writing that a database takes changes.
 struct Writes {
     db: Db,
     clock: Clock,
@@ -225,7 +282,10 @@ impl Writes {
                 Err(_) => Err(NO_REASON),
             };
             if outcome.is_ok() && self.last.is_some_and(|(_, last)| last.is_err()) {
-                tracing::info!("the database takes changes again");
+                tracing::info!(
+                    database = self.db.name(),
+                    "the database takes changes again"
+                );
             }
             // Of one that somebody gave up waiting for, who knows how long ago, nothing is told.
             self.last = Some((begun, outcome));
@@ -239,7 +299,8 @@ impl Writes {
             _ => error.fault().map_or(NO_REASON, Fault::reason),
         };
         if self.last.is_none_or(|(_, last)| last != Err(reason)) {
-            tracing::warn!(%error, reason, "the database takes no changes");
+            let database = self.db.name();
+            tracing::warn!(%error, reason, database, "the database takes no changes");
         }
         reason
     }

@@ -13,6 +13,7 @@ use auspex_identity::IdentityService;
 use auspex_inference::InferenceService;
 use auspex_jobs::JobsService;
 use auspex_kernel::Authenticate;
+use auspex_kernel::apart::Apart;
 use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError, KnownMigrations};
 use auspex_kernel::policy::Policy;
@@ -58,7 +59,7 @@ pub(crate) trait Listed: Sync {
     fn migrations(&self) -> Option<Migrations>;
     fn operations(&self) -> OpenApi;
     fn undocumented(&self, config: &Config) -> Result<Vec<UndocumentedRoute>, ConfigError>;
-    fn own_databases(&self, config: &Config) -> Vec<OwnDatabase>;
+    fn databases_apart(&self, config: &Config) -> Vec<DatabaseApart>;
     fn document(&self, config: &Config) -> Result<Documented, OpenError>;
     fn open(&self, config: &Config, context: Context) -> Boxed<'static, Result<Opened, OpenError>>;
 }
@@ -113,9 +114,40 @@ impl<S: Service> Listed for Entry<S> {
         S::undocumented((self.0)(config))
     }
 
-    fn own_databases(&self, config: &Config) -> Vec<OwnDatabase> {
+    fn databases_apart(&self, config: &Config) -> Vec<DatabaseApart> {
+        let of_tables = config.storage_url_of(S::NAME);
         let (data_dir, main_url) = (&config.server.data_dir, config.storage_url());
-        S::own_databases((self.0)(config), data_dir, &main_url)
+        let tables_url = of_tables.unwrap_or(&main_url);
+        let mut others = S::own_databases((self.0)(config), data_dir, tables_url);
+        let mut apart = Vec::new();
+        if let Some(url) = of_tables {
+            let mut migrations = vec![
+                auspex_kernel::migrations(),
+                auspex_kernel::migrations_apart(),
+            ];
+            migrations.extend(S::migrations());
+            let beside = others.extract_if(.., |other| other.url.is_none());
+            migrations.extend(beside.flat_map(|other| other.migrations));
+            apart.push(DatabaseApart {
+                setting: format!("storage.services.{}", S::NAME),
+                tables_of: Some(S::NAME),
+                beside: None,
+                database: OwnDatabase {
+                    holds: S::NAME,
+                    url: Some(url.to_owned()),
+                    migrations,
+                    is_missed: S::is_in_use,
+                },
+            });
+        }
+        apart.extend(others.into_iter().map(|database| DatabaseApart {
+            // The one database of a service that is not for all its tables.
+            setting: "dialogues.keys_url".to_owned(),
+            tables_of: None,
+            beside: of_tables.map(str::to_owned),
+            database,
+        }));
+        apart
     }
 
     fn document(&self, config: &Config) -> Result<Documented, OpenError> {
@@ -151,29 +183,55 @@ pub(crate) fn actions() -> &'static [&'static str] {
     &ACTIONS
 }
 
-/// Brings the tables of the kernel and of every service in the database of all up to date.
-pub(crate) async fn migrate(db: &Db) -> Result<(), DbError> {
+/// A database that a service has for itself, as the settings of the server and of the service name it.
+pub(crate) struct DatabaseApart {
+    /// What names it.
+    pub(crate) setting: String,
+    /// The service, where it holds all of its tables.
+    pub(crate) tables_of: Option<&'static str>,
+    /// The URL of the database with the service's tables, where this one holds others and that is not the one of all.
+    pub(crate) beside: Option<String>,
+    pub(crate) database: OwnDatabase,
+}
+
+/// A database that is open, with the tables of these services.
+#[derive(Clone)]
+pub(crate) struct OfServices {
+    pub(crate) services: Vec<&'static str>,
+    pub(crate) db: Db,
+}
+
+/// The migrations of the services whose tables are in the database of all.
+fn migrations(config: &Config) -> impl Iterator<Item = Migrations> {
+    let in_main = ALL
+        .iter()
+        .filter(|service| config.storage_url_of(service.name()).is_none());
+    in_main.filter_map(|service| service.migrations())
+}
+
+/// Brings the tables of the kernel and of the services in the database of all up to date.
+pub(crate) async fn migrate(config: &Config, db: &Db) -> Result<(), DbError> {
     auspex_kernel::migrate(db).await?;
-    for migrations in ALL.iter().filter_map(|service| service.migrations()) {
+    for migrations in migrations(config) {
         migrations.run(db).await?;
     }
     Ok(())
 }
 
 /// The databases that services have for themselves.
-pub(crate) fn own_databases(config: &Config) -> Vec<OwnDatabase> {
+pub(crate) fn databases_apart(config: &Config) -> Vec<DatabaseApart> {
     let needed = ALL
         .iter()
         .filter(|service| roles::are_needed(config, service.name()));
-    let own = needed.map(|service| service.own_databases(config));
-    own.flatten().collect()
+    let apart = needed.map(|service| service.databases_apart(config));
+    apart.flatten().collect()
 }
 
-/// The migrations of the kernel and of every service.
-pub(crate) fn known_migrations() -> Vec<KnownMigrations> {
-    let of_services = ALL.iter().filter_map(|service| service.migrations());
+/// The migrations of the kernel and of the services in the database of all.
+pub(crate) fn known_migrations(config: &Config) -> Vec<KnownMigrations> {
+    let of_services = migrations(config).map(|migrations| migrations.known);
     std::iter::once(auspex_kernel::known_migrations())
-        .chain(of_services.map(|migrations| migrations.known))
+        .chain(of_services)
         .collect()
 }
 
@@ -186,13 +244,24 @@ impl Services {
     ///
     /// # Errors
     /// That of the first one that cannot be opened.
-    pub(crate) async fn open(config: &Config, context: &Context) -> Result<Self, OpenError> {
+    pub(crate) async fn open(
+        config: &Config,
+        context: &Context,
+        databases: &[OfServices],
+    ) -> Result<Self, OpenError> {
         let (mut open, mut context) = (Vec::new(), context.clone());
         for service in ALL {
             if !roles::are_needed(config, service.name()) {
                 continue;
             }
-            let opened = service.open(config, context.clone()).await?;
+            let mut given = context.clone();
+            let own = databases
+                .iter()
+                .find(|database| database.services.contains(&service.name()));
+            if let Some(own) = own {
+                given.db = own.db.clone();
+            }
+            let opened = service.open(config, given).await?;
             let voucher = opened.running.clone().voucher();
             context.voucher = voucher.or(context.voucher);
             let predictor = opened.running.clone().predictor();
@@ -238,12 +307,13 @@ impl Services {
         }
     }
 
-    /// Starts their background work, and answers requests to publish by `rebuild`. Call it on the
-    /// control runtime.
+    /// Starts their background work and what goes on between databases, and answers requests to publish by `rebuild`. Call
+    /// it on the control runtime.
     pub(crate) fn start(
         &self,
         queue: PublishQueue,
         rebuild: impl FnMut() -> bool + Send + 'static,
+        apart: impl IntoIterator<Item = Apart>,
     ) -> Background {
         let (stop, mut signal) = StopSignal::new();
         let spawn = |service: &Opened| {
@@ -251,6 +321,11 @@ impl Services {
             (service.name, tokio::spawn(work))
         };
         let mut tasks: Vec<_> = self.0.iter().map(spawn).collect();
+        let carried = apart.into_iter().map(|apart| {
+            let carrying = apart.carry(signal.clone());
+            ("databases", tokio::spawn(carrying))
+        });
+        tasks.extend(carried);
         let publishing = async move {
             tokio::select! {
                 () = queue.answer_all(rebuild) => {}

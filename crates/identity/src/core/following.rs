@@ -97,7 +97,7 @@ impl Following {
     /// [`IdentityError::Database`]; what is known so far stays in force.
     pub(crate) async fn catch_up(&self) -> Result<(), IdentityError> {
         let place = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let known = tokio::time::timeout(self.db.call_timeout(), self.known.lock()).await;
+        let known = tokio::time::timeout(self.db.limits().call_timeout, self.known.lock()).await;
         let mut known = known.map_err(|_| DbError::Interrupted)?;
         if known.answered >= place {
             return Ok(());

@@ -94,7 +94,8 @@ impl Core {
         if let Some(redis) = self.redis.get() {
             redis.announce(CHANNEL);
         }
-        let caught_up = tokio::time::timeout(self.db.call_timeout(), self.following.catch_up());
+        let caught_up =
+            tokio::time::timeout(self.db.limits().call_timeout, self.following.catch_up());
         if let Err(error) = caught_up.await.unwrap_or(Err(DbError::Interrupted.into())) {
             tracing::warn!(%error, "a change is stored but not yet in force");
         }

@@ -112,7 +112,7 @@ impl Clients {
         let page = self
             .core
             .db
-            .read(async |connection| store::clients::page(connection, slice).await);
+            .list(async |connection| store::clients::page(connection, slice).await);
         Ok(page.await?)
     }
 

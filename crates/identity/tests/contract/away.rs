@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use auspex_identity::{Identity, NewUser};
 use auspex_kernel::clock::monotonic;
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Db, DbError, Limits};
 use auspex_kernel::{Random, ScopeSet};
 use sea_orm::ConnectionTrait as _;
 
@@ -59,7 +59,9 @@ async fn changes_at_once_wait_together_and_not_one_after_another(store: &Store) 
     }
     let limit = Duration::from_secs(1);
     drop(store.identity().await);
-    let db = Db::open_with(&store.url, limit).await.unwrap();
+    let db = Db::open_with(&store.url, Limits::within(limit))
+        .await
+        .unwrap();
     let (clock, random) = (store.clock.clone(), Random::system());
     let identity = Identity::open(db, clock, random, config(), ISSUER);
     let identity = identity.await.unwrap();

@@ -1,6 +1,6 @@
 //! Jobs.
 
-use auspex_kernel::db::DbError;
+use auspex_kernel::db::{Connection, DbError};
 use auspex_kernel::id::JobId;
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::predict::Pinned;
@@ -10,6 +10,8 @@ use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
     ExprTrait as _, Order, PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Set,
 };
+
+use sea_orm_migration::SchemaManager;
 
 use super::entity::jobs::{ActiveModel, Column, Entity, Model};
 use super::{count, number};
@@ -350,6 +352,21 @@ impl Discard {
             Self::All => "all",
         }
     }
+}
+
+/// Whether there is any, also where the table was never made.
+pub(crate) async fn are_any(connection: &Connection) -> Result<bool, DbError> {
+    if !SchemaManager::new(connection)
+        .has_table("jobs_jobs")
+        .await?
+    {
+        return Ok(false);
+    }
+    let first = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .into_tuple::<String>();
+    Ok(first.one(connection).await?.is_some())
 }
 
 /// The job has not been deleted.

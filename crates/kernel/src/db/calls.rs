@@ -39,7 +39,23 @@ impl Db {
         query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         let reading = self.read_on(None, query);
-        self.within(self.call_timeout, None, Box::pin(reading))
+        self.within(self.limits.call_timeout, None, Box::pin(reading))
+            .await
+    }
+
+    /// Runs a `query` that may miss what was stored in the last moment: on the standby, where there is one that answers.
+    ///
+    /// # Errors
+    /// As of [`Self::read`].
+    pub async fn list<T, E: From<DbError>>(
+        &self,
+        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let reading = async {
+            let lease = self.lend_for_list().await?;
+            self.read_by(lease, query).await
+        };
+        self.within(self.limits.call_timeout, None, Box::pin(reading))
             .await
     }
 
@@ -69,8 +85,12 @@ impl Db {
     ) -> Result<T, E> {
         let committing = AtomicBool::new(false);
         let writing = self.write_on(None, work, &committing);
-        self.within(self.call_timeout, Some(&committing), Box::pin(writing))
-            .await
+        self.within(
+            self.limits.call_timeout,
+            Some(&committing),
+            Box::pin(writing),
+        )
+        .await
     }
 
     /// As [`Self::write`], where each statement may take as long as `limit`, too.
@@ -92,6 +112,14 @@ impl Db {
         query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         let lease = self.lend(apart).await?;
+        self.read_by(lease, query).await
+    }
+
+    async fn read_by<T, E: From<DbError>>(
+        &self,
+        lease: Lease<'_>,
+        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         let result = {
             let query = pin!(query(lease.connection()));
             let unfinished = lease.closes_if_dropped();
@@ -120,6 +148,17 @@ impl Db {
         let ended = open.end(result.is_ok(), committing).await;
         // Why the work failed says more than that it could not be rolled back either.
         self.explained(result.and_then(|value| Ok(ended.map(|()| value)?)))
+    }
+
+    fn lend_for_list(&self) -> Boxed<'_, Result<Lease<'_>, DbError>> {
+        Box::pin(async move {
+            if let Some(standby) = &self.standby
+                && let Some(lease) = standby.lend().await
+            {
+                return Ok(Lease::Postgres(lease));
+            }
+            self.lend(None).await
+        })
     }
 
     fn lend(&self, apart: Option<Duration>) -> Boxed<'_, Result<Lease<'_>, DbError>> {

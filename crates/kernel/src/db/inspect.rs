@@ -14,7 +14,7 @@ use super::{Connection, Db, DbError};
 const ROWS_AT_ONCE: usize = 10_000;
 
 /// The migrations that a crate of this program knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KnownMigrations {
     /// The record of those that ran.
     pub(super) table: String,

@@ -20,9 +20,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::{Connection, DbError, Transaction};
+use super::{Connection, DbError, Limits, Transaction};
 
-const CONNECTIONS_MAX: usize = 10;
 /// A connection that was idle has this long at most to show that it is alive.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -52,22 +51,26 @@ const PARAMETERS: &[&str] = &[
 pub(super) struct Postgres {
     options: PgConnectOptions,
     call_timeout: Duration,
+    connections_max: u32,
     places: Semaphore,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Postgres {
-    /// Connects once, to see whether that works.
-    pub(super) async fn open(
-        options: PgConnectOptions,
-        call_timeout: Duration,
-    ) -> Result<Self, DbError> {
-        let postgres = Self {
+    /// Connects when it is asked.
+    pub(super) fn new(options: PgConnectOptions, limits: Limits) -> Self {
+        Self {
             options,
-            call_timeout,
-            places: Semaphore::new(CONNECTIONS_MAX),
+            call_timeout: limits.call_timeout,
+            connections_max: limits.connections_max,
+            places: Semaphore::new(limits.connections_max as usize),
             idle: Mutex::default(),
-        };
+        }
+    }
+
+    /// Connects once, to see whether that works.
+    pub(super) async fn open(options: PgConnectOptions, limits: Limits) -> Result<Self, DbError> {
+        let (postgres, call_timeout) = (Self::new(options, limits), limits.call_timeout);
         let connected = timeout(call_timeout, postgres.connect(call_timeout)).await;
         let connection = connected.unwrap_or_else(|_| {
             Err(DbError::TimedOut {
@@ -94,8 +97,7 @@ impl Postgres {
 
     /// Waits for the calls under way and closes every connection; later calls fail.
     pub(super) async fn close(&self) {
-        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-        let Ok(_places) = self.places.acquire_many(all).await else {
+        let Ok(_places) = self.places.acquire_many(self.connections_max).await else {
             return;
         };
         self.places.close();

@@ -200,9 +200,8 @@ async fn closing_moves_the_log_into_the_file() {
 /// A database whose deadline passes soon.
 async fn hasty(folder: &tempfile::TempDir) -> Db {
     let url = url(&folder.path().join("x.db"));
-    let db = Db::open_with(&url, Duration::from_millis(300))
-        .await
-        .unwrap();
+    let limits = Limits::within(Duration::from_millis(300));
+    let db = Db::open_with(&url, limits).await.unwrap();
     execute(&db, "CREATE TABLE IF NOT EXISTS t (a)")
         .await
         .unwrap();

@@ -1,10 +1,10 @@
 //! The audit record. Its table has the name that it got when one service alone recorded, and that
 //! service's migrations make it: rows of earlier versions stay where they are.
 
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
-    QueryFilter, QueryOrder, QuerySelect, Select, Set,
+    ActiveModelTrait as _, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr,
+    EntityTrait, IntoActiveModel as _, Order, QueryFilter, QueryOrder, QuerySelect, Select, Set,
 };
 
 use crate::audit::{Action, Actor, Event, Filter, Line, address_prefix};
@@ -66,6 +66,50 @@ pub(crate) async fn insert<A: Action>(
     };
     rows::Entity::insert(row)
         .exec_without_returning(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Lines on their way from the database of one service to that of all.
+pub(crate) struct Lines(Vec<rows::Model>);
+
+impl Lines {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The oldest lines, up to so many.
+pub(crate) async fn oldest(
+    connection: &impl ConnectionTrait,
+    lines_max: u64,
+) -> Result<Lines, DbError> {
+    let oldest = rows::Entity::find()
+        .order_by_asc(rows::Column::Id)
+        .limit(lines_max);
+    Ok(Lines(oldest.all(connection).await?))
+}
+
+/// Adds lines that another database holds, unless they are there already.
+pub(crate) async fn add(transaction: &DatabaseTransaction, lines: &Lines) -> Result<(), DbError> {
+    let rows = lines.0.iter().cloned();
+    let keep_the_first = OnConflict::column(rows::Column::Id).do_nothing().to_owned();
+    rows::Entity::insert_many(rows.map(|row| row.into_active_model().reset_all()))
+        .on_conflict(keep_the_first)
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Removes lines that another database holds by now.
+pub(crate) async fn remove(
+    transaction: &DatabaseTransaction,
+    lines: &Lines,
+) -> Result<(), DbError> {
+    let ids = lines.0.iter().map(|line| line.id.as_str());
+    rows::Entity::delete_many()
+        .filter(rows::Column::Id.is_in(ids))
+        .exec(transaction)
         .await?;
     Ok(())
 }

@@ -35,6 +35,14 @@ pub(crate) async fn find(
     Ok(row.map(|row| row.value))
 }
 
+/// All of them, by name.
+pub(crate) async fn all(
+    connection: &impl ConnectionTrait,
+) -> Result<Vec<(String, Vec<u8>)>, DbError> {
+    let rows = rows::Entity::find().all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.name, row.value)).collect())
+}
+
 /// Adds a secret, unless there is one of this name.
 pub(crate) async fn insert_if_absent(
     transaction: &DatabaseTransaction,

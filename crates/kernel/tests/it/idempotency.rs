@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_kernel::clock::monotonic;
-use auspex_kernel::db::{Db, DbError, Transaction};
+use auspex_kernel::db::{Db, DbError, Limits, Transaction};
 use auspex_kernel::idempotency::{Answer, Idempotency, Kept, Keyed, Receipt};
 use auspex_kernel::{ApiError, Clock, Timestamp};
 use axum::response::{IntoResponse, Response};
@@ -394,7 +394,9 @@ async fn who_fails_because_another_was_faster_gets_its_answer(store: &Store) {
 async fn a_failure_takes_no_second_turn_at_the_database(store: &Store) {
     const LIMIT: Duration = Duration::from_millis(800);
     let mut service = Service::new(store).await;
-    service.db = Db::open_with(&store.url, LIMIT).await.unwrap();
+    service.db = Db::open_with(&store.url, Limits::within(LIMIT))
+        .await
+        .unwrap();
     service.idempotency = Idempotency::new(service.db.clone(), service.clock.clone());
 
     let invalid = async |_| Err(ApiError::validation(Vec::new()));

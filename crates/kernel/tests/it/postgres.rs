@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use auspex_kernel::ApiError;
 use auspex_kernel::clock::Timestamp;
-use auspex_kernel::db::{Db, DbError, Fault, missing_rights};
+use auspex_kernel::db::{Db, DbError, Fault, Limits, missing_rights};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::time::Instant;
 
 use crate::proxy::Proxy;
-use crate::store::{Store, execute};
+use crate::store::{Store, execute, texts};
 
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
@@ -26,11 +26,20 @@ async fn schema(test: &str) -> Option<Store> {
 }
 
 async fn hasty(url: &str) -> Db {
-    Db::open_with(url, CALL_TIMEOUT).await.unwrap()
+    Db::open_with(url, Limits::within(CALL_TIMEOUT))
+        .await
+        .unwrap()
 }
 
 /// A database behind a proxy.
 async fn behind_proxy(store: &Store, call_timeout: Duration) -> (Proxy, Db) {
+    let (proxy, url) = proxied(store).await;
+    let limits = Limits::within(call_timeout);
+    (proxy, Db::open_with(&url, limits).await.unwrap())
+}
+
+/// Its URL behind a proxy.
+async fn proxied(store: &Store) -> (Proxy, String) {
     let url = &store.url;
     let (head, rest) = url.split_at(url.find("//").unwrap() + 2);
     let (authority, path) = rest.split_once('/').unwrap();
@@ -44,7 +53,64 @@ async fn behind_proxy(store: &Store, call_timeout: Duration) -> (Proxy, Db) {
     };
     let proxy = Proxy::to(&host).await;
     let url = format!("{head}{user}@{}/{path}", proxy.address);
-    (proxy, Db::open_with(&url, call_timeout).await.unwrap())
+    (proxy, url)
+}
+
+/// What stands in the one place of the two tells which was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_answers_lists_and_while_it_does_not_the_primary_does() {
+    let Some(store) = schema("standby_of").await else {
+        return;
+    };
+    let url = std::env::var("AUSPEX_TEST_POSTGRES_URL").unwrap();
+    let behind = Store::postgres(&url, "standby").await;
+    let (primary, standby) = (store.db().await, behind.db().await);
+    let secret = "INSERT INTO kernel_secrets VALUES ('one', '\\x01', 0)";
+    for (db, number) in [(&primary, 1), (&standby, 2)] {
+        execute(db, "CREATE TABLE IF NOT EXISTS t (a integer)".into()).await;
+        execute(db, format!("INSERT INTO t VALUES ({number})")).await;
+        execute(db, secret.into()).await;
+    }
+    let (proxy, url) = proxied(&behind).await;
+    let limits = Limits::within(CALL_TIMEOUT);
+    let db = primary.clone().with_standby(&url, limits).unwrap();
+    let list = async || {
+        let listed = db.list(async |connection| -> Result<String, DbError> {
+            let query = Statement::from_string(DbBackend::Postgres, "SELECT a::text FROM t");
+            let row = connection.query_one_raw(query).await?;
+            Ok(row.unwrap().try_get_by_index(0)?)
+        });
+        listed.await.unwrap()
+    };
+    assert_eq!(db.standby_is_a_copy().await.unwrap(), Some(true));
+    assert_eq!(list().await, "2");
+    assert_eq!(texts(&db, "SELECT a::text FROM t").await, ["1"]);
+    assert_eq!(db.standby_answers().await, Some(true));
+
+    proxy.silence_all();
+    let begin = Instant::now();
+    assert_eq!(list().await, "1");
+    assert!(begin.elapsed() < CALL_TIMEOUT, "{:?}", begin.elapsed());
+    let begin = Instant::now();
+    assert_eq!(
+        (list().await.as_str(), db.standby_answers().await),
+        ("1", Some(false))
+    );
+    assert!(
+        begin.elapsed() < CALL_TIMEOUT / 5,
+        "it is left alone for a while"
+    );
+    proxy.silence();
+    let again = async { while list().await == "1" {} };
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .expect("it is asked again");
+
+    execute(&standby, "UPDATE kernel_secrets SET value = '\\x02'".into()).await;
+    assert_eq!(db.standby_is_a_copy().await.unwrap(), Some(false));
+    assert_eq!(primary.standby_answers().await, None);
+    behind.remove().await;
+    store.remove().await;
 }
 
 /// A standby, or a database that its operator has closed to changes.
@@ -490,7 +556,9 @@ async fn a_server_that_never_answers_is_not_waited_for() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://u@{}/x", silent.local_addr().unwrap());
     let begin = Instant::now();
-    let error = Db::open_with(&url, CALL_TIMEOUT).await.unwrap_err();
+    let error = Db::open_with(&url, Limits::within(CALL_TIMEOUT))
+        .await
+        .unwrap_err();
     assert!(begin.elapsed() < CALL_TIMEOUT * 2);
     let text = error.to_string();
     assert!(

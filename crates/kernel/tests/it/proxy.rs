@@ -40,6 +40,11 @@ impl Proxy {
         }
     }
 
+    /// Nothing passes until [`Self::silence`] is called, on new connections neither.
+    pub(crate) fn silence_all(&self) {
+        self.silent.send_replace(usize::MAX);
+    }
+
     /// From now on nothing passes on the connections there are.
     pub(crate) fn silence(&self) {
         self.silent.send_replace(*self.accepted.borrow());

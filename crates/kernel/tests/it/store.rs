@@ -1,7 +1,7 @@
 //! Databases, new and empty.
 
 use auspex_kernel::db::{Db, DbError};
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, Statement};
 
 /// A database of a test's own. Each [`Store::db`] is what another process would open.
 pub(crate) struct Store {
@@ -52,4 +52,16 @@ pub(crate) async fn execute(db: &Db, sql: String) {
     })
     .await
     .unwrap();
+}
+
+/// The first column of the rows.
+pub(crate) async fn texts(db: &Db, sql: &str) -> Vec<String> {
+    db.read(async |connection| -> Result<_, DbError> {
+        let query = Statement::from_string(connection.get_database_backend(), sql);
+        let rows = connection.query_all_raw(query).await?;
+        let texts = rows.iter().map(|row| row.try_get_by_index(0));
+        Ok(texts.collect::<Result<_, _>>()?)
+    })
+    .await
+    .unwrap()
 }

@@ -4,17 +4,36 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use auspex_kernel::db::{DbError, Inspection, copy_sqlite, restore_sqlite, sqlite_file};
-use auspex_kernel::service::OwnDatabase;
 
 use super::databases::what_is_missing;
 use super::{Failure, Outcome, control_runtime, serve};
 use crate::config::Config;
-use crate::services;
+use crate::services::{self, DatabaseApart};
 
-pub(super) fn back_up(config: &Config, keys: bool, to: &Path) -> Outcome {
-    let file = match keys {
-        true => keys_file(config)?,
-        false => main_file(config)?,
+/// Which database is copied.
+pub(super) enum Which {
+    /// That of all services.
+    Main,
+    /// That of the customers' keys.
+    Keys,
+    /// That which a service has for all of its tables.
+    Of(String),
+}
+
+pub(super) fn back_up(config: &Config, which: &Which, to: &Path) -> Outcome {
+    let file = match which {
+        Which::Main => main_file(config)?,
+        Which::Keys => keys_file(config)?,
+        Which::Of(service) => {
+            let apart =
+                databases_apart(config).find(|apart| apart.tables_of == Some(service.as_str()));
+            let apart = apart.ok_or_else(|| {
+                Failure::from(format!(
+                    "{service} has no database for itself; without --service the one of all services is copied"
+                ))
+            })?;
+            file_of(&apart)?
+        }
     };
     if let Some(found) = what_is_missing(&file) {
         let text =
@@ -54,15 +73,31 @@ async fn target_of(config: &Config, copy: &Path) -> Result<PathBuf, Failure> {
         if let Some(first) = damage.first() {
             return Err(format!("{shown} is damaged: {first}; take another backup").into());
         }
-        let main = services::known_migrations();
-        let of_own: Vec<_> = own_databases(config)
-            .map(|own| own.migrations.known)
-            .collect();
-        let unknown = inspection.unknown_migrations(&main).await?;
-        let unknown_to_own = inspection.unknown_migrations(&of_own).await?;
-        if let Some(first) = unknown.iter().chain(&unknown_to_own).next() {
+        let of_main = services::known_migrations(config);
+        let apart: Vec<_> = databases_apart(config).collect();
+        let of_others = apart.iter().flat_map(|apart| &apart.database.migrations);
+        let of_others: Vec<_> = of_others.map(|one| one.known.clone()).collect();
+        let unknown = inspection.unknown_migrations(&of_main).await?;
+        let unknown_to_others = inspection.unknown_migrations(&of_others).await?;
+        if let Some(first) = unknown.iter().chain(&unknown_to_others).next() {
             let text = "run the version of auspex that it was made with, or a newer one";
             return Err(format!("{shown} is of a newer version ({first}); {text}").into());
+        }
+        // All that have the tables of the kernel may hold the keys of customers too: those that are alone tell last.
+        let (of_services, of_keys): (Vec<_>, Vec<_>) = apart
+            .iter()
+            .filter(|apart| apart.database.url.is_some())
+            .partition(|apart| apart.tables_of.is_some());
+        for apart in of_services {
+            if has_run_all(&inspection, apart).await? {
+                return file_of(apart);
+            }
+        }
+        let of_services = auspex_kernel::migrations_apart().known;
+        if inspection.has_run(&of_services).await? {
+            let text =
+                "is a copy of a database of single services; name that in [storage.services] first";
+            return Err(format!("{shown} {text}").into());
         }
         if inspection
             .has_run(&auspex_kernel::known_migrations())
@@ -70,9 +105,9 @@ async fn target_of(config: &Config, copy: &Path) -> Result<PathBuf, Failure> {
         {
             return main_file(config);
         }
-        for own in &of_own {
-            if inspection.has_run(own).await? {
-                return keys_file(config);
+        for apart in of_keys {
+            if has_run_all(&inspection, apart).await? {
+                return file_of(apart);
             }
         }
         Err(Failure::from(format!(
@@ -88,15 +123,31 @@ fn main_file(config: &Config) -> Result<PathBuf, Failure> {
     sqlite_file(&config.storage_url()).ok_or_else(|| postgres("storage.url"))
 }
 
-/// The one database that a service has for itself.
 fn keys_file(config: &Config) -> Result<PathBuf, Failure> {
-    let url = own_databases(config).find_map(|own| own.url);
-    let file = url.as_deref().and_then(sqlite_file);
-    file.ok_or_else(|| postgres("dialogues.keys_url"))
+    let mut apart = databases_apart(config);
+    let keys = apart.find(|apart| apart.tables_of.is_none() && apart.database.url.is_some());
+    keys.map_or_else(
+        || Err(postgres("dialogues.keys_url")),
+        |keys| file_of(&keys),
+    )
 }
 
-fn own_databases(config: &Config) -> impl Iterator<Item = OwnDatabase> {
-    services::own_databases(config).into_iter()
+fn file_of(apart: &DatabaseApart) -> Result<PathBuf, Failure> {
+    let file = apart.database.url.as_deref().and_then(sqlite_file);
+    file.ok_or_else(|| postgres(&apart.setting))
+}
+
+fn databases_apart(config: &Config) -> impl Iterator<Item = DatabaseApart> {
+    services::databases_apart(config).into_iter()
+}
+
+async fn has_run_all(inspection: &Inspection, apart: &DatabaseApart) -> Result<bool, DbError> {
+    for migrations in &apart.database.migrations {
+        if !inspection.has_run(&migrations.known).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn postgres(setting: &str) -> Failure {

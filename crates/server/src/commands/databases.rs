@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use auspex_kernel::db::{
     Db, DbError, KnownMigrations, compare, has_run, log_of, missing_rights, sqlite_file,
 };
-use auspex_kernel::service::OwnDatabase;
 
 use super::Failure;
-use crate::config::{self, Config};
-use crate::services;
+use crate::config::Config;
+use crate::services::{self, DatabaseApart, OfServices};
 
 /// What becomes of a database that is not there, or that holds no tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub(super) async fn open(config: &Config, if_missing: IfMissing) -> Result<Db, F
     let db = connect(config, &config.storage_url()).await?;
     if !auspex_kernel::is_migrated(&db).await? {
         // Tables that its role may not use look as if they were not there.
-        let missing = missing_rights(&db, &services::known_migrations()).await?;
+        let missing = missing_rights(&db, &services::known_migrations(config)).await?;
         if let Some(missing) = missing.first() {
             return Err(format!("{}: {missing}", db.name()).into());
         }
@@ -43,7 +42,7 @@ pub(super) async fn open(config: &Config, if_missing: IfMissing) -> Result<Db, F
 }
 
 pub(super) async fn connect(config: &Config, url: &str) -> Result<Db, DbError> {
-    Db::open_with(url, config::ms(config.storage.call_timeout_ms)).await
+    Db::open_with(url, config.database_limits()).await
 }
 
 /// Brings the tables of all databases up to date. Which they are.
@@ -52,11 +51,21 @@ pub(super) async fn bring_up_to_date(
     db: &Db,
     if_missing: IfMissing,
 ) -> Result<Vec<String>, Failure> {
-    services::migrate(db).await?;
+    services::migrate(config, db).await?;
     let mut names = vec![db.name()];
-    for own in services::own_databases(config) {
-        let other = open_own(config, db, &own, if_missing).await?;
-        own.migrations.run(other.as_ref().unwrap_or(db)).await?;
+    for apart in services::databases_apart(config) {
+        let other = match &apart.beside {
+            None => open_apart(config, db, &apart, if_missing).await?,
+            Some(url) => {
+                let beside = connect(config, url).await?;
+                let other = open_apart(config, &beside, &apart, if_missing).await;
+                beside.close().await;
+                other?
+            }
+        };
+        for migrations in &apart.database.migrations {
+            migrations.run(other.as_ref().unwrap_or(db)).await?;
+        }
         if let Some(other) = other {
             names.push(other.name());
             other.close().await;
@@ -65,53 +74,124 @@ pub(super) async fn bring_up_to_date(
     Ok(names)
 }
 
-/// Opens a database of a service's own; `None` if its tables are in that of all.
-async fn open_own(
+/// Opens a database of a service's own; `None` if its tables are in that of all. `beside` tells whether it is missed.
+async fn open_apart(
     config: &Config,
-    db: &Db,
-    own: &OwnDatabase,
+    beside: &Db,
+    apart: &DatabaseApart,
     if_missing: IfMissing,
 ) -> Result<Option<Db>, Failure> {
+    let own = &apart.database;
     let file = own.url.as_deref().and_then(sqlite_file);
-    let may_be_made = if_missing == IfMissing::Make || !db.read(own.is_missed).await?;
+    let may_be_made = if_missing == IfMissing::Make || !beside.read(own.is_missed).await?;
     match file.as_deref().and_then(what_is_missing) {
-        Some(found) if !may_be_made => return Err(begun_anew(&found, own, db)),
+        Some(found) if !may_be_made => return Err(begun_anew(&found, apart, beside)),
         _ => {}
     }
     let other = match &own.url {
         Some(url) => Some(connect(config, url).await?),
         None => None,
     };
-    let opened = other.as_ref().unwrap_or(db);
-    if !may_be_made && !has_run(opened, &own.migrations.known).await? {
+    let opened = other.as_ref().unwrap_or(beside);
+    if !may_be_made && !have_run(opened, apart).await? {
         let found = format!("{} holds no tables for it", opened.name());
-        return Err(begun_anew(&found, own, db));
+        return Err(begun_anew(&found, apart, beside));
     }
     Ok(other)
 }
 
-fn begun_anew(found: &str, own: &OwnDatabase, db: &Db) -> Failure {
-    Failure::from(format!(
-        "{found}, but {} holds what is of no use without {}; restore a backup of it with `auspex restore`. To go on \
-         without, run `auspex migrate --create`",
-        db.name(),
-        own.holds
-    ))
+async fn have_run(db: &Db, apart: &DatabaseApart) -> Result<bool, DbError> {
+    for migrations in &apart.database.migrations {
+        if !has_run(db, &migrations.known).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn begun_anew(found: &str, apart: &DatabaseApart, beside: &Db) -> Failure {
+    let (name, holds) = (beside.name(), apart.database.holds);
+    Failure::from(match apart.tables_of {
+        Some(service) => format!(
+            "{found}, but {name} holds {service}; move them there as docs/OPERATIONS.md says, or leave {} empty. To begin \
+             with none, run `auspex migrate --create`",
+            apart.setting
+        ),
+        None => format!(
+            "{found}, but {name} holds what is of no use without {holds}; restore a backup of it with `auspex restore`. To \
+             go on without, run `auspex migrate --create`"
+        ),
+    })
+}
+
+/// Opens the databases that services have for all of their tables. Services that name the same one share it.
+pub(super) async fn open_of_services(config: &Config, db: &Db) -> Result<Vec<OfServices>, DbError> {
+    let mut open: Vec<(String, OfServices)> = Vec::new();
+    for apart in services::databases_apart(config) {
+        let (Some(service), Some(url)) = (apart.tables_of, apart.database.url) else {
+            continue;
+        };
+        if let Some((_, shared)) = open.iter_mut().find(|(other, _)| *other == url) {
+            shared.services.push(service);
+            continue;
+        }
+        let mut db = connect(config, &url).await?.with_control_of(db);
+        if let Some(standby) = config.standby_url_of(service) {
+            db = db.with_standby(standby, config.database_limits())?;
+        }
+        let services = vec![service];
+        open.push((url, OfServices { services, db }));
+    }
+    Ok(open.into_iter().map(|(_, opened)| opened).collect())
+}
+
+/// The database of all services, with the standby that answers its lists.
+pub(super) fn with_standby(config: &Config, db: Db) -> Result<Db, DbError> {
+    match config.standby_url() {
+        Some(standby) => db.with_standby(standby, config.database_limits()),
+        None => Ok(db),
+    }
+}
+
+/// A standby of another database would answer with what is of no concern here.
+pub(super) async fn check_standby(db: &Db) -> Result<(), Failure> {
+    match db.standby_is_a_copy().await? {
+        Some(false) => Err(Failure::from(format!(
+            "what [storage.standbys] names for {} is no standby of it; correct the URL, or leave it empty",
+            db.name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the database that a service has for all of its tables, if it has one.
+pub(super) async fn open_of(
+    config: &Config,
+    db: &Db,
+    service: &str,
+) -> Result<Option<Db>, DbError> {
+    match config.storage_url_of(service) {
+        Some(url) => Ok(Some(connect(config, url).await?.with_control_of(db))),
+        None => Ok(None),
+    }
 }
 
 /// Checks that no database is behind this program, for a server that brings none up to date.
 pub(super) async fn check_up_to_date(config: &Config, db: &Db) -> Result<(), Failure> {
-    let mut of_main = services::known_migrations();
-    for own in services::own_databases(config) {
+    let mut of_main = services::known_migrations(config);
+    for apart in services::databases_apart(config) {
+        let own = apart.database;
+        let known = own.migrations.into_iter().map(|one| one.known);
         let Some(url) = own.url else {
-            of_main.push(own.migrations.known);
+            of_main.extend(known);
             continue;
         };
+        let known: Vec<_> = known.collect();
         if let Some(found) = sqlite_file(&url).as_deref().and_then(what_is_missing) {
             return Err(behind(&found));
         }
         let other = connect(config, &url).await?;
-        let checked = check_one(&other, &[own.migrations.known]).await;
+        let checked = check_one(&other, &known).await;
         other.close().await;
         checked?;
     }
@@ -158,8 +238,8 @@ pub(super) fn what_is_missing(file: &Path) -> Option<String> {
 /// What shows that there was a database of all services.
 pub(super) fn traces(config: &Config) -> Vec<PathBuf> {
     let main = sqlite_file(&config.storage_url());
-    let own = services::own_databases(config).into_iter();
-    let files = own.filter_map(|own| sqlite_file(own.url.as_deref()?));
+    let apart = services::databases_apart(config).into_iter();
+    let files = apart.filter_map(|apart| sqlite_file(apart.database.url.as_deref()?));
     let files = files.filter(|file| Some(file) != main.as_ref());
     let keys = ["admin.key", "dialogues.key"].map(|name| config.server.data_dir.join(name));
     let is_trace = |file: &PathBuf| file.metadata().is_ok_and(|it| it.is_file() && it.len() > 0);

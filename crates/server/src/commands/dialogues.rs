@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use auspex_dialogues::{
     Consent, CustomerId, CustomerRef, Dialogues, Expired, Export, Message, Receipt, Withdrawal,
 };
+use auspex_kernel::apart::Apart;
 use auspex_kernel::audit::Actor;
 use auspex_kernel::db::Db;
 use auspex_kernel::{Clock, Random, Timestamp};
@@ -20,12 +21,29 @@ pub(super) fn run(config: &Config, command: DialoguesCommand) -> Outcome {
     control_runtime()?.block_on(async {
         let db = open_for_command(config, false).await?;
         databases::bring_up_to_date(config, &db, IfMissing::Fail).await?;
-        let dialogues = open(config, &db).await?;
+        let own = databases::open_of(config, &db, "dialogues").await?;
+        let dialogues = open(config, own.as_ref().unwrap_or(&db)).await?;
         let outcome = carry_out(&dialogues, command).await;
         dialogues.close().await;
+        if let Some(own) = own {
+            carry_record(&own, &db).await;
+            own.close().await;
+        }
         db.close().await;
         outcome
     })
+}
+
+/// What was done is done: where it cannot be carried on now, the next start of the server does.
+async fn carry_record(own: &Db, main: &Db) {
+    let apart = Apart {
+        own: own.clone(),
+        main: main.clone(),
+        clock: Clock::system(),
+    };
+    if let Err(error) = apart.carry_once().await {
+        eprintln!("auspex: the audit record waits in {}: {error}", own.name());
+    }
 }
 
 async fn open(config: &Config, db: &Db) -> Result<Dialogues, Failure> {

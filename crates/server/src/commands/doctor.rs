@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use auspex_kernel::db::{KnownMigrations, sqlite_file};
 use auspex_kernel::files::Obstacle;
-use auspex_kernel::service::OwnDatabase;
 
 use super::{Failure, Outcome, print};
 use crate::config::Config;
-use crate::services;
+use crate::services::{self, DatabaseApart};
 
 /// A file system answers within this, or not at all.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -72,36 +71,49 @@ pub(super) fn run(config: &Config) -> Outcome {
 /// A database to be looked at.
 struct Looked {
     url: String,
+    /// What names it.
+    setting: String,
     known: Vec<KnownMigrations>,
-    /// Those that services have for themselves elsewhere, beside the one of all.
-    own: Vec<OwnDatabase>,
+    /// Those that services have for themselves, and that would be missed by what stands in this one.
+    others: Vec<DatabaseApart>,
     is_main: bool,
 }
 
 impl Looked {
     /// The database of all services, and those that services have for themselves.
     fn all(config: &Config) -> Vec<Self> {
-        let mut known = services::known_migrations();
-        let mut others = Vec::new();
-        for own in services::own_databases(config) {
-            match own.url {
-                Some(url) => others.push(Self {
-                    url,
-                    known: vec![own.migrations.known],
-                    own: Vec::new(),
+        let main_url = config.storage_url();
+        let mut all = vec![Self {
+            url: main_url.clone(),
+            setting: "storage.url".to_owned(),
+            known: services::known_migrations(config),
+            others: Vec::new(),
+            is_main: true,
+        }];
+        for apart in services::databases_apart(config) {
+            let known = apart
+                .database
+                .migrations
+                .iter()
+                .map(|one| one.known.clone());
+            let url = apart.database.url.as_ref().unwrap_or(&main_url);
+            match all.iter_mut().find(|looked| looked.url == *url) {
+                Some(shared) => shared.known.extend(known),
+                None => all.push(Self {
+                    url: url.clone(),
+                    setting: apart.setting.clone(),
+                    known: known.collect(),
+                    others: Vec::new(),
                     is_main: false,
                 }),
-                None => known.push(own.migrations.known),
+            }
+            let beside = apart.beside.as_ref().unwrap_or(&main_url);
+            let beside = all.iter_mut().find(|looked| looked.url == *beside);
+            if let (Some(beside), Some(_)) = (beside, &apart.database.url) {
+                beside.others.push(apart);
             }
         }
-        let own = services::own_databases(config).into_iter();
-        let main = Self {
-            url: config.storage_url(),
-            known,
-            own: own.filter(|own| own.url.is_some()).collect(),
-            is_main: true,
-        };
-        std::iter::once(main).chain(others).collect()
+        all
     }
 }
 

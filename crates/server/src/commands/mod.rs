@@ -25,6 +25,7 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::Db;
 use auspex_kernel::{Clock, Random};
 
+use self::backup::Which;
 use self::databases::IfMissing;
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::Config;
@@ -71,7 +72,18 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         } => serve::run(load()?, overrides.clone(), !no_migrate, if_missing(create)),
         Command::Lambda => lambda::run(load()?),
         Command::Migrate { create } => migrate(&load()?.config, if_missing(create)),
-        Command::Backup { keys, file } => backup::back_up(&load()?.config, keys, &file),
+        Command::Backup {
+            keys,
+            service,
+            file,
+        } => {
+            let which = match service {
+                Some(service) => Which::Of(service),
+                None if keys => Which::Keys,
+                None => Which::Main,
+            };
+            backup::back_up(&load()?.config, &which, &file)
+        }
         Command::Restore { file } => backup::restore(&load()?.config, &file),
         Command::Predict {
             package,
@@ -162,7 +174,7 @@ async fn open_for_command(config: &Config, create: bool) -> Result<Db, Failure> 
     };
     let db = databases::open(config, if_missing).await?;
     eprintln!("auspex: the database is {}", db.name());
-    services::migrate(&db).await?;
+    services::migrate(config, &db).await?;
     Ok(db)
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auspex_inference::InferenceError;
+use auspex_kernel::apart::Apart;
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::config::Reloads;
 use auspex_kernel::db::{Db, make_private_folder};
@@ -16,6 +17,7 @@ use auspex_kernel::quota::QuotaKey;
 use auspex_kernel::redis::Redis;
 use auspex_kernel::service::{Context, Greeting, Publisher, StopSignal};
 use auspex_kernel::{Clock, CursorKey, Random, secrets};
+use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +32,7 @@ use crate::listener::{self, Shared, Workers};
 use crate::memory;
 use crate::overview::setting_warnings;
 use crate::reload::{self, Reload};
-use crate::services::{Background, Services};
+use crate::services::{Background, OfServices, Services};
 use crate::settings::{Loaded, Overrides};
 use crate::telemetry;
 use crate::tls::Tls;
@@ -125,6 +127,7 @@ pub(super) struct Started {
     pub(super) asked_to_stop: StopSignal,
     background: Background,
     db: Db,
+    of_services: Vec<OfServices>,
     tls: Option<Arc<Tls>>,
     reloads: Reloads,
     /// Stops connections and streams.
@@ -140,7 +143,9 @@ impl Started {
             tracing::warn!("some work was cut off; raise server.drain_timeout_ms");
         }
         self.app.edge.observers.flush();
-        control.block_on(close(self.background, &self.db));
+        let databases = self.of_services.into_iter().map(|own| own.db);
+        let databases: Vec<_> = databases.chain([self.db]).collect();
+        control.block_on(close(self.background, &databases));
         control.shutdown_timeout(Duration::from_secs(2));
         tracing::info!("stopped");
     }
@@ -164,11 +169,18 @@ pub(super) async fn start(
         databases::check_up_to_date(config, &db).await?;
     }
     let (clock, random) = (Clock::system(), Random::system());
+    let db = databases::with_standby(config, db)?;
+    let of_services = databases::open_of_services(config, &db).await?;
     let tls = Tls::open(&config.server.tls, clock.clone())?;
     // A server that can store nothing is found out now, not by the first change.
-    db.prove_writes(clock.now()).await?;
+    for db in of_services.iter().map(|own| &own.db).chain([&db]) {
+        db.prove_writes(clock.now()).await?;
+    }
     let cursors = secrets::load_or_create(&db, &clock, &random, "cursors");
     let cursors = CursorKey(cursors.await?);
+    for db in of_services.iter().map(|own| &own.db).chain([&db]) {
+        databases::check_standby(db).await?;
+    }
     let redis = match config.redis.is_on() {
         true => {
             let key = secrets::load_or_create(&db, &clock, &random, "quotas").await?;
@@ -180,7 +192,7 @@ pub(super) async fn start(
     let reloads = Reloads::new(clock.now());
     let context = Context {
         db: db.clone(),
-        clock,
+        clock: clock.clone(),
         random,
         cursors,
         public_url: config.public_url(),
@@ -192,7 +204,8 @@ pub(super) async fn start(
         voucher: None,
         predictor: None,
     };
-    let services = Services::open(config, &context).await.map_err(|error| {
+    let opening = Services::open(config, &context, &of_services);
+    let services = opening.await.map_err(|error| {
         if error.is::<InferenceError>() {
             // It says what to do, and the data folder has no part in it.
             return error.to_string();
@@ -204,6 +217,7 @@ pub(super) async fn start(
         config: config.clone(),
         services: services.clone(),
         db: db.clone(),
+        of_services: of_services.clone(),
         clock: context.clock,
         cursors: context.cursors,
         stop: stopped.clone(),
@@ -212,7 +226,12 @@ pub(super) async fn start(
         redis,
     })?);
     let rebuilt = app.clone();
-    let background = services.start(queue, move || rebuilt.rebuild_routes());
+    let apart = of_services.iter().map(|own| Apart {
+        own: own.db.clone(),
+        main: db.clone(),
+        clock: clock.clone(),
+    });
+    let background = services.start(queue, move || rebuilt.rebuild_routes(), apart);
     for warning in setting_warnings(config) {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
@@ -225,6 +244,7 @@ pub(super) async fn start(
         asked_to_stop,
         background,
         db,
+        of_services,
         tls,
         reloads,
         stop,
@@ -233,12 +253,10 @@ pub(super) async fn start(
 }
 
 /// SQLite moves its log into the database when the last connection closes: one file is left behind.
-async fn close(background: Background, db: &Db) {
+async fn close(background: Background, databases: &[Db]) {
     background.stop(CLOSE_TIMEOUT).await;
-    if tokio::time::timeout(CLOSE_TIMEOUT, db.close())
-        .await
-        .is_err()
-    {
+    let closing = join_all(databases.iter().map(Db::close));
+    if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
         tracing::warn!("the database did not close in time; what it confirmed is safe");
     }
 }

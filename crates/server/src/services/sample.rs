@@ -300,10 +300,11 @@ mod tests {
         let db = Db::open(&format!("sqlite:{}", file.display()))
             .await
             .expect("opens");
-        services::migrate(&db).await.expect("migrates");
+        let config = load(("AUSPEX__SAMPLE__GREETING", "good day")).expect("valid");
+        services::migrate(&config, &db).await.expect("migrates");
         let unknown = async || {
             let inspection = Inspection::open(&file).await.expect("opens");
-            let known = services::known_migrations();
+            let known = services::known_migrations(&config);
             let unknown = inspection.unknown_migrations(&known).await.expect("reads");
             inspection.close().await;
             unknown

@@ -13,7 +13,7 @@ use crate::client::Connection;
 use crate::predict::REQUEST;
 use crate::server::{Server, auspex, auspex_held_to_modes, eventually, repository, take_away};
 use auspex_kernel::clock::monotonic;
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Db, DbError, Limits};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http2;
@@ -259,9 +259,8 @@ fn a_start_that_waits_for_a_locked_database_says_so() {
     let (locked, is_locked) = mpsc::channel();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let holder = runtime.spawn(async move {
-        let db = Db::open_with(&url, Duration::from_secs(60))
-            .await
-            .expect("opens");
+        let limits = Limits::within(Duration::from_secs(60));
+        let db = Db::open_with(&url, limits).await.expect("opens");
         let held = db.write(async |_| {
             locked.send(()).expect("waited for");
             released.await.expect("released");

@@ -6,6 +6,7 @@ mod client;
 mod server;
 mod split;
 
+mod apart;
 mod architecture;
 mod audit;
 mod auth;

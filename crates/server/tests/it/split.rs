@@ -20,7 +20,16 @@ const SECRET: &str = "a-secret-of-all-processes-of-this-test";
 struct Split {
     front: Server,
     others: Vec<Server>,
-    schema: Schema,
+    schemas: Vec<Schema>,
+}
+
+/// Where tables are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tables {
+    /// All in one database.
+    Together,
+    /// Those of services that may have one of their own, each in its own, which only the process that serves it knows.
+    Apart,
 }
 
 /// Ports that are free now.
@@ -32,9 +41,23 @@ fn addresses<const N: usize>() -> [SocketAddr; N] {
 impl Split {
     /// `None` without PostgreSQL, which all of them share.
     fn start(test: &str, more: &[(&str, &str)]) -> Option<Self> {
+        Self::start_with(test, Tables::Together, more)
+    }
+
+    fn start_with(test: &str, tables: Tables, more: &[(&str, &str)]) -> Option<Self> {
         let url = std::env::var("AUSPEX_TEST_POSTGRES_URL").ok()?;
-        let schema = Schema::create(url, test);
+        let schema = Schema::create(url.clone(), test);
         let storage = schema.url();
+        let mut schemas = vec![schema];
+        let mut own = Vec::new();
+        if tables == Tables::Apart {
+            for service in ["dialogues", "gateway", "jobs"] {
+                let schema = Schema::create(url.clone(), &format!("{test}_{service}"));
+                let name = format!("AUSPEX__STORAGE__SERVICES__{}", service.to_uppercase());
+                own.push((service, name, schema.url()));
+                schemas.push(schema);
+            }
+        }
         let [front, inference, identity, dialogues, jobs] = addresses();
         let endpoints = |address| format!("[\"http://{address}\"]");
         let public_url = format!("http://{front}");
@@ -49,7 +72,15 @@ impl Split {
             ("AUSPEX__CLUSTER__SERVICES__JOBS__ENDPOINTS", &there[3]),
         ];
         settings.extend(more);
-        let start = |roles, address, key: &str| Server::start_roles(roles, address, key, &settings);
+        let start = |roles: &str, address, key: &str| {
+            // It needs no models.
+            let nowhere = ("AUSPEX__INFERENCE__MODELS", "/nowhere");
+            let nowhere = (roles == "gateway").then_some(nowhere);
+            let own = own.iter().filter(|(service, ..)| *service == roles);
+            let own = own.map(|(_, name, url)| (name.as_str(), url.as_str()));
+            let settings: Vec<_> = settings.iter().copied().chain(own).chain(nowhere).collect();
+            Server::start_roles(roles, address, key, &settings)
+        };
         // Whoever comes first makes the first key.
         let first = start("identity", identity, "");
         let key = std::fs::read_to_string(first.folder.path().join("admin.key"));
@@ -62,20 +93,15 @@ impl Split {
         let others = others.map(|(role, at)| start(role, at, &key));
         Some(Self {
             others: others.into_iter().chain([first]).collect(),
-            front: {
-                // It needs no models.
-                let nowhere = [("AUSPEX__INFERENCE__MODELS", "/nowhere")];
-                let settings = [&settings[..], &nowhere].concat();
-                Server::start_roles("gateway", front, &key, &settings)
-            },
-            schema,
+            front: start("gateway", front, &key),
+            schemas,
         })
     }
 
     fn stop(self) {
         self.front.stop();
         self.others.into_iter().for_each(|one| drop(one.stop()));
-        self.schema.remove();
+        self.schemas.iter().for_each(Schema::remove);
     }
 }
 
@@ -176,6 +202,33 @@ fn the_same_is_answered_in_one_process_and_in_five() {
     let Some(split) = Split::start("split", &[]) else {
         return;
     };
+    answers_as_one_process(split);
+}
+
+#[test]
+fn the_same_is_answered_by_processes_with_a_database_of_their_own() {
+    let Some(split) = Split::start_with("split_apart", Tables::Apart, &[]) else {
+        return;
+    };
+    let front = &split.front;
+    let job = id(&submit(front, "?model=mean-score", NDJSON, "{\"f0\":1}\n"));
+    ended(front, &job);
+    let path = format!("/v1/jobs/{job}");
+    assert_eq!(
+        ask(front, &front.key, "DELETE", &path, &Value::Null).status,
+        204
+    );
+    front.get("/data/");
+    for action in ["job.delete", "messages.read"] {
+        eventually(SECOND * 30, "it is recorded with all else", || {
+            let record = front.get(&format!("/v1/audit?action={action}"));
+            !record.json()["data"].as_array().expect("a list").is_empty()
+        });
+    }
+    answers_as_one_process(split);
+}
+
+fn answers_as_one_process(split: Split) {
     let whole = Server::start();
     let (one, five) = (scenario(&whole), scenario(&split.front));
     for (one, five) in one.iter().zip(&five) {

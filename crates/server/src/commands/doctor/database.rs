@@ -138,17 +138,24 @@ async fn look_for_missed(
     database: &Looked,
     findings: &mut Findings,
 ) -> Result<(), DbError> {
-    for own in &database.own {
+    for apart in &database.others {
+        let own = &apart.database;
         let file = own.url.as_deref().and_then(sqlite_file);
         let Some(found) = file.as_deref().and_then(what_is_missing) else {
             continue;
         };
         if (own.is_missed)(connection).await? {
-            let what = format!("{found}, but there are customers' texts");
-            let remedy = format!(
-                "restore a backup of {} with `auspex restore`; `auspex migrate --create` goes on without",
-                own.holds
-            );
+            let (what, remedy) = match apart.tables_of {
+                Some(service) => (
+                    format!("{found}, but there are {service} in {}", database.url),
+                    format!("move them there, or leave {} empty", apart.setting),
+                ),
+                None => (
+                    format!("{found}, but there are customers' texts"),
+                    format!("restore a backup of {} with `auspex restore`", own.holds),
+                ),
+            };
+            let remedy = format!("{remedy}; `auspex migrate --create` goes on without");
             findings.bad(what, remedy);
         }
     }
@@ -177,11 +184,7 @@ pub(super) fn look_at_postgres(config: &Config, database: &Looked, findings: &mu
         Err(error) => return findings.unknown(Path::new("PostgreSQL"), &error),
     };
     if let Err(error) = looked {
-        let setting = match database.is_main {
-            true => "storage.url",
-            false => "dialogues.keys_url",
-        };
-        let remedy = format!("start PostgreSQL there, or set {setting}");
+        let remedy = format!("start PostgreSQL there, or set {}", database.setting);
         findings.bad(error.finding(), remedy);
     }
 }
@@ -194,7 +197,10 @@ async fn look_at_rights(
 ) -> Result<(), DbError> {
     findings.good(format!("{} answers", db.name()));
     if !db.takes_changes().await? {
-        let remedy = "name the primary in storage.url, or see default_transaction_read_only there";
+        let remedy = format!(
+            "name the primary in {}, or see default_transaction_read_only there",
+            database.setting
+        );
         findings.bad("it takes no changes", remedy);
     }
     let missing = missing_rights(db, &database.known).await?;

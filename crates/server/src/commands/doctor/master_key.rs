@@ -39,9 +39,13 @@ pub(super) fn look(config: &Config, findings: &mut Findings) {
 }
 
 async fn ask(config: &Config) -> Result<MasterKeyState, KeysError> {
-    let main_is_sqlite = sqlite_file(&config.storage_url()).is_some();
-    let url = keys_url(&config.dialogues, main_is_sqlite, &config.server.data_dir);
-    let url = url.unwrap_or_else(|| config.storage_url());
+    let tables_url = match config.storage_url_of("dialogues") {
+        Some(url) => url.to_owned(),
+        None => config.storage_url(),
+    };
+    let is_sqlite = sqlite_file(&tables_url).is_some();
+    let url = keys_url(&config.dialogues, is_sqlite, &config.server.data_dir);
+    let url = url.unwrap_or(tables_url);
     let state = async |stored: Option<(&Connection, &str)>| {
         look_at_master_key(&config.dialogues, &config.server.data_dir, stored).await
     };
