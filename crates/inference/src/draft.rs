@@ -18,8 +18,8 @@ use serde_json::{Map, Value};
 use crate::files::{
     MANIFEST, file_name, if_not_the_model, is_dangling, misnamed_manifest, model_file, names,
 };
+use crate::graph;
 use crate::manifest::Manifest;
-use crate::onnxruntime;
 use crate::package::{Package, PackageError};
 use crate::reads::read_file;
 use crate::table;
@@ -91,7 +91,7 @@ impl Draft {
         let file = file_name(&path);
         let named = |message: String| refuse(format!("{file}: {message}"));
         let bytes = read_file(&path).map_err(|error| named(error.to_string()))?;
-        let engine = onnxruntime::load(&file, &bytes, &LoadOptions::default());
+        let engine = graph::load(&file, &bytes, &LoadOptions::default());
         let engine = engine.map_err(|message| named(message + if_not_the_model(&path)))?;
         let columns = engine.signature().features.iter();
         let columns = columns.map(Column::new).collect();

@@ -21,6 +21,7 @@ mod fingerprint;
 #[cfg(test)]
 mod fixture;
 mod folder;
+mod graph;
 mod http;
 mod manifest;
 mod model;
@@ -37,6 +38,8 @@ mod schema;
 mod service;
 mod strays;
 mod table;
+#[cfg(feature = "tract")]
+mod tract;
 mod validate;
 mod view;
 

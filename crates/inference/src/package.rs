@@ -17,9 +17,9 @@ use crate::files::{
     DANGLING, MANIFEST, file_name, if_not_the_model, is_dangling, misnamed_manifest, model_file,
     names,
 };
+use crate::graph;
 use crate::manifest::{Example, Manifest};
 use crate::names::LATEST;
-use crate::onnxruntime;
 use crate::plan::{Plan, Shape};
 use crate::reads::read_file;
 use crate::schema::Schema;
@@ -138,7 +138,7 @@ impl Package {
             iteration_range: manifest.iteration_range,
             explanation_bytes_max,
         };
-        let engine = onnxruntime::load(&name, &bytes, &options);
+        let engine = graph::load(&name, &bytes, &options);
         let engine = engine.map_err(|message| {
             let hint = if_not_the_model(&file);
             refuse(format!("{name}: {message}{hint}"))

@@ -1,6 +1,7 @@
 //! A graph of images, which the engine refuses and ONNX Runtime predicts (`scripts/golden/make_images.py`). The library
 //! is the one that `AUSPEX_TEST_ONNXRUNTIME` names, which `scripts/test` installs.
 
+#![cfg(not(feature = "tract"))]
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
 use auspex_engine::{Engine, Output, Precision, RowBuffer};
