@@ -22,6 +22,7 @@ LAG_S = 5
 AWAY_S = 8  # a standby that did not answer is left alone for five seconds, and /health is a second old
 RECORD = (RECORDS / "records.jsonl").read_text().splitlines()[0].encode()
 NDJSON = {"Content-Type": "application/x-ndjson"}
+ONCE = NDJSON | {"Idempotency-Key": "one"}
 OURS = {
     "AUSPEX__DIALOGUES__MASTER_KEY": base64.b64encode(os.urandom(32)).decode(),
     "AUSPEX__SERVER__PUBLIC_URL": "http://localhost:8080",
@@ -107,8 +108,9 @@ def tables_move():
         before = OURS | {"AUSPEX__STORAGE__URL": old.url}
         with Server(**before) as server:
             client, key = Client(server.port, server.key), server.key
-            status, job = client.ask("POST", "/v1/jobs?model=santander", RECORD * 3, **NDJSON)
+            status, job = client.ask("POST", "/v1/jobs?model=santander", RECORD, **ONCE)
             equal(status, 202, "a job")
+            secret = client.ask("GET", "/v1/jobs/callback-secret")
             path = f"/v1/jobs/{job['id']}"
             soon("it ends", lambda: client.ask("GET", path)[1]["status"] == "succeeded", 20)
             result = client.ask("GET", f"{path}/result")[1]
@@ -124,13 +126,20 @@ def tables_move():
         except SystemExit as refusal:
             true("--create" in str(refusal), f"the start does not say what to do: {refusal}")
         shell(f"{BINARY} migrate --create --data-dir {old.folder}/data-of-auspex", **after)
-        for prefix, url in [("jobs", jobs_url), ("dialogues", new.url)]:
-            dump = f"pg_dump --data-only --table '{prefix}_*' --exclude-table '*_migrations'"
-            shell(f"set -o pipefail; {dump} {old.url} | psql --quiet --set ON_ERROR_STOP=1 {url}")
-        old.query("truncate jobs_jobs cascade", "test")
+        moved = {jobs_url: "--table 'jobs_*' --table kernel_idempotency_keys", new.url: "--table 'dialogues_*'"}
+        for url, tables in moved.items():
+            dump = f"pg_dump --data-only {tables} --exclude-table '*_migrations' {old.url}"
+            shell(f"set -o pipefail; {dump} | psql --quiet --single-transaction --set ON_ERROR_STOP=1 {url}")
+        texts = "dialogues messages sealed consents withdrawals erased statistics keys key_secrets erasures"
+        texts = ", ".join(f"dialogues_{name}" for name in texts.split())
+        for tables in ("jobs_jobs", texts):
+            old.query(f"truncate {tables} cascade", "test")
         with Server(key=key, **after) as server:
             client = Client(server.port, key)
             equal(client.ask("GET", f"{path}/result")[1], result, "the result")
+            equal(client.ask("GET", "/v1/jobs/callback-secret"), secret, "the secret of callbacks")
+            again = client.ask("POST", "/v1/jobs?model=santander", RECORD, **ONCE)[1]
+            equal(again["id"], job["id"], "the job of an Idempotency-Key")
             texts = client.ask("GET", "/v1/messages")[1]["data"]
             equal([text["text"] for text in texts], ["good morning"], "texts")
             equal(client.ask("DELETE", path)[0], 204, "the job is deleted")

@@ -50,7 +50,7 @@ impl Service for DialoguesService {
     }
 
     fn is_in_use(connection: &Connection) -> Boxed<'_, Result<bool, DbError>> {
-        Box::pin(store::messages::are_any(connection))
+        Box::pin(store::holds_anything(connection))
     }
 
     fn own_databases(config: &Config, data_dir: &Path, tables_url: &str) -> Vec<OwnDatabase> {
@@ -59,7 +59,7 @@ impl Service for DialoguesService {
             holds: "the keys of the customers' texts",
             url: keys_url(config, main_is_sqlite, data_dir),
             migrations: vec![Migrations::of::<migration::KeysMigrator>()],
-            is_missed: Self::is_in_use,
+            is_missed: |connection| Box::pin(store::messages::are_any(connection)),
         }]
     }
 

@@ -14,13 +14,30 @@ pub(crate) mod sealed;
 pub(crate) mod statistics;
 pub(crate) mod withdrawals;
 
-use auspex_kernel::db::{Db, DbError};
+use auspex_kernel::db::{Connection, Db, DbError};
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait as _,
     QueryTrait as _, Statement,
 };
+use sea_orm_migration::SchemaManager;
 
 use crate::ids::{CustomerRef, DialogueRef};
+
+/// Whether there are texts, or records of what was decided on or done to some; also where tables were never made.
+pub(crate) async fn holds_anything(connection: &Connection) -> Result<bool, DbError> {
+    let schema = SchemaManager::new(connection);
+    for name in ["messages", "consents", "withdrawals", "erased"] {
+        let table = format!("dialogues_{name}");
+        if schema.has_table(&table).await? {
+            let first = format!("SELECT 1 FROM {table} LIMIT 1");
+            let first = Statement::from_string(connection.get_database_backend(), first);
+            if connection.query_one_raw(first).await?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
 
 /// Waits until nobody else changes anything of this customer, until the end of the transaction.
 /// SQLite has one writer anyway.

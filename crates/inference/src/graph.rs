@@ -4,7 +4,7 @@
 //! What goes in and comes out is what that code says of the graph: each number of an input is a feature, each number of
 //! an output a prediction.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 
 use auspex_engine::{
     Engine, Feature, FeatureKind, LoadOptions, NamedOutput, Output, Precision, RowBuffer,
@@ -147,6 +147,10 @@ impl<R: Runtime> Graph<R> {
         Ok(graph)
     }
 
+    pub(crate) fn runtime(&mut self) -> &mut R {
+        &mut self.runtime
+    }
+
     /// Finds out from a row that is made up what comes out.
     fn try_out(&mut self, names: Vec<String>) -> Result<(), String> {
         let mut row = RowBuffer::default();
@@ -285,6 +289,11 @@ impl Input {
     }
 }
 
+/// Why an output of such values is refused.
+pub(crate) fn unsupported(kind: impl Display) -> String {
+    format!("values of the type {kind} are not supported; leave it out")
+}
+
 /// A feature for each value that goes in.
 fn features(inputs: &[Input]) -> Vec<Feature> {
     let mut features = Vec::new();
@@ -315,7 +324,7 @@ fn numbers(tensor: Tensor, rows: usize) -> Result<Vec<f64>, String> {
             .into_iter()
             .map(|is| f64::from(u8::from(is)))
             .collect(),
-        Values::Text(_) => return Err("texts are not supported; leave it out".into()),
+        Values::Text(_) => return Err(unsupported("string")),
     };
     let has_rows = shape.first() == Some(&rows);
     match has_rows && (rows..=rows * WIDTH_MAX).contains(&numbers.len()) {

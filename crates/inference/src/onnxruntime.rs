@@ -9,7 +9,7 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::{DynValue, TensorElementType, ValueType};
 
-use crate::graph::{Element, Graph, Input, Runtime, Tensor, Values};
+use crate::graph::{Element, Graph, Input, Runtime, Tensor, Values, unsupported};
 
 /// How many threads may run one graph at once, each of which keeps what the library makes of it.
 const SESSIONS_MAX: usize = 8;
@@ -70,17 +70,17 @@ fn open(environment: &Environment, bytes: &[u8]) -> Result<Graph<Sessions>, Stri
             .collect()
     };
     let (of_inputs, outputs) = (names(first.inputs()), names(first.outputs()));
-    let threads = available_parallelism().map_or(1, |threads| threads.get());
-    let more = (1..threads.min(SESSIONS_MAX)).map(|_| session());
-    let sessions = std::iter::once(Ok(first)).chain(more);
     let sessions = Sessions {
         inputs: of_inputs,
         outputs: outputs.clone(),
-        sessions: sessions
-            .map(|session| session.map(Mutex::new))
-            .collect::<Result<_, String>>()?,
+        sessions: vec![Mutex::new(first)],
     };
-    Graph::new(sessions, inputs, outputs)
+    let mut graph = Graph::new(sessions, inputs, outputs)?;
+    let threads = available_parallelism().map_or(1, |threads| threads.get());
+    for _ in 1..threads.min(SESSIONS_MAX) {
+        graph.runtime().sessions.push(Mutex::new(session()?));
+    }
+    Ok(graph)
 }
 
 /// What the library makes of a graph.
@@ -182,11 +182,7 @@ fn taken(value: &DynValue) -> Result<Tensor, String> {
         TensorElementType::Int32 => values!(I32, i32),
         TensorElementType::Int64 => values!(I64, i64),
         TensorElementType::Bool => values!(Bool, bool),
-        other => {
-            return Err(format!(
-                "values of the type {other} are not supported; leave it out"
-            ));
-        }
+        other => return Err(unsupported(other)),
     };
     let (shape, values) = extracted.map_err(|error| error.to_string())?;
     let shape = shape

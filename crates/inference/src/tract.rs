@@ -11,7 +11,7 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_hir::infer::Factoid as _;
 use tract_onnx::tract_hir::internal::DimLike as _;
 
-use crate::graph::{Element, Graph, Input, Runtime, Tensor, Values};
+use crate::graph::{Element, Graph, Input, Runtime, Tensor, Values, unsupported};
 
 /// Loads a graph.
 pub(crate) fn load(bytes: &[u8]) -> Result<Box<dyn Engine>, String> {
@@ -124,11 +124,7 @@ fn taken(value: &TValue) -> Result<Tensor, String> {
         DatumType::I32 => Values::I32(of(value)?),
         DatumType::I64 => Values::I64(of(value)?),
         DatumType::Bool => Values::Bool(of(value)?),
-        other => {
-            return Err(format!(
-                "values of the type {other:?} are not supported; leave it out"
-            ));
-        }
+        other => return Err(unsupported(format!("{other:?}"))),
     };
     Ok(Tensor {
         shape: value.shape().to_vec(),

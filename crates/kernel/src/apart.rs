@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, DbError};
 use crate::service::StopSignal;
-use crate::store::{audit, deleted_users};
+use crate::store::{audit, deleted_users, secrets};
 
 /// How often it is looked for what to carry.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -17,6 +17,56 @@ const PAUSE: Duration = Duration::from_secs(1);
 const ROWS_MAX: u16 = 500;
 /// Transactions that began earlier may end later, and the clocks of replicas differ.
 const OVERLAP: Duration = Duration::from_hours(1);
+
+/// Notes in the database of all services that one has a database for itself, and gives that the secrets which the service has
+/// drawn so far.
+///
+/// # Errors
+/// [`DbError`] of either database.
+pub async fn note(main: &Db, own: &Db, service: &str, now: Timestamp) -> Result<(), DbError> {
+    let all = main.read(async |connection| secrets::all(connection).await);
+    let all = all.await?;
+    let mark = mark(service);
+    if all.iter().any(|(name, _)| *name == mark) {
+        return Ok(());
+    }
+    let its = format!("{service}.");
+    let theirs = &all.iter().filter(|(name, _)| name.starts_with(&its));
+    own.write(async |transaction| -> Result<(), DbError> {
+        for (name, value) in theirs.clone() {
+            secrets::insert_if_absent(transaction, name, value, now).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    main.write(async |transaction| secrets::insert_if_absent(transaction, &mark, &[], now).await)
+        .await
+}
+
+/// Takes the note back.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn forget(main: &Db, service: &str) -> Result<(), DbError> {
+    let mark = mark(service);
+    main.write(async |transaction| secrets::remove(transaction, &mark).await)
+        .await
+}
+
+/// Whether it is noted that a service has a database for itself.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn is_noted(main: &Db, service: &str) -> Result<bool, DbError> {
+    let mark = mark(service);
+    let found = main.read(async |connection| secrets::find(connection, &mark).await);
+    Ok(found.await?.is_some())
+}
+
+/// Stands where secrets do, since it is of the same kind: made once for all processes.
+fn mark(service: &str) -> String {
+    format!("{service} has a database of its own")
+}
 
 /// The database of one service, and that of all.
 #[derive(Clone)]
@@ -30,8 +80,7 @@ pub struct Apart {
 }
 
 impl Apart {
-    /// Carries both ways until `stop` is requested, and what is there then once more. While one of the databases is away,
-    /// everything waits in the other.
+    /// Carries both ways until `stop` is requested. While one of the databases is away, everything waits in the other.
     pub async fn carry(self, mut stop: StopSignal) {
         let mut fails = false;
         loop {
@@ -43,20 +92,19 @@ impl Apart {
             fails = carried.is_err();
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
-                () = stop.stop_requested() => break,
+                () = stop.stop_requested() => return,
             }
         }
-        // What fails now is carried after the next start.
-        let _ = self.carry_once().await;
     }
 
     /// Carries all that there is.
     ///
     /// # Errors
-    /// [`DbError`] of either database.
+    /// [`DbError`] of either database; what goes the other way is carried all the same.
     pub async fn carry_once(&self) -> Result<(), DbError> {
-        self.carry_lines().await?;
-        self.carry_users().await
+        let lines = self.carry_lines().await;
+        let users = self.carry_users().await;
+        lines.and(users)
     }
 
     /// A line may arrive twice, and is added once.

@@ -69,6 +69,19 @@ pub struct Db {
     limits: Limits,
 }
 
+/// What is at the URL of a standby.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StandbyFound {
+    /// There is none.
+    None,
+    /// Nothing that answers now.
+    Away,
+    /// A standby of the database.
+    Copy,
+    /// Something else; why.
+    Other(String),
+}
+
 /// What a database may be asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -166,38 +179,42 @@ impl Db {
         Ok(Self { standby, ..self })
     }
 
-    /// Whether its standby has what this database has; `None` without one, or where that cannot be told now.
+    /// What is at the URL of its standby.
     ///
     /// # Errors
     /// As of [`Self::read`], of this database.
-    pub async fn standby_is_a_copy(&self) -> Result<Option<bool>, DbError> {
+    pub async fn look_at_standby(&self) -> Result<StandbyFound, DbError> {
         let Some(standby) = &self.standby else {
-            return Ok(None);
+            return Ok(StandbyFound::None);
         };
-        let there = match standby.lend().await {
-            Some(lease) => {
-                let there = store::secrets::all(lease.connection()).await;
-                lease.give_back();
-                there.unwrap_or_default()
-            }
-            None => Vec::new(),
+        let Some(lease) = standby.lend().await else {
+            return Ok(StandbyFound::Away);
         };
-        if there.is_empty() {
-            return Ok(None);
-        }
+        let is_standby = !postgres::takes_changes(lease.connection()).await;
+        let there = store::secrets::all(lease.connection()).await;
+        lease.give_back();
         let here = self.read(async |connection| store::secrets::all(connection).await);
         let here = here.await?;
-        Ok(Some(there.iter().all(|secret| here.contains(secret))))
+        Ok(match there {
+            Err(error) => StandbyFound::Other(error.to_string()),
+            Ok(_) if !is_standby => StandbyFound::Other("it takes changes".to_owned()),
+            Ok(there) if there.is_empty() || !there.iter().all(|secret| here.contains(secret)) => {
+                StandbyFound::Other("it holds something else".to_owned())
+            }
+            Ok(_) => StandbyFound::Copy,
+        })
     }
 
     /// Whether its standby answers; `None` without one.
     pub async fn standby_answers(&self) -> Option<bool> {
-        let lease = self.standby.as_ref()?.lend().await;
-        let answers = lease.is_some();
-        if let Some(lease) = lease {
-            lease.give_back();
+        let standby = self.standby.as_ref()?;
+        match standby.lend().await {
+            Some(lease) => {
+                lease.give_back();
+                Some(true)
+            }
+            None => Some(!standby.is_away()),
         }
-        Some(answers)
     }
 
     /// The file, or the database of PostgreSQL with its host and port, for messages.

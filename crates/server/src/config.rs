@@ -177,6 +177,11 @@ impl Config {
         (!url.is_empty() && url != self.storage_url()).then_some(url)
     }
 
+    /// The services that may have a database apart.
+    pub(crate) fn may_be_apart(&self) -> [&'static str; 3] {
+        self.storage.services.all().map(|(name, _)| name)
+    }
+
     /// What a database may be asked for.
     pub(crate) fn database_limits(&self) -> Limits {
         Limits {

@@ -39,7 +39,7 @@ const DRAINED_BYTES_MAX: u64 = 64 << 10;
 
 /// When stopping: the queue counts as empty when nothing arrived for this long. A handshake that has
 /// begun takes one way there and back.
-const QUEUE_PAUSE: Duration = Duration::from_millis(50);
+const QUEUE_PAUSE: Duration = Duration::from_millis(100);
 /// A flood of connections does not keep a stopping server open.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -15,7 +15,7 @@ use auspex_jobs::JobsService;
 use auspex_kernel::Authenticate;
 use auspex_kernel::apart::Apart;
 use auspex_kernel::config::ConfigError;
-use auspex_kernel::db::{Db, DbError, KnownMigrations};
+use auspex_kernel::db::{Db, DbError, KnownMigrations, has_run};
 use auspex_kernel::policy::Policy;
 use auspex_kernel::service::{
     Boxed, Context, Documented, Migrations, OpenError, OwnDatabase, PublishQueue, Running, Service,
@@ -209,6 +209,20 @@ fn migrations(config: &Config) -> impl Iterator<Item = Migrations> {
     in_main.filter_map(|service| service.migrations())
 }
 
+/// The services of this process that could have a database of their own and have none.
+pub(crate) fn in_main(config: &Config) -> impl Iterator<Item = &'static str> {
+    let names = config.may_be_apart().into_iter();
+    names.filter(|name| roles::are_needed(config, name) && config.storage_url_of(name).is_none())
+}
+
+/// Whether this is the database of all services: it has the tables of the one that knows callers.
+pub(crate) async fn is_main(db: &Db) -> Result<bool, DbError> {
+    match IdentityService::migrations() {
+        Some(migrations) => has_run(db, &migrations.known).await,
+        None => Ok(false),
+    }
+}
+
 /// Brings the tables of the kernel and of the services in the database of all up to date.
 pub(crate) async fn migrate(config: &Config, db: &Db) -> Result<(), DbError> {
     auspex_kernel::migrate(db).await?;
@@ -317,13 +331,18 @@ impl Services {
     ) -> Background {
         let (stop, mut signal) = StopSignal::new();
         let spawn = |service: &Opened| {
-            let work = keep_running(service.name, service.running.clone(), signal.clone());
+            let (running, stop) = (service.running.clone(), signal.clone());
+            let work = move || running.clone().background(stop.clone());
+            let work = keep_running(service.name, work, signal.clone());
             (service.name, tokio::spawn(work))
         };
         let mut tasks: Vec<_> = self.0.iter().map(spawn).collect();
         let carried = apart.into_iter().map(|apart| {
-            let carrying = apart.carry(signal.clone());
-            ("databases", tokio::spawn(carrying))
+            let stop = signal.clone();
+            let work =
+                move || -> Boxed<'static, ()> { Box::pin(apart.clone().carry(stop.clone())) };
+            let work = keep_running("databases", work, signal.clone());
+            ("databases", tokio::spawn(work))
         });
         tasks.extend(carried);
         let publishing = async move {
@@ -339,9 +358,13 @@ impl Services {
 
 /// Runs the background work of a service to its end, and begins it again after a panic: without it
 /// the service would go on with what it knew, and nobody would notice.
-async fn keep_running(service: &'static str, running: Arc<dyn Running>, mut stop: StopSignal) {
+async fn keep_running(
+    service: &'static str,
+    begin: impl Fn() -> Boxed<'static, ()>,
+    mut stop: StopSignal,
+) {
     loop {
-        let work = AssertUnwindSafe(running.clone().background(stop.clone()));
+        let work = AssertUnwindSafe(begin());
         if work.catch_unwind().await.is_ok() {
             return;
         }

@@ -123,6 +123,7 @@ async fn find(
 }
 
 /// Whose keys a list shows.
+#[derive(Clone)]
 pub(crate) enum KeysOf {
     User(UserId),
     /// The key by which somebody acts, if it is one: nothing else.

@@ -44,16 +44,28 @@ impl Db {
     }
 
     /// Runs a `query` that may miss what was stored in the last moment: on the standby, where there is one that answers.
+    /// What fails there is asked here once more.
     ///
     /// # Errors
     /// As of [`Self::read`].
     pub async fn list<T, E: From<DbError>>(
         &self,
-        query: impl AsyncFnOnce(&Connection) -> Result<T, E>,
+        query: impl AsyncFnOnce(&Connection) -> Result<T, E> + Clone,
     ) -> Result<T, E> {
         let reading = async {
-            let lease = self.lend_for_list().await?;
-            self.read_by(lease, query).await
+            if let Some(standby) = &self.standby
+                && let Some(lease) = standby.lend().await
+            {
+                if let Ok(found) = self.read_by(Lease::Postgres(lease), query.clone()).await {
+                    return Ok(found);
+                }
+                let here = self.read_on(None, query).await;
+                if here.is_ok() {
+                    standby.does_not_answer();
+                }
+                return here;
+            }
+            self.read_on(None, query).await
         };
         self.within(self.limits.call_timeout, None, Box::pin(reading))
             .await
@@ -148,17 +160,6 @@ impl Db {
         let ended = open.end(result.is_ok(), committing).await;
         // Why the work failed says more than that it could not be rolled back either.
         self.explained(result.and_then(|value| Ok(ended.map(|()| value)?)))
-    }
-
-    fn lend_for_list(&self) -> Boxed<'_, Result<Lease<'_>, DbError>> {
-        Box::pin(async move {
-            if let Some(standby) = &self.standby
-                && let Some(lease) = standby.lend().await
-            {
-                return Ok(Lease::Postgres(lease));
-            }
-            self.lend(None).await
-        })
     }
 
     fn lend(&self, apart: Option<Duration>) -> Boxed<'_, Result<Lease<'_>, DbError>> {

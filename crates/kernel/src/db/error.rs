@@ -101,7 +101,7 @@ pub enum DbError {
     Forbidden(Obstacle),
     /// PostgreSQL takes no changes.
     #[error(
-        "{database} takes no changes: {cause}; name the primary in storage.url, or see \
+        "{database} takes no changes: {cause}; name the primary in its setting, such as storage.url, or see \
          default_transaction_read_only there"
     )]
     ReadOnly {
@@ -130,7 +130,7 @@ pub enum DbError {
     },
     /// No connection to PostgreSQL could be made.
     #[error(
-        "cannot connect to {server}: {cause}; check storage.url and whether PostgreSQL runs there"
+        "cannot connect to {server}: {cause}; check its setting, such as storage.url, and whether PostgreSQL runs there"
     )]
     Unreachable {
         /// `PostgreSQL at HOST:PORT, database "NAME"`.
@@ -141,7 +141,7 @@ pub enum DbError {
     /// What answers is PgBouncer, in a way that cannot work.
     #[error(
         "{server} is PgBouncer with settings that do not go together with this program: set pool_mode = session and \
-         ignore_startup_parameters = extra_float_digits,options there, or name PostgreSQL itself in storage.url ({cause})"
+         ignore_startup_parameters = extra_float_digits,options there, or name PostgreSQL itself in its setting, such as storage.url ({cause})"
     )]
     Pooled {
         /// `PostgreSQL at HOST:PORT, database "NAME"`.

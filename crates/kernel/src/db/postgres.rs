@@ -107,6 +107,11 @@ impl Postgres {
         }
     }
 
+    /// Whether a connection could be lent now.
+    pub(super) fn has_place(&self) -> bool {
+        self.places.available_permits() > 0
+    }
+
     /// A connection that answers; one of its own, whose statements may take as long as `apart`.
     pub(super) async fn lend(&self, apart: Option<Duration>) -> Result<Lease<'_>, DbError> {
         if let Some(limit) = apart {

@@ -32,25 +32,49 @@ impl Standby {
 
     /// A connection that answers.
     pub(super) async fn lend(&self) -> Option<Lease<'_>> {
-        let away = *self.away.lock();
-        if away.is_some_and(|since| since.elapsed() < AWAY_PAUSE) {
+        let was_away = {
+            let mut away = self.away.lock();
+            if away.is_some_and(|since| since.elapsed() < AWAY_PAUSE) {
+                return None;
+            }
+            // One caller looks whether it is back; the others do not wait for that.
+            let was_away = away.is_some();
+            if was_away {
+                *away = Some(Instant::now());
+            }
+            was_away
+        };
+        // A busy one is there, and the primary is faster.
+        if !self.postgres.has_place() {
             return None;
         }
-        let lent = timeout(LEND_TIMEOUT, self.postgres.lend(None)).await;
-        let database = self.postgres.name();
-        let (lease, now_away) = match lent {
-            Ok(Ok(lease)) => (Some(lease), None),
-            _ => (None, Some(Instant::now())),
-        };
-        let was_away = std::mem::replace(&mut *self.away.lock(), now_away).is_some();
-        match (was_away, now_away.is_some()) {
-            (false, true) => {
-                tracing::warn!(%database, "a standby does not answer; the primary answers lists");
+        match timeout(LEND_TIMEOUT, self.postgres.lend(None)).await {
+            Ok(Ok(lease)) => {
+                if was_away {
+                    *self.away.lock() = None;
+                    let database = self.postgres.name();
+                    tracing::info!(%database, "a standby answers lists again");
+                }
+                Some(lease)
             }
-            (true, false) => tracing::info!(%database, "a standby answers lists again"),
-            _ => {}
+            _ => {
+                self.does_not_answer();
+                None
+            }
         }
-        lease
+    }
+
+    /// Leaves it alone for a while.
+    pub(super) fn does_not_answer(&self) {
+        if self.away.lock().replace(Instant::now()).is_none() {
+            let database = self.postgres.name();
+            tracing::warn!(%database, "a standby does not answer; the primary answers lists");
+        }
+    }
+
+    /// Whether it answered when it was last asked.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.lock().is_some()
     }
 
     pub(super) async fn close(&self) {

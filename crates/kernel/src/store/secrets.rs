@@ -43,6 +43,12 @@ pub(crate) async fn all(
     Ok(rows.into_iter().map(|row| (row.name, row.value)).collect())
 }
 
+/// Removes the secret of this name.
+pub(crate) async fn remove(transaction: &DatabaseTransaction, name: &str) -> Result<(), DbError> {
+    rows::Entity::delete_by_id(name).exec(transaction).await?;
+    Ok(())
+}
+
 /// Adds a secret, unless there is one of this name.
 pub(crate) async fn insert_if_absent(
     transaction: &DatabaseTransaction,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auspex_kernel::ApiError;
 use auspex_kernel::clock::Timestamp;
-use auspex_kernel::db::{Db, DbError, Fault, Limits, missing_rights};
+use auspex_kernel::db::{Db, DbError, Fault, Limits, StandbyFound, missing_rights};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::time::Instant;
 
@@ -82,7 +82,9 @@ async fn a_standby_answers_lists_and_while_it_does_not_the_primary_does() {
         });
         listed.await.unwrap()
     };
-    assert_eq!(db.standby_is_a_copy().await.unwrap(), Some(true));
+    let found = || db.look_at_standby();
+    let says = |text: &str| StandbyFound::Other(text.to_owned());
+    assert_eq!(found().await.unwrap(), says("it takes changes"));
     assert_eq!(list().await, "2");
     assert_eq!(texts(&db, "SELECT a::text FROM t").await, ["1"]);
     assert_eq!(db.standby_answers().await, Some(true));
@@ -106,8 +108,24 @@ async fn a_standby_answers_lists_and_while_it_does_not_the_primary_does() {
         .await
         .expect("it is asked again");
 
+    // What fails there is asked of the primary.
+    execute(&standby, "ALTER TABLE t RENAME TO away".into()).await;
+    assert_eq!(list().await, "1");
+    assert_eq!(db.standby_answers().await, Some(false));
+
+    let read_only = format!("{url}%20-c%20default_transaction_read_only%3Don");
+    let db = primary.clone().with_standby(&read_only, limits).unwrap();
+    assert_eq!(db.look_at_standby().await.unwrap(), StandbyFound::Copy);
     execute(&standby, "UPDATE kernel_secrets SET value = '\\x02'".into()).await;
-    assert_eq!(db.standby_is_a_copy().await.unwrap(), Some(false));
+    let other = says("it holds something else");
+    assert_eq!(db.look_at_standby().await.unwrap(), other);
+    execute(&standby, "DROP TABLE kernel_secrets".into()).await;
+    let broken = db.look_at_standby().await.unwrap();
+    assert!(
+        matches!(&broken, StandbyFound::Other(why) if why.contains("kernel_secrets")),
+        "{broken:?}"
+    );
+    assert_eq!(primary.look_at_standby().await.unwrap(), StandbyFound::None);
     assert_eq!(primary.standby_answers().await, None);
     behind.remove().await;
     store.remove().await;

@@ -2,13 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use std::time::Duration;
+
+use auspex_kernel::Clock;
+use auspex_kernel::apart;
 use auspex_kernel::db::{
-    Db, DbError, KnownMigrations, compare, has_run, log_of, missing_rights, sqlite_file,
+    Db, DbError, KnownMigrations, StandbyFound, compare, has_run, log_of, missing_rights,
+    sqlite_file,
 };
+use tokio::time::Instant;
 
 use super::Failure;
 use crate::config::Config;
 use crate::services::{self, DatabaseApart, OfServices};
+
+/// How long a new standby may take to have what its primary has.
+const STANDBY_LAG_MAX: Duration = Duration::from_secs(5);
+const STANDBY_PAUSE: Duration = Duration::from_millis(200);
 
 /// What becomes of a database that is not there, or that holds no tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +61,16 @@ pub(super) async fn bring_up_to_date(
     db: &Db,
     if_missing: IfMissing,
 ) -> Result<Vec<String>, Failure> {
+    auspex_kernel::migrate(db).await?;
+    for service in services::in_main(config) {
+        if !apart::is_noted(db, service).await? {
+            continue;
+        }
+        if if_missing != IfMissing::Make {
+            return Err(moved_back(service, &db.name()));
+        }
+        apart::forget(db, service).await?;
+    }
     services::migrate(config, db).await?;
     let mut names = vec![db.name()];
     for apart in services::databases_apart(config) {
@@ -67,6 +87,9 @@ pub(super) async fn bring_up_to_date(
             migrations.run(other.as_ref().unwrap_or(db)).await?;
         }
         if let Some(other) = other {
+            if let Some(service) = apart.tables_of {
+                apart::note(db, &other, service, Clock::system().now()).await?;
+            }
             names.push(other.name());
             other.close().await;
         }
@@ -83,9 +106,15 @@ async fn open_apart(
 ) -> Result<Option<Db>, Failure> {
     let own = &apart.database;
     let file = own.url.as_deref().and_then(sqlite_file);
-    let may_be_made = if_missing == IfMissing::Make || !beside.read(own.is_missed).await?;
+    let was_there = match apart.tables_of {
+        Some(service) => apart::is_noted(beside, service).await?,
+        None => false,
+    };
+    let is_missed = was_there || beside.read(own.is_missed).await?;
+    let may_be_made = if_missing == IfMissing::Make || !is_missed;
+    let begun_anew = |found: &str| begun_anew(found, apart, beside, was_there);
     match file.as_deref().and_then(what_is_missing) {
-        Some(found) if !may_be_made => return Err(begun_anew(&found, apart, beside)),
+        Some(found) if !may_be_made => return Err(begun_anew(&found)),
         _ => {}
     }
     let other = match &own.url {
@@ -93,9 +122,19 @@ async fn open_apart(
         None => None,
     };
     let opened = other.as_ref().unwrap_or(beside);
+    if apart.tables_of.is_some() && services::is_main(opened).await? {
+        // It would carry its own record to itself.
+        return Err(Failure::from(format!(
+            "{} names {}, which has the tables of users and keys; name another database, or leave it empty",
+            apart.setting,
+            opened.name()
+        )));
+    }
     if !may_be_made && !have_run(opened, apart).await? {
-        let found = format!("{} holds no tables for it", opened.name());
-        return Err(begun_anew(&found, apart, beside));
+        return Err(begun_anew(&format!(
+            "{} holds no tables for it",
+            opened.name()
+        )));
     }
     Ok(other)
 }
@@ -109,9 +148,14 @@ async fn have_run(db: &Db, apart: &DatabaseApart) -> Result<bool, DbError> {
     Ok(true)
 }
 
-fn begun_anew(found: &str, apart: &DatabaseApart, beside: &Db) -> Failure {
+fn begun_anew(found: &str, apart: &DatabaseApart, beside: &Db, was_there: bool) -> Failure {
     let (name, holds) = (beside.name(), apart.database.holds);
     Failure::from(match apart.tables_of {
+        Some(service) if was_there => format!(
+            "{found}, but {service} had their tables in a database of their own, as {name} has noted; restore a backup of \
+             it, or correct {}. To begin with none, run `auspex migrate --create`",
+            apart.setting
+        ),
         Some(service) => format!(
             "{found}, but {name} holds {service}; move them there as docs/OPERATIONS.md says, or leave {} empty. To begin \
              with none, run `auspex migrate --create`",
@@ -124,6 +168,13 @@ fn begun_anew(found: &str, apart: &DatabaseApart, beside: &Db) -> Failure {
     })
 }
 
+fn moved_back(service: &str, main: &str) -> Failure {
+    Failure::from(format!(
+        "{service} had their tables in a database of their own, as {main} has noted; name it in storage.services.{service}. To \
+         go on with the tables in {main}, run `auspex migrate --create`"
+    ))
+}
+
 /// Opens the databases that services have for all of their tables. Services that name the same one share it.
 pub(super) async fn open_of_services(config: &Config, db: &Db) -> Result<Vec<OfServices>, DbError> {
     let mut open: Vec<(String, OfServices)> = Vec::new();
@@ -131,16 +182,23 @@ pub(super) async fn open_of_services(config: &Config, db: &Db) -> Result<Vec<OfS
         let (Some(service), Some(url)) = (apart.tables_of, apart.database.url) else {
             continue;
         };
-        if let Some((_, shared)) = open.iter_mut().find(|(other, _)| *other == url) {
-            shared.services.push(service);
-            continue;
-        }
-        let mut db = connect(config, &url).await?.with_control_of(db);
+        let place = match open.iter().position(|(other, _)| *other == url) {
+            Some(place) => place,
+            None => {
+                let db = connect(config, &url).await?.with_control_of(db);
+                let services = Vec::new();
+                open.push((url, OfServices { services, db }));
+                open.len() - 1
+            }
+        };
+        let shared = &mut open[place].1;
+        shared.services.push(service);
         if let Some(standby) = config.standby_url_of(service) {
-            db = db.with_standby(standby, config.database_limits())?;
+            shared.db = shared
+                .db
+                .clone()
+                .with_standby(standby, config.database_limits())?;
         }
-        let services = vec![service];
-        open.push((url, OfServices { services, db }));
     }
     Ok(open.into_iter().map(|(_, opened)| opened).collect())
 }
@@ -153,14 +211,23 @@ pub(super) fn with_standby(config: &Config, db: Db) -> Result<Db, DbError> {
     }
 }
 
-/// A standby of another database would answer with what is of no concern here.
+/// A standby of another database would answer with what is of no concern here. One that was just set up may be a moment
+/// behind.
 pub(super) async fn check_standby(db: &Db) -> Result<(), Failure> {
-    match db.standby_is_a_copy().await? {
-        Some(false) => Err(Failure::from(format!(
-            "what [storage.standbys] names for {} is no standby of it; correct the URL, or leave it empty",
-            db.name()
-        ))),
-        _ => Ok(()),
+    let ends = Instant::now() + STANDBY_LAG_MAX;
+    loop {
+        match db.look_at_standby().await? {
+            StandbyFound::Other(_) if Instant::now() < ends => {
+                tokio::time::sleep(STANDBY_PAUSE).await;
+            }
+            StandbyFound::Other(why) => {
+                return Err(Failure::from(format!(
+                    "what [storage.standbys] names for {} is no standby of it: {why}; correct the URL, or leave it empty",
+                    db.name()
+                )));
+            }
+            StandbyFound::None | StandbyFound::Away | StandbyFound::Copy => return Ok(()),
+        }
     }
 }
 
@@ -178,6 +245,11 @@ pub(super) async fn open_of(
 
 /// Checks that no database is behind this program, for a server that brings none up to date.
 pub(super) async fn check_up_to_date(config: &Config, db: &Db) -> Result<(), Failure> {
+    for service in services::in_main(config) {
+        if auspex_kernel::is_migrated(db).await? && apart::is_noted(db, service).await? {
+            return Err(moved_back(service, &db.name()));
+        }
+    }
     let mut of_main = services::known_migrations(config);
     for apart in services::databases_apart(config) {
         let own = apart.database;

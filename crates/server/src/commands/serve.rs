@@ -32,7 +32,7 @@ use crate::listener::{self, Shared, Workers};
 use crate::memory;
 use crate::overview::setting_warnings;
 use crate::reload::{self, Reload};
-use crate::services::{Background, OfServices, Services};
+use crate::services::{Background, Services};
 use crate::settings::{Loaded, Overrides};
 use crate::telemetry;
 use crate::tls::Tls;
@@ -127,7 +127,7 @@ pub(super) struct Started {
     pub(super) asked_to_stop: StopSignal,
     background: Background,
     db: Db,
-    of_services: Vec<OfServices>,
+    apart: Vec<Apart>,
     tls: Option<Arc<Tls>>,
     reloads: Reloads,
     /// Stops connections and streams.
@@ -143,9 +143,7 @@ impl Started {
             tracing::warn!("some work was cut off; raise server.drain_timeout_ms");
         }
         self.app.edge.observers.flush();
-        let databases = self.of_services.into_iter().map(|own| own.db);
-        let databases: Vec<_> = databases.chain([self.db]).collect();
-        control.block_on(close(self.background, &databases));
+        control.block_on(close(self.background, &self.db, &self.apart));
         control.shutdown_timeout(Duration::from_secs(2));
         tracing::info!("stopped");
     }
@@ -231,7 +229,8 @@ pub(super) async fn start(
         main: db.clone(),
         clock: clock.clone(),
     });
-    let background = services.start(queue, move || rebuilt.rebuild_routes(), apart);
+    let apart: Vec<_> = apart.collect();
+    let background = services.start(queue, move || rebuilt.rebuild_routes(), apart.clone());
     for warning in setting_warnings(config) {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
@@ -244,7 +243,7 @@ pub(super) async fn start(
         asked_to_stop,
         background,
         db,
-        of_services,
+        apart,
         tls,
         reloads,
         stop,
@@ -253,9 +252,14 @@ pub(super) async fn start(
 }
 
 /// SQLite moves its log into the database when the last connection closes: one file is left behind.
-async fn close(background: Background, databases: &[Db]) {
+async fn close(background: Background, db: &Db, apart: &[Apart]) {
     background.stop(CLOSE_TIMEOUT).await;
-    let closing = join_all(databases.iter().map(Db::close));
+    let closing = async {
+        // What was recorded last; what fails now is carried after the next start.
+        join_all(apart.iter().map(Apart::carry_once)).await;
+        join_all(apart.iter().map(|apart| apart.own.close())).await;
+        db.close().await;
+    };
     if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
         tracing::warn!("the database did not close in time; what it confirmed is safe");
     }

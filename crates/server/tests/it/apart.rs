@@ -80,6 +80,15 @@ fn jobs_stand_in_their_own_file_and_what_was_done_is_recorded_with_all_else() {
         none.1
     );
     std::fs::remove_file(&jobs).expect("removed");
+    // Neither is it begun anew in silence, nor are tables elsewhere taken for it.
+    for (url, part) in [
+        (Some(url.as_str()), "jobs.db does not exist"),
+        (None, "storage.services.jobs"),
+    ] {
+        let (code, said) = run(&["serve", "--listen", "127.0.0.1:0"], url);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(part) && said.contains("has noted"), "{said}");
+    }
     // It does not take the place of another database.
     let unknown = run(&["restore", &copy], None);
     assert!(
@@ -169,6 +178,26 @@ fn tables_in_use_are_not_left_behind_in_silence() {
     let server = Server::start_in(folder, &[("AUSPEX__STORAGE__SERVICES__JOBS", &url)]);
     assert_eq!(server.get("/v1/jobs").json()["data"], json!([]));
     server.stop();
+}
+
+#[test]
+fn the_database_of_all_is_not_taken_for_one_of_a_service() {
+    let server = Server::start();
+    let (folder, _) = server.stop_and_keep();
+    let mut command = auspex();
+    command.args(["migrate", "--data-dir"]).arg(folder.path());
+    // Another way to write its name.
+    command.env(
+        "AUSPEX__STORAGE__SERVICES__JOBS",
+        beside(&folder, "./auspex.db"),
+    );
+    let output = command.output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("storage.services.jobs") && said.contains("users and keys"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -147,7 +147,10 @@ async fn look_for_missed(
         if (own.is_missed)(connection).await? {
             let (what, remedy) = match apart.tables_of {
                 Some(service) => (
-                    format!("{found}, but there are {service} in {}", database.url),
+                    format!(
+                        "{found}, but there are {service} in what {} names",
+                        database.setting
+                    ),
                     format!("move them there, or leave {} empty", apart.setting),
                 ),
                 None => (
