@@ -125,6 +125,10 @@ class Postgres(Backend):
         self.url = f"postgres://postgres@127.0.0.1:{self.port}/test"
         if self.user:
             shutil.chown(self.folder, self.user, self.user)
+        self.fill()
+
+    def fill(self):
+        """Makes the folder `data`."""
         self._run(
             "initdb",
             "--pgdata=data",

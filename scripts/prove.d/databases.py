@@ -5,7 +5,6 @@
 
 import base64
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -35,12 +34,7 @@ class Standby(Postgres):
     def __init__(self, primary):
         self.primary = primary
 
-    def prepare(self):
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
-        self.programs = found[-1] if found else Path(shutil.which("initdb")).parent
-        self.url = f"postgres://postgres@127.0.0.1:{self.port}/test"
-        if self.user:
-            shutil.chown(self.folder, self.user, self.user)
+    def fill(self):
         source = f"--dbname=postgres://postgres@127.0.0.1:{self.primary.port}/postgres"
         self._run("pg_basebackup", source, "--pgdata=data", "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
 

@@ -3,36 +3,14 @@
 #![cfg(feature = "tract")]
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
-use std::path::{Path, PathBuf};
+mod images;
 
-use auspex_engine::{Engine, Output, Precision, RowBuffer};
+use std::path::Path;
+
+use auspex_engine::{Output, Precision};
 use auspex_inference::Package;
+use images::{data, is_near, numbers, predict};
 use serde_json::Value;
-
-fn data(name: &str) -> PathBuf {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    data.join(name)
-}
-
-fn numbers(rows: &Value) -> Vec<f64> {
-    let rows = rows.as_array().unwrap().iter();
-    let numbers = rows.flat_map(|row| row.as_array().unwrap());
-    numbers.map(|number| number.as_f64().unwrap()).collect()
-}
-
-fn predict(engine: &dyn Engine, values: &[f64]) -> Vec<f64> {
-    let mut rows = RowBuffer::default();
-    rows.values.extend(values);
-    let rows = rows.rows(engine.signature().features.len());
-    let mut out = vec![0.0; rows.len() * engine.signature().outputs()];
-    engine.predict(rows, &mut out).unwrap();
-    out
-}
-
-fn is_near(found: &[f64], wanted: &[f64]) -> bool {
-    let mut pairs = found.iter().zip(wanted);
-    found.len() == wanted.len() && pairs.all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1.0))
-}
 
 #[test]
 fn graphs_that_the_engine_refuses_are_run_by_tract() {
