@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::db::{Db, DbError};
+use crate::db::{Connection, Db, DbError};
 use crate::service::StopSignal;
 use crate::store::{audit, deleted_users, secrets};
 
@@ -53,14 +53,16 @@ pub async fn forget(main: &Db, service: &str) -> Result<(), DbError> {
         .await
 }
 
-/// Whether it is noted that a service has a database for itself.
+/// Whether it is noted in the database of all services that one has a database for itself.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn is_noted(main: &Db, service: &str) -> Result<bool, DbError> {
-    let mark = mark(service);
-    let found = main.read(async |connection| secrets::find(connection, &mark).await);
-    Ok(found.await?.is_some())
+pub async fn is_noted(main: &Connection, service: &str) -> Result<bool, DbError> {
+    // One that holds no tables yet has noted nothing.
+    if !secrets::has_table(main).await? {
+        return Ok(false);
+    }
+    Ok(secrets::find(main, &mark(service)).await?.is_some())
 }
 
 /// Stands where secrets do, since it is of the same kind: made once for all processes.

@@ -1,8 +1,9 @@
 //! Secrets by name.
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, Set};
+use sea_orm_migration::SchemaManager;
 
 use crate::clock::Timestamp;
 
@@ -33,6 +34,12 @@ pub(crate) async fn find(
 ) -> Result<Option<Vec<u8>>, DbError> {
     let row = rows::Entity::find_by_id(name).one(connection).await?;
     Ok(row.map(|row| row.value))
+}
+
+/// Whether they have a table yet.
+pub(crate) async fn has_table(connection: &Connection) -> Result<bool, DbError> {
+    let manager = SchemaManager::new(connection);
+    Ok(manager.has_table("kernel_secrets").await?)
 }
 
 /// All of them, by name.

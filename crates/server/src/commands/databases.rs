@@ -63,11 +63,11 @@ pub(super) async fn bring_up_to_date(
 ) -> Result<Vec<String>, Failure> {
     auspex_kernel::migrate(db).await?;
     for service in services::in_main(config) {
-        if !apart::is_noted(db, service).await? {
+        if !is_noted(db, service).await? {
             continue;
         }
         if if_missing != IfMissing::Make {
-            return Err(moved_back(service, &db.name()));
+            return Err(moved_back(service, &db.name()).into());
         }
         apart::forget(db, service).await?;
     }
@@ -107,12 +107,12 @@ async fn open_apart(
     let own = &apart.database;
     let file = own.url.as_deref().and_then(sqlite_file);
     let was_there = match apart.tables_of {
-        Some(service) => apart::is_noted(beside, service).await?,
+        Some(service) => is_noted(beside, service).await?,
         None => false,
     };
     let is_missed = was_there || beside.read(own.is_missed).await?;
     let may_be_made = if_missing == IfMissing::Make || !is_missed;
-    let begun_anew = |found: &str| begun_anew(found, apart, beside, was_there);
+    let begun_anew = |found: &str| Failure::from(missed(found, apart, &beside.name(), was_there));
     match file.as_deref().and_then(what_is_missing) {
         Some(found) if !may_be_made => return Err(begun_anew(&found)),
         _ => {}
@@ -148,31 +148,62 @@ async fn have_run(db: &Db, apart: &DatabaseApart) -> Result<bool, DbError> {
     Ok(true)
 }
 
-fn begun_anew(found: &str, apart: &DatabaseApart, beside: &Db, was_there: bool) -> Failure {
-    let (name, holds) = (beside.name(), apart.database.holds);
-    Failure::from(match apart.tables_of {
-        Some(service) if was_there => format!(
-            "{found}, but {service} had their tables in a database of their own, as {name} has noted; restore a backup of \
-             it, or correct {}. To begin with none, run `auspex migrate --create`",
-            apart.setting
-        ),
-        Some(service) => format!(
-            "{found}, but {name} holds {service}; move them there as docs/OPERATIONS.md says, or leave {} empty. To begin \
-             with none, run `auspex migrate --create`",
-            apart.setting
-        ),
-        None => format!(
-            "{found}, but {name} holds what is of no use without {holds}; restore a backup of it with `auspex restore`. To \
-             go on without, run `auspex migrate --create`"
-        ),
-    })
+async fn is_noted(main: &Db, service: &str) -> Result<bool, DbError> {
+    main.read(async |connection| apart::is_noted(connection, service).await)
+        .await
 }
 
-fn moved_back(service: &str, main: &str) -> Failure {
-    Failure::from(format!(
-        "{service} had their tables in a database of their own, as {main} has noted; name it in storage.services.{service}. To \
-         go on with the tables in {main}, run `auspex migrate --create`"
-    ))
+/// What is wrong with a database, and what to do about it.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) what: String,
+    pub(super) remedy: String,
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::from(format!("{}; {}", problem.what, problem.remedy))
+    }
+}
+
+/// That a database of a service's own is not there, or holds nothing, as the one called `main` shows.
+pub(super) fn missed(found: &str, apart: &DatabaseApart, main: &str, was_there: bool) -> Problem {
+    let holds = apart.database.holds;
+    let (what, remedy) = match apart.tables_of {
+        Some(service) if was_there => (
+            format!(
+                "{found}, but {service} had their tables in a database of their own, as {main} has noted"
+            ),
+            format!(
+                "restore a backup of it, or correct {}. To begin with none, run `auspex migrate --create`",
+                apart.setting
+            ),
+        ),
+        Some(service) => (
+            format!("{found}, but {main} holds {service}"),
+            format!(
+                "move them there as docs/OPERATIONS.md says, or leave {} empty. To begin with none, run `auspex migrate \
+                 --create`",
+                apart.setting
+            ),
+        ),
+        None => (
+            format!("{found}, but {main} holds what is of no use without {holds}"),
+            "restore a backup of it with `auspex restore`. To go on without, run `auspex migrate --create`"
+                .to_owned(),
+        ),
+    };
+    Problem { what, remedy }
+}
+
+/// That a service has its tables in the database of all, which has noted that they were in another.
+pub(super) fn moved_back(service: &str, main: &str) -> Problem {
+    Problem {
+        what: format!("{service} had their tables in a database of their own, as {main} has noted"),
+        remedy: format!(
+            "name it in storage.services.{service}. To go on with the tables in {main}, run `auspex migrate --create`"
+        ),
+    }
 }
 
 /// Opens the databases that services have for all of their tables. Services that name the same one share it.
@@ -246,8 +277,8 @@ pub(super) async fn open_of(
 /// Checks that no database is behind this program, for a server that brings none up to date.
 pub(super) async fn check_up_to_date(config: &Config, db: &Db) -> Result<(), Failure> {
     for service in services::in_main(config) {
-        if auspex_kernel::is_migrated(db).await? && apart::is_noted(db, service).await? {
-            return Err(moved_back(service, &db.name()));
+        if is_noted(db, service).await? {
+            return Err(moved_back(service, &db.name()).into());
         }
     }
     let mut of_main = services::known_migrations(config);

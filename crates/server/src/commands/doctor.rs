@@ -13,6 +13,7 @@ use std::time::Duration;
 use auspex_kernel::db::{KnownMigrations, sqlite_file};
 use auspex_kernel::files::Obstacle;
 
+use super::databases::Problem;
 use super::{Failure, Outcome, print};
 use crate::config::Config;
 use crate::services::{self, DatabaseApart};
@@ -76,6 +77,8 @@ struct Looked {
     known: Vec<KnownMigrations>,
     /// Those that services have for themselves, and that would be missed by what stands in this one.
     others: Vec<DatabaseApart>,
+    /// The services that have their tables here and could have a database for themselves.
+    of_services: Vec<&'static str>,
     is_main: bool,
 }
 
@@ -88,6 +91,7 @@ impl Looked {
             setting: "storage.url".to_owned(),
             known: services::known_migrations(config),
             others: Vec::new(),
+            of_services: services::in_main(config).collect(),
             is_main: true,
         }];
         for apart in services::databases_apart(config) {
@@ -104,6 +108,7 @@ impl Looked {
                     setting: apart.setting.clone(),
                     known: known.collect(),
                     others: Vec::new(),
+                    of_services: Vec::new(),
                     is_main: false,
                 }),
             }
@@ -133,6 +138,10 @@ impl Findings {
         self.problems += 1;
         self.text
             .push_str(&format!("PROBLEM  {what}\n         {remedy}\n"));
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        self.bad(problem.what, problem.remedy);
     }
 
     /// One problem of several parts.

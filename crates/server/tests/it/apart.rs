@@ -88,6 +88,9 @@ fn jobs_stand_in_their_own_file_and_what_was_done_is_recorded_with_all_else() {
         let (code, said) = run(&["serve", "--listen", "127.0.0.1:0"], url);
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains(part) && said.contains("has noted"), "{said}");
+        let (code, said) = run(&["doctor"], url);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(part) && said.contains("has noted"), "{said}");
     }
     // It does not take the place of another database.
     let unknown = run(&["restore", &copy], None);
@@ -170,7 +173,7 @@ fn tables_in_use_are_not_left_behind_in_silence() {
     assert!(!folder.path().join("jobs.db").exists());
     let (code, said) = run(&["doctor"]);
     assert!(
-        code == Some(1) && said.contains("but there are jobs"),
+        code == Some(1) && said.contains("auspex.db holds jobs"),
         "{said}"
     );
     let (code, said) = run(&["migrate", "--create"]);

@@ -4,13 +4,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use auspex_kernel::apart;
 use auspex_kernel::db::{
     Connection, Db, DbError, Fault, Inspection, compare, missing_rights, sqlite_file,
 };
 use auspex_kernel::files::Obstacle;
 
 use super::super::control_runtime;
-use super::super::databases::{self, what_is_missing};
+use super::super::databases::{self, missed, moved_back, what_is_missing};
 use super::{Findings, Looked, listed};
 use crate::config::Config;
 
@@ -36,7 +37,11 @@ pub(super) fn look_at_file(
     }
     let log_bytes = log_there.map_or(0, |metadata| metadata.len());
     if let Some(found) = what_is_missing(file) {
-        return look_for_traces(config, &found, database, findings);
+        // Of any other the database of all services tells whether it is missed.
+        if database.is_main {
+            look_for_traces(config, &found, findings);
+        }
+        return;
     }
     if there.is_err() {
         return findings.bad(
@@ -86,12 +91,8 @@ pub(super) fn look_at_file(
 }
 
 /// A first start makes a database; a later one would hide that one is lost.
-fn look_for_traces(config: &Config, found: &str, database: &Looked, findings: &mut Findings) {
-    let traces = match database.is_main {
-        true => databases::traces(config),
-        // Whether it is missed is told by the database of all services.
-        false => Vec::new(),
-    };
+fn look_for_traces(config: &Config, found: &str, findings: &mut Findings) {
+    let traces = databases::traces(config);
     if traces.is_empty() {
         return findings.good(format!("{found} yet; the first start makes it"));
     }
@@ -120,7 +121,8 @@ async fn look_inside(
     findings.good(format!("{shown} is sound"));
     let unknown = inspection.unknown_migrations(&database.known).await?;
     look_at_version(&unknown, findings);
-    look_for_missed(inspection.connection(), database, findings).await?;
+    let name = shown.to_string();
+    look_for_missed(inspection.connection(), &name, database, findings).await?;
     let unreadable = inspection.unreadable_rows().await?;
     if unreadable.is_empty() {
         findings.good("all its texts can be read");
@@ -132,34 +134,32 @@ async fn look_inside(
     Ok(())
 }
 
-/// Databases that are not there, and without which what stands here is of no use.
+/// Databases that are not there, and without which what stands in this one, called `name`, is of no use.
 async fn look_for_missed(
     connection: &Connection,
+    name: &str,
     database: &Looked,
     findings: &mut Findings,
 ) -> Result<(), DbError> {
-    for apart in &database.others {
-        let own = &apart.database;
+    for service in &database.of_services {
+        if apart::is_noted(connection, service).await? {
+            findings.problem(moved_back(service, name));
+        }
+    }
+    for other in &database.others {
+        let own = &other.database;
         let file = own.url.as_deref().and_then(sqlite_file);
         let Some(found) = file.as_deref().and_then(what_is_missing) else {
             continue;
         };
-        if (own.is_missed)(connection).await? {
-            let (what, remedy) = match apart.tables_of {
-                Some(service) => (
-                    format!(
-                        "{found}, but there are {service} in what {} names",
-                        database.setting
-                    ),
-                    format!("move them there, or leave {} empty", apart.setting),
-                ),
-                None => (
-                    format!("{found}, but there are customers' texts"),
-                    format!("restore a backup of {} with `auspex restore`", own.holds),
-                ),
-            };
-            let remedy = format!("{remedy}; `auspex migrate --create` goes on without");
-            findings.bad(what, remedy);
+        let was_there = match other.tables_of {
+            Some(service) => apart::is_noted(connection, service).await?,
+            None => false,
+        };
+        if was_there || (own.is_missed)(connection).await? {
+            findings.problem(missed(&found, other, name, was_there));
+        } else {
+            findings.good(format!("{found} yet; the first start makes it"));
         }
     }
     Ok(())
@@ -216,9 +216,10 @@ async fn look_at_rights(
         look_at_version(&compare(db, &database.known).await?.unknown, findings);
         if database.is_main && !auspex_kernel::is_migrated(db).await? {
             let found = format!("{} holds no tables", db.name());
-            look_for_traces(config, &found, database, findings);
+            look_for_traces(config, &found, findings);
         }
     }
-    db.read(async |connection| look_for_missed(connection, database, findings).await)
+    let name = &db.name();
+    db.read(async |connection| look_for_missed(connection, name, database, findings).await)
         .await
 }
