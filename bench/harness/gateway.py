@@ -268,7 +268,7 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = options()
     try:
-        loadgen = setup.build_loadgen() if not settings.auspex else settings.auspex.parent / "loadgen"
+        loadgen = setup.build_loadgen()
         rounds = {proxy.name: (proxy, []) for proxy in proxies(settings)}
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)

@@ -92,9 +92,9 @@ def target_dir():
     return json.loads(found.stdout)["target_directory"]
 
 
-def build(*arguments):
-    say(f"cargo build --release {' '.join(map(str, arguments))}".rstrip() + " …")
-    run_step("cargo build", ["cargo", "build", "--release", "--quiet", *arguments], cwd=ROOT)
+def build(*arguments, profile="release"):
+    say(f"cargo build --profile {profile} {' '.join(map(str, arguments))}".rstrip() + " …")
+    run_step("cargo build", ["cargo", "build", "--profile", profile, "--quiet", *arguments], cwd=ROOT)
 
 
 def build_loadgen():
@@ -103,8 +103,9 @@ def build_loadgen():
 
 
 def build_auspex():
-    build()
-    return os.path.join(target_dir(), "release", "auspex")
+    """The program as images have it, optimized across crates as the peer in Rust is."""
+    build("--locked", "--bin", "auspex", profile="dist")
+    return os.path.join(target_dir(), "dist", "auspex")
 
 
 def build_axum_ort():

@@ -6,6 +6,7 @@
 mod store;
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use auspex_dialogues::{
     CustomerId, DialogId, Dialogue, Dialogues, Language, Message, MessageFilter, Text,
@@ -17,6 +18,7 @@ use auspex_kernel::page::Slice;
 use store::Store;
 
 const START: Timestamp = Timestamp(1_769_335_200_000_000);
+const TEST_MAX: Duration = Duration::from_mins(5);
 static OPERATOR: LazyLock<Actor> = LazyLock::new(Actor::operator);
 
 /// A dialogue that waits for a decision, as the buffer hands it over.
@@ -55,12 +57,18 @@ async fn texts(dialogues: &Dialogues) -> Vec<String> {
         .collect()
 }
 
+/// A test that hangs is to fail by its name.
+async fn in_time(test: impl Future<Output = ()>) {
+    let ended = tokio::time::timeout(TEST_MAX, test).await;
+    ended.expect("the test ends in time");
+}
+
 macro_rules! contract {
     ($($name:ident)*) => {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(&crate::Store::sqlite()).await;
+                crate::in_time(async { super::$name(&crate::Store::sqlite()).await }).await;
             })*
         }
 
@@ -68,9 +76,12 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let Ok(url) = std::env::var("AUSPEX_TEST_POSTGRES_URL") else { return };
-                let store = crate::Store::postgres(&url, stringify!($name)).await;
-                super::$name(&store).await;
-                store.remove().await;
+                crate::in_time(async {
+                    let store = crate::Store::postgres(&url, stringify!($name)).await;
+                    super::$name(&store).await;
+                    store.remove().await;
+                })
+                .await;
             })*
         }
     };

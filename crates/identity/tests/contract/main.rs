@@ -19,6 +19,7 @@ use tracing::instrument::WithSubscriber;
 use store::Store;
 
 const START: Timestamp = Timestamp(1_769_335_200_000_000);
+const TEST_MAX: Duration = Duration::from_mins(5);
 static OPERATOR: LazyLock<Actor> = LazyLock::new(Actor::operator);
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -66,12 +67,18 @@ async fn while_watching(identity: &Arc<Identity>, during: impl Future<Output = (
     ended.expect("watch stops when told").unwrap();
 }
 
+/// A test that hangs is to fail by its name.
+async fn in_time(test: impl Future<Output = ()>) {
+    let ended = tokio::time::timeout(TEST_MAX, test).await;
+    ended.expect("the test ends in time");
+}
+
 macro_rules! contract {
     ($($name:ident)*) => {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(&crate::Store::sqlite()).await;
+                crate::in_time(async { super::$name(&crate::Store::sqlite()).await }).await;
             })*
         }
 
@@ -79,9 +86,12 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let Ok(url) = std::env::var("AUSPEX_TEST_POSTGRES_URL") else { return };
-                let store = crate::Store::postgres(&url, stringify!($name)).await;
-                super::$name(&store).await;
-                store.remove().await;
+                crate::in_time(async {
+                    let store = crate::Store::postgres(&url, stringify!($name)).await;
+                    super::$name(&store).await;
+                    store.remove().await;
+                })
+                .await;
             })*
         }
     };

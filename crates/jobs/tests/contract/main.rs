@@ -6,6 +6,8 @@
 
 mod store;
 
+use std::time::Duration;
+
 use auspex_jobs::{Config, Form, Job, Jobs, JobsError, Lines, NewJob, Outcome, Reach};
 use auspex_kernel::audit::Actor;
 use auspex_kernel::id::JobId;
@@ -17,6 +19,7 @@ use auspex_kernel::{Random, Timestamp};
 use store::Store;
 
 const START: Timestamp = Timestamp(1_769_335_200_000_000);
+const TEST_MAX: Duration = Duration::from_mins(5);
 const ME: &str = "user:0000000000000001";
 
 fn config() -> Config {
@@ -116,12 +119,18 @@ fn unknown_id(store: &Store) -> JobId {
     JobId::new(&store.clock, &Random::system()).unwrap()
 }
 
+/// A test that hangs is to fail by its name.
+async fn in_time(test: impl Future<Output = ()>) {
+    let ended = tokio::time::timeout(TEST_MAX, test).await;
+    ended.expect("the test ends in time");
+}
+
 macro_rules! contract {
     ($($name:ident)*) => {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(&crate::Store::sqlite()).await;
+                crate::in_time(async { super::$name(&crate::Store::sqlite()).await }).await;
             })*
         }
 
@@ -129,9 +138,12 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let Ok(url) = std::env::var("AUSPEX_TEST_POSTGRES_URL") else { return };
-                let store = crate::Store::postgres(&url, stringify!($name)).await;
-                super::$name(&store).await;
-                store.remove().await;
+                crate::in_time(async {
+                    let store = crate::Store::postgres(&url, stringify!($name)).await;
+                    super::$name(&store).await;
+                    store.remove().await;
+                })
+                .await;
             })*
         }
     };
