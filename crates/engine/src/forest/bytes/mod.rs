@@ -16,8 +16,6 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod compile;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -329,13 +327,12 @@ pub(crate) trait ByteWalk<S>: Debug + Send + Sync {
     fn add(&self, trees: &ByteTrees<S>, rows: &[RowRanks], sums: &mut [S]);
 }
 
-/// The kernels that this machine has, the fastest first. Wider registers pay for deep trees alone, and there by less than a
-/// tenth; they cost up to half where trees are few or small (an Intel Xeon with AVX-512, `benches/kernels.rs`).
+/// The kernels that this machine has. AVX-512's wider registers would pay for deep trees alone, and there by less than a tenth;
+/// they cost up to half where trees are few or small (tried on an Intel Xeon).
 #[cfg(target_arch = "x86_64")]
 pub(super) fn kernels<S: Leaf>() -> Vec<&'static dyn ByteWalk<S>> {
-    let avx512 = avx512::Avx512::detect().map(|kernel| kernel as &dyn ByteWalk<S>);
     let avx2 = avx2::Avx2::detect().map(|kernel| kernel as &dyn ByteWalk<S>);
-    [avx2, avx512].into_iter().flatten().collect()
+    avx2.into_iter().collect()
 }
 
 /// The kernels that this machine has.
