@@ -68,6 +68,7 @@ pub(super) fn run(mut loaded: Loaded) -> Outcome {
             "server.public_url is not set, so links and tokens name an address of this machine; set it to the URL of the function"
         );
     }
+    tracing::info!(database = started.db.name(), "serving");
     events
         .block_on(answer_events(&api, &started))
         .map_err(|error| format!("{API} is {address}, where no runtime API answers: {error}"))?;

@@ -54,6 +54,7 @@ pub(super) fn run(
         let mut config = config.clone();
         config.server.listen = listener.local_addr()?;
         let started = start(&config, migrate, if_missing).await?;
+        started.greet(&config);
         Ok::<_, Failure>((hangups, listener.into_std()?, started))
     })?;
     control.spawn(memory::give_back());
@@ -126,7 +127,7 @@ pub(super) struct Started {
     pub(super) services: Services,
     pub(super) asked_to_stop: StopSignal,
     background: Background,
-    db: Db,
+    pub(super) db: Db,
     apart: Vec<Apart>,
     tls: Option<Arc<Tls>>,
     reloads: Reloads,
@@ -136,6 +137,36 @@ pub(super) struct Started {
 }
 
 impl Started {
+    /// Prints where everything is.
+    fn greet(&self, config: &Config) {
+        let url = config.public_url();
+        let mut greeting = Greeting {
+            is_terminal: std::io::stdout().is_terminal(),
+            ..Greeting::default()
+        };
+        let services = &self.services;
+        services.served().for_each(|s| s.greet(&mut greeting));
+        if greeting.serves.is_empty() {
+            let roles = services
+                .served_names()
+                .map(|name| format!("the role {name}"));
+            greeting.serves.extend(roles);
+        }
+        if config.server.docs {
+            greeting.lines.push(("Docs", format!("{url}/docs")));
+        }
+        let serves = greeting.serves.join(", ");
+        let mut text = format!("Auspex {} serves {serves}\n", env!("CARGO_PKG_VERSION"));
+        for (label, line) in greeting.lines {
+            text.push_str(&format!("  {label:<5} {line}\n"));
+        }
+        tracing::info!(%url, models = serves, database = self.db.name(), "serving");
+        // Nobody may read it, and that is no reason not to serve.
+        if let Err(failure) = print(&text) {
+            tracing::warn!(reason = failure.message, "the greeting is lost");
+        }
+    }
+
     /// Closes everything once no request is taken any more. What no client waits for may go on until `limit`.
     pub(super) fn end(self, control: Runtime, limit: Duration) {
         self.stop.send_replace(true);
@@ -236,7 +267,6 @@ pub(super) async fn start(
     }
     // Whoever has read that it serves may ask it to stop.
     let asked_to_stop = signals()?;
-    greet(config, &services, &db);
     Ok(Started {
         app,
         services,
@@ -309,35 +339,6 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, Failure> {
             "another server uses the data folder {shown}; stop it, or name another with --data-dir"
         ))),
         Err(TryLockError::Error(error)) => Err(format!("cannot lock {shown}: {error}").into()),
-    }
-}
-
-/// Prints where everything is.
-fn greet(config: &Config, services: &Services, db: &Db) {
-    let url = config.public_url();
-    let mut greeting = Greeting {
-        is_terminal: std::io::stdout().is_terminal(),
-        ..Greeting::default()
-    };
-    services.served().for_each(|s| s.greet(&mut greeting));
-    if greeting.serves.is_empty() {
-        let roles = services
-            .served_names()
-            .map(|name| format!("the role {name}"));
-        greeting.serves.extend(roles);
-    }
-    if config.server.docs {
-        greeting.lines.push(("Docs", format!("{url}/docs")));
-    }
-    let serves = greeting.serves.join(", ");
-    let mut text = format!("Auspex {} serves {serves}\n", env!("CARGO_PKG_VERSION"));
-    for (label, line) in greeting.lines {
-        text.push_str(&format!("  {label:<5} {line}\n"));
-    }
-    tracing::info!(%url, models = serves, database = db.name(), "serving");
-    // Nobody may read it, and that is no reason not to serve.
-    if let Err(failure) = print(&text) {
-        tracing::warn!(reason = failure.message, "the greeting is lost");
     }
 }
 
