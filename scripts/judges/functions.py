@@ -1,5 +1,6 @@
 """Judge: the same program as a function of AWS Lambda, in a small Lambda of this judge's own (scripts/lib/functions.py)."""
 
+import base64
 import json
 import os
 import re
@@ -233,8 +234,11 @@ def what_does_not_end(folder):
 
 def it_does_not_start(folder):
     """A start that fails is told to Lambda, and one outside of Lambda says what to do"""
+    elsewhere = {"AUSPEX__STORAGE__URL": "postgres://nobody@127.0.0.1:1/none"}
     failures = [
-        ({"AUSPEX__STORAGE__URL": "postgres://nobody@127.0.0.1:1/none"}, 1, "127.0.0.1"),
+        (elsewhere | {"AUSPEX__DIALOGUES__MASTER_KEY": base64.b64encode(bytes(32)).decode()}, 1, "127.0.0.1"),
+        # The key that it would make goes with its folder.
+        (elsewhere, 2, "dialogues.master_key"),
         ({"AUSPEX__SERVER__ROLES": '["jobs"]'}, 2, "server.roles"),
     ]
     for settings, code, reason in failures:

@@ -135,6 +135,8 @@ impl Aggregate {
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/json");
         headers.insert(header::CONTENT_TYPE, json);
+        // It is of this caller and this moment.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let completed = if is_completed { "true" } else { "false" };
         headers.insert(X_GATEWAY_COMPLETED, HeaderValue::from_static(completed));
         if let Ok(words) = HeaderValue::try_from(words) {

@@ -252,7 +252,7 @@ pub struct RouteConfig {
     pub path: String,
     /// Which are passed on; none: all but CONNECT and TRACE.
     #[serde(default)]
-    pub methods: Vec<String>,
+    pub methods: Option<Vec<String>>,
     /// Of which hosts, such as `api.example.org` or `*.example.org`; none: of any.
     pub hosts: Option<Vec<String>>,
     /// With which headers, all of them; none: with any.

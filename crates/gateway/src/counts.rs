@@ -11,7 +11,7 @@ use crate::exchange::Answer;
 use crate::retry::Budget;
 
 /// How requests end, for labels: by the class of their answer, or by why there is none.
-const OUTCOMES: [&str; 17] = [
+const OUTCOMES: [&str; 18] = [
     "2xx",
     "3xx",
     "4xx",
@@ -21,6 +21,7 @@ const OUTCOMES: [&str; 17] = [
     "reset",
     "cut_off",
     "invalid",
+    "too_large",
     "timeout",
     "circuit_open",
     "unhealthy",
@@ -165,6 +166,7 @@ mod tests {
             Failure::Reset,
             Failure::CutOff,
             Failure::Invalid,
+            Failure::TooLarge,
             Failure::Timeout,
             Failure::Deadline,
             Failure::Body,
@@ -177,7 +179,7 @@ mod tests {
             counts.begin(now).failed(failure);
         }
         drop(counts.begin(now));
-        let expected = [2, 1, 1, 2, 2, 1, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1];
+        let expected = [2, 1, 1, 2, 2, 1, 1, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1];
         assert_eq!(
             counts.outcomes().map(|(_, n)| n).collect::<Vec<_>>(),
             expected

@@ -8,7 +8,7 @@ use auspex_kernel::ApiError;
 use http::StatusCode;
 
 use crate::circuit::Outcome;
-use crate::upstream::is_refusal;
+use crate::upstream::{HEAD_BYTES_MAX, HEADERS_MAX, is_refusal};
 
 /// What went wrong with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     CutOff,
     /// What came was no answer of HTTP.
     Invalid,
+    /// What came was the head of an answer, and larger than is taken.
+    TooLarge,
     /// It said that it had done nothing about the request.
     Unprocessed,
     /// No answer began in time.
@@ -54,6 +56,7 @@ impl Failure {
             Failure::Reset => "reset",
             Failure::CutOff => "cut_off",
             Failure::Invalid => "invalid",
+            Failure::TooLarge => "too_large",
             Failure::ConnectTimeout | Failure::Timeout | Failure::Deadline => "timeout",
             Failure::Body => "body",
             Failure::CircuitOpen(_) => "circuit_open",
@@ -82,6 +85,7 @@ impl Failure {
             | Failure::Reset
             | Failure::CutOff
             | Failure::Invalid
+            | Failure::TooLarge
             | Failure::Timeout => Outcome::Failure,
         }
     }
@@ -116,7 +120,10 @@ impl Failure {
 
     /// What hyper says of an exchange that failed.
     pub(crate) fn of_exchange(error: &hyper::Error) -> Self {
-        if error.is_parse() || error.is_parse_too_large() {
+        if error.is_parse_too_large() {
+            return Failure::TooLarge;
+        }
+        if error.is_parse() {
             return Failure::Invalid;
         }
         let mut source = error.source();
@@ -186,6 +193,15 @@ impl Failure {
                 StatusCode::BAD_GATEWAY,
                 "BAD_GATEWAY",
                 format!("what the service {service} sent is not an answer of HTTP"),
+            ),
+            Failure::TooLarge => (
+                StatusCode::BAD_GATEWAY,
+                "BAD_GATEWAY",
+                format!(
+                    "the head of the answer of the service {service} has more than {HEADERS_MAX} fields \
+                     or {} KiB",
+                    HEAD_BYTES_MAX >> 10
+                ),
             ),
             Failure::Timeout | Failure::Deadline => (
                 StatusCode::GATEWAY_TIMEOUT,

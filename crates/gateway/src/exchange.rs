@@ -57,6 +57,8 @@ pub(crate) struct Answer {
     pub(crate) response: Response<Received>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) in_hand: Option<InHand>,
+    /// The `Host` that the service was called by, where that is not its own.
+    pub(crate) host: Option<HeaderValue>,
 }
 
 impl<'p> Exchange<'p> {
@@ -207,6 +209,7 @@ impl<'p> Exchange<'p> {
                     return Ok(Answer {
                         endpoint: trial.endpoint.clone(),
                         in_hand: Some(trial.answered(response.status())),
+                        host: self.proxy.kept_host(&self.parts),
                         response,
                     });
                 }
@@ -245,16 +248,14 @@ impl<'p> Exchange<'p> {
             self.authorization.as_ref(),
         );
         let mut sending = pin!(connection.send(request));
-        let mut seen = 0;
         let sent = loop {
             match self.patience.wait(sending.as_mut()).await {
                 Ok(sent) => break sent,
                 Err(late) => {
-                    let goes_on = progress.as_ref().is_some_and(|one| one.goes_on(&mut seen));
-                    if late == Failure::Deadline || !goes_on {
+                    let since = progress.as_ref().map(|progress| progress.waits_since());
+                    if !since.is_some_and(|since| self.patience.renew(since)) {
                         break Err(Unanswered::Failed(late));
                     }
-                    self.patience.renew();
                 }
             }
         };

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 
 use auspex_kernel::{OverTls, RequestId, Via};
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
@@ -16,6 +17,7 @@ use crate::config::X_AUSPEX_CLUSTER;
 use crate::websocket;
 
 pub(crate) const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -32,7 +34,7 @@ pub(crate) const OVERRIDES: [HeaderName; 5] = [
     HeaderName::from_static("x-rewrite-url"),
 ];
 /// Meant for everybody who gets a message: by `Connection` they cannot be taken off (RFC 9110 §7.6.1).
-const FOR_ALL: [HeaderName; 13] = [
+const FOR_ALL: [HeaderName; 14] = [
     header::AGE,
     header::CACHE_CONTROL,
     header::CONTENT_ENCODING,
@@ -42,6 +44,8 @@ const FOR_ALL: [HeaderName; 13] = [
     header::DATE,
     header::ETAG,
     header::EXPIRES,
+    // Who sends a request again by it counts on the service to have it.
+    IDEMPOTENCY_KEY,
     header::LAST_MODIFIED,
     header::PRAGMA,
     header::SET_COOKIE,
@@ -228,14 +232,63 @@ fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
     }
 }
 
-/// Takes what belongs to the connection of the service off its answer.
-pub(crate) fn for_client(headers: &mut HeaderMap) {
+/// Takes what belongs to the connection of the service off its answer, and what contradicts it.
+pub(crate) fn for_client(status: StatusCode, headers: &mut HeaderMap) {
+    // What came is as long as its coding says (RFC 9112 §6.3); an answer without a body has no length (RFC 9110 §8.6).
+    if headers.contains_key(header::TRANSFER_ENCODING) || status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let named = named_by_connection(headers);
     let ends_here = |name: &&HeaderName| is_of_connection(name) || named.contains(name);
     let ending: Vec<HeaderName> = headers.keys().filter(ends_here).cloned().collect();
     for name in ending {
         headers.remove(name);
     }
+}
+
+/// Takes off trailers what has its place in a head: how a body is cut and coded, who asks, for what and over which way
+/// (RFC 9110 §6.5.1). Names with underscores are left out as they are there.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    let is_of_head = |name: &&HeaderName| {
+        is_of_connection(name)
+            || matches!(
+                name.as_str(),
+                "te" | "host"
+                    | "expect"
+                    | "max-forwards"
+                    | "range"
+                    | "authorization"
+                    | "proxy-authorization"
+                    | "x-api-key"
+                    | "cookie"
+                    | "set-cookie"
+                    | "cache-control"
+                    | "forwarded"
+                    | "x-real-ip"
+                    | "x-request-id"
+                    | "x-request-timeout-ms"
+                    | "idempotency-key"
+            )
+            || ["content-", "x-forwarded-", "x-auspex-"]
+                .iter()
+                .any(|begin| name.as_str().starts_with(begin))
+            || name.as_str().contains('_')
+            || OVERRIDES.contains(name)
+    };
+    let ending: Vec<HeaderName> = trailers.keys().filter(is_of_head).cloned().collect();
+    for name in ending {
+        trailers.remove(name);
+    }
+}
+
+/// Whether a body is coded in a way that is understood here: in chunks, and in no other way.
+pub(crate) fn is_only_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| {
+        let coding = value.as_bytes().trim_ascii();
+        coding.eq_ignore_ascii_case(b"chunked")
+    };
+    codings.next().is_none_or(is_chunked) && codings.next().is_none()
 }
 
 /// Whether a header is that of its connection.
@@ -281,24 +334,66 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     named
 }
 
-/// Puts the prefix that was taken off back into where an answer leads.
-pub(crate) fn restore_prefix(headers: &mut HeaderMap, prefix: &str, authority: &str) {
-    let Some(location) = headers
-        .get(header::LOCATION)
+/// Puts the prefix that was taken off back into where an answer leads, and into the paths of its cookies. The service is
+/// known by any of these names, its own and the one that it was called by.
+pub(crate) fn restore_prefix(headers: &mut HeaderMap, prefix: &str, names: &[&str]) {
+    let location = headers.get(header::LOCATION);
+    let restored = location
         .and_then(|value| value.to_str().ok())
-    else {
-        return;
-    };
-    let absolute = location.strip_prefix("http://");
-    let own = absolute
-        .or_else(|| location.strip_prefix("https://"))
-        .and_then(|rest| rest.strip_prefix(authority))
-        .filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    let path = own.unwrap_or(location);
-    let is_path = path.is_empty() || (path.starts_with('/') && !path.starts_with("//"));
-    if is_path && let Ok(restored) = HeaderValue::try_from(format!("{prefix}{path}")) {
+        .and_then(|location| path_within(location, names))
+        .and_then(|path| HeaderValue::try_from(format!("{prefix}{path}")).ok());
+    if let Some(restored) = restored {
         headers.insert(header::LOCATION, restored);
     }
+    if let header::Entry::Occupied(mut cookies) = headers.entry(header::SET_COOKIE) {
+        for cookie in cookies.iter_mut() {
+            let restored = cookie.to_str().ok().and_then(|text| {
+                let restored = cookie_with_prefix(text, prefix)?;
+                HeaderValue::try_from(restored).ok()
+            });
+            if let Some(restored) = restored {
+                *cookie = restored;
+            }
+        }
+    }
+}
+
+/// The path of a location, with its query, if it is one of the service with these names.
+fn path_within<'l>(location: &'l str, names: &[&str]) -> Option<&'l str> {
+    let Some((scheme, rest)) = location.split_once("://") else {
+        let is_path = location.starts_with('/') && !location.starts_with("//");
+        return (is_path || location.is_empty()).then_some(location);
+    };
+    if !["http", "https"]
+        .iter()
+        .any(|one| scheme.eq_ignore_ascii_case(one))
+    {
+        return None;
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let is_own = names
+        .iter()
+        .any(|name| authority.eq_ignore_ascii_case(name));
+    is_own.then_some(path)
+}
+
+/// The cookie for the path behind the prefix, if it names a path.
+fn cookie_with_prefix(cookie: &str, prefix: &str) -> Option<String> {
+    let is_path = |attribute: &str| {
+        let (name, path) = attribute.split_once('=')?;
+        let path = path.trim();
+        (name.trim().eq_ignore_ascii_case("path") && path.starts_with('/')).then(|| path.to_owned())
+    };
+    let attributes = cookie.split(';').enumerate().map(|(index, attribute)| {
+        // The first is the cookie itself.
+        match is_path(attribute).filter(|_| index > 0) {
+            Some(path) => format!(" Path={prefix}{path}"),
+            None => attribute.to_owned(),
+        }
+    });
+    let restored = attributes.collect::<Vec<_>>().join(";");
+    (restored != cookie).then_some(restored)
 }
 
 #[cfg(test)]
@@ -511,16 +606,15 @@ mod tests {
             ("connection", "keep-alive, x-hop"),
             ("keep-alive", "timeout=5"),
             ("x-hop", "1"),
-            ("transfer-encoding", "chunked"),
             ("content-length", "3"),
             ("set-cookie", "a=b"),
         ]);
-        for_client(&mut answer);
+        for_client(StatusCode::OK, &mut answer);
         assert_eq!(shown(&answer), ["content-length: 3", "set-cookie: a=b"]);
         // What says for whom an answer is stays.
         for name in FOR_ALL {
             let mut answer = map(&[("connection", name.as_str()), (name.as_str(), "1")]);
-            for_client(&mut answer);
+            for_client(StatusCode::OK, &mut answer);
             assert_eq!(shown(&answer), [format!("{name}: 1")]);
         }
         for (location, restored) in [
@@ -534,8 +628,89 @@ mod tests {
             ("1", "1"),
         ] {
             let mut answer = map(&[("location", location)]);
-            restore_prefix(&mut answer, "/orders", "127.0.0.1:9001");
+            restore_prefix(
+                &mut answer,
+                "/orders",
+                &["127.0.0.1:9001", "shop.example.org"],
+            );
             assert_eq!(answer[header::LOCATION], restored, "{location}");
+        }
+    }
+
+    #[test]
+    fn trailers_bring_nothing_that_belongs_to_a_head() {
+        let mut trailers = map(&[
+            ("grpc-status", "0"),
+            ("x-checksum", "1"),
+            ("te", "gzip"),
+            ("connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "9"),
+            ("host", "evil"),
+            ("authorization", "Bearer k"),
+            ("x-api-key", "k"),
+            ("cookie", "a=b"),
+            ("x-auspex-cluster", "k"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x_auspex_cluster", "k"),
+        ]);
+        clean_trailers(&mut trailers);
+        assert_eq!(shown(&trailers), ["grpc-status: 0", "x-checksum: 1"]);
+    }
+
+    #[test]
+    fn an_answer_has_the_length_that_it_came_with() {
+        let cleaned = |status: StatusCode, pairs: &[(&str, &str)]| {
+            let mut answer = map(pairs);
+            for_client(status, &mut answer);
+            shown(&answer)
+        };
+        let length = ("content-length", "1");
+        let chunked = ("transfer-encoding", "chunked");
+        assert_eq!(cleaned(StatusCode::OK, &[length]), ["content-length: 1"]);
+        assert!(cleaned(StatusCode::OK, &[length, chunked]).is_empty());
+        assert!(cleaned(StatusCode::NO_CONTENT, &[length]).is_empty());
+        let coded = |value| is_only_chunked(&map(&[("transfer-encoding", value)]));
+        assert!(coded("chunked") && coded("Chunked") && is_only_chunked(&map(&[])));
+        assert!(!coded("gzip, chunked") && !coded("gzip") && !coded("chunked, chunked"));
+        assert!(!is_only_chunked(&map(&[chunked, chunked])));
+    }
+
+    #[test]
+    fn a_key_that_repeats_a_request_reaches_its_service() {
+        let host = HeaderValue::from_static("a");
+        let sent = map(&[("connection", "idempotency-key"), ("idempotency-key", "k")]);
+        let sent = shown(&for_service(&sent, &told(&host)));
+        assert!(sent.contains(&"idempotency-key: k".to_owned()), "{sent:?}");
+    }
+
+    #[test]
+    fn cookies_and_locations_of_a_service_lead_behind_the_prefix() {
+        let names = ["127.0.0.1:9001", "shop.example.org"];
+        let restored = |name: &str, value: &str| {
+            let mut answer = map(&[(name, value)]);
+            restore_prefix(&mut answer, "/p", &names);
+            answer[name].to_str().expect("text").to_owned()
+        };
+        for (sent, wanted) in [
+            ("/x", "/p/x"),
+            ("http://127.0.0.1:9001/x", "/p/x"),
+            ("HTTPS://Shop.example.org?q=1", "/p?q=1"),
+            ("//other.example.org/x", "//other.example.org/x"),
+            (
+                "https://shop.example.org.evil/x",
+                "https://shop.example.org.evil/x",
+            ),
+            ("ftp://shop.example.org/x", "ftp://shop.example.org/x"),
+        ] {
+            assert_eq!(restored("location", sent), wanted);
+        }
+        for (sent, wanted) in [
+            ("a=1; Path=/; Secure", "a=1; Path=/p/; Secure"),
+            ("path=/x; path = /y", "path=/x; Path=/p/y"),
+            ("a=1; Secure", "a=1; Secure"),
+        ] {
+            assert_eq!(restored("set-cookie", sent), wanted);
         }
     }
 }

@@ -59,11 +59,13 @@ impl Patience {
         self.is_hurried.then(|| self.left())
     }
 
-    /// The body has gone on: the service has its whole time again. What the client gave does not grow.
-    pub(crate) fn renew(&mut self) {
+    /// The service has its whole time since this moment, at which the body went on. What the client gave does not grow.
+    /// Whether any of it is left.
+    pub(crate) fn renew(&mut self, since: Instant) -> bool {
         if !self.is_hurried {
-            self.until = monotonic() + self.limit;
+            self.until = since + self.limit;
         }
+        !self.left().is_zero()
     }
 
     /// # Errors

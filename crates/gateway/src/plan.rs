@@ -9,7 +9,7 @@ mod retry;
 mod tls;
 mod transcode;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::policy::Access;
 use auspex_kernel::quota::RateLimit;
 use auspex_kernel::service::Conditions;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 
 use crate::balance::{KeySource, Policy};
@@ -375,11 +376,14 @@ fn plan_route(
     services: &BTreeMap<String, ServicePlan>,
     config: &Config,
 ) -> Result<PlannedRoute, ConfigError> {
-    if !route.path.starts_with('/') {
-        return Err(at.wrong("path", "must begin with /"));
-    }
+    check_path(at, &route.path)?;
     let leads_to = leads_to(at, route, services, config)?;
-    let methods = route.methods.iter().enumerate().map(|(index, name)| {
+    let names = route.methods.as_deref().unwrap_or_default();
+    if route.methods.is_some() && names.is_empty() {
+        let reason = "names none; leave it out for all methods";
+        return Err(at.wrong("methods", reason));
+    }
+    let methods = names.iter().enumerate().map(|(index, name)| {
         let method = Method::from_bytes(name.as_bytes()).ok();
         let method = method.filter(|method| {
             *name == name.to_ascii_uppercase() && ![Method::CONNECT, Method::TRACE].contains(method)
@@ -412,6 +416,34 @@ fn plan_route(
         cache_ttl: cache::ttl(at, route)?,
         remote_role: None,
     })
+}
+
+/// A path that no request can have would never be found.
+fn check_path(at: &Key, path: &str) -> Result<(), ConfigError> {
+    let wrong = |reason: &str| Err(at.wrong("path", reason));
+    if !path.starts_with('/') {
+        return wrong("must begin with /");
+    }
+    let (mut plain, mut names) = (String::new(), BTreeSet::new());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('{') {
+        // What is wrong with a parameter itself, the table of routes says.
+        let (name, behind) = after.split_once('}').unwrap_or((after, ""));
+        if !names.insert(name.trim_start_matches('*')) {
+            return wrong("has two parameters of one name");
+        }
+        plain.extend([before, "x"]);
+        rest = behind;
+    }
+    plain.push_str(rest);
+    let target = PathAndQuery::try_from(plain.as_str());
+    if !target.is_ok_and(|target| target.as_str() == plain && target.query().is_none()) {
+        return wrong("must be as it stands in a request, without ?, # and blanks");
+    }
+    if path::leads_elsewhere(&plain) {
+        return wrong("must not have the segments . and .., however they are written");
+    }
+    Ok(())
 }
 
 fn leads_to(

@@ -187,18 +187,32 @@ impl Proxy {
         tell_retries(answered, retries)
     }
 
+    /// The host of a request, where the service is called by it and may name it where it leads.
+    pub(crate) fn kept_host(&self, parts: &Parts) -> Option<HeaderValue> {
+        if !self.preserve_host || self.strip_prefix.is_empty() {
+            return None;
+        }
+        let target = parts.uri.authority();
+        let target = target.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        target.or_else(|| parts.headers.get(header::HOST).cloned())
+    }
+
     /// The answer of the service as the client gets it.
     pub(crate) fn response_of(&self, answer: Answer) -> Response {
         let Answer {
             mut response,
             endpoint,
             in_hand,
+            host,
         } = answer;
         *response.version_mut() = Version::HTTP_11;
-        headers::for_client(response.headers_mut());
+        let status = response.status();
+        headers::for_client(status, response.headers_mut());
         if !self.strip_prefix.is_empty() {
-            let authority = endpoint.authority();
-            headers::restore_prefix(response.headers_mut(), &self.strip_prefix, authority);
+            let host = host.as_ref().and_then(|host| host.to_str().ok());
+            let own = endpoint.authority();
+            let names = [own, host.unwrap_or(own)];
+            headers::restore_prefix(response.headers_mut(), &self.strip_prefix, &names);
         }
         response.map(|body| Body::new(body.holding(in_hand)))
     }

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::clock::Steady;
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use parking_lot::Mutex;
 
-use crate::headers::is_overriding;
+use crate::headers::{IDEMPOTENCY_KEY, is_overriding};
 use crate::window::Window;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a budget is counted over.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Retries within the window that need no requests to be made up for: 10 a second.
@@ -328,7 +327,7 @@ mod tests {
         // Its service may carry out another one.
         let overriding = [("x-http-method-override", "POST")].map(|(name, value)| {
             (
-                HeaderName::from_static(name),
+                http::HeaderName::from_static(name),
                 value.parse().expect("a value"),
             )
         });

@@ -75,7 +75,7 @@ pub(crate) fn is_chosen(headers: &HeaderMap) -> bool {
 /// The answer 101. After it the client and the service are joined, until one of them has gone.
 pub(crate) fn join(client: OnUpgrade, answer: Answer) -> Response {
     let (mut parts, received) = answer.response.into_parts();
-    headers::for_client(&mut parts.headers);
+    headers::for_client(parts.status, &mut parts.headers);
     parts.headers.remove(header::CONTENT_LENGTH);
     let upgrade = HeaderValue::from_static("upgrade");
     parts.headers.insert(header::CONNECTION, upgrade);

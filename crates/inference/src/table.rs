@@ -17,7 +17,7 @@ impl<'s> Columns<'s> {
     /// Reads the header of a table.
     ///
     /// # Errors
-    /// If a column is no field of the model, or two have one name.
+    /// If a column is no field of the model, two have one name, or one is missing that the model needs.
     pub fn new<'h>(
         schema: &'s Schema,
         header: impl IntoIterator<Item = &'h str>,
@@ -50,8 +50,16 @@ impl<'s> Columns<'s> {
                 ),
             })
         };
-        let columns = header.into_iter().map(column).collect::<Result<_, _>>()?;
-        Ok(Self { columns })
+        let columns: Vec<_> = header.into_iter().map(column).collect::<Result<_, _>>()?;
+        let is_lacking = |field: &&Field| field.absent().is_none() && !seen.contains(&*field.name);
+        // Without a header there are no cells.
+        match schema.features.iter().find(is_lacking) {
+            Some(field) if !columns.is_empty() => Err(format!(
+                "the column \"{}\" is missing, which the model needs",
+                field.name
+            )),
+            _ => Ok(Self { columns }),
+        }
     }
 
     /// One row as the record of a request. A cell that pandas reads as missing is null.
@@ -188,6 +196,7 @@ mod tests {
                 ["age", "target"],
                 "unused = [\"target\"] at the top of model.toml",
             ),
+            (["age", "income"], "the column \"sexo\" is missing"),
             (["", "age"], "index=False"),
             (["age", "age"], "two columns are called \"age\""),
             (["age;sexo;income", ""], "separate them by commas"),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::db::{Connection, Db, DbError};
+use crate::random::Random;
+use crate::secrets::load_or_create;
 use crate::service::StopSignal;
 use crate::store::{audit, deleted_users, secrets};
 
@@ -18,27 +20,49 @@ const ROWS_MAX: u16 = 500;
 /// Transactions that began earlier may end later, and the clocks of replicas differ.
 const OVERLAP: Duration = Duration::from_hours(1);
 
-/// Notes in the database of all services that one has a database for itself, and gives that the secrets which the service has
-/// drawn so far.
+/// The secret by which databases are known to belong together.
+const TOGETHER: &str = "databases";
+
+/// Gives the database that a service has for itself the secrets which the service has drawn in that of all. False where it
+/// belongs to another database of all, unless it is to be taken over from that.
 ///
 /// # Errors
 /// [`DbError`] of either database.
-pub async fn note(main: &Db, own: &Db, service: &str, now: Timestamp) -> Result<(), DbError> {
+pub async fn hand_over(
+    main: &Db,
+    own: &Db,
+    service: &str,
+    (clock, random): (&Clock, &Random),
+    takes_over: bool,
+) -> Result<bool, DbError> {
+    let id = load_or_create(main, clock, random, TOGETHER).await?;
     let all = main.read(async |connection| secrets::all(connection).await);
     let all = all.await?;
-    let mark = mark(service);
-    if all.iter().any(|(name, _)| *name == mark) {
-        return Ok(());
-    }
     let its = format!("{service}.");
     let theirs = &all.iter().filter(|(name, _)| name.starts_with(&its));
-    own.write(async |transaction| -> Result<(), DbError> {
+    let now = clock.now();
+    own.write(async |transaction| -> Result<bool, DbError> {
+        if takes_over {
+            secrets::remove(transaction, TOGETHER).await?;
+        }
+        secrets::insert_if_absent(transaction, TOGETHER, &id, now).await?;
+        if secrets::find(transaction, TOGETHER).await?.as_deref() != Some(&id[..]) {
+            return Ok(false);
+        }
         for (name, value) in theirs.clone() {
             secrets::insert_if_absent(transaction, name, value, now).await?;
         }
-        Ok(())
+        Ok(true)
     })
-    .await?;
+    .await
+}
+
+/// Notes in the database of all services that one has a database for itself.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn note(main: &Db, service: &str, now: Timestamp) -> Result<(), DbError> {
+    let mark = mark(service);
     main.write(async |transaction| secrets::insert_if_absent(transaction, &mark, &[], now).await)
         .await
 }

@@ -187,7 +187,7 @@ impl Db {
         let Some(standby) = &self.standby else {
             return Ok(StandbyFound::None);
         };
-        let Some(lease) = standby.lend().await else {
+        let Some(lease) = standby.connect().await else {
             return Ok(StandbyFound::Away);
         };
         let is_standby = !postgres::takes_changes(lease.connection()).await;

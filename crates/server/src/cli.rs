@@ -182,7 +182,7 @@ pub(crate) enum JobsCommand {
         /// How it is written [default: as the records were]
         #[arg(long, value_name = "FORMAT")]
         format: Option<RowFormat>,
-        /// Write it to this file; one that holds a part of it is continued
+        /// Write it to this file, and replace one that is there; what broke off is continued
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },

@@ -118,8 +118,16 @@ impl Reload {
     async fn take(&mut self, found: Found, is_asked_for: bool) -> Result<Vec<String>, String> {
         let said = |error: ConfigError| error.to_string();
         let text = found.map_err(said)?;
-        if text.is_none() {
-            return Err("the file of the configuration is gone".to_owned());
+        match &text {
+            None => return Err("the file of the configuration is gone".to_owned()),
+            // What a full disk or a copy that broke off leaves behind.
+            Some(text) if text.trim().is_empty() && !is_asked_for => {
+                return Err(
+                    "the file of the configuration is empty; if that is meant, send SIGHUP"
+                        .to_owned(),
+                );
+            }
+            Some(_) => {}
         }
         let loaded = settings::load_text(text, &self.overrides, settings::environment);
         let loaded = loaded.map_err(said)?;

@@ -16,6 +16,8 @@ use utoipa::openapi::OpenApi;
 use crate::config::Config;
 use crate::services::{self, Listed};
 
+/// How long the circuit of a role in another process stays open, where the settings do not say it.
+const RECOVERY_TIMEOUT_S: u32 = 1;
 const ALL: &str = "all";
 const GATEWAY: &str = "gateway";
 const SECRET_BYTES_MIN: usize = 32;
@@ -117,13 +119,15 @@ pub(crate) fn remote_roles(config: &Config) -> Vec<RemoteRole> {
     };
     secret.set_sensitive(true);
     let role = |(service, there): (&'static dyn Listed, &ServiceConfig)| {
-        let timeout_ms = there.timeout_ms.unwrap_or(config.server.request_timeout_ms);
+        let mut own = there.clone();
+        own.timeout_ms
+            .get_or_insert(config.server.request_timeout_ms);
+        // It starts again within a moment, and there may be no other process that serves it.
+        let recovery = &mut own.circuit_breaker.recovery_timeout_s;
+        recovery.get_or_insert(RECOVERY_TIMEOUT_S);
         RemoteRole {
             name: service.name(),
-            service: ServiceConfig {
-                timeout_ms: Some(timeout_ms),
-                ..there.clone()
-            },
+            service: own,
             routes: routes(service),
             secret: secret.clone(),
         }

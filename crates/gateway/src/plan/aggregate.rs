@@ -42,7 +42,11 @@ impl AggregatePlan {
         if !(1..=PARTS_MAX).contains(&given.len()) {
             return Err(at.wrong("aggregate", format!("must have 1 to {PARTS_MAX} parts")));
         }
-        if !route.methods.is_empty() && route.methods != ["GET"] {
+        if route
+            .methods
+            .as_ref()
+            .is_some_and(|methods| methods != &["GET"])
+        {
             let reason = "must be [\"GET\"] or left out, for the parts of an answer are only read";
             return Err(at.wrong("methods", reason));
         }

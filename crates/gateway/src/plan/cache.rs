@@ -27,6 +27,10 @@ pub(super) fn limits(config: CacheConfig) -> Result<Limits, ConfigError> {
         let reason = format!("must be between 1 and {ENTRY_BYTES_MAX}");
         return Err(at.wrong("entry_bytes_max", reason));
     }
+    if entry_bytes_max as u64 > bytes_max {
+        let reason = "must not be more than bytes_max, which is for all together";
+        return Err(at.wrong("entry_bytes_max", reason));
+    }
     Ok(Limits {
         bytes_max,
         entry_bytes_max,
@@ -50,6 +54,11 @@ pub(super) fn ttl(at: &Key, route: &RouteConfig) -> Result<Option<Duration>, Con
             "cache",
             "does not go together with transcode; leave one out",
         ));
+    }
+    let is_read = |methods: &Vec<String>| methods.iter().any(|name| name == "GET");
+    if !route.methods.as_ref().is_none_or(is_read) {
+        let reason = "keeps answers to GET, which methods does not name";
+        return Err(at.wrong("cache", reason));
     }
     match cache.ttl_s {
         ..=TTL_S_MAX => Ok(Some(Duration::from_secs(cache.ttl_s))),

@@ -169,6 +169,14 @@ fn what_is_wrong_is_named_by_its_key() {
             "gateway.routes[0].methods[0]",
         ),
         (
+            route("public = true\nmethods = []"),
+            "gateway.routes[0].methods",
+        ),
+        (
+            route("public = true\nmethods = [\"POST\"]\ncache = { ttl_s = 1 }"),
+            "gateway.routes[0].cache",
+        ),
+        (
             route("public = true\nstrip_prefix = \"/ord\""),
             "gateway.routes[0].strip_prefix",
         ),
@@ -209,7 +217,12 @@ fn what_is_wrong_is_named_by_its_key() {
             "gateway.routes[0].service",
         ),
     ];
-    for (settings, key) in cases {
+    let unreachable = ["q?x", "a b", "a/../b", "a#b", "%2e%2e/b", "{x}/{x}"].map(|path| {
+        let route =
+            format!("[[gateway.routes]]\npath = \"/{path}\"\nservice = \"orders\"\npublic = true");
+        (format!("{route}\n{SERVICE}"), "gateway.routes[0].path")
+    });
+    for (settings, key) in cases.into_iter().chain(unreachable) {
         let error = plan(&settings).expect_err(&settings).to_string();
         assert!(error.contains(&format!("{key}\" ")), "{settings}: {error}");
         assert!(!error.contains("u:p"), "{error}");

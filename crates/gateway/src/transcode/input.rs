@@ -5,7 +5,8 @@ use std::fmt::Display;
 use auspex_kernel::ApiError;
 use auspex_kernel::error::{FieldErrors, shown};
 use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value,
@@ -55,14 +56,15 @@ pub(super) fn message(
         let is_in_path = values.iter().any(|(field, _)| *field == name);
         let put = match is_taken || is_in_path {
             true => Err("is given by the body or the path; leave it out of the query".to_owned()),
-            false => put(&mut message, &name, &value),
+            false => put(&mut message, &name, &value, Given::Once),
         };
         if let Err(why) = put {
             errors.add(shown(&name), why);
         }
     }
     for (name, value) in values {
-        if let Err(why) = put(&mut message, name, value) {
+        // The path wins over the body.
+        if let Err(why) = put(&mut message, name, value, Given::Anew) {
             errors.add(name, why);
         }
     }
@@ -140,6 +142,12 @@ fn parse(
             return malformed(&error);
         }
         let path = track.path().to_string();
+        // The reader is still in the object that has it.
+        let path = match (unknown_field(&error), path.as_str()) {
+            (None, path) => path.to_owned(),
+            (Some(name), "." | "") => name,
+            (Some(name), path) => format!("{path}.{name}"),
+        };
         let field = match (at, path.as_str()) {
             ("", "." | "") => "(body)".to_owned(),
             ("", path) => path.to_owned(),
@@ -181,6 +189,13 @@ fn measured(json: &[u8]) -> (usize, usize) {
     (values, deepest)
 }
 
+/// The name of a field that there is not, of what the reader says.
+fn unknown_field(error: &impl Display) -> Option<String> {
+    let text = error.to_string();
+    let rest = text.strip_prefix("unrecognized field name '")?;
+    Some(rest.split('\'').next()?.to_owned())
+}
+
 /// What a value must be, of what the reader says. It never repeats what it was.
 fn wanted(error: &impl Display, message: &str) -> String {
     let text = error.to_string();
@@ -199,8 +214,15 @@ fn wanted(error: &impl Display, message: &str) -> String {
     }
 }
 
+/// Whether a field may have a value already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Once,
+    Anew,
+}
+
 /// Puts a text into a field, such as `user.name`.
-fn put(message: &mut DynamicMessage, path: &str, text: &str) -> Result<(), String> {
+fn put(message: &mut DynamicMessage, path: &str, text: &str, given: Given) -> Result<(), String> {
     let names: Vec<&str> = path.split('.').collect();
     let Some((last, before)) = names.split_last().filter(|_| names.len() <= DEPTH_MAX) else {
         return Err("leads too deep".into());
@@ -222,6 +244,16 @@ fn put(message: &mut DynamicMessage, path: &str, text: &str) -> Result<(), Strin
         return Err("is a map, which can be sent in a body only".into());
     }
     let value = value_of(&field.kind(), text)?;
+    if given == Given::Once && !field.is_list() {
+        let oneof = field.containing_oneof();
+        let others = oneof.iter().flat_map(|oneof| oneof.fields());
+        if others
+            .chain([field.clone()])
+            .any(|one| inner.has_field(&one))
+        {
+            return Err("is given twice, or another one in its place".into());
+        }
+    }
     match field.is_list() {
         false => inner.set_field(&field, value),
         true => match inner.get_field_mut(&field) {
@@ -232,14 +264,32 @@ fn put(message: &mut DynamicMessage, path: &str, text: &str) -> Result<(), Strin
     Ok(())
 }
 
+/// Base64 as JSON of protocol buffers has it: of either alphabet, with padding or without.
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, ANY_PADDING);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, ANY_PADDING);
+const ANY_PADDING: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+
+/// A number that is too large for its field is none; an infinite one is called so.
+fn finite_or_named(text: &str, value: f64) -> Result<f64, String> {
+    match value.is_finite() || matches!(text, "NaN" | "Infinity" | "-Infinity") {
+        true => Ok(value),
+        false => Err("must be a number that its field can hold".into()),
+    }
+}
+
 /// A text as the value of a field.
 fn value_of(kind: &Kind, text: &str) -> Result<Value, String> {
     fn number<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
         text.parse().map_err(|_| format!("must be {what}"))
     }
     Ok(match kind {
-        Kind::Double => Value::F64(number(text, "a number")?),
-        Kind::Float => Value::F32(number(text, "a number")?),
+        Kind::Double => Value::F64(finite_or_named(text, number(text, "a number")?)?),
+        Kind::Float => {
+            let value: f32 = number(text, "a number")?;
+            finite_or_named(text, value.into())?;
+            Value::F32(value)
+        }
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
             Value::I32(number(text, "an integer of 32 bits")?)
         }
@@ -255,8 +305,7 @@ fn value_of(kind: &Kind, text: &str) -> Result<Value, String> {
         Kind::Bool => Value::Bool(number(text, "true or false")?),
         Kind::String => Value::String(text.to_owned()),
         Kind::Bytes => {
-            let decoded = BASE64_STANDARD.decode(text);
-            let decoded = decoded.or_else(|_| BASE64_URL_SAFE.decode(text));
+            let decoded = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text));
             Value::Bytes(decoded.map_err(|_| "must be base64")?.into())
         }
         Kind::Enum(kind) => {

@@ -15,6 +15,7 @@ use super::http1::{self, Switched};
 use super::http2::{self, Stream};
 use super::{Endpoint, Protocol, Upload};
 use crate::error::Failure;
+use crate::headers::clean_trailers;
 use crate::load::InHand;
 
 /// A place for one request.
@@ -193,6 +194,11 @@ impl http_body::Body for Received {
                 }
                 _ => {}
             }
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            clean_trailers(trailers);
         }
         match &frame {
             Poll::Pending => {}

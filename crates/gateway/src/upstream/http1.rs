@@ -15,6 +15,7 @@ use hyper::client::conn::http1;
 use super::socket::{Look, Socket};
 use super::{Endpoint, HEAD_BYTES_MAX, HEADERS_MAX, Limits, Received, Unanswered, Upload, pool};
 use crate::error::Failure;
+use crate::headers;
 
 /// A connection that no other request uses.
 pub(crate) struct Connection {
@@ -105,6 +106,9 @@ impl Connection {
             Ok(request) => Unanswered::Unsent(request.into_body()),
             Err(failure) => Unanswered::Failed(failure),
         })?;
+        if !headers::is_only_chunked(response.headers()) {
+            return Err(Unanswered::Failed(Failure::Invalid));
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             if !is_over {
                 // It ends as soon as it has seen the answer that it gave.

@@ -33,9 +33,9 @@ pub(crate) use tls::{Terms, Tls, is_refusal, log_refusal, name_of};
 pub(crate) use upload::{Progress, Upload};
 
 /// Fields of the head of an answer of HTTP/1.1; hyper's default is 100. Each costs every answer a little.
-const HEADERS_MAX: usize = 160;
+pub(crate) const HEADERS_MAX: usize = 160;
 /// Bytes of the head of an answer, and of what is read ahead of its body.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// The version of HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

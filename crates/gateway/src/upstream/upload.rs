@@ -3,13 +3,17 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
+use auspex_kernel::clock::monotonic;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
+
+use crate::headers::clean_trailers;
 
 /// Bodies up to this length are kept.
 const KEPT_BYTES_MAX: usize = 64 << 10;
@@ -23,10 +27,11 @@ pub(crate) struct Upload {
 }
 
 /// How far the body of a request is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Progress {
-    /// Pieces that were handed over.
-    pieces: AtomicU32,
+    /// When the exchange began, and after how many milliseconds the last piece was handed over.
+    begun: Instant,
+    moved_ms: AtomicU64,
     /// The client has to send the next one.
     waits_for_client: AtomicBool,
     is_done: AtomicBool,
@@ -61,8 +66,12 @@ impl Upload {
         };
         let progress = (!is_empty).then(|| {
             Arc::new(Progress {
+                begun: monotonic(),
+                moved_ms: AtomicU64::new(0),
+                waits_for_client: AtomicBool::new(false),
+                is_done: AtomicBool::new(false),
+                has_failed: AtomicBool::new(false),
                 kept: Mutex::new(kept),
-                ..Progress::default()
             })
         });
         let upload = Self {
@@ -84,12 +93,20 @@ impl Progress {
         self.has_failed.load(Ordering::Relaxed)
     }
 
-    /// Whether the body has gone on since `seen`, or waits for its client: then the service is not late.
-    pub(crate) fn goes_on(&self, seen: &mut u32) -> bool {
-        let pieces = self.pieces.load(Ordering::Relaxed);
-        let has_moved = std::mem::replace(seen, pieces) != pieces;
+    fn note_move(&self) {
+        let ms = self.begun.elapsed().as_millis();
+        let ms = u64::try_from(ms).unwrap_or(u64::MAX);
+        self.moved_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Since when the service is the one that is waited for: since the last piece of the body, or not at all where its
+    /// client has to send the next one.
+    pub(crate) fn waits_since(&self) -> Instant {
         let waits = self.waits_for_client.load(Ordering::Relaxed);
-        has_moved || (waits && !self.is_done.load(Ordering::Relaxed))
+        if waits && !self.is_done.load(Ordering::Relaxed) {
+            return monotonic();
+        }
+        self.begun + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed))
     }
 
     /// The whole body, if it has come to its end and was kept.
@@ -146,16 +163,19 @@ impl http_body::Body for Upload {
             return Pin::new(body).poll_frame(cx);
         };
         progress.waits_for_client.store(true, Ordering::Relaxed);
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         progress.waits_for_client.store(false, Ordering::Relaxed);
-        progress.pieces.fetch_add(1, Ordering::Relaxed);
-        match &frame {
+        progress.note_move();
+        match &mut frame {
             None => progress.is_done.store(true, Ordering::Relaxed),
             Some(Err(_)) => progress.has_failed.store(true, Ordering::Relaxed),
             Some(Ok(frame)) if frame.is_trailers() => {
                 progress.is_done.store(true, Ordering::Relaxed);
                 if !*with_trailers {
                     return Poll::Ready(None);
+                }
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
                 }
                 *progress.kept.lock() = Kept::Not;
             }

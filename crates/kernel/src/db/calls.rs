@@ -61,7 +61,7 @@ impl Db {
                 }
                 let here = self.read_on(None, query).await;
                 if here.is_ok() {
-                    standby.does_not_answer();
+                    standby.does_not_answer("a query failed there that the primary answered");
                 }
                 return here;
             }

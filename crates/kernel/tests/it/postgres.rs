@@ -73,8 +73,10 @@ async fn a_standby_answers_lists_and_while_it_does_not_the_primary_does() {
     }
     let (proxy, url) = proxied(&behind).await;
     let limits = Limits::within(CALL_TIMEOUT);
-    let db = primary.clone().with_standby(&url, limits).unwrap();
-    let list = async || {
+    let read_only = format!("{url}%20-c%20default_transaction_read_only%3Don");
+    let db = primary.clone().with_standby(&read_only, limits).unwrap();
+    let promoted = primary.clone().with_standby(&url, limits).unwrap();
+    let list_of = async |db: &Db| {
         let listed = db.list(async |connection| -> Result<String, DbError> {
             let query = Statement::from_string(DbBackend::Postgres, "SELECT a::text FROM t");
             let row = connection.query_one_raw(query).await?;
@@ -82,9 +84,14 @@ async fn a_standby_answers_lists_and_while_it_does_not_the_primary_does() {
         });
         listed.await.unwrap()
     };
-    let found = || db.look_at_standby();
+    let list = || list_of(&db);
     let says = |text: &str| StandbyFound::Other(text.to_owned());
-    assert_eq!(found().await.unwrap(), says("it takes changes"));
+    // One that was promoted has a life of its own.
+    let found = promoted.look_at_standby().await.unwrap();
+    assert_eq!(found, says("it takes changes"));
+    assert_eq!(list_of(&promoted).await, "1");
+    assert_eq!(promoted.standby_answers().await, Some(false));
+
     assert_eq!(list().await, "2");
     assert_eq!(texts(&db, "SELECT a::text FROM t").await, ["1"]);
     assert_eq!(db.standby_answers().await, Some(true));
@@ -113,7 +120,6 @@ async fn a_standby_answers_lists_and_while_it_does_not_the_primary_does() {
     assert_eq!(list().await, "1");
     assert_eq!(db.standby_answers().await, Some(false));
 
-    let read_only = format!("{url}%20-c%20default_transaction_read_only%3Don");
     let db = primary.clone().with_standby(&read_only, limits).unwrap();
     assert_eq!(db.look_at_standby().await.unwrap(), StandbyFound::Copy);
     execute(&standby, "UPDATE kernel_secrets SET value = '\\x02'".into()).await;

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use std::time::Duration;
 
-use auspex_kernel::Clock;
 use auspex_kernel::apart;
 use auspex_kernel::db::{
     Db, DbError, KnownMigrations, StandbyFound, compare, has_run, log_of, missing_rights,
     sqlite_file,
 };
+use auspex_kernel::{Clock, Random};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -88,13 +88,50 @@ pub(super) async fn bring_up_to_date(
         }
         if let Some(other) = other {
             if let Some(service) = apart.tables_of {
-                apart::note(db, &other, service, Clock::system().now()).await?;
+                let takes_over = if_missing == IfMissing::Make;
+                let drawing = (&Clock::system(), &Random::system());
+                if !apart::hand_over(db, &other, service, drawing, takes_over).await? {
+                    return Err(of_others(&apart, &other.name(), &db.name()));
+                }
             }
             names.push(other.name());
             other.close().await;
         }
     }
     Ok(names)
+}
+
+fn of_others(apart: &DatabaseApart, own: &str, main: &str) -> Failure {
+    Failure::from(format!(
+        "{own} belongs to another database than {main}: users and keys of both would see what it holds; name another in {}. \
+         If {main} was begun anew, take it over by `auspex migrate --create`",
+        apart.setting
+    ))
+}
+
+/// Notes which services have a database for themselves, once that is known to be good.
+pub(super) async fn note_apart(config: &Config, db: &Db) -> Result<(), DbError> {
+    for service in tables_apart(config).filter_map(|apart| apart.tables_of) {
+        apart::note(db, service, Clock::system().now()).await?;
+    }
+    Ok(())
+}
+
+/// What services that have a database for themselves have left behind in that of all.
+pub(super) async fn left_behind(config: &Config, db: &Db) -> Result<Vec<&'static str>, DbError> {
+    let mut services = Vec::new();
+    for apart in tables_apart(config) {
+        if db.read(apart.database.is_missed).await? {
+            services.extend(apart.tables_of);
+        }
+    }
+    Ok(services)
+}
+
+/// The databases that services have for all of their tables.
+fn tables_apart(config: &Config) -> impl Iterator<Item = DatabaseApart> {
+    let apart = services::databases_apart(config).into_iter();
+    apart.filter(|apart| apart.tables_of.is_some())
 }
 
 /// Opens a database of a service's own; `None` if its tables are in that of all. `beside` tells whether it is missed.

@@ -16,6 +16,7 @@ use auspex_kernel::files::Obstacle;
 use super::databases::Problem;
 use super::{Failure, Outcome, print};
 use crate::config::Config;
+use crate::roles;
 use crate::services::{self, DatabaseApart};
 
 /// A file system answers within this, or not at all.
@@ -31,7 +32,10 @@ pub(super) fn run(config: &Config) -> Outcome {
     let databases = Looked::all(config);
     let files = databases.iter().filter_map(|one| sqlite_file(&one.url));
     let files: Vec<_> = files.collect();
+    // It belongs to the process that keeps texts.
+    let keeps_texts = roles::are_needed(config, "dialogues");
     let master_key = auspex_dialogues::master_key_file(&config.dialogues, &data_dir);
+    let master_key = master_key.filter(|_| keeps_texts);
     let has_answered = findings.look(&shown, LOOK_MAX, move |findings| {
         folder::look(&data_dir, &files, findings);
         if let Some(file) = master_key {
@@ -55,7 +59,7 @@ pub(super) fn run(config: &Config) -> Outcome {
             }
         }
     }
-    if has_answered {
+    if has_answered && keeps_texts {
         let config = config.clone();
         findings.look("the master key", READ_MAX, move |findings| {
             master_key::look(&config, findings);

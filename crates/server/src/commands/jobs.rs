@@ -181,20 +181,65 @@ fn ended(job: &Value, bar: &Bar) -> ExitCode {
     }
 }
 
-/// Writes the result of a job. A file goes on where it ends.
+/// A file that a result is written to. What has come of it stands beside it under the name of the job until that is all:
+/// no part of another result is gone on with, and a file that is there is replaced as a whole.
+struct Target {
+    file: PathBuf,
+    /// None where it is no file that could be replaced, such as a pipe.
+    part: Option<PathBuf>,
+}
+
+impl Target {
+    fn new(file: &Path, id: &str, format: Option<RowFormat>) -> Self {
+        let is_replaced = file.metadata().map_or(true, |found| found.is_file());
+        let form = format.map_or("result", |format| format.as_str());
+        let part = is_replaced.then(|| {
+            let mut part = file.as_os_str().to_owned();
+            part.push(format!(".{id}.{form}.part"));
+            PathBuf::from(part)
+        });
+        let file = file.to_owned();
+        Self { file, part }
+    }
+
+    /// Opens what is written to, and says how much of the result it holds.
+    fn open(&self) -> Result<(File, u64), String> {
+        let path = self.part.as_ref().unwrap_or(&self.file);
+        let named = |error: io::Error| format!("{}: {error}", path.display());
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        let mut file = opened.map_err(named)?;
+        let length = match self.part {
+            Some(_) => file.seek(SeekFrom::End(0)).map_err(named)?,
+            None => 0,
+        };
+        Ok((file, length))
+    }
+
+    fn end(&self) -> Result<(), String> {
+        let named = |error: io::Error| format!("{}: {error}", self.file.display());
+        let ended = self
+            .part
+            .as_ref()
+            .map(|part| std::fs::rename(part, &self.file));
+        ended.unwrap_or(Ok(())).map_err(named)
+    }
+}
+
+/// Writes the result of a job. What broke off goes on where it ends.
 async fn result(
     server: &Server,
     id: &str,
     format: Option<RowFormat>,
     output: Option<&PathBuf>,
 ) -> Outcome {
-    let (mut output, mut written): (Box<dyn Write>, u64) = match output {
+    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err("an id of a job has letters and digits only".into());
+    }
+    let target = output.map(|file| Target::new(file, id, format));
+    let (mut output, mut written): (Box<dyn Write>, u64) = match &target {
         None => (Box::new(io::stdout()), 0),
-        Some(path) => {
-            let named = |error: io::Error| format!("{}: {error}", path.display());
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            let mut file = opened.map_err(named)?;
-            let length = file.seek(SeekFrom::End(0)).map_err(named)?;
+        Some(target) => {
+            let (file, length) = target.open()?;
             (Box::new(file), length)
         }
     };
@@ -217,7 +262,7 @@ async fn result(
                 }
                 StatusCode::RANGE_NOT_SATISFIABLE if is_whole(&answer, written) => Received::Whole,
                 StatusCode::RANGE_NOT_SATISFIABLE => {
-                    return Err("the file is longer than the result; name another one".into());
+                    return Err("what has come of the result is longer than it is; delete the .part beside the file".into());
                 }
                 status if status.is_server_error() => Received::Broken(refused(answer).await),
                 _ => return Err(refused(answer).await),
@@ -229,6 +274,9 @@ async fn result(
             Received::Whole => {
                 bar.end();
                 is_read(output.flush())?;
+                if let Some(target) = &target {
+                    target.end()?;
+                }
                 return Ok(ExitCode::SUCCESS);
             }
         };

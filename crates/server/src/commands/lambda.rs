@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use auspex_kernel::clock::monotonic;
 use auspex_kernel::config::ConfigError;
+use auspex_kernel::db::sqlite_file;
 use auspex_kernel::{ApiError, RequestId};
 use axum::body::Body;
 use futures_util::future::join_all;
@@ -15,7 +16,7 @@ use http_body_util::BodyExt as _;
 use super::databases::IfMissing;
 use super::serve::{Started, prepare, start};
 use super::{Failure, Outcome};
-use crate::config;
+use crate::config::{self, Config};
 use crate::lambda::event::Event;
 use crate::lambda::{Invocation, RuntimeApi};
 use crate::roles;
@@ -31,6 +32,8 @@ const CATCH_UP_AFTER: Duration = Duration::from_millis(250);
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 const ONLY_JOBS: &str =
     "is [\"jobs\"], which a function does not serve; name another role, or use `auspex serve`";
+const NO_MASTER_KEY: &str = "is not set, and a function keeps no files: the key that it would make is lost with it, and all texts with that; set \
+     AUSPEX__DIALOGUES__MASTER_KEY, or leave the role dialogues out";
 /// What is left of the time for an event when its answer is handed over.
 const RESERVE: Duration = Duration::from_millis(100);
 
@@ -44,12 +47,9 @@ pub(super) fn run(mut loaded: Loaded) -> Outcome {
     let api = events.block_on(async { RuntimeApi::new(&address) })?;
     // What it had begun would stand still with the process, and others would wait for it.
     roles::leave(&mut loaded.config, "jobs");
-    let prepared = match loaded.config.server.roles.is_empty() {
-        true => {
-            let error = ConfigError::wrong("server.roles", ONLY_JOBS);
-            Err(Failure::of_settings(&error))
-        }
-        false => prepare(&mut loaded),
+    let prepared = match wrong_for_a_function(&loaded.config) {
+        Some(error) => Err(Failure::of_settings(&error)),
+        None => prepare(&mut loaded),
     };
     let started = prepared.and_then(|(lock, control)| {
         let started = control.block_on(start(&loaded.config, true, IfMissing::MakeTheFirst))?;
@@ -74,6 +74,20 @@ pub(super) fn run(mut loaded: Loaded) -> Outcome {
         .map_err(|error| format!("{API} is {address}, where no runtime API answers: {error}"))?;
     started.end(control, config::ms(loaded.config.server.drain_timeout_ms));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a function cannot be started with.
+fn wrong_for_a_function(config: &Config) -> Option<ConfigError> {
+    if config.server.roles.is_empty() {
+        return Some(ConfigError::wrong("server.roles", ONLY_JOBS));
+    }
+    let file = auspex_dialogues::master_key_file(&config.dialogues, &config.server.data_dir);
+    let is_shared = sqlite_file(&config.storage_url()).is_none();
+    let is_made_here = file.is_some_and(|file| !file.exists());
+    if roles::are_served(config, "dialogues") && is_shared && is_made_here {
+        return Some(ConfigError::wrong("dialogues.master_key", NO_MASTER_KEY));
+    }
+    None
 }
 
 /// Answers one event after the other until it is asked to stop.

@@ -150,6 +150,7 @@ fn migrate(config: &Config, if_missing: IfMissing) -> Outcome {
     control_runtime()?.block_on(async {
         let db = databases::open(config, if_missing).await?;
         let names = databases::bring_up_to_date(config, &db, if_missing).await?;
+        databases::note_apart(config, &db).await?;
         db.close().await;
         let lines = names
             .iter()

@@ -241,6 +241,16 @@ pub(super) async fn start(
         }
         format!("{error}; `auspex doctor` checks the data folder and the database")
     })?;
+    if migrate {
+        databases::note_apart(config, &db).await?;
+    }
+    for service in databases::left_behind(config, &db).await? {
+        tracing::warn!(
+            service,
+            database = db.name(),
+            "a service has a database for itself, and has left rows behind where nothing reaches them; docs/OPERATIONS.md says how to move or delete them"
+        );
+    }
     let (stop, stopped) = StopSignal::new();
     let app = Arc::new(App::new(Parts {
         config: config.clone(),

@@ -360,6 +360,7 @@ impl Edge {
         if route.policy.needs_own_host {
             self.hosts.check(host)?;
         }
+        check_coding(parts)?;
         check_length(parts, route.limits.body_bytes_max)?;
         Ok(route)
     }
@@ -477,6 +478,18 @@ fn is_stream(route: &Route, response: &Response) -> bool {
             let stated = response.headers().get(header::CONTENT_TYPE);
             stated.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
         }
+    }
+}
+
+/// Chunks are taken apart here. A body that is coded otherwise too would lose that by it, and mean another thing.
+fn check_coding(parts: &Parts) -> Result<(), ApiError> {
+    let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match codings.next().is_none_or(is_chunked) && codings.next().is_none() {
+        true => Ok(()),
+        false => Err(ApiError::malformed(
+            "Transfer-Encoding must be chunked, and nothing else",
+        )),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Jobs through the binary: submitted, watched, read, called off, killed.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -481,12 +482,21 @@ fn jobs_are_submitted_watched_and_read_on_the_command_line() {
         csv.starts_with("row,prediction,") && csv.lines().count() == 3,
         "{csv}"
     );
-    // A file that holds a part of the result is continued, and one that holds all of it left alone.
-    std::fs::write(&output, &csv.as_bytes()[..10]).expect("written");
-    for _ in 0..2 {
-        let (code, _, error) = jobs(&["result", id, "--output", output.to_str().expect("UTF-8")]);
+    // What has come of this result is continued, and what is there of another one replaced.
+    let name = output.to_str().expect("UTF-8");
+    let part = format!("{name}.{id}.result.part");
+    let csv_bytes = csv.as_bytes();
+    for (there, come) in [
+        ("", &csv_bytes[..10]),
+        ("of yesterday", &[]),
+        ("", csv_bytes),
+    ] {
+        std::fs::write(&output, there).expect("written");
+        std::fs::write(&part, come).expect("written");
+        let (code, _, error) = jobs(&["result", id, "--output", name]);
         assert_eq!(code, Some(0), "{error}");
         assert_eq!(std::fs::read_to_string(&output).expect("read"), csv);
+        assert!(!Path::new(&part).exists());
     }
     let (code, _, error) = jobs(&["watch", "0123456789ABCDEF"]);
     assert!(

@@ -154,6 +154,12 @@ fn what_is_wrong_is_named_by_its_field() {
             "must be a google.protobuf.Timestamp",
         ),
         ("/v1/scores?filter.raw=!", "filter.raw", "must be base64"),
+        ("/v1/scores?all=true&all=true", "all", "is given twice"),
+        (
+            "/v1/scores?filter.min_value=1e999",
+            "filter.min_value",
+            "can hold",
+        ),
     ] {
         let (status, details) = refused("GET", target, "");
         assert_eq!((status, details.len()), (422, 1), "{target}: {details:?}");
@@ -197,7 +203,21 @@ fn what_is_wrong_is_named_by_its_field() {
     // The name of a field that there is not.
     let (status, details) = refused("POST", "/v1/scores", "{\"user\": {\"nope\": 1}}");
     assert_eq!(status, 422);
-    assert!(details[0].0.starts_with("user"), "{details:?}");
+    assert_eq!(details[0].0, "user.nope", "{details:?}");
+    assert_eq!(
+        refused("POST", "/v1/scores", "{\"nope\": 1}").1[0].0,
+        "nope"
+    );
+    // Base64 needs no padding, and a number may be called infinite.
+    for (query, wanted) in [
+        ("filter.raw=aGk", json!({"filter": {"raw": "aGk="}})),
+        (
+            "filter.min_value=Infinity",
+            json!({"filter": {"minValue": "Infinity"}}),
+        ),
+    ] {
+        assert_eq!(asked("GET", &format!("/v1/scores?{query}"), ""), wanted);
+    }
     let (status, details) = refused("PATCH", "/v1/scores/7", "{\"value\": []}");
     assert_eq!((status, details[0].0.as_str()), (422, "score.value"));
     for body in [

@@ -148,8 +148,18 @@ async fn look_for_missed(
     }
     for other in &database.others {
         let own = &other.database;
+        let is_left = match other.tables_of {
+            Some(_) => (own.is_missed)(connection).await?,
+            None => false,
+        };
         let file = own.url.as_deref().and_then(sqlite_file);
         let Some(found) = file.as_deref().and_then(what_is_missing) else {
+            if let (Some(service), true) = (other.tables_of, is_left) {
+                findings.bad(
+                    format!("{name} holds {service} that nothing reaches, for they have a database of their own"),
+                    "move or delete them as docs/OPERATIONS.md says",
+                );
+            }
             continue;
         };
         let was_there = match other.tables_of {

@@ -1,9 +1,10 @@
 //! Requests that two servers could read in two ways: what counts is what reached the second.
 
+use std::io::Write as _;
 use std::net::Shutdown;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::backend::{Backend, Seen};
+use super::backend::{Backend, Seen, Then};
 use super::{OK, in_front_of};
 use crate::server::Server;
 
@@ -64,6 +65,9 @@ fn what_could_mean_two_things_reaches_nobody() {
         "content-length: -1\r\n\r\n",
         "transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
         "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
         "transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
         "a: b\r\n transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         "a: b\rc\r\n\r\n",
@@ -355,4 +359,54 @@ fn heads_are_read_in_one_way() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a service says, and what its client gets of it.
+fn said(answer: &'static str) -> (u16, Vec<u8>) {
+    let backend = Backend::start(move |_, stream| {
+        let _ = stream.write_all(answer.as_bytes());
+        Then::Close
+    });
+    let server = in_front_of(backend.address, "");
+    let answer = server.get("/orders/1");
+    (answer.status, answer.body)
+}
+
+#[test]
+fn an_answer_of_two_lengths_is_as_long_as_its_chunks() {
+    for length in [0, 1, 3] {
+        let answer: &'static str = match length {
+            0 => {
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+            }
+            1 => {
+                "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+            }
+            _ => {
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+            }
+        };
+        assert_eq!(said(answer), (200, b"ab".to_vec()), "{length}");
+    }
+    // Taken out of its chunks only, it would be something else.
+    let coded = "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    assert_eq!(said(coded).0, 502);
+}
+
+#[test]
+fn a_service_has_its_time_once_whether_or_not_there_is_a_body() {
+    let backend = Backend::start(|_, _| {
+        std::thread::sleep(Duration::from_secs(3));
+        Then::Close
+    });
+    // It has 500 ms.
+    let server = in_front_of(backend.address, "");
+    let asked = |method: &str, body: &[u8]| {
+        let begun = Instant::now();
+        let key = [("X-API-Key", server.key.as_str())];
+        let answer = server.connect().send(method, "/orders/1", &key, body);
+        (answer.status, begun.elapsed() < Duration::from_millis(900))
+    };
+    assert_eq!(asked("POST", b""), (504, true));
+    assert_eq!(asked("POST", b"abc"), (504, true));
 }
