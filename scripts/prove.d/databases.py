@@ -80,6 +80,11 @@ def standby_answers():
             standby.start()
             soon("/health tells of the return", lambda: health(client, "standby") == "healthy", AWAY_S)
             soon("it has caught up", lambda: "two" in names(client))
+            # From here on it has a life of its own, and would show what was for ever.
+            standby.query("select pg_promote()", "postgres")
+            make_key(client, "three")
+            soon("the primary answers", lambda: "three" in names(client))
+            soon("/health tells of it", lambda: health(client, "standby") == "degraded", AWAY_S)
     with Postgres() as primary, Postgres() as other:
         with Server(**OURS, AUSPEX__STORAGE__URL=other.url):
             pass
@@ -126,8 +131,9 @@ def tables_move():
             shell(f"set -o pipefail; {dump} | psql --quiet --single-transaction --set ON_ERROR_STOP=1 {url}")
         texts = "dialogues messages sealed consents withdrawals erased statistics keys key_secrets erasures"
         texts = ", ".join(f"dialogues_{name}" for name in texts.split())
-        for tables in ("jobs_jobs", texts):
-            old.query(f"truncate {tables} cascade", "test")
+        jobs = ", ".join(f"jobs_{name}" for name in "jobs chunks inputs results owners".split())
+        for tables in (jobs, texts):
+            old.query(f"truncate {tables}", "test")
         with Server(key=key, **after) as server:
             client = Client(server.port, key)
             equal(client.ask("GET", f"{path}/result")[1], result, "the result")

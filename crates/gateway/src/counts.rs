@@ -184,6 +184,6 @@ mod tests {
             counts.outcomes().map(|(_, n)| n).collect::<Vec<_>>(),
             expected
         );
-        assert_eq!((counts.requests(), counts.errors()), (22, 16));
+        assert_eq!((counts.requests(), counts.errors()), (23, 17));
     }
 }

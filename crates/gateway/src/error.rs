@@ -161,7 +161,9 @@ impl Failure {
             Failure::Refused => (
                 StatusCode::BAD_GATEWAY,
                 "BAD_GATEWAY",
-                format!("the service {service} takes no connections; nothing was sent to it"),
+                format!(
+                    "the service {service} takes no connections, or its name leads nowhere; nothing was sent to it"
+                ),
             ),
             Failure::Tls => (
                 StatusCode::BAD_GATEWAY,

@@ -281,14 +281,16 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Whether a body is coded in a way that is understood here: in chunks, and in no other way.
-pub(crate) fn is_only_chunked(headers: &HeaderMap) -> bool {
+/// Whether the body of an answer is coded in a way that is understood here: in chunks, or not at all.
+pub(crate) fn is_plainly_coded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let is_chunked = |value: &HeaderValue| {
+    let is_plain = |value: &HeaderValue| {
         let coding = value.as_bytes().trim_ascii();
-        coding.eq_ignore_ascii_case(b"chunked")
+        [&b"chunked"[..], b"identity"]
+            .iter()
+            .any(|plain| coding.eq_ignore_ascii_case(plain))
     };
-    codings.next().is_none_or(is_chunked) && codings.next().is_none()
+    codings.next().is_none_or(is_plain) && codings.next().is_none()
 }
 
 /// Whether a header is that of its connection.
@@ -670,10 +672,15 @@ mod tests {
         assert_eq!(cleaned(StatusCode::OK, &[length]), ["content-length: 1"]);
         assert!(cleaned(StatusCode::OK, &[length, chunked]).is_empty());
         assert!(cleaned(StatusCode::NO_CONTENT, &[length]).is_empty());
-        let coded = |value| is_only_chunked(&map(&[("transfer-encoding", value)]));
-        assert!(coded("chunked") && coded("Chunked") && is_only_chunked(&map(&[])));
+        let coded = |value| is_plainly_coded(&map(&[("transfer-encoding", value)]));
+        assert!(
+            coded("chunked")
+                && coded("Chunked")
+                && coded("identity")
+                && is_plainly_coded(&map(&[]))
+        );
         assert!(!coded("gzip, chunked") && !coded("gzip") && !coded("chunked, chunked"));
-        assert!(!is_only_chunked(&map(&[chunked, chunked])));
+        assert!(!is_plainly_coded(&map(&[chunked, chunked])));
     }
 
     #[test]

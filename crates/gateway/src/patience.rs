@@ -39,7 +39,7 @@ impl Patience {
         };
         let ms = stated.to_str().ok().and_then(|text| text.parse().ok());
         let ms = ms.filter(|ms| *ms > 0).ok_or_else(|| {
-            ApiError::malformed("X-Request-Timeout-Ms must be a whole number of milliseconds")
+            ApiError::malformed("X-Request-Timeout-Ms must be a whole number of milliseconds, at least 1 and of at most 19 digits")
         })?;
         let stated = Duration::from_millis(ms);
         Ok(Self {

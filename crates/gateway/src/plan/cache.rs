@@ -27,10 +27,6 @@ pub(super) fn limits(config: CacheConfig) -> Result<Limits, ConfigError> {
         let reason = format!("must be between 1 and {ENTRY_BYTES_MAX}");
         return Err(at.wrong("entry_bytes_max", reason));
     }
-    if entry_bytes_max as u64 > bytes_max {
-        let reason = "must not be more than bytes_max, which is for all together";
-        return Err(at.wrong("entry_bytes_max", reason));
-    }
     Ok(Limits {
         bytes_max,
         entry_bytes_max,

@@ -106,7 +106,7 @@ impl Connection {
             Ok(request) => Unanswered::Unsent(request.into_body()),
             Err(failure) => Unanswered::Failed(failure),
         })?;
-        if !headers::is_only_chunked(response.headers()) {
+        if !headers::is_plainly_coded(response.headers()) {
             return Err(Unanswered::Failed(Failure::Invalid));
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use auspex_kernel::body;
 use auspex_kernel::clock::monotonic;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use crate::headers::clean_trailers;
 
@@ -20,10 +22,13 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// A body that tells how far it is.
 pub(crate) struct Upload {
-    body: Body,
+    /// `None`: it was taken back.
+    body: Option<Body>,
     /// `None`: there is nothing to send.
     progress: Option<Arc<Progress>>,
     with_trailers: bool,
+    /// What is left of it is read a little when nobody wants it any more.
+    drains: bool,
 }
 
 /// How far the body of a request is.
@@ -58,8 +63,8 @@ impl Upload {
         is_kept: bool,
         with_trailers: bool,
     ) -> (Self, Option<Arc<Progress>>) {
-        let is_empty = http_body::Body::is_end_stream(&body);
-        let is_short = http_body::Body::size_hint(&body).lower() <= KEPT_BYTES_MAX as u64;
+        let is_empty = body.is_end_stream();
+        let is_short = body.size_hint().lower() <= KEPT_BYTES_MAX as u64;
         let kept = match is_kept && is_short {
             true => Kept::Piece(Bytes::new()),
             false => Kept::Not,
@@ -75,20 +80,48 @@ impl Upload {
             })
         });
         let upload = Self {
-            body,
+            body: Some(body),
             progress: progress.clone(),
             with_trailers,
+            drains: false,
         };
         (upload, progress)
     }
 
+    /// Where a service answers before it has the whole body, a client of HTTP/2 would see its stream end in place of that
+    /// answer: a little more of the body is read then, as of one that is refused here.
+    pub(crate) fn draining(mut self) -> Self {
+        self.drains = true;
+        self
+    }
+
     /// The body, as far as it has not been sent.
-    pub(crate) fn into_body(self) -> Body {
-        self.body
+    pub(crate) fn into_body(mut self) -> Body {
+        self.body.take().unwrap_or_default()
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let is_over = self
+            .progress
+            .as_ref()
+            .is_none_or(|progress| progress.is_over());
+        if !self.drains || is_over {
+            return;
+        }
+        if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
+            runtime.spawn(body::drain(body));
+        }
     }
 }
 
 impl Progress {
+    /// There is nothing more of it.
+    fn is_over(&self) -> bool {
+        self.is_done.load(Ordering::Relaxed) || self.has_failed()
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
@@ -155,10 +188,14 @@ impl http_body::Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let Self {
-            body,
+            body: Some(body),
             progress,
             with_trailers,
-        } = &mut *self;
+            ..
+        } = &mut *self
+        else {
+            return Poll::Ready(None);
+        };
         let Some(progress) = progress else {
             return Pin::new(body).poll_frame(cx);
         };
@@ -183,7 +220,7 @@ impl http_body::Body for Upload {
                 if let Some(piece) = frame.data_ref() {
                     progress.kept.lock().add(piece);
                 }
-                if http_body::Body::is_end_stream(body) {
+                if body.is_end_stream() {
                     progress.is_done.store(true, Ordering::Relaxed);
                 }
             }
@@ -192,10 +229,10 @@ impl http_body::Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }

@@ -65,7 +65,13 @@ fn a_changed_file_is_in_force_without_a_restart() {
     replace(&file, &settings(&one, ""));
     server.signal("HUP");
     until_it_says(&server, "ok");
+    // As a full disk leaves it.
     replace(&file, "");
+    eventually(SOON, "an empty file", || {
+        warnings(&server).contains("is empty")
+    });
+    assert_eq!(server.get("/orders").status, 200);
+    replace(&file, "# no routes\n");
     eventually(SOON, "the route is gone", || {
         server.get("/orders").status == 404
     });
