@@ -232,7 +232,7 @@ def what_does_not_end(folder):
         true("data:" in body["body"], f"events: {body['body']!r}")
 
 
-def it_does_not_start(folder):
+def it_does_not_start(_):
     """A start that fails is told to Lambda, and one outside of Lambda says what to do"""
     elsewhere = {"AUSPEX__STORAGE__URL": "postgres://nobody@127.0.0.1:1/none"}
     failures = [
@@ -242,11 +242,12 @@ def it_does_not_start(folder):
         ({"AUSPEX__SERVER__ROLES": '["jobs"]'}, 2, "server.roles"),
     ]
     for settings, code, reason in failures:
-        function = Function(folder.data, **settings)
-        function.start()
-        equal(function.child.wait(30), code, f"exit code with {settings}")
-        true(reason in function.init_error["errorMessage"], f"error: {function.init_error}")
-        function.stop()
+        with tempfile.TemporaryDirectory() as empty:
+            function = Function(Path(empty) / "data", **settings)
+            function.start()
+            equal(function.child.wait(30), code, f"exit code with {settings}")
+            true(reason in function.init_error["errorMessage"], f"error: {function.init_error}")
+            function.stop()
     done = subprocess.run([BINARY, "lambda"], env=environment(), capture_output=True, text=True)
     true("auspex serve" in done.stderr and done.returncode == 1, f"{done.returncode}: {done.stderr}")
 

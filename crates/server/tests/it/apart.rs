@@ -178,9 +178,44 @@ fn tables_in_use_are_not_left_behind_in_silence() {
     );
     let (code, said) = run(&["migrate", "--create"]);
     assert_eq!(code, Some(0), "{said}");
+    // What is left where it was is told until it is gone.
+    let (code, said) = run(&["doctor"]);
+    assert!(
+        code == Some(1) && said.contains("jobs that nothing reaches"),
+        "{said}"
+    );
     let server = Server::start_in(folder, &[("AUSPEX__STORAGE__SERVICES__JOBS", &url)]);
     assert_eq!(server.get("/v1/jobs").json()["data"], json!([]));
-    server.stop();
+    let log = server.stop();
+    assert!(log.contains("has left rows behind"), "{log}");
+}
+
+#[test]
+fn two_installations_do_not_share_the_database_of_a_service() {
+    let shared = tempfile::tempdir().expect("a folder");
+    let url = beside(&shared, "jobs.db");
+    let settings = [("AUSPEX__STORAGE__SERVICES__JOBS", url.as_str())];
+    Server::start_in(tempfile::tempdir().expect("a folder"), &settings).stop();
+    let other = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str]| {
+        let mut command = auspex();
+        command.args(arguments).arg("--data-dir").arg(other.path());
+        let output = command.envs(settings).output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{said}");
+    for part in [
+        "belongs to another database",
+        "storage.services.jobs",
+        "migrate --create",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // Whose database of all was lost takes it over.
+    assert_eq!(run(&["migrate", "--create"]).0, Some(0));
+    Server::start_in(other, &settings).stop();
 }
 
 #[test]
