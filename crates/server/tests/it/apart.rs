@@ -196,7 +196,7 @@ fn two_installations_do_not_share_the_database_of_a_service() {
     let url = beside(&shared, "jobs.db");
     let settings = [("AUSPEX__STORAGE__SERVICES__JOBS", url.as_str())];
     Server::start_in(tempfile::tempdir().expect("a folder"), &settings).stop();
-    let other = tempfile::tempdir().expect("a folder");
+    let (other, _) = Server::start().stop_and_keep();
     let run = |arguments: &[&str]| {
         let mut command = auspex();
         command.args(arguments).arg("--data-dir").arg(other.path());
