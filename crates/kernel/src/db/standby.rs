@@ -18,6 +18,7 @@ const AWAY_PAUSE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether it still is a standby.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How far behind its primary it may be. Where nothing is written to that, it is behind by nothing.
 const LAG_MAX_S: i64 = 10;
 /// One that has applied all that it got is behind by nothing, as long as it still gets something.
@@ -26,7 +27,17 @@ const LOOK: &str = "SELECT current_setting('transaction_read_only') = 'on', \
     pg_last_wal_receive_lsn() IS NOT DISTINCT FROM pg_last_wal_replay_lsn(), \
     COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::bigint";
 
+/// What was replayed last may be old where the primary had nothing to do for long, and something new is just being replayed:
+/// then it is level a moment later.
 async fn look(connection: &Connection) -> Result<(), String> {
+    if look_once(connection).await.is_ok() {
+        return Ok(());
+    }
+    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    look_once(connection).await
+}
+
+async fn look_once(connection: &Connection) -> Result<(), String> {
     let query = Statement::from_string(DbBackend::Postgres, LOOK);
     let row = connection.query_one_raw(query).await;
     let row = row.map_err(|error| error.to_string())?;
