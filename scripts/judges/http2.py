@@ -7,6 +7,7 @@ costs, is let go within bounds, and a client beside it notices nothing.
 
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -504,6 +505,29 @@ def flood(server, backend, attack):
     backend.taken()
 
 
+def early_answer():
+    """An answer that its service gives before the end of the body is seen, as curl reads it"""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            connection, _ = listener.accept()
+            connection.recv(1024)
+            connection.sendall(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig")
+            time.sleep(0.2)
+            connection.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    config = (
+        f'[gateway.services.early]\nendpoints = ["http://127.0.0.1:{listener.getsockname()[1]}"]\n'
+        '[[gateway.routes]]\npath = "/early"\nservice = "early"\npublic = true\n'
+    )
+    ask = ["curl", "--silent", "--http2-prior-knowledge", "--data-binary", "@-", "--write-out", " %{http_code}"]
+    with Server(config) as server:
+        sent = subprocess.run([*ask, f"{server.url}/early"], input=bytes(3_000_000), capture_output=True, timeout=60)
+    equal(sent.stdout, b"big 413", f"the answer, with exit code {sent.returncode}")
+
+
 def main():
     checks, backend = Checks(), Backend()
     config = (
@@ -530,6 +554,7 @@ def main():
         for attack in FLOODS:
             checks.run(f"stood: {attack.__doc__}", flood, server, backend, attack)
         checks.run("the server still runs", true, server.running(), "it has ended")
+    checks.run(early_answer.__doc__, early_answer)
     checks.run("SIGTERM ends the server with exit code 0", equal, server.exit_code, 0, "exit code")
     equal(len(MALFORMED) + 4 + len(BROKEN) + 1 + len(FLOODS), 80, "cases")
     checks.finish()

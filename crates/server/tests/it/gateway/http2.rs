@@ -308,38 +308,6 @@ fn trailers_of_a_client_bring_a_service_no_head_and_its_circuit_no_failure() {
     assert_eq!((answer.status, answer.text()), (200, "x-checksum".into()));
 }
 
-#[test]
-fn a_client_of_http2_sees_an_answer_that_comes_before_the_end_of_its_body() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
-            let early =
-                "HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nbig";
-            let _ = stream.write_all(early.as_bytes());
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    });
-    let server = super::in_front_of(address, "");
-    runtime().block_on(async {
-        let mut sender = client(server.address).await;
-        let frames = [Bytes::from(vec![0; 60_000]); 1]
-            .into_iter()
-            .cycle()
-            .take(50);
-        let frames = frames.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-        let request = Request::post(format!("http://{}/orders/1", server.address))
-            .header("x-api-key", &server.key)
-            .body(StreamBody::new(futures_util::stream::iter(frames)))
-            .expect("valid");
-        let answer = sender.send_request(request).await.expect("an answer");
-        assert_eq!(answer.status(), 413);
-        let body = answer.into_body().collect().await.expect("whole");
-        assert_eq!(body.to_bytes(), "big");
-    });
-}
-
 async fn client<B>(address: SocketAddr) -> hyper::client::conn::http2::SendRequest<B>
 where
     B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
