@@ -305,7 +305,7 @@ fn trailers_of_a_client_bring_a_service_no_head_and_its_circuit_no_failure() {
         .as_bytes(),
     );
     let answer = client.receive(false).expect("an answer");
-    assert_eq!((answer.status, answer.text()), (200, "x-checksum".into()));
+    assert_eq!((answer.status, answer.text()), (200, "x-checksum"));
 }
 
 async fn client<B>(address: SocketAddr) -> hyper::client::conn::http2::SendRequest<B>
