@@ -206,6 +206,23 @@ def categories():
     # FloatTargetMeanValue and FeatureFreq are counted on GPUs alone, and then computed like the others.
 
 
+def booleans():
+    """A column of booleans, which are whole numbers to the library, and one of the texts that they become by `str`."""
+    rng = np.random.default_rng(9)
+    table = pd.DataFrame({
+        "flag": rng.random(TRAIN) < 0.4,
+        "text": (rng.random(TRAIN) < 0.5).astype(bool).astype(str),
+        "size": X[:, 2],
+    })
+    label = (table["flag"].astype(int) + (table["text"] == "True") + np.nan_to_num(table["size"]) > 1).astype(int)
+    rows = table[:TEST]
+    shown = [[int(flag), text, size] for flag, text, size in rows.to_numpy().tolist()]
+    for name, size in ("booleans", 100), ("booleans-counted", 0):
+        model = CatBoostClassifier(**COMMON, one_hot_max_size=size, max_ctr_complexity=1)
+        model.fit(table, label, cat_features=["flag", "text"])
+        save(f"categories-{name}", model, rows, shown, Pool(table, label, cat_features=["flag", "text"]))
+
+
 def parts():
     """Some of the trees, as `ntree_start` and `ntree_end` choose them."""
     model = CatBoostRegressor()
@@ -224,4 +241,5 @@ if __name__ == "__main__":
     classifications()
     shapes()
     categories()
+    booleans()
     parts()

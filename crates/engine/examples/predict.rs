@@ -56,7 +56,7 @@ fn number(
             place.ok_or_else(wrong)? as f64
         }
         (kind, Value::String(text)) if kind.is_text() => rows.texts.push(text),
-        (FeatureKind::TextOrInteger, Value::Number(number)) if number.is_i64() => {
+        (FeatureKind::TextOrInteger { .. }, Value::Number(number)) if number.is_i64() => {
             rows.texts.push(&number.to_string())
         }
         (kind, Value::Number(number)) if !kind.is_text() => number.as_f64().ok_or_else(wrong)?,

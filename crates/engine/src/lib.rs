@@ -30,7 +30,7 @@
 //! for feature in &signature.features {
 //!     let value = match feature.kind {
 //!         // A category's code is its place in the list; a text stands beside the rows.
-//!         FeatureKind::Text | FeatureKind::TextOrInteger => rows.texts.push("a"),
+//!         FeatureKind::Text | FeatureKind::TextOrInteger { .. } => rows.texts.push("a"),
 //!         _ => f64::NAN,
 //!     };
 //!     rows.values.push(value);

@@ -27,7 +27,11 @@ pub enum FeatureKind {
     /// Any text; the row's value is its number among [`crate::Texts`].
     Text,
     /// A text like those, or a whole number, which is the text that it is written as.
-    TextOrInteger,
+    TextOrInteger {
+        /// Whether `True`, or another text that pandas reads as a boolean, was a category in training. Where none was,
+        /// booleans were the integers 1 and 0.
+        has_boolean_texts: bool,
+    },
     /// Of any type, for no prediction depends on it.
     Unused,
 }
@@ -35,7 +39,7 @@ pub enum FeatureKind {
 impl FeatureKind {
     /// Whether a row's value is the number of a text.
     pub fn is_text(&self) -> bool {
-        matches!(self, Self::Text | Self::TextOrInteger)
+        matches!(self, Self::Text | Self::TextOrInteger { .. })
     }
 }
 

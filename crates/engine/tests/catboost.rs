@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test without its data fails")]
 
 use auspex_engine::{
-    ClassLabel, Engine, LoadOptions, Output, RowBuffer, load, load_bytes, load_with,
+    ClassLabel, Engine, FeatureKind, LoadOptions, Output, RowBuffer, load, load_bytes, load_with,
 };
 use serde_json::Value;
 use std::fs;
@@ -229,6 +229,25 @@ fn outputs_say_what_they_are() {
         for extension in ["cbm", "json"] {
             let model = load(&golden(&format!("{name}.{extension}"))).unwrap();
             assert_eq!(model.signature().output, output, "{name}");
+        }
+    }
+}
+
+#[test]
+fn texts_that_look_like_booleans_are_told_from_booleans() {
+    for name in ["categories-booleans", "categories-booleans-counted"] {
+        for extension in ["cbm", "json"] {
+            let model = load(&golden(&format!("{name}.{extension}"))).unwrap();
+            let features = model.signature().features.iter();
+            let has_boolean_texts = features.filter_map(|feature| match feature.kind {
+                FeatureKind::TextOrInteger { has_boolean_texts } => Some(has_boolean_texts),
+                _ => None,
+            });
+            assert_eq!(
+                has_boolean_texts.collect::<Vec<_>>(),
+                [false, true],
+                "{name}"
+            );
         }
     }
 }

@@ -395,11 +395,16 @@ fn from_file(feature: &Feature) -> Field {
         FeatureKind::Integer | FeatureKind::Code => Kind::Integer,
         FeatureKind::Boolean => Kind::Boolean,
         FeatureKind::Category(values) => Kind::Category(Categories::new(values.clone())),
-        FeatureKind::Text | FeatureKind::TextOrInteger => Kind::Text,
+        FeatureKind::Text | FeatureKind::TextOrInteger { .. } => Kind::Text,
         FeatureKind::Unused => Kind::Any,
     };
+    let has_boolean_texts = match feature.kind {
+        FeatureKind::TextOrInteger { has_boolean_texts } => Some(has_boolean_texts),
+        _ => None,
+    };
     Field {
-        integers_are_texts: feature.kind == FeatureKind::TextOrInteger,
+        integers_are_texts: has_boolean_texts.is_some(),
+        booleans_are_integers: has_boolean_texts == Some(false),
         ..Field::new(&feature.name, kind)
     }
 }

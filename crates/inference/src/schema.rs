@@ -49,6 +49,8 @@ pub struct Field {
     pub unknown_is_missing: bool,
     /// Whether a whole number is the text that it is written as, and a boolean that of 1 or 0.
     pub(crate) integers_are_texts: bool,
+    /// Whether a cell such as `True` is a boolean, as pandas reads it, and not a text.
+    pub(crate) booleans_are_integers: bool,
     /// Numbers beyond this magnitude are not finite to the model.
     pub(crate) bound: f64,
 }
@@ -96,6 +98,7 @@ impl Field {
             description: None,
             unknown_is_missing: false,
             integers_are_texts: false,
+            booleans_are_integers: false,
             bound: f64::MAX,
         }
     }

@@ -145,6 +145,9 @@ pub(crate) fn number(cell: &str) -> Option<Number> {
 pub(crate) fn value(field: &Field, cell: &str) -> Value {
     match (&field.kind, cell) {
         (_, "") => Value::Null,
+        (Kind::Text, _) if field.booleans_are_integers && boolean(cell).is_some() => {
+            json!(boolean(cell))
+        }
         (Kind::Text, _) => json!(cell),
         (Kind::Category(categories), _)
             if categories.values().iter().any(|known| known == cell) =>
@@ -181,6 +184,19 @@ mod tests {
         let expected = json!({"id": "7", "age": null, "sexo": null, "income": null, "active": null,
                               "province": null});
         assert_eq!(record, expected);
+    }
+
+    #[test]
+    fn a_cell_is_a_boolean_where_the_model_has_no_such_text() {
+        let mut flag = Field {
+            integers_are_texts: true,
+            booleans_are_integers: true,
+            ..Field::new("flag", Kind::Text)
+        };
+        assert_eq!(value(&flag, "True"), json!(true));
+        assert_eq!(value(&flag, "maybe"), json!("maybe"));
+        flag.booleans_are_integers = false;
+        assert_eq!(value(&flag, "True"), json!("True"));
     }
 
     #[test]

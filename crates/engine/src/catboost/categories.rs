@@ -203,6 +203,22 @@ impl Categories {
         }))
     }
 
+    /// Whether a category of a feature was met in training, as far as trees ask for it alone.
+    pub(super) fn has_met(&self, feature: usize, text: &str) -> bool {
+        let Some(place) = self.used.iter().position(|(used, _)| *used == feature) else {
+            return false;
+        };
+        let hash = city::category(text);
+        let mut one_hots = self.one_hots.iter().filter(|one| one.category == place);
+        let mut groups = self.groups.iter().filter(|group| group.is_of(place));
+        one_hots.any(|one| one.columns.contains_key(&hash))
+            || groups.any(|group| {
+                let hash = ctr::extend(0, i64::from(hash) as u64);
+                let mut lookups = group.lookups.iter();
+                lookups.any(|lookup| self.tables[lookup.table].find(hash).is_some())
+            })
+    }
+
     /// Columns of a row with those that are computed.
     pub(super) fn columns(&self) -> usize {
         self.width + self.one_hot_columns + self.ctr_columns
@@ -255,6 +271,11 @@ impl Categories {
 }
 
 impl Group {
+    /// Whether it combines nothing with this category.
+    fn is_of(&self, place: usize) -> bool {
+        self.categories == [place] && self.floats.is_empty() && self.one_hots.is_empty()
+    }
+
     fn hash(&self, row: &[f64], hashes: &[i32]) -> u64 {
         // The library extends signed numbers to 64 bits.
         let categories = self

@@ -25,7 +25,7 @@ use crate::document::{self, Fault};
 use crate::explain::{Explain, Unexplained};
 use crate::forest::Forest;
 use crate::iterations;
-use crate::signature::{Output, Precision};
+use crate::signature::{FeatureKind, Output, Precision};
 use crate::{Engine, LoadOptions, RowRefusal, Rows, Signature, row};
 use categories::Categories;
 use explain::Explained;
@@ -33,6 +33,9 @@ use objective::Loss;
 use parts::{Parts, Trees};
 use splits::Splits;
 use symmetric::Symmetric;
+
+/// What pandas reads as a boolean.
+const BOOLEAN_TEXTS: [&str; 6] = ["True", "TRUE", "true", "False", "FALSE", "false"];
 
 /// A loaded CatBoost model.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ pub(crate) fn load_json(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn E
 
 fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
     parts.check()?;
-    let (features, named) = parts.features()?;
+    let (mut features, named) = parts.features()?;
     if features.is_empty() {
         return Err(Fault::new("a model without features"));
     }
@@ -93,6 +96,15 @@ fn build(mut parts: Parts, options: &LoadOptions) -> Result<Box<dyn Engine>, Fau
         .map(|feature| feature.name.clone())
         .collect();
     let categories = Categories::of(&mut parts, &names)?;
+    if let Some(categories) = &categories {
+        for (feature, known) in features.iter_mut().enumerate() {
+            if let FeatureKind::TextOrInteger { has_boolean_texts } = &mut known.kind {
+                *has_boolean_texts = BOOLEAN_TEXTS
+                    .iter()
+                    .any(|text| categories.has_met(feature, text));
+            }
+        }
+    }
     let columns = categories.as_ref().map_or(width, Categories::columns);
     let splits = Splits::of(&parts, width);
     // All are compiled, so that a broken tree is found even if it is not used.

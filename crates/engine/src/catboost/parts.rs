@@ -222,7 +222,10 @@ impl Parts {
                 .iter()
                 .map(|float| (&float.position, FeatureKind::Number));
             let categories = self.categories.iter();
-            floats.chain(categories.map(|category| (category, FeatureKind::TextOrInteger)))
+            let kind = FeatureKind::TextOrInteger {
+                has_boolean_texts: false,
+            };
+            floats.chain(categories.map(move |category| (category, kind.clone())))
         };
         let width = positions().map(|(position, _)| position.flat + 1).max();
         let mut features = vec![None; width.unwrap_or(0)];

@@ -128,7 +128,9 @@ impl Column {
         match cell {
             Cell::Absent | Cell::Json(Value::Null) => {}
             Cell::Json(Value::Bool(_)) => self.booleans += 1,
-            Cell::Json(Value::Number(number)) if self.kind == FeatureKind::TextOrInteger => {
+            Cell::Json(Value::Number(number))
+                if matches!(self.kind, FeatureKind::TextOrInteger { .. }) =>
+            {
                 self.add_text(&number.to_string());
             }
             Cell::Json(Value::Number(number)) => {
