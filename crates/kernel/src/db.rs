@@ -208,7 +208,7 @@ impl Db {
     /// Whether its standby answers; `None` without one.
     pub async fn standby_answers(&self) -> Option<bool> {
         let standby = self.standby.as_ref()?;
-        match standby.lend().await {
+        match Box::pin(standby.lend()).await {
             Some(lease) => {
                 lease.give_back();
                 Some(true)

@@ -347,7 +347,11 @@ mod tests {
             ),
             ("AUSPEX__STORAGE__URL", "mysql://x", "storage.url"),
             ("DATABASE_URL", "sqlite:x.db?mode=ro", "no parameters"),
-            ("DATABASE_URL", "postgres://u@h/x?sslmode=require", "TLS"),
+            (
+                "DATABASE_URL",
+                "postgres://u@h/x?sslmode=require&sslrootcert=no/such.pem",
+                "sslrootcert",
+            ),
             ("AUSPEX__SERVER__WORKERS", "100000", "at most 1024"),
             (
                 "AUSPEX__SERVER__BODIES_BYTES_MAX",

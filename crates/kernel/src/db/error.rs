@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::PgDatabaseError;
@@ -44,6 +45,16 @@ pub enum DbError {
         name: String,
         /// Those that there are.
         known: String,
+    },
+    /// A file that the URL of PostgreSQL names for TLS cannot be read.
+    #[error("{name} of the database URL names {}, which cannot be read: {cause}", path.display())]
+    TlsFile {
+        /// The parameter.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: std::io::Error,
     },
     /// A SQLite URL without a path, or one of a database in memory.
     #[error("a SQLite database must be a file; give its path, as in sqlite:/var/lib/auspex.db")]
@@ -129,9 +140,7 @@ pub enum DbError {
         cause: std::io::Error,
     },
     /// No connection to PostgreSQL could be made.
-    #[error(
-        "cannot connect to {server}: {cause}; check its setting, such as storage.url, and whether PostgreSQL runs there"
-    )]
+    #[error("cannot connect to {server}: {cause}; {}", what_to_check(cause))]
     Unreachable {
         /// `PostgreSQL at HOST:PORT, database "NAME"`.
         server: String,
@@ -170,6 +179,9 @@ pub enum DbError {
         /// What is wrong with it.
         fault: Fault,
     },
+    /// Why a call failed that several had in common.
+    #[error("{0}")]
+    Shared(Arc<DbError>),
     /// The operating system gave no random bytes for an id.
     #[error("the operating system gave no random bytes")]
     Randomness(#[from] getrandom::Error),
@@ -265,6 +277,12 @@ impl DbError {
         }
     }
 
+    /// The same for each of those who had the call in common.
+    pub fn shared(self) -> impl Fn() -> Self {
+        let error = Arc::new(self);
+        move || Self::Shared(error.clone())
+    }
+
     /// Whether a unique index refused a row, because there is one like it.
     pub fn is_unique_violation(&self) -> bool {
         let DbError::Database(error) = self else {
@@ -304,6 +322,7 @@ impl DbError {
                 database, cause, ..
             } => format!("{database}: {cause}"),
             Self::Database(error) => error.to_string(),
+            Self::Shared(error) => error.finding(),
             other => other.to_string(),
         }
     }
@@ -318,10 +337,12 @@ impl DbError {
             Self::Unreachable { .. } | Self::Pooled { .. } => Some(Fault::Unreachable),
             Self::TimedOut { .. } | Self::Interrupted => Some(Fault::Slow),
             Self::Failing { fault, .. } => Some(*fault),
+            Self::Shared(error) => error.fault(),
             Self::Database(error) => fault_of(error),
             Self::InvalidUrl
             | Self::ForeignUrl(_)
             | Self::UnknownParameter { .. }
+            | Self::TlsFile { .. }
             | Self::NoFile
             | Self::NotAFile { .. }
             | Self::Folder { .. }
@@ -352,6 +373,15 @@ fn what_to_do(fault: Fault) -> &'static str {
             "; stop the server, check the database with `auspex doctor`, and restore a backup"
         }
         Fault::Slow | Fault::Unreachable | Fault::ReadOnly | Fault::Denied | Fault::Replaced => "",
+    }
+}
+
+fn what_to_check(cause: &sqlx::Error) -> &'static str {
+    match cause {
+        sqlx::Error::Tls(_) => {
+            "check sslmode and sslrootcert in its setting, such as storage.url, and whether PostgreSQL speaks TLS there"
+        }
+        _ => "check its setting, such as storage.url, and whether PostgreSQL runs there",
     }
 }
 

@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sea_orm::sqlx::pool::PoolOptions;
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sea_orm::sqlx::{ConnectOptions as _, Connection as _};
+use sea_orm::TransactionTrait as _;
 use sea_orm::{ConnAcquireErr, ConnectionTrait as _, DbBackend, DbErr, RuntimeErr, Statement};
-use sea_orm::{TransactionTrait as _, sqlx};
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use super::calls::Boxed;
 use super::{Connection, DbError, Limits, Transaction};
 
 /// A connection that was idle has this long at most to show that it is alive.
@@ -45,6 +46,17 @@ const PARAMETERS: &[&str] = &[
     "sslrootcert",
     "statement-cache-capacity",
     "user",
+];
+
+/// Those that name files of TLS.
+const FILES: &[&str] = &[
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslrootcert",
 ];
 
 #[derive(Debug)]
@@ -161,24 +173,26 @@ impl Postgres {
         alive.then(|| asked.connection.take())?
     }
 
-    /// A new connection whose statements may take as long as `limit`.
-    async fn connect(&self, limit: Duration) -> Result<Connection, DbError> {
-        let options = with_limits(self.options.clone(), limit);
-        // The pool would try again and again, and then only say that its time is up. A connection
-        // without a pool says why there is none.
-        let tried = async { PgConnection::connect_with(&options).await?.close().await };
-        tried
-            .await
-            .map_err(|cause| DbError::unreachable(self.name(), cause))?;
-        let pool = PoolOptions::<sqlx::Postgres>::new()
-            .max_connections(1)
-            .acquire_timeout(limit)
-            .test_before_acquire(false)
-            .connect_with(options);
-        let connected = pool
-            .await
-            .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
-        Ok(connected.into())
+    /// A new connection whose statements may take as long as `limit`. The handshake of TLS makes the future a large one.
+    fn connect(&self, limit: Duration) -> Boxed<'_, Result<Connection, DbError>> {
+        Box::pin(async move {
+            let options = with_limits(self.options.clone(), limit);
+            // The pool would try again and again, and then only say that its time is up. A connection
+            // without a pool says why there is none.
+            let tried = async { PgConnection::connect_with(&options).await?.close().await };
+            tried
+                .await
+                .map_err(|cause| DbError::unreachable(self.name(), cause))?;
+            let pool = PoolOptions::<sqlx::Postgres>::new()
+                .max_connections(1)
+                .acquire_timeout(limit)
+                .test_before_acquire(false)
+                .connect_with(options);
+            let connected = pool
+                .await
+                .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
+            Ok(connected.into())
+        })
     }
 }
 
@@ -383,24 +397,18 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, DbError> {
     }
     let options = url.parse::<PgConnectOptions>();
     let options = options.map_err(|_| DbError::InvalidUrl)?;
-    if !matches!(
-        options.get_ssl_mode(),
-        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
-    ) {
-        return Err(DbError::ForeignUrl(
-            "or PGSSLMODE asks for TLS to PostgreSQL, which is not built in; leave sslmode out, and reach \
-             PostgreSQL by a network of your own or through a tunnel, such as one of stunnel or WireGuard",
-        ));
-    }
     Ok(options.disable_statement_logging())
 }
 
-/// The driver logs a parameter that it does not know, and its value, which may be a password.
+/// The driver logs a parameter that it does not know, and its value, which may be a password. Of a file that it cannot
+/// read it does not say which it is.
 fn check_parameters(query: &str) -> Result<(), DbError> {
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         // Without a `=` it may be the rest of a password that contains a bare `&`.
-        let (name, _) = parameter.split_once('=').ok_or(DbError::InvalidUrl)?;
-        for (name, _) in form_urlencoded::parse(name.as_bytes()) {
+        if !parameter.contains('=') {
+            return Err(DbError::InvalidUrl);
+        }
+        for (name, value) in form_urlencoded::parse(parameter.as_bytes()) {
             let is_option = name.starts_with("options[") && name.ends_with(']');
             if !is_option && !PARAMETERS.contains(&&*name) {
                 return Err(DbError::UnknownParameter {
@@ -408,9 +416,22 @@ fn check_parameters(query: &str) -> Result<(), DbError> {
                     known: PARAMETERS.join(", "),
                 });
             }
+            if FILES.contains(&&*name) {
+                check_file(&name, &value)?;
+            }
         }
     }
     Ok(())
+}
+
+fn check_file(name: &str, path: &str) -> Result<(), DbError> {
+    std::fs::read(path)
+        .map(drop)
+        .map_err(|cause| DbError::TlsFile {
+            name: name.to_owned(),
+            path: path.into(),
+            cause,
+        })
 }
 
 /// What PostgreSQL itself holds sessions to, so that nobody waits for one whose client has gone or

@@ -82,8 +82,8 @@ fn a_wrong_value_is_named_with_its_origin_and_the_form_that_is_wanted() {
         ("DATABASE_URL", "sqlite:x.db?mode=ro", "no parameters"),
         (
             "DATABASE_URL",
-            "postgres://u@h/x?sslmode=require",
-            "not built in",
+            "postgres://u@h/x?sslmode=verify-full&sslrootcert=no/such.pem",
+            "no/such.pem, which cannot be read",
         ),
         ("MODEL_PATH", "/nowhere", "make it"),
         (
