@@ -86,7 +86,10 @@ fn predict(package: &Package, batch: &Batch) -> Result<Predicted, NoPrediction> 
     let (mut rows, read) = read(package, batch)?;
     let mut values = Vec::new();
     let refused = package.predict(&rows, &mut values).is_err();
-    let mut predicted = Predicted::default();
+    let mut predicted = Predicted {
+        lines: Vec::with_capacity(batch.text.len()),
+        ..Predicted::default()
+    };
     let (width, outputs) = (package.plan.width(), package.outputs());
     let mut at = 0;
     for row in read {

@@ -2,6 +2,7 @@
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>): retried, bounded, and
 //! never to where they must not go, see [`auspex_kernel::outward`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use auspex_kernel::db::{Db, DbError};
@@ -111,16 +112,21 @@ impl Jobs {
 
     /// Sends callbacks until `stop` is given.
     pub(crate) async fn call_back(&self, outgoing: &Outgoing, stop: &StopSignal) {
+        let is_failing = &AtomicBool::new(false);
         let sender = |_| {
             let mut stop = stop.clone();
             async move {
                 loop {
                     let sending = async {
-                        match self.send_callback(outgoing).await {
+                        let sent = self.send_callback(outgoing).await;
+                        let was_failing = is_failing.swap(sent.is_err(), Ordering::Relaxed);
+                        match sent {
                             Ok(true) => {}
                             Ok(false) => tokio::time::sleep(PAUSE).await,
                             Err(error) => {
-                                tracing::warn!(%error, "callbacks of jobs are not sent; it is tried again");
+                                if !was_failing {
+                                    tracing::warn!(%error, "callbacks of jobs are not sent; it is tried again");
+                                }
                                 tokio::time::sleep(10 * PAUSE).await;
                             }
                         }

@@ -12,7 +12,7 @@ use auspex_kernel::etag::cacheable;
 use auspex_kernel::fields::{Filters as _, one_of, text};
 use auspex_kernel::http::{
     CSV, Creation, JSON, List, ListErrors, ReadErrors, Requester, add_error_schemas,
-    error_responses,
+    error_responses, pairs,
 };
 use auspex_kernel::id::JobId;
 use auspex_kernel::idempotency::{Answer, Idempotency, IdempotencyParams};
@@ -107,7 +107,7 @@ fn parameters<const N: usize>(
     names: [&str; N],
 ) -> Result<[Option<String>; N], ApiError> {
     let (mut values, mut errors) = ([const { None }; N], FieldErrors::default());
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    for (name, value) in pairs(query.unwrap_or_default())? {
         match names.iter().position(|known| *known == name) {
             None => errors.add(auspex_kernel::error::shown(&name), "is no parameter here"),
             Some(at) if values[at].is_some() => errors.add(name, "is given more than once"),
@@ -293,7 +293,7 @@ struct CountErrors;
 
 impl IntoResponses for CountErrors {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses(&[401, 403, 429, 500])
+        error_responses(&[401, 403, 429, 500, 503])
     }
 }
 

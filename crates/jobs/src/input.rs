@@ -1,5 +1,7 @@
 //! Cuts what a client sends into chunks of whole rows, as it comes.
 
+use std::io::BufRead as _;
+
 use auspex_kernel::records::cells;
 use csv::StringRecord;
 
@@ -60,15 +62,16 @@ impl Lines {
     /// # Errors
     /// [`NoHeader`].
     pub fn push(&mut self, mut piece: &[u8], full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
-        while let Some(at) = piece.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = piece.split_at(at + 1);
-            piece = rest;
-            self.add(line);
-            if !self.is_quoted {
+        while !piece.is_empty() {
+            let begin = self.row.len();
+            // Memory does not fail to be read.
+            let _ = piece.read_until(b'\n', &mut self.row);
+            let is_ended = self.row.ends_with(b"\n");
+            self.look(begin);
+            if is_ended && !self.is_quoted {
                 self.end_row(full)?;
             }
         }
-        self.add(piece);
         Ok(())
     }
 
@@ -86,9 +89,9 @@ impl Lines {
         Ok(())
     }
 
-    /// More of the row.
-    fn add(&mut self, piece: &[u8]) {
-        if self.is_too_long || self.row.len() + piece.len() > self.bytes_max {
+    /// Looks at what has come of the row, which is new from `begin` on.
+    fn look(&mut self, begin: usize) {
+        if self.is_too_long || self.row.len() > self.bytes_max {
             self.is_too_long = true;
             // A quote that is never closed must not swallow all rows that follow.
             self.is_quoted = false;
@@ -96,14 +99,22 @@ impl Lines {
             return;
         }
         if self.form == Form::Csv {
-            let quotes = piece.iter().filter(|byte| **byte == b'"').count();
+            let new = self.row[begin..].iter();
+            let quotes = new.filter(|byte| **byte == b'"').count();
             self.is_quoted ^= quotes % 2 == 1;
         }
-        self.row.extend_from_slice(piece);
     }
 
     fn end_row(&mut self, full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
         let mut row = std::mem::take(&mut self.row);
+        let ended = self.add(&mut row, full);
+        row.clear();
+        self.row = row;
+        ended
+    }
+
+    /// Adds a row that is complete.
+    fn add(&mut self, row: &mut Vec<u8>, full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
         let is_too_long = std::mem::take(&mut self.is_too_long);
         self.is_quoted = false;
         if std::mem::take(&mut self.is_first) && row.starts_with(BYTE_ORDER_MARK) {
@@ -117,18 +128,18 @@ impl Lines {
         }
         if is_header {
             let fits = !is_too_long && row.len() <= HEADER_BYTES_MAX;
-            self.header = Some(fits.then(|| cells(&row)).flatten().ok_or(NoHeader)?);
+            self.header = Some(fits.then(|| cells(row)).flatten().ok_or(NoHeader)?);
             return Ok(());
         }
         if is_too_long {
-            row = TOO_LONG.to_vec();
+            row.extend_from_slice(TOO_LONG);
         } else if !row.ends_with(b"\n") {
             row.push(b'\n');
         }
         if self.chunk.rows > 0 && self.chunk.text.len() + row.len() > self.bytes_max {
             full.push(std::mem::take(&mut self.chunk));
         }
-        self.chunk.text.append(&mut row);
+        self.chunk.text.append(row);
         self.chunk.rows += 1;
         if self.chunk.rows >= self.rows_max {
             full.push(std::mem::take(&mut self.chunk));

@@ -138,11 +138,6 @@ impl Intake {
         &self.new.pinned
     }
 
-    /// Whether the header of CSV was set.
-    pub fn has_header(&self) -> bool {
-        self.new.header.is_some()
-    }
-
     /// Sets the header of CSV, before the first chunk is taken.
     pub fn set_header(&mut self, header: StringRecord) {
         self.new.header = Some(header);

@@ -129,7 +129,7 @@ impl Idempotency {
     /// free again.
     ///
     /// # Errors
-    /// What `work` says; 422 for a malformed key, or one that was used with another body; 409 for an
+    /// What `work` says; 422 for a malformed key, or one that was used with another body or query; 409 for an
     /// answer that is not kept; what [`DbError`] becomes.
     pub async fn once<T>(
         &self,
@@ -347,7 +347,7 @@ fn stored(response: &Response, body: Option<Vec<u8>>) -> StoredAnswer {
 
 fn answer_again(found: Found, key: &Key) -> Result<Response, ApiError> {
     if found.fingerprint != key.fingerprint {
-        return Err(wrong_key("was used with another body before"));
+        return Err(wrong_key("was used with another body or query before"));
     }
     replay(found.answer)
 }

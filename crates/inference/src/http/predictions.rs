@@ -7,7 +7,7 @@ use auspex_kernel::http::{JSON, segment};
 use auspex_kernel::service::{Boxed, Handle};
 use auspex_kernel::{ApiError, FieldError, RequestId, body};
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{HeaderMap, Request, header};
 use axum::response::{IntoResponse as _, Response};
 use utoipa::OpenApi;
 
@@ -19,6 +19,8 @@ use crate::openapi::{PredictBody, PredictErrors, Prediction, PredictionNumbers};
 use crate::protocol::records::Records;
 
 const TAG: &str = "predictions";
+/// As many headers as an answer has.
+const HEADERS_USUAL: usize = 16;
 
 #[derive(OpenApi)]
 #[openapi(paths(
@@ -167,7 +169,11 @@ impl Predictions {
         let out = inference
             .predict(target, body, protocol, request_id.as_str())
             .await?;
-        Ok(([(header::CONTENT_TYPE, JSON)], out).into_response())
+        let mut response = Response::new(Body::from(out));
+        // What else the edge adds has room then.
+        *response.headers_mut() = HeaderMap::with_capacity(HEADERS_USUAL);
+        response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+        Ok(response)
     }
 
     fn target(&self, path: &str) -> Result<Target, Missing> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use auspex_kernel::ApiError;
 use auspex_kernel::fields::{Kind as _, one_of};
-use auspex_kernel::http::{Requester, accepts, error_responses};
+use auspex_kernel::http::{Requester, error_responses, preferred};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -22,6 +22,10 @@ use crate::types::Form;
 
 /// Pieces that are read ahead of the client.
 const PIECES_AHEAD: usize = 1;
+const FORMS: [(&str, Form); 2] = [
+    ("text/csv", Form::Csv),
+    ("application/x-ndjson", Form::Ndjson),
+];
 
 struct OutcomeErrors;
 
@@ -61,9 +65,7 @@ pub(super) async fn get_job_result(
     let [format] = parameters(query.as_deref(), ["format"])?;
     let form = match format {
         Some(text) => Some(read_form(&text)?),
-        None if accepts(&headers, "text/csv") => Some(Form::Csv),
-        None if accepts(&headers, "application/x-ndjson") => Some(Form::Ndjson),
-        None => None,
+        None => preferred(&headers, &FORMS).copied(),
     };
     let id = job_id(id)?;
     let (job, outcome) = desk.jobs.outcome(&reach(&requester), &id, form).await?;

@@ -13,15 +13,18 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use bytes::Bytes;
+use csv::StringRecord;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
 use url::Url;
 
 use super::{Desk, JobView, TAG, accepted, owner, parameters};
 use crate::input::Lines;
 use crate::intake::Intake;
-use crate::types::{Form, NewJob};
+use crate::types::{Chunk, Form, NewJob};
 
 /// Of a body in JSON, which is held as a whole.
 const JSON_BYTES_MAX: usize = 2 << 20;
@@ -30,6 +33,9 @@ const NAME_CHARS_MAX: usize = 64;
 const URL_CHARS_MAX: usize = 2_048;
 /// The place of an error that belongs to no field.
 const WHOLE_BODY: &str = "(body)";
+
+/// The header of CSV, once it has come, and chunks to be stored.
+type Cut = (Option<StringRecord>, Vec<Chunk>);
 
 request_body! {
     /// A job to begin.
@@ -237,7 +243,7 @@ impl Desk {
         })
     }
 
-    /// Reads a body as it comes.
+    /// Reads a body as it comes. While chunks are stored, the next are read.
     async fn read(
         &self,
         intake: &mut Intake,
@@ -245,28 +251,67 @@ impl Desk {
         body: &mut Body,
         digest: &mut Sha256,
     ) -> Result<(), ApiError> {
-        let mut lines = self.lines(form);
-        let mut full = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| body::error_of(&error))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            digest.update(&data);
-            // Large pieces, of HTTP/2 for example, are many chunks.
-            for piece in data.chunks(64 << 10) {
-                lines.push(piece, &mut full).map_err(header_refused)?;
-                self.note_header(intake, &lines)?;
-                intake.take(full.drain(..)).await?;
-            }
-        }
-        lines.finish(&mut full).map_err(header_refused)?;
-        self.note_header(intake, &lines)?;
-        intake.take(full).await?;
+        let (cut, to_store) = mpsc::channel(1);
+        let reading = self.cut(form, body, digest, cut);
+        let (read, stored) = tokio::join!(reading, self.store(intake, to_store));
+        stored.and(read)?;
         match intake.has_rows() {
             true => Ok(()),
             false => Err(invalid(WHOLE_BODY, "must have at least one record")),
         }
+    }
+
+    /// Cuts a body into chunks for as long as somebody takes them.
+    async fn cut(
+        &self,
+        form: Form,
+        body: &mut Body,
+        digest: &mut Sha256,
+        chunks: mpsc::Sender<Cut>,
+    ) -> Result<(), ApiError> {
+        let (mut lines, mut full, mut is_header_told) = (self.lines(form), Vec::new(), false);
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = chunks.closed() => return Ok(()),
+            };
+            let is_end = frame.is_none();
+            let data = match frame {
+                Some(frame) => frame.map_err(|error| body::error_of(&error))?.into_data(),
+                None => Ok(Bytes::new()),
+            };
+            // Trailers say nothing.
+            let data = data.unwrap_or_default();
+            digest.update(&data);
+            lines.push(&data, &mut full).map_err(header_refused)?;
+            if is_end {
+                lines.finish(&mut full).map_err(header_refused)?;
+            }
+            let header = lines.header().filter(|_| !is_header_told).cloned();
+            is_header_told |= header.is_some();
+            if header.is_some() || !full.is_empty() {
+                // Why nobody takes them any more is told by whoever did.
+                let _ = chunks.send((header, std::mem::take(&mut full))).await;
+            }
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stores chunks until there are no more. What is being stored when the body breaks off is not abandoned.
+    async fn store(
+        &self,
+        intake: &mut Intake,
+        mut cut: mpsc::Receiver<Cut>,
+    ) -> Result<(), ApiError> {
+        while let Some((header, chunks)) = cut.recv().await {
+            if let Some(header) = header {
+                self.note_header(intake, header)?;
+            }
+            intake.take(chunks).await?;
+        }
+        Ok(())
     }
 
     fn lines(&self, form: Form) -> Lines {
@@ -278,16 +323,14 @@ impl Desk {
     }
 
     /// Looks at the header of CSV when it has come.
-    fn note_header(&self, intake: &mut Intake, lines: &Lines) -> Result<(), ApiError> {
-        let Some(header) = lines.header().filter(|_| !intake.has_header()) else {
-            return Ok(());
-        };
-        let checked = self.jobs.predictor().check_header(intake.pinned(), header);
+    fn note_header(&self, intake: &mut Intake, header: StringRecord) -> Result<(), ApiError> {
+        let predictor = self.jobs.predictor();
+        let checked = predictor.check_header(intake.pinned(), &header);
         checked.map_err(|error| match error {
             NoPrediction::Header(why) => invalid("(header)", &why),
             other => ApiError::unavailable(other.to_string(), 5),
         })?;
-        intake.set_header(header.clone());
+        intake.set_header(header);
         Ok(())
     }
 
