@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use auspex_kernel::ApiError;
 use auspex_kernel::clock::monotonic;
+use auspex_kernel::http::pairs;
 use auspex_kernel::service::{Boxed, Handle};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -20,7 +21,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Failure;
 use crate::gather::{End, gather};
-use crate::headers::OVERRIDES;
+use crate::headers::{OVERRIDES, via};
 use crate::path;
 use crate::patience::Patience;
 use crate::proxy::Proxy;
@@ -81,6 +82,7 @@ impl Aggregate {
 
     async fn answer(&self, mut asked: Parts) -> Result<Response, Response> {
         let begin = monotonic();
+        via::check(&asked.headers).map_err(ApiError::into_response)?;
         let targets = self.targets(&asked.uri).map_err(ApiError::into_response)?;
         prepare(&mut asked);
         let mut asking = Vec::new();
@@ -99,11 +101,10 @@ impl Aggregate {
     fn targets(&self, uri: &Uri) -> Result<Vec<PathAndQuery>, ApiError> {
         let at = self.path.at(uri.path());
         let at = at.map_err(|_| ApiError::not_found("the path is none of this route"))?;
-        let query = uri.query().unwrap_or_default();
+        let fields = pairs(uri.query().unwrap_or_default())?;
         let parameter = |name: &str| at.params.get(name).unwrap_or_default();
         let field = |name: &str| {
-            let mut fields = form_urlencoded::parse(query.as_bytes());
-            let found = fields.find(|(known, _)| known == name);
+            let found = fields.clone().find(|(known, _)| known == name);
             found.map(|(_, value)| value).unwrap_or_default()
         };
         let targets = self.parts.iter().map(|part| {

@@ -5,13 +5,15 @@
 //! meant for this server and stay here. Names with underscores are left out, for services
 //! that make variables of headers cannot tell them from the same names with hyphens.
 
+pub(crate) mod via;
+
 use std::cell::RefCell;
 use std::net::IpAddr;
 
 use auspex_kernel::{OverTls, RequestId, Via};
-use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::{StatusCode, Version};
 
 use crate::config::X_AUSPEX_CLUSTER;
 use crate::websocket;
@@ -34,7 +36,7 @@ pub(crate) const OVERRIDES: [HeaderName; 5] = [
     HeaderName::from_static("x-rewrite-url"),
 ];
 /// Meant for everybody who gets a message: by `Connection` they cannot be taken off (RFC 9110 §7.6.1).
-const FOR_ALL: [HeaderName; 14] = [
+const FOR_ALL: [HeaderName; 15] = [
     header::AGE,
     header::CACHE_CONTROL,
     header::CONTENT_ENCODING,
@@ -50,10 +52,13 @@ const FOR_ALL: [HeaderName; 14] = [
     header::PRAGMA,
     header::SET_COOKIE,
     header::VARY,
+    header::VIA,
 ];
 
 /// What a service is told of a request beside its own headers.
 pub(crate) struct Told<'r> {
+    /// The version of HTTP that the client speaks.
+    pub(crate) version: Version,
     pub(crate) client: IpAddr,
     /// The trusted proxy that handed the request on.
     pub(crate) via: Option<Via>,
@@ -116,6 +121,7 @@ pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
     if let Some(id) = told.id {
         sent.insert(X_REQUEST_ID, id.header_value());
     }
+    sent.append(header::VIA, via::entry(told.version));
     if let Some(secret) = told.secret {
         sent.insert(X_AUSPEX_CLUSTER, secret.clone());
     }

@@ -72,6 +72,7 @@ impl Proxy {
     async fn pass(&self, request: Request<Body>) -> Result<Response, ApiError> {
         let (mut parts, body) = request.into_parts();
         path::check(parts.uri.path())?;
+        headers::via::check(&parts.headers)?;
         let client = self.asked(&mut parts);
         let begin = monotonic();
         let patience = Patience::of(&parts.headers, self.service.plan.timeout, begin)?;
@@ -230,6 +231,7 @@ impl Proxy {
         let target_host = parts.uri.authority();
         let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         let told = Told {
+            version: parts.version,
             client: client.expect("the edge says where a request is from"),
             via: parts.extensions.get::<Via>().copied(),
             id: parts.extensions.get::<RequestId>(),

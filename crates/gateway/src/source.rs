@@ -100,12 +100,23 @@ impl Source {
             (None, None, None) => {
                 let usual = || registry::USUAL.map(str::to_owned).to_vec();
                 let ranges = addresses_allowed.clone().unwrap_or_else(usual);
+                if ranges.is_empty() {
+                    let reason =
+                        "must name at least one range, such as \"10.0.0.0/8\", or be left out";
+                    return Err(at.wrong("addresses_allowed", reason));
+                }
                 let ranges = ranges.iter().enumerate().map(|(index, text)| {
-                    let range = text
+                    let wrong = |why| at.wrong(&format!("addresses_allowed[{index}]"), why);
+                    let range: IpNet = text
                         .parse()
-                        .or_else(|_| text.parse().map(|one: IpAddr| one.into()));
-                    let reason = "must be an address or a range, such as \"10.0.0.0/8\"";
-                    range.map_err(|_| at.wrong(&format!("addresses_allowed[{index}]"), reason))
+                        .or_else(|_| text.parse().map(|one: IpAddr| one.into()))
+                        .map_err(|_| {
+                            wrong("must be an address or a range, such as \"10.0.0.0/8\"")
+                        })?;
+                    match registry::is_link_local(range) {
+                        true => Err(wrong("is of link-local addresses, which are never allowed")),
+                        false => Ok(range),
+                    }
                 });
                 let ranges = ranges.collect::<Result<_, _>>()?;
                 Ok((Self::Registry(ranges, wanted), is_secured))
@@ -166,7 +177,7 @@ fn fixed(at: &Key, endpoints: &[String], wanted: Wanted) -> Result<(Source, bool
                       servers that register";
         return Err(at.wrong("endpoints", reason));
     }
-    let mut places = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
     let mut first = None;
     for (index, url) in endpoints.iter().enumerate() {
         let wrong = |why: &str| at.wrong(&format!("endpoints[{index}]"), why);
@@ -178,7 +189,11 @@ fn fixed(at: &Key, endpoints: &[String], wanted: Wanted) -> Result<(Source, bool
         if scheme == Wanted::Https && name_of(&authority).is_none() {
             return Err(wrong("must name a host that a certificate can name"));
         }
-        places.push(Place::named(authority));
+        let place = Place::named(authority);
+        if places.contains(&place) {
+            return Err(wrong("is there already"));
+        }
+        places.push(place);
     }
     let is_secured = first == Some(Wanted::Https);
     if wanted == Wanted::Https && !is_secured {
@@ -200,6 +215,7 @@ fn authority(text: &str) -> Result<(Wanted, String), &'static str> {
     let has_password = !url.username().is_empty() || url.password().is_some();
     let host = url.host_str().filter(|host| !host.is_empty());
     match host {
+        _ if url.port() == Some(0) => Err("must have a port from 1 to 65535"),
         Some(host) if is_bare && !has_password => {
             Ok((wanted, format!("{host}:{}", url.port().unwrap_or(port))))
         }

@@ -25,7 +25,7 @@ use self::directives::Directives;
 use self::store::{Fetched, Known, Turn, outcome};
 use self::stored::{Stored, is_credential};
 use crate::counts::FromCache;
-use crate::headers;
+use crate::headers::{self, via};
 use crate::path;
 use crate::patience::Patience;
 use crate::proxy::Proxy;
@@ -117,6 +117,7 @@ impl Cached {
         let begin = monotonic();
         let (parts, body) = request.into_parts();
         path::check(parts.uri.path())?;
+        via::check(&parts.headers)?;
         let limit = self.proxy.service().plan.timeout;
         let patience = Patience::of(&parts.headers, limit, begin)?;
         let is_read = [Method::GET, Method::HEAD].contains(&parts.method);

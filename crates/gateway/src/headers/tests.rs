@@ -2,6 +2,7 @@ use super::*;
 
 fn told(host: &HeaderValue) -> Told<'_> {
     Told {
+        version: Version::HTTP_11,
         client: "203.0.113.7".parse().expect("an address"),
         via: None,
         id: None,
@@ -31,6 +32,7 @@ fn shown(headers: &HeaderMap) -> Vec<String> {
     let mut shown: Vec<String> = headers
         .iter()
         .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+        .map(|line| line.replace(&*via::PSEUDONYM, "us"))
         .collect();
     shown.sort();
     shown
@@ -52,7 +54,7 @@ fn a_service_is_told_what_is_true() {
         ("forwarded", "for=6.6.6.6"),
         (
             "connection",
-            "close, x-forwarded-for, x-hop, host, content-length",
+            "close, x-forwarded-for, x-hop, host, content-length, via",
         ),
         ("x-hop", "1"),
         ("transfer-encoding", "chunked"),
@@ -62,6 +64,7 @@ fn a_service_is_told_what_is_true() {
         ("accept", "a"),
         ("accept", "b"),
         ("traceparent", "00-1"),
+        ("via", "1.0 other"),
     ]);
     let mut told = told(&host);
     told.prefix = "/orders";
@@ -72,6 +75,8 @@ fn a_service_is_told_what_is_true() {
             "accept: b",
             "host: 127.0.0.1:9001",
             "traceparent: 00-1",
+            "via: 1.0 other",
+            "via: 1.1 us",
             "x-forwarded-for: 203.0.113.7",
             "x-forwarded-host: api.example.org",
             "x-forwarded-prefix: /orders",
@@ -111,6 +116,7 @@ fn of_what_a_trusted_proxy_was_sent_nothing_passes() {
         sent,
         [
             "host: a",
+            "via: 1.1 us",
             "x-forwarded-for: 203.0.113.7, 10.0.0.1",
             "x-forwarded-host: api.example.org",
             "x-forwarded-proto: https",

@@ -164,7 +164,7 @@ struct GatewayErrors;
 impl utoipa::IntoResponses for GatewayErrors {
     fn responses()
     -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
-        error_responses(&[401, 403, 429, 500])
+        error_responses(&[401, 403, 429, 500, 503])
     }
 }
 

@@ -93,6 +93,27 @@ fn what_is_wrong_is_named_by_its_key() {
             "orders.addresses_allowed[1]",
         ),
         (
+            "[gateway.services.orders]\naddresses_allowed = []".into(),
+            "orders.addresses_allowed",
+        ),
+        (
+            "[gateway.services.orders]\naddresses_allowed = [\"10.0.0.0/8\", \"169.254.7.0/24\"]"
+                .into(),
+            "orders.addresses_allowed[1]",
+        ),
+        (
+            "[gateway.services.orders]\naddresses_allowed = [\"fe80::1\"]".into(),
+            "orders.addresses_allowed[0]",
+        ),
+        (
+            "[gateway.services.orders]\nendpoints = [\"http://a\", \"http://A:80/\"]".into(),
+            "orders.endpoints[1]",
+        ),
+        (
+            "[gateway.services.orders]\nendpoints = [\"http://a:0\"]".into(),
+            "orders.endpoints[0]",
+        ),
+        (
             format!("{SERVICE}addresses_allowed = []"),
             "orders.addresses_allowed",
         ),

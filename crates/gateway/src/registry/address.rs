@@ -30,6 +30,14 @@ pub(crate) fn is_allowed(address: IpAddr, ranges: &[IpNet]) -> bool {
     !is_of_nobody && ranges.iter().any(|range| range.contains(&address))
 }
 
+/// Whether all addresses of a range are link-local.
+pub(crate) fn is_link_local(range: IpNet) -> bool {
+    match range {
+        IpNet::V4(range) => range.prefix_len() >= 16 && range.addr().is_link_local(),
+        IpNet::V6(range) => range.prefix_len() >= 10 && range.addr().is_unicast_link_local(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

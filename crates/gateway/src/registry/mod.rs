@@ -18,7 +18,7 @@ use auspex_kernel::redis::{Notices, Redis};
 use auspex_kernel::{Clock, Random, Timestamp};
 use parking_lot::Mutex;
 
-pub(crate) use address::{USUAL, is_allowed};
+pub(crate) use address::{USUAL, is_allowed, is_link_local};
 
 use crate::audit::{Action, Event};
 use crate::balance::{Service, Share};

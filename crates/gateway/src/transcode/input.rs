@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use auspex_kernel::ApiError;
 use auspex_kernel::error::{FieldErrors, shown};
+use auspex_kernel::http::pairs;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -47,7 +48,7 @@ pub(super) fn message(
         }
     };
     let mut errors = FieldErrors::default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in pairs(query)? {
         let is_taken = match &binding.body {
             BodyOf::All => true,
             BodyOf::Nothing => false,

@@ -34,6 +34,7 @@ use self::frame::framed;
 use self::output::Shown;
 use self::pattern::PathValue;
 use self::stream::Form;
+use crate::headers::via;
 use crate::path;
 use crate::patience::Patience;
 use crate::proxy::{Proxy, tell_retries};
@@ -69,6 +70,7 @@ impl Transcoded {
         let begin = monotonic();
         let (parts, body) = request.into_parts();
         path::check(parts.uri.path())?;
+        via::check(&parts.headers)?;
         let limit = self.proxy.service().plan.timeout;
         let patience = Patience::of(&parts.headers, limit, begin)?;
         let target = parts.uri.path_and_query().cloned();

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use auspex_kernel::http::accepts;
 use auspex_kernel::{ApiError, RequestId};
 use axum::body::Body;
 use axum::response::Response;
@@ -37,12 +38,7 @@ struct Going {
 impl Form {
     /// What a client wants.
     pub(super) fn of(headers: &HeaderMap, shape: &Shape) -> Self {
-        let accepted = headers.get_all(header::ACCEPT).iter();
-        let mut kinds = accepted.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        let wants_events = kinds.any(|kind| {
-            let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
-            kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-        });
+        let wants_events = accepts(headers, "text/event-stream");
         match (shape.is_raw(), wants_events) {
             (true, _) => Form::Raw,
             (false, true) => Form::Events,

@@ -60,6 +60,15 @@ fn a_request_reaches_its_service_and_the_answer_its_client() {
     ] {
         assert_eq!(seen.header(name), Some(value), "{name}");
     }
+    let via = seen.header("via").expect("it is told");
+    assert!(via.starts_with("1.1 gateway-"), "{via}");
+    // A service that leads back to the gateway.
+    let back = [("X-API-Key", server.key.as_str()), ("Via", via)];
+    let back = server.connect().send("GET", path, &back, b"");
+    assert_eq!(
+        (back.status, back.error_code()),
+        (508, "LOOP_DETECTED".to_owned())
+    );
     let head = seen.head.to_ascii_lowercase();
     for kept_back in [
         server.key.as_str(),
