@@ -9,6 +9,7 @@ use auspex_kernel::quota::RateLimit;
 use serde::Deserialize;
 
 use crate::keys::MasterKeys;
+use crate::language::Language;
 
 /// Every setting with its default and its meaning.
 pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
@@ -186,14 +187,18 @@ impl RetentionRule {
         if !(1..=DAYS_MAX).contains(&self.days) {
             return wrong("each table needs days, from 1 to 36,500");
         }
-        let is_tag = |tag: &str| {
-            (2..=35).contains(&tag.len())
-                && tag
-                    .bytes()
-                    .all(|byte| byte == b'-' || byte.is_ascii_alphanumeric())
-        };
-        if !self.language.as_deref().is_none_or(is_tag) {
-            return wrong("a language is a tag such as pt or pt-BR");
+        if let Some(tag) = &self.language {
+            match Language::parse(tag) {
+                Err(_) => return wrong("a language is a tag such as pt or pt-BR"),
+                // Texts are compared with it as they are stored.
+                Ok(language) if language.as_str() != tag => {
+                    return wrong(&format!(
+                        "the language {tag:?} is written {:?}",
+                        language.as_str()
+                    ));
+                }
+                Ok(_) => {}
+            }
         }
         if !self.purpose.as_deref().is_none_or(is_label) {
             return wrong("a purpose is 1 to 64 printable ASCII characters");
@@ -211,5 +216,30 @@ impl Default for Config {
         }
         let defaults: Defaults = toml::from_str(DEFAULTS).expect("checked by every test");
         defaults.dialogues
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_names_a_language_as_texts_have_it() {
+        let check = |language: &str| {
+            let language = Some(language.to_owned());
+            let rule = RetentionRule {
+                language,
+                purpose: None,
+                days: 1,
+            };
+            rule.check().map_err(|error| error.to_string())
+        };
+        for language in ["pt", "pt-BR"] {
+            assert_eq!(check(language), Ok(()));
+        }
+        for (language, written) in [("PT", "\"pt\""), ("por", "\"pt\""), ("pt-br", "\"pt-BR\"")] {
+            assert!(check(language).unwrap_err().contains(written), "{language}");
+        }
+        assert!(check("English").is_err());
     }
 }

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use auspex_kernel::db::{DbError, Transaction};
+use auspex_kernel::db::Transaction;
 
 use crate::Dialogues;
 use crate::core::Core;
-use crate::error::DialoguesError;
+use crate::error::{DialoguesError, is_silent};
 use crate::granting::Stored;
 use crate::ids::DialogueRef;
 use crate::language::Language;
@@ -237,9 +237,9 @@ impl Together<DialogueRef> for Core {
     async fn answer(&self, dialogues: Vec<DialogueRef>) -> Option<Vec<Self::Answer>> {
         match self.decided(&dialogues).await {
             Ok(found) => Some(found.into_iter().map(Ok).collect()),
-            Err(error) if error.is_of_silent_database() => {
-                let late = dialogues.iter().map(|_| Err(DbError::Interrupted.into()));
-                Some(late.collect())
+            Err(DialoguesError::Database(error)) if is_silent(&error) => {
+                let why = error.shared();
+                Some(dialogues.iter().map(|_| Err(why().into())).collect())
             }
             Err(_) => None,
         }

@@ -160,7 +160,8 @@ impl Core {
             self.counts.unreadable.inc_by(rows as u64);
             tracing::warn!(
                 rows,
-                "texts without a key were left out; `auspex dialogues replay-erasures` deletes them"
+                "texts without a key were left out; where none was erased, the keys database is older than they are: restore one \
+                 that has their keys"
             );
         }
     }

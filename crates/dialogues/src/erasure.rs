@@ -44,8 +44,8 @@ impl Dialogues {
     /// the rows are gone too, and what waits for a decision.
     ///
     /// # Errors
-    /// [`DialoguesError::Database`]: the erasure may have begun, and then it is carried on in the
-    /// background. To ask again is harmless.
+    /// [`DialoguesError::Database`], [`DialoguesError::Away`]: the erasure may have begun, and then it is carried on in the
+    /// background, or by who asks again.
     pub async fn erase(
         &self,
         actor: &Actor,
@@ -71,12 +71,12 @@ impl Dialogues {
             Ok::<_, auspex_kernel::db::DbError>(erasure)
         });
         let erasure = noted.await?;
-        core.keys.forget(customer);
-        let pending_texts = self.pending.drop_customer(customer).await?.texts as u64;
-        let mut counts = core.carry_out(&erasure, actor).await?;
-        counts.pending_texts = pending_texts;
-        let log_truncated = core.truncate_logs().await;
-        core.complete(&erasure, counts, log_truncated).await?;
+        // An earlier one that was cut off has the key that rows were stored with.
+        let cut_off = core.incomplete(Some(customer), erasure.erased_at).await?;
+        for earlier in cut_off.iter().filter(|earlier| earlier.id != erasure.id) {
+            self.carry_on(earlier, actor).await?;
+        }
+        let (counts, log_truncated) = self.carry_on(&erasure, actor).await?;
         core.counts.erased.inc();
         let receipt = self.receipt(&erasure.id).await?;
         Ok(receipt.unwrap_or(Receipt {
@@ -86,7 +86,7 @@ impl Dialogues {
             completed_at: Some(core.now()),
             messages: counts.messages,
             dialogues: counts.dialogues,
-            pending_texts,
+            pending_texts: counts.pending_texts,
             log_truncated,
         }))
     }
@@ -150,34 +150,63 @@ impl Dialogues {
                 if is_known && erasure.completed_at.is_some() {
                     continue;
                 }
-                let counts = match is_known {
-                    true => Counts::default(),
-                    false => self.carry_out_again(erasure).await?,
-                };
-                replayed.erasures += 1;
-                replayed.texts += counts.messages;
-                let log_truncated = core.truncate_logs().await;
-                core.complete(erasure, counts, log_truncated).await?;
+                match self.carry_on(erasure, &system()).await {
+                    Ok((counts, _)) => {
+                        replayed.erasures += 1;
+                        replayed.texts += counts.messages;
+                    }
+                    // The rest is done in the background as soon as it can be.
+                    Err(DialoguesError::Away(_)) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(replayed)
     }
 
-    async fn carry_out_again(&self, erasure: &Erasure) -> Result<Counts, DialoguesError> {
+    /// Carries on erasures and withdrawals that were cut off before `before`.
+    ///
+    /// # Errors
+    /// [`DialoguesError::Database`], [`DialoguesError::Away`]; to call it again goes on where this one ended.
+    pub(crate) async fn carry_on_cut_off(&self, before: Timestamp) -> Result<(), DialoguesError> {
+        for erasure in self.core.incomplete(None, before).await? {
+            self.carry_on(&erasure, &system()).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what is left of an erasure or a withdrawal: the rows, what waits for a decision, and the note that it is done. The
+    /// rows go first: they can even where what waits cannot be reached. What it came to, and whether the logs were emptied.
+    async fn carry_on(
+        &self,
+        erasure: &Erasure,
+        actor: &Actor,
+    ) -> Result<(Counts, bool), DialoguesError> {
         let core = &*self.core;
-        core.keys.forget(erasure.customer);
-        match erasure.dialogue {
-            None => core.carry_out(erasure, &system()).await,
+        let (customer, until) = (erasure.customer, erasure.erased_at);
+        core.keys.forget(customer);
+        let counts = match erasure.dialogue {
+            None => {
+                let counts = core.carry_out(erasure, actor).await?;
+                let dropped = self.pending.drop_customer(customer, until).await?;
+                Counts {
+                    pending_texts: dropped.texts as u64,
+                    ..counts
+                }
+            }
             Some(dialogue) => {
                 let statement = self.usual_statement();
                 let messages = core.carry_out_withdrawal(erasure, dialogue, &statement);
-                Ok(Counts {
+                Counts {
                     messages: messages.await?,
                     dialogues: 1,
                     pending_texts: 0,
-                })
+                }
             }
-        }
+        };
+        let log_truncated = core.truncate_logs().await;
+        core.complete(erasure, counts, log_truncated).await?;
+        Ok((counts, log_truncated))
     }
 
     /// Erasures of customers since a place, for the buffers of this process; the place to go on
@@ -218,6 +247,18 @@ fn system() -> Actor {
 }
 
 impl Core {
+    /// Erasures and withdrawals, of one customer or of all, that were noted until `before` and are not known to be carried out.
+    async fn incomplete(
+        &self,
+        customer: Option<CustomerRef>,
+        before: Timestamp,
+    ) -> Result<Vec<Erasure>, DialoguesError> {
+        let read = self.keys.db.read(async |connection| {
+            store::keys::incomplete(connection, customer, before, REPLAYED_AT_ONCE).await
+        });
+        Ok(read.await?)
+    }
+
     /// Deletes from the main database what an erasure found there.
     async fn carry_out(&self, erasure: &Erasure, actor: &Actor) -> Result<Counts, DialoguesError> {
         let mut counts = Counts::default();

@@ -48,14 +48,11 @@ impl DialoguesError {
     pub fn is_unsure(&self) -> bool {
         matches!(self, Self::Database(DbError::Abandoned))
     }
+}
 
-    /// Whether the database does not answer: another question would wait as long.
-    pub(crate) fn is_of_silent_database(&self) -> bool {
-        let Self::Database(error) = self else {
-            return false;
-        };
-        matches!(error.fault(), Some(Fault::Slow | Fault::Unreachable))
-    }
+/// Whether the database does not answer: another question would wait as long.
+pub(crate) fn is_silent(error: &DbError) -> bool {
+    matches!(error.fault(), Some(Fault::Slow | Fault::Unreachable))
 }
 
 impl From<DialoguesError> for ApiError {

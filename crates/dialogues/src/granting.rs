@@ -15,7 +15,7 @@ use auspex_kernel::Timestamp;
 use auspex_kernel::db::{DbError, Transaction};
 
 use crate::core::Core;
-use crate::error::DialoguesError;
+use crate::error::{DialoguesError, is_silent};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::keys::CustomerKey;
 use crate::language::Language;
@@ -274,9 +274,9 @@ impl Together<Yes> for Core {
                 Some(unsure.collect())
             }
             Err(error) if yeses.len() == 1 => Some(vec![Err(error)]),
-            Err(error) if error.is_of_silent_database() => {
-                let late = yeses.iter().map(|_| Err(DbError::Interrupted.into()));
-                Some(late.collect())
+            Err(DialoguesError::Database(error)) if is_silent(&error) => {
+                let why = error.shared();
+                Some(yeses.iter().map(|_| Err(why().into())).collect())
             }
             Err(_) => None,
         }

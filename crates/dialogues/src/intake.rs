@@ -77,14 +77,17 @@ impl Dialogues {
     /// # Errors
     /// [`DialoguesError::Database`].
     pub async fn standing(&self, dialogue: &DialogId) -> Result<Option<Standing>, DialoguesError> {
-        let look = self.pending.look(dialogue).await?;
-        if let Some(look) = look.filter(|look| look.state != State::Unsure) {
+        let look = self.pending.look(dialogue).await;
+        if let Ok(Some(look)) = look
+            && look.state != State::Unsure
+        {
             return Ok(Some(Standing::Pending(look)));
         }
         let reference = self.pseudonyms().dialogue(dialogue);
-        let decided = self.decided(reference).await?;
-        let decided = decided.map(Standing::Decided);
-        Ok(decided.or(look.map(Standing::Pending)))
+        match self.decided(reference).await? {
+            Some(decided) => Ok(Some(Standing::Decided(decided))),
+            None => Ok(look?.map(Standing::Pending)),
+        }
     }
 
     /// Records what the customer decided. A yes that is answered is durable, with all texts; after a
@@ -104,6 +107,8 @@ impl Dialogues {
             Taken::Held(held) => held,
             Taken::Busy => return Err(DialoguesError::Busy),
             Taken::Unknown => return again.await,
+            // What is decided does not wait any more.
+            Taken::Away if self.decided(reference).await?.is_some() => return again.await,
             Taken::Away => return Err(Away.into()),
         };
         match (held.before(), consent) {

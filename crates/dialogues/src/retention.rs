@@ -155,11 +155,11 @@ impl Core {
                     return Ok(0);
                 }
                 let dialogues: BTreeSet<_> = some.iter().map(|row| (row.1, row.2)).collect();
-                let withdrawals = dialogues.into_iter().map(|(dialogue, customer)| {
+                let withdrawals = dialogues.iter().map(|(dialogue, customer)| {
                     Ok(Withdrawal {
                         id: self.new_id()?,
-                        dialogue,
-                        customer,
+                        dialogue: *dialogue,
+                        customer: *customer,
                         reason: Reason::Expired,
                         at: now,
                     })
@@ -168,6 +168,13 @@ impl Core {
                 store::withdrawals::insert(transaction, withdrawals).await?;
                 let ids = some.into_iter().map(|(id, ..)| id).collect();
                 let count = store::messages::delete(transaction, ids).await?;
+                let mut without_texts = Vec::new();
+                for (dialogue, _) in dialogues {
+                    if !store::messages::has_any(transaction, dialogue).await? {
+                        without_texts.push(dialogue);
+                    }
+                }
+                store::dialogues::forget_ids(transaction, &without_texts).await?;
                 let event = Event::new(Action::RetentionDelete, "messages");
                 let event = event.with(format!("{count} texts"));
                 self.record_in(transaction, actor, event).await?;

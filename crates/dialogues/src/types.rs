@@ -203,6 +203,13 @@ impl fmt::Debug for Message {
     }
 }
 
+impl Withdrawal {
+    /// How it is found again by the page after it.
+    pub fn position(&self) -> String {
+        position(self.at, self.id)
+    }
+}
+
 /// The place of a row in a list by time.
 pub(crate) fn position(at: Timestamp, id: RowId) -> String {
     format!("{}.{}", at.0, id.0)

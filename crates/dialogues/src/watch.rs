@@ -23,6 +23,9 @@ const POSTGRES_ROUND: Duration = Duration::from_secs(1);
 const ROUND_MAX: Duration = Duration::from_mins(5);
 /// Processes note erasures by their own clocks, and a transaction may take its time.
 const TOLD_AGAIN: Duration = Duration::from_mins(2);
+/// Whoever asked for an erasure carries it out; after this time they have most likely given up.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(30);
+const CARRY_ON_PAUSE: Duration = Duration::from_secs(10);
 const RETENTION_PAUSE: Duration = Duration::from_hours(1);
 
 struct Follower<'d> {
@@ -31,6 +34,7 @@ struct Follower<'d> {
     since: Timestamp,
     /// Those since then that were dealt with.
     seen: HashSet<[u8; 16]>,
+    carried_on_at: Option<Steady>,
     retention_at: Option<Steady>,
 }
 
@@ -47,6 +51,7 @@ impl Dialogues {
             watch: None,
             since: self.core.now(),
             seen: HashSet::new(),
+            carried_on_at: None,
             retention_at: None,
         };
         let mut rounds = tokio::time::interval(pause);
@@ -107,14 +112,10 @@ impl Follower<'_> {
         if core.logs.is_owed() {
             core.truncate_logs().await;
         }
-        let now = core.clock.steady();
-        let is_due = self
-            .retention_at
-            .is_none_or(|last| now.since(last) >= RETENTION_PAUSE);
-        if is_due {
+        if self.is_due(self.retention_at, RETENTION_PAUSE) {
             let expired = self.dialogues.apply_retention(&Actor::operator()).await?;
             self.dialogues.compact().await?;
-            self.retention_at = Some(now);
+            self.retention_at = Some(core.clock.steady());
             let count: u64 = expired.iter().map(|expired| expired.count).sum();
             if count > 0 {
                 tracing::info!(
@@ -123,7 +124,17 @@ impl Follower<'_> {
                 );
             }
         }
+        if self.is_due(self.carried_on_at, CARRY_ON_PAUSE) {
+            let cut_off = core.now() - CUT_OFF_AFTER;
+            self.dialogues.carry_on_cut_off(cut_off).await?;
+            self.carried_on_at = Some(core.clock.steady());
+        }
         Ok(())
+    }
+
+    fn is_due(&self, last: Option<Steady>, pause: Duration) -> bool {
+        let now = self.dialogues.core.clock.steady();
+        last.is_none_or(|last| now.since(last) >= pause)
     }
 
     async fn follow(&mut self) -> Result<(), DialoguesError> {
@@ -134,8 +145,9 @@ impl Follower<'_> {
         for erasure in &told {
             if !self.seen.contains(&erasure.id) {
                 core.keys.forget(erasure.customer);
-                let dropping = self.dialogues.pending.drop_customer(erasure.customer);
-                dropping.await?;
+                let pending = &self.dialogues.pending;
+                let until = erasure.erased_at;
+                pending.drop_customer(erasure.customer, until).await?;
             }
         }
         self.seen = told.into_iter().map(|erasure| erasure.id).collect();

@@ -4,6 +4,8 @@
 //! It is written to the keys database first, like an erasure: so it is carried out after a crash, and
 //! again where a backup of the texts is restored.
 
+use std::time::Duration;
+
 use auspex_kernel::Timestamp;
 use auspex_kernel::audit::Actor;
 use auspex_kernel::page::{Found, Slice};
@@ -15,7 +17,7 @@ use crate::core::Core;
 use crate::error::DialoguesError;
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::language::Language;
-use crate::pending::Pending as _;
+use crate::pending::{Dropped, Pending as _, State};
 use crate::store;
 use crate::store::keys::{Counts, Erasure};
 use crate::store::messages::Of;
@@ -26,6 +28,10 @@ use crate::types::{DecidedDialogue, Decision, Reason, Statement, Status, Withdra
 pub(crate) const DELETED_AT_ONCE: u64 = 1_000;
 /// Dialogues that are withdrawn together.
 const DIALOGUES_AT_ONCE: u64 = 200;
+
+/// How long a withdrawal waits for decisions that are being recorded.
+const DECIDING_MAX: Duration = Duration::from_secs(10);
+const DECIDING_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a withdrawal came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +69,7 @@ impl Dialogues {
     /// decision.
     ///
     /// # Errors
-    /// [`DialoguesError::Database`]; what was withdrawn until then stays so.
+    /// [`DialoguesError::Database`], [`DialoguesError::Away`], [`DialoguesError::Busy`]; what was withdrawn until then stays so.
     pub async fn withdraw_all(
         &self,
         actor: &Actor,
@@ -73,9 +79,8 @@ impl Dialogues {
         let core = &*self.core;
         let event = Event::new(Action::CustomerWithdraw, format!("customer:{customer}"));
         core.record(actor, event).await?;
-        let dropped = self.pending.drop_customer(customer).await?;
+        let dropped = self.drop_undecided(customer).await;
         let mut withdrawn = Withdrawn {
-            pending_texts: dropped.texts as u64,
             log_truncated: true,
             ..Withdrawn::default()
         };
@@ -96,7 +101,31 @@ impl Dialogues {
         if withdrawn.dialogues > 0 {
             withdrawn.log_truncated = core.truncate_logs().await;
         }
+        // What is stored is withdrawn even where what waits cannot be reached.
+        withdrawn.pending_texts = dropped?.texts as u64;
         Ok(withdrawn)
+    }
+
+    /// Forgets what waits for a decision of a customer, and waits until those are recorded that are under way: what they store
+    /// is to be found by who withdraws it.
+    async fn drop_undecided(&self, customer: CustomerRef) -> Result<Dropped, DialoguesError> {
+        let dropped = self
+            .pending
+            .drop_customer(customer, self.core.now())
+            .await?;
+        let rest = self.pending.of_customer(customer).await?;
+        let deciding = async {
+            for dialogue in &rest {
+                while let Some(look) = self.pending.look(&dialogue.id).await?
+                    && look.state == State::Deciding
+                {
+                    tokio::time::sleep(DECIDING_PAUSE).await;
+                }
+            }
+            Ok(dropped)
+        };
+        let decided = tokio::time::timeout(DECIDING_MAX, deciding).await;
+        decided.unwrap_or(Err(DialoguesError::Busy))
     }
 
     /// Dialogues whose texts were withdrawn, erased or have expired since a time, the oldest first.

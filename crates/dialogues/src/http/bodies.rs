@@ -306,7 +306,8 @@ fn without_names(error: ApiError) -> ApiError {
 
 fn undecided() -> ApiError {
     ApiError::malformed(
-        "the body is no decision; send true or false, or an object such as {\"consent\": true}",
+        "the body is no decision; send true or false, or an object such as {\"consent\": true} with \
+         Content-Type: application/json",
     )
 }
 

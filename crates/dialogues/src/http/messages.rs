@@ -1,7 +1,7 @@
 //! Consented texts: pages for programs, everything that matches as a stream, and counts.
 
 use auspex_kernel::fields::{Filters as _, one_of, text, timestamp};
-use auspex_kernel::http::{CSV, List, ListErrors, Requester, accepts};
+use auspex_kernel::http::{CSV, List, ListErrors, Requester, preferred};
 use auspex_kernel::page::PageParams;
 use auspex_kernel::{ApiError, CursorKey, FieldErrors, Scope, Timestamp, query_filters};
 use axum::extract::{Extension, OriginalUri, RawQuery, State};
@@ -20,6 +20,11 @@ use crate::statistics::DayCounts;
 use crate::types::{Message, MessageFilter, Withdrawal};
 
 const NDJSON_TYPE: &str = "application/x-ndjson";
+const FORMS: [(&str, Form); 3] = [
+    (NDJSON_TYPE, Form::Ndjson),
+    ("text/csv", Form::Csv),
+    ("application/json", Form::Json),
+];
 /// Statistics are kept in memory while they are cut into pages.
 const DAYS_MAX: u64 = 400;
 const DAYS_USUAL: u64 = 31;
@@ -288,10 +293,9 @@ async fn list(
 ) -> Result<Response, ApiError> {
     let (query, filters) = MessageFilters::parse(cursors, path, query)?;
     let identify = desk.shows_ids || requester.caller.scopes.contains(Scope::DataIdentify);
-    let form = filters.format.unwrap_or_else(|| match () {
-        () if accepts(headers, NDJSON_TYPE) => Form::Ndjson,
-        () if accepts(headers, "text/csv") => Form::Csv,
-        () => Form::Json,
+    let form = filters.format.unwrap_or_else(|| {
+        let named = preferred(headers, &FORMS);
+        named.copied().unwrap_or(Form::Json)
     });
     let filter = desk.filter(filters, identify)?;
     let (dialogues, actor) = (&desk.dialogues, requester.actor());
@@ -448,7 +452,6 @@ async fn list_withdrawals(
     let (query, filters) = WithdrawalFilters::parse(&cursors, "/v1/withdrawals", query.as_deref())?;
     let dialogues = &desk.dialogues;
     let found = dialogues.withdrawals(filters.since, query.slice()).await?;
-    let position = |withdrawal: &Withdrawal| withdrawal.id.0.to_string();
-    let list = WithdrawalList::new(&query, found, position, WithdrawalView::from);
+    let list = WithdrawalList::new(&query, found, Withdrawal::position, WithdrawalView::from);
     Ok(list.answer_unkept())
 }

@@ -18,6 +18,7 @@ mod redis_server;
 
 const START: Timestamp = Timestamp(1_769_335_200_000_000);
 const EXPIRY: Duration = Duration::from_hours(24);
+const END_OF_TIME: Timestamp = Timestamp(i64::MAX);
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) fn limits() -> Limits {
@@ -430,10 +431,14 @@ async fn a_customer_is_found_and_forgotten(kind: &impl Kind) {
         .map(|dialogue| texts(dialogue).concat())
         .collect();
     assert_eq!(found, ["a1", "a2", "a3"]);
-    let dropped = bench.pending.drop_customer(ann).await.expect("it answers");
-    assert_eq!((dropped.dialogues, dropped.texts), (3, 3));
+    let earlier = bench.pending.drop_customer(ann, START - SECOND).await;
+    assert_eq!(earlier, Ok(Dropped::default()), "they began later");
+    assert_eq!(bench.state("a1").await, Some((State::Open, 1)));
+    let dropped = bench.pending.drop_customer(ann, END_OF_TIME).await;
+    let dropped = dropped.expect("it answers");
+    assert_eq!((dropped.dialogues, dropped.texts), (2, 2), "but for a2");
     assert_eq!(
-        bench.pending.drop_customer(ann).await,
+        bench.pending.drop_customer(ann, END_OF_TIME).await,
         Ok(Dropped::default())
     );
     assert_eq!(bench.state("a1").await, None);
@@ -605,7 +610,7 @@ mod replicas {
             Taken::Away
         ));
         let ann = pseudonym("ann");
-        assert_eq!(one.pending.drop_customer(ann).await, Err(Away));
+        assert_eq!(one.pending.drop_customer(ann, END_OF_TIME).await, Err(Away));
         assert!(one.pending.of_customer(ann).await.is_err());
         // What it held ended with it; it is used again soon.
         server.start_again();

@@ -1,5 +1,7 @@
 //! The buffer that a server has: in its memory, or shared with its replicas.
 
+use auspex_kernel::Timestamp;
+
 use super::{
     Away, Before, Dialogue, Dropped, Held as Hold, Look, Memory, NewText, Outcome, Pending,
     PushError, Pushed, Shared, Size, Taken, memory, shared,
@@ -59,10 +61,14 @@ impl Pending for Buffer {
         }
     }
 
-    async fn drop_customer(&self, customer: CustomerRef) -> Result<Dropped, Away> {
+    async fn drop_customer(
+        &self,
+        customer: CustomerRef,
+        until: Timestamp,
+    ) -> Result<Dropped, Away> {
         match self {
-            Self::Memory(buffer) => buffer.drop_customer(customer).await,
-            Self::Shared(buffer) => buffer.drop_customer(customer).await,
+            Self::Memory(buffer) => buffer.drop_customer(customer, until).await,
+            Self::Shared(buffer) => buffer.drop_customer(customer, until).await,
         }
     }
 

@@ -147,8 +147,12 @@ impl Pending for Memory {
         Ok(self.0.of_customer(customer))
     }
 
-    async fn drop_customer(&self, customer: CustomerRef) -> Result<Dropped, Away> {
-        Ok(self.0.drop_customer(customer))
+    async fn drop_customer(
+        &self,
+        customer: CustomerRef,
+        until: Timestamp,
+    ) -> Result<Dropped, Away> {
+        Ok(self.0.drop_customer(customer, until))
     }
 
     async fn expire(&self) -> Result<Dropped, Away> {
@@ -399,9 +403,9 @@ impl Buffer {
         found
     }
 
-    fn drop_customer(&self, customer: CustomerRef) -> Dropped {
+    fn drop_customer(&self, customer: CustomerRef, until: Timestamp) -> Dropped {
         self.forget_decided(|_, whose| whose == customer);
-        self.drop_where(|entry| entry.customer_ref == customer)
+        self.drop_where(|entry| entry.customer_ref == customer && entry.began_at <= until)
     }
 
     fn expire(&self) -> Dropped {
@@ -440,13 +444,13 @@ impl Buffer {
                 {
                     return true;
                 }
-                dropped.dialogues += 1;
-                dropped.texts += entry.texts.len();
                 if let Stage::Deciding { is_dropped, .. } = &mut entry.stage {
                     *is_dropped = true;
                     self.empty(entry);
                     return true;
                 }
+                dropped.dialogues += 1;
+                dropped.texts += entry.texts.len();
                 self.release(cost(id, slot));
                 false
             });

@@ -70,10 +70,12 @@ pub trait Pending: Send + Sync + 'static {
         customer: CustomerRef,
     ) -> impl Future<Output = Result<Vec<Dialogue>, Away>> + Send;
 
-    /// Forgets everything of a customer. A dialogue that is being decided does not come back.
+    /// Forgets everything of a customer that began until then. A dialogue that is being decided does not come back, and is
+    /// not counted: its decision says what became of its texts.
     fn drop_customer(
         &self,
         customer: CustomerRef,
+        until: Timestamp,
     ) -> impl Future<Output = Result<Dropped, Away>> + Send;
 
     /// Forgets what has expired.

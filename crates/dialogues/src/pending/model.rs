@@ -314,7 +314,9 @@ async fn agree(calls: Vec<Call>) {
                 }
             }
             Call::DropCustomer(number) => {
-                let dropped = memory.drop_customer(pseudonym(number)).await;
+                let dropped = memory
+                    .drop_customer(pseudonym(number), Timestamp(i64::MAX))
+                    .await;
                 dropped.expect("it is here");
                 model.drop_customer(number);
             }

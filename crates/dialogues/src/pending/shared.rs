@@ -228,12 +228,21 @@ impl Pending for Shared {
         Ok(found)
     }
 
-    async fn drop_customer(&self, customer: CustomerRef) -> Result<Dropped, Away> {
+    async fn drop_customer(
+        &self,
+        customer: CustomerRef,
+        until: Timestamp,
+    ) -> Result<Dropped, Away> {
         let mut dropped = Dropped::default();
         for name in self.0.names_of(customer).await? {
             let change = |head: Head, now: Now| match head.by(now) {
-                After::Here(head) if head.customer_ref() == customer => {
-                    let counts = counts(&head);
+                After::Here(head)
+                    if head.customer_ref() == customer && head.began_at <= until.0 =>
+                {
+                    let counts = match head.stage {
+                        Stage::Deciding { .. } => Dropped::default(),
+                        Stage::Waiting(_) | Stage::Decided => counts(&head),
+                    };
                     Some((head.dropped()?, counts))
                 }
                 After::Here(_) => None,

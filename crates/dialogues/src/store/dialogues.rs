@@ -226,6 +226,24 @@ pub(crate) async fn delete(
     Ok(deleted.rows_affected)
 }
 
+/// The real ids of these dialogues go; what was decided about them stays.
+pub(crate) async fn forget_ids(
+    transaction: &DatabaseTransaction,
+    dialogues: &[DialogueRef],
+) -> Result<(), DbError> {
+    let wanted = dialogues
+        .iter()
+        .map(|dialogue| dialogue.as_bytes().to_vec());
+    let wanted: Vec<_> = wanted.collect();
+    erase_ids(transaction, wanted.clone()).await?;
+    Entity::update_many()
+        .filter(Column::Dialogue.is_in(wanted))
+        .col_expr(Column::IdsId, Expr::value(Option::<i64>::None))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
 async fn erase_ids(
     transaction: &DatabaseTransaction,
     dialogues: Vec<Vec<u8>>,

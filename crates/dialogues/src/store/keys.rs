@@ -349,6 +349,25 @@ pub(crate) async fn erasures_after(
     erasures_of(&rows)
 }
 
+/// Some that were noted until `before` and are not known to be carried out, the oldest first.
+pub(crate) async fn incomplete(
+    connection: &impl ConnectionTrait,
+    customer: Option<CustomerRef>,
+    before: Timestamp,
+    count: u64,
+) -> Result<Vec<Erasure>, DbError> {
+    use erasures::Column;
+    let mut query = erasures::Entity::find()
+        .filter(Column::CompletedAt.is_null())
+        .filter(Column::ErasedAt.lte(before))
+        .order_by_asc(Column::ErasedAt)
+        .limit(count);
+    if let Some(customer) = customer {
+        query = query.filter(Column::Customer.eq(customer.as_bytes().to_vec()));
+    }
+    erasures_of(&query.all(connection).await?)
+}
+
 pub(crate) async fn complete(
     transaction: &DatabaseTransaction,
     id: &[u8; 16],

@@ -10,7 +10,7 @@ use sea_orm::{
 };
 
 use super::entity::withdrawals::{ActiveModel, Column, Entity, Model};
-use super::{customer_of, dialogue_of};
+use super::{customer_of, dialogue_of, lock_bytes};
 use crate::ids::CustomerRef;
 use crate::types::{Reason, RowId, Withdrawal, parse_position};
 
@@ -30,12 +30,29 @@ impl TryFrom<Model> for Withdrawal {
     }
 }
 
+/// Whoever adds some holds this until the end of their transaction.
+const LOCK: [u8; 16] = *b"withdrawals list";
+
+/// Adds some, each later than all that were added before: whoever has read the list up to a time finds all that follow after
+/// that time, whichever clock and transaction they came from.
 pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
-    withdrawals: Vec<Withdrawal>,
+    mut withdrawals: Vec<Withdrawal>,
 ) -> Result<(), DbError> {
     if withdrawals.is_empty() {
         return Ok(());
+    }
+    lock_bytes(transaction, &LOCK).await?;
+    let newest: Option<Option<Timestamp>> = Entity::find()
+        .select_only()
+        .column_as(Column::At.max(), "newest")
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    if let Some(newest) = newest.flatten() {
+        for withdrawal in &mut withdrawals {
+            withdrawal.at = Ord::max(withdrawal.at, Timestamp(newest.0 + 1));
+        }
     }
     let rows = withdrawals.into_iter().map(|withdrawal| ActiveModel {
         id: Set(withdrawal.id.0),

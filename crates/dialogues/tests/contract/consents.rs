@@ -5,6 +5,7 @@ use std::time::Duration;
 use auspex_dialogues::{
     Decided, Decision, Dialogue, DialoguesError, MessageFilter, Reason, Status,
 };
+use auspex_kernel::Timestamp;
 use auspex_kernel::page::Slice;
 use futures_util::future::join_all;
 
@@ -164,6 +165,8 @@ async fn a_no_after_a_yes_withdraws_and_there_is_no_way_back(store: &Store) {
         decisions,
         [Decision::Granted, Decision::Granted, Decision::Withdrawn]
     );
+    // Whoever has read the list so far finds the rest after it, though no time has passed.
+    let at = told[0].at;
     // All that are left, at once.
     let all = dialogues
         .withdraw_all(&OPERATOR, long.customer_ref, &statement)
@@ -171,6 +174,9 @@ async fn a_no_after_a_yes_withdraws_and_there_is_no_way_back(store: &Store) {
         .unwrap();
     assert_eq!((all.dialogues, all.texts), (1, 1));
     assert_eq!(texts(&dialogues).await, [""; 0]);
+    let later = Some(Timestamp(at.0 + 1));
+    let (told, _) = dialogues.withdrawals(later, ALL).await.unwrap();
+    assert_eq!(told.len(), 1);
 }
 
 async fn two_answers_at_once_leave_one_outcome(store: &Store) {

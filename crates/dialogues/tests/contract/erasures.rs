@@ -12,6 +12,7 @@ use crate::{OPERATOR, dialogue, read, texts};
 
 contract! {
     an_erasure_that_was_cut_off_is_carried_out
+    who_asks_again_carries_on_an_erasure_that_was_cut_off
     a_restored_backup_of_the_texts_is_cleansed
     a_restored_backup_of_the_keys_brings_no_key_back
     a_withdrawal_outlives_a_restored_backup
@@ -95,6 +96,27 @@ async fn an_erasure_that_was_cut_off_is_carried_out(store: &Store) {
         let (receipts, _) = started.receipts(Some(maria), slice).await.unwrap();
         assert!(receipts[0].completed_at.is_some());
     }
+}
+
+async fn who_asks_again_carries_on_an_erasure_that_was_cut_off(store: &Store) {
+    let dialogues = store.dialogues().await;
+    fill(&dialogues).await;
+    let (db, keys) = (store.db().await, store.keys_db().await);
+    let maria = dialogue(&dialogues, "Maria", "Maria", &[]).customer_ref;
+    back_up(&db, &MAIN).await;
+    let first = dialogues.erase(&OPERATOR, maria).await.unwrap();
+    restore(&db, &MAIN).await;
+    let undone = "UPDATE dialogues_erasures SET completed_at = NULL, messages = 0, dialogues = 0";
+    execute(&keys, undone).await;
+    store.clock.advance(Duration::from_secs(1));
+    let again = dialogues.erase(&OPERATOR, maria).await.unwrap();
+    assert_ne!(again.id, first.id);
+    let left = number(&db, "SELECT COUNT(*) FROM dialogues_messages").await;
+    assert_eq!(left, 2, "those of somebody else");
+    let first = dialogues.receipt(&first.id).await.unwrap().unwrap();
+    assert!(first.completed_at.is_some() && again.completed_at.is_some());
+    assert_eq!((first.messages, first.dialogues), (2, 1));
+    assert_eq!((again.messages, again.dialogues), (0, 0));
 }
 
 async fn a_restored_backup_of_the_texts_is_cleansed(store: &Store) {

@@ -16,6 +16,7 @@ contract! {
     texts_wait_and_are_kept_by_a_yes
     of_answers_at_once_one_counts_and_the_same_ones_agree
     a_text_beside_a_yes_is_kept_or_refused
+    a_yes_beside_a_withdrawal_of_everything_keeps_nothing
     a_decision_that_cannot_be_stored_leaves_the_texts_and_a_refusal_none
     who_was_erased_has_nothing_that_waits_and_may_come_back
     what_another_process_erased_does_not_wait_here
@@ -149,6 +150,34 @@ async fn a_text_beside_a_yes_is_kept_or_refused(store: &Store) {
         kept += count;
     }
     assert_eq!(texts(&dialogues).await.len() as u64, kept);
+}
+
+async fn a_yes_beside_a_withdrawal_of_everything_keeps_nothing(store: &Store) {
+    let dialogues = store.dialogues().await;
+    let statement = dialogues.usual_statement();
+    let maria = CustomerId::parse("Maria").unwrap();
+    let maria = dialogues.pseudonyms().customer(&maria);
+    for round in 0..100 {
+        let name = format!("dialogue {round}");
+        for _ in 0..10 {
+            push(&dialogues, "Maria", &name, &"text ".repeat(500))
+                .await
+                .unwrap();
+        }
+        let deciding = async {
+            tokio::time::sleep(Duration::from_micros(round * 50)).await;
+            decide(&dialogues, &name, true).await
+        };
+        let withdrawing = dialogues.withdraw_all(&OPERATOR, maria, &statement);
+        let (withdrawn, decided) = tokio::join!(withdrawing, deciding);
+        let withdrawn = withdrawn.unwrap();
+        match decided {
+            Ok(texts) => assert_eq!((withdrawn.texts, withdrawn.pending_texts), (texts, 0)),
+            Err(DialoguesError::Unknown) => assert_eq!(withdrawn.pending_texts, 10),
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(texts(&dialogues).await, [""; 0], "round {round}");
+    }
 }
 
 async fn a_decision_that_cannot_be_stored_leaves_the_texts_and_a_refusal_none(store: &Store) {

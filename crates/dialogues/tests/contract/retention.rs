@@ -5,7 +5,7 @@ use std::time::Duration;
 use auspex_dialogues::{Config, Reason, RetentionRule, Status};
 use auspex_kernel::page::Slice;
 
-use crate::store::Store;
+use crate::store::{Store, number};
 use crate::{OPERATOR, dialogue, texts};
 
 contract! {
@@ -65,6 +65,10 @@ async fn texts_go_by_age_and_rule_and_records_after_them(store: &Store) {
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].reason, Reason::Expired);
     assert_eq!(told[0].dialogue, dialogues.pseudonyms().dialogue(&short.id));
+    let without_ids = "SELECT COUNT(*) FROM dialogues_dialogues \
+                       WHERE status = 'consented' AND ids_id IS NULL";
+    let without_ids = number(&store.db().await, without_ids).await;
+    assert_eq!(without_ids, 1, "the ids go with the last text");
 
     // A record goes when it is old and its texts are not held.
     let status = async |id| {

@@ -125,7 +125,7 @@ async fn look_inside(
     look_for_missed(inspection.connection(), &name, database, findings).await?;
     let unreadable = inspection.unreadable_rows().await?;
     if unreadable.is_empty() {
-        findings.good("all its texts can be read");
+        findings.good("all its texts are UTF-8");
     } else {
         let remedy = "the server leaves these rows out; restore a backup, or stop the server and delete them";
         findings.all_bad("texts are not UTF-8", &unreadable, remedy);

@@ -87,6 +87,13 @@ fn every_consent_of_a_customer_is_withdrawn_at_once() {
         .map(|line| &line["decision"])
         .collect();
     assert_eq!(decisions, ["granted", "granted", "withdrawn", "withdrawn"]);
+    let first = bot.server.get("/v1/withdrawals?limit=1").json();
+    let cursor = first["pagination"]["next_cursor"].as_str();
+    let cursor = cursor.expect("there is another page");
+    let second = format!("/v1/withdrawals?limit=1&cursor={cursor}");
+    let second = bot.server.get(&second).json();
+    assert_eq!(second["data"].as_array().map(Vec::len), Some(1), "{second}");
+    assert_ne!(first["data"], second["data"]);
     let since = "/v1/withdrawals?since=2100-01-01T00:00:00Z";
     assert_eq!(bot.server.get(since).json()["data"], json!([]));
     assert_eq!(
