@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 use crate::error::ApiError;
@@ -93,13 +94,22 @@ impl Budget {
 pub struct Share {
     budget: Arc<Budget>,
     bytes: AtomicUsize,
+    unread: Mutex<Option<Body>>,
 }
 
 impl Share {
     /// Nothing yet.
     pub fn new(budget: Arc<Budget>) -> Arc<Self> {
-        let bytes = AtomicUsize::new(0);
-        Arc::new(Self { budget, bytes })
+        Arc::new(Self {
+            budget,
+            bytes: AtomicUsize::new(0),
+            unread: Mutex::new(None),
+        })
+    }
+
+    /// What whoever had the body did not read of it.
+    pub fn unread(&self) -> Option<Body> {
+        self.unread.lock().take()
     }
 
     /// Raises what is taken to `bytes`; whether there was room.
@@ -133,6 +143,8 @@ pub struct Bounded {
     share: Option<Arc<Share>>,
     /// What comes after this verdict is read and thrown away.
     found_no_room: bool,
+    /// Nothing more is to be had of it.
+    is_over: bool,
     /// Armed only when the body did not come with the head.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -152,6 +164,7 @@ impl Bounded {
             deadline,
             share,
             found_no_room: false,
+            is_over: false,
             timer: None,
         }
     }
@@ -177,6 +190,18 @@ fn coming(body: &impl http_body::Body) -> usize {
     usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
 }
 
+impl Drop for Bounded {
+    /// An answer that leaves some of the body unread would end the connection.
+    fn drop(&mut self) {
+        if let Some(share) = &self.share
+            && !self.is_over
+            && !http_body::Body::is_end_stream(&self.inner)
+        {
+            *share.unread.lock() = Some(std::mem::take(&mut self.inner));
+        }
+    }
+}
+
 impl fmt::Debug for Bounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bounded")
@@ -197,6 +222,7 @@ impl http_body::Body for Bounded {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 if length > self.left {
+                    self.is_over = true;
                     return Poll::Ready(Some(Err(BodyError::TooLarge(self.max).into())));
                 }
                 self.left -= length;
@@ -204,6 +230,7 @@ impl http_body::Body for Bounded {
                 let came_with_head = bytes == length && self.inner.is_end_stream();
                 if self.found_no_room || !(came_with_head || self.has_room(bytes)) {
                     self.found_no_room = true;
+                    self.is_over = true;
                     return Poll::Ready(Some(Err(BodyError::NoRoom.into())));
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -214,11 +241,17 @@ impl http_body::Body for Bounded {
                     .timer
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
                 match timer.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::TooSlow(deadline).into()))),
+                    Poll::Ready(()) => {
+                        self.is_over = true;
+                        Poll::Ready(Some(Err(BodyError::TooSlow(deadline).into())))
+                    }
                     Poll::Pending => Poll::Pending,
                 }
             }
-            Poll::Ready(other) => Poll::Ready(other.map(|r| r.map_err(Into::into))),
+            Poll::Ready(other) => {
+                self.is_over = true;
+                Poll::Ready(other.map(|r| r.map_err(Into::into)))
+            }
         }
     }
 

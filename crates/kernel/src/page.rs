@@ -15,6 +15,7 @@ pub use cursor::{Cursor, CursorKey, Direction, Position};
 pub use view::{PageParams, Pagination};
 
 use crate::error::{ApiError, FieldErrors, is_printable, shown};
+use crate::http::pairs;
 use view::{CursorLinks, CursorPagination, OffsetPagination, PageLinks, PagePagination};
 
 const LIMIT_USUAL: usize = 100;
@@ -97,7 +98,7 @@ impl PageQuery {
     ///
     /// # Errors
     /// 422 for parameters that are unknown, wrong, repeated or of two forms; 400 for a cursor that
-    /// was not issued for this list.
+    /// was not issued for this list, and for what is not UTF-8.
     pub fn parse(
         key: &CursorKey,
         path: &str,
@@ -106,7 +107,7 @@ impl PageQuery {
     ) -> Result<Self, ApiError> {
         let mut errors = FieldErrors::default();
         let mut given = Given::default();
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        for (name, value) in pairs(query.unwrap_or_default())? {
             given.take(&name, &value, filters, &mut errors);
         }
         given.refuse_mixed_forms(&mut errors);

@@ -3,7 +3,7 @@
 use auspex_kernel::audit::{self, Filter, Line, Outcome};
 use auspex_kernel::db::Db;
 use auspex_kernel::fields::{Filters as _, one_of, text, timestamp};
-use auspex_kernel::http::{CSV, List, ListErrors, accepts, csv_cell};
+use auspex_kernel::http::{CSV, List, ListErrors, csv_cell, preferred};
 use auspex_kernel::page::PageParams;
 use auspex_kernel::{ApiError, CursorKey, FieldError, Timestamp, query_filters};
 use axum::Extension;
@@ -92,6 +92,11 @@ enum Format {
     Csv,
 }
 
+const FORMATS: [(&str, Format); 2] = [
+    ("text/csv", Format::Csv),
+    ("application/json", Format::Json),
+];
+
 impl Format {
     fn as_str(self) -> &'static str {
         match self {
@@ -154,10 +159,8 @@ async fn list_audit(
     let position = filter.position();
     let page = db.list(async |connection| audit::page(connection, filter, query.slice()).await);
     let list = AuditList::new(&query, page.await?, position, AuditView::from);
-    let is_csv = format.map_or_else(
-        || accepts(&headers, "text/csv"),
-        |format| format == Format::Csv,
-    );
+    let named = || preferred(&headers, &FORMATS).copied();
+    let is_csv = format.or_else(named) == Some(Format::Csv);
     let mut response = match is_csv {
         false => list.answer(&headers),
         true => list.answer_as(&headers, CSV, csv_lines),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use auspex_kernel::error::Envelope;
+use auspex_kernel::http::accepts;
 use auspex_kernel::service::Link;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -122,20 +123,7 @@ async fn get_index(Extension(front): Extension<Arc<Front>>, headers: HeaderMap) 
 
 /// Browsers name the type; tools that take anything do not.
 fn wants_page(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let is_page = parts
-                .next()
-                .is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
-            is_page
-                && !parts
-                    .any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-        })
+    accepts(headers, "text/html")
 }
 
 #[cfg(test)]

@@ -70,10 +70,11 @@ struct TokenPair {
         (status = 200, description = "Logged in", body = TokenPair),
         (status = 400, description = "Not a JSON object", body = Envelope),
         (status = 401, description = "Name or password is wrong", body = Envelope),
+        (status = 413, description = "The body is too long", body = Envelope),
         (status = 415, description = "Not JSON", body = Envelope),
         (status = 422, description = "Fields are missing or wrong", body = Envelope),
         (status = 429, description = "Too many requests or failures from this address", body = Envelope),
-        (status = 503, description = "Too many passwords to check", body = Envelope),
+        (status = 503, description = "Too many passwords to check, or the database is away", body = Envelope),
     )
 )]
 async fn log_in(
@@ -114,9 +115,11 @@ impl From<Refreshed> for TokenPair {
         (status = 200, description = "Exchanged", body = TokenPair),
         (status = 400, description = "Not a JSON object", body = Envelope),
         (status = 401, description = "Unknown, used, revoked or expired", body = Envelope),
+        (status = 413, description = "The body is too long", body = Envelope),
         (status = 415, description = "Not JSON", body = Envelope),
         (status = 422, description = "Fields are missing or wrong", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
+        (status = 503, description = "The database is away", body = Envelope),
     )
 )]
 async fn refresh_token(
@@ -145,6 +148,7 @@ async fn refresh_token(
         (status = 401, description = "No valid credential", body = Envelope),
         (status = 409, description = "The credential has no session", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
+        (status = 503, description = "The database is away", body = Envelope),
     )
 )]
 async fn log_out(

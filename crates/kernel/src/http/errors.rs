@@ -23,13 +23,13 @@ pub struct ChangeErrors;
 
 impl IntoResponses for ReadErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        error_responses(&[304, 401, 403, 404, 429, 500])
+        error_responses(&[304, 401, 403, 404, 429, 500, 503])
     }
 }
 
 impl IntoResponses for ListErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        error_responses(&[304, 400, 401, 403, 404, 422, 429, 500])
+        error_responses(&[304, 400, 401, 403, 404, 422, 429, 500, 503])
     }
 }
 
@@ -85,7 +85,7 @@ fn error_response(status: u16) -> RefOr<Response> {
         500 => ("INTERNAL", "Something failed inside the server"),
         503 => (
             "UNAVAILABLE",
-            "Too much work is waiting already, or the server is stopping",
+            "Too much work is waiting already, the database is away, or the server is stopping",
         ),
         _ => panic!("the table of error answers lacks {status}"),
     };

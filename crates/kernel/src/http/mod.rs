@@ -7,6 +7,7 @@ mod creation;
 mod errors;
 mod formats;
 mod list;
+mod query;
 mod requester;
 mod segment;
 mod unversioned;
@@ -17,8 +18,9 @@ pub use creation::{Creation, created};
 pub use errors::{
     ChangeErrors, CreateErrors, ListErrors, ReadErrors, add_error_schemas, error_responses,
 };
-pub use formats::{CSV, accepts, csv_cell};
+pub use formats::{CSV, accepts, csv_cell, preferred};
 pub use list::List;
+pub use query::pairs;
 pub use requester::Requester;
 pub use segment::segment;
 pub use unversioned::rename_unversioned;

@@ -1,6 +1,6 @@
 //! `auspex health`: asks a running server, for container health checks.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +24,14 @@ pub(super) fn run(config: &Config, ready: bool) -> Outcome {
     let header = if announced { "PROXY UNKNOWN\r\n" } else { "" };
     let is_secured = config.server.tls.is_on();
     let answer = ask(address, header, is_secured, path).map_err(|error| Failure {
-        message: format!("no answer from {address}: {error}; is `auspex serve` running there?"),
+        message: match error.kind() {
+            // What the operating system says of a time limit depends on the call.
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => format!(
+                "no answer from {address} within {} s; what runs there hangs, or is not `auspex serve`",
+                TIMEOUT.as_secs()
+            ),
+            _ => format!("no answer from {address}: {error}; is `auspex serve` running there?"),
+        },
         code: 1,
     })?;
     let head = answer.lines().next().unwrap_or_default();

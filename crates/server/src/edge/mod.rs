@@ -35,7 +35,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
@@ -259,8 +259,16 @@ impl Edge {
             parts.extensions.insert(caller.clone());
         }
         let (body, share) = self.bounded(body, route);
+        // Over HTTP/2 an answer ends its own stream alone, and who waits to be told to send the body does not send it.
+        let may_be_unread =
+            parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT);
+        let kept = share.clone().filter(|_| may_be_unread);
         let request = Request::from_parts(parts, body);
-        self.run(route, request, id, passage, share).await
+        let response = self.run(route, request, id, passage, share).await;
+        if let Some(unread) = kept.and_then(|share| share.unread()) {
+            body::drain(unread).await;
+        }
+        response
     }
 
     /// What the page that a request comes from may do.

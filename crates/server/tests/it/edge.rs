@@ -136,6 +136,40 @@ fn unknown_paths_and_methods_answer_in_the_envelope_for_everybody() {
     );
 }
 
+/// Many clients send the head of a request and its body in two pieces.
+#[test]
+fn an_answer_that_needs_no_body_does_not_end_its_connection() {
+    let server = Server::start();
+    let asked = |method: &str, path: &str, body: &[u8]| {
+        let mut connection = server.connect();
+        let (address, key, length) = (server.address, &server.key, body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nX-API-Key: {key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        connection.raw(head.as_bytes());
+        std::thread::sleep(Duration::from_millis(50));
+        connection.raw(body);
+        let answer = connection.receive(false).expect("an answer");
+        assert_ne!(answer.header("connection"), Some("close"), "{path}");
+        let next = connection.send("GET", "/health/live", &[], b"");
+        assert_eq!(next.status, 200, "{path}");
+        answer.status
+    };
+    let body = br#"{"name": "x"}"#;
+    assert_eq!(asked("POST", "/v1/models/none/predict", body), 404);
+    assert_eq!(
+        asked("POST", "/v1/models/santander/versions/9/predict", body),
+        404
+    );
+    assert_eq!(asked("POST", "/v1/models/reload", body), 200);
+    assert_eq!(asked("POST", "/v1/me/api-keys", body), 403);
+    assert_eq!(asked("DELETE", "/v1/api-keys/none", body), 404);
+    assert_eq!(asked("GET", "/health", body), 200);
+    let long = vec![b' '; 500_000];
+    assert_eq!(asked("POST", "/v1/models/none/predict", &long), 404);
+}
+
 #[test]
 fn a_request_has_exactly_one_host() {
     let server = Server::start();

@@ -84,6 +84,7 @@ form! {
         (status = 401, description = "The client did not authenticate", body = OAuthError<'_>),
         (status = 413, description = "The form is too long", body = OAuthError<'_>),
         (status = 429, description = "Too many requests", body = OAuthError<'_>),
+        (status = 503, description = "The database is away", body = OAuthError<'_>),
     )
 )]
 async fn exchange_token(
@@ -112,6 +113,7 @@ async fn exchange_token(
         (status = 401, description = "The client did not authenticate", body = OAuthError<'_>),
         (status = 413, description = "The form is too long", body = OAuthError<'_>),
         (status = 429, description = "Too many requests", body = OAuthError<'_>),
+        (status = 503, description = "The database is away", body = OAuthError<'_>),
     )
 )]
 async fn introspect_token(
@@ -148,6 +150,7 @@ async fn introspect_token(
         (status = 401, description = "The client did not authenticate", body = OAuthError<'_>),
         (status = 413, description = "The form is too long", body = OAuthError<'_>),
         (status = 429, description = "Too many requests", body = OAuthError<'_>),
+        (status = 503, description = "The database is away", body = OAuthError<'_>),
     )
 )]
 async fn revoke_token(
@@ -176,6 +179,7 @@ async fn revoke_token(
         (status = 401, description = "No valid token", body = Envelope),
         (status = 403, description = "The token has no scope `openid`", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
+        (status = 503, description = "The database is away", body = Envelope),
     )
 )]
 async fn get_userinfo(
@@ -196,6 +200,7 @@ async fn get_userinfo(
         (status = 401, description = "No valid token", body = Envelope),
         (status = 403, description = "The token has no scope `openid`", body = Envelope),
         (status = 429, description = "Too many requests", body = Envelope),
+        (status = 503, description = "The database is away", body = Envelope),
     )
 )]
 async fn post_userinfo(
