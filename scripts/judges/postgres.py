@@ -3,6 +3,7 @@
 The server takes connections over TLS alone, with a certificate of an authority of its own for the name `localhost`.
 """
 
+import base64
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from traffic import Client
 
 RECORD = (RECORDS / "records.jsonl").read_text().splitlines()[0].encode()
 PASSWORD = "correct-horse-battery"
+MASTER_KEY = base64.b64encode(bytes(32)).decode()
 
 
 def openssl(folder, *arguments):
@@ -44,16 +46,28 @@ class OverTls(Postgres):
                 subprocess.run(["chown", f"{self.user}:", file], check=True)
         self.folder.chmod(0o755)
         super().prepare()
-        (self.folder / "data" / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 trust\n")
+        (self.folder / "data" / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 trust\n")
 
     def command(self):
         return [*super().command(), "-c", "ssl=on", "-c", "ssl_cert_file=../server.pem", "-c", "ssl_key_file=../server.key"]
 
+    def query(self, text, database="test"):
+        address = f"postgres://postgres@/{database}?host={self.folder}&port={self.port}"
+        return self._run("psql", "--no-align", "--tuples-only", address, "--command", text).stdout.strip()
+
     def settings(self, query, host="localhost"):
-        return {"AUSPEX__STORAGE__URL": f"postgres://postgres:{PASSWORD}@{host}:{self.port}/test?{query}"}
+        url = f"postgres://postgres:{PASSWORD}@{host}:{self.port}/test?{query}"
+        return {"AUSPEX__STORAGE__URL": url, "AUSPEX__DIALOGUES__MASTER_KEY": MASTER_KEY}
 
     def pem(self, name="own"):
         return f"sslrootcert={self.folder / name}.pem"
+
+
+def predicts(settings, key=None):
+    """Whether a server with these settings starts and predicts; its key."""
+    with Server(key=key, **settings) as server:
+        equal(Client(server.port, server.key).ask("POST", "/predict", RECORD)[0], 200, "a prediction")
+        return server.key
 
 
 def refusal(settings):
@@ -75,6 +89,7 @@ def verified(postgres):
         status, job = client.ask("POST", "/v1/jobs?model=santander", RECORD, **{"Content-Type": "application/x-ndjson"})
         equal(status, 202, "a job")
         equal(client.ask("GET", f"/v1/jobs/{job['id']}")[0], 200, "its state")
+        postgres.key = server.key
         ours = "from pg_stat_ssl join pg_stat_activity using (pid) where application_name <> 'psql' and datname = 'test'"
         equal(postgres.query(f"select count(*) > 0 and bool_and(ssl) {ours}"), "t", "TLS")
         true("ok" in server.command("doctor"), "the doctor")
@@ -83,8 +98,7 @@ def verified(postgres):
 def preferred(postgres):
     """Without `sslmode` TLS is spoken where the server does, whoever signed its certificate"""
     for query in ("", "sslmode=prefer", "sslmode=require"):
-        with Server(**postgres.settings(query, "127.0.0.1")) as server:
-            equal(Client(server.port, server.key).ask("POST", "/predict", RECORD)[0], 200, f"a prediction, {query!r}")
+        predicts(postgres.settings(query, "127.0.0.1"), postgres.key)
 
 
 def strangers(postgres):
@@ -99,8 +113,7 @@ def another_name(postgres):
     """A certificate for another name is refused by `verify-full`, and taken by `verify-ca`"""
     said = refusal(postgres.settings(f"sslmode=verify-full&{postgres.pem()}", "127.0.0.1"))
     true("sslmode" in said, said)
-    with Server(**postgres.settings(f"sslmode=verify-ca&{postgres.pem()}", "127.0.0.1")) as server:
-        equal(Client(server.port, server.key).ask("POST", "/predict", RECORD)[0], 200, "a prediction")
+    predicts(postgres.settings(f"sslmode=verify-ca&{postgres.pem()}", "127.0.0.1"), postgres.key)
 
 
 def without(postgres):
@@ -116,8 +129,7 @@ def nothing_to_speak():
         for mode in ("require", "verify-full"):
             said = refusal({"AUSPEX__STORAGE__URL": f"{address}?sslmode={mode}"})
             true("TLS" in said and "sslmode" in said, said)
-        with Server(AUSPEX__STORAGE__URL=address) as server:
-            equal(Client(server.port, server.key).ask("POST", "/predict", RECORD)[0], 200, "a prediction")
+        predicts({"AUSPEX__STORAGE__URL": address})
 
 
 def main():

@@ -377,11 +377,19 @@ fn what_to_do(fault: Fault) -> &'static str {
 }
 
 fn what_to_check(cause: &sqlx::Error) -> &'static str {
-    match cause {
-        sqlx::Error::Tls(_) => {
+    let is_of_tls = match cause {
+        sqlx::Error::Tls(_) => true,
+        // A certificate that is refused, for one.
+        sqlx::Error::Io(error) => error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
+    };
+    match is_of_tls {
+        true => {
             "check sslmode and sslrootcert in its setting, such as storage.url, and whether PostgreSQL speaks TLS there"
         }
-        _ => "check its setting, such as storage.url, and whether PostgreSQL runs there",
+        false => "check its setting, such as storage.url, and whether PostgreSQL runs there",
     }
 }
 
