@@ -67,7 +67,7 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
         return Err(Fault::new("the file is empty"));
     }
     if let Some(pickle) = packed::unpack(bytes) {
-        return sklearn::load(&pickle?, options);
+        return sklearn::load_unpacked(&pickle?, bytes.len(), options);
     }
     match name_other(bytes) {
         // Reading it tells what in it is none.

@@ -5,7 +5,7 @@
 mod rows;
 
 use auspex_engine::{
-    ClassLabel, Engine, FeatureKind, LoadOptions, Output, RowBuffer, load, load_bytes,
+    ClassLabel, Engine, FeatureKind, LoadOptions, Output, RowBuffer, Signature, load, load_bytes,
 };
 use rows::rows;
 use serde_json::Value;
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const FOLDERS: [&str; 2] = ["sklearn-1.2", "sklearn-1.9"];
 /// Pipelines as people fit them (`scripts/golden/make_pipelines.py`).
 const PIPELINES: &str = "pipelines";
+/// Where steps meet boosters, `None` and large numbers (`scripts/golden/make_details.py`).
+const DETAILS: &str = "details";
 
 fn golden(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,7 +40,8 @@ fn models(folder: &str) -> Vec<PathBuf> {
 }
 
 fn all_models() -> impl Iterator<Item = PathBuf> {
-    FOLDERS.into_iter().chain([PIPELINES]).flat_map(models)
+    let folders = FOLDERS.into_iter().chain([PIPELINES, DETAILS]);
+    folders.flat_map(models)
 }
 
 fn expected(model: &Path) -> Value {
@@ -165,6 +168,49 @@ fn pipelines_agree_with_their_graphs() {
     assert!(agree >= 18, "{agree} graphs");
 }
 
+/// Zeros that a sparse matrix leaves out are missing values to explanations of XGBoost too.
+#[test]
+fn explanations_behind_sparse_matrices_are_those_of_the_library() {
+    let path = golden(DETAILS).join("sparse-columns.pkl");
+    let options = LoadOptions {
+        explanation_bytes_max: 1 << 20,
+        ..LoadOptions::default()
+    };
+    let model = load_bytes("model", &fs::read(&path).unwrap(), &options).unwrap();
+    let explain = model.explain().unwrap();
+    assert_eq!(explain.asks(), 0);
+    let wanted = fs::read(path.with_extension("contributions.json")).unwrap();
+    let wanted: Vec<Vec<f64>> = serde_json::from_slice(&wanted).unwrap();
+    let wanted = wanted.concat();
+    let rows = rows(model.as_ref(), &expected(&path)["rows"]);
+    let mut found = vec![0.0; wanted.len()];
+    explain.contributions(rows.rows(4), 0, &mut found).unwrap();
+    let mut pairs = found.iter().zip(&wanted);
+    assert!(
+        pairs.all(|(found, wanted)| (found - wanted).abs() < 1e-5),
+        "{found:?} is not {wanted:?}"
+    );
+}
+
+/// What cannot be told from the file is refused, with what to do.
+#[test]
+fn models_that_cannot_be_predicted_are_refused() {
+    for (name, words) in [
+        (
+            "sparse-hashed",
+            "set `alternate_sign=False` of a HashingVectorizer",
+        ),
+        (
+            "sparse-splines",
+            "`sparse_output=False` of encoders and splines",
+        ),
+    ] {
+        let error = load(&golden("details-refused").join(format!("{name}.pkl"))).err();
+        let message = error.unwrap().message;
+        assert!(message.contains(words), "{name}: {message}");
+    }
+}
+
 #[test]
 fn what_would_fill_the_memory_from_a_small_file_is_refused() {
     for (name, reason) in [
@@ -180,6 +226,18 @@ fn what_would_fill_the_memory_from_a_small_file_is_refused() {
         let error = load(&path).unwrap_err().message;
         assert!(error.contains(reason), "{name}: {error}");
     }
+    let part = |first: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(first).unwrap();
+        encoder.write_all(&vec![b']'; 1 << 20]).unwrap();
+        encoder.finish().unwrap()
+    };
+    let bytes = [part(b"\x80\x04"), part(b"").repeat(128)].concat();
+    assert!(bytes.len() < 1 << 20);
+    let error = load_bytes("model", &bytes, &LoadOptions::default()).err();
+    let message = error.unwrap().message;
+    let words = "larger than 134217728 bytes, and no more than 128 times its own size is read";
+    assert!(message.contains(words), "{message}");
 }
 
 /// Sums of trees are those of the library to the last bit.
@@ -259,6 +317,25 @@ fn names_classes_categories_and_versions_come_from_the_file() {
         assert_eq!(model.signature().features[0].kind, sexes);
         assert!(!model.signature().features[0].takes_missing);
     }
+}
+
+/// Names of columns that only a booster within knows.
+#[test]
+fn names_come_from_boosters_too() {
+    let paths = models(DETAILS).into_iter();
+    let is_about_names = |path: &PathBuf| path.to_str().unwrap().contains("/names-");
+    let mut count = 0;
+    for path in paths.filter(is_about_names) {
+        let model = load(&path).unwrap();
+        let Signature {
+            features, named, ..
+        } = model.signature();
+        let names: Vec<_> = features.iter().map(|feature| &feature.name).collect();
+        assert_eq!(names, ["size", "stock"], "{}", path.display());
+        assert!(named, "{}", path.display());
+        count += 1;
+    }
+    assert_eq!(count, 7);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use lzma_rust2::{LzmaReader, XzReader};
 use ruzstd::decoding::StreamingDecoder;
 
 use super::others;
-use crate::FILE_BYTES_MAX;
 use crate::document::{CUT_OFF, Fault};
+use crate::pickle::{unpacked_max, unpacked_too_large};
 
 /// How much is decompressed to see what it is.
 const SEEN_BYTES: u64 = 4096;
@@ -24,12 +24,10 @@ pub(super) fn unpack(bytes: &[u8]) -> Option<Result<Vec<u8>, Fault>> {
     // What is cut off may still show what it is.
     let _ = decoder(bytes)?.take(SEEN_BYTES).read_to_end(&mut head);
     others::is_pickle(&head).then(|| {
-        let mut pickle = Vec::new();
+        let (mut pickle, max) = (Vec::new(), unpacked_max(bytes.len()));
         let decoder = decoder(bytes).expect("there was one");
-        match decoder.take(FILE_BYTES_MAX + 1).read_to_end(&mut pickle) {
-            Ok(length) if length as u64 > FILE_BYTES_MAX => Err(Fault(format!(
-                "decompressed, it is larger than {FILE_BYTES_MAX} bytes"
-            ))),
+        match decoder.take(max + 1).read_to_end(&mut pickle) {
+            Ok(length) if length as u64 > max => Err(unpacked_too_large(max)),
             Ok(_) => Ok(pickle),
             Err(error) if is_cut_off(&error) => Err(Fault::new(CUT_OFF)),
             Err(error) => Err(Fault(format!("it cannot be decompressed: {error}"))),

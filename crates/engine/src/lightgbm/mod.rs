@@ -35,7 +35,7 @@ const ROWS_PER_WALK: usize = 64;
 
 /// A loaded LightGBM model.
 #[derive(Debug)]
-struct Model {
+pub(crate) struct Model {
     signature: Signature,
     boosting: String,
     trees: Trees,
@@ -95,7 +95,28 @@ pub(crate) fn recognizes(bytes: &[u8]) -> bool {
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Fault(format!("byte {}: not UTF-8", error.valid_up_to())))?;
-    Ok(Box::new(head::read(text, options)?))
+    Ok(Box::new(read(text, options)?))
+}
+
+/// Reads a model.
+pub(crate) fn read(text: &str, options: &LoadOptions) -> Result<Model, Fault> {
+    head::read(text, options)
+}
+
+impl Model {
+    /// Writes the sums of leaves, which the library calls raw scores. It does not average them over the iterations.
+    pub(crate) fn raw_scores(&self, rows: Rows<'_>, out: &mut [f64]) {
+        let width = self.signature.features.len();
+        assert!(
+            rows.is_empty() || rows.width() == width,
+            "rows of {} values for a model of {width} features",
+            rows.width(),
+        );
+        let outputs = self.signature.outputs();
+        assert_eq!(out.len(), rows.len() * outputs, "output of another length");
+        out.fill(0.0);
+        self.trees.add(rows, out, outputs);
+    }
 }
 
 impl Engine for Model {
@@ -132,17 +153,8 @@ impl Engine for Model {
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
-        let width = self.signature.features.len();
-        assert!(
-            rows.is_empty() || rows.width() == width,
-            "rows of {} values for a model of {width} features",
-            rows.width(),
-        );
-        let outputs = self.signature.outputs();
-        assert_eq!(out.len(), rows.len() * outputs, "output of another length");
-        out.fill(0.0);
-        self.trees.add(rows, out, outputs);
-        for row in out.chunks_exact_mut(outputs) {
+        self.raw_scores(rows, out);
+        for row in out.chunks_exact_mut(self.signature.outputs()) {
             if self.is_average {
                 row.iter_mut().for_each(|sum| *sum /= self.used as f64);
             }

@@ -12,12 +12,14 @@ use rawzip::{
     ZipVerification, crc32,
 };
 
-use crate::FILE_BYTES_MAX;
+use super::unpacked_too_large;
 use crate::document::{CUT_OFF, Fault, shorten};
 
 /// An archive that borrows the file's bytes.
 pub(crate) struct Archive<'f> {
     archive: ZipSliceArchive<&'f [u8]>,
+    /// How many bytes it has itself.
+    pub(super) size: usize,
     entries: HashMap<Box<str>, Entry>,
 }
 
@@ -28,7 +30,29 @@ struct Entry {
 }
 
 /// Bytes that may still be read, of all archives of a file together, however often an entry is.
-pub(super) type Left = Cell<u64>;
+#[derive(Debug)]
+pub(super) struct Left {
+    max: u64,
+    bytes: Cell<u64>,
+}
+
+impl Left {
+    pub(super) fn new(max: u64) -> Self {
+        let bytes = Cell::new(max);
+        Self { max, bytes }
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        self.max - self.bytes.get()
+    }
+
+    fn spend(&self, bytes: usize) -> Result<(), Fault> {
+        let rest = self.bytes.get().checked_sub(bytes as u64);
+        self.bytes
+            .set(rest.ok_or_else(|| unpacked_too_large(self.max))?);
+        Ok(())
+    }
+}
 
 impl<'f> Archive<'f> {
     /// Reads which entries there are.
@@ -50,7 +74,11 @@ impl<'f> Archive<'f> {
             }
             entries.insert(name, Entry { place, method });
         }
-        Ok(Self { archive, entries })
+        Ok(Self {
+            archive,
+            size: bytes.len(),
+            entries,
+        })
     }
 
     /// Names of the entries.
@@ -72,7 +100,7 @@ impl<'f> Archive<'f> {
         let data = packed.data();
         let content = match entry.method {
             CompressionMethod::STORE => {
-                spend(left, data.len())?;
+                left.spend(data.len())?;
                 Cow::Borrowed(data)
             }
             CompressionMethod::DEFLATE => unpack(DeflateDecoder::new(data), left)?.into(),
@@ -94,21 +122,10 @@ impl<'f> Archive<'f> {
 
 fn unpack(decoder: impl Read, left: &Left) -> Result<Vec<u8>, Fault> {
     let mut content = Vec::new();
-    let read = decoder.take(left.get() + 1).read_to_end(&mut content);
+    let read = decoder.take(left.bytes.get() + 1).read_to_end(&mut content);
     read.map_err(|error| Fault(format!("it cannot be decompressed: {error}")))?;
-    spend(left, content.len())?;
+    left.spend(content.len())?;
     Ok(content)
-}
-
-fn spend(left: &Left, bytes: usize) -> Result<(), Fault> {
-    let rest = left.get().checked_sub(bytes as u64);
-    let rest = rest.ok_or_else(|| {
-        Fault(format!(
-            "decompressed, the file is larger than {FILE_BYTES_MAX} bytes"
-        ))
-    })?;
-    left.set(rest);
-    Ok(())
 }
 
 fn broken(error: Error) -> Fault {
@@ -149,10 +166,10 @@ mod tests {
         let bytes = packed(&[0; 100_000]);
         assert!(bytes.len() < 1000);
         let archive = Archive::open(&bytes).unwrap();
-        let left = Cell::new(250_000);
+        let left = Left::new(250_000);
         assert_eq!(archive.read("zeros", &left).unwrap().len(), 100_000);
         assert_eq!(archive.read("zeros", &left).unwrap().len(), 100_000);
-        assert_eq!(left.get(), 50_000);
+        assert_eq!(left.read(), 200_000);
         let fault = archive.read("zeros", &left).unwrap_err().0;
         assert!(
             fault.contains("decompressed, the file is larger"),
@@ -169,7 +186,7 @@ mod tests {
             .unwrap();
         bytes[directory + 16] ^= 1;
         let archive = Archive::open(&bytes).unwrap();
-        let fault = archive.read("zeros", &Cell::new(1000)).unwrap_err().0;
+        let fault = archive.read("zeros", &Left::new(1000)).unwrap_err().0;
         assert!(fault.contains("the archive is damaged"), "{fault}");
     }
 }

@@ -313,6 +313,15 @@ impl<'p, 'a> Array<'p, 'a> {
         self.kind == Kind::Bool
     }
 
+    /// Whether its elements are Python's objects of any kind.
+    pub(crate) fn is_of_objects(&self) -> bool {
+        self.kind == Kind::Object
+    }
+
+    pub(crate) fn is_none(&self, index: usize) -> bool {
+        self.object(index).is_some_and(View::is_none)
+    }
+
     /// One field of all records.
     pub(crate) fn field(&self, name: &str) -> Result<Option<Self>, Fault> {
         let Some(field) = self.fields.iter().find(|field| field.name == name) else {

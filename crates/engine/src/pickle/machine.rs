@@ -1,7 +1,8 @@
 //! The stack machine that a pickle is a program for, without the instructions that run something.
 //!
 //! The stack, the memo and the values grow by at most a few bytes for each byte of the file, whatever counts it
-//! states: an instruction adds one value, and a count is only believed as far as the file goes.
+//! states: an instruction adds one value, and a count is only believed as far as the file goes. Of a small file that is
+//! compressed they are bounded by its own size.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,15 +17,19 @@ const PROTOCOL_MAX: u8 = 5;
 /// What joblib leaves in place of an array whose elements follow.
 const WRAPPER: &str = "joblib.numpy_pickle.NumpyArrayWrapper";
 
-/// Reads a pickle, as `pickle` or joblib write it, to its end.
-pub(crate) fn read(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
+/// How often values may be referred to, for each value that there may be.
+const REFERENCES_PER_VALUE: usize = 8;
+
+/// Reads a pickle, as `pickle` or joblib write it, to its end; the file it is from has so many bytes.
+pub(crate) fn read(bytes: &[u8], file_bytes: usize) -> Result<Pickle<'_>, Fault> {
     let mut machine = Machine {
         bytes,
         place: 0,
-        pickle: Pickle::new(),
+        pickle: Pickle::new(file_bytes),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        references: 0,
         is_nested: false,
     };
     machine.pickle.allow_copies(bytes.len());
@@ -46,6 +51,8 @@ struct Machine<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
+    /// How often values were referred to.
+    references: usize,
     /// Whether this is a pickle within one, which joblib writes for arrays of objects.
     is_nested: bool,
 }
@@ -78,12 +85,16 @@ impl<'a> Machine<'a> {
             op::PROTO => self.protocol(),
             op::FRAME => self.take(8).map(|_| ()),
             op::MARK => {
+                self.refer(1)?;
                 self.marks.push(self.stack.len());
                 Ok(())
             }
             op::POP => self.pop().map(|_| ()),
             op::POP_MARK => self.since_mark().map(|_| ()),
-            op::DUP => self.top().map(|id| self.stack.push(id)),
+            op::DUP => {
+                self.refer(1)?;
+                self.top().map(|id| self.stack.push(id))
+            }
             op::GET | op::BINGET | op::LONG_BINGET => self.remembered(opcode),
             op::PUT | op::BINPUT | op::LONG_BINPUT => {
                 let key = self.memo_key(opcode)?;
@@ -216,6 +227,15 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// Counts references, which take memory too.
+    fn refer(&mut self, count: usize) -> Result<(), Fault> {
+        self.references = self.references.saturating_add(count);
+        match self.references > self.pickle.values_max * REFERENCES_PER_VALUE {
+            true => Err(self.pickle.too_many()),
+            false => Ok(()),
+        }
+    }
+
     /// What the stack has above the last mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
@@ -252,10 +272,14 @@ impl<'a> Machine<'a> {
     fn remember(&mut self, key: u64) -> Result<(), Fault> {
         let top = self.top()?;
         self.memo.insert(key, top);
-        Ok(())
+        match self.memo.len() > self.pickle.values_max {
+            true => Err(self.pickle.too_many()),
+            false => Ok(()),
+        }
     }
 
     fn remembered(&mut self, opcode: u8) -> Result<(), Fault> {
+        self.refer(1)?;
         let key = self.memo_key(opcode)?;
         let id = self.memo.get(&key);
         let missing = || {
@@ -366,6 +390,7 @@ impl<'a> Machine<'a> {
                 (self.name_of(class)?, arguments.clone())
             }
         };
+        self.refer(class.len() / size_of::<Id>() + arguments.len())?;
         // What stands for "make an object of the class that is the first argument".
         let object = match (&*class, arguments.as_slice()) {
             ("copyreg._reconstructor" | "copyreg.__newobj__", [class, rest @ ..]) => Object {

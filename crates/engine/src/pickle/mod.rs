@@ -24,6 +24,7 @@ pub(crate) use array::Array;
 pub(crate) use machine::read;
 pub(crate) use skops::read as read_skops;
 
+use crate::FILE_BYTES_MAX;
 use crate::document::{Fault, named};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -31,8 +32,28 @@ use std::cell::Cell;
 /// Place of a value among those of its pickle.
 type Id = u32;
 
-/// How many values a pickle may have.
+/// How many values a pickle may have; a small file may have fewer, so that it does not fill the memory.
 const VALUES_MAX: usize = 16 << 20;
+const VALUES_MAX_OF_SMALL: usize = 1 << 20;
+const VALUES_PER_BYTE: usize = 2;
+
+/// How many times as large as the file what is compressed in it may be, and how large in any file.
+const UNPACKED_PER_BYTE: u64 = 128;
+const UNPACKED_MAX_OF_SMALL: u64 = 128 << 20;
+
+/// How many bytes a file of so many may have when it is decompressed.
+pub(crate) fn unpacked_max(file_bytes: usize) -> u64 {
+    let max = (file_bytes as u64).saturating_mul(UNPACKED_PER_BYTE);
+    max.clamp(UNPACKED_MAX_OF_SMALL, FILE_BYTES_MAX)
+}
+
+/// What is said of a file that has more.
+pub(crate) fn unpacked_too_large(max: u64) -> Fault {
+    Fault(format!(
+        "decompressed, the file is larger than {max} bytes, and no more than {UNPACKED_PER_BYTE} times its own size is \
+         read; write it again without compression"
+    ))
+}
 
 /// A value of a pickle.
 #[derive(Debug)]
@@ -78,6 +99,7 @@ struct Inline<'a> {
 #[derive(Debug)]
 pub(crate) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
+    values_max: usize,
     root: Id,
     /// How many numbers and bytes may still be copied out of it: a value may be referred to from many places, so
     /// that a small file could fill any memory.
@@ -85,9 +107,12 @@ pub(crate) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    fn new() -> Self {
+    /// Room for the values of a file of so many bytes.
+    fn new(file_bytes: usize) -> Self {
+        let values_max = file_bytes.saturating_mul(VALUES_PER_BYTE);
         Self {
             nodes: Vec::new(),
+            values_max: values_max.clamp(VALUES_MAX_OF_SMALL, VALUES_MAX),
             root: 0,
             copies: Cell::new(0),
         }
@@ -99,9 +124,17 @@ impl<'a> Pickle<'a> {
         self.copies.set(copies);
     }
 
+    fn too_many(&self) -> Fault {
+        Fault(format!(
+            "more than {} values, which are too many for a file of this size; if it is compressed, write it again \
+             without compression",
+            self.values_max
+        ))
+    }
+
     fn add(&mut self, node: Node<'a>) -> Result<Id, Fault> {
-        if self.nodes.len() == VALUES_MAX {
-            return Err(Fault(format!("more than {VALUES_MAX} values")));
+        if self.nodes.len() == self.values_max {
+            return Err(self.too_many());
         }
         self.nodes.push(node);
         Ok((self.nodes.len() - 1) as Id)

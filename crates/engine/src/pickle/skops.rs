@@ -5,13 +5,11 @@
 //! such a value, and the same list has the classes that may be named. Nothing in such a file is run.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::archive::{Archive, Left};
 use super::values::decimal;
-use super::{Id, Node, Object, Pickle, names, npy};
-use crate::FILE_BYTES_MAX;
+use super::{Id, Node, Object, Pickle, names, npy, unpacked_max};
 use crate::document::{Fault, Object as Schema, Value, named, parse_json, shorten};
 
 /// The newest form of the files that is known.
@@ -21,19 +19,18 @@ const DIMENSIONS_MAX: usize = 32;
 
 /// Reads a model.
 pub(crate) fn read<'a>(archive: &'a Archive<'_>) -> Result<Pickle<'a>, Fault> {
-    let left = Cell::new(FILE_BYTES_MAX);
+    let left = Left::new(unpacked_max(archive.size));
     let schema = archive.read("schema.json", &left)?;
     let schema = parse_json(&schema).map_err(named("schema.json"))?;
     let mut reader = Reader {
         archive,
         left,
-        values: Pickle::new(),
+        values: Pickle::new(archive.size),
         known: HashMap::new(),
         files: HashMap::new(),
     };
     let root = reader.model(&schema).map_err(named("schema.json"))?;
-    let read = FILE_BYTES_MAX - reader.left.get();
-    reader.values.allow_copies(read as usize);
+    reader.values.allow_copies(reader.left.read() as usize);
     reader.values.root = root;
     Ok(reader.values)
 }

@@ -1,13 +1,14 @@
 //! What a pickle may not do, and what is read of one that is well made.
 
-use super::{Array, Pickle, read};
+use super::{Array, Pickle, VALUES_MAX_OF_SMALL, read, unpacked_max};
+use crate::FILE_BYTES_MAX;
 
 fn fault(bytes: &[u8]) -> String {
-    read(bytes).expect_err("it is refused").0
+    read(bytes, bytes.len()).expect_err("it is refused").0
 }
 
 fn pickle(bytes: &[u8]) -> Pickle<'_> {
-    read(bytes).expect("it is read")
+    read(bytes, bytes.len()).expect("it is read")
 }
 
 /// Programs that run something in Python. All are refused where they name it, by its name.
@@ -256,4 +257,23 @@ fn copies_of_one_array_are_bounded() {
         .take_while(|_| array.integers().is_ok())
         .count();
     assert!(asked < 1 << 16, "{asked}");
+}
+
+/// Instructions of one byte each, as a file of a few bytes may hold very many of them when it is compressed.
+#[test]
+fn values_and_references_are_bounded_by_the_size_of_the_file() {
+    for (program, count) in [
+        (&b"]"[..], VALUES_MAX_OF_SMALL),
+        (b"(", 8 * VALUES_MAX_OF_SMALL),
+        (b"N2", 8 * VALUES_MAX_OF_SMALL),
+        (b"N\x94", VALUES_MAX_OF_SMALL),
+    ] {
+        let (last, first) = program.split_last().unwrap();
+        let program = [first, &vec![*last; count + 1]].concat();
+        let fault = read(&program, 1000).expect_err("it is refused").0;
+        assert!(fault.contains("more than 1048576 values"), "{fault}");
+    }
+    assert_eq!(unpacked_max(1000), 128 << 20);
+    assert_eq!(unpacked_max(2 << 20), 256 << 20);
+    assert_eq!(unpacked_max(200 << 20), FILE_BYTES_MAX);
 }

@@ -1,6 +1,10 @@
 //! Models of XGBoost, LightGBM and CatBoost in pickles, which hold them in the formats of these libraries.
 
-use super::steps::Predictor;
+use std::sync::Arc;
+
+use super::build::Columns;
+use super::steps::{Predictor, Transform, choose_by_shares};
+use super::zeros::Zeros;
 use crate::document::{Fault, named};
 use crate::explain::{Explain, Unexplained};
 use crate::pickle::{Array, View};
@@ -9,27 +13,57 @@ use crate::{
     Engine, FeatureKind, LoadOptions, RowRefusal, Rows, Signature, catboost, lightgbm, xgboost,
 };
 
+/// What LightGBM keeps since 4.7, the first version whose classifiers have a `decision_function`.
+const SINCE_DECISIONS: &str = "_fitted_with_feature_names";
+
 /// A model of one of these libraries, and what its pickle says beside it.
 #[derive(Debug)]
 pub(super) struct Booster {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
+    /// The same, if the library has a `decision_function` for it.
+    decision: Option<Arc<lightgbm::Model>>,
     signature: Signature,
+    is_xgboost: bool,
     /// A number that stands for a missing value.
     missing: Option<f32>,
+    /// Whether 0 does too, since a sparse matrix leaves it out.
+    lacks_zeros: bool,
+}
+
+/// Whether a value is of one of these libraries.
+pub(super) fn is_one(view: View<'_, '_>) -> bool {
+    let class = view.class().unwrap_or_default();
+    matches!(
+        class.split_once('.'),
+        Some(("xgboost" | "lightgbm" | "catboost", _))
+    )
 }
 
 /// Reads a model; none if the value is none of these libraries.
 pub(super) fn read(view: View<'_, '_>, options: &LoadOptions) -> Result<Option<Booster>, Fault> {
     let class = view.class().unwrap_or_default();
     let (library, name) = class.split_once('.').unwrap_or_default();
-    let engine = match library {
-        "xgboost" => from_xgboost(view, options),
-        "lightgbm" => from_lightgbm(view, options),
-        "catboost" => from_catboost(view, options),
+    let name = name.rsplit('.').next().unwrap_or(name);
+    let booster = match library {
+        "xgboost" => from_xgboost(view, options).and_then(|engine| {
+            Ok(Booster {
+                is_xgboost: true,
+                ..Booster::new(view, engine.into())?
+            })
+        }),
+        "lightgbm" => from_lightgbm(view, options).and_then(|model| {
+            let model = Arc::new(model);
+            let decides = name == "LGBMClassifier" && view.get(SINCE_DECISIONS).is_some();
+            Ok(Booster {
+                decision: decides.then(|| model.clone()),
+                ..Booster::new(view, model)?
+            })
+        }),
+        "catboost" => {
+            from_catboost(view, options).and_then(|engine| Booster::new(view, engine.into()))
+        }
         _ => return Ok(None),
     };
-    let name = name.rsplit('.').next().unwrap_or(name);
-    let booster = engine.and_then(|engine| Booster::new(view, engine));
     booster.map(Some).map_err(|fault| fault.inside(name))
 }
 
@@ -40,7 +74,7 @@ fn from_xgboost(view: View<'_, '_>, options: &LoadOptions) -> Result<Box<dyn Eng
 }
 
 /// Its interfaces predict with the iterations up to the best one, which the text does not have.
-fn from_lightgbm(view: View<'_, '_>, options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
+fn from_lightgbm(view: View<'_, '_>, options: &LoadOptions) -> Result<lightgbm::Model, Fault> {
     let booster = fitted(view, "_Booster")?;
     let text = booster.text(match booster.get("_handle") {
         Some(_) => "_handle",
@@ -52,7 +86,7 @@ fn from_lightgbm(view: View<'_, '_>, options: &LoadOptions) -> Result<Box<dyn En
     if let Some(best @ 1..) = best {
         options.iteration_range.get_or_insert((0, best));
     }
-    lightgbm::load(text.as_bytes(), &options)
+    lightgbm::read(text, &options)
 }
 
 fn from_catboost(view: View<'_, '_>, options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
@@ -73,7 +107,7 @@ fn fitted<'p, 'a>(view: View<'p, 'a>, attribute: &str) -> Result<View<'p, 'a>, F
 }
 
 impl Booster {
-    fn new(view: View<'_, '_>, engine: Box<dyn Engine>) -> Result<Self, Fault> {
+    fn new(view: View<'_, '_>, engine: Arc<dyn Engine>) -> Result<Self, Fault> {
         let mut signature = engine.signature().clone();
         if let Some(labels) = labels(view, signature.output)? {
             signature.class_labels = labels;
@@ -81,15 +115,30 @@ impl Booster {
         let missing = view.get("missing").and_then(View::as_number);
         Ok(Self {
             engine,
+            decision: None,
             signature,
+            is_xgboost: false,
+            lacks_zeros: false,
             missing: missing
                 .filter(|missing| !missing.is_nan())
                 .map(|missing| missing as f32),
         })
     }
 
-    /// The model as a step of scikit-learn's, which gets so many numbers.
-    pub(super) fn step(self, width: usize) -> Result<Self, Fault> {
+    /// The model as a step of scikit-learn's, which gets these columns.
+    pub(super) fn step(mut self, columns: &Columns) -> Result<Self, Fault> {
+        let width = columns.len();
+        match columns.zeros {
+            Zeros::Unknown if self.is_xgboost => {
+                return Err(Fault::new(
+                    "it gets a sparse matrix, in which zeros that are left out are missing values to XGBoost, and it is \
+                     not known which are; have the steps before make a dense matrix (`sparse_output=False` of encoders \
+                     and splines, `sparse_threshold=0` of a ColumnTransformer) or set `alternate_sign=False` of a \
+                     HashingVectorizer, and fit the model again",
+                ));
+            }
+            zeros => self.lacks_zeros = self.is_xgboost && zeros == Zeros::LeftOut,
+        }
         let features = &self.signature.features;
         if features.len() != width {
             return Err(Fault(format!(
@@ -139,19 +188,37 @@ fn labels(view: View<'_, '_>, output: Output) -> Result<Option<Vec<ClassLabel>>,
 }
 
 impl Booster {
+    /// Refuses rows with missing values where the model takes none.
+    fn refuse_missing(&self, rows: Rows<'_>) -> Result<(), RowRefusal> {
+        for row in 0..rows.len() {
+            let mut parts = self.signature.features.iter().zip(rows.row(row));
+            if parts.any(|(feature, value)| value.is_nan() && !feature.takes_missing) {
+                return Err(RowRefusal {
+                    row,
+                    reason: "has a missing value where the model takes none".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn takes_as_they_are(&self) -> bool {
+        self.missing.is_none() && !self.lacks_zeros
+    }
+
     /// Calls with the rows as the library takes them.
     fn with_rows<T>(&self, rows: Rows<'_>, call: impl FnOnce(Rows<'_>) -> T) -> T {
-        let Some(missing) = self.missing else {
+        if self.takes_as_they_are() {
             return call(rows);
-        };
+        }
+        let is_missing =
+            |value: f64| self.lacks_zeros && value == 0.0 || self.missing == Some(value as f32);
         let mut values = Vec::with_capacity(rows.len() * rows.width());
         for index in 0..rows.len() {
-            values.extend(rows.row(index).iter().map(|value| {
-                if *value as f32 == missing {
-                    f64::NAN
-                } else {
-                    *value
-                }
+            let row = rows.row(index).iter();
+            values.extend(row.map(|value| match is_missing(*value) {
+                true => f64::NAN,
+                false => *value,
             }));
         }
         call(rows.reshaped(&values, rows.width()))
@@ -172,9 +239,9 @@ impl Engine for Booster {
     }
 
     fn explain(&self) -> Result<&dyn Explain, Unexplained> {
-        match self.missing {
-            None => self.engine.explain(),
-            Some(_) => self.engine.explain().map(|_| self as &dyn Explain),
+        match self.takes_as_they_are() {
+            true => self.engine.explain(),
+            false => self.engine.explain().map(|_| self as &dyn Explain),
         }
     }
 
@@ -183,7 +250,7 @@ impl Engine for Booster {
     }
 }
 
-/// The explanations of a model for which a number stands for a missing value.
+/// The explanations of a model for which some number is a missing value.
 impl Explain for Booster {
     fn margins(&self) -> usize {
         self.engine.explain().map_or(0, Explain::margins)
@@ -210,16 +277,17 @@ impl Predictor for Booster {
     }
 
     fn predict(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
-        for row in 0..rows.len() {
-            let mut parts = self.signature.features.iter().zip(rows.row(row));
-            if parts.any(|(feature, value)| value.is_nan() && !feature.takes_missing) {
-                return Err(RowRefusal {
-                    row,
-                    reason: "has a missing value where the model takes none".into(),
-                });
-            }
-        }
+        self.refuse_missing(rows)?;
         Engine::predict(self, rows, out)
+    }
+
+    fn decision(&self) -> Option<&dyn Transform> {
+        self.decision.as_ref().map(|_| self as &dyn Transform)
+    }
+
+    /// By the probabilities, also where there is a decision.
+    fn choose(&self, rows: Rows<'_>, out: &mut [f64]) -> Result<(), RowRefusal> {
+        choose_by_shares(self, rows, out)
     }
 
     fn detail(&self) -> Option<String> {
@@ -232,5 +300,23 @@ impl Predictor for Booster {
 
     fn explain(&self) -> Option<&dyn Explain> {
         Engine::explain(self).ok()
+    }
+}
+
+/// The decision of a classifier.
+impl Transform for Booster {
+    fn width(&self) -> usize {
+        self.signature.output.width()
+    }
+
+    fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
+        let Some(model) = &self.decision else {
+            return Ok(());
+        };
+        self.refuse_missing(rows)?;
+        let start = out.len();
+        out.resize(start + rows.len() * Transform::width(self), 0.0);
+        model.raw_scores(rows, &mut out[start..]);
+        Ok(())
     }
 }

@@ -5,8 +5,9 @@ use std::iter::repeat_n;
 
 use super::steps::{Chain, Piped, Predictor, Transform};
 use super::version::Version;
+use super::zeros::Zeros;
 use super::{
-    UNKNOWN, adaboost, bayes, bins, boosters, cluster, compose, curves, discriminant, donors,
+    NONE, UNKNOWN, adaboost, bayes, bins, boosters, cluster, compose, curves, discriminant, donors,
     encode, ensemble, impute, isolation, linear, neighbors, network, polynomials, process, reduce,
     scale, select, splines, stack, svm, text, trees,
 };
@@ -71,8 +72,20 @@ pub(super) struct InputUse {
     pub(super) categories: Option<Vec<String>>,
     /// A value that it may have.
     pub(super) sample: Option<f64>,
+    /// Whether `None` was among what a step was fitted to.
+    pub(super) has_none: bool,
     /// Its mean, its median or its most frequent value, as a step has kept it from what it was fitted to.
     pub(super) typical: Option<f64>,
+}
+
+impl InputUse {
+    /// What a missing value is.
+    pub(super) fn null(&self) -> f64 {
+        match self.has_none {
+            true => NONE,
+            false => f64::NAN,
+        }
+    }
 }
 
 /// What a column between two steps comes from.
@@ -111,47 +124,61 @@ impl Column {
 
 /// The columns between two steps.
 #[derive(Clone, Debug)]
-pub(super) struct Columns(pub(super) Vec<Column>);
+pub(super) struct Columns {
+    pub(super) list: Vec<Column>,
+    pub(super) zeros: Zeros,
+}
 
 impl Columns {
+    /// Columns of a dense matrix.
+    pub(super) fn new(list: Vec<Column>) -> Self {
+        Self {
+            list,
+            zeros: Zeros::Written,
+        }
+    }
+
     /// The inputs themselves.
     pub(super) fn inputs(count: usize) -> Self {
-        Self((0..count).map(Column::Input).collect())
+        Self::new((0..count).map(Column::Input).collect())
     }
 
     /// As many columns, each computed from the one at its place.
     pub(super) fn changed(&self) -> Self {
-        Self(self.0.iter().map(|column| column.changed()).collect())
+        Self::new(self.list.iter().map(|column| column.changed()).collect())
     }
 
     /// So many columns that are computed from all of these.
     pub(super) fn mixed(&self, count: usize) -> Self {
-        let all = self.0.iter().map(|column| column.changed());
+        let all = self.list.iter().map(|column| column.changed());
         let one = all.reduce(|one, other| if one == other { one } else { Column::Mixed });
-        Self(vec![one.unwrap_or(Column::Mixed); count])
+        Self::new(vec![one.unwrap_or(Column::Mixed); count])
     }
 
     /// So many columns for each of these, computed from it alone.
     pub(super) fn repeated(&self, counts: impl Iterator<Item = usize>) -> Self {
-        let repeated = self.0.iter().zip(counts);
+        let repeated = self.list.iter().zip(counts);
         let repeated = repeated.flat_map(|(column, count)| repeat_n(column.changed(), count));
-        Self(repeated.collect())
+        Self::new(repeated.collect())
     }
 
     /// The columns at these places.
     pub(super) fn at(&self, places: &[u32]) -> Self {
-        let at = |place: &u32| self.0[*place as usize];
-        Self(places.iter().map(at).collect())
+        let at = |place: &u32| self.list[*place as usize];
+        Self {
+            list: places.iter().map(at).collect(),
+            zeros: self.zeros,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// The input that each comes from, if each comes from one.
     fn sources(&self) -> Option<Box<[u32]>> {
         let source = |column: &Column| column.source().map(|input| input as u32);
-        self.0.iter().map(source).collect()
+        self.list.iter().map(source).collect()
     }
 }
 
@@ -255,7 +282,7 @@ impl Builder {
 
     /// Notes that all columns are numbers.
     pub(super) fn take_numbers(&mut self, columns: &Columns) -> Result<(), Fault> {
-        let mut columns = columns.0.iter();
+        let mut columns = columns.list.iter();
         columns.try_for_each(|column| self.take(*column, Use::Number))
     }
 
@@ -268,6 +295,13 @@ impl Builder {
             input.categories = Some(texts);
         }
         input.sample = input.sample.or(first);
+    }
+
+    /// Notes that `None` was among what a step was fitted to.
+    pub(super) fn take_none(&mut self, column: Column) {
+        if let Some(input) = column.input() {
+            self.inputs[input].has_none = true;
+        }
     }
 
     /// Notes a typical value of a column.
@@ -323,7 +357,7 @@ impl Builder {
         columns: &Columns,
     ) -> Result<Built, Fault> {
         self.spend(columns.len())?;
-        let built = self.within(view, |builder, name| {
+        let (step, mut after) = self.within(view, |builder, name| {
             check_width(view, columns)?;
             match name {
                 "Pipeline" => compose::pipeline(builder, view, columns),
@@ -359,10 +393,11 @@ impl Builder {
                 }
             }
         })?;
-        self.widen(built.1.len())?;
-        match built.1.len() {
+        after.zeros = columns.zeros.after(class_name(view)?, view, after.zeros);
+        self.widen(after.len())?;
+        match after.len() {
             0 => Err(Fault::new("no column is left after this step")),
-            _ => Ok(built),
+            _ => Ok((step, after)),
         }
     }
 
@@ -413,7 +448,7 @@ impl Builder {
                 ..LoadOptions::default()
             };
             if let Some(booster) = boosters::read(view, &options)? {
-                return Ok(Box::new(booster.step(width)?));
+                return Ok(Box::new(booster.step(columns)?));
             }
             if cluster::NAMES.contains(&name) {
                 return cluster::nearest(view, width);
@@ -431,7 +466,10 @@ impl Builder {
                     return Ok(predictor);
                 }
             }
-            let reader = trees::Reader::new(view, width, version, explanation_bytes_max);
+            let reader = trees::Reader {
+                is_sparse: columns.zeros != Zeros::Written,
+                ..trees::Reader::new(view, width, version, explanation_bytes_max)
+            };
             let predictor = reader.read(name)?;
             predictor.ok_or_else(|| {
                 Fault::new("this estimator is not supported; README.md lists those that are")

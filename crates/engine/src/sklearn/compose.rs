@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::build::{Builder, Built, Columns};
 use super::sparse::SparseRows;
 use super::steps::{Chain, Transform};
+use super::zeros::Zeros;
 use crate::document::{Fault, named};
 use crate::pickle::{Array, View};
 use crate::{RowRefusal, Rows};
@@ -185,6 +186,10 @@ pub(super) fn column_transformer(
     };
     let places = names.iter().enumerate();
     let names: HashMap<&str, usize> = places.map(|(place, name)| (&**name, place)).collect();
+    let mut zeros = match view.boolean("sparse_output_")? {
+        true => Zeros::LeftOut,
+        false => Zeros::Written,
+    };
     let (mut parts, mut after) = (Vec::new(), Vec::new());
     for part in view.list("transformers_")? {
         let list = part.as_list();
@@ -207,13 +212,17 @@ pub(super) fn column_transformer(
             true => (Box::new(Chain::new(Vec::new(), given.len())), given),
             false => builder.transform(*step, &given).map_err(inside)?,
         };
-        after.extend(made.0);
+        if zeros != Zeros::Written {
+            zeros = zeros.max(made.zeros);
+        }
+        after.extend(made.list);
         parts.push(Part {
             columns: chosen,
             step,
         });
     }
-    Ok((Box::new(SideBySide::new(parts)), Columns(after)))
+    let after = Columns { list: after, zeros };
+    Ok((Box::new(SideBySide::new(parts)), after))
 }
 
 pub(super) fn feature_union(
@@ -222,7 +231,7 @@ pub(super) fn feature_union(
     columns: &Columns,
 ) -> Result<Built, Fault> {
     refuse_weights(view)?;
-    let (mut parts, mut after) = (Vec::new(), Vec::new());
+    let (mut parts, mut after, mut zeros) = (Vec::new(), Vec::new(), Zeros::Written);
     for part in view.list("transformer_list")? {
         let list = part.as_list();
         let Some([name, step]) = list.as_deref() else {
@@ -241,13 +250,15 @@ pub(super) fn feature_union(
                 fault.inside(format_args!("`{}`", name.as_text().unwrap_or_default()))
             })?,
         };
-        after.extend(made.0);
+        zeros = zeros.max(made.zeros);
+        after.extend(made.list);
         parts.push(Part {
             columns: (0..columns.len() as u32).collect(),
             step,
         });
     }
-    Ok((Box::new(SideBySide::new(parts)), Columns(after)))
+    let after = Columns { list: after, zeros };
+    Ok((Box::new(SideBySide::new(parts)), after))
 }
 
 fn refuse_weights(view: View<'_, '_>) -> Result<(), Fault> {

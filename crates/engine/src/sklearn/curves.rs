@@ -3,6 +3,7 @@
 use super::build::{Builder, Built, Columns, per_column, table};
 use super::compose::{is_passed, only_checks, steps};
 use super::steps::{Chain, Predictor, Transform, missing_or_beyond};
+use super::zeros::Zeros;
 use crate::document::Fault;
 use crate::pickle::View;
 use crate::signature::Output;
@@ -210,6 +211,8 @@ struct Curves {
     takes_missing: bool,
     /// Whether only what is above 0 has a value.
     is_positive: bool,
+    /// Whether what is 0 remains so, since a sparse matrix leaves it out.
+    keeps_zeros: bool,
 }
 
 impl Transform for Curves {
@@ -234,9 +237,12 @@ impl Transform for Curves {
                         reason: reason.into(),
                     });
                 }
-                let value = curves
-                    .iter()
-                    .fold(*value, |value, curve| curve.apply(value));
+                let value = match self.keeps_zeros && *value == 0.0 {
+                    true => 0.0,
+                    false => curves
+                        .iter()
+                        .fold(*value, |value, curve| curve.apply(value)),
+                };
                 out.push(value);
             }
         }
@@ -311,6 +317,12 @@ pub(super) fn read(
             (vec![curves; width], !view.boolean("validate")?)
         }
         "PowerTransformer" => (powers(view, columns, false)?, true),
+        "QuantileTransformer" if columns.zeros == Zeros::Unknown => {
+            return Err(Fault::new(
+                "it gets a sparse matrix, of which it changes the zeros that are written and not those that are left \
+                 out, and it is not known which are; have the steps before make a dense matrix, and fit the model again",
+            ));
+        }
         "QuantileTransformer" => (quantiles(view, width, false)?, true),
         _ => return Ok(None),
     };
@@ -319,6 +331,7 @@ pub(super) fn read(
         columns: made,
         takes_missing,
         is_positive: name == "PowerTransformer" && view.text("method")? == "box-cox",
+        keeps_zeros: columns.zeros != Zeros::Written,
     };
     let (step, after) = (Box::new(step), columns.changed());
     if name != "PowerTransformer" || !view.boolean("standardize")? {

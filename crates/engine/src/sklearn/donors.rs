@@ -141,7 +141,7 @@ pub(super) fn read(
     }
     let keeps_empty = view.get("keep_empty_features").and_then(View::as_bool) == Some(true);
     let (mut remaining, mut after) = (Vec::new(), Vec::new());
-    for (column, input) in columns.0.iter().enumerate() {
+    for (column, input) in columns.list.iter().enumerate() {
         builder.take(*input, Use::Number)?;
         let values = kept
             .iter()
@@ -159,7 +159,7 @@ pub(super) fn read(
         true => indicated(view.required("indicator_")?, width)?,
         false => Vec::new(),
     };
-    after.extend(columns.at(&indicated).changed().0);
+    after.extend(columns.at(&indicated).changed().list);
     let step = Donors {
         width,
         missing,
@@ -170,5 +170,5 @@ pub(super) fn read(
         columns: remaining,
         indicated,
     };
-    Ok((Box::new(step), Columns(after)))
+    Ok((Box::new(step), Columns::new(after)))
 }

@@ -3,17 +3,23 @@
 use std::collections::HashMap;
 
 use super::build::{Builder, Built, Column, Columns, Use};
+use super::is_none;
 use super::steps::Transform;
 use crate::document::{Fault, named};
 use crate::pickle::{Array, View};
 use crate::{RowRefusal, Rows};
+
+/// From here on not every whole number is one of `f64`, as which values come.
+const WHOLE_MAX: u64 = 1 << 53;
 
 /// The categories of a column, and the place of each.
 #[derive(Debug, Default)]
 struct Categories {
     /// By the bits of a number, or of the number of a word.
     places: HashMap<u64, u32>,
+    /// The places of NaN and of `None`.
     missing: Option<u32>,
+    none: Option<u32>,
     count: usize,
 }
 
@@ -25,6 +31,7 @@ fn key(value: f64) -> u64 {
 impl Categories {
     fn place(&self, value: f64) -> Option<u32> {
         match value.is_nan() {
+            true if is_none(value) => self.none,
             true => self.missing,
             false => self.places.get(&key(value)).copied(),
         }
@@ -44,23 +51,37 @@ impl Categories {
         };
         let (mut texts, mut kind, mut first) = (Vec::new(), None, None);
         for index in 0..array.len() {
+            if array
+                .integer(index)
+                .is_some_and(|whole| whole.unsigned_abs() >= WHOLE_MAX)
+            {
+                return Err(Fault::new(
+                    "a category is a whole number of 2^53 or more, which other numbers would be taken for; make texts of \
+                     them in the data, and fit the model again",
+                ));
+            }
             let (value, found) = match (array.text(index), array.number(index)) {
                 (Some(text), _) => {
                     texts.push(text.clone().into_owned());
                     (builder.word(&text), Use::Text)
                 }
-                (None, Some(number)) if !number.is_nan() && array.is_boolean() => {
-                    (number, Use::Boolean)
+                (None, _) if let Some(flag) = array.boolean(index) => {
+                    (f64::from(u8::from(flag)), Use::Boolean)
                 }
                 (None, Some(number)) if !number.is_nan() => (number, Use::Number),
-                // NaN or `None`, which are both null here.
-                _ => {
-                    if categories.missing.replace(index as u32).is_some() {
-                        return Err(Fault::new(
-                            "two categories of missing values, or one of an unknown type",
-                        ));
-                    }
+                (None, Some(_)) if categories.missing.is_none() => {
+                    categories.missing = Some(index as u32);
                     continue;
+                }
+                (None, None) if array.is_none(index) && categories.none.is_none() => {
+                    categories.none = Some(index as u32);
+                    continue;
+                }
+                _ => {
+                    return Err(Fault::new(
+                        "a category of an unknown type, or one that is there twice; make texts of them in the data, and \
+                         fit the model again",
+                    ));
                 }
             };
             if kind
@@ -75,6 +96,15 @@ impl Categories {
                 return Err(Fault::new("a category that is there twice"));
             }
             first.get_or_insert(value);
+        }
+        if categories.none.is_some() {
+            if categories.missing.is_some() {
+                return Err(Fault::new(
+                    "both None and NaN are categories of a column, and null can stand for one of them only; replace \
+                     one by the other in the data, and fit the model again",
+                ));
+            }
+            builder.take_none(column);
         }
         builder.take(column, kind.unwrap_or(Use::Number))?;
         if is_strict {
@@ -258,7 +288,7 @@ pub(super) fn one_hot(
     let unknown = view.text("handle_unknown")?;
     let (groups, dropped) = (groups(view, columns)?, dropped(view, columns)?);
     let mut read = Vec::with_capacity(columns.len());
-    let parts = columns.0.iter().zip(groups).zip(dropped);
+    let parts = columns.list.iter().zip(groups).zip(dropped);
     for (array, ((column, group), dropped)) in categories(view, columns)?.iter().zip(parts) {
         let is_grouped = group.is_some();
         let categories = Categories::read(builder, array, *column, unknown == "error")?;
@@ -305,7 +335,7 @@ pub(super) fn ordinal(
     };
     let missing = view.get("encoded_missing_value").and_then(View::as_number);
     let mut read = Vec::with_capacity(columns.len());
-    let parts = columns.0.iter().zip(groups(view, columns)?);
+    let parts = columns.list.iter().zip(groups(view, columns)?);
     for (array, (column, group)) in categories(view, columns)?.iter().zip(parts) {
         if group.is_some() {
             return Err(Fault::new(
@@ -373,7 +403,7 @@ pub(super) fn target(
         )));
     }
     let mut read = Vec::with_capacity(columns.len());
-    let parts = columns.0.iter().zip(encodings.chunks_exact(count));
+    let parts = columns.list.iter().zip(encodings.chunks_exact(count));
     for (array, (column, encodings)) in categories(view, columns)?.iter().zip(parts) {
         let categories = Categories::read(builder, array, *column, false)?;
         builder.spend(categories.count * count)?;

@@ -2,6 +2,7 @@
 
 use super::build::{Builder, Built, Columns, Use};
 use super::steps::Transform;
+use super::{NONE, is_none};
 use crate::document::{Fault, named};
 use crate::pickle::{Array, View};
 use crate::{RowRefusal, Rows};
@@ -11,6 +12,8 @@ use crate::{RowRefusal, Rows};
 struct Imputer {
     /// What counts as missing in each column; NaN where NaN does.
     missing: Vec<f64>,
+    /// Whether the library gets Python's objects, and does not turn `None` into NaN.
+    tells_none: bool,
     /// Which columns remain, and with what.
     fills: Vec<(u32, f64)>,
     indicated: Vec<u32>,
@@ -19,7 +22,14 @@ struct Imputer {
 impl Imputer {
     fn is_missing(&self, column: usize, value: f64) -> bool {
         let missing = self.missing[column];
-        value == missing || value.is_nan() && missing.is_nan()
+        let is_same = !self.tells_none || is_none(value) == is_none(missing);
+        value == missing || value.is_nan() && missing.is_nan() && is_same
+    }
+
+    /// Whether the library refuses a value: NaN where another stands for missing ones.
+    fn is_refused(&self, column: usize, value: f64) -> bool {
+        let is_passed = self.tells_none && is_none(value);
+        value.is_nan() && !is_passed && !self.is_missing(column, value)
     }
 }
 
@@ -31,8 +41,8 @@ impl Transform for Imputer {
     fn apply(&self, rows: Rows<'_>, out: &mut Vec<f64>) -> Result<(), RowRefusal> {
         for index in 0..rows.len() {
             let row = rows.row(index);
-            let mut values = row.iter().zip(&self.missing);
-            if values.any(|(value, missing)| value.is_nan() && !missing.is_nan()) {
+            let mut values = row.iter().enumerate();
+            if values.any(|(column, value)| self.is_refused(column, *value)) {
                 return Err(RowRefusal {
                     row: index,
                     reason: "has a missing value where another value stands for those".into(),
@@ -72,14 +82,23 @@ pub(super) fn read(
     let keeps_empty = view.get("keep_empty_features").and_then(View::as_bool) == Some(true);
     let mut step = Imputer {
         missing: Vec::with_capacity(columns.len()),
+        tells_none: statistics.is_of_objects(),
         fills: Vec::with_capacity(columns.len()),
         indicated: Vec::new(),
     };
     let mut after = Vec::new();
-    for (index, column) in columns.0.iter().enumerate() {
+    for (index, column) in columns.list.iter().enumerate() {
         let (fill, kind) = match (statistics.text(index), statistics.number(index)) {
-            (Some(text), _) => (builder.word(&text), Use::Text),
-            (_, Some(number)) => (number, Use::Number),
+            (Some(text), _) => (builder.word(&text), Some(Use::Text)),
+            (_, Some(number)) => (number, Some(Use::Number)),
+            _ if let Some(flag) = statistics.boolean(index) => {
+                (f64::from(u8::from(flag)), Some(Use::Boolean))
+            }
+            // The most frequent value, which does not tell what others there are.
+            _ if statistics.is_none(index) => {
+                builder.take_none(*column);
+                (NONE, None)
+            }
             _ => {
                 return Err(Fault(format!(
                     "`statistics_`: column {index} has neither a number nor a text"
@@ -87,22 +106,26 @@ pub(super) fn read(
             }
         };
         let missing = match (stands_for_missing.as_text(), stands_for_missing.as_number()) {
-            (Some(text), _) if kind == Use::Text => builder.word(text),
+            (Some(text), _) if kind == Some(Use::Text) => builder.word(text),
             (None, Some(number)) => number,
-            // To the library `None` is missing in texts; here both are null.
-            (None, None) if stands_for_missing.is_none() => f64::NAN,
+            (None, None) if stands_for_missing.is_none() => {
+                builder.take_none(*column);
+                NONE
+            }
             _ => {
                 return Err(stands_for_missing.expected("a number, or NaN"))
                     .map_err(named("missing_values"));
             }
         };
-        builder.take(*column, kind)?;
+        if let Some(kind) = kind {
+            builder.take(*column, kind)?;
+        }
         // A constant that fills gaps need not be like any value.
         if view.get("strategy").and_then(View::as_text) != Some("constant") {
             builder.typify(*column, fill);
         }
         step.missing.push(missing);
-        if !fill.is_nan() || keeps_empty {
+        if !fill.is_nan() || is_none(fill) || keeps_empty {
             step.fills.push((index as u32, fill));
             after.push(*column);
         }
@@ -110,9 +133,9 @@ pub(super) fn read(
     if view.boolean("add_indicator")? {
         step.indicated = indicated(view.required("indicator_")?, columns.len())?;
         let indicated = columns.at(&step.indicated).changed();
-        after.extend(indicated.0);
+        after.extend(indicated.list);
     }
-    Ok((Box::new(step), Columns(after)))
+    Ok((Box::new(step), Columns::new(after)))
 }
 
 /// The columns of which is told whether a value was missing.

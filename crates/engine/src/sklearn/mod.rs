@@ -46,6 +46,7 @@ mod tokens;
 mod trees;
 mod vectors;
 mod version;
+mod zeros;
 
 use std::collections::HashSet;
 
@@ -64,6 +65,13 @@ const VALUES_PER_PASS: usize = 1 << 20;
 
 /// The word that stands for all that the model does not know.
 const UNKNOWN: f64 = -1.0;
+
+/// Python's `None` where the library tells it from NaN: a NaN of bits of its own, which is NaN to all that computes.
+const NONE: f64 = f64::from_bits(0x7FF8_0000_0000_0001);
+
+fn is_none(value: f64) -> bool {
+    value.to_bits() == NONE.to_bits()
+}
 
 /// Up to how many inputs each is tried without a value; of more, all together.
 const TRIED_MAX: usize = 1024;
@@ -89,7 +97,14 @@ struct Model {
 
 /// How a value of a row becomes a number for the first step.
 #[derive(Debug)]
-enum Input {
+struct Input {
+    form: Form,
+    /// What a missing value is.
+    null: f64,
+}
+
+#[derive(Debug)]
+enum Form {
     AsItIs,
     /// The word of each category.
     Category(Vec<f64>),
@@ -101,7 +116,16 @@ enum Input {
 
 /// Loads a model from a pickle that is not compressed.
 pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine>, Fault> {
-    load_values(&pickle::read(bytes)?, options)
+    load_unpacked(bytes, bytes.len(), options)
+}
+
+/// Loads a model from the pickle in a compressed file of so many bytes.
+pub(crate) fn load_unpacked(
+    bytes: &[u8],
+    file_bytes: usize,
+    options: &LoadOptions,
+) -> Result<Box<dyn Engine>, Fault> {
+    load_values(&pickle::read(bytes, file_bytes)?, options)
 }
 
 /// Loads a model from a file of skops.
@@ -177,14 +201,21 @@ fn chosen<'p, 'a>(root: View<'p, 'a>) -> Result<View<'p, 'a>, Fault> {
 
 impl Input {
     fn of(used: &InputUse, words: &Words) -> Self {
-        match (&used.kind, &used.categories) {
+        let form = match (&used.kind, &used.categories) {
             (Some(Use::Text), Some(categories)) => {
-                Self::Category(categories.iter().map(|text| words.get(text)).collect())
+                Form::Category(categories.iter().map(|text| words.get(text)).collect())
             }
-            (Some(Use::Text), None) => Self::Text,
-            (Some(Use::Document), _) => Self::Document,
-            _ => Self::AsItIs,
-        }
+            (Some(Use::Text), None) => Form::Text,
+            (Some(Use::Document), _) => Form::Document,
+            _ => Form::AsItIs,
+        };
+        let null = used.null();
+        Self { form, null }
+    }
+
+    /// Whether the values of rows are taken as they are.
+    fn is_plain(&self) -> bool {
+        matches!(self.form, Form::AsItIs | Form::Document) && !is_none(self.null)
     }
 }
 
@@ -209,6 +240,7 @@ fn take_missing(predictor: &dyn Predictor, uses: &[InputUse]) -> Vec<bool> {
         _ => used.sample.unwrap_or(0.0),
     };
     let mut row: Vec<f64> = uses.iter().map(typical).collect();
+    let nulls: Vec<f64> = uses.iter().map(InputUse::null).collect();
     let more = predictor.more().iter().map(|more| more.output.width());
     let mut out = vec![0.0; predictor.output().width() + more.sum::<usize>()];
     let mut predicts = |row: &[f64]| {
@@ -217,12 +249,11 @@ fn take_missing(predictor: &dyn Predictor, uses: &[InputUse]) -> Vec<bool> {
             .is_ok()
     };
     if uses.len() > TRIED_MAX {
-        row.fill(f64::NAN);
-        return vec![predicts(&row); uses.len()];
+        return vec![predicts(&nulls); uses.len()];
     }
     let mut tried = Vec::with_capacity(uses.len());
     for index in 0..row.len() {
-        let value = std::mem::replace(&mut row[index], f64::NAN);
+        let value = std::mem::replace(&mut row[index], nulls[index]);
         tried.push(predicts(&row));
         row[index] = value;
     }
@@ -283,11 +314,19 @@ fn decision(predictor: &dyn Predictor) -> Option<&dyn Transform> {
     decision.filter(|decision| decision.width() == wanted)
 }
 
-/// The first estimator that gets the inputs and has this attribute.
+/// This attribute of the first estimator that gets the inputs and has it.
 fn first_with<'p, 'a>(root: View<'p, 'a>, name: &str) -> Option<View<'p, 'a>> {
+    first(root, |view| view.get(name))
+}
+
+/// What is found at the first estimator that gets the inputs and has it.
+fn first<'p, 'a>(
+    root: View<'p, 'a>,
+    find: impl Fn(View<'p, 'a>) -> Option<View<'p, 'a>>,
+) -> Option<View<'p, 'a>> {
     let mut view = root;
     for _ in 0..DEPTH_MAX {
-        if let Some(found) = view.get(name) {
+        if let Some(found) = find(view) {
             return Some(found);
         }
         let lists = ["calibrated_classifiers_", "estimators_"].iter();
@@ -342,7 +381,20 @@ fn input_names(root: View<'_, '_>) -> Result<(Vec<String>, bool), Fault> {
         return Ok((vec!["text".into()], false));
     }
     let count = first_with(root, "n_features_in_").and_then(View::as_integer);
-    let count = count.and_then(|count| usize::try_from(count).ok());
+    let mut count = count.and_then(|count| usize::try_from(count).ok());
+    // What other libraries fit may know more than what is around it.
+    let booster = first(root, |view| boosters::is_one(view).then_some(view));
+    let booster = booster.map(|view| boosters::read(view, &LoadOptions::default()));
+    if let Some(booster) = booster.transpose()?.flatten() {
+        let Signature {
+            features, named, ..
+        } = booster.signature();
+        let fits = *count.get_or_insert(features.len()) == features.len();
+        if fits && *named {
+            let names = features.iter().map(|feature| feature.name.clone());
+            return Ok((names.collect(), true));
+        }
+    }
     let count = count.ok_or_else(|| {
         Fault::new(
             "`n_features_in_` is missing; the model is not fitted, or not one that is supported",
@@ -397,17 +449,15 @@ impl Model {
         values.clear();
         for index in 0..rows.len() {
             let inputs = self.inputs.iter().zip(rows.row(index));
-            values.extend(inputs.map(|(input, value)| match input {
-                // A code of no category is a missing value.
-                Input::Category(words) if *value >= 0.0 => {
-                    words.get(*value as usize).copied().unwrap_or(f64::NAN)
-                }
-                Input::Category(_) => f64::NAN,
-                Input::Text => match rows.text(*value) {
-                    Some(text) => self.words.get(text),
-                    None => f64::NAN,
-                },
-                _ => *value,
+            values.extend(inputs.map(|(input, value)| {
+                let known = match &input.form {
+                    // A code of no category is a missing value.
+                    Form::Category(words) if *value >= 0.0 => words.get(*value as usize).copied(),
+                    Form::Category(_) => None,
+                    Form::Text => rows.text(*value).map(|text| self.words.get(text)),
+                    Form::AsItIs | Form::Document => Some(*value).filter(|value| !value.is_nan()),
+                };
+                known.unwrap_or(input.null)
             }));
         }
     }
@@ -431,10 +481,7 @@ impl Model {
             "rows of {} values for a model of {width} features",
             rows.width(),
         );
-        let is_plain = self
-            .inputs
-            .iter()
-            .all(|input| matches!(input, Input::AsItIs | Input::Document));
+        let is_plain = self.inputs.iter().all(Input::is_plain);
         let mut values = Vec::new();
         for (pass, out) in out.chunks_mut(self.rows_per_pass * outputs).enumerate() {
             let first = pass * self.rows_per_pass;

@@ -82,7 +82,7 @@ pub(super) fn read(
         false => vec![1.0; count],
     };
     builder.take_numbers(columns)?;
-    for (column, mean) in columns.0.iter().zip(means.iter().flatten()) {
+    for (column, mean) in columns.list.iter().zip(means.iter().flatten()) {
         builder.typify(*column, *mean);
     }
     let step = Projection {

@@ -163,7 +163,7 @@ pub(super) fn read(
         "RobustScaler" if has("center_")? => numbers("center_")?,
         _ => Vec::new(),
     };
-    for (column, middle) in columns.0.iter().zip(middles) {
+    for (column, middle) in columns.list.iter().zip(middles) {
         builder.typify(*column, middle);
     }
     let width = columns.len();

@@ -130,9 +130,12 @@ pub(super) fn read(
     };
     let width = Transform::width(&predictions);
     builder.widen(width)?;
-    let mut after = Columns(vec![Column::Mixed; width]);
+    let mut after = Columns::new(vec![Column::Mixed; width]);
     let own = after.len() - predictions.passed;
-    after.0[own..].clone_from_slice(&columns.0[..predictions.passed]);
+    after.list[own..].clone_from_slice(&columns.list[..predictions.passed]);
+    if is_passed {
+        after.zeros = columns.zeros;
+    }
     let last = member(builder, view.required("final_estimator_")?, &after);
     let last = last.map_err(named("final_estimator_"))?;
     let chain = Chain::new(vec![Box::new(predictions)], columns.len());

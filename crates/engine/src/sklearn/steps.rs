@@ -76,25 +76,12 @@ pub(super) trait Predictor: Debug + Send + Sync {
         if let Output::Class { .. } = output {
             return self.predict(rows, out);
         }
-        let (mut made, mut width) = (Vec::new(), output.width());
-        let middle = match self.decision() {
-            Some(decision) => {
-                width = decision.width();
-                decision.apply(rows, &mut made)?;
-                0.0
-            }
-            None => {
-                made.resize(rows.len() * width, 0.0);
-                self.predict(rows, &mut made)?;
-                0.5
-            }
+        let Some(decision) = self.decision() else {
+            return choose_by_shares(self, rows, out);
         };
-        for (made, out) in made.chunks_exact(width).zip(out) {
-            *out = match made {
-                [one] => f64::from(u8::from(*one > middle)),
-                many => greatest(many) as f64,
-            };
-        }
+        let mut made = Vec::new();
+        decision.apply(rows, &mut made)?;
+        choose_above(0.0, &made, decision.width(), out);
         Ok(())
     }
 
@@ -112,6 +99,29 @@ pub(super) trait Predictor: Debug + Send + Sync {
     /// where it has none, to what it predicts.
     fn explain(&self) -> Option<&dyn Explain> {
         None
+    }
+}
+
+/// Writes the class of the greatest probability for each row.
+pub(super) fn choose_by_shares<P: Predictor + ?Sized>(
+    predictor: &P,
+    rows: Rows<'_>,
+    out: &mut [f64],
+) -> Result<(), RowRefusal> {
+    let width = predictor.output().width();
+    let mut made = vec![0.0; rows.len() * width];
+    predictor.predict(rows, &mut made)?;
+    choose_above(0.5, &made, width, out);
+    Ok(())
+}
+
+/// Writes the class of the greatest number; of two classes, the second where their one number is above the middle.
+fn choose_above(middle: f64, made: &[f64], width: usize, out: &mut [f64]) {
+    for (made, out) in made.chunks_exact(width).zip(out) {
+        *out = match made {
+            [one] => f64::from(u8::from(*one > middle)),
+            many => greatest(many) as f64,
+        };
     }
 }
 

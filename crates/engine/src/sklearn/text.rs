@@ -234,7 +234,7 @@ pub(super) fn vectorizer(
     columns: &Columns,
     name: &str,
 ) -> Result<Built, Fault> {
-    let [column] = columns.0[..] else {
+    let [column] = columns.list[..] else {
         return Err(Fault::new(
             "it takes one column of texts, given to a ColumnTransformer by its name and not in a list",
         ));

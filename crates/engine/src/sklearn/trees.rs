@@ -18,6 +18,8 @@ use crate::{RowRefusal, Rows};
 const TREES_TAKE_MISSING: Version = Version(1, 3);
 const FORESTS_TAKE_MISSING: Version = Version(1, 4);
 const RANDOM_TREES_TAKE_MISSING: Version = Version(1, 6);
+/// The first version in which trees that are monotonic, or of absolute errors, do so too.
+const ALL_TREES_TAKE_MISSING: Version = Version(1, 9);
 /// The first version whose trees hold shares of the classes in place of counts.
 const TREES_HOLD_SHARES: Version = Version(1, 3);
 
@@ -191,6 +193,8 @@ pub(super) struct Reader<'p, 'a> {
     pub(super) view: View<'p, 'a>,
     pub(super) width: usize,
     pub(super) version: Version,
+    /// Whether the library gets a sparse matrix, in which its trees take no missing values.
+    pub(super) is_sparse: bool,
     /// What explanations may take; 0 for none.
     pub(super) explanation_bytes_max: usize,
 }
@@ -262,6 +266,7 @@ impl<'p, 'a> Reader<'p, 'a> {
             view,
             width,
             version,
+            is_sparse: false,
             explanation_bytes_max,
         }
     }
@@ -398,18 +403,24 @@ impl<'p, 'a> Reader<'p, 'a> {
     /// Whether the library lets these trees have missing values.
     fn takes_missing(&self, tree: View<'_, '_>) -> Result<bool, Fault> {
         let is_random = tree.text("splitter")? == "random";
+        let is_extra = class_name(tree)?.starts_with("ExtraTree");
         let since = match (is_random, tree.identity() == self.view.identity()) {
             (true, _) => RANDOM_TREES_TAKE_MISSING,
             (false, true) => TREES_TAKE_MISSING,
             (false, false) => FORESTS_TAKE_MISSING,
         };
         let is_monotonic = tree.get("monotonic_cst").is_some_and(|cst| !cst.is_none());
-        let learns_it = !matches!(tree.text("criterion")?, "absolute_error");
+        let is_special = is_monotonic || tree.text("criterion")? == "absolute_error";
+        let since = match is_special {
+            true => ALL_TREES_TAKE_MISSING,
+            false => since,
+        };
         let has_side = tree
             .required("tree_")?
             .array("nodes")?
             .field("missing_go_to_left")?;
-        Ok(self.version >= since && has_side.is_some() && !is_monotonic && learns_it)
+        let is_known = has_side.is_some() && !self.is_sparse && (is_random || !is_extra);
+        Ok(is_known && self.version >= since)
     }
 
     /// Reads the tree of a fitted estimator, whose nodes have so many numbers.

@@ -22,6 +22,8 @@ enum Link {
     Expectiles,
     Logistic,
     Exponential,
+    /// Computed in `f64`.
+    ExactExponential,
     /// 1 where the margin is positive, else 0.
     Step,
     Softmax,
@@ -55,9 +57,10 @@ impl Objective {
             "binary:hinge" => (L::Step, Base::Identity),
             "multi:softprob" => (L::Softmax, Base::Identity),
             "multi:softmax" => (L::ArgMax, Base::Identity),
-            "count:poisson" | "reg:gamma" | "reg:tweedie" | "survival:cox" | "survival:aft" => {
+            "count:poisson" | "reg:gamma" | "reg:tweedie" | "survival:cox" => {
                 (L::Exponential, Base::Log)
             }
+            "survival:aft" => (L::ExactExponential, Base::Log),
             "reg:quantileerror" if version >= [3, 4, 0] => (L::Sorted, Base::Identity),
             "reg:expectileerror" => (L::Expectiles, Base::Expectiles),
             // Later its intercept was a margin.
@@ -144,6 +147,9 @@ impl Objective {
                 .iter_mut()
                 .for_each(|margin| *margin = sigmoid(*margin)),
             Link::Exponential => margins.iter_mut().for_each(|margin| *margin = margin.exp()),
+            Link::ExactExponential => margins
+                .iter_mut()
+                .for_each(|margin| *margin = f64::from(*margin).exp() as f32),
             Link::Step => {
                 margins
                     .iter_mut()
@@ -235,6 +241,15 @@ mod tests {
             objective.transform(&mut [2.0, 1.0], &mut out);
             assert_eq!(out, expected);
         }
+    }
+
+    /// What XGBoost 3.2 predicts from this margin.
+    #[test]
+    fn survival_times_are_exponentials_of_64_bits() {
+        let mut out = [0.0];
+        let objective = Objective::new("survival:aft", [3, 2, 0]).unwrap();
+        objective.transform(&mut [-0.535_888], &mut out);
+        assert_eq!(out, [f64::from(0.585_149_4_f32)]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) fn rows(model: &dyn Engine, rows: &Value) -> RowBuffer {
                     known.iter().position(|known| text == known).unwrap() as f64
                 }
                 (kind, text) if kind.is_text() => buffer.texts.push(text.as_str().unwrap()),
+                (_, Value::Bool(flag)) => f64::from(u8::from(*flag)),
                 (_, number) => number.as_f64().unwrap(),
             };
             buffer.values.push(number);
