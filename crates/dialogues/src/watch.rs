@@ -25,7 +25,8 @@ const ROUND_MAX: Duration = Duration::from_mins(5);
 const TOLD_AGAIN: Duration = Duration::from_mins(2);
 /// Whoever asked for an erasure carries it out; after this time they have most likely given up.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(30);
-const CARRY_ON_PAUSE: Duration = Duration::from_secs(10);
+/// The record of erasures is kept for ever, and all of it is looked through.
+const CARRY_ON_PAUSE: Duration = Duration::from_mins(1);
 const RETENTION_PAUSE: Duration = Duration::from_hours(1);
 
 struct Follower<'d> {

@@ -6,6 +6,8 @@
 //! only one of a pool of its own, which can be closed apart from the others, and the places are
 //! counted beside them.
 
+use std::fs::File;
+use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -425,13 +427,16 @@ fn check_parameters(query: &str) -> Result<(), DbError> {
 }
 
 fn check_file(name: &str, path: &str) -> Result<(), DbError> {
-    std::fs::read(path)
-        .map(drop)
-        .map_err(|cause| DbError::TlsFile {
-            name: name.to_owned(),
-            path: path.into(),
-            cause,
-        })
+    // What is no file, such as a pipe, may be without an end.
+    let readable = std::fs::metadata(path).and_then(|found| match found.is_file() {
+        true => File::open(path).map(drop),
+        false => Err(io::Error::other("it is no file")),
+    });
+    readable.map_err(|cause| DbError::TlsFile {
+        name: name.to_owned(),
+        path: path.into(),
+        cause,
+    })
 }
 
 /// What PostgreSQL itself holds sessions to, so that nobody waits for one whose client has gone or

@@ -95,6 +95,9 @@ async fn passwords_are_not_told() {
             "{text}"
         );
     }
+    let endless = "postgres://u@127.0.0.1:1/x?sslmode=verify-full&sslrootcert=/dev/zero";
+    let error = Db::open(endless).await.unwrap_err();
+    assert!(matches!(error, DbError::TlsFile { .. }), "{error}");
     // The driver would log it.
     for name in ["sslpassword", "ssl%70assword", "options[x"] {
         let url = format!("postgres://u@127.0.0.1:1/x?user=u&{name}=hunter2#f");
