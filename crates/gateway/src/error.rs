@@ -129,11 +129,7 @@ impl Failure {
         let mut source = error.source();
         while let Some(inner) = source {
             if let Some(error) = inner.downcast_ref::<io::Error>() {
-                return match error.kind() {
-                    _ if is_refusal(error) => Failure::Tls,
-                    io::ErrorKind::UnexpectedEof => Failure::CutOff,
-                    _ => Failure::Reset,
-                };
+                return Self::of_io(error);
             }
             if let Some(error) = inner.downcast_ref::<h2::Error>() {
                 return Self::of_http2(error);
@@ -141,6 +137,15 @@ impl Failure {
             source = inner.source();
         }
         Failure::CutOff
+    }
+
+    /// What broke the connection after something was sent.
+    pub(crate) fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            _ if is_refusal(error) => Failure::Tls,
+            io::ErrorKind::UnexpectedEof => Failure::CutOff,
+            _ => Failure::Reset,
+        }
     }
 
     /// RFC 9113 §6.8 and §8.7 say when a request was not processed.

@@ -188,7 +188,13 @@ impl<'p> Exchange<'p> {
 
     async fn ask(&mut self, trial: Trial<'_>) -> Result<Answer, Failure> {
         loop {
-            let connecting = self.patience.wait(Connection::to(&trial.endpoint)).await;
+            let connecting = match Connection::at_rest(&trial.endpoint) {
+                Some(resting) => Ok(Ok(resting)),
+                None => {
+                    let connecting = Box::pin(Connection::to(&trial.endpoint));
+                    self.patience.wait(connecting).await
+                }
+            };
             let connection = match connecting {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(failure)) => return Err(trial.end(failure)),

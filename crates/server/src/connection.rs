@@ -1,16 +1,17 @@
 //! One connection: HTTP/1.1 or HTTP/2 over a socket, with a bound on every wait.
 //!
 //! hyper's own timers cover neither a silent connection (its version sniffing has none) nor an idle
-//! HTTP/2 one, so a [`Watch`] beside the connection checks it a few times per timeout. It reads
+//! HTTP/2 one, so a task beside the connection checks it a few times per timeout ([`Watch`]). It reads
 //! plain counters: a request costs no clock reading and no timer.
 
 mod proxied;
 mod proxy_header;
+mod quick;
 mod secured;
 mod upgraded;
 mod wire;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -23,19 +24,23 @@ use auspex_kernel::OverTls;
 use auspex_kernel::service::StopSignal;
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::service::Service;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config;
-use crate::edge::{Admitted, Edge};
+use crate::edge::{Admitted, Arrival, Edge, Stamp};
 use upgraded::Tether;
 use wire::Wire;
 
@@ -128,14 +133,55 @@ async fn serve_http<W: Wire>(
     let activity = Arc::new(Activity::default());
     let io = Watched {
         inner: TokioIo::new(stream),
+        ahead: Bytes::new(),
         activity: activity.clone(),
     };
-    let service = Door {
+    let door = Arc::new(Door {
         edge,
         peer,
         is_secured: W::IS_SECURED,
         activity: activity.clone(),
+        answered: Mutex::new(None),
+    });
+    let stall_timeout = bounds.stall_timeout;
+    // Beside the task of the connection, which is woken for each request and would look at every timer then.
+    let mut beside = JoinSet::new();
+    beside.spawn(activity.clone().look_after(bounds.clone(), stop.clone()));
+    let mut connection = pin!(speak(io, door, &bounds, &activity));
+    let is_done = poll_fn(|cx| {
+        activity.task.register(cx.waker());
+        match activity.is_over.load(Ordering::Relaxed) {
+            true => Poll::Ready(false),
+            false => connection.as_mut().poll(cx).map(|()| true),
+        }
+    });
+    if !is_done.await {
+        return;
+    }
+    drop(beside);
+    if let Some(admitted) = activity.upgraded.get() {
+        upgraded::watch(&activity, admitted, stall_timeout, &mut stop).await;
+    }
+}
+
+/// Speaks HTTP, first as long as requests are short, then whatever comes. When it is to leave it ends as soon
+/// as nothing is owed to its peer.
+async fn speak<W: Wire>(io: Watched<W>, door: Arc<Door>, bounds: &Bounds, activity: &Activity) {
+    let Some(rest) = quick::serve(io, &door).await else {
+        return;
     };
+    *door.answered.lock() = rest.answered;
+    let service = Service(door);
+    if rest.is_http1 {
+        let mut builder = http1::Builder::new();
+        builder
+            .max_buf_size(bounds.head_bytes_max)
+            .max_headers(HEADERS_MAX)
+            .half_close(true);
+        let connection = builder.serve_connection(rest.io, service).with_upgrades();
+        let leave = http1::UpgradeableConnection::graceful_shutdown;
+        return Box::pin(drive(connection, leave, activity)).await;
+    }
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -146,40 +192,24 @@ async fn serve_http<W: Wire>(
         .http2()
         .max_concurrent_streams(bounds.http2_streams_max)
         .max_header_list_size(u32::try_from(bounds.head_bytes_max).unwrap_or(u32::MAX));
-    let (linger_timeout, stall_timeout) = (bounds.linger_timeout, bounds.stall_timeout);
-    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-    let mut watch = pin!(Watch::new(activity.clone(), bounds).run());
-    let mut stopping = stop.clone();
-    let mut goodbye = pin!(async {
-        stopping.stop_requested().await;
-        activity.stopping.store(true, Ordering::Relaxed);
-        if !activity.http2.load(Ordering::Relaxed) {
-            tokio::time::sleep(linger_timeout).await;
+    let connection = builder.serve_connection_with_upgrades(rest.io, service);
+    let leave = auto::UpgradeableConnection::graceful_shutdown;
+    Box::pin(drive(connection, leave, activity)).await;
+}
+
+/// Moves a connection of hyper on to its end.
+async fn drive<C: Future>(connection: C, leave: impl Fn(Pin<&mut C>), activity: &Activity) {
+    let mut connection = pin!(connection);
+    let mut has_been_told = false;
+    poll_fn(|cx| {
+        if !has_been_told && activity.is_leaving.load(Ordering::Relaxed) {
+            has_been_told = true;
+            leave(connection.as_mut());
         }
-    });
-    let mut said_goodbye = false;
-    loop {
-        tokio::select! {
-            biased;
-            // Errors are the peer's: a broken connection, garbage instead of HTTP.
-            _ = connection.as_mut() => break,
-            verdict = watch.as_mut() => match verdict {
-                Verdict::Drop => return,
-                Verdict::Close => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
-                    return;
-                }
-            },
-            () = goodbye.as_mut(), if !said_goodbye => {
-                said_goodbye = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
-    if let Some(admitted) = activity.upgraded.get() {
-        upgraded::watch(&activity, admitted, stall_timeout, &mut stop).await;
-    }
+        // Errors are the peer's: a broken connection, garbage instead of HTTP.
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
 }
 
 /// Counts what happens on a connection.
@@ -196,11 +226,48 @@ struct Activity {
     http2: AtomicBool,
     /// The server is stopping: each answer says that it is the last.
     stopping: AtomicBool,
+    /// The connection is to end as soon as nothing is owed to its peer.
+    is_leaving: AtomicBool,
+    /// It ends at once.
+    is_over: AtomicBool,
+    /// Of the connection, to be woken when it has to end.
+    task: AtomicWaker,
     /// The request in flight is to end when its client leaves.
     ends_with_client: AtomicBool,
     /// Set when the connection leaves HTTP.
     upgraded: OnceLock<Admitted>,
     tether: Tether,
+}
+
+impl Activity {
+    /// Ends the connection when it breaks a bound, or when the server stops.
+    async fn look_after(self: Arc<Self>, bounds: Bounds, mut stop: StopSignal) {
+        let linger_timeout = bounds.linger_timeout;
+        let goodbye = async {
+            stop.stop_requested().await;
+            self.stopping.store(true, Ordering::Relaxed);
+            if !self.http2.load(Ordering::Relaxed) {
+                tokio::time::sleep(linger_timeout).await;
+            }
+            self.leave();
+            std::future::pending().await
+        };
+        let verdict = tokio::select! {
+            verdict = Watch::new(self.clone(), bounds).run() => verdict,
+            never = goodbye => never,
+        };
+        if verdict == Verdict::Close {
+            self.leave();
+            tokio::time::sleep(CLOSE_TIMEOUT).await;
+        }
+        self.is_over.store(true, Ordering::Relaxed);
+        self.task.wake();
+    }
+
+    fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+        self.task.wake();
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -276,12 +343,19 @@ impl Watch {
 /// The socket, which counts what moves.
 struct Watched<W> {
     inner: TokioIo<W>,
+    /// What was read of it already, and is read again.
+    ahead: Bytes,
     activity: Arc<Activity>,
 }
 
 impl<W: Wire> Watched<W> {
     fn moved(&self) {
         self.activity.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn came(&self) {
+        self.moved();
+        self.activity.head_begun.store(true, Ordering::Relaxed);
     }
 
     /// hyper does not read while an answer is made, so that a client may close its sending side behind
@@ -304,12 +378,16 @@ impl<W: Wire> Read for Watched<W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         self.activity.tether.check_read(cx)?;
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        self.moved();
-        self.activity.head_begun.store(true, Ordering::Relaxed);
+        if self.ahead.is_empty() {
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        } else {
+            let length = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(length));
+        }
+        self.came();
         Poll::Ready(Ok(()))
     }
 }
@@ -354,42 +432,73 @@ impl<W: Wire> Write for Watched<W> {
     }
 }
 
-/// From hyper's service to ours.
+/// From a connection to the edge.
 struct Door {
     edge: Arc<Edge>,
     peer: IpAddr,
     is_secured: bool,
     activity: Arc<Activity>,
+    /// The answer to the next request, where it was made before.
+    answered: Mutex<Option<Response<Counted>>>,
 }
 
-impl Service<Request<Incoming>> for Door {
+impl Door {
+    async fn answer(
+        &self,
+        mut request: Request<Body>,
+        has_whole_body: bool,
+        in_flight: &InFlight,
+    ) -> (Response<Body>, Stamp<'_>) {
+        if self.is_secured {
+            request.extensions_mut().insert(OverTls);
+        }
+        let is_http2 = request.version() == Version::HTTP_2;
+        let arrival = Arrival {
+            peer: self.peer,
+            has_whole_body,
+            ends_with_client: &in_flight.0.ends_with_client,
+        };
+        let edge = &self.edge;
+        let (mut response, stamp) = edge.handle_for(request, arrival).await;
+        if let Some(admitted) = response.extensions_mut().remove() {
+            in_flight.leave_http(admitted);
+        } else if !is_http2 && (in_flight.is_last() || edge.leaving.load(Ordering::Relaxed)) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        (response, stamp)
+    }
+}
+
+/// hyper's.
+struct Service(Arc<Door>);
+
+impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response<Counted>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if self.is_secured {
-            request.extensions_mut().insert(OverTls);
-        }
-        let in_flight = InFlight::begin(&self.activity, request.version());
-        let (edge, peer) = (self.edge.clone(), self.peer);
-        Box::pin(async move {
-            let leaving = &in_flight.0.ends_with_client;
-            let is_http2 = request.version() == Version::HTTP_2;
-            let request = request.map(|body| match is_http2 && !body.is_end_stream() {
-                true => Body::new(Arriving {
-                    body,
-                    activity: in_flight.0.clone(),
-                }),
-                false => Body::new(body),
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if let Some(answered) = self.0.answered.lock().take() {
+            // What is left unread would end the connection.
+            return Box::pin(async {
+                let _ = request.into_body().collect().await;
+                Ok(answered)
             });
-            let mut response = edge.handle_for(request, peer, leaving).await;
-            if let Some(admitted) = response.extensions_mut().remove() {
-                in_flight.leave_http(admitted);
-            } else if !is_http2 && (in_flight.is_last() || edge.leaving.load(Ordering::Relaxed)) {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
-            }
+        }
+        let door = self.0.clone();
+        let in_flight = InFlight::begin(&door.activity, request.version());
+        let is_http2 = request.version() == Version::HTTP_2;
+        let request = request.map(|body| match is_http2 && !body.is_end_stream() {
+            true => Body::new(Arriving {
+                body,
+                activity: door.activity.clone(),
+            }),
+            false => Body::new(body),
+        });
+        Box::pin(async move {
+            let (mut response, stamp) = door.answer(request, false, &in_flight).await;
+            stamp.put(response.headers_mut());
             Ok(response.map(|body| Counted { body, in_flight }))
         })
     }

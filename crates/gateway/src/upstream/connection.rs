@@ -1,19 +1,21 @@
 //! A connection as a request uses it, and the body of the answer, whatever version of HTTP the endpoint speaks.
 
+use std::cmp;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::BoxError;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::http1::{self, Switched};
+use super::driven::{Driven, Switched};
+use super::http1;
 use super::http2::{self, Stream};
-use super::{Endpoint, Protocol, Upload};
+use super::{Endpoint, Protocol, Upload, pool};
 use crate::error::Failure;
 use crate::headers::clean_trailers;
 use crate::load::InHand;
@@ -21,7 +23,7 @@ use crate::load::InHand;
 /// A place for one request.
 pub(crate) enum Connection {
     /// A connection that no other request uses.
-    Http1(Box<http1::Connection>),
+    Http1(http1::Connection),
     Http2(Stream),
 }
 
@@ -34,13 +36,21 @@ pub(crate) enum Unanswered {
 }
 
 impl Connection {
-    /// One that is there and that its peer has not closed, or else a new one.
+    /// One that nobody uses, without waiting.
+    pub(crate) fn at_rest(endpoint: &Endpoint) -> Option<Self> {
+        match endpoint.protocol() {
+            Protocol::Http1 => http1::Connection::at_rest(endpoint).map(Self::Http1),
+            Protocol::Http2 => None,
+        }
+    }
+
+    /// One where [`Connection::at_rest`] has none.
     ///
     /// # Errors
     /// As of [`Endpoint::connect`]: nothing has been sent.
     pub(crate) async fn to(endpoint: &Arc<Endpoint>) -> Result<Self, Failure> {
         Ok(match endpoint.protocol() {
-            Protocol::Http1 => Self::Http1(http1::Connection::to(endpoint).await?),
+            Protocol::Http1 => Self::Http1(http1::Connection::new(endpoint).await?),
             Protocol::Http2 => Self::Http2(Stream::to(endpoint).await?),
         })
     }
@@ -80,17 +90,30 @@ impl Unanswered {
 
 /// The body of an answer.
 pub(crate) struct Received {
-    body: Incoming,
-    source: Source,
+    content: Content,
     in_hand: Option<InHand>,
 }
 
-/// Where the rest of a body comes from.
+enum Content {
+    Sized(Sized),
+    Incoming(Incoming, Source),
+}
+
+/// A body of a known length.
+struct Sized {
+    /// What has come of it.
+    ahead: Bytes,
+    left: usize,
+    /// Where the rest comes from.
+    connection: Option<http1::Connection>,
+}
+
+/// Where the rest of a body comes from that hyper reads.
 enum Source {
     /// It is there already.
     Done,
     /// A connection that has to be moved on, and can be used again at its end.
-    Http1(Box<http1::Connection>),
+    Http1(Box<Driven>),
     /// A connection that moves by itself.
     Http2 {
         _line: Arc<http2::Line>,
@@ -100,37 +123,89 @@ enum Source {
     Switched(Box<Switched>),
 }
 
+impl Sized {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let data = match &mut self.connection {
+            _ if !self.ahead.is_empty() => Ok(std::mem::take(&mut self.ahead)),
+            Some(connection) => ready!(connection.poll_read(self.left, cx)),
+            None => Ok(Bytes::new()),
+        };
+        let data = match data {
+            Ok(data) if !data.is_empty() => data,
+            broken => {
+                *self = Self {
+                    ahead: Bytes::new(),
+                    left: 0,
+                    connection: None,
+                };
+                let cut_off = io::ErrorKind::UnexpectedEof.into();
+                return Poll::Ready(Some(Err(broken.err().unwrap_or(cut_off))));
+            }
+        };
+        self.left -= data.len();
+        if self.left == 0
+            && let Some(connection) = self.connection.take()
+        {
+            pool::keep(connection);
+        }
+        Poll::Ready(Some(Ok(data)))
+    }
+}
+
 impl Received {
-    pub(super) fn over_http1(body: Incoming, connection: Option<Box<http1::Connection>>) -> Self {
-        let source = connection.map_or(Source::Done, Source::Http1);
-        Self::new(body, source)
-    }
-
-    pub(super) fn over_http2(body: Incoming, line: Arc<http2::Line>) -> Self {
-        Self::new(
-            body,
-            Source::Http2 {
-                _line: line,
-                has_trailers: false,
-            },
-        )
-    }
-
-    pub(super) fn switched(body: Incoming, switched: Switched) -> Self {
+    /// Of this length, of which this has come.
+    pub(super) fn sized(connection: http1::Connection, length: usize, mut ahead: Bytes) -> Self {
+        let connection = match ahead.len().cmp(&length) {
+            cmp::Ordering::Less => Some(connection),
+            cmp::Ordering::Equal => {
+                pool::keep(connection);
+                None
+            }
+            // Nobody has asked for what comes behind it.
+            cmp::Ordering::Greater => {
+                ahead.truncate(length);
+                None
+            }
+        };
         Self {
-            body,
-            source: Source::Switched(Box::new(switched)),
+            content: Content::Sized(Sized {
+                ahead,
+                left: length,
+                connection,
+            }),
             in_hand: None,
         }
     }
 
-    fn new(body: Incoming, source: Source) -> Self {
+    pub(super) fn driven(body: Incoming, connection: Option<Box<Driven>>) -> Self {
+        Self::incoming(body, connection.map_or(Source::Done, Source::Http1))
+    }
+
+    pub(super) fn over_http2(body: Incoming, line: Arc<http2::Line>) -> Self {
+        let source = Source::Http2 {
+            _line: line,
+            has_trailers: false,
+        };
+        Self::incoming(body, source)
+    }
+
+    pub(super) fn switched(body: Incoming, switched: Switched) -> Self {
+        Self {
+            content: Content::Incoming(body, Source::Switched(Box::new(switched))),
+            in_hand: None,
+        }
+    }
+
+    fn incoming(body: Incoming, source: Source) -> Self {
+        let is_over = body.is_end_stream();
         let mut received = Self {
-            body,
-            source,
+            content: Content::Incoming(body, source),
             in_hand: None,
         };
-        if http_body::Body::is_end_stream(&received.body) {
+        if is_over {
             received.end();
         }
         received
@@ -138,14 +213,18 @@ impl Received {
 
     /// Counts as work of its endpoint until it is read.
     pub(crate) fn holding(mut self, in_hand: Option<InHand>) -> Self {
-        self.in_hand = in_hand.filter(|_| !matches!(self.source, Source::Done));
+        let is_here = match &self.content {
+            Content::Sized(sized) => sized.connection.is_none(),
+            Content::Incoming(_, source) => matches!(source, Source::Done),
+        };
+        self.in_hand = in_hand.filter(|_| !is_here);
         self
     }
 
     /// The connection, if it has left HTTP.
     pub(crate) fn into_switched(self) -> Option<Switched> {
-        match self.source {
-            Source::Switched(switched) => Some(*switched),
+        match self.content {
+            Content::Incoming(_, Source::Switched(switched)) => Some(*switched),
             _ => None,
         }
     }
@@ -153,10 +232,52 @@ impl Received {
     /// The body has been read.
     fn end(&mut self) {
         self.in_hand = None;
-        if let Source::Http1(connection) = std::mem::replace(&mut self.source, Source::Done) {
+        if let Content::Incoming(_, source) = &mut self.content
+            && let Source::Http1(connection) = std::mem::replace(source, Source::Done)
+        {
             connection.rest();
         }
     }
+}
+
+/// What comes next of a body that hyper reads.
+fn poll_incoming(
+    body: &mut Incoming,
+    source: &mut Source,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    let mut frame = Pin::new(&mut *body).poll_frame(cx);
+    if frame.is_pending()
+        && let Source::Http1(connection) = source
+    {
+        // It reads what was asked for just now.
+        let is_over = connection.is_over(cx);
+        if is_over {
+            *source = Source::Done;
+        }
+        frame = Pin::new(&mut *body).poll_frame(cx);
+    }
+    if let Source::Http2 { has_trailers, .. } = source {
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => *has_trailers |= frame.is_trailers(),
+            // hyper takes a stream that was reset without an error for one that has ended.
+            Poll::Ready(None)
+                if !*has_trailers
+                    && !body.is_end_stream()
+                    && body.size_hint().exact() != Some(0) =>
+            {
+                let cut_off = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Poll::Ready(Some(Err(cut_off.into())));
+            }
+            _ => {}
+        }
+    }
+    if let Poll::Ready(Some(Ok(frame))) = &mut frame
+        && let Some(trailers) = frame.trailers_mut()
+    {
+        clean_trailers(trailers);
+    }
+    frame.map_err(Into::into)
 }
 
 impl http_body::Body for Received {
@@ -167,53 +288,36 @@ impl http_body::Body for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self { body, source, .. } = &mut *self;
-        let mut frame = Pin::new(&mut *body).poll_frame(cx);
-        if frame.is_pending()
-            && let Source::Http1(connection) = source
-        {
-            // It reads what was asked for just now.
-            let is_over = connection.is_over(cx);
-            if is_over {
-                *source = Source::Done;
-            }
-            frame = Pin::new(&mut *body).poll_frame(cx);
-        }
-        if let Source::Http2 { has_trailers, .. } = source {
-            match &frame {
-                Poll::Ready(Some(Ok(frame))) => *has_trailers |= frame.is_trailers(),
-                // hyper takes a stream that was reset without an error for one that has ended.
-                Poll::Ready(None)
-                    if !*has_trailers
-                        && !body.is_end_stream()
-                        && body.size_hint().exact() != Some(0) =>
-                {
-                    *source = Source::Done;
-                    let cut_off = io::Error::from(io::ErrorKind::UnexpectedEof);
-                    return Poll::Ready(Some(Err(cut_off.into())));
-                }
-                _ => {}
-            }
-        }
-        if let Poll::Ready(Some(Ok(frame))) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            clean_trailers(trailers);
-        }
+        let frame = match &mut self.content {
+            Content::Sized(sized) => sized
+                .poll(cx)
+                .map(|data| data.map(|data| data.map(Frame::data).map_err(Into::into))),
+            Content::Incoming(body, source) => poll_incoming(body, source, cx),
+        };
         match &frame {
             Poll::Pending => {}
-            Poll::Ready(Some(Ok(_))) if !body.is_end_stream() => {}
+            Poll::Ready(Some(Ok(_))) if !self.is_end_stream() => {}
             Poll::Ready(Some(Ok(_)) | None) => self.end(),
-            Poll::Ready(Some(Err(_))) => self.source = Source::Done,
+            Poll::Ready(Some(Err(_))) => {
+                if let Content::Incoming(_, source) = &mut self.content {
+                    *source = Source::Done;
+                }
+            }
         }
-        frame.map_err(Into::into)
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.content {
+            Content::Sized(sized) => sized.left == 0,
+            Content::Incoming(body, _) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.content {
+            Content::Sized(sized) => SizeHint::with_exact(sized.left as u64),
+            Content::Incoming(body, _) => body.size_hint(),
+        }
     }
 }

@@ -137,7 +137,8 @@ impl Line {
     /// One whose peer has spoken, so that it is known to take requests, and how many.
     async fn open(endpoint: &Endpoint) -> Result<Self, Failure> {
         let opening = async {
-            let (socket, look) = Socket::new(endpoint.connect().await?);
+            let socket = Socket::new(endpoint.connect().await?);
+            let look = socket.look();
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder
                 .timer(TokioTimer::new())

@@ -1,6 +1,7 @@
 //! Connections to endpoints. Each belongs to one thread, in use and at rest.
 
 mod connection;
+mod driven;
 mod http1;
 mod http2;
 mod lines;
@@ -28,7 +29,7 @@ use crate::load::Load;
 use socket::Transport;
 
 pub(crate) use connection::{Connection, Received, Unanswered};
-pub(crate) use http1::Switched;
+pub(crate) use driven::Switched;
 pub(crate) use tls::{Terms, Tls, is_refusal, log_refusal, name_of};
 pub(crate) use upload::{Progress, Upload};
 

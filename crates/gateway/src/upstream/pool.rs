@@ -23,22 +23,22 @@ struct Pool {
 }
 
 struct Resting {
-    connection: Box<Connection>,
+    connection: Connection,
     until: Instant,
 }
 
 /// The connection to an endpoint that was used last. It must be looked at before it is used.
-pub(super) fn take(endpoint: u64) -> Option<Box<Connection>> {
+pub(super) fn take(endpoint: u64) -> Option<Connection> {
     let taken = POOL.with_borrow_mut(|pool| pool.resting.get_mut(&endpoint)?.pop())?;
     (monotonic() < taken.until).then_some(taken.connection)
 }
 
 /// Keeps a connection for the next request, unless there are enough.
-pub(super) fn keep(connection: Box<Connection>) {
-    let limits = connection.limits();
+pub(super) fn keep(connection: Connection) {
+    let limits = connection.rested.limits;
     let until = monotonic() + limits.idle_timeout;
     let begins_clearing = POOL.with_borrow_mut(|pool| {
-        let resting = pool.resting.entry(connection.endpoint()).or_default();
+        let resting = pool.resting.entry(connection.rested.endpoint).or_default();
         if resting.len() < limits.idle_connections_max {
             resting.push(Resting { connection, until });
         }

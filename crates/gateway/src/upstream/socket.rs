@@ -1,11 +1,12 @@
-//! The socket of a connection, which can be asked whether its peer has closed it.
+//! The socket of a connection, with TLS or without.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -14,11 +15,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// tokio learns of a peer's end when it looks at all sockets, which may be later than the next request. So
-/// the next read asks the operating system itself once [`Look::again`] was called.
+/// What hyper reads from and writes to.
 pub(crate) struct Socket {
     inner: TokioIo<Transport>,
     look: Look,
+    /// What was read already in answer to a request that was written already. It is read once more, and
+    /// what is written meanwhile is that request again, and goes nowhere.
+    replayed: Option<Replay>,
+}
+
+struct Replay {
+    came: Bytes,
+    /// hyper takes what comes before its request for something that nobody has asked for.
+    is_asked: bool,
+}
+
+impl Replay {
+    /// Takes so much of the request for written; the answer can be read.
+    fn ask(&mut self, length: usize, cx: &Context<'_>) -> usize {
+        self.is_asked = true;
+        cx.waker().wake_by_ref();
+        length
+    }
 }
 
 /// What it reads from and writes to.
@@ -94,23 +112,18 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// Makes the socket look, and tells of it.
+/// Tells whether something has come.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look(Arc<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    is_due: AtomicBool,
     reads: AtomicU32,
     /// Waits for the first of them.
     waker: AtomicWaker,
 }
 
 impl Look {
-    pub(super) fn again(&self) {
-        self.0.is_due.store(true, Ordering::Relaxed);
-    }
-
     /// Wakes the task when the first bytes have come, or the end.
     pub(super) fn wake_at_first(&self, cx: &Context<'_>) {
         if self.reads() == 0 {
@@ -125,24 +138,49 @@ impl Look {
 }
 
 impl Socket {
-    pub(super) fn new(transport: Transport) -> (Self, Look) {
-        let look = Look::default();
-        let socket = Self {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self {
             inner: TokioIo::new(transport),
-            look: look.clone(),
-        };
-        (socket, look)
+            look: Look::default(),
+            replayed: None,
+        }
     }
 
-    /// Fails if anything has come, an end or bytes: nobody has asked for them. What TLS may say by itself is
-    /// taken for that too, which costs a connection and nothing else.
-    fn expect_silence(&self) -> io::Result<()> {
+    pub(super) fn look(&self) -> Look {
+        self.look.clone()
+    }
+
+    /// Without hyper.
+    pub(super) fn transport(&mut self) -> &mut Transport {
+        self.inner.inner_mut()
+    }
+
+    /// Has hyper read this first, in answer to a request that was written already.
+    pub(super) fn replay(&mut self, came: Bytes) {
+        self.replayed = Some(Replay {
+            came,
+            is_asked: false,
+        });
+    }
+
+    /// What of that was not read.
+    pub(super) fn end_replay(&mut self) -> Bytes {
+        self.replayed
+            .take()
+            .map(|replay| replay.came)
+            .unwrap_or_default()
+    }
+
+    /// Whether nothing has come, no end and no bytes: nobody has asked for them. What TLS may say by itself
+    /// is taken for that too, which costs a connection and nothing else. The operating system is asked,
+    /// because tokio learns of a peer's end when it looks at all sockets, which may be later.
+    pub(super) fn is_silent(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match recv(self.inner.inner().tcp(), &mut [0; 1], flags) {
-            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let peeked = recv(self.inner.inner().tcp(), &mut [0; 1], flags);
+        matches!(
+            peeked,
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR)
+        )
     }
 }
 
@@ -150,11 +188,17 @@ impl Read for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.look.0.is_due.load(Ordering::Relaxed) {
-            self.look.0.is_due.store(false, Ordering::Relaxed);
-            self.expect_silence()?;
+        if let Some(Replay { came, is_asked }) = &mut self.replayed {
+            if !*is_asked {
+                return Poll::Pending;
+            }
+            if !came.is_empty() {
+                let length = came.len().min(buffer.remaining());
+                buffer.put_slice(&came.split_to(length));
+                return Poll::Ready(Ok(()));
+            }
         }
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         if self.look.0.reads.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -170,7 +214,10 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        match &mut self.replayed {
+            Some(replay) => Poll::Ready(Ok(replay.ask(bytes.len(), cx))),
+            None => Pin::new(&mut self.inner).poll_write(cx, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -190,6 +237,10 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        match &mut self.replayed {
+            Some(replay) => Poll::Ready(Ok(replay.ask(length, cx))),
+            None => Pin::new(&mut self.inner).poll_write_vectored(cx, slices),
+        }
     }
 }

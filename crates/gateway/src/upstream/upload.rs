@@ -11,12 +11,16 @@ use auspex_kernel::body;
 use auspex_kernel::clock::monotonic;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::headers::clean_trailers;
 
+/// Longer bodies are sent as fast as they are taken.
+const WHOLE_BYTES_MAX: usize = 32 << 10;
 /// Bodies up to this length are kept.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -24,6 +28,8 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Upload {
     /// `None`: it was taken back.
     body: Option<Body>,
+    /// What was taken of it already.
+    ahead: Option<Result<Frame<Bytes>, axum::Error>>,
     /// `None`: there is nothing to send.
     progress: Option<Arc<Progress>>,
     with_trailers: bool,
@@ -81,6 +87,7 @@ impl Upload {
         });
         let upload = Self {
             body: Some(body),
+            ahead: None,
             progress: progress.clone(),
             with_trailers,
             drains: false,
@@ -93,6 +100,25 @@ impl Upload {
     pub(crate) fn draining(mut self) -> Self {
         self.drains = true;
         self
+    }
+
+    /// The whole body, if it is here already and short.
+    pub(super) fn whole(&mut self) -> Option<Bytes> {
+        if self.is_end_stream() {
+            return Some(Bytes::new());
+        }
+        match self.frame().now_or_never()? {
+            None => return Some(Bytes::new()),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if self.is_end_stream() && data.len() <= WHOLE_BYTES_MAX => {
+                    return Some(data);
+                }
+                Ok(data) => self.ahead = Some(Ok(Frame::data(data))),
+                Err(frame) => self.ahead = Some(Ok(frame)),
+            },
+            Some(error) => self.ahead = Some(error),
+        }
+        None
     }
 
     /// The body, as far as it has not been sent.
@@ -187,6 +213,9 @@ impl http_body::Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(Some(ahead));
+        }
         let Self {
             body: Some(body),
             progress,
@@ -229,10 +258,20 @@ impl http_body::Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.ahead.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+        let mut hint = self.body.as_ref().map(Body::size_hint).unwrap_or_default();
+        let ahead = self
+            .ahead
+            .as_ref()
+            .and_then(|ahead| ahead.as_ref().ok()?.data_ref());
+        let ahead = ahead.map_or(0, |data| data.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + ahead);
+        }
+        hint.set_lower(hint.lower() + ahead);
+        hint
     }
 }

@@ -6,6 +6,7 @@
 mod creation;
 mod errors;
 mod formats;
+pub mod head;
 mod list;
 mod query;
 mod requester;

@@ -1,7 +1,6 @@
 //! `auspex lambda`: answers the events of AWS Lambda as `auspex serve` answers requests, and listens nowhere.
 
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use auspex_kernel::clock::monotonic;
@@ -136,8 +135,7 @@ async fn answer(started: &Started, invocation: &Invocation) -> Result<Vec<u8>, S
     let left = invocation.deadline.since(edge.clock.now());
     let until = monotonic() + left.saturating_sub(RESERVE);
     let late = || "no answer within the timeout of the function; raise it".to_owned();
-    let alone = AtomicBool::new(false);
-    let answering = edge.handle_for(request, source, &alone);
+    let answering = edge.handle(request, source);
     let answered = tokio::time::timeout_at(until.into(), answering).await;
     let (head, body) = answered.map_err(|_| late())?.into_parts();
     let (body, is_whole) = read(body, until).await.map_err(|error| error.to_string())?;

@@ -33,52 +33,110 @@ impl Fixed {
             instance,
         }
     }
+}
 
-    pub(super) fn add(
-        &self,
-        headers: &mut HeaderMap,
-        id: &RequestId,
-        elapsed: Duration,
-        quota: Option<(&Decision, Timestamp)>,
-    ) {
+/// The headers that an answer gets beside its own. They are put to it when it is sent, because a table of
+/// headers costs more than writing them.
+#[derive(Debug)]
+pub(crate) struct Stamp<'e> {
+    pub(super) fixed: &'e Fixed,
+    pub(super) id: RequestId,
+    pub(super) elapsed: Duration,
+    pub(super) quota: Option<Decision>,
+    pub(super) now: Timestamp,
+    /// Browsers are told what they must know of an answer of ours. What another server sends is its own
+    /// affair.
+    pub(super) is_ours: bool,
+}
+
+impl Stamp<'_> {
+    /// When the request came.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Adds them to those of the answer.
+    pub(crate) fn put(&self, headers: &mut HeaderMap) {
+        let mut kept = Kept::default();
+        headers.keys().for_each(|name| kept.note(name));
         headers.reserve(13);
-        headers.insert(super::X_REQUEST_ID, id.header_value());
-        headers.insert(X_PROCESS_TIME, seconds(elapsed));
-        if let Some(instance) = &self.instance {
-            // What a replica behind the gateway says of itself says more.
-            headers
-                .entry(X_AUSPEX_INSTANCE)
-                .or_insert_with(|| instance.clone());
-        }
-        if let Some((quota, now)) = quota {
-            headers.insert(LIMIT, HeaderValue::from(quota.limit));
-            headers.insert(REMAINING, HeaderValue::from(quota.remaining));
-            let reset = now + quota.reset_in;
-            let reset_s = reset.unix_seconds() + i64::from(reset.0.rem_euclid(1_000_000) > 0);
-            headers.insert(RESET, HeaderValue::from(reset_s));
-        }
-        if let Some(value) = &self.strict_transport {
-            headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
+        self.each(kept, |name, value| {
+            headers.insert(name, HeaderValue::from_bytes(value).expect("visible ASCII"));
+        });
+    }
+
+    /// Whether one of the answer's own gives way.
+    pub(crate) fn replaces(&self, own: &HeaderName) -> bool {
+        match *own {
+            header::X_CONTENT_TYPE_OPTIONS | header::X_FRAME_OPTIONS | header::REFERRER_POLICY => {
+                self.is_ours
+            }
+            header::STRICT_TRANSPORT_SECURITY => self.fixed.strict_transport.is_some(),
+            _ if own == super::X_REQUEST_ID || own == X_PROCESS_TIME => true,
+            _ if own == LIMIT || own == REMAINING || own == RESET => self.quota.is_some(),
+            _ => false,
         }
     }
 
-    /// Adds what browsers must know of an answer of ours. What another server sends is its own affair.
-    pub(super) fn protect(&self, headers: &mut HeaderMap) {
-        let fixed = HeaderValue::from_static;
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
-        headers.insert(header::X_FRAME_OPTIONS, fixed("DENY"));
-        headers.insert(header::REFERRER_POLICY, fixed("no-referrer"));
-        headers
-            .entry(header::CONTENT_SECURITY_POLICY)
-            .or_insert(fixed(API_POLICY));
-        headers
-            .entry(header::CACHE_CONTROL)
-            .or_insert(fixed("no-store"));
+    /// Gives each of them that goes with the answer's own.
+    pub(crate) fn each(&self, kept: Kept, mut give: impl FnMut(HeaderName, &[u8])) {
+        give(super::X_REQUEST_ID, self.id.as_str().as_bytes());
+        let (text, first) = seconds(self.elapsed);
+        give(X_PROCESS_TIME, &text[first..]);
+        // What a replica behind the gateway says of itself says more.
+        if let Some(instance) = &self.fixed.instance
+            && !kept.instance
+        {
+            give(X_AUSPEX_INSTANCE, instance.as_bytes());
+        }
+        if let Some(quota) = &self.quota {
+            let reset = self.now + quota.reset_in;
+            let reset_s = reset.unix_seconds() + i64::from(reset.0.rem_euclid(1_000_000) > 0);
+            let mut text = itoa::Buffer::new();
+            give(LIMIT, text.format(quota.limit).as_bytes());
+            give(REMAINING, text.format(quota.remaining).as_bytes());
+            give(RESET, text.format(reset_s).as_bytes());
+        }
+        if let Some(value) = &self.fixed.strict_transport {
+            give(header::STRICT_TRANSPORT_SECURITY, value.as_bytes());
+        }
+        if !self.is_ours {
+            return;
+        }
+        give(header::X_CONTENT_TYPE_OPTIONS, b"nosniff");
+        give(header::X_FRAME_OPTIONS, b"DENY");
+        give(header::REFERRER_POLICY, b"no-referrer");
+        if !kept.policy {
+            give(header::CONTENT_SECURITY_POLICY, API_POLICY.as_bytes());
+        }
+        if !kept.caching {
+            give(header::CACHE_CONTROL, b"no-store");
+        }
     }
 }
 
-/// Seconds with microseconds, e.g. `0.000123`.
-fn seconds(elapsed: Duration) -> HeaderValue {
+/// Headers of an answer's own that say more than those of the stamp.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept {
+    instance: bool,
+    policy: bool,
+    caching: bool,
+}
+
+impl Kept {
+    /// One of the answer's own.
+    pub(crate) fn note(&mut self, own: &HeaderName) {
+        match *own {
+            header::CONTENT_SECURITY_POLICY => self.policy = true,
+            header::CACHE_CONTROL => self.caching = true,
+            _ if own == X_AUSPEX_INSTANCE => self.instance = true,
+            _ => {}
+        }
+    }
+}
+
+/// Seconds with microseconds, e.g. `0.000123`, and where they begin in the text.
+fn seconds(elapsed: Duration) -> ([u8; 17], usize) {
     let mut text = *b"0000000000.000000";
     let mut rest = elapsed.subsec_micros();
     for digit in text[11..].iter_mut().rev() {
@@ -95,7 +153,7 @@ fn seconds(elapsed: Duration) -> HeaderValue {
             break;
         }
     }
-    HeaderValue::from_bytes(&text[first..]).expect("digits and a point")
+    (text, first)
 }
 
 #[cfg(test)]
@@ -110,7 +168,8 @@ mod tests {
             (1_000_000, "1.000000"),
             (61_500_007, "61.500007"),
         ] {
-            assert_eq!(seconds(Duration::from_micros(micros)), text);
+            let (written, first) = seconds(Duration::from_micros(micros));
+            assert_eq!(&written[first..], text.as_bytes());
         }
     }
 }

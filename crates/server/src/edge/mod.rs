@@ -42,7 +42,7 @@ use hyper::upgrade::OnUpgrade;
 pub(crate) use access::Observers;
 pub(crate) use cors::{Cors, CorsConfig};
 pub(crate) use forwarded::{ForwardedHeader, Proxies};
-pub(crate) use headers::Fixed as FixedHeaders;
+pub(crate) use headers::{Fixed as FixedHeaders, Kept, Stamp};
 pub(crate) use host::{Hosts, check_names};
 pub(crate) use routes::{Limits, Route, RouteError, RouteTable, Target, Usual, declared};
 pub(crate) use stream::Admitted;
@@ -83,6 +83,17 @@ pub(crate) struct Edge {
     pub(crate) bodies: Arc<Budget>,
 }
 
+/// How a request arrives.
+pub(crate) struct Arrival<'c> {
+    /// Who has opened the connection.
+    pub(crate) peer: IpAddr,
+    /// Its body is here, short, and of the length that its head states.
+    pub(crate) has_whole_body: bool,
+    /// Set to true if the request is of no use to anybody once its client has closed the connection, even
+    /// for sending alone.
+    pub(crate) ends_with_client: &'c AtomicBool,
+}
+
 /// What is known about a request when its answer is sent.
 struct Passage<'t> {
     started: Instant,
@@ -94,6 +105,7 @@ struct Passage<'t> {
     render_error: RenderError,
     /// What a page of another origin may do, if the request is of one.
     page: Page,
+    has_whole_body: bool,
     ends_with_client: &'t AtomicBool,
     caller: Option<Arc<Caller>>,
     quota: Option<Decision>,
@@ -103,25 +115,27 @@ struct Passage<'t> {
 
 impl Edge {
     /// [`Edge::handle_for`] without a connection.
-    #[cfg(test)]
     pub(crate) async fn handle(&self, request: Request<Body>, peer: IpAddr) -> Response {
-        self.handle_for(request, peer, &AtomicBool::new(false))
-            .await
+        let arrival = Arrival {
+            peer,
+            has_whole_body: false,
+            ends_with_client: &AtomicBool::new(false),
+        };
+        let (mut response, stamp) = self.handle_for(request, arrival).await;
+        stamp.put(response.headers_mut());
+        response
     }
 
-    /// Answers one request that came from `peer`. Never fails, never panics. Makes `ends_with_client`
-    /// true if the request is of no use to anybody once its client has closed the connection, even for
-    /// sending alone.
+    /// Answers one request. Never fails, never panics.
     pub(crate) async fn handle_for(
         &self,
         request: Request<Body>,
-        peer: IpAddr,
-        ends_with_client: &AtomicBool,
-    ) -> Response {
+        arrival: Arrival<'_>,
+    ) -> (Response, Stamp<'_>) {
         let started = monotonic();
         let (parts, body) = request.into_parts();
-        let via = self.proxies.via(peer, &parts.headers);
-        let peer = self.proxies.client(peer, &parts.headers);
+        let via = self.proxies.via(arrival.peer, &parts.headers);
+        let peer = self.proxies.client(arrival.peer, &parts.headers);
         let id = parts
             .headers
             .get(&X_REQUEST_ID)
@@ -141,7 +155,8 @@ impl Edge {
             route: None,
             render_error: ApiError::render,
             page: self.page(&table, &parts),
-            ends_with_client,
+            has_whole_body: arrival.has_whole_body,
+            ends_with_client: arrival.ends_with_client,
             caller: None,
             quota: None,
             admission: None,
@@ -177,15 +192,9 @@ impl Edge {
             response = response.map(|body| Body::new(Ending::new(body, admission, stop)));
         }
         let elapsed = started.elapsed();
-        let quota = passage.quota.as_ref().map(|quota| (quota, passage.now));
-        self.headers
-            .add(response.headers_mut(), &id, elapsed, quota);
         let is_passed_on = passage
             .route
             .is_some_and(|route| route.policy.answer == Answer::PassedOn);
-        if error.is_some() || !is_passed_on {
-            self.headers.protect(response.headers_mut());
-        }
         let is_for_clients = passage.route.is_some_and(|r| r.policy.is_for_clients);
         let origin = origin.as_ref();
         self.cors
@@ -207,7 +216,15 @@ impl Edge {
         };
         // The answer is sent even if logging or counting it fails.
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.observers.end(&finished)));
-        response
+        let stamp = Stamp {
+            fixed: &self.headers,
+            is_ours: error.is_some() || !is_passed_on,
+            quota: passage.quota,
+            now: passage.now,
+            elapsed,
+            id,
+        };
+        (response, stamp)
     }
 
     /// The body within its bounds, and its share of the memory for bodies.
@@ -258,7 +275,11 @@ impl Edge {
         if let Some(caller) = &passage.caller {
             parts.extensions.insert(caller.clone());
         }
-        let (body, share) = self.bounded(body, route);
+        // The length that the head states was compared with what the route takes.
+        let (body, share) = match passage.has_whole_body {
+            true => (body, None),
+            false => self.bounded(body, route),
+        };
         // Over HTTP/2 an answer ends its own stream alone, and who waits to be told to send the body does not send it.
         let may_be_unread =
             parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT);

@@ -102,7 +102,7 @@ pub(crate) fn alone() -> Quotas {
     Quotas::new(None, Clock::system())
 }
 
-fn quota(max: u32) -> Quota {
+pub(crate) fn quota(max: u32) -> Quota {
     let limit = RateLimit {
         max,
         window_s: 10,

@@ -219,7 +219,9 @@ fn who_does_not_speak_tls_is_told_or_closed() {
         is_closed(&mut trickling)
     });
     authority.connect(server.address).ask(LIVE, IS_LIVE);
-    assert!(get(&server, &authority, "/metrics").contains("auspex_http_connections 1\n"));
+    eventually(SOON, "no other is open", || {
+        get(&server, &authority, "/metrics").contains("auspex_http_connections 1\n")
+    });
 }
 
 fn is_closed(connection: &mut Connection) -> bool {
