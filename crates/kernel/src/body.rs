@@ -62,7 +62,7 @@ const BUFFER_BYTES_MIN: usize = 1 << 20;
 
 /// Memory that the bodies of all requests share until these are answered. A body takes the length that
 /// its head states as soon as its first piece is there, so those that find no room cost nothing, and no
-/// buffer has to grow. One that came whole with its head is not counted: it is short, and most are dealt
+/// buffer has to grow. A short one that is here when its request begins is not counted: most are dealt
 /// with at once.
 #[derive(Debug)]
 pub struct Budget {

@@ -202,11 +202,14 @@ async fn drive<C: Future>(connection: C, leave: impl Fn(Pin<&mut C>), activity: 
     let mut connection = pin!(connection);
     let mut has_been_told = false;
     poll_fn(|cx| {
-        if !has_been_told && activity.is_leaving.load(Ordering::Relaxed) {
-            has_been_told = true;
-            leave(connection.as_mut());
+        // Errors are the peer's: a broken connection, garbage instead of HTTP. What has come is read before it is
+        // told to leave, for that answers nothing any more.
+        let ended = connection.as_mut().poll(cx);
+        if ended.is_ready() || has_been_told || !activity.is_leaving.load(Ordering::Relaxed) {
+            return ended.map(drop);
         }
-        // Errors are the peer's: a broken connection, garbage instead of HTTP.
+        has_been_told = true;
+        leave(connection.as_mut());
         connection.as_mut().poll(cx).map(drop)
     })
     .await;
@@ -252,16 +255,26 @@ impl Activity {
             self.leave();
             std::future::pending().await
         };
-        let verdict = tokio::select! {
-            verdict = Watch::new(self.clone(), bounds).run() => verdict,
-            never = goodbye => never,
+        let broken = async {
+            while Watch::new(self.clone(), bounds.clone()).run().await == Verdict::Close {
+                self.leave();
+                tokio::time::sleep(CLOSE_TIMEOUT).await;
+                // A request may have come at the same moment.
+                if !self.is_in_flight() {
+                    return;
+                }
+            }
         };
-        if verdict == Verdict::Close {
-            self.leave();
-            tokio::time::sleep(CLOSE_TIMEOUT).await;
+        tokio::select! {
+            () = broken => {}
+            () = goodbye => {}
         }
         self.is_over.store(true, Ordering::Relaxed);
         self.task.wake();
+    }
+
+    fn is_in_flight(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) != self.ended.load(Ordering::Relaxed)
     }
 
     fn leave(&self) {
@@ -525,7 +538,9 @@ impl InFlight {
 
     /// Whether an HTTP/1.1 connection ends with this answer.
     fn is_last(&self) -> bool {
-        self.0.stopping.load(Ordering::Relaxed) && !self.0.http2.load(Ordering::Relaxed)
+        let ends = [&self.0.stopping, &self.0.is_leaving];
+        let ends = ends.iter().any(|end| end.load(Ordering::Relaxed));
+        ends && !self.0.http2.load(Ordering::Relaxed)
     }
 }
 

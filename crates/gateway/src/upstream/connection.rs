@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::BoxError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use super::driven::{Driven, Switched};
 use super::http1;
 use super::http2::{self, Stream};
-use super::{Endpoint, Protocol, Upload, pool};
+use super::{Endpoint, Protocol, Upload};
 use crate::error::Failure;
 use crate::headers::clean_trailers;
 use crate::load::InHand;
@@ -104,8 +104,9 @@ struct Sized {
     /// What has come of it.
     ahead: Bytes,
     left: usize,
-    /// Where the rest comes from.
+    /// Where the rest comes from, and goes to.
     connection: Option<http1::Connection>,
+    room: BytesMut,
 }
 
 /// Where the rest of a body comes from that hyper reads.
@@ -130,7 +131,7 @@ impl Sized {
         }
         let data = match &mut self.connection {
             _ if !self.ahead.is_empty() => Ok(std::mem::take(&mut self.ahead)),
-            Some(connection) => ready!(connection.poll_read(self.left, cx)),
+            Some(connection) => ready!(connection.poll_read(&mut self.room, self.left, cx)),
             None => Ok(Bytes::new()),
         };
         let data = match data {
@@ -140,6 +141,7 @@ impl Sized {
                     ahead: Bytes::new(),
                     left: 0,
                     connection: None,
+                    room: BytesMut::new(),
                 };
                 let cut_off = io::ErrorKind::UnexpectedEof.into();
                 return Poll::Ready(Some(Err(broken.err().unwrap_or(cut_off))));
@@ -149,7 +151,7 @@ impl Sized {
         if self.left == 0
             && let Some(connection) = self.connection.take()
         {
-            pool::keep(connection);
+            connection.rest();
         }
         Poll::Ready(Some(Ok(data)))
     }
@@ -161,7 +163,7 @@ impl Received {
         let connection = match ahead.len().cmp(&length) {
             cmp::Ordering::Less => Some(connection),
             cmp::Ordering::Equal => {
-                pool::keep(connection);
+                connection.rest();
                 None
             }
             // Nobody has asked for what comes behind it.
@@ -175,6 +177,7 @@ impl Received {
                 ahead,
                 left: length,
                 connection,
+                room: BytesMut::new(),
             }),
             in_hand: None,
         }

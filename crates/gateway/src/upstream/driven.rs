@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 
 use super::http1::{Connection, Rested};
 use super::socket::Socket;
-use super::{HEAD_BYTES_MAX, HEADERS_MAX, Received, Unanswered, Upload, pool};
+use super::{HEAD_BYTES_MAX, HEADERS_MAX, Received, Unanswered, Upload};
 use crate::error::Failure;
 use crate::headers;
 
@@ -132,10 +132,8 @@ impl Driven {
         }
         let mut parts = self.driver.into_parts();
         if parts.io.end_replay().is_empty() && parts.read_buf.is_empty() {
-            pool::keep(Connection {
-                socket: parts.io,
-                rested: self.rested,
-            });
+            let (socket, rested) = (parts.io, self.rested);
+            Connection { socket, rested }.rest();
         }
     }
 }

@@ -12,22 +12,24 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use auspex_kernel::http::head::{FIELDS_MAX, plain_fields, write_field};
+use auspex_kernel::http::head::{FIELDS_MAX, plain_fields, plain_length, write_field};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::driven::Driven;
 use super::socket::Socket;
-use super::{Endpoint, Limits, Received, Unanswered, Upload, pool};
+use super::{Endpoint, Limits, Received, Unanswered, Upload, is_refusal, pool};
 use crate::error::Failure;
 
 /// What is read at once of an answer, and of a long body.
 const READ_BYTES: usize = 8 << 10;
 const BODY_READ_BYTES: usize = 64 << 10;
 
-/// Parts of a request that are sent in one piece.
-const TOGETHER_BYTES_MAX: usize = 16 << 10;
+/// What a request usually takes.
+const WRITTEN_BYTES_USUAL: usize = 1 << 10;
+/// Bodies that go with their head. Sockets take so much without anybody reading it.
+const WHOLE_BYTES_MAX: usize = 8 << 10;
 
 /// A connection that no other request uses.
 pub(crate) struct Connection {
@@ -42,6 +44,8 @@ pub(super) struct Rested {
     pub(super) limits: Limits,
     /// It was at rest before.
     is_reused: bool,
+    /// Not all of a request could be written.
+    is_broken: bool,
 }
 
 impl Connection {
@@ -67,6 +71,7 @@ impl Connection {
                 endpoint: endpoint.id,
                 limits: endpoint.limits,
                 is_reused: false,
+                is_broken: false,
             },
         })
     }
@@ -83,10 +88,13 @@ impl Connection {
         mut self,
         mut request: Request<Upload>,
     ) -> Result<Response<Received>, Unanswered> {
-        let Some((head, body)) = whole(&mut request) else {
+        if !self.rested.is_reused && self.socket.was_closed_at_once() {
+            return Err(Unanswered::Unsent(request.into_body()));
+        }
+        let Some(written) = whole(&mut request) else {
             return Box::pin(Driven::send(self, request)).await;
         };
-        let came = self.exchange(&head, &body).await;
+        let came = self.exchange(&written).await;
         let came = came.map_err(|error| Unanswered::Failed(Failure::of_io(&error)))?;
         if came.is_empty() {
             return Err(Unanswered::Failed(Failure::CutOff));
@@ -102,69 +110,81 @@ impl Connection {
     }
 
     /// Writes a request and reads the begin of what comes. Nothing: the peer has closed the connection.
-    async fn exchange(&mut self, head: &[u8], body: &[u8]) -> io::Result<Bytes> {
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<Bytes> {
         let transport = self.socket.transport();
         let sent = async {
-            transport.write_all(head).await?;
-            transport.write_all(body).await?;
+            transport.write_all(request).await?;
             transport.flush().await
         };
         let sent = sent.await;
-        // Who refuses a request may answer and close the connection before it has read everything.
+        self.rested.is_broken = sent.is_err();
+        // Who refuses a request may say so and close the connection before it has read everything.
         let mut came = BytesMut::with_capacity(READ_BYTES);
         let read = transport.read_buf(&mut came).await;
         match (read, sent) {
             (Ok(1..), _) => Ok(came.freeze()),
+            (Err(said), Err(_)) if is_refusal(&said) => Err(said),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
             (Ok(0), Ok(())) => Ok(Bytes::new()),
         }
     }
-}
 
-impl Connection {
-    /// Reads at most so much of the body of an answer. Nothing: the peer has closed the connection.
+    /// Reads at most so much of the body of an answer. Nothing: the peer has closed the connection. What of
+    /// the room is left is for the next call.
     pub(super) fn poll_read(
         &mut self,
+        room: &mut BytesMut,
         most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Bytes>> {
-        let most = most.min(BODY_READ_BYTES);
-        let mut data = BytesMut::with_capacity(most);
-        let mut room = (&mut data).limit(most);
-        let reading = pin!(self.socket.transport().read_buf(&mut room));
+        if room.capacity() < most.min(BODY_READ_BYTES / 16) {
+            room.reserve(most.min(BODY_READ_BYTES));
+        }
+        let most = most.min(room.capacity());
+        let mut limited = (&mut *room).limit(most);
+        let reading = pin!(self.socket.transport().read_buf(&mut limited));
         ready!(reading.poll(cx))?;
-        Poll::Ready(Ok(data.freeze()))
+        Poll::Ready(Ok(room.split().freeze()))
+    }
+
+    /// Gives it back, if it can be used again.
+    pub(super) fn rest(self) {
+        if !self.rested.is_broken {
+            pool::keep(self);
+        }
     }
 }
 
-/// A request that is here as a whole, and whose answer may be a plain one: what is to be written.
-fn whole(request: &mut Request<Upload>) -> Option<(Vec<u8>, Bytes)> {
+/// A short request that is here as a whole, and whose answer may be a plain one: what is to be written.
+fn whole(request: &mut Request<Upload>) -> Option<Vec<u8>> {
     let is_other = *request.method() == Method::HEAD
         || *request.method() == Method::CONNECT
         || request.headers().contains_key(header::UPGRADE)
         || request.headers().contains_key(header::TRANSFER_ENCODING);
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
+    let target = request.uri().path_and_query();
+    let target = target.map_or("/", |target| target.as_str());
     if is_other || !target.starts_with('/') {
         return None;
     }
-    let mut head = Vec::with_capacity(1 << 10);
-    head.extend_from_slice(request.method().as_str().as_bytes());
-    head.push(b' ');
-    head.extend_from_slice(target.as_bytes());
-    head.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut written = Vec::with_capacity(WRITTEN_BYTES_USUAL);
+    written.extend_from_slice(request.method().as_str().as_bytes());
+    written.push(b' ');
+    written.extend_from_slice(target.as_bytes());
+    written.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut length = 0;
     for (name, value) in request.headers() {
-        write_field(name.as_str(), value.as_bytes(), &mut head);
+        if *name == header::CONTENT_LENGTH {
+            length = plain_length(value.as_bytes())?;
+        }
+        write_field(name.as_str(), value.as_bytes(), &mut written);
     }
-    head.extend_from_slice(b"\r\n");
-    let body = request.body_mut().whole()?;
-    if head.len() + body.len() <= TOGETHER_BYTES_MAX {
-        head.extend_from_slice(&body);
-        return Some((head, Bytes::new()));
+    written.extend_from_slice(b"\r\n");
+    if length > WHOLE_BYTES_MAX {
+        return None;
     }
-    Some((head, body))
+    let body = request.body_mut().whole(length)?;
+    written.extend_from_slice(&body);
+    Some(written)
 }
 
 /// The head of an answer that states its length, which is given with the begin of its body. `None`: it is another.
@@ -178,7 +198,9 @@ fn sized(came: &Bytes) -> Option<Response<(usize, Bytes)>> {
     let has_body = !status.is_informational()
         && status != StatusCode::NO_CONTENT
         && status != StatusCode::NOT_MODIFIED;
-    if head.version != Some(1) || !has_body {
+    // Other words for a status are told on by hyper alone.
+    let has_usual_reason = head.reason == status.canonical_reason();
+    if head.version != Some(1) || !has_body || !has_usual_reason {
         return None;
     }
     let (headers, length) = plain_fields(came, head.headers)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -174,13 +174,29 @@ impl Socket {
     /// Whether nothing has come, no end and no bytes: nobody has asked for them. What TLS may say by itself
     /// is taken for that too, which costs a connection and nothing else. The operating system is asked,
     /// because tokio learns of a peer's end when it looks at all sockets, which may be later.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(super) fn is_silent(&mut self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = recv(self.inner.inner().tcp(), &mut [0; 1], flags);
-        matches!(
+        let has_nothing = matches!(
             peeked,
             Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR)
-        )
+        );
+        has_nothing
+            && match self.transport() {
+                Transport::Plain(_) => true,
+                // Some of what came may be decrypted already.
+                Transport::Secured(stream) => {
+                    let mut byte = [0; 1];
+                    let mut cx = Context::from_waker(Waker::noop());
+                    let read = Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
+                    read.is_pending()
+                }
+            }
+    }
+
+    /// Whether the peer of a new connection has closed it already. With TLS it may have said something.
+    pub(super) fn was_closed_at_once(&mut self) -> bool {
+        matches!(self.transport(), Transport::Plain(_)) && !self.is_silent()
     }
 }
 

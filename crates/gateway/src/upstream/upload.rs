@@ -19,8 +19,6 @@ use tokio::runtime::Handle;
 
 use crate::headers::clean_trailers;
 
-/// Longer bodies are sent as fast as they are taken.
-const WHOLE_BYTES_MAX: usize = 32 << 10;
 /// Bodies up to this length are kept.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -29,7 +27,7 @@ pub(crate) struct Upload {
     /// `None`: it was taken back.
     body: Option<Body>,
     /// What was taken of it already.
-    ahead: Option<Result<Frame<Bytes>, axum::Error>>,
+    ahead: Option<Piece>,
     /// `None`: there is nothing to send.
     progress: Option<Arc<Progress>>,
     with_trailers: bool,
@@ -102,28 +100,70 @@ impl Upload {
         self
     }
 
-    /// The whole body, if it is here already and short.
-    pub(super) fn whole(&mut self) -> Option<Bytes> {
-        if self.is_end_stream() {
+    /// The whole body, if all of it is here and of this length.
+    pub(super) fn whole(&mut self, length: usize) -> Option<Bytes> {
+        if length == 0 && self.is_end_stream() {
             return Some(Bytes::new());
         }
-        match self.frame().now_or_never()? {
-            None => return Some(Bytes::new()),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if self.is_end_stream() && data.len() <= WHOLE_BYTES_MAX => {
-                    return Some(data);
-                }
-                Ok(data) => self.ahead = Some(Ok(Frame::data(data))),
-                Err(frame) => self.ahead = Some(Ok(frame)),
-            },
-            Some(error) => self.ahead = Some(error),
+        let frame = self.frame().now_or_never()??;
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) if self.is_end_stream() && data.len() == length => return Some(data),
+            Ok(Ok(data)) => self.ahead = Some(Ok(Frame::data(data))),
+            Ok(Err(frame)) => self.ahead = Some(Ok(frame)),
+            Err(error) => self.ahead = Some(Err(error)),
         }
         None
     }
 
     /// The body, as far as it has not been sent.
     pub(crate) fn into_body(mut self) -> Body {
-        self.body.take().unwrap_or_default()
+        let rest = self.body.take().unwrap_or_default();
+        match self.ahead.take() {
+            Some(ahead) => Body::new(Rejoined {
+                ahead: Some(ahead),
+                rest,
+            }),
+            None => rest,
+        }
+    }
+}
+
+type Piece = Result<Frame<Bytes>, axum::Error>;
+
+/// How much there is with this before it.
+fn behind(ahead: Option<&Piece>, mut rest: SizeHint) -> SizeHint {
+    let data = ahead.and_then(|ahead| ahead.as_ref().ok()?.data_ref());
+    let length = data.map_or(0, |data| data.len() as u64);
+    if let Some(upper) = rest.upper() {
+        rest.set_upper(upper.saturating_add(length));
+    }
+    rest.set_lower(rest.lower().saturating_add(length));
+    rest
+}
+
+/// A body of which something was taken and put back.
+struct Rejoined {
+    ahead: Option<Piece>,
+    rest: Body,
+}
+
+impl http_body::Body for Rejoined {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        match self.ahead.take() {
+            Some(ahead) => Poll::Ready(Some(ahead)),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        behind(self.ahead.as_ref(), self.rest.size_hint())
     }
 }
 
@@ -262,16 +302,44 @@ impl http_body::Body for Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.body.as_ref().map(Body::size_hint).unwrap_or_default();
-        let ahead = self
-            .ahead
-            .as_ref()
-            .and_then(|ahead| ahead.as_ref().ok()?.data_ref());
-        let ahead = ahead.map_or(0, |data| data.len() as u64);
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + ahead);
-        }
-        hint.set_lower(hint.lower() + ahead);
-        hint
+        let rest = self.body.as_ref().map(Body::size_hint);
+        behind(self.ahead.as_ref(), rest.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_pieces(pieces: &'static [&'static str]) -> Upload {
+        let pieces = pieces.iter().map(|piece| Ok::<_, std::io::Error>(*piece));
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        Upload::new(body, false, false).0
+    }
+
+    async fn bytes(body: Body) -> Bytes {
+        body.collect().await.expect("no error").to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_whole_loses_nothing_by_being_looked_at() {
+        let mut upload = in_pieces(&["ab", "cd"]);
+        assert_eq!(upload.whole(4), None);
+        assert_eq!(upload.size_hint().lower(), 2);
+        let body = upload.into_body();
+        assert_eq!(body.size_hint().lower(), 2);
+        assert_eq!(bytes(body).await, "abcd");
+        let mut upload = in_pieces(&["ab", "cd"]);
+        assert_eq!(upload.whole(2), None);
+        assert_eq!(bytes(Body::new(upload)).await, "abcd");
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_has_the_length_that_was_stated() {
+        let whole = |length| Upload::new(Body::from("ab"), false, false).0.whole(length);
+        assert_eq!(whole(2), Some(Bytes::from("ab")));
+        assert_eq!((whole(0), whole(1), whole(3)), (None, None, None));
+        let empty = |length| Upload::new(Body::empty(), false, false).0.whole(length);
+        assert_eq!((empty(0), empty(1)), (Some(Bytes::new()), None));
     }
 }

@@ -22,6 +22,7 @@ use futures_util::FutureExt as _;
 use http::{Method, Request, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::wire::Wire;
@@ -240,7 +241,8 @@ fn write_head(response: &Response, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Opti
         ]
         .contains(&status);
     let length = response.body().size_hint().exact().filter(|_| has_body)?;
-    let reason = status.canonical_reason()?;
+    let has_other_reason = response.extensions().get::<ReasonPhrase>().is_some();
+    let reason = status.canonical_reason().filter(|_| !has_other_reason)?;
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
@@ -272,7 +274,7 @@ fn write_head(response: &Response, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Opti
         write_field("content-length", text.format(length).as_bytes(), out);
     }
     if !has_date {
-        with_date(stamp.now(), |date| {
+        with_date(stamp.date(), |date| {
             write_field("date", date.as_bytes(), out)
         });
     }
@@ -340,6 +342,7 @@ mod tests {
 
     use auspex_kernel::body::Budget;
     use auspex_kernel::policy::Policy;
+    use auspex_kernel::service::StopSignal;
     use axum::response::IntoResponse as _;
     use axum::routing::get;
     use futures_util::StreamExt as _;
@@ -354,6 +357,18 @@ mod tests {
     /// Moves its connection to hyper.
     const HEAD: &[u8] = b"HEAD /x HTTP/1.1\r\nhost: x\r\nx-api-key: good\r\n\r\n";
     const PAUSE: Duration = Duration::from_millis(50);
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn bounds() -> Bounds {
+        Bounds {
+            head_bytes_max: 65_536,
+            http2_streams_max: 10,
+            head_timeout: LIMIT,
+            idle_timeout: LIMIT,
+            stall_timeout: LIMIT,
+            linger_timeout: LIMIT,
+        }
+    }
 
     /// Sends the body back, in one piece or as a stream.
     async fn echo(request: Request<Body>) -> Response {
@@ -400,17 +415,8 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let mut client = TcpStream::connect(address).await.expect("connects");
         let (stream, peer) = listener.accept().await.expect("a client");
-        let limit = Duration::from_secs(10);
-        let bounds = Bounds {
-            head_bytes_max: 65_536,
-            http2_streams_max: 10,
-            head_timeout: limit,
-            idle_timeout: limit,
-            stall_timeout: limit,
-            linger_timeout: limit,
-        };
         let stop = edge.stop.clone();
-        let serving = connection::serve(stream, peer.ip(), Arc::new(edge), bounds, None, stop);
+        let serving = connection::serve(stream, peer.ip(), Arc::new(edge), bounds(), None, stop);
         let serving = tokio::spawn(serving);
         for (number, piece) in pieces.iter().enumerate() {
             if number > 0 {
@@ -421,7 +427,7 @@ mod tests {
         }
         let _ = client.shutdown().await;
         let mut came = Vec::new();
-        let read = tokio::time::timeout(limit, client.read_to_end(&mut came)).await;
+        let read = tokio::time::timeout(LIMIT, client.read_to_end(&mut came)).await;
         let _ = read.expect("the connection ends");
         serving.await.expect("no panic");
         let came = String::from_utf8_lossy(&came).into_owned();
@@ -549,6 +555,56 @@ mod tests {
             let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
             assert_eq!(answers(&pieces).await, whole);
         }
+    }
+
+    /// What is sent on a connection whose server stops while the answer is made.
+    async fn answer_of_a_stopping_server(answer: fn() -> Response) -> String {
+        let (stop, signal) = StopSignal::new();
+        let edge = Edge {
+            stop: signal,
+            ..edge(None)
+        };
+        let slow = get(move || async move {
+            tokio::time::sleep(6 * PAUSE).await;
+            answer()
+        });
+        edge.routes
+            .store(Arc::new(table_with(slow, Policy::default())));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut client = TcpStream::connect(address).await.expect("connects");
+        let (stream, peer) = listener.accept().await.expect("a client");
+        let bounds = Bounds {
+            linger_timeout: PAUSE,
+            ..bounds()
+        };
+        let signal = edge.stop.clone();
+        let serving = connection::serve(stream, peer.ip(), Arc::new(edge), bounds, None, signal);
+        let serving = tokio::spawn(serving);
+        client.write_all(SHORT).await.expect("sent");
+        tokio::time::sleep(PAUSE).await;
+        stop.send_replace(true);
+        let mut came = String::new();
+        let read = tokio::time::timeout(LIMIT, client.read_to_string(&mut came)).await;
+        read.expect("the connection ends").expect("text");
+        serving.await.expect("no panic");
+        came
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_answer_is_sent_though_the_server_stops() {
+        let whole = answer_of_a_stopping_server(|| "whole".into_response()).await;
+        assert!(whole.contains("connection: close\r\n"), "{whole}");
+        assert!(whole.ends_with("\r\n\r\nwhole"), "{whole}");
+        let nothing = answer_of_a_stopping_server(|| StatusCode::NO_CONTENT.into_response()).await;
+        assert!(nothing.starts_with("HTTP/1.1 204 "), "{nothing}");
+        let stream = answer_of_a_stopping_server(|| {
+            let pieces = futures_util::stream::iter([Ok::<_, io::Error>("in chunks")]);
+            Body::from_stream(pieces).into_response()
+        })
+        .await;
+        assert!(stream.contains("in chunks\r\n0\r\n"), "{stream}");
     }
 
     #[test]

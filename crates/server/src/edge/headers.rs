@@ -50,9 +50,9 @@ pub(crate) struct Stamp<'e> {
 }
 
 impl Stamp<'_> {
-    /// When the request came.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.now
+    /// When the answer was made.
+    pub(crate) fn date(&self) -> Timestamp {
+        self.now + self.elapsed
     }
 
     /// Adds them to those of the answer.

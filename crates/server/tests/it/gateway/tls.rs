@@ -89,7 +89,20 @@ fn serve(mut stream: StreamOwned<ServerConnection, std::net::TcpStream>, all: &M
         }
         let head = String::from_utf8(std::mem::take(&mut buffer)).expect("ASCII");
         let is_websocket = head.contains("upgrade: websocket");
+        let says_more = head.starts_with("GET /orders/more ");
         all.lock().push(head);
+        if says_more {
+            let begin = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+            stream.write_all(begin.as_bytes()).expect("sent");
+            std::thread::sleep(Duration::from_millis(100));
+            // Two records in one packet.
+            let mut writer = stream.conn.writer();
+            writer.write_all(b"ab").expect("written");
+            let unasked = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nunasked";
+            writer.write_all(unasked).expect("written");
+            stream.flush().expect("sent");
+            continue;
+        }
         if !is_websocket {
             stream.write_all(OK.as_bytes()).expect("sent");
             continue;
@@ -198,6 +211,23 @@ fn a_service_is_called_by_tls_and_known_by_its_certificate() {
     let http2 = trust("") + "\nprotocol = \"http2\"";
     let server = in_front_of(&url, &http2);
     assert_eq!(refusal(&server.get("/orders/1")).2, "tls");
+}
+
+#[test]
+fn what_a_service_says_unasked_answers_no_other_request() {
+    let (authority, files) = (Authority::new(), Files::new());
+    let service = TlsBackend::start(&authority.issue(&["localhost"]), None);
+    let roots = files.write("roots.pem", &authority.pem);
+    let roots = format!("{{ ca_file = {roots:?} }}");
+    let server = in_front_of(
+        &format!("https://localhost:{}", service.port()),
+        &format!("tls = {roots}"),
+    );
+    let first = server.get("/orders/more");
+    assert_eq!((first.status, first.text()), (200, "ab"));
+    for _ in 0..3 {
+        assert_eq!(server.get("/orders/1").text(), "ok");
+    }
 }
 
 #[test]
