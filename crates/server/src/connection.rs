@@ -615,7 +615,20 @@ impl http_body::Body for Counted {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// A client, and the other end of its connection.
+    pub(super) async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address).await.expect("connects");
+        (client, listener.accept().await.expect("a client").0)
+    }
 
     fn watch() -> (Watch, Arc<Activity>, Instant) {
         let activity = Arc::new(Activity::default());

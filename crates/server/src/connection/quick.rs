@@ -337,7 +337,7 @@ async fn send<W: Wire>(
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
 
     use auspex_kernel::body::Budget;
@@ -346,9 +346,9 @@ mod tests {
     use axum::response::IntoResponse as _;
     use axum::routing::get;
     use futures_util::StreamExt as _;
-    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::connection::tests::connected;
     use crate::connection::{self, Bounds};
     use crate::edge::Edge;
     use crate::edge::tests::{edge, quota, table_with};
@@ -356,6 +356,7 @@ mod tests {
     const SHORT: &[u8] = b"GET /x HTTP/1.1\r\nhost: x\r\nx-api-key: good\r\n\r\n";
     /// Moves its connection to hyper.
     const HEAD: &[u8] = b"HEAD /x HTTP/1.1\r\nhost: x\r\nx-api-key: good\r\n\r\n";
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const PAUSE: Duration = Duration::from_millis(50);
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -409,14 +410,9 @@ mod tests {
         };
         edge.routes
             .store(Arc::new(table_with(get(echo), Policy::default())));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let mut client = TcpStream::connect(address).await.expect("connects");
-        let (stream, peer) = listener.accept().await.expect("a client");
+        let (mut client, stream) = connected().await;
         let stop = edge.stop.clone();
-        let serving = connection::serve(stream, peer.ip(), Arc::new(edge), bounds(), None, stop);
+        let serving = connection::serve(stream, PEER, Arc::new(edge), bounds(), None, stop);
         let serving = tokio::spawn(serving);
         for (number, piece) in pieces.iter().enumerate() {
             if number > 0 {
@@ -570,17 +566,13 @@ mod tests {
         });
         edge.routes
             .store(Arc::new(table_with(slow, Policy::default())));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let mut client = TcpStream::connect(address).await.expect("connects");
-        let (stream, peer) = listener.accept().await.expect("a client");
+        let (mut client, stream) = connected().await;
         let bounds = Bounds {
             linger_timeout: PAUSE,
             ..bounds()
         };
         let signal = edge.stop.clone();
-        let serving = connection::serve(stream, peer.ip(), Arc::new(edge), bounds, None, signal);
+        let serving = connection::serve(stream, PEER, Arc::new(edge), bounds, None, signal);
         let serving = tokio::spawn(serving);
         client.write_all(SHORT).await.expect("sent");
         tokio::time::sleep(PAUSE).await;

@@ -106,10 +106,11 @@ mod tests {
     use hyper::upgrade::OnUpgrade;
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpStream;
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::connection::tests::connected;
     use crate::connection::{Bounds, serve};
     use crate::edge::Edge;
     use crate::edge::tests::{Revocable, edge, table_with};
@@ -144,11 +145,8 @@ mod tests {
                 ..Policy::default()
             };
             edge.routes.store(Arc::new(table_with(get(echo), policy)));
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-            let listener = listener.expect("a port");
-            let address = listener.local_addr().expect("an address");
-            let mut client = TcpStream::connect(address).await.expect("connects");
-            let (stream, peer) = listener.accept().await.expect("a client");
+            let (mut client, stream) = connected().await;
+            let peer = Ipv4Addr::LOCALHOST.into();
             let bounds = Bounds {
                 head_bytes_max: 65_536,
                 http2_streams_max: 10,
@@ -158,7 +156,7 @@ mod tests {
                 linger_timeout: Duration::ZERO,
             };
             let stop = edge.stop.clone();
-            let serving = serve(stream, peer.ip(), Arc::new(edge), bounds, None, stop);
+            let serving = serve(stream, peer, Arc::new(edge), bounds, None, stop);
             let serving = tokio::spawn(serving);
             let request = "GET /x HTTP/1.1\r\nhost: x\r\nx-api-key: good\r\n\
                  connection: upgrade\r\nupgrade: echo\r\n\r\n";
