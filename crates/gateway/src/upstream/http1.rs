@@ -112,6 +112,8 @@ impl Connection {
     /// Writes a request and reads the begin of what comes. Nothing: the peer has closed the connection.
     async fn exchange(&mut self, request: &[u8]) -> io::Result<Bytes> {
         let transport = self.socket.transport();
+        // Behind those of the same turn, so that services are woken once for all of them.
+        tokio::task::yield_now().await;
         let sent = async {
             transport.write_all(request).await?;
             transport.flush().await

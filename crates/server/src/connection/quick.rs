@@ -99,6 +99,9 @@ pub(super) async fn serve<W: Wire>(mut io: Watched<W>, door: &Door) -> Option<Re
         };
         drop(came);
         let is_last = response.headers().contains_key(header::CONNECTION);
+        // Behind those that are answered in the same turn. Sent between them it would wake a client that has just
+        // gone to sleep, and a wake-up costs both sides more than writing.
+        tokio::task::yield_now().await;
         send(&mut io, response.into_body(), length, &mut out)
             .await
             .ok()?;
