@@ -11,7 +11,7 @@ use auspex_kernel::service::StopSignal;
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use super::Activity;
+use super::activity::Activity;
 use crate::edge::Admitted;
 
 /// How long the handler may take to let go of a connection that has ended.
