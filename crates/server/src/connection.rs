@@ -1,7 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2 over a socket, with a bound on every wait.
 //!
 //! hyper's own timers cover neither a silent connection (its version sniffing has none) nor an idle
-//! HTTP/2 one, so a task beside the connection checks it a few times per timeout ([`Watch`]). It reads
+//! HTTP/2 one, so a task beside the connection checks it a few times per timeout (see `activity`). It reads
 //! plain counters: a request costs no clock reading and no timer.
 
 mod activity;
