@@ -144,7 +144,7 @@ def plain(value):
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def write(name, model, data):
+def write(name, model, data, each_alone=False):
     rows = data[:ROWS]
     # Machines without English have it too.
     for node in model.graph.node:
@@ -152,6 +152,9 @@ def write(name, model, data):
             node.attribute.append(helper.make_attribute("locale", "C.UTF-8"))
     session = onnxruntime.InferenceSession(model.SerializeToString())
     outputs = session.run(None, feeds(model, rows))
+    if each_alone:
+        alone = [session.run(None, feeds(model, data[k:k + 1])) for k in range(ROWS)]
+        outputs = [np.concatenate(rows_of_one) for rows_of_one in zip(*alone)]
     expected = {}
     for value, output in zip(session.get_outputs(), outputs):
         if isinstance(output, list):
@@ -316,6 +319,46 @@ KINDS = ("ai_onnx_ml_", "tfidfvectorizer_", "strnormalizer_", "softmax_", "logso
          "split_", "tan", "thresholdedrelu", "tile")
 
 
+def one_sum():
+    """Trees with one sum for two classes: what each of them gets depends on the leaves."""
+    for name, weights, base, transform in [
+        ("mixed", [-0.3, 0.4], None, "NONE"), ("mixed-base", [-0.3, 0.4], [0.1], "NONE"),
+        ("mixed-logistic", [-0.3, 0.4], None, "LOGISTIC"), ("positive", [0.3, 0.8], None, "NONE"),
+        ("positive-logistic", [0.3, 0.8], None, "LOGISTIC"), ("positive-base", [0.3, 0.8], [-0.5], "LOGISTIC"),
+    ]:
+        node = helper.make_node(
+            "TreeEnsembleClassifier", ["x"], ["label", "scores"], domain="ai.onnx.ml", nodes_treeids=[0] * 3,
+            nodes_nodeids=[0, 1, 2], nodes_featureids=[0, 0, 0], nodes_values=[0.0, 0.0, 0.0],
+            nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"], nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0],
+            class_treeids=[0, 0], class_nodeids=[1, 2], class_ids=[0, 0], class_weights=weights,
+            classlabels_int64s=[0, 1], post_transform=transform, **({"base_values": base} if base else {}))
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])]
+        outputs = [helper.make_tensor_value_info("label", TensorProto.INT64, None),
+                   helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)]
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 1)]
+        made = helper.make_model(helper.make_graph([node], "g", inputs, outputs), ir_version=9, opset_imports=opsets)
+        write(f"one-sum-{name}", made, MATRIX)
+
+
+def rows_and_limits():
+    """A graph whose rows depend on each other, a function of large numbers, and categories that no `f64` tells apart."""
+    def made(nodes, kind, constants=()):
+        inputs = [helper.make_tensor_value_info("x", kind, [None, 4])]
+        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+        graph = helper.make_graph(nodes, "g", inputs, outputs, list(constants))
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 1)]
+        return helper.make_model(graph, ir_version=9, opset_imports=opsets)
+
+    together = [helper.make_node("Softmax", ["x"], ["s"], axis=0), helper.make_node("Add", ["s", "x"], ["y"])]
+    write("rows-together", made(together, TensorProto.FLOAT), MATRIX, each_alone=True)
+    hundred = numpy_helper.from_array(np.array([100], np.float32), "hundred")
+    large = [helper.make_node("Mul", ["x", "hundred"], ["s"]), helper.make_node("Softplus", ["s"], ["y"])]
+    write("large-softplus", made(large, TensorProto.FLOAT, [hundred]), MATRIX)
+    one_hot = helper.make_node("OneHotEncoder", ["x"], ["y"], domain="ai.onnx.ml", cats_int64s=[2**53, 2**53 + 1])
+    refused = made([one_hot], TensorProto.INT64)
+    (FOLDER.with_name("hostile") / "large-ids.onnx").write_bytes(refused.SerializeToString())
+
+
 TYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool", "object"}
 
 
@@ -354,5 +397,7 @@ estimators()
 maps()
 boosted()
 single()
+one_sum()
+rows_and_limits()
 node_tests()
 onnx_flow.main()

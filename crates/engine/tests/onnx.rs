@@ -187,6 +187,13 @@ fn a_category_that_the_model_does_not_know_is_refused_with_its_row() {
 }
 
 #[test]
+fn categories_that_others_would_be_taken_for_are_refused() {
+    let file = golden().with_file_name("hostile").join("large-ids.onnx");
+    let error = load(&file).unwrap_err().to_string();
+    assert!(error.contains("2^53"), "{error}");
+}
+
+#[test]
 fn graphs_tell_why_they_are_not_explained() {
     let options = LoadOptions {
         explanation_bytes_max: 1 << 20,

@@ -112,6 +112,10 @@ impl Service for GatewayService {
 }
 
 impl Running for GatewayService {
+    fn routes_change(&self) -> bool {
+        true
+    }
+
     fn routes(self: Arc<Self>) -> Routes {
         let router = http::router(self.desk.clone(), self.cursors.clone());
         let routes = self.desk.live.now().routes.clone();

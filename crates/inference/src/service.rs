@@ -67,6 +67,10 @@ impl Service for InferenceService {
 }
 
 impl Running for InferenceService {
+    fn routes_change(&self) -> bool {
+        true
+    }
+
     fn routes(self: Arc<Self>) -> Routes {
         let Context {
             cursors,

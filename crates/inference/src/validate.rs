@@ -190,7 +190,9 @@ impl Reader<'_> {
             n if n > max => {
                 errors.add(
                     field,
-                    format_args!("must hold at most {max} instances, not {n}"),
+                    format_args!(
+                        "must hold at most {max} instances, not {n}; a job takes more, see POST /v1/jobs"
+                    ),
                 );
             }
             _ => return true,

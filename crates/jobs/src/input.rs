@@ -1,22 +1,25 @@
 //! Cuts what a client sends into chunks of whole rows, as it comes.
 
-use std::io::BufRead as _;
-
-use auspex_kernel::records::cells;
+use auspex_kernel::records::{RecordEnds, cells, check_lines, unreadable};
 use csv::StringRecord;
+use memchr::memchr;
 
 use crate::types::{Chunk, Form};
 
-/// What stands for a row that was too long to be kept: no record, whatever the form.
-const TOO_LONG: &[u8] = b"\x1a\n";
 /// A header has a line of this length at most.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The header cannot be one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the first line must be the header, in UTF-8 and of at most {HEADER_BYTES_MAX} bytes")]
-pub struct NoHeader;
+/// The first line shows that no others can be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRows {
+    /// The header cannot be one.
+    #[error("the first line must be the header, in UTF-8 and of at most {HEADER_BYTES_MAX} bytes")]
+    Header,
+    /// It is JSON, but no lines.
+    #[error("{0}")]
+    Document(String),
+}
 
 /// Cuts NDJSON or CSV into chunks. Of what has come it holds no more than a chunk, and a row that is not complete.
 #[derive(Debug)]
@@ -31,8 +34,8 @@ pub struct Lines {
     row: Vec<u8>,
     /// Whether it has become too long, and the rest of it is thrown away.
     is_too_long: bool,
-    /// Whether a quote is open in it.
-    is_quoted: bool,
+    /// Where rows of CSV end.
+    ends: RecordEnds,
     is_first: bool,
 }
 
@@ -47,7 +50,7 @@ impl Lines {
             chunk: Chunk::default(),
             row: Vec::new(),
             is_too_long: false,
-            is_quoted: false,
+            ends: RecordEnds::default(),
             is_first: true,
         }
     }
@@ -60,17 +63,19 @@ impl Lines {
     /// Takes a piece of the input. Chunks that are full go to `full`.
     ///
     /// # Errors
-    /// [`NoHeader`].
-    pub fn push(&mut self, mut piece: &[u8], full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
+    /// [`NoRows`].
+    pub fn push(&mut self, mut piece: &[u8], full: &mut Vec<Chunk>) -> Result<(), NoRows> {
         while !piece.is_empty() {
-            let begin = self.row.len();
-            // Memory does not fail to be read.
-            let _ = piece.read_until(b'\n', &mut self.row);
-            let is_ended = self.row.ends_with(b"\n");
-            self.look(begin);
-            if is_ended && !self.is_quoted {
+            let end = match self.form {
+                Form::Csv => self.ends.find(piece),
+                Form::Ndjson => memchr(b'\n', piece).map(|at| at + 1),
+            };
+            let (own, rest) = piece.split_at(end.unwrap_or(piece.len()));
+            self.take(own);
+            if end.is_some() {
                 self.end_row(full)?;
             }
+            piece = rest;
         }
         Ok(())
     }
@@ -78,8 +83,8 @@ impl Lines {
     /// The input is complete: the last chunk, if there are rows that were in none.
     ///
     /// # Errors
-    /// [`NoHeader`].
-    pub fn finish(&mut self, full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
+    /// [`NoRows`].
+    pub fn finish(&mut self, full: &mut Vec<Chunk>) -> Result<(), NoRows> {
         if !self.row.is_empty() || self.is_too_long {
             self.end_row(full)?;
         }
@@ -89,23 +94,17 @@ impl Lines {
         Ok(())
     }
 
-    /// Looks at what has come of the row, which is new from `begin` on.
-    fn look(&mut self, begin: usize) {
-        if self.is_too_long || self.row.len() > self.bytes_max {
-            self.is_too_long = true;
-            // A quote that is never closed must not swallow all rows that follow.
-            self.is_quoted = false;
+    /// Takes what has come of the row, unless that is too long.
+    fn take(&mut self, bytes: &[u8]) {
+        self.is_too_long |= self.row.len() + bytes.len() > self.bytes_max;
+        if self.is_too_long {
             self.row.clear();
-            return;
-        }
-        if self.form == Form::Csv {
-            let new = self.row[begin..].iter();
-            let quotes = new.filter(|byte| **byte == b'"').count();
-            self.is_quoted ^= quotes % 2 == 1;
+        } else {
+            self.row.extend_from_slice(bytes);
         }
     }
 
-    fn end_row(&mut self, full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
+    fn end_row(&mut self, full: &mut Vec<Chunk>) -> Result<(), NoRows> {
         let mut row = std::mem::take(&mut self.row);
         let ended = self.add(&mut row, full);
         row.clear();
@@ -114,11 +113,15 @@ impl Lines {
     }
 
     /// Adds a row that is complete.
-    fn add(&mut self, row: &mut Vec<u8>, full: &mut Vec<Chunk>) -> Result<(), NoHeader> {
+    fn add(&mut self, row: &mut Vec<u8>, full: &mut Vec<Chunk>) -> Result<(), NoRows> {
         let is_too_long = std::mem::take(&mut self.is_too_long);
-        self.is_quoted = false;
-        if std::mem::take(&mut self.is_first) && row.starts_with(BYTE_ORDER_MARK) {
-            row.drain(..BYTE_ORDER_MARK.len());
+        if std::mem::take(&mut self.is_first) {
+            if row.starts_with(BYTE_ORDER_MARK) {
+                row.drain(..BYTE_ORDER_MARK.len());
+            }
+            if self.form == Form::Ndjson {
+                check_lines(row).map_err(|why| NoRows::Document(why.to_string()))?;
+            }
         }
         let is_header = self.form == Form::Csv && self.header.is_none();
         // In a table of one column it is an empty cell.
@@ -128,11 +131,18 @@ impl Lines {
         }
         if is_header {
             let fits = !is_too_long && row.len() <= HEADER_BYTES_MAX;
-            self.header = Some(fits.then(|| cells(row)).flatten().ok_or(NoHeader)?);
+            self.header = Some(fits.then(|| cells(row)).flatten().ok_or(NoRows::Header)?);
             return Ok(());
         }
         if is_too_long {
-            row.extend_from_slice(TOO_LONG);
+            let hint = match self.form {
+                Form::Csv => "; a quote may not be closed",
+                Form::Ndjson => "",
+            };
+            row.append(&mut unreadable(&format!(
+                "is longer than {} bytes, the most that jobs.chunk_bytes_max allows for a row{hint}",
+                self.bytes_max
+            )));
         } else if !row.ends_with(b"\n") {
             row.push(b'\n');
         }
@@ -150,11 +160,12 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use auspex_kernel::records::{Input, Row};
     use proptest::prelude::*;
 
     use super::*;
 
-    type Cut = Result<(Vec<Chunk>, Option<StringRecord>), NoHeader>;
+    type Cut = Result<(Vec<Chunk>, Option<StringRecord>), NoRows>;
 
     fn cut(form: Form, input: &[u8], pieces: usize) -> Cut {
         let (mut lines, mut full) = (Lines::new(form, 3, 64), Vec::new());
@@ -170,6 +181,29 @@ mod tests {
             .iter()
             .map(|chunk| String::from_utf8_lossy(&chunk.text));
         texts.collect()
+    }
+
+    const TOO_LONG: &str =
+        "is longer than 64 bytes, the most that jobs.chunk_bytes_max allows for a row";
+
+    /// The rows as whoever predicts them reads them, each cell or record for itself.
+    fn read(chunks: &[Chunk], header: Option<StringRecord>) -> Vec<String> {
+        let mut rows = Vec::new();
+        for chunk in chunks {
+            let mut input = match &header {
+                Some(header) => Input::table(&*chunk.text, header.clone()),
+                None => Input::lines(&*chunk.text),
+            };
+            while let Some((_, row)) = input.next_row().unwrap() {
+                rows.push(match row {
+                    Row::Blank => String::new(),
+                    Row::Json(text) => text.to_owned(),
+                    Row::Cells(cells) => cells.iter().collect::<Vec<_>>().join("|"),
+                    Row::Broken(why) => why,
+                });
+            }
+        }
+        rows
     }
 
     #[test]
@@ -198,29 +232,43 @@ mod tests {
         let input = format!("{{}}\n{long}\n{{}}\n{long}");
         for pieces in [1, 7, 1000] {
             let (chunks, _) = cut(Form::Ndjson, input.as_bytes(), pieces).unwrap();
-            assert_eq!(text(&chunks), "{}\n\x1a\n{}\n\x1a\n");
+            assert_eq!(read(&chunks, None), ["{}", TOO_LONG, "{}", TOO_LONG]);
             assert_eq!(chunks.iter().map(|chunk| chunk.rows).sum::<u64>(), 4);
+        }
+        for cell in ["x".repeat(65), format!("\"{}\"", "9\n".repeat(40))] {
+            let input = format!("a\nbad\n{cell}\ngood\n");
+            for pieces in [1, 7, 1000] {
+                let (chunks, header) = cut(Form::Csv, input.as_bytes(), pieces).unwrap();
+                let read = read(&chunks, header);
+                assert_eq!((&*read[0], &*read[2], read.len()), ("bad", "good", 3));
+                assert!(read[1].starts_with(TOO_LONG), "{}", read[1]);
+            }
         }
         let mut lines = Lines::new(Form::Csv, 3, 64);
         let pushed = lines.push(format!("{long}\n1\n").as_bytes(), &mut Vec::new());
-        assert_eq!(pushed, Err(NoHeader), "without a header there are no rows");
+        assert_eq!(
+            pushed,
+            Err(NoRows::Header),
+            "without a header there are no rows"
+        );
     }
 
     proptest! {
         #[test]
         fn how_the_input_is_cut_in_transit_changes_nothing(
-            input in "[a\", \n]{0,200}", pieces in 1_usize..20, is_csv: bool,
+            input in "[a\", \r\n]{0,200}", pieces in 1_usize..20, is_csv: bool,
         ) {
             let form = if is_csv { Form::Csv } else { Form::Ndjson };
             let whole = cut(form, input.as_bytes(), usize::MAX);
             prop_assert_eq!(&cut(form, input.as_bytes(), pieces), &whole);
-            let Ok((chunks, _)) = whole else {
+            let Ok((chunks, header)) = whole else {
                 return Ok(());
             };
-            for chunk in chunks {
+            for chunk in &chunks {
                 prop_assert!(chunk.rows >= 1 && chunk.rows <= 3);
-                prop_assert!(chunk.text.len() <= 64 + 1);
             }
+            let rows: u64 = chunks.iter().map(|chunk| chunk.rows).sum();
+            prop_assert_eq!(read(&chunks, header).len() as u64, rows);
         }
     }
 }

@@ -41,7 +41,7 @@ pub use audit::Action;
 pub use callback::{Outgoing, Secrets};
 pub use config::{CallbacksConfig, Config};
 pub use error::JobsError;
-pub use input::{Lines, NoHeader};
+pub use input::{Lines, NoRows};
 pub use intake::Intake;
 pub use outcome::{Outcome, Reading};
 pub use service::JobsService;

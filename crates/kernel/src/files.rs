@@ -146,6 +146,9 @@ impl fmt::Display for Obstacle {
         if self.cause.kind() == io::ErrorKind::ReadOnlyFilesystem {
             return write!(f, "mount its file system so that it can be written");
         }
+        if self.wanted.contains(Access::EXEC_OK) && !self.is_folder {
+            return write!(f, "it is a file, and a folder is needed");
+        }
         if self.owner == me {
             let letters = self.letters();
             return write!(f, "it has mode {mode:04o}; run chmod u+{letters} {path}");
@@ -229,6 +232,10 @@ mod tests {
             (
                 obstacle(Access::EXEC_OK, me, true),
                 "run chmod u+x /data/x".into(),
+            ),
+            (
+                obstacle(Access::EXEC_OK, me, false),
+                "it is a file, and a folder is needed".into(),
             ),
         ] {
             let text = obstacle.to_string();

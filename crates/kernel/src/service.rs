@@ -193,8 +193,14 @@ pub struct OwnDatabase {
 
 /// A service that is open.
 pub trait Running: Send + Sync + 'static {
-    /// Its routes as they are now. Called at start, and again after every [`Publisher::publish`].
+    /// Its routes as they are now. Called at start, and again after every [`Publisher::publish`] if
+    /// [they may change](Self::routes_change).
     fn routes(self: Arc<Self>) -> Routes;
+
+    /// Whether its routes may change while it runs.
+    fn routes_change(&self) -> bool {
+        false
+    }
 
     /// What has to work for the service to be healthy. Called for each report, so that the list may
     /// change over time. The root runs the checks side by side, each under a timeout.
@@ -515,7 +521,7 @@ impl StopSignal {
     }
 }
 
-/// Asks the root to read [`Running::routes`] of every service again and to serve what they say now:
+/// Asks the root to read [`Running::routes`] again, of every service whose routes may change, and to serve what they say now:
 /// for models that come and go, and for routes from configuration that is reloaded.
 #[derive(Clone, Debug)]
 pub struct Publisher(mpsc::Sender<oneshot::Sender<bool>>);

@@ -20,7 +20,9 @@ use utoipa::{Modify, OpenApi};
 
 use crate::audit;
 use crate::config::{self, Config};
-use crate::edge::{self, Cors, Edge, Hosts, Limits, Observers, RouteError, RouteTable, Usual};
+use crate::edge::{
+    self, Cors, Declared, Edge, Hosts, Limits, Observers, RouteError, RouteTable, Usual,
+};
 use crate::front::Front;
 use crate::health::{self, Health};
 use crate::metrics::{Metrics, RouteName};
@@ -140,13 +142,7 @@ impl App {
             front: Arc::new(Front::new(config.server.docs, links)),
             record: audit::Record { db, cursors },
         };
-        let sources = Sources {
-            config,
-            services,
-            system,
-            quotas,
-            document: Mutex::default(),
-        };
+        let sources = Sources::new(config, services, system, quotas)?;
         let (config, quotas) = (&sources.config, &sources.quotas);
         let edge = Edge {
             routes: ArcSwap::from_pointee(sources.table(None)?.0),
@@ -182,7 +178,7 @@ impl App {
         })
     }
 
-    /// Asks every service for its routes again and serves them. If that fails, those from before
+    /// Asks every service whose routes may change for them again and serves them. If that fails, those from before
     /// stay and the reason is logged.
     pub(crate) fn rebuild_routes(&self) -> bool {
         let routes = &self.edge.routes;
@@ -204,70 +200,114 @@ impl App {
 struct Sources {
     config: Config,
     services: Services,
-    system: system::Parts,
+    /// Of each of them; none where they may change.
+    lasting: Vec<Option<Source>>,
+    own: Source,
+    /// The documents of what others serve.
+    remote: Vec<Arc<Document>>,
+    metrics: Arc<Metrics>,
     quotas: Quotas,
     /// The last one, and what it was made of.
-    document: Mutex<Option<(Vec<Document>, system::Document)>>,
+    document: Mutex<Option<(Vec<Arc<Document>>, system::Document)>>,
+}
+
+/// The routes that one source has, and its part of the document.
+struct Source {
+    declared: Vec<Declared>,
+    shown: Arc<Document>,
+}
+
+impl Source {
+    fn new(routes: Routes) -> Result<Self, RouteError> {
+        let operations = serde_json::to_value(&routes.documented.operations);
+        let operations = operations.expect("a document is JSON");
+        Ok(Self {
+            declared: edge::declared(&routes, &operations)?,
+            shown: Arc::new(routes.documented.shown),
+        })
+    }
 }
 
 impl Sources {
+    fn new(
+        config: Config,
+        services: Services,
+        system: system::Parts,
+        quotas: Quotas,
+    ) -> Result<Self, RouteError> {
+        let lasting = services.served().map(|service| {
+            let lasts = !service.routes_change();
+            lasts
+                .then(|| Source::new(service.clone().routes()))
+                .transpose()
+        });
+        let lasting = lasting.collect::<Result<_, _>>()?;
+        let remote = roles::documents(&config).into_iter().map(Arc::new);
+        Ok(Self {
+            lasting,
+            own: Source::new(system::routes(&system, config.server.metrics.public))?,
+            remote: remote.collect(),
+            config,
+            services,
+            metrics: system.metrics,
+            quotas,
+            document: Mutex::default(),
+        })
+    }
+
     /// All routes as the services have them now, with the document that shows them, and their names.
     fn table(
         &self,
         previous: Option<&RouteTable>,
     ) -> Result<(RouteTable, BTreeSet<RouteName>), OpenError> {
-        let mut sources: Vec<Routes> = self
-            .services
-            .served()
-            .map(|service| service.clone().routes())
-            .collect();
-        let public = self.config.server.metrics.public;
-        sources.push(system::routes(&self.system, public));
-        if self.config.server.docs {
-            let mut shown = roles::documents(&self.config);
-            shown.extend(sources.iter().map(|routes| routes.documented.shown.clone()));
-            let document = self.document_of(shown)?;
-            sources.push(system::docs(document));
+        let (mut declared, mut shown) = (Vec::new(), self.remote.clone());
+        let mut add = |source: &Source| {
+            declared.extend_from_slice(&source.declared);
+            shown.push(source.shown.clone());
+        };
+        for (service, lasting) in self.services.served().zip(&self.lasting) {
+            match lasting {
+                Some(source) => add(source),
+                None => add(&Source::new(service.clone().routes())?),
+            }
         }
-        Ok(table_of(
-            &sources,
-            Usual {
-                limits: limits(&self.config),
-                quotas: &self.quotas,
-            },
-            previous,
-            &self.system.metrics,
-        )?)
+        add(&self.own);
+        if self.config.server.docs {
+            let document = self.document_of(shown)?;
+            declared.extend(Source::new(system::docs(document))?.declared);
+        }
+        let usual = Usual {
+            limits: limits(&self.config),
+            quotas: &self.quotas,
+        };
+        Ok(table_of(declared, usual, previous, &self.metrics)?)
     }
 
     /// The document of these parts. Where routes of settings alone have changed it is the one from before.
-    fn document_of(&self, shown: Vec<Document>) -> Result<system::Document, OpenError> {
+    fn document_of(&self, shown: Vec<Arc<Document>>) -> Result<system::Document, OpenError> {
         let mut last = self.document.lock();
+        let is_same = |(a, b): (&Arc<Document>, &Arc<Document>)| Arc::ptr_eq(a, b) || a == b;
         if let Some((parts, document)) = &*last
-            && *parts == shown
+            && parts.len() == shown.len()
+            && parts.iter().zip(&shown).all(is_same)
         {
             return Ok(document.clone());
         }
-        let document = serde_json::to_string(&merge(&self.config, shown.clone()))?;
+        let parts = shown.iter().map(|part| Document::clone(part));
+        let document = serde_json::to_string(&merge(&self.config, parts))?;
         let document = system::Document::new(document);
         *last = Some((shown, document.clone()));
         Ok(document)
     }
 }
 
-/// The table of these sources, and the names of its routes.
+/// The table of these routes, and their names.
 fn table_of(
-    sources: &[Routes],
+    declared: Vec<Declared>,
     usual: Usual<'_>,
     previous: Option<&RouteTable>,
     metrics: &Metrics,
 ) -> Result<(RouteTable, BTreeSet<RouteName>), RouteError> {
-    let mut declared = Vec::new();
-    for routes in sources {
-        let operations = serde_json::to_value(&routes.documented.operations);
-        let operations = operations.expect("a document is JSON");
-        declared.extend(edge::declared(routes, &operations)?);
-    }
     let served = RefCell::new(BTreeSet::new());
     let handles = |path: &str, method: &str| {
         let name = (path.to_owned(), method.to_owned());
@@ -315,7 +355,14 @@ pub(crate) fn check_paths(config: &Config) -> Result<(), ConfigError> {
         limits: limits(config),
         quotas: &Quotas::new(None, Clock::system()),
     };
-    let table = table_of(&sources, usual, None, &Metrics::new());
+    let declared = sources
+        .into_iter()
+        .map(Source::new)
+        .collect::<Result<Vec<_>, _>>();
+    let table = declared.and_then(|sources| {
+        let declared = sources.into_iter().flat_map(|source| source.declared);
+        table_of(declared.collect(), usual, None, &Metrics::new())
+    });
     table.map(drop).map_err(|error| {
         // Of two that clash the last one is named.
         let key = error.key().unwrap_or("(routes)");

@@ -461,9 +461,12 @@ pub(crate) enum UsersCommand {
     Roles {
         #[arg(value_name = "ID_OR_USERNAME")]
         user: String,
-        /// Role that the user has from now on; repeat for more, leave out for none
+        /// Role that the user has from now on; repeat for more
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<Role>,
+        /// Take all roles from the user
+        #[arg(long, required_unless_present = "roles", conflicts_with = "roles")]
+        none: bool,
     },
     /// Remove a user with their keys, sessions and history
     Delete {

@@ -32,6 +32,8 @@ pub(crate) struct Reload {
     reloads: Reloads,
     clock: Clock,
     looks: Looks<Found>,
+    /// Whether there has been a file. One that was never there cannot be gone.
+    had_file: bool,
     /// What is in force, by section.
     in_force: toml::Table,
     hangups: Option<Signal>,
@@ -63,6 +65,7 @@ impl Reload {
             reloads,
             clock: Clock::system(),
             looks: Looks::new(Ok(loaded.text.clone())),
+            had_file: loaded.text.is_some(),
             in_force: loaded.layers.sections().clone(),
             hangups,
         }
@@ -118,8 +121,9 @@ impl Reload {
     async fn take(&mut self, found: Found, is_asked_for: bool) -> Result<Vec<String>, String> {
         let said = |error: ConfigError| error.to_string();
         let text = found.map_err(said)?;
+        self.had_file |= text.is_some();
         match &text {
-            None => return Err("the file of the configuration is gone".to_owned()),
+            None if self.had_file => return Err("the file of the configuration is gone".to_owned()),
             // What a full disk or a copy that broke off leaves behind.
             Some(text) if text.trim().is_empty() && !is_asked_for => {
                 return Err(
@@ -127,7 +131,7 @@ impl Reload {
                         .to_owned(),
                 );
             }
-            Some(_) => {}
+            _ => {}
         }
         let loaded = settings::load_text(text, &self.overrides, settings::environment);
         let loaded = loaded.map_err(said)?;

@@ -174,7 +174,11 @@ mod tests {
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
     fn config(text: &str) -> Result<Config, ConfigError> {
-        let loaded = load_text(Some(text.to_owned()), &Overrides::default(), Vec::new);
+        let loaded = load_text(
+            Some(text.to_owned()),
+            &Overrides::default(),
+            Vec::<(String, String)>::new,
+        );
         loaded.map(|loaded| loaded.config)
     }
 

@@ -1,5 +1,6 @@
 //! Reads the settings: defaults, file, environment and flags, in this order, and checks them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use auspex_kernel::config::{ConfigError, Layers, read_file};
@@ -74,11 +75,37 @@ pub(crate) fn defaults() -> String {
     parts.join("\n")
 }
 
-/// The variables of this process. One that is not UTF-8 is none of our settings.
-pub(crate) fn environment() -> Vec<(String, String)> {
+/// The variables of this process. One whose name is not UTF-8 is none of our settings.
+pub(crate) fn environment() -> Vec<(String, OsString)> {
     std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .collect()
+}
+
+/// Those that may be settings, as text.
+fn own<V: Into<OsString>>(
+    variables: Vec<(String, V)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let may_be_ours = |name: &str| {
+        let is_named_so = name.to_uppercase().starts_with("AUSPEX_");
+        alias(name).is_some() || is_named_so && !is_of_others(name)
+    };
+    let own = variables.into_iter().filter(|(name, _)| may_be_ours(name));
+    let text = |(name, value): (String, V)| match value.into().into_string() {
+        Ok(value) => Ok((name, value)),
+        Err(_) => Err(ConfigError::Value {
+            key: alias(&name).unwrap_or(&name).to_owned(),
+            origin: name,
+            reason: "must be text in UTF-8".into(),
+        }),
+    };
+    own.map(text).collect()
+}
+
+/// The setting that a usual variable stands for.
+fn alias(name: &str) -> Option<&'static str> {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+    alias.map(|(_, key)| *key)
 }
 
 impl Overrides {
@@ -96,18 +123,18 @@ impl Overrides {
 }
 
 /// Defaults < file < environment < flags.
-pub(crate) fn load(
+pub(crate) fn load<V: Into<OsString>>(
     overrides: &Overrides,
-    env: impl Fn() -> Vec<(String, String)>,
+    env: impl Fn() -> Vec<(String, V)>,
 ) -> Result<Loaded, ConfigError> {
     load_text(overrides.read()?, overrides, env)
 }
 
 /// The same with the text of the file, which was read before.
-pub(crate) fn load_text(
+pub(crate) fn load_text<V: Into<OsString>>(
     text: Option<String>,
     overrides: &Overrides,
-    env: impl Fn() -> Vec<(String, String)>,
+    env: impl Fn() -> Vec<(String, V)>,
 ) -> Result<Loaded, ConfigError> {
     let mut layers = Layers::new(&defaults());
     let ignored = lay(&mut layers, text.as_deref(), overrides, env).map_err(with_our_name)?;
@@ -125,23 +152,22 @@ pub(crate) fn load_text(
 }
 
 /// Lays all of them over the defaults. Returns the variables that change nothing.
-fn lay(
+fn lay<V: Into<OsString>>(
     layers: &mut Layers,
     text: Option<&str>,
     overrides: &Overrides,
-    env: impl Fn() -> Vec<(String, String)>,
+    env: impl Fn() -> Vec<(String, V)>,
 ) -> Result<Vec<String>, ConfigError> {
     if let Some(text) = text {
         layers.file(overrides.path(), text)?;
     }
-    for (name, value) in env() {
-        let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+    let variables = own(env())?;
+    for (name, value) in &variables {
         // Compose files pass unset variables on as empty ones.
-        if let Some((_, key)) = alias.filter(|_| !value.is_empty()) {
-            layers.set(key, &value, &name)?;
+        if let Some(key) = alias(name).filter(|_| !value.is_empty()) {
+            layers.set(key, value, name)?;
         }
     }
-    let variables = env().into_iter().filter(|(name, _)| !is_of_others(name));
     let ignored = layers.env(variables)?;
     if let Some((origin, meant)) = MEANT
         .iter()
@@ -254,6 +280,24 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_that_is_no_text_is_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let load = |name: &str| {
+            let variables = vec![(name.to_owned(), OsString::from_vec(b"p\xe9".to_vec()))];
+            load(&Overrides::default(), || variables.clone()).map(drop)
+        };
+        for name in ["DATABASE_URL", "AUSPEX__SERVER__LISTEN"] {
+            let error = load(name).expect_err("no text").to_string();
+            assert!(
+                error.starts_with(name) && error.contains("UTF-8"),
+                "{error}"
+            );
+        }
+        load("LANG").expect("none of ours");
+        load("AUSPEX_KEY").expect("meant for clients");
+    }
+
+    #[test]
     fn variables_that_change_nothing_are_told_apart() {
         for (name, meant) in [
             ("AUSPEX_SERVER_LISTEN", "AUSPEX__SERVER__LISTEN"),
@@ -295,7 +339,11 @@ mod tests {
     #[test]
     fn names_of_other_programs_lead_to_ours() {
         let read = |text: &str| {
-            let loaded = load_text(Some(text.to_owned()), &Overrides::default(), Vec::new);
+            let loaded = load_text(
+                Some(text.to_owned()),
+                &Overrides::default(),
+                Vec::<(String, String)>::new,
+            );
             loaded.map(drop).expect_err(text).to_string()
         };
         for (text, ours) in [

@@ -81,10 +81,14 @@ impl<'a> Parser<'a> {
         let marker = self.marker()?;
         let Some(length) = self.integer(marker)? else {
             return Err(Fault(format!(
-                "expected a length, found byte 0x{marker:02x}"
+                "expected a length, found byte 0x{marker:02x}: the file is damaged; copy or save it again"
             )));
         };
-        usize::try_from(length).map_err(|_| Fault(format!("a length of {length}")))
+        usize::try_from(length).map_err(|_| {
+            Fault(format!(
+                "a length of {length}: the file is damaged; copy or save it again"
+            ))
+        })
     }
 
     fn text(&mut self) -> Result<Cow<'a, str>, Fault> {

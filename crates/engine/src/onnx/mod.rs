@@ -103,7 +103,7 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
         inputs,
         outputs,
     };
-    // A graph may be made for one row without its saying so.
+    // A graph may be made for one row without its saying so, or let what it says of a row depend on those beside it.
     if model.rows_per_pass > 1 && !model.takes_two() {
         model.rows_per_pass = 1;
     }
@@ -113,6 +113,12 @@ pub(crate) fn load(bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Engine
 /// A row that is made up, perhaps without one of its values.
 fn made_up(inputs: &Inputs, trial: usize, without: Option<usize>) -> RowBuffer {
     let mut buffer = RowBuffer::default();
+    make_up(&mut buffer, inputs, trial, without);
+    buffer
+}
+
+/// Makes up a row behind others.
+fn make_up(buffer: &mut RowBuffer, inputs: &Inputs, trial: usize, without: Option<usize>) {
     for (index, feature) in inputs.features.iter().enumerate() {
         let number = (trial * 7 + index * 3) % 11;
         let value = match feature.kind {
@@ -131,7 +137,6 @@ fn made_up(inputs: &Inputs, trial: usize, without: Option<usize>) -> RowBuffer {
             value
         });
     }
-    buffer
 }
 
 /// Which inputs may be missing: those without which a row still has numbers.
@@ -163,13 +168,32 @@ fn take_missing(program: &Program, inputs: &Inputs, outputs: &Outputs) -> Vec<bo
 }
 
 impl Model {
+    /// Whether two rows together get what each of them gets alone.
     fn takes_two(&self) -> bool {
-        let mut rows = made_up(&self.inputs, 0, None);
-        let second = rows.values.clone();
-        rows.values.extend(second);
-        let mut out = vec![0.0; 2 * self.signature.outputs()];
-        let rows = rows.rows(self.signature.features.len());
-        self.pass(rows, &mut out, &Context::of_trial(false)).is_ok()
+        let outputs = self.signature.outputs();
+        let predict = |trials: &[usize]| {
+            let (mut rows, mut out) = (RowBuffer::default(), vec![0.0; trials.len() * outputs]);
+            for trial in trials {
+                make_up(&mut rows, &self.inputs, *trial, None);
+            }
+            let rows = rows.rows(self.signature.features.len());
+            let passed = self.pass(rows, &mut out, &Context::of_trial(false));
+            passed.map(|()| out)
+        };
+        let (Ok(together), Ok(first), Ok(second)) =
+            (predict(&[0, 1]), predict(&[0]), predict(&[1]))
+        else {
+            return false;
+        };
+        let is_near = |(a, b): (&f64, &f64)| {
+            a == b
+                || a.is_nan() && b.is_nan()
+                || (a - b).abs() <= 1e-6 + 1e-4 * a.abs().max(b.abs())
+        };
+        together
+            .iter()
+            .zip(first.iter().chain(&second))
+            .all(is_near)
     }
 
     fn pass(&self, rows: Rows<'_>, out: &mut [f64], context: &Context) -> Result<(), Fault> {

@@ -169,7 +169,8 @@ impl Objective {
 
 /// Logistic function with XGBoost's guards against overflow.
 fn sigmoid(margin: f32) -> f32 {
-    let exponent = if -margin < 88.7 { -margin } else { 88.7 };
+    // What is no number stays none.
+    let exponent = if 88.7 < -margin { 88.7 } else { -margin };
     1.0 / (exponent.exp() + 1.0 + 1e-16)
 }
 
@@ -218,6 +219,7 @@ mod tests {
         assert_eq!(sigmoid(0.0), 0.5);
         assert_eq!(sigmoid(f32::INFINITY), 1.0);
         assert!(sigmoid(-1e30) > 0.0 && sigmoid(-1e30) < 1e-38);
+        assert!(sigmoid(f32::NAN).is_nan());
         let mut margins = [1000.0, 0.0, 1000.0];
         softmax(&mut margins);
         assert_eq!(margins, [0.5, 0.0, 0.5]);

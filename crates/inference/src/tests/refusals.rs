@@ -113,7 +113,7 @@ async fn the_number_of_instances_is_bounded() {
     let reply = post("/predict", format!("[{list}]")).await;
     assert_eq!(
         reply.fields(),
-        ["(body): must hold at most 50 instances, not 51"]
+        ["(body): must hold at most 50 instances, not 51; a job takes more, see POST /v1/jobs"]
     );
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::{Desk, JobView, TAG, accepted, owner, parameters};
-use crate::input::Lines;
+use crate::input::{Lines, NoRows};
 use crate::intake::Intake;
 use crate::types::{Chunk, Form, NewJob};
 
@@ -94,9 +94,13 @@ fn written(headers: &HeaderMap) -> Result<Written, ApiError> {
     let essence = stated.split(';').next().unwrap_or_default().trim();
     match essence.to_ascii_lowercase().as_str() {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+            check_parameters(stated)?;
             Ok(Written::Lines(Form::Ndjson))
         }
-        "text/csv" => Ok(Written::Lines(Form::Csv)),
+        "text/csv" => {
+            check_parameters(stated)?;
+            Ok(Written::Lines(Form::Csv))
+        }
         _ => match body::check_json(headers) {
             Ok(()) => Ok(Written::Json),
             Err(_) => Err(ApiError::unsupported_media_type(
@@ -104,6 +108,26 @@ fn written(headers: &HeaderMap) -> Result<Written, ApiError> {
             )),
         },
     }
+}
+
+/// Refuses what a type states that is read otherwise (RFC 4180 §3): text that is not UTF-8, and CSV without a header.
+fn check_parameters(stated: &str) -> Result<(), ApiError> {
+    for parameter in stated.split(';').skip(1) {
+        let parameter = parameter.to_ascii_lowercase();
+        let (name, value) = parameter.split_once('=').unwrap_or_default();
+        let value = value.trim().trim_matches('"');
+        let is_read = match name.trim() {
+            "charset" => matches!(value, "utf-8" | "utf8" | "us-ascii"),
+            "header" => value == "present",
+            _ => true,
+        };
+        if !is_read {
+            return Err(ApiError::unsupported_media_type(
+                "rows are read as UTF-8, and CSV with a header",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Begin a job
@@ -192,9 +216,9 @@ impl Desk {
             // Serialised again it has no line ends.
             lines
                 .push(format!("{record}\n").as_bytes(), &mut full)
-                .map_err(header_refused)?;
+                .map_err(refused)?;
         }
-        lines.finish(&mut full).map_err(header_refused)?;
+        lines.finish(&mut full).map_err(refused)?;
         let mut intake = self.begin(creation, new).await?;
         match intake.take(full).await {
             Ok(()) => Ok((intake, digest.finalize().into())),
@@ -283,9 +307,9 @@ impl Desk {
             // Trailers say nothing.
             let data = data.unwrap_or_default();
             digest.update(&data);
-            lines.push(&data, &mut full).map_err(header_refused)?;
+            lines.push(&data, &mut full).map_err(refused)?;
             if is_end {
-                lines.finish(&mut full).map_err(header_refused)?;
+                lines.finish(&mut full).map_err(refused)?;
             }
             let header = lines.header().filter(|_| !is_header_told).cloned();
             is_header_told |= header.is_some();
@@ -375,8 +399,12 @@ impl Desk {
     }
 }
 
-fn header_refused(error: crate::input::NoHeader) -> ApiError {
-    invalid("(header)", &error.to_string())
+fn refused(error: NoRows) -> ApiError {
+    let field = match error {
+        NoRows::Header => "(header)",
+        NoRows::Document(_) => WHOLE_BODY,
+    };
+    invalid(field, &error.to_string())
 }
 
 fn invalid(field: &str, message: &str) -> ApiError {

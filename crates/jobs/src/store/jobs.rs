@@ -4,7 +4,7 @@ use auspex_kernel::db::{Connection, DbError};
 use auspex_kernel::id::JobId;
 use auspex_kernel::page::{Found, Slice};
 use auspex_kernel::predict::Pinned;
-use auspex_kernel::{Timestamp, deleted_users};
+use auspex_kernel::{Timestamp, deleted_users, idempotency};
 use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
@@ -393,9 +393,15 @@ pub(crate) async fn discard(
 ) -> Result<(), DbError> {
     let mut discarded = Entity::update_many()
         .col_expr(Column::Discard, Expr::value(what.as_str()))
+        // Its owner has room again at once, though it takes a while to delete.
+        .col_expr(Column::StoredBytes, Expr::value(0_i64))
         .col_expr(Column::Turn, Expr::value(None::<i64>));
     if what == Discard::All {
         discarded = discarded.col_expr(Column::CallbackDue, Expr::value(None::<i64>));
+        if let Which::Job(id) = which {
+            // Who repeats the request that began it would wait for nothing.
+            idempotency::forget_answers(transaction, [format!("/v1/jobs/{id}")]).await?;
+        }
     }
     let which = match which {
         Which::Job(id) => Column::Id.eq(id.as_str()),

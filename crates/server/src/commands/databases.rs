@@ -368,6 +368,7 @@ pub(super) fn what_is_missing(file: &Path) -> Option<String> {
         Ok(found) if found.is_file() && found.len() == 0 => {
             Some(format!("{} is empty", file.display()))
         }
+        Ok(found) if found.is_dir() => Some(format!("{} is a folder", file.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Some(format!("{} does not exist", file.display()))
         }

@@ -13,7 +13,7 @@ use http::{StatusCode, header};
 use serde_json::Value;
 
 use self::bar::Bar;
-use self::server::{Server, Upload, refused};
+use self::server::{Server, Upload};
 use super::{Failure, Outcome, control_runtime, is_read, print};
 use crate::cli::{JobsCommand, OnServer, RowFormat};
 use crate::config::Config;
@@ -82,10 +82,11 @@ async fn submit(
         .body(reqwest::Body::wrap(body));
     let answer = request.send().await;
     // Why the input could not be read says more than that its request broke off.
-    sent.await??;
+    let named = |error: io::Error| format!("{} cannot be read: {error}", file.display());
+    sent.await?.map_err(named)?;
     let answer = server.explained(answer)?;
     if answer.status() != StatusCode::ACCEPTED {
-        return Err(refused(answer).await);
+        return Err(server.refused(answer).await);
     }
     let job: Value = serde_json::from_slice(&answer.bytes().await?)?;
     let id = job["id"].as_str();
@@ -127,9 +128,9 @@ async fn follow(server: &Server, id: &str, bar: &mut Bar) -> Result<Option<Value
     match answer.status() {
         StatusCode::OK => {}
         status if status.is_server_error() => {
-            return Err(Followed::Broken(refused(answer).await));
+            return Err(Followed::Broken(server.refused(answer).await));
         }
-        _ => return Err(Followed::Refused(refused(answer).await)),
+        _ => return Err(Followed::Refused(server.refused(answer).await)),
     }
     let (mut text, mut is_end) = (Vec::new(), false);
     loop {
@@ -182,7 +183,7 @@ fn ended(job: &Value, bar: &Bar) -> ExitCode {
 }
 
 /// A file that a result is written to. What has come of it stands beside it under the name of the job until that is all:
-/// no part of another result is gone on with, and a file that is there is replaced as a whole.
+/// no part of another result is gone on with, and a file that is there is replaced as a whole, by one of its mode.
 struct Target {
     file: PathBuf,
     /// None where it is no file that could be replaced, such as a pipe.
@@ -191,6 +192,8 @@ struct Target {
 
 impl Target {
     fn new(file: &Path, id: &str, format: Option<RowFormat>) -> Self {
+        // Not a link to it.
+        let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         let is_replaced = file.metadata().map_or(true, |found| found.is_file());
         let form = format.map_or("result", |format| format.as_str());
         let part = is_replaced.then(|| {
@@ -198,7 +201,6 @@ impl Target {
             part.push(format!(".{id}.{form}.part"));
             PathBuf::from(part)
         });
-        let file = file.to_owned();
         Self { file, part }
     }
 
@@ -208,6 +210,12 @@ impl Target {
         let named = |error: io::Error| format!("{}: {error}", path.display());
         let opened = OpenOptions::new().create(true).append(true).open(path);
         let mut file = opened.map_err(named)?;
+        if self.part.is_some()
+            && let Ok(replaced) = self.file.metadata()
+        {
+            file.set_permissions(replaced.permissions())
+                .map_err(named)?;
+        }
         let length = match self.part {
             Some(_) => file.seek(SeekFrom::End(0)).map_err(named)?,
             None => 0,
@@ -264,8 +272,10 @@ async fn result(
                 StatusCode::RANGE_NOT_SATISFIABLE => {
                     return Err("what has come of the result is longer than it is; delete the .part beside the file".into());
                 }
-                status if status.is_server_error() => Received::Broken(refused(answer).await),
-                _ => return Err(refused(answer).await),
+                status if status.is_server_error() => {
+                    Received::Broken(server.refused(answer).await)
+                }
+                _ => return Err(server.refused(answer).await),
             },
             Err(failure) => Received::Broken(failure),
         };

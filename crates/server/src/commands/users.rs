@@ -76,7 +76,7 @@ pub(super) fn run(config: &Config, command: OnDatabase<UsersCommand>) -> Outcome
                 };
                 change(&identity, &user, password, "set the password of").await
             }
-            UsersCommand::Roles { user, roles } => {
+            UsersCommand::Roles { user, roles, .. } => {
                 let roles = UserChange {
                     roles: Some(roles.into_iter().collect()),
                     ..UserChange::default()

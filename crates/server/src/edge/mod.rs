@@ -44,7 +44,7 @@ pub(crate) use cors::{Cors, CorsConfig};
 pub(crate) use forwarded::{ForwardedHeader, Proxies};
 pub(crate) use headers::{Fixed as FixedHeaders, Kept, Stamp};
 pub(crate) use host::{Hosts, check_names};
-pub(crate) use routes::{Limits, Route, RouteError, RouteTable, Target, Usual, declared};
+pub(crate) use routes::{Declared, Limits, Route, RouteError, RouteTable, Target, Usual, declared};
 pub(crate) use stream::Admitted;
 
 use cors::Page;

@@ -79,7 +79,7 @@ impl Limits {
 }
 
 /// A route as its source declares it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Declared {
     /// The setting that declares it.
     key: Option<String>,

@@ -81,6 +81,10 @@ impl Service for SampleService {
 }
 
 impl Running for SampleService {
+    fn routes_change(&self) -> bool {
+        true
+    }
+
     fn routes(self: Arc<Self>) -> Routes {
         let router = routes(self.added.load(Ordering::Relaxed)).layer(Extension(self));
         let (router, operations) = router.split_for_parts();

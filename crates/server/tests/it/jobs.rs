@@ -1,13 +1,15 @@
 //! Jobs through the binary: submitted, watched, read, called off, killed.
 
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::client::Answer;
-use crate::server::{Server, auspex, eventually};
+use crate::server::{Server, auspex, eventually, repository};
 
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -110,6 +112,7 @@ fn a_job_answers_every_record_as_a_request_would() {
     assert_eq!(other.status, 422, "another body with the same key");
 
     let job = ended(&server, &id);
+    assert_eq!(send(&body).status, 202, "as before");
     assert_eq!(job["status"], "succeeded", "{job}");
     assert_eq!(job["progress"], json!({"done": 5, "total": 5, "errors": 0}));
     let result = server.get(job["result"].as_str().expect("a path"));
@@ -132,6 +135,10 @@ fn a_job_answers_every_record_as_a_request_would() {
     ] {
         assert!(metrics.text().lines().any(|known| known == line), "{line}");
     }
+    // It cannot be said again that it was begun, for there is nothing any more.
+    let path = format!("/v1/jobs/{id}");
+    assert_eq!(ask(&server, &server.key, "DELETE", &path).status, 204);
+    assert_eq!(send(&body).status, 409);
 }
 
 #[test]
@@ -184,6 +191,56 @@ fn wrong_rows_are_errors_in_their_place_in_either_form() {
     assert!(
         rows[2].starts_with("2,,,,,") && rows[4].starts_with("4,1,"),
         "{rows:?}"
+    );
+}
+
+/// Each of these was once read as other rows than it has, and no error said so.
+#[test]
+fn rows_of_csv_are_those_that_other_readers_find() {
+    let models = tempfile::tempdir().expect("a folder");
+    let package = models.path().join("note/1");
+    std::fs::create_dir_all(&package).expect("made");
+    let shipped = repository().join("models/mean-score/1");
+    std::fs::copy(shipped.join("model.ubj"), package.join("model.ubj")).expect("copied");
+    let manifest = std::fs::read_to_string(shipped.join("model.toml")).expect("a manifest");
+    std::fs::write(
+        package.join("model.toml"),
+        format!("unused = [\"note\"]\n{manifest}"),
+    )
+    .expect("written");
+    let server = Server::start_with(&[
+        (
+            "AUSPEX__INFERENCE__MODELS",
+            models.path().to_str().expect("UTF-8"),
+        ),
+        ("AUSPEX__JOBS__CHUNK_BYTES_MAX", "4096"),
+    ]);
+    let lines = |body: &str| {
+        let job = id(&submit(&server, "?model=note", "text/csv", body));
+        assert_eq!(ended(&server, &job)["status"], "succeeded");
+        let result = server.get(&format!("/v1/jobs/{job}/result?format=ndjson"));
+        let lines = result
+            .text()
+            .lines()
+            .map(|line| line.starts_with("{\"prediction\""));
+        lines.collect::<Vec<bool>>()
+    };
+    let header = "note,f0,f1,f2,f3\n";
+    let row = "x,1,2,3,4\n";
+    assert_eq!(
+        lines(&format!(
+            "{header}5\" pipe,1,1,1,1\n{row}{row}6\" pipe,1,1,1,1\n{row}"
+        )),
+        [true; 5]
+    );
+    assert_eq!(
+        lines(&format!("{header}x,1,1,1,1\ry,1,1,1,1\rz,1,1,1,1\n{row}")),
+        [true; 4]
+    );
+    let long = format!("\"{}\",1,2,3,4\n", "9,9,9,9,9\n".repeat(1000));
+    assert_eq!(
+        lines(&format!("{header}{row}{long}{row}")),
+        [true, false, true]
     );
 }
 
@@ -355,6 +412,9 @@ fn what_cannot_be_a_job_is_refused() {
     let line = format!("{}\n", record(1));
     for (query, kind, body, status, words) in [
         (model, "application/xml", "<a/>", 415, "text/csv"),
+        (model, "text/csv; charset=latin1", &line, 415, "UTF-8"),
+        (model, "text/csv;header=absent", &line, 415, "header"),
+        (model, NDJSON, "[\n1,2,3,4\n]\n", 422, "several lines"),
         (model, NDJSON, "", 422, "at least one record"),
         (
             model,
@@ -498,6 +558,24 @@ fn jobs_are_submitted_watched_and_read_on_the_command_line() {
         assert_eq!(std::fs::read_to_string(&output).expect("read"), csv);
         assert!(!Path::new(&part).exists());
     }
+    // What is replaced keeps its mode, and a link its file.
+    std::fs::set_permissions(&output, Permissions::from_mode(0o600)).expect("set");
+    let link = server.folder.path().join("link");
+    std::os::unix::fs::symlink(&output, &link).expect("a link");
+    let (code, _, error) = jobs(&["result", id, "--output", link.to_str().expect("UTF-8")]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(link.is_symlink() && link.metadata().expect("there").mode() & 0o777 == 0o600);
+
+    let (code, _, error) = jobs(&["submit", file, "--key-file", file]);
+    assert!(
+        code == Some(1) && error.contains("a key and nothing else"),
+        "{error}"
+    );
+    let (code, _, error) = jobs(&["submit", "/tmp", "--model", "mean-score"]);
+    assert!(
+        code == Some(1) && error.contains("/tmp cannot be read"),
+        "{error}"
+    );
     let (code, _, error) = jobs(&["watch", "0123456789ABCDEF"]);
     assert!(
         code == Some(1) && error.contains("no job with this id"),

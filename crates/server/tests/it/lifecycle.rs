@@ -542,3 +542,15 @@ fn only_its_owner_may_read_what_the_server_writes() {
         assert!(warned, "{name}: {log}");
     }
 }
+
+/// Where everything comes from the environment, as in containers, there is no file that could be gone.
+#[test]
+fn sighup_without_a_file_is_no_alarm() {
+    let server = Server::start();
+    server.signal("HUP");
+    std::thread::sleep(Duration::from_millis(1_500));
+    let shown = server.get("/v1/server");
+    assert!(!shown.text().contains("CONFIG_REFUSED"), "{}", shown.text());
+    let log = server.stop();
+    assert!(!log.contains("is refused"), "{log}");
+}

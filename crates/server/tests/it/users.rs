@@ -394,6 +394,9 @@ fn operators_manage_users_on_the_command_line() {
     let (code, error) = refused(&["users", "add", "--name", "x", "--email", "x"]);
     assert_eq!(code, Some(1));
     assert!(error.contains("email must be"), "{error}");
+    let (code, error) = refused(&["users", "roles", "x"]);
+    assert_eq!(code, Some(2), "none is not meant by saying nothing");
+    assert!(error.contains("--none"), "{error}");
     let (code, error) = refused(&["users", "roles", "x", "--role", "emperor"]);
     assert_eq!(code, Some(2));
     assert!(error.contains("data-scientist"), "{error}");

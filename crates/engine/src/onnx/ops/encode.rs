@@ -9,6 +9,18 @@ use crate::onnx::narrow::Narrow;
 use crate::onnx::proto::Node;
 use crate::onnx::tensor::{Data, Tensor, bounded};
 
+/// Refuses categories that others would be taken for: numbers come as `f64`, which has not all whole ones from 2^53 on.
+fn check_exact(categories: &[i64]) -> Result<(), Fault> {
+    let is_exact = |category: &i64| category.unsigned_abs() < 1 << 53;
+    match categories.iter().all(is_exact) {
+        true => Ok(()),
+        false => Err(Fault::new(
+            "a category is a whole number of 2^53 or more, which other numbers would be taken for; make texts of them in \
+             the data, and fit the model again",
+        )),
+    }
+}
+
 pub(super) fn one_hot(node: &Node<'_>) -> Result<Run, Fault> {
     let texts = node.texts("cats_strings")?;
     let integers = node.integers("cats_int64s");
@@ -16,6 +28,7 @@ pub(super) fn one_hot(node: &Node<'_>) -> Result<Run, Fault> {
     if count == 0 || texts.is_empty() == integers.is_empty() {
         return Err(Fault::new("needs either `cats_strings` or `cats_int64s`"));
     }
+    check_exact(integers)?;
     let texts: HashMap<Arc<str>, usize> = texts.into_iter().zip(0..).collect();
     let integers: HashMap<i64, usize> = integers.iter().copied().zip(0..).collect();
     let knows_others = node.integer("zeros").unwrap_or(1) != 0;
@@ -183,7 +196,10 @@ fn table(keys: Data, values: &Data, default: &Data, narrow: Option<Narrow>) -> R
     }
     let key = match keys {
         Data::Text(keys) => Key::Texts(first(keys.into_iter())),
-        Data::Long(keys) => Key::Integers(first(keys.into_iter())),
+        Data::Long(keys) => {
+            check_exact(&keys)?;
+            Key::Integers(first(keys.into_iter()))
+        }
         Data::Float(keys) => Key::Floats(first(keys.into_iter().map(|key| bits(f64::from(key))))),
         Data::Double(keys) => Key::Floats(first(keys.into_iter().map(bits))),
         Data::Int(_) | Data::Bool(_) => {

@@ -27,7 +27,7 @@ pub(super) fn build(node: &Node<'_>) -> Option<Run> {
         "Cos" => each(f32::cos, f64::cos, None),
         "Tanh" => each(f32::tanh, f64::tanh, None),
         "Sigmoid" => both!(|x| 1.0 / (1.0 + (-x).exp())),
-        "Softplus" => both!(|x| x.exp().ln_1p()),
+        "Softplus" => both!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
         "Relu" => each(
             |x| if x < 0.0 { 0.0 } else { x },
             |x| if x < 0.0 { 0.0 } else { x },

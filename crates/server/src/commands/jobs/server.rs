@@ -1,13 +1,14 @@
 //! The server that a command asks, and how its answers are read.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use auspex_kernel::outward::chain;
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::Frame;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ pub(super) struct Server {
     client: reqwest::Client,
     url: String,
     key: String,
+    key_file: PathBuf,
 }
 
 impl Server {
@@ -44,9 +46,9 @@ impl Server {
         let own = || format!("{scheme}://{}", health::reachable(config.server.listen));
         let admin = config.server.data_dir.join("admin.key");
         let file = key_file.unwrap_or(&admin);
-        let key = std::fs::read_to_string(file).map_err(|error| {
+        let key = read_key(file).map_err(|why| {
             let file = file.display();
-            format!("the key cannot be read from {file}: {error}; name a file with --key-file")
+            format!("the key cannot be read from {file}: {why}; name a file with --key-file")
         })?;
         let mut client = reqwest::Client::builder()
             .user_agent("auspex")
@@ -58,7 +60,8 @@ impl Server {
         Ok(Self {
             client: client.build()?,
             url: url.map_or_else(own, |url| url.trim_end_matches('/').to_owned()),
-            key: key.trim().to_owned(),
+            key,
+            key_file: file.to_owned(),
         })
     }
 
@@ -93,8 +96,11 @@ impl Server {
         query: impl IntoIterator<Item = (&'q str, &'q str)>,
     ) -> Result<reqwest::RequestBuilder, Failure> {
         let url = format!("{}{path}", self.url);
-        let wrong = |error| format!("--url {}: {error}; say it as http://HOST:PORT", self.url);
-        let mut url: reqwest::Url = url.parse().map_err(wrong)?;
+        let wrong = |why: &str| format!("--url {}: {why}; say it as http://HOST:PORT", self.url);
+        let mut url: reqwest::Url = url.parse().map_err(|error| wrong(&format!("{error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("it is neither http nor https").into());
+        }
         let mut query = query.into_iter().peekable();
         if query.peek().is_some() {
             url.query_pairs_mut().extend_pairs(query);
@@ -114,23 +120,41 @@ impl Server {
             format!("no answer from {url}: {why}; is `auspex serve` running there?").into()
         })
     }
+
+    /// What an answer says that is an error.
+    pub(super) async fn refused(&self, answer: reqwest::Response) -> Failure {
+        let status = answer.status();
+        let body = answer.bytes().await.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let error = &body["error"];
+        let Some(message) = error["message"].as_str() else {
+            return format!("the answer is {status}").into();
+        };
+        let details = error["details"].as_array().into_iter().flatten();
+        let details = details.map(|detail| {
+            let part = |name| detail[name].as_str().unwrap_or_default().to_owned();
+            format!("\n  {} {}", part("field"), part("message"))
+        });
+        let details = details.collect::<String>();
+        let hint = match status {
+            StatusCode::UNAUTHORIZED => {
+                let file = self.key_file.display();
+                format!("; the key is that of {file}, and --key-file names another")
+            }
+            _ => String::new(),
+        };
+        format!("{message}{hint}{details}").into()
+    }
 }
 
-/// What an answer says that is an error.
-pub(super) async fn refused(answer: reqwest::Response) -> Failure {
-    let status = answer.status();
-    let body = answer.bytes().await.unwrap_or_default();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let error = &body["error"];
-    let Some(message) = error["message"].as_str() else {
-        return format!("the answer is {status}").into();
-    };
-    let details = error["details"].as_array().into_iter().flatten();
-    let details = details.map(|detail| {
-        let part = |name| detail[name].as_str().unwrap_or_default().to_owned();
-        format!("\n  {} {}", part("field"), part("message"))
-    });
-    format!("{message}{}", details.collect::<String>()).into()
+/// A key, which is all that a file has.
+fn read_key(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let key = text.trim();
+    match key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Err("it must have a key and nothing else".into()),
+        false => Ok(key.to_owned()),
+    }
 }
 
 /// The body of a request that is read while it is sent.

@@ -220,21 +220,12 @@ impl Binary {
             };
             return (class, both);
         }
-        let scores = match self.transform {
-            Transform::Probit => {
-                let mut one = [first];
-                self.transform.apply(&mut one);
-                [1.0 - one[0], one[0]]
-            }
-            _ if self.are_positive && self.is_single => [1.0 - first, first],
-            Transform::Logistic => {
-                let mut both = [-first, first];
-                self.transform.apply(&mut both);
-                both
-            }
-            _ if class == 1 => [-first, first],
-            _ => [first, -first],
-        };
+        let mut scores = [-first, first];
+        match self.transform {
+            Transform::Logistic => self.transform.apply(&mut scores),
+            _ if self.are_positive => scores[0] = 1.0 - first,
+            _ => {}
+        }
         (class, scores)
     }
 }
