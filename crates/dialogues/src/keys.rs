@@ -10,9 +10,10 @@ mod master;
 
 use std::path::{Path, PathBuf};
 
+use auspex_kernel::apart::id_of;
 use auspex_kernel::db::{Connection, Db, DbError};
 use auspex_kernel::files::{Obstacle, narrow};
-use auspex_kernel::{Clock, Random};
+use auspex_kernel::{Clock, Random, secrets};
 
 use crate::config::Config;
 use crate::ids::{CustomerRef, Pseudonyms};
@@ -23,6 +24,8 @@ pub(crate) use customer::{CustomerKey, CustomerKeys};
 pub(crate) use master::MasterKeys;
 
 const PSEUDONYMS: &str = "pseudonyms";
+/// The secret of the main database by which it knows its keys.
+const BELONGING: &str = "dialogues.keys";
 /// Keys wrapped anew in one transaction.
 const REWRAPPED_AT_ONCE: u64 = 500;
 const KEY_FILE: &str = "dialogues.key";
@@ -71,6 +74,34 @@ pub enum KeysError {
         /// Where the master keys stand.
         place: String,
     },
+    /// The keys are those of another installation.
+    #[error(
+        "{keys} has the keys of another database than {main}: whoever is erased in one could not be read in the other; name \
+         another in dialogues.keys_url. If {main} was begun anew, take the keys over by `auspex migrate --create`"
+    )]
+    OfOthers {
+        /// The database of the keys.
+        keys: String,
+        /// The database of the texts.
+        main: String,
+    },
+    /// The texts are kept with other keys.
+    #[error(
+        "the texts in {main} are kept with other keys than those in {keys}; name the database of the other servers in \
+         dialogues.keys_url. To go on with these keys, and without the texts under the others, run `auspex migrate --create`"
+    )]
+    Others {
+        /// The database of the keys.
+        keys: String,
+        /// The database of the texts.
+        main: String,
+    },
+    /// A stored key was wrapped by a master key that came later.
+    #[error(
+        "a key is wrapped by a master key that this server does not know; add the newest one of the other servers to its own, \
+         and restart it"
+    )]
+    UnknownMaster,
     /// A stored key does not open.
     #[error("a key in the database of the keys is damaged; restore a backup of it")]
     Damaged,
@@ -182,6 +213,47 @@ pub async fn look_at_master_key(
             None => Err(KeysError::Damaged),
         },
     }
+}
+
+/// Sees to it that texts and keys belong together: two servers whose texts are the same and whose keys are not would each drop
+/// what the other has, and whose keys alone are the same would erase each other's.
+pub(crate) async fn belong_together(
+    main: &Db,
+    keys: &Db,
+    (clock, random): (&Clock, &Random),
+) -> Result<(), KeysError> {
+    let others = || KeysError::Others {
+        keys: keys.name(),
+        main: main.name(),
+    };
+    let has_keys = secrets::find(main, BELONGING).await?.is_some();
+    let belongs = keys.read(async |connection| store::belongs(connection).await);
+    if has_keys && !belongs.await? {
+        return Err(others());
+    }
+    let (main_id, drawn) = (id_of(main, clock, random).await?, random.bytes()?);
+    let belong = keys.write(async |transaction| store::belong(transaction, main_id, drawn).await);
+    let (belongs_to, id) = belong.await?;
+    if belongs_to != main_id {
+        return Err(KeysError::OfOthers {
+            keys: keys.name(),
+            main: main.name(),
+        });
+    }
+    match secrets::keep_first(main, BELONGING, &id, clock.now()).await? == id {
+        true => Ok(()),
+        false => Err(others()),
+    }
+}
+
+/// Makes texts and keys forget what they belong to.
+///
+/// # Errors
+/// [`DbError`] of either database.
+pub(crate) async fn release(main: &Db, keys: &Db) -> Result<(), DbError> {
+    secrets::forget(main, BELONGING).await?;
+    keys.write(async |transaction| store::release(transaction).await)
+        .await
 }
 
 /// Opens what the keys database holds. Its tables are up to date. The first start makes the master

@@ -106,6 +106,7 @@ impl Dialogues {
             None => db.clone(),
         };
         keys_db.migrate::<migration::KeysMigrator>().await?;
+        keys::belong_together(&db, &keys_db, (&clock, &random)).await?;
         let opened = keys::open(keys_db, &config, data_dir, clock.clone(), random.clone());
         let (keys, pseudonyms) = opened.await?;
         let pending = Memory::new(limits(&config), clock.clone());
@@ -160,6 +161,14 @@ impl Dialogues {
     /// Whether the keys database answers and its keys can be used.
     pub async fn keys_are_well(&self) -> bool {
         self.core.keys.is_well().await
+    }
+
+    /// Whether Redis, which holds the texts that wait, may drop them to make room. None are taken then.
+    pub(crate) fn waiting_may_be_dropped(&self) -> bool {
+        match &self.pending {
+            Buffer::Shared(shared) => shared.may_be_dropped(),
+            Buffer::Memory(_) => false,
+        }
     }
 
     /// Whether the keys of the customers are in the database of their texts.

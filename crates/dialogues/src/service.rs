@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use utoipa::openapi::OpenApi;
 
 use crate::http::{self, Desk};
+use crate::keys::release;
 use crate::pending::Marks;
 use crate::{Action, Config, Dialogues, keys_url, migration, store};
 
@@ -60,6 +61,7 @@ impl Service for DialoguesService {
             url: keys_url(config, main_is_sqlite, data_dir),
             migrations: vec![Migrations::of::<migration::KeysMigrator>()],
             is_missed: |connection| Box::pin(store::messages::are_any(connection)),
+            release: |texts, keys| Box::pin(release(texts, keys)),
         }]
     }
 
@@ -165,7 +167,13 @@ impl Running for DialoguesService {
                       dialogues.keys_url"
                     .to_owned(),
         });
-        together.into_iter().collect()
+        let evicting = self.dialogues.waiting_may_be_dropped().then(|| Warning {
+            code: "REDIS_MAY_EVICT",
+            message: "Redis may drop keys to make room, so that no texts are taken; set its \
+                      maxmemory-policy to noeviction"
+                .to_owned(),
+        });
+        together.into_iter().chain(evicting).collect()
     }
 }
 

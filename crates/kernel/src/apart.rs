@@ -23,6 +23,14 @@ const OVERLAP: Duration = Duration::from_hours(1);
 /// The secret by which databases are known to belong together.
 const TOGETHER: &str = "databases";
 
+/// What a database of all, and those that services have beside it, are known by.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn id_of(db: &Db, clock: &Clock, random: &Random) -> Result<[u8; 32], DbError> {
+    load_or_create(db, clock, random, TOGETHER).await
+}
+
 /// Gives the database that a service has for itself the secrets which the service has drawn in that of all. False where it
 /// belongs to another database of all, unless it is to be taken over from that.
 ///
@@ -35,7 +43,7 @@ pub async fn hand_over(
     (clock, random): (&Clock, &Random),
     takes_over: bool,
 ) -> Result<bool, DbError> {
-    let id = load_or_create(main, clock, random, TOGETHER).await?;
+    let id = id_of(main, clock, random).await?;
     let all = main.read(async |connection| secrets::all(connection).await);
     let all = all.await?;
     let its = format!("{service}.");

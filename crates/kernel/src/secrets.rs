@@ -20,29 +20,49 @@ pub async fn load_or_create(
     random: &Random,
     name: &'static str,
 ) -> Result<[u8; 32], DbError> {
-    let find = db.read(async |connection| store::find(connection, name).await);
-    let value = match find.await? {
+    let value = match find(db, name).await? {
         Some(value) => value,
         None => {
-            let drawn = random.bytes()?;
-            create(db, name, drawn, clock.now()).await?
+            let drawn: [u8; 32] = random.bytes()?;
+            keep_first(db, name, &drawn, clock.now()).await?
         }
     };
     let bytes = <[u8; 32]>::try_from(value);
     bytes.map_err(|_| DbErr::Custom(format!("the secret {name} is not of 32 bytes")).into())
 }
 
-/// Of several processes at once one makes it, and all get that one.
-async fn create(
+/// The secret of this name, if there is one.
+///
+/// # Errors
+/// [`DbError::Database`].
+pub async fn find(db: &Db, name: &'static str) -> Result<Option<Vec<u8>>, DbError> {
+    db.read(async |connection| store::find(connection, name).await)
+        .await
+}
+
+/// The secret of this name: what any process asked with first.
+///
+/// # Errors
+/// [`DbError::Database`].
+pub async fn keep_first(
     db: &Db,
     name: &'static str,
-    drawn: [u8; 32],
+    value: &[u8],
     now: Timestamp,
 ) -> Result<Vec<u8>, DbError> {
     db.write(async |transaction| {
-        store::insert_if_absent(transaction, name, &drawn, now).await?;
+        store::insert_if_absent(transaction, name, value, now).await?;
         let kept = store::find(transaction, name).await?;
         Ok(kept.ok_or_else(|| DbErr::RecordNotFound(format!("the secret {name}")))?)
     })
     .await
+}
+
+/// Removes the secret of this name.
+///
+/// # Errors
+/// [`DbError::Database`].
+pub async fn forget(db: &Db, name: &'static str) -> Result<(), DbError> {
+    db.write(async |transaction| store::remove(transaction, name).await)
+        .await
 }

@@ -189,7 +189,13 @@ pub struct OwnDatabase {
     /// Whether the database beside it holds what is of no use without it, so that it must not be begun anew in
     /// silence.
     pub is_missed: for<'a> fn(&'a Connection) -> Boxed<'a, Result<bool, DbError>>,
+    /// Makes the database beside it, which comes first, and this one forget that they belong to others, where whoever
+    /// runs the server says that they go together from now on.
+    pub release: Release,
 }
+
+/// See [`OwnDatabase::release`].
+pub type Release = for<'a> fn(&'a Db, &'a Db) -> Boxed<'a, Result<(), DbError>>;
 
 /// A service that is open.
 pub trait Running: Send + Sync + 'static {

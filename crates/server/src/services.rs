@@ -18,8 +18,8 @@ use auspex_kernel::config::ConfigError;
 use auspex_kernel::db::{Db, DbError, KnownMigrations, has_run};
 use auspex_kernel::policy::Policy;
 use auspex_kernel::service::{
-    Boxed, Context, Documented, Migrations, OpenError, OwnDatabase, PublishQueue, Running, Service,
-    StopSignal, UndocumentedRoute,
+    Boxed, Context, Documented, Migrations, OpenError, OwnDatabase, PublishQueue, Release, Running,
+    Service, StopSignal, UndocumentedRoute,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
@@ -126,8 +126,11 @@ impl<S: Service> Listed for Entry<S> {
                 auspex_kernel::migrations_apart(),
             ];
             migrations.extend(S::migrations());
-            let beside = others.extract_if(.., |other| other.url.is_none());
-            migrations.extend(beside.flat_map(|other| other.migrations));
+            let mut release: Release = |_, _| Box::pin(async { Ok(()) });
+            for other in others.extract_if(.., |other| other.url.is_none()) {
+                migrations.extend(other.migrations);
+                release = other.release;
+            }
             apart.push(DatabaseApart {
                 setting: format!("storage.services.{}", S::NAME),
                 tables_of: Some(S::NAME),
@@ -137,6 +140,7 @@ impl<S: Service> Listed for Entry<S> {
                     url: Some(url.to_owned()),
                     migrations,
                     is_missed: S::is_in_use,
+                    release,
                 },
             });
         }

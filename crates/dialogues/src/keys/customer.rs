@@ -276,6 +276,9 @@ impl CustomerKeys {
 
     fn keep(&self, stored: WrappedKey) -> Result<Arc<CustomerKey>, KeysError> {
         let context = context(stored.customer, &stored.id);
+        if !self.master.knows(&stored.master_id) {
+            return Err(KeysError::UnknownMaster);
+        }
         let key = self
             .master
             .unwrap(&stored.master_id, &context, stored.wrapped);

@@ -10,7 +10,7 @@ pub(crate) struct KeysMigrator;
 #[async_trait::async_trait]
 impl MigratorTrait for KeysMigrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Keys)]
+        vec![Box::new(Keys), Box::new(Belonging)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -99,5 +99,31 @@ impl MigrationTrait for Keys {
             .execute_unprepared(receipts)
             .await?;
         Ok(())
+    }
+}
+
+struct Belonging;
+
+impl MigrationName for Belonging {
+    fn name(&self) -> &str {
+        "m0002_belonging"
+    }
+}
+
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait counts a written lifetime apart from the trait's, which leaves it out"
+)]
+#[async_trait::async_trait]
+impl MigrationTrait for Belonging {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // One row: the main database that the keys belong to, and what they are known by there.
+        let belonging = Table::create()
+            .table("dialogues_keys_belonging")
+            .col(number("one").primary_key())
+            .col(blob("main"))
+            .col(blob("id"))
+            .to_owned();
+        manager.create_table(belonging).await
     }
 }

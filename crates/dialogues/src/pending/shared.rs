@@ -84,6 +84,11 @@ enum Swapped {
 }
 
 impl Shared {
+    /// Whether Redis may drop keys to make room.
+    pub(crate) fn may_be_dropped(&self) -> bool {
+        self.0.redis.may_evict()
+    }
+
     /// The buffer that all have who know the secret. Deadlines go by the clock of Redis.
     pub fn new(
         redis: Redis,

@@ -123,6 +123,15 @@ table! {
 }
 
 table! {
+    belonging, "dialogues_keys_belonging" {
+        #[sea_orm(primary_key, auto_increment = false)]
+        one: i64,
+        main: Vec<u8>,
+        id: Vec<u8>,
+    }
+}
+
+table! {
     erasures, "dialogues_erasures" {
         #[sea_orm(primary_key, auto_increment = false)]
         id: Vec<u8>,

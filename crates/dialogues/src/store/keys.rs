@@ -13,7 +13,7 @@ use sea_orm::{
 };
 use sea_orm_migration::SchemaManager;
 
-use super::entity::{erasures, keys, secrets};
+use super::entity::{belonging, erasures, keys, secrets};
 use super::{customer_of, dialogue_of, id_of, padded, pieces};
 use crate::ids::{CustomerRef, DialogueRef};
 use crate::types::Receipt;
@@ -191,6 +191,41 @@ pub(crate) async fn secret(
 }
 
 /// Adds a secret unless there is one of this name.
+/// The main database that the keys belong to, and what they are known by there: these, unless that is known.
+pub(crate) async fn belong(
+    transaction: &DatabaseTransaction,
+    main: [u8; 32],
+    id: [u8; 32],
+) -> Result<(Vec<u8>, Vec<u8>), DbError> {
+    let row = belonging::ActiveModel {
+        one: Set(1),
+        main: Set(main.to_vec()),
+        id: Set(id.to_vec()),
+    };
+    let keep_the_first = OnConflict::column(belonging::Column::One)
+        .do_nothing()
+        .to_owned();
+    belonging::Entity::insert(row)
+        .on_conflict(keep_the_first)
+        .exec_without_returning(transaction)
+        .await?;
+    let row = belonging::Entity::find().one(transaction).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("what the keys belong to".into()))?;
+    Ok((row.main, row.id))
+}
+
+/// Whether it is known what the keys belong to.
+pub(crate) async fn belongs(connection: &impl ConnectionTrait) -> Result<bool, DbError> {
+    let row = belonging::Entity::find().one(connection).await?;
+    Ok(row.is_some())
+}
+
+/// Makes the keys belong to nobody.
+pub(crate) async fn release(transaction: &DatabaseTransaction) -> Result<(), DbError> {
+    belonging::Entity::delete_many().exec(transaction).await?;
+    Ok(())
+}
+
 pub(crate) async fn insert_secret_if_absent(
     transaction: &DatabaseTransaction,
     name: &str,

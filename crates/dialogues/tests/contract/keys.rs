@@ -1,6 +1,8 @@
 //! The master key: made once, never in silence again, replaced without losing a text.
 
-use auspex_dialogues::{Config, Hidden, KeysError};
+use auspex_dialogues::{Config, Dialogues, Hidden, KeysError};
+use auspex_kernel::Random;
+use auspex_kernel::db::Db;
 
 use crate::store::{Store, number};
 use crate::{dialogue, texts};
@@ -8,6 +10,7 @@ use crate::{dialogue, texts};
 contract! {
     the_master_key_is_made_by_the_first_start_alone
     a_master_key_is_replaced_and_the_old_one_may_go
+    texts_and_keys_belong_together
 }
 
 const FILE: &str = "dialogues.key";
@@ -70,4 +73,37 @@ async fn a_master_key_is_replaced_and_the_old_one_may_go(store: &Store) {
     assert_eq!(texts(&after).await.len(), 600);
     let same = dialogue(&after, "7", "x", &[]).customer_ref;
     assert_eq!(same, maria, "pseudonyms stay");
+}
+
+/// Servers on one main database that had different keys would each drop the texts of the other, and an erasure that says that
+/// all is done would leave them. Two main databases that shared the keys would erase each other's.
+async fn texts_and_keys_belong_together(store: &Store) {
+    drop(store.dialogues().await);
+    let file = |name: &str| format!("sqlite:{}", store.path().join(name).display());
+    let with_keys = |keys_url: String| Config {
+        keys_url,
+        ..Config::default()
+    };
+    for _ in 0..2 {
+        let other = store.open(with_keys(file("other-keys.db"))).await;
+        let other = other.map(drop).unwrap_err();
+        assert!(matches!(other, KeysError::Others { .. }), "{other}");
+    }
+    let url = match store.is_sqlite() {
+        true => file("keys.db"),
+        false => store.url.clone(),
+    };
+    let second = Db::open(&file("second.db")).await.unwrap();
+    Store::prepare(&second).await;
+    let open = async |keys_url: String| {
+        let (clock, random) = (store.clock.clone(), Random::system());
+        let config = with_keys(keys_url);
+        let opened = Dialogues::open(second.clone(), config, store.path(), clock, random).await;
+        opened.map(drop)
+    };
+    let shared = open(url).await.unwrap_err();
+    assert!(matches!(shared, KeysError::OfOthers { .. }), "{shared}");
+    // What was refused before may be anybody's.
+    open(file("other-keys.db")).await.unwrap();
+    drop(store.dialogues().await);
 }

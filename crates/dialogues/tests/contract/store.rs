@@ -16,7 +16,7 @@ const AUDIT: &str = "CREATE TABLE IF NOT EXISTS identity_audit (id text PRIMARY 
 
 /// Databases of a test's own. Each [`Store::dialogues`] is what another process would open.
 pub(crate) struct Store {
-    url: String,
+    pub(crate) url: String,
     pub(crate) clock: Clock,
     /// With the master key, and with the databases where they are files.
     pub(crate) folder: tempfile::TempDir,
@@ -100,6 +100,13 @@ impl Store {
         }
     }
 
+    /// Makes the tables of a main database.
+    pub(crate) async fn prepare(db: &Db) {
+        auspex_kernel::migrate(db).await.unwrap();
+        execute(db, AUDIT).await;
+        migrate(db).await.unwrap();
+    }
+
     /// A process of its own: its own connections, buffer and keys in memory.
     pub(crate) async fn dialogues(&self) -> Dialogues {
         self.open(Config::default()).await.unwrap()
@@ -108,8 +115,7 @@ impl Store {
     /// The same with settings of its own.
     pub(crate) async fn open(&self, config: Config) -> Result<Dialogues, KeysError> {
         let db = self.db().await;
-        execute(&db, AUDIT).await;
-        migrate(&db).await.unwrap();
+        Self::prepare(&db).await;
         let random = Random::system();
         Dialogues::open(db, config, self.path(), self.clock.clone(), random).await
     }

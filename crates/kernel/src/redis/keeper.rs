@@ -1,5 +1,6 @@
 //! Looks whether Redis serves: by a write, since a replica answers everything else.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ impl Keeper {
             calm: CALM_LOOKS,
         };
         let outcome = keeper.look(redis).await;
-        redis.set(outcome);
+        redis.set(outcome, true);
         tokio::spawn(keeper.keep());
     }
 
@@ -43,7 +44,7 @@ impl Keeper {
             let is_asked = redis.0.look.notified();
             let _ = tokio::time::timeout(PAUSE, is_asked).await;
             let outcome = self.look(&redis).await;
-            redis.set(outcome);
+            redis.set(outcome, false);
         }
     }
 
@@ -66,10 +67,12 @@ impl Keeper {
             Ok(looked) => looked.map_err(|error| Failure::of(&error))?,
             Err(_) => return Err(Failure::slow()),
         };
-        redis
-            .0
-            .may_evict
-            .store(memory.may_evict, std::sync::atomic::Ordering::Relaxed);
+        let might = redis.0.may_evict.swap(memory.may_evict, Ordering::Relaxed);
+        if memory.may_evict && !might {
+            tracing::warn!(
+                "Redis may drop keys to make room, so that no texts of dialogues are taken; set its maxmemory-policy to noeviction"
+            );
+        }
         let known = self.evicted.replace(memory.evicted);
         self.calm = match known {
             Some(known) if memory.evicted > known => 0,

@@ -243,7 +243,7 @@ impl Redis {
             Err(_) => Failure::slow(),
         };
         self.0.metrics.failures.inc();
-        self.set(Err(failed.clone()));
+        self.set(Err(failed.clone()), false);
         self.0.look.notify_one();
         Err(Away(failed.reason))
     }
@@ -260,7 +260,7 @@ impl Redis {
 
     /// Takes note of how a look or a call went. A connection that failed is not used again: what was
     /// asked on it may still be answered.
-    fn set(&self, outcome: Result<(), Failure>) {
+    fn set(&self, outcome: Result<(), Failure>, is_first: bool) {
         let state = match &outcome {
             Ok(()) => State::Up,
             Err(failure) => {
@@ -271,7 +271,8 @@ impl Redis {
         self.0.is_up.store(state == State::Up, Ordering::Relaxed);
         self.0.metrics.up.set(i64::from(state == State::Up));
         let changed = self.0.state.send_if_modified(|known| {
-            let is_other = *known != state;
+            // Before the first look it is not known.
+            let is_other = is_first || *known != state;
             *known = state;
             is_other
         });

@@ -74,18 +74,32 @@ pub(super) async fn bring_up_to_date(
     services::migrate(config, db).await?;
     let mut names = vec![db.name()];
     for apart in services::databases_apart(config) {
-        let other = match &apart.beside {
-            None => open_apart(config, db, &apart, if_missing).await?,
-            Some(url) => {
-                let beside = connect(config, url).await?;
-                let other = open_apart(config, &beside, &apart, if_missing).await;
-                beside.close().await;
-                other?
-            }
+        let beside = match &apart.beside {
+            None => None,
+            Some(url) => Some(connect(config, url).await?),
         };
-        for migrations in &apart.database.migrations {
-            migrations.run(other.as_ref().unwrap_or(db)).await?;
+        let opened = async {
+            let beside = beside.as_ref().unwrap_or(db);
+            let other = open_apart(config, beside, &apart, if_missing).await?;
+            let own = other.as_ref().unwrap_or(db);
+            for migrations in &apart.database.migrations {
+                migrations.run(own).await?;
+            }
+            if if_missing == IfMissing::Make {
+                let texts = if apart.tables_of.is_some() {
+                    own
+                } else {
+                    beside
+                };
+                (apart.database.release)(texts, own).await?;
+            }
+            Ok::<_, Failure>(other)
+        };
+        let other = opened.await;
+        if let Some(beside) = beside {
+            beside.close().await;
         }
+        let other = other?;
         if let Some(other) = other {
             if let Some(service) = apart.tables_of {
                 let takes_over = if_missing == IfMissing::Make;
@@ -226,8 +240,11 @@ pub(super) fn missed(found: &str, apart: &DatabaseApart, main: &str, was_there: 
         ),
         None => (
             format!("{found}, but {main} holds what is of no use without {holds}"),
-            "restore a backup of it with `auspex restore`. To go on without, run `auspex migrate --create`"
-                .to_owned(),
+            format!(
+                "restore a backup of it (a file with `auspex restore`), or correct {}. To go on without, run `auspex migrate \
+                 --create`",
+                apart.setting
+            ),
         ),
     };
     Problem { what, remedy }

@@ -274,3 +274,36 @@ fn texts_and_their_keys_stand_in_files_of_their_own() {
     assert!(actions(&server, "actor=operator").contains(&"customer.erase".to_owned()));
     server.stop();
 }
+
+/// Its folder has keys of its own: it would drop the texts of the other server, and erase nothing that this one has.
+#[test]
+fn a_server_whose_keys_do_not_go_with_the_texts_is_refused() {
+    let server = Server::start();
+    let url = format!(
+        "sqlite:{}",
+        server.folder.path().join("auspex.db").display()
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str]| {
+        let output = auspex()
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(folder.path())
+            .env("AUSPEX__STORAGE__URL", &url)
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    for _ in 0..2 {
+        let (code, said) = run(&["serve", "--listen", "127.0.0.1:0"]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("dialogues.keys_url"), "{said}");
+    }
+    server.stop();
+    // Whoever runs it says that these are the keys from now on.
+    let (code, said) = run(&["migrate", "--create"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(&["dialogues", "retention", "--dry-run"]);
+    assert_eq!(code, Some(0), "{said}");
+}
