@@ -226,21 +226,29 @@ pub(crate) async fn belong_together(
         keys: keys.name(),
         main: main.name(),
     };
-    let has_keys = secrets::find(main, BELONGING).await?.is_some();
-    let belongs = keys.read(async |connection| store::belongs(connection).await);
-    if has_keys && !belongs.await? {
-        return Err(others());
-    }
-    let (main_id, drawn) = (id_of(main, clock, random).await?, random.bytes()?);
-    let belong = keys.write(async |transaction| store::belong(transaction, main_id, drawn).await);
-    let (belongs_to, id) = belong.await?;
+    let noted = secrets::find(main, BELONGING).await?;
+    let known = keys.read(async |connection| store::belonging(connection).await);
+    let main_id = id_of(main, clock, random).await?;
+    let (belongs_to, id) = match (known.await?, &noted) {
+        (Some(known), _) => known,
+        (None, Some(_)) => return Err(others()),
+        (None, None) => {
+            let drawn = random.bytes()?;
+            keys.write(async |transaction| store::belong(transaction, main_id, drawn).await)
+                .await?
+        }
+    };
     if belongs_to != main_id {
         return Err(KeysError::OfOthers {
             keys: keys.name(),
             main: main.name(),
         });
     }
-    match secrets::keep_first(main, BELONGING, &id, clock.now()).await? == id {
+    let noted = match noted {
+        Some(noted) => noted,
+        None => secrets::keep_first(main, BELONGING, &id, clock.now()).await?,
+    };
+    match noted == id {
         true => Ok(()),
         false => Err(others()),
     }

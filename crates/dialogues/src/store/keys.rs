@@ -209,15 +209,16 @@ pub(crate) async fn belong(
         .on_conflict(keep_the_first)
         .exec_without_returning(transaction)
         .await?;
-    let row = belonging::Entity::find().one(transaction).await?;
-    let row = row.ok_or_else(|| DbErr::RecordNotFound("what the keys belong to".into()))?;
-    Ok((row.main, row.id))
+    let kept = belonging(transaction).await?;
+    Ok(kept.ok_or_else(|| DbErr::RecordNotFound("what the keys belong to".into()))?)
 }
 
-/// Whether it is known what the keys belong to.
-pub(crate) async fn belongs(connection: &impl ConnectionTrait) -> Result<bool, DbError> {
+/// The main database that the keys belong to, and what they are known by there, if that is known.
+pub(crate) async fn belonging(
+    connection: &impl ConnectionTrait,
+) -> Result<Option<(Vec<u8>, Vec<u8>)>, DbError> {
     let row = belonging::Entity::find().one(connection).await?;
-    Ok(row.is_some())
+    Ok(row.map(|row| (row.main, row.id)))
 }
 
 /// Makes the keys belong to nobody.
