@@ -17,7 +17,7 @@ const DAYS_MAX: u32 = 36_500;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Chunks that are predicted at once; 0: as many as there are cores.
+    /// Chunks that this process has in hand at once; 0: one more than there are cores.
     pub workers: usize,
     /// How often workers without work look for some.
     pub poll_interval_ms: u64,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use auspex_kernel::http::csv_cell;
+use memchr::{memchr2, memchr3};
 use serde::Deserialize;
 
 /// The header.
@@ -54,22 +55,45 @@ impl<'l> Line<'l> {
 
 /// How many bytes the value takes that `text` begins with.
 fn value_length(text: &[u8]) -> usize {
-    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
-    for (at, byte) in text.iter().enumerate() {
-        if in_text {
-            in_text = is_escaped || *byte != b'"';
-            is_escaped = !is_escaped && *byte == b'\\';
-            continue;
-        }
-        match byte {
-            b'"' => in_text = true,
-            b'[' | b'{' => depth += 1,
-            b',' | b']' | b'}' if depth == 0 => return at,
-            b']' | b'}' => depth -= 1,
-            _ => {}
+    let length = match text.first() {
+        Some(b'"') => text_length(text),
+        Some(b'[') => nested_length(text, b'[', b']'),
+        Some(b'{') => nested_length(text, b'{', b'}'),
+        _ => memchr3(b',', b']', b'}', text),
+    };
+    length.unwrap_or(text.len())
+}
+
+/// That of a text, with its quotation marks.
+fn text_length(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr2(b'"', b'\\', text.get(at..)?)?;
+        match text[at] {
+            b'"' => return Some(at + 1),
+            _ => at += 2,
         }
     }
-    text.len()
+}
+
+/// That of a list or an object. Brackets of the other kind are in pairs by themselves.
+fn nested_length(text: &[u8], open: u8, close: u8) -> Option<usize> {
+    let (mut depth, mut at) = (0_usize, 0);
+    loop {
+        at += memchr3(open, close, b'"', text.get(at..)?)?;
+        match text[at] {
+            b'"' => {
+                at += text_length(&text[at..])?;
+                continue;
+            }
+            byte if byte == open => depth += 1,
+            _ => depth -= 1,
+        }
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
 }
 
 /// What is wrong with a field.

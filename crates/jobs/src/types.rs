@@ -3,7 +3,6 @@
 use auspex_kernel::Timestamp;
 use auspex_kernel::id::JobId;
 use auspex_kernel::predict::Pinned;
-use bytes::Bytes;
 use csv::StringRecord;
 
 /// How far a job has come.
@@ -216,8 +215,6 @@ pub struct Claim {
     pub created_at: Timestamp,
     /// The header of CSV.
     pub header: Option<StringRecord>,
-    /// Its rows.
-    pub text: Bytes,
 }
 
 /// What a worker made of a chunk.

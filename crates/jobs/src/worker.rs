@@ -27,7 +27,8 @@ impl Jobs {
     pub(crate) async fn work(&self, stop: &StopSignal) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = match self.core.config.workers {
-            0 => cores,
+            // While one waits for the database, the others keep the cores busy.
+            0 => cores + 1,
             workers => workers,
         };
         let worker = |_| work(self.core.clone(), stop.clone());
@@ -196,10 +197,25 @@ impl Core {
         }
     }
 
+    /// The rows of a chunk. They are read after it was claimed: meanwhile others claim theirs.
+    async fn input(&self, claim: &Claim) -> Result<Vec<u8>, Failure> {
+        let read = self
+            .db
+            .read(async |connection| chunks::input(connection, claim).await);
+        match read.await {
+            Ok(Some(input)) => Ok(input),
+            Ok(None) => Err(Failure::Because("its rows are gone".into())),
+            Err(error) => {
+                tracing::warn!(%error, job.id = %claim.job, "the rows of a chunk could not be read; they are read again");
+                Err(Failure::NotNow)
+            }
+        }
+    }
+
     async fn predict(&self, claim: &Claim) -> Result<Predicted, Failure> {
         let batch = Batch {
             header: claim.header.clone(),
-            text: claim.text.clone(),
+            text: self.input(claim).await?.into(),
         };
         let predicting = Arc::clone(&self.predictor).predict(claim.pinned.clone(), batch);
         let limit = Duration::from_secs(self.config.chunk_timeout_s);

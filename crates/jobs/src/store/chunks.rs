@@ -160,20 +160,17 @@ pub(crate) async fn claim(
             .header
             .as_deref()
             .and_then(|line| cells(line.as_bytes())),
-        text: lines(transaction, job, chunk.seq).await?.into(),
     })))
 }
 
-/// The input of a chunk.
-async fn lines(
+/// The rows of a chunk; `None`: they are gone.
+pub(crate) async fn input(
     connection: &impl ConnectionTrait,
-    job: &JobId,
-    seq: i64,
-) -> Result<Vec<u8>, DbError> {
-    let id = (job.to_string(), seq);
+    claim: &Claim,
+) -> Result<Option<Vec<u8>>, DbError> {
+    let id = (claim.job.to_string(), claim.seq);
     let found = inputs::Entity::find_by_id(id).one(connection).await?;
-    let found = found.ok_or_else(|| DbErr::RecordNotFound("the input of a chunk".into()))?;
-    Ok(found.lines)
+    Ok(found.map(|input| input.lines))
 }
 
 /// Keeps a chunk for its worker for another while; whether it was still theirs.
