@@ -8,7 +8,7 @@ use auspex_kernel::Clock;
 use auspex_kernel::clock::Steady;
 use auspex_kernel::service::StopSignal;
 use axum::body::Body;
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Method, header};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::health::{Health, HealthLaw};
 use crate::live::Live;
 use crate::trial::chance;
-use crate::upstream::{Connection, Endpoint, Protocol, Unanswered, Upload};
+use crate::upstream::{Connection, Endpoint, Outgoing, Protocol, Unanswered, Upload};
 
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// Of all services.
@@ -99,22 +99,26 @@ async fn check(endpoint: Arc<Endpoint>, clock: Clock) {
 async fn ask(endpoint: &Arc<Endpoint>, health: &Health) -> Result<http::StatusCode, Failure> {
     let connection = Connection::to(endpoint).await?;
     let request = request(endpoint, &health.law);
-    match connection.send(request).await {
+    match connection.send(Box::new(request)).await {
         Ok(response) => Ok(response.status()),
         Err(Unanswered::Unsent(_)) => Err(Failure::Refused),
         Err(Unanswered::Failed(failure)) => Err(failure),
     }
 }
 
-fn request(endpoint: &Endpoint, law: &HealthLaw) -> Request<Upload> {
-    let (nothing, _) = Upload::new(Body::empty(), false, false);
-    let mut request = Request::new(nothing);
-    *request.uri_mut() = law.path.clone().into();
-    let headers = request.headers_mut();
-    headers.insert(header::HOST, endpoint.host().clone());
-    headers.insert(header::USER_AGENT, USER_AGENT);
+fn request(endpoint: &Endpoint, law: &HealthLaw) -> Outgoing {
+    let mut fields = vec![
+        (header::HOST, endpoint.host().clone()),
+        (header::USER_AGENT, USER_AGENT),
+    ];
     if endpoint.protocol() == Protocol::Http1 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        fields.push((header::CONNECTION, HeaderValue::from_static("close")));
     }
-    request
+    let (nothing, _) = Upload::new(Body::empty(), false, false);
+    Outgoing {
+        method: Method::GET,
+        target: law.path.clone().into(),
+        fields,
+        body: nothing,
+    }
 }

@@ -87,7 +87,7 @@ impl<'p> Exchange<'p> {
     }
 
     /// What came of it, and after how many retries.
-    pub(crate) async fn run(mut self) -> (Result<Answer, Failure>, u32) {
+    pub(crate) async fn run(&mut self) -> (Result<Answer, Failure>, u32) {
         match self.proxy.authorization(self.service, &self.parts).await {
             Ok(value) => self.authorization = value,
             Err(failure) => return (Err(failure), 0),
@@ -257,7 +257,7 @@ impl<'p> Exchange<'p> {
             &self.patience,
             self.authorization.as_ref(),
         );
-        let mut sending = pin!(connection.send(request));
+        let mut sending = pin!(connection.send(Box::new(request)));
         let sent = loop {
             match self.patience.wait(sending.as_mut()).await {
                 Ok(sent) => break sent,

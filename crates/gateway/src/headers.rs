@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{StatusCode, Version};
 
 use crate::config::X_AUSPEX_CLUSTER;
+use crate::upstream::Fields;
 use crate::websocket;
 
 pub(crate) const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
@@ -55,6 +56,9 @@ const FOR_ALL: [HeaderName; 15] = [
     header::VIA,
 ];
 
+/// Fields beside those of the client, at most.
+const TOLD_MAX: usize = 14;
+
 /// What a service is told of a request beside its own headers.
 pub(crate) struct Told<'r> {
     /// The version of HTTP that the client speaks.
@@ -86,16 +90,17 @@ pub(crate) struct Told<'r> {
 
 /// The headers of a request as the service gets them. The request may have to be sent again, so its own stay as
 /// they are.
-pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
+pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> Fields {
     let named = named_by_connection(headers);
-    let mut sent = HeaderMap::with_capacity(headers.len() + 8);
+    let mut sent = Fields::with_capacity(headers.len() + TOLD_MAX);
     let asked_host = told.target_host.or_else(|| headers.get(header::HOST));
     if let Some(host) = told.host.or(asked_host) {
-        sent.insert(header::HOST, host.clone());
+        sent.push((header::HOST, host.clone()));
     }
+    // Nothing passes that is told below, except for `Via`, which has an entry for each on the way.
     for (name, value) in headers {
         if passes_to_service(name, told) && !named.contains(name) {
-            sent.append(name.clone(), value.clone());
+            sent.push((name.clone(), value.clone()));
         }
     }
     if told.with_credentials {
@@ -104,48 +109,50 @@ pub(crate) fn for_service(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
     match told.length {
         Some(0) if !told.has_body => {}
         Some(length) => {
-            sent.insert(header::CONTENT_LENGTH, length.into());
+            sent.push((header::CONTENT_LENGTH, length.into()));
         }
         None => {
             let chunked = HeaderValue::from_static("chunked");
-            sent.insert(header::TRANSFER_ENCODING, chunked);
+            sent.push((header::TRANSFER_ENCODING, chunked));
         }
     }
     if told.is_http2 && takes_trailers(headers) {
-        sent.insert(header::TE, HeaderValue::from_static("trailers"));
+        sent.push((header::TE, HeaderValue::from_static("trailers")));
     }
     if told.switches {
-        sent.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        sent.insert(header::UPGRADE, websocket::PROTOCOL);
+        sent.push((header::CONNECTION, HeaderValue::from_static("upgrade")));
+        sent.push((header::UPGRADE, websocket::PROTOCOL));
     }
     if let Some(id) = told.id {
-        sent.insert(X_REQUEST_ID, id.header_value());
+        sent.push((X_REQUEST_ID, id.header_value()));
     }
-    sent.append(header::VIA, via::entry(told.version));
+    sent.push((header::VIA, via::entry(told.version)));
     if let Some(secret) = told.secret {
-        sent.insert(X_AUSPEX_CLUSTER, secret.clone());
+        sent.push((X_AUSPEX_CLUSTER, secret.clone()));
     }
-    tell_origin(&mut sent, asked_host, told);
+    tell_origin(&mut sent, headers, asked_host, told);
     sent
 }
 
 /// Clients of HTTP/2 may send each cookie for itself; servers of HTTP/1.1 read one header (RFC 9113 §8.2.3).
-fn join_cookies(sent: &mut HeaderMap) {
-    let mut crumbs = sent.get_all(header::COOKIE).iter();
-    if crumbs.nth(1).is_none() {
+fn join_cookies(sent: &mut Fields) {
+    let crumbs = sent.iter().filter(|(name, _)| *name == header::COOKIE);
+    let crumbs: Vec<&[u8]> = crumbs.map(|(_, value)| value.as_bytes()).collect();
+    if crumbs.len() < 2 {
         return;
     }
-    let crumbs: Vec<&[u8]> = sent
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        sent.insert(header::COOKIE, joined);
+        sent.retain(|(name, _)| *name != header::COOKIE);
+        sent.push((header::COOKIE, joined));
     }
 }
 
-fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &Told<'_>) {
+fn tell_origin(
+    sent: &mut Fields,
+    headers: &HeaderMap,
+    asked_host: Option<&HeaderValue>,
+    told: &Told<'_>,
+) {
     let client = told.client.to_canonical();
     let written = written(client);
     let proxy = told.via.map(|Via(proxy)| proxy.to_canonical());
@@ -154,20 +161,20 @@ fn tell_origin(sent: &mut HeaderMap, asked_host: Option<&HeaderValue>, told: &To
         Some(proxy) => value(&format!("{client}, {proxy}")),
         None => written.clone(),
     };
-    sent.insert(X_REAL_IP, written);
-    sent.insert(X_FORWARDED_FOR, chain);
-    let scheme = HeaderValue::from_static(match is_secure(sent, told.is_secured) {
+    sent.push((X_REAL_IP, written));
+    sent.push((X_FORWARDED_FOR, chain));
+    let scheme = HeaderValue::from_static(match is_secure(headers, told.via, told.is_secured) {
         true => "https",
         false => "http",
     });
-    sent.insert(X_FORWARDED_PROTO, scheme);
+    sent.push((X_FORWARDED_PROTO, scheme));
     if let Some(host) = asked_host {
-        sent.insert(X_FORWARDED_HOST, host.clone());
+        sent.push((X_FORWARDED_HOST, host.clone()));
     }
     if !told.prefix.is_empty()
         && let Ok(prefix) = HeaderValue::from_str(told.prefix)
     {
-        sent.insert(X_FORWARDED_PREFIX, prefix);
+        sent.push((X_FORWARDED_PREFIX, prefix));
     }
 }
 
@@ -197,8 +204,11 @@ fn written(address: IpAddr) -> HeaderValue {
     })
 }
 
-/// Whether the client came by https: as who is believed says, or else by the connection.
-fn is_secure(headers: &HeaderMap, is_secured: bool) -> bool {
+/// Whether the client came by https: as the proxy says that is believed, or else by the connection.
+fn is_secure(headers: &HeaderMap, via: Option<Via>, is_secured: bool) -> bool {
+    if via.is_none() {
+        return is_secured;
+    }
     let mut schemes = headers.get_all(X_FORWARDED_PROTO).iter();
     match (schemes.next(), schemes.next()) {
         (None, _) => is_secured,
@@ -210,10 +220,7 @@ fn is_secure(headers: &HeaderMap, is_secured: bool) -> bool {
 /// Whether a service is told that the client came by https.
 pub(crate) fn tells_secure(parts: &Parts) -> bool {
     let is_secured = parts.extensions.get::<OverTls>().is_some();
-    match parts.extensions.get::<Via>() {
-        Some(_) => is_secure(&parts.headers, is_secured),
-        None => is_secured,
-    }
+    is_secure(&parts.headers, parts.extensions.get().copied(), is_secured)
 }
 
 fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
@@ -231,7 +238,6 @@ fn passes_to_service(name: &HeaderName, told: &Told<'_>) -> bool {
         | "http2-settings"
         | "host" => false,
         "x-api-key" | "authorization" | "cookie" => told.with_credentials,
-        "x-forwarded-proto" => told.via.is_some(),
         "forwarded" | "x-real-ip" | "x-request-id" | "x-request-timeout-ms" => false,
         name if name.contains('_') => false,
         name => !name.starts_with("x-forwarded-") && !name.starts_with("x-auspex-"),

@@ -75,7 +75,7 @@ impl Patience {
             true => Failure::Deadline,
             false => Failure::Timeout,
         };
-        let done = tokio::time::timeout(self.left(), work).await;
+        let done = tokio::time::timeout_at(self.until.into(), work).await;
         done.map_err(|_| late)
     }
 }

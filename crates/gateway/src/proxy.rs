@@ -22,7 +22,7 @@ use crate::headers::{self, Told, X_REQUEST_TIMEOUT_MS};
 use crate::path;
 use crate::patience::Patience;
 use crate::plan::{LeadsTo, PlannedRoute};
-use crate::upstream::{Endpoint, Protocol, Upload};
+use crate::upstream::{Endpoint, Outgoing, Protocol, Upload};
 use crate::websocket;
 
 const X_GATEWAY_RETRIES: HeaderName = HeaderName::from_static("x-gateway-retries");
@@ -77,7 +77,7 @@ impl Proxy {
         let begin = monotonic();
         let patience = Patience::of(&parts.headers, self.service.plan.timeout, begin)?;
         let begun = self.begin(begin);
-        let exchange = Exchange::new(self, &self.service, &self.clock, (parts, body), patience);
+        let mut exchange = Exchange::new(self, &self.service, &self.clock, (parts, body), patience);
         let (end, retries) = exchange.run().await;
         begun.end(&end);
         self.shown(end, retries, client)
@@ -141,7 +141,7 @@ impl Proxy {
         patience: Patience,
     ) -> (Result<Answer, Failure>, u32) {
         let begun = self.begin(begin);
-        let exchange = Exchange::new(self, &self.service, &self.clock, request, patience);
+        let mut exchange = Exchange::new(self, &self.service, &self.clock, request, patience);
         let (end, retries) = exchange.run().await;
         begun.end(&end);
         (end, retries)
@@ -226,7 +226,7 @@ impl Proxy {
         upload: Upload,
         patience: &Patience,
         authorization: Option<&HeaderValue>,
-    ) -> Request<Upload> {
+    ) -> Outgoing {
         let client = parts.extensions.get().map(|Peer(address)| *address);
         let target_host = parts.uri.authority();
         let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
@@ -246,20 +246,20 @@ impl Proxy {
             is_http2: endpoint.protocol() == Protocol::Http2,
             has_body: [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method),
         };
-        let mut request = Request::new(upload);
-        *request.headers_mut() = headers::for_service(&parts.headers, &told);
+        let mut fields = headers::for_service(&parts.headers, &told);
         if let Some(value) = authorization {
-            let headers = request.headers_mut();
-            headers.insert(header::AUTHORIZATION, value.clone());
+            fields.push((header::AUTHORIZATION, value.clone()));
         }
         if let Some(left) = patience.stated() {
             let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            let headers = request.headers_mut();
-            headers.insert(X_REQUEST_TIMEOUT_MS, HeaderValue::from(ms));
+            fields.push((X_REQUEST_TIMEOUT_MS, HeaderValue::from(ms)));
         }
-        *request.uri_mut() = self.target(&parts.uri);
-        *request.method_mut() = parts.method.clone();
-        request
+        Outgoing {
+            method: parts.method.clone(),
+            target: self.target(&parts.uri),
+            fields,
+            body: upload,
+        }
     }
 
     fn target(&self, uri: &Uri) -> Uri {

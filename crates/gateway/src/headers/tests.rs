@@ -28,6 +28,11 @@ fn map(pairs: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
+/// As a service reads it.
+fn sent_to(headers: &HeaderMap, told: &Told<'_>) -> HeaderMap {
+    for_service(headers, told).into_iter().collect()
+}
+
 fn shown(headers: &HeaderMap) -> Vec<String> {
     let mut shown: Vec<String> = headers
         .iter()
@@ -69,7 +74,7 @@ fn a_service_is_told_what_is_true() {
     let mut told = told(&host);
     told.prefix = "/orders";
     assert_eq!(
-        shown(&for_service(&sent, &told)),
+        shown(&sent_to(&sent, &told)),
         [
             "accept: a",
             "accept: b",
@@ -86,7 +91,7 @@ fn a_service_is_told_what_is_true() {
     );
     told.with_credentials = true;
     told.host = None;
-    let with = shown(&for_service(&sent, &told));
+    let with = shown(&sent_to(&sent, &told));
     for kept in [
         "authorization: Bearer k",
         "cookie: a=b",
@@ -111,7 +116,7 @@ fn of_what_a_trusted_proxy_was_sent_nothing_passes() {
         ("x-forwarded-host", "evil.example.org"),
         ("x-forwarded-user", "admin"),
     ];
-    let sent = shown(&for_service(&map(&chain), &told));
+    let sent = shown(&sent_to(&map(&chain), &told));
     assert_eq!(
         sent,
         [
@@ -124,16 +129,16 @@ fn of_what_a_trusted_proxy_was_sent_nothing_passes() {
         ]
     );
     for (said, expected) in [("https, http", "http"), ("ftp", "http"), ("http", "http")] {
-        let sent = for_service(&map(&[("x-forwarded-proto", said)]), &told);
+        let sent = sent_to(&map(&[("x-forwarded-proto", said)]), &told);
         assert_eq!(sent["x-forwarded-proto"], expected, "{said}");
     }
     told.is_secured = true;
-    let sent = for_service(&map(&[("x-forwarded-proto", "http")]), &told);
+    let sent = sent_to(&map(&[("x-forwarded-proto", "http")]), &told);
     assert_eq!(sent["x-forwarded-proto"], "http", "the proxy knows");
-    assert_eq!(for_service(&map(&[]), &told)["x-forwarded-proto"], "https");
+    assert_eq!(sent_to(&map(&[]), &told)["x-forwarded-proto"], "https");
     // A check by the proxy itself.
     told.client = "10.0.0.1".parse().expect("an address");
-    let sent = for_service(&map(&[]), &told);
+    let sent = sent_to(&map(&[]), &told);
     assert_eq!(sent["x-forwarded-for"], "10.0.0.1");
 }
 
@@ -144,12 +149,12 @@ fn the_host_of_the_target_wins() {
     let mut told = told(&host);
     told.target_host = Some(&target);
     for headers in [map(&[]), map(&[("host", "other.example")])] {
-        let sent = for_service(&headers, &told);
+        let sent = sent_to(&headers, &told);
         assert_eq!(sent["x-forwarded-host"], "shop.example");
         assert_eq!(sent["host"], "a");
     }
     told.host = None;
-    let sent = for_service(&map(&[("host", "other.example")]), &told);
+    let sent = sent_to(&map(&[("host", "other.example")]), &told);
     assert_eq!(sent["host"], "shop.example");
 }
 
@@ -178,10 +183,10 @@ fn cookies_that_come_apart_arrive_as_one() {
     let mut told = told(&host);
     told.with_credentials = true;
     let apart = map(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
-    let sent = for_service(&apart, &told);
+    let sent = sent_to(&apart, &told);
     let cookies: Vec<_> = sent.get_all(header::COOKIE).iter().collect();
     assert_eq!(cookies, ["a=1; b=2; c=3"]);
-    let one = for_service(&map(&[("cookie", "a=1")]), &told);
+    let one = sent_to(&map(&[("cookie", "a=1")]), &told);
     assert_eq!(one[header::COOKIE], "a=1");
 }
 
@@ -195,7 +200,7 @@ fn one_length_is_told_whatever_was_said() {
         ("te", "x"),
     ]);
     let sent = |told: &Told<'_>| {
-        let sent = for_service(&both, told);
+        let sent = sent_to(&both, told);
         let length = sent.get_all(header::CONTENT_LENGTH).iter().count();
         (length, sent.contains_key(header::TRANSFER_ENCODING))
     };
@@ -288,7 +293,7 @@ fn an_answer_has_the_length_that_it_came_with() {
 fn a_key_that_repeats_a_request_reaches_its_service() {
     let host = HeaderValue::from_static("a");
     let sent = map(&[("connection", "idempotency-key"), ("idempotency-key", "k")]);
-    let sent = shown(&for_service(&sent, &told(&host)));
+    let sent = shown(&sent_to(&sent, &told(&host)));
     assert!(sent.contains(&"idempotency-key: k".to_owned()), "{sent:?}");
 }
 

@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 
 use axum::BoxError;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::driven::{Driven, Switched};
 use super::http1;
 use super::http2::{self, Stream};
-use super::{Endpoint, Protocol, Upload};
+use super::{Endpoint, Outgoing, Protocol, Upload};
 use crate::error::Failure;
 use crate::headers::clean_trailers;
 use crate::load::InHand;
@@ -23,14 +23,14 @@ use crate::load::InHand;
 /// A place for one request.
 pub(crate) enum Connection {
     /// A connection that no other request uses.
-    Http1(http1::Connection),
-    Http2(Stream),
+    Http1(Box<http1::Connection>),
+    Http2(Box<Stream>),
 }
 
 /// Why there is no answer to a request.
 pub(crate) enum Unanswered {
     /// The connection was over before it: nothing was sent.
-    Unsent(Upload),
+    Unsent(Box<Upload>),
     /// It may have been carried out.
     Failed(Failure),
 }
@@ -51,7 +51,7 @@ impl Connection {
     pub(crate) async fn to(endpoint: &Arc<Endpoint>) -> Result<Self, Failure> {
         Ok(match endpoint.protocol() {
             Protocol::Http1 => Self::Http1(http1::Connection::new(endpoint).await?),
-            Protocol::Http2 => Self::Http2(Stream::to(endpoint).await?),
+            Protocol::Http2 => Self::Http2(Box::new(Stream::to(endpoint).await?)),
         })
     }
 
@@ -63,18 +63,18 @@ impl Connection {
         }
     }
 
-    /// Sends a request, which has a `Host` and the rest of its target as its URI, and waits for the head of
-    /// the answer.
+    /// Sends a request and waits for the head of the answer.
     ///
     /// # Errors
     /// [`Unanswered`].
     pub(crate) async fn send(
         self,
-        request: Request<Upload>,
+        request: Box<Outgoing>,
     ) -> Result<Response<Received>, Unanswered> {
         match self {
             Connection::Http1(connection) => connection.send(request).await,
-            Connection::Http2(stream) => stream.send(request).await,
+            // Apart, so that the other need not be as long.
+            Connection::Http2(stream) => Box::pin(stream.send(*request)).await,
         }
     }
 }
@@ -105,7 +105,7 @@ struct Sized {
     ahead: Bytes,
     left: usize,
     /// Where the rest comes from, and goes to.
-    connection: Option<http1::Connection>,
+    connection: Option<Box<http1::Connection>>,
     room: BytesMut,
 }
 
@@ -159,7 +159,11 @@ impl Sized {
 
 impl Received {
     /// Of this length, of which this has come.
-    pub(super) fn sized(connection: http1::Connection, length: usize, mut ahead: Bytes) -> Self {
+    pub(super) fn sized(
+        connection: Box<http1::Connection>,
+        length: usize,
+        mut ahead: Bytes,
+    ) -> Self {
         let connection = match ahead.len().cmp(&length) {
             cmp::Ordering::Less => Some(connection),
             cmp::Ordering::Equal => {

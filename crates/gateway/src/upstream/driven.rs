@@ -32,8 +32,8 @@ pub(crate) struct Switched {
 }
 
 impl Driven {
-    async fn new(connection: Connection) -> Result<Box<Self>, Failure> {
-        let Connection { socket, rested } = connection;
+    async fn new(connection: Box<Connection>) -> Result<Box<Self>, Failure> {
+        let Connection { socket, rested } = *connection;
         let mut builder = http1::Builder::new();
         builder
             .max_headers(HEADERS_MAX)
@@ -52,7 +52,7 @@ impl Driven {
     /// # Errors
     /// [`Unanswered`].
     pub(super) async fn send(
-        connection: Connection,
+        connection: Box<Connection>,
         request: Request<Upload>,
     ) -> Result<Response<Received>, Unanswered> {
         let driven = Self::new(connection).await;
@@ -75,7 +75,7 @@ impl Driven {
             .await
         };
         let response = response.map_err(|error| match Unanswered::of(error) {
-            Ok(request) => Unanswered::Unsent(request.into_body()),
+            Ok(request) => Unanswered::Unsent(Box::new(request.into_body())),
             Err(failure) => Unanswered::Failed(failure),
         })?;
         if !headers::is_plainly_coded(response.headers()) {
@@ -104,7 +104,7 @@ impl Driven {
     /// # Errors
     /// [`Unanswered::Failed`].
     pub(super) async fn answer(
-        connection: Connection,
+        connection: Box<Connection>,
         method: Method,
     ) -> Result<Response<Received>, Unanswered> {
         let (nothing, _) = Upload::new(Body::empty(), false, false);
@@ -133,7 +133,7 @@ impl Driven {
         let mut parts = self.driver.into_parts();
         if parts.io.end_replay().is_empty() && parts.read_buf.is_empty() {
             let (socket, rested) = (parts.io, self.rested);
-            Connection { socket, rested }.rest();
+            Box::new(Connection { socket, rested }).rest();
         }
     }
 }

@@ -14,12 +14,12 @@ use std::task::{Context, Poll, ready};
 
 use auspex_kernel::http::head::{FIELDS_MAX, plain_fields, plain_length, write_field};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::driven::Driven;
 use super::socket::Socket;
-use super::{Endpoint, Limits, Received, Unanswered, Upload, is_refusal, pool};
+use super::{Endpoint, Limits, Outgoing, Received, Unanswered, is_refusal, pool};
 use crate::error::Failure;
 
 /// What is read at once of an answer, and of a long body.
@@ -50,7 +50,7 @@ pub(super) struct Rested {
 
 impl Connection {
     /// One at rest, if there is one that its peer has not closed.
-    pub(super) fn at_rest(endpoint: &Endpoint) -> Option<Self> {
+    pub(super) fn at_rest(endpoint: &Endpoint) -> Option<Box<Self>> {
         loop {
             let mut resting = pool::take(endpoint.id)?;
             if resting.socket.is_silent() {
@@ -64,8 +64,8 @@ impl Connection {
     ///
     /// # Errors
     /// As of [`Endpoint::connect`]: nothing has been sent.
-    pub(super) async fn new(endpoint: &Endpoint) -> Result<Self, Failure> {
-        Ok(Self {
+    pub(super) async fn new(endpoint: &Endpoint) -> Result<Box<Self>, Failure> {
+        Ok(Box::new(Self {
             socket: Socket::new(endpoint.connect().await?),
             rested: Rested {
                 endpoint: endpoint.id,
@@ -73,7 +73,7 @@ impl Connection {
                 is_reused: false,
                 is_broken: false,
             },
-        })
+        }))
     }
 
     pub(super) fn is_reused(&self) -> bool {
@@ -85,14 +85,14 @@ impl Connection {
     /// # Errors
     /// [`Unanswered`].
     pub(super) async fn send(
-        mut self,
-        mut request: Request<Upload>,
+        mut self: Box<Self>,
+        mut request: Box<Outgoing>,
     ) -> Result<Response<Received>, Unanswered> {
         if !self.rested.is_reused && self.socket.was_closed_at_once() {
-            return Err(Unanswered::Unsent(request.into_body()));
+            return Err(Unanswered::Unsent(Box::new(request.body)));
         }
         let Some(written) = whole(&mut request) else {
-            return Box::pin(Driven::send(self, request)).await;
+            return Box::pin(Driven::send(self, request.into_request())).await;
         };
         let came = self.exchange(&written).await;
         let came = came.map_err(|error| Unanswered::Failed(Failure::of_io(&error)))?;
@@ -103,8 +103,7 @@ impl Connection {
             Some(answer) => Ok(answer.map(|(length, begin)| Received::sized(self, length, begin))),
             None => {
                 self.socket.replay(came);
-                let method = request.into_parts().0.method;
-                Box::pin(Driven::answer(self, method)).await
+                Box::pin(Driven::answer(self, request.method)).await
             }
         }
     }
@@ -150,7 +149,7 @@ impl Connection {
     }
 
     /// Gives it back, if it can be used again.
-    pub(super) fn rest(self) {
+    pub(super) fn rest(self: Box<Self>) {
         if !self.rested.is_broken {
             pool::keep(self);
         }
@@ -158,25 +157,24 @@ impl Connection {
 }
 
 /// A short request that is here as a whole, and whose answer may be a plain one: what is to be written.
-fn whole(request: &mut Request<Upload>) -> Option<Vec<u8>> {
-    let is_other = *request.method() == Method::HEAD
-        || *request.method() == Method::CONNECT
-        || request.headers().contains_key(header::UPGRADE)
-        || request.headers().contains_key(header::TRANSFER_ENCODING);
-    let target = request.uri().path_and_query();
+fn whole(request: &mut Outgoing) -> Option<Vec<u8>> {
+    let is_other = [Method::HEAD, Method::CONNECT].contains(&request.method);
+    let target = request.target.path_and_query();
     let target = target.map_or("/", |target| target.as_str());
     if is_other || !target.starts_with('/') {
         return None;
     }
     let mut written = Vec::with_capacity(WRITTEN_BYTES_USUAL);
-    written.extend_from_slice(request.method().as_str().as_bytes());
+    written.extend_from_slice(request.method.as_str().as_bytes());
     written.push(b' ');
     written.extend_from_slice(target.as_bytes());
     written.extend_from_slice(b" HTTP/1.1\r\n");
     let mut length = 0;
-    for (name, value) in request.headers() {
-        if *name == header::CONTENT_LENGTH {
-            length = plain_length(value.as_bytes())?;
+    for (name, value) in &request.fields {
+        match *name {
+            header::UPGRADE | header::TRANSFER_ENCODING => return None,
+            header::CONTENT_LENGTH => length = plain_length(value.as_bytes())?,
+            _ => {}
         }
         write_field(name.as_str(), value.as_bytes(), &mut written);
     }
@@ -184,7 +182,7 @@ fn whole(request: &mut Request<Upload>) -> Option<Vec<u8>> {
     if length > WHOLE_BYTES_MAX {
         return None;
     }
-    let body = request.body_mut().whole(length)?;
+    let body = request.body.whole(length)?;
     written.extend_from_slice(&body);
     Some(written)
 }

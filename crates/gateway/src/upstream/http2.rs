@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::oneshot;
 
 use super::socket::{Look, Socket};
-use super::{Endpoint, HEAD_BYTES_MAX, Received, Unanswered, Upload, lines};
+use super::{Endpoint, HEAD_BYTES_MAX, Outgoing, Received, Unanswered, Upload, lines};
 use crate::error::Failure;
 
 /// Requests at once on one connection, if its peer takes as many.
@@ -98,10 +98,8 @@ impl Stream {
     ///
     /// # Errors
     /// [`Unanswered`].
-    pub(super) async fn send(
-        self,
-        mut request: Request<Upload>,
-    ) -> Result<Response<Received>, Unanswered> {
+    pub(super) async fn send(self, request: Outgoing) -> Result<Response<Received>, Unanswered> {
+        let mut request = request.into_request();
         self.address(&mut request);
         let mut sender = self.line.sender.clone();
         let waiting = Waiting::new(&self.line);
@@ -110,7 +108,7 @@ impl Stream {
         match answered {
             Ok(response) => Ok(response.map(|body| Received::over_http2(body, self.line))),
             Err(error) => Err(match Unanswered::of(error) {
-                Ok(request) => Unanswered::Unsent(request.into_body()),
+                Ok(request) => Unanswered::Unsent(Box::new(request.into_body())),
                 Err(failure) => Unanswered::Failed(failure),
             }),
         }

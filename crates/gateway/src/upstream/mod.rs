@@ -5,6 +5,7 @@ mod driven;
 mod http1;
 mod http2;
 mod lines;
+mod outgoing;
 mod pool;
 mod socket;
 mod tls;
@@ -30,6 +31,7 @@ use socket::Transport;
 
 pub(crate) use connection::{Connection, Received, Unanswered};
 pub(crate) use driven::Switched;
+pub(crate) use outgoing::{Fields, Outgoing};
 pub(crate) use tls::{Terms, Tls, is_refusal, log_refusal, name_of};
 pub(crate) use upload::{Progress, Upload};
 

@@ -23,18 +23,18 @@ struct Pool {
 }
 
 struct Resting {
-    connection: Connection,
+    connection: Box<Connection>,
     until: Instant,
 }
 
 /// The connection to an endpoint that was used last. It must be looked at before it is used.
-pub(super) fn take(endpoint: u64) -> Option<Connection> {
+pub(super) fn take(endpoint: u64) -> Option<Box<Connection>> {
     let taken = POOL.with_borrow_mut(|pool| pool.resting.get_mut(&endpoint)?.pop())?;
     (monotonic() < taken.until).then_some(taken.connection)
 }
 
 /// Keeps a connection for the next request, unless there are enough.
-pub(super) fn keep(connection: Connection) {
+pub(super) fn keep(connection: Box<Connection>) {
     let limits = connection.rested.limits;
     let until = monotonic() + limits.idle_timeout;
     let begins_clearing = POOL.with_borrow_mut(|pool| {
