@@ -6,7 +6,11 @@ import json
 import sys
 import threading
 import time
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
 
+from . import setup, trees
 from .paths import FIXTURES, MODELS, RESULTS, ROOT
 
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
@@ -15,7 +19,6 @@ from backends import Redis  # noqa: E402
 from load import predictions  # noqa: E402
 from server import Server  # noqa: E402
 
-RECORDS = (FIXTURES / "records.jsonl").read_bytes().splitlines()
 PIECE_ROWS = 1_000
 IN_TIME_S = 1_800
 JOB_RATIO_MIN = 0.7
@@ -28,11 +31,39 @@ class Failed(Exception):
     """A server did not do its part; the message says how."""
 
 
-class Input:
-    """The Santander records in turn, made while they are sent."""
+@dataclass
+class Subject:
+    """A model, and records for it."""
 
-    def __init__(self, rows):
-        each = [RECORDS[number % len(RECORDS)] for number in range(PIECE_ROWS)]
+    name: str
+    served: Path
+    package: Path
+    records: list[bytes]
+
+
+def santander():
+    records = (FIXTURES / "records.jsonl").read_bytes().splitlines()
+    return Subject("santander", MODELS, MODELS / "santander" / "1", records)
+
+
+def regression():
+    """LightGBM's 1,000 trees of bench/trees: a model whose predictions take longer than their records."""
+    trees.train(setup.install("trees", trees.REQUIREMENTS) / "python")
+    shape = next(shape for shape in trees.SHAPES if shape.name == "regression")
+    names = next(line for line in shape.model.read_text().splitlines() if line.startswith("feature_names="))
+    names = names.partition("=")[2].split()
+    values = array("d", shape.rows.read_bytes()[: PIECE_ROWS * len(names) * 8])
+    rows = [values[first : first + len(names)] for first in range(0, len(values), len(names))]
+    # What is not equal to itself is missing.
+    records = [{name: value if value == value else None for name, value in zip(names, row)} for row in rows]
+    return Subject(shape.name, shape.model, shape.model, [json.dumps(record).encode() for record in records])
+
+
+class Input:
+    """The records in turn, made while they are sent."""
+
+    def __init__(self, records, rows):
+        each = [records[number % len(records)] for number in range(PIECE_ROWS)]
         self.piece, self.count = b"\n".join(each) + b"\n", rows // PIECE_ROWS
 
     def __iter__(self):
@@ -49,9 +80,9 @@ def ask(server, method, path, body=None, **headers):
         connection.close()
 
 
-def job(rows, **settings):
+def job(subject, rows):
     """Seconds from the first byte of a job to its end and to the last byte of its result, and what memory it took in MB."""
-    with Server(**settings) as server:
+    with Server(models=subject.served) as server:
         before, most, over = server.rss_mb(), [0.0], threading.Event()
 
         def watch():
@@ -63,7 +94,7 @@ def job(rows, **settings):
         try:
             began = time.monotonic()
             headers = {"Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
-            status, body = ask(server, "POST", "/v1/jobs?model=santander", iter(Input(rows)), **headers)
+            status, body = ask(server, "POST", f"/v1/jobs?model={subject.name}", iter(Input(subject.records, rows)), **headers)
             if status != 202:
                 raise Failed(f"the job was answered {status}: {body[:300]}")
             sent = time.monotonic() - began
@@ -95,10 +126,10 @@ def count_lines(server, path):
     return lines
 
 
-def engine():
+def engine(subject):
     """What `auspex bench` says of the model."""
     with Server() as server:
-        return json.loads(server.command("bench", str(MODELS / "santander" / "1"), "--json"))
+        return json.loads(server.command("bench", str(subject.package), "--json"))
 
 
 def quotas(seconds, rounds):
@@ -128,10 +159,11 @@ def main():
     lines = []
     try:
         if options.only != "quotas":
-            lines += jobs_section(options.rows)
+            for subject in (santander(), regression()):
+                lines += jobs_section(subject, options.rows)
         if options.only != "jobs":
             lines += quotas_section(options)
-    except Failed as failure:
+    except (Failed, setup.SetupError) as failure:
         print(f"bench/scale: {failure}", file=sys.stderr)
         return 1
     said = "\n".join(lines) + "\n"
@@ -145,11 +177,11 @@ def verdict(holds):
     return "held" if holds else "missed"
 
 
-def jobs_section(rows):
-    alone, found = engine(), job(rows)
+def jobs_section(subject, rows):
+    alone, found = engine(subject), job(subject, rows)
     batch, done = 1e6 / alone["batch_us_per_row"], rows / found["done_s"]
     return [
-        f"# A job of {rows:,} rows of NDJSON",
+        f"# A job of {rows:,} rows of NDJSON for {subject.name}",
         "",
         f"- the engine alone, batches of {alone['batch_rows']} on one thread: {batch:,.0f} rows/s ({alone['engine']})",
         f"- from JSON to JSON without a server, on one thread: {1e6 / alone['request_us']:,.0f} rows/s",

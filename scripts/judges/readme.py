@@ -1,4 +1,7 @@
-"""Judge: the commands of the README and of guides work as they stand. README.md beside this file has the rules."""
+"""Judge: the commands of the README and of guides work. README.md beside this file has the rules.
+
+They run as they stand, building what they build, unless AUSPEX_BINARY names a program: then that one runs instead.
+"""
 
 import os
 import re
@@ -16,6 +19,8 @@ from checks import Checks, short, true
 from server import BINARY, ROOT, TARGET, environment, free_port
 
 DOCUMENTS = ["README.md", "docs/GATEWAY.md"]
+OTHER = os.environ.get("AUSPEX_BINARY")
+PROGRAM = re.compile(r"cargo run --release --|target/release/auspex")
 USUAL = re.compile(r"(127\.0\.0\.1|localhost):8080\b")
 BLOCK = re.compile(
     r"^<!-- *tested(?:: *(?P<how>server|prints) *(?P<text>.*?))? *-->\n+```(?P<language>\w*)\n(?P<body>.*?)^```$",
@@ -50,6 +55,7 @@ def script_of(blocks, port, notes):
     parts = ["set -euo pipefail"]
     for block in blocks:
         body = USUAL.sub(rf"\1:{port}", block.body)
+        body = PROGRAM.sub(OTHER, body) if OTHER else body
         parts.append(f"echo {block.number} >>{notes}/begun")
         if block.how == "server":
             parts.append(f"(\n{body}\n) >{notes}/{block.number} 2>&1 &")

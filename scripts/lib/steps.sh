@@ -8,6 +8,9 @@ CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 [[ $CARGO_TARGET_DIR = /* ]] || CARGO_TARGET_DIR=$ROOT/$CARGO_TARGET_DIR
 export CARGO_TARGET_DIR
 export PYTHONDONTWRITEBYTECODE=1
+# What only helps the next build of the same code takes space and time in a run from nothing.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
+export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-0}
 LOGS=$CARGO_TARGET_DIR/logs
 mkdir -p "$LOGS"
 
