@@ -4,11 +4,17 @@
 //! least loaded of all, without looking at all. Whether an endpoint may be asked is decided by its gate alone;
 //! where that refuses, another is tried. An endpoint whose circuit wants a probe goes first, or its load, which its
 //! failures raised, would keep the probe away.
+//!
+//! A connection that was used a moment ago is fast, because caches still have what belongs to it, and one that was not
+//! used for long may be closed. So of many endpoints only some are near, each of them in its turn, and a request goes to
+//! one of these that has nothing in hand, if it finds one. Over some thousand requests all get as many.
 
 mod endpoints;
 mod policy;
 mod ring;
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +22,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use auspex_kernel::clock::Steady;
 
+use endpoints::Parts;
 pub(crate) use endpoints::{Endpoints, Share};
 pub(crate) use policy::{KeySource, Policy};
 
@@ -30,6 +37,10 @@ use ring::Ring;
 
 /// So many are compared where one is looked for among many.
 const SAMPLE: usize = 8;
+/// Of more endpoints only so many, which follow one another, are near; where these are busy, so many.
+const NEAR: [usize; 2] = [64, 512];
+/// After so many requests, on average, the next one is near and the first is not.
+const NEAR_REQUESTS: u64 = 32;
 /// Points of the ring that are looked at for a key. Behind so many of endpoints that cannot be asked another way
 /// leads on.
 const POINTS_MAX: usize = 64;
@@ -49,6 +60,8 @@ pub(crate) struct Service {
     endpoints: ArcSwap<Endpoints>,
     /// Whose turn is next.
     next: AtomicUsize,
+    /// Where those begin that are near.
+    near: AtomicUsize,
     /// Nobody has room, as far as is known, until then.
     full_until: AtomicI64,
     watchers: Watchers,
@@ -75,6 +88,8 @@ impl Service {
             turns: old.map(|old| old.turns.clone()).unwrap_or_default(),
             endpoints: ArcSwap::from_pointee(Endpoints::new(Arc::default(), None, 0)),
             next: AtomicUsize::new(0),
+            // Gateways are not to ask the same ones at the same time.
+            near: AtomicUsize::new(RandomState::new().hash_one(()) as usize),
             full_until: AtomicI64::new(0),
             watchers: watchers.clone(),
             plan,
@@ -213,18 +228,32 @@ impl Service {
         if self.full_until.load(Ordering::Relaxed) > now.0 {
             return Err(Failure::Overloaded);
         }
-        let chosen = match self.plan.balance {
-            Policy::P2c | Policy::Hash(_) => {
-                let better = search.better_of_two(bits);
-                let chosen = better.and_then(|index| search.ask(index));
-                chosen.or_else(|| search.best_of_some(bits, Search::load))
+        let near = self.near(&endpoints, bits).find_map(|near| {
+            let better = match self.plan.balance {
+                Policy::P2c | Policy::Hash(_) => search.better_of_two(bits, near)?,
+                Policy::LeastRequests => search.best_of_some(bits, near, Search::crowd),
+                Policy::RoundRobin => return None,
+            };
+            match search.endpoint(better).load.in_hand() {
+                0 => search.ask(better),
+                _ => None,
             }
-            Policy::LeastRequests => search.best_of_some(bits, Search::crowd),
-            Policy::RoundRobin => {
-                let next = self.next.fetch_add(1, Ordering::Relaxed);
-                search.ask(search.turn(next))
+        });
+        let chosen = near.or_else(|| {
+            let all = endpoints.parts();
+            match self.plan.balance {
+                Policy::P2c | Policy::Hash(_) => {
+                    let better = search.better_of_two(bits, all);
+                    let chosen = better.and_then(|index| search.ask(index));
+                    chosen.or_else(|| search.ask(search.best_of_some(bits, all, Search::load)))
+                }
+                Policy::LeastRequests => search.ask(search.best_of_some(bits, all, Search::crowd)),
+                Policy::RoundRobin => {
+                    let next = self.next.fetch_add(1, Ordering::Relaxed);
+                    search.ask(search.turn(next))
+                }
             }
-        };
+        });
         if let Some(chosen) = chosen.or_else(|| search.any(bits)) {
             return Ok(chosen);
         }
@@ -238,6 +267,17 @@ impl Service {
                 .store((now + SEARCH_PAUSE).0, Ordering::Relaxed);
         }
         Err(Failure::Overloaded)
+    }
+
+    /// The parts of those that are near at this moment, and of more of them. None, where they are not many.
+    fn near<'e>(&self, endpoints: &'e Endpoints, bits: u64) -> impl Iterator<Item = Parts> + 'e {
+        let many = NEAR.into_iter().filter(|count| *count < endpoints.best);
+        // Counting each request, threads would wait for one another.
+        let first = match bits.is_multiple_of(NEAR_REQUESTS) {
+            true => self.near.fetch_add(1, Ordering::Relaxed),
+            false => self.near.load(Ordering::Relaxed),
+        };
+        many.map(move |count| endpoints.some_parts(first, count))
     }
 }
 
@@ -289,37 +329,41 @@ impl Search<'_> {
     }
 
     /// By load, of the best priority. `None`: one of them has no room, and of two there is no choice then.
-    fn better_of_two(&self, bits: u64) -> Option<usize> {
-        let (high, low, count) = ((bits >> 32) as u32, bits as u32, self.endpoints.best);
+    fn better_of_two(&self, bits: u64, among: Parts) -> Option<usize> {
+        let (high, low) = ((bits >> 32) as u32, bits as u32);
         let (first, second) = match &self.endpoints.weights {
-            None if count == 1 => return Some(0),
+            None if among.count == 1 => return Some(self.endpoints.draw(among, 0)),
             None => {
-                let first = high as usize % count;
+                let first = high % among.count;
                 // Any but the first.
-                (first, (first + 1 + low as usize % (count - 1)) % count)
+                let second = first + 1 + low % (among.count - 1);
+                (first, second)
             }
             // Perhaps the same twice, or of two they would always be these two.
-            Some(weights) => (weights.draw(high), weights.draw(low)),
+            Some(_) => (high, low),
         };
+        let first = self.endpoints.draw(among, first);
+        let second = self.endpoints.draw(among, second);
         let (of_first, of_second) = (self.load(first), self.load(second));
         let better = if of_second < of_first { second } else { first };
         (of_first.max(of_second) < f64::INFINITY).then_some(better)
     }
 
     /// The best of some that follow one another from a random one on.
-    fn best_of_some(&mut self, bits: u64, badness: fn(&Self, usize) -> f64) -> Option<Chosen> {
+    fn best_of_some(&self, bits: u64, among: Parts, badness: fn(&Self, usize) -> f64) -> usize {
         let count = self.endpoints.best;
-        let first = self.draw(bits);
+        let first = self.endpoints.draw(among, bits as u32);
         let some = (0..count.min(SAMPLE)).map(|offset| (first + offset) % count);
         let rated = some.map(|index| (index, badness(self, index)));
         // The first of equals.
         let best = rated.min_by(|(_, one), (_, other)| one.total_cmp(other));
-        best.and_then(|(index, _)| self.ask(index))
+        best.map_or(first, |(index, _)| index)
     }
 
     /// The first that may be asked, from a random one on, those of the best priority first.
     fn any(&mut self, bits: u64) -> Option<Chosen> {
-        let (count, first) = (self.endpoints.best, self.draw(bits));
+        let first = self.endpoints.draw(self.endpoints.parts(), bits as u32);
+        let count = self.endpoints.best;
         let best = (0..count).map(|offset| (first + offset) % count);
         let mut order = best.chain(count..self.endpoints.asked.len());
         order.find_map(|index| self.ask(index))
@@ -333,13 +377,6 @@ impl Search<'_> {
         };
         let points = endpoints.ring.as_ref()?.from(key).take(POINTS_MAX);
         points.filter(may_be).find_map(|place| self.ask_at(place))
-    }
-
-    fn draw(&self, bits: u64) -> usize {
-        match &self.endpoints.weights {
-            Some(weights) => weights.draw(bits as u32),
-            None => bits as u32 as usize % self.endpoints.best,
-        }
     }
 
     fn turn(&self, number: usize) -> usize {

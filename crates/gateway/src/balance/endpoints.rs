@@ -36,6 +36,14 @@ impl Share {
     }
 }
 
+/// Some that follow one another of the parts that an endpoint has as many of as its weight says, of those with the best
+/// priority.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    first: u32,
+    pub(super) count: u32,
+}
+
 pub(super) type Members = Arc<[(Arc<Endpoint>, Share)]>;
 
 #[derive(Debug)]
@@ -108,6 +116,39 @@ impl Endpoints {
         self.is_best[place]
     }
 
+    /// All of them.
+    pub(super) fn parts(&self) -> Parts {
+        let count = match &self.weights {
+            Some(weights) => weights.total(),
+            None => self.best,
+        };
+        Parts {
+            first: 0,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Those of about so many endpoints, from one on.
+    pub(super) fn some_parts(&self, first: usize, endpoints: usize) -> Parts {
+        let each = |endpoints: usize| {
+            let parts = u64::from(self.parts().count) * endpoints as u64;
+            parts.div_ceil(self.best as u64) as u32
+        };
+        Parts {
+            first: each(first % self.best),
+            count: each(endpoints),
+        }
+    }
+
+    /// Which endpoint a random number draws from some parts, as an index of those that are asked.
+    pub(super) fn draw(&self, among: Parts, bits: u32) -> usize {
+        let part = u64::from(among.first) + u64::from(bits % among.count);
+        let part = (part % u64::from(self.parts().count)) as usize;
+        self.weights
+            .as_ref()
+            .map_or(part, |weights| weights.at(part))
+    }
+
     /// What is said where none is asked.
     pub(super) fn refusal(&self, now: Steady) -> Failure {
         match self.probe_at {
@@ -157,17 +198,15 @@ impl Weights {
         self.sums.last().copied().unwrap_or(1)
     }
 
-    /// Which of them a random number draws.
-    pub(super) fn draw(&self, bits: u32) -> usize {
-        let part = bits as usize % self.total();
+    /// Which of them has this part.
+    fn at(&self, part: usize) -> usize {
         self.sums.partition_point(|sum| *sum <= part)
     }
 
     /// Which of them has this turn.
     pub(super) fn turn(&self, number: usize) -> usize {
         let total = self.total();
-        let part = (number % total) * self.step % total;
-        self.sums.partition_point(|sum| *sum <= part)
+        self.at((number % total) * self.step % total)
     }
 
     pub(super) fn relative(&self, index: usize) -> f64 {
@@ -202,15 +241,15 @@ mod tests {
             "{turns:?}"
         );
         assert!(!turns.windows(2).any(|two| two == [1, 1]), "{turns:?}");
-        assert!(weights.turn(usize::MAX) < 2 && weights.draw(u32::MAX) < 2);
+        assert!(weights.turn(usize::MAX) < 2);
         assert_eq!((weights.relative(0), weights.relative(1)), (1.5, 0.5));
     }
 
     #[test]
-    fn draws_are_shares() {
+    fn parts_are_shares() {
         let weights = weights(&[0, 10, 30]).expect("not alike");
         let mut counts = [0; 3];
-        (0..41_000).for_each(|bits| counts[weights.draw(bits)] += 1);
-        assert_eq!(counts, [1_000, 10_000, 30_000]);
+        (0..weights.total()).for_each(|part| counts[weights.at(part)] += 1);
+        assert_eq!(counts, [1, 10, 30]);
     }
 }

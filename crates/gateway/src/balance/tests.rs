@@ -413,3 +413,45 @@ fn a_choice_among_a_thousand_takes_hardly_longer_than_among_ten() {
         assert!(many < 20 * few, "{case}: {few:?}, and {many:?} of 1000");
     }
 }
+
+#[test]
+fn of_many_a_few_are_asked_at_a_time_and_all_of_them_in_turn() {
+    for policy in ["p2c", "least-requests"] {
+        let service = balanced(policy, 1_000, u32::MAX);
+        let (mut counts, mut at_a_time) = (vec![0; 1_000], Vec::new());
+        // Twice through all of them.
+        for round in 0..2_000 * NEAR_REQUESTS {
+            let chosen = service.choose(at(1), bits(round), None, &[]);
+            let index = place(&service, &chosen.expect("one of them"));
+            counts[index] += 1;
+            if round < 8 * NEAR_REQUESTS {
+                at_a_time.push(index);
+            }
+        }
+        let (least, most) = (counts.iter().min(), counts.iter().max());
+        let usual = 2 * NEAR_REQUESTS as i32;
+        assert!(least > Some(&(usual / 4)), "{policy}: {least:?}");
+        assert!(most < Some(&(usual * 2)), "{policy}: {most:?}");
+        at_a_time.sort_unstable();
+        at_a_time.dedup();
+        assert!(
+            at_a_time.len() <= NEAR[0] + 8 + SAMPLE,
+            "{policy}: {at_a_time:?}"
+        );
+    }
+}
+
+#[test]
+fn where_those_that_are_near_are_busy_others_are_asked() {
+    for policy in ["p2c", "least-requests"] {
+        let service = balanced(policy, 1_000, u32::MAX);
+        let ask = |round| service.choose(at(1), bits(round), None, &[]);
+        let held: Vec<Chosen> = (0..800).map(|round| ask(round).expect("one")).collect();
+        let loads = service.endpoints();
+        let most = loads.iter().map(|one| one.load.in_hand()).max();
+        assert!(most <= Some(4), "{policy}: {most:?}");
+        let asked = loads.iter().filter(|one| one.load.in_hand() > 0).count();
+        assert!(asked > 450, "{policy}: {asked}");
+        drop(held);
+    }
+}
