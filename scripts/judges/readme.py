@@ -5,6 +5,7 @@ They run as they stand, building what they build, unless AUSPEX_BINARY names a p
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from checks import Checks, short, true
 from server import BINARY, ROOT, TARGET, environment, free_port
 
 DOCUMENTS = ["README.md", "docs/GATEWAY.md"]
-OTHER = os.environ.get("AUSPEX_BINARY")
+OTHER = shlex.quote(str(BINARY.resolve())) if os.environ.get("AUSPEX_BINARY") else None
 PROGRAM = re.compile(r"cargo run --release --|target/release/auspex")
 USUAL = re.compile(r"(127\.0\.0\.1|localhost):8080\b")
 BLOCK = re.compile(
@@ -55,7 +56,7 @@ def script_of(blocks, port, notes):
     parts = ["set -euo pipefail"]
     for block in blocks:
         body = USUAL.sub(rf"\1:{port}", block.body)
-        body = PROGRAM.sub(OTHER, body) if OTHER else body
+        body = PROGRAM.sub(lambda _: OTHER, body) if OTHER else body
         parts.append(f"echo {block.number} >>{notes}/begun")
         if block.how == "server":
             parts.append(f"(\n{body}\n) >{notes}/{block.number} 2>&1 &")
