@@ -35,7 +35,7 @@ use auspex_kernel::predict::Predict;
 use auspex_kernel::service::Condition;
 use auspex_kernel::{Clock, Random};
 use prometheus_client::registry::Registry;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub use audit::Action;
 pub use callback::{Outgoing, Secrets};
@@ -76,6 +76,8 @@ struct Core {
     claiming_callback: tokio::sync::Mutex<()>,
     /// Something is to be deleted.
     discarded: Notify,
+    /// A chunk has one while it is predicted: as many as there are workers, once these work.
+    slots: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Jobs {
@@ -111,6 +113,7 @@ impl Jobs {
                 calling: parking_lot::Mutex::default(),
                 claiming_callback: tokio::sync::Mutex::default(),
                 discarded: Notify::new(),
+                slots: Arc::new(Semaphore::new(0)),
             }),
         })
     }

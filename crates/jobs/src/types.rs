@@ -2,8 +2,10 @@
 
 use auspex_kernel::Timestamp;
 use auspex_kernel::id::JobId;
-use auspex_kernel::predict::Pinned;
+use auspex_kernel::predict::{Pinned, Predicted};
 use csv::StringRecord;
+
+use crate::table;
 
 /// How far a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +196,33 @@ pub struct Chunk {
     pub text: Vec<u8>,
 }
 
+/// A chunk in its place.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) seq: i64,
+    pub(crate) first_row: u64,
+    pub(crate) rows: u64,
+    pub(crate) content: Content,
+}
+
+/// What is known of a chunk.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Its rows.
+    Input(Vec<u8>),
+    /// What became of them.
+    Result(ChunkResult),
+}
+
+impl Content {
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Input(text) => text.len(),
+            Self::Result(result) => result.lines.len(),
+        }
+    }
+}
+
 /// A chunk that a worker has to itself for a while.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -226,6 +255,17 @@ pub struct ChunkResult {
     pub wrong: u64,
     /// How long the same is as CSV.
     pub csv_bytes: u64,
+}
+
+impl ChunkResult {
+    /// Of the rows from this one on.
+    pub(crate) fn of(predicted: Predicted, first_row: u64) -> Self {
+        Self {
+            csv_bytes: table::rows_bytes(&predicted.lines, first_row + 1),
+            lines: predicted.lines,
+            wrong: predicted.wrong,
+        }
+    }
 }
 
 /// Whose jobs a caller reaches.

@@ -4,14 +4,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auspex_kernel::Timestamp;
 use auspex_kernel::db::DbError;
 use auspex_kernel::id::JobId;
-use auspex_kernel::predict::{Batch, NoPrediction, Predicted};
+use auspex_kernel::predict::{Batch, NoPrediction, Pinned, Predicted};
 use auspex_kernel::service::StopSignal;
 use futures_util::FutureExt as _;
+use tokio::sync::SemaphorePermit;
 
-use crate::store::chunks::{self, CHUNK_FAILED, Claimed, MODEL_REPLACED, NotDone};
-use crate::table;
+use crate::store::chunks::{self, CHUNK_FAILED, Claimed, Failed, MODEL_REPLACED, NotDone};
 use crate::types::{ChunkResult, Claim, Status};
 use crate::{Core, Jobs};
 
@@ -24,13 +25,14 @@ const YIELD: Duration = Duration::from_millis(20);
 
 impl Jobs {
     /// Works until `stop` is given, with as many workers as the settings say.
-    pub(crate) async fn work(&self, stop: &StopSignal) {
+    pub async fn work(&self, stop: &StopSignal) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = match self.core.config.workers {
             // While one waits for the database, the others keep the cores busy.
             0 => cores + 1,
             workers => workers,
         };
+        self.core.slots.add_permits(workers);
         let worker = |_| work(self.core.clone(), stop.clone());
         futures_util::future::join_all((0..workers).map(worker)).await;
     }
@@ -50,7 +52,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn complete(&self, claim: &Claim, result: &ChunkResult) -> Result<bool, DbError> {
+    pub async fn complete(&self, claim: &Claim, result: ChunkResult) -> Result<bool, DbError> {
         self.core.complete(claim, result).await
     }
 
@@ -67,21 +69,13 @@ impl Jobs {
 async fn work(core: Arc<Core>, mut stop: StopSignal) {
     let mut is_failing = false;
     loop {
-        let claiming = async {
-            let job = core
-                .carrier
-                .next()
-                .await
-                .map_err(|error| error.to_string())?;
-            core.claim(&job).await.map_err(|error| error.to_string())
-        };
         let claimed = tokio::select! {
             biased;
             () = stop.stop_requested() => return,
-            claimed = claiming => claimed,
+            claimed = core.claim_next() => claimed,
         };
         let pause = match claimed {
-            Ok(Claimed::Chunk(claim)) => {
+            Ok((Claimed::Chunk(claim), _slot)) => {
                 is_failing = false;
                 let given_back = Claim::clone(&claim);
                 let processed = tokio::select! {
@@ -101,8 +95,11 @@ async fn work(core: Arc<Core>, mut stop: StopSignal) {
                     }
                 }
             }
-            Ok(Claimed::Dead) => continue,
-            Ok(Claimed::Nothing) => YIELD,
+            Ok((Claimed::Dead, _)) => continue,
+            Ok((Claimed::Nothing, slot)) => {
+                drop(slot);
+                YIELD
+            }
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {
                     tracing::warn!(%error, "no jobs can be found; it is tried again");
@@ -118,7 +115,7 @@ async fn work(core: Arc<Core>, mut stop: StopSignal) {
 }
 
 /// Why a chunk was not predicted.
-enum Failure {
+pub(crate) enum Failure {
     /// Nothing is wrong with it.
     NotNow,
     /// It counts as an attempt.
@@ -128,6 +125,16 @@ enum Failure {
 }
 
 impl Core {
+    /// Claims a chunk of the job whose turn it is, once there may be one more under way here.
+    async fn claim_next(&self) -> Result<(Claimed, SemaphorePermit<'_>), String> {
+        let job = self.carrier.next().await;
+        let job = job.map_err(|error| error.to_string())?;
+        let slot = self.slots.acquire().await;
+        let slot = slot.map_err(|error| error.to_string())?;
+        let claimed = self.claim(&job).await;
+        Ok((claimed.map_err(|error| error.to_string())?, slot))
+    }
+
     async fn claim(&self, job: &JobId) -> Result<Claimed, DbError> {
         let (lease, attempts, now) = (
             self.config.lease(),
@@ -136,7 +143,9 @@ impl Core {
         );
         let claimed = self
             .db
-            .write(async |transaction| chunks::claim(transaction, job, lease, attempts, now).await)
+            .write_unsynced(async |transaction| {
+                chunks::claim(transaction, job, lease, attempts, now).await
+            })
             .await?;
         if let Claimed::Dead = claimed {
             self.note_dead(job);
@@ -161,12 +170,8 @@ impl Core {
         };
         match predicted {
             Ok(predicted) => {
-                let result = ChunkResult {
-                    csv_bytes: table::rows_bytes(&predicted.lines, claim.first_row + 1),
-                    lines: predicted.lines,
-                    wrong: predicted.wrong,
-                };
-                self.complete(&claim, &result).await?;
+                let result = ChunkResult::of(predicted, claim.first_row);
+                self.complete(&claim, result).await?;
                 Ok(())
             }
             Err(Failure::NotNow) => self.release(&claim, PAUSE).await,
@@ -189,7 +194,7 @@ impl Core {
             tokio::time::sleep(lease / 3).await;
             let renewed = self
                 .db
-                .write(async |transaction| chunks::renew(transaction, claim, lease).await);
+                .write_unsynced(async |transaction| chunks::renew(transaction, claim, lease).await);
             // While the database does not answer the lease may last all the same.
             if let Ok(false) = renewed.await {
                 return;
@@ -217,15 +222,27 @@ impl Core {
             header: claim.header.clone(),
             text: self.input(claim).await?.into(),
         };
-        let predicting = Arc::clone(&self.predictor).predict(claim.pinned.clone(), batch);
+        self.predict_batch(&claim.pinned, batch, claim.rows, claim.created_at)
+            .await
+    }
+
+    /// Predicts so many rows of a job that has been there since then.
+    pub(crate) async fn predict_batch(
+        &self,
+        pinned: &Pinned,
+        batch: Batch,
+        rows: u64,
+        since: Timestamp,
+    ) -> Result<Predicted, Failure> {
+        let predicting = Arc::clone(&self.predictor).predict(pinned.clone(), batch);
         let limit = Duration::from_secs(self.config.chunk_timeout_s);
         let predicting = AssertUnwindSafe(tokio::time::timeout(limit, predicting)).catch_unwind();
         match predicting.await {
-            Ok(Ok(Ok(predicted))) if predicted.rows == claim.rows => Ok(predicted),
+            Ok(Ok(Ok(predicted))) if predicted.rows == rows => Ok(predicted),
             Ok(Ok(Ok(_))) => Err(Failure::Because("not every row had its answer".into())),
             Ok(Ok(Err(NoPrediction::Busy))) => Err(Failure::NotNow),
             Ok(Ok(Err(NoPrediction::NotServed(_))))
-                if self.clock.now().since(claim.created_at) < NOT_SERVED_MAX =>
+                if self.clock.now().since(since) < NOT_SERVED_MAX =>
             {
                 Err(Failure::NotNow)
             }
@@ -241,12 +258,20 @@ impl Core {
         }
     }
 
-    async fn complete(&self, claim: &Claim, result: &ChunkResult) -> Result<bool, DbError> {
+    /// After a power failure some chunks may be predicted again, but not once their job has ended.
+    async fn complete(&self, claim: &Claim, mut result: ChunkResult) -> Result<bool, DbError> {
         let now = self.clock.now();
-        let completed = self
-            .db
-            .write(async |transaction| chunks::complete(transaction, claim, result, now).await);
-        match completed.await {
+        let unsynced = self.db.write_unsynced(async |transaction| {
+            chunks::complete(transaction, claim, &mut result, false, now).await
+        });
+        let mut completed = unsynced.await;
+        if let Err(NotDone::Last) = completed {
+            let synced = self.db.write(async |transaction| {
+                chunks::complete(transaction, claim, &mut result, true, now).await
+            });
+            completed = synced.await;
+        }
+        match completed {
             Ok(is_last) => {
                 self.metrics.rows.inc_by(claim.rows);
                 if is_last {
@@ -254,18 +279,28 @@ impl Core {
                 }
                 Ok(true)
             }
-            Err(NotDone::Lost) => Ok(false),
+            Err(NotDone::Lost | NotDone::Last) => Ok(false),
             Err(NotDone::Database(error)) => Err(error),
         }
     }
 
-    /// Notes that a chunk failed; after so many attempts its job has.
+    /// Notes that a chunk failed, if it is still the worker's; after so many attempts its job has.
     async fn fail(
         &self,
         claim: &Claim,
         (code, reason): (&str, &str),
         attempts_max: u32,
     ) -> Result<(), DbError> {
+        let now = self.clock.now();
+        let again = (self.config.retry_delay(claim.attempts), attempts_max);
+        let why = (code, reason);
+        let failed = self
+            .db
+            .write(async |transaction| chunks::fail(transaction, claim, why, again, now).await);
+        let failed: Failed = failed.await?;
+        if failed == Failed::Lost {
+            return Ok(());
+        }
         self.metrics.failures.inc();
         tracing::warn!(
             job.id = %claim.job,
@@ -274,13 +309,7 @@ impl Core {
             reason,
             "a chunk of a job failed"
         );
-        let now = self.clock.now();
-        let again = (self.config.retry_delay(claim.attempts), attempts_max);
-        let why = (code, reason);
-        let is_dead = self
-            .db
-            .write(async |transaction| chunks::fail(transaction, claim, why, again, now).await);
-        if is_dead.await? {
+        if failed == Failed::Dead {
             self.note_dead(&claim.job);
         }
         Ok(())
@@ -288,7 +317,7 @@ impl Core {
 
     async fn release(&self, claim: &Claim, delay: Duration) -> Result<(), DbError> {
         self.db
-            .write(async |transaction| chunks::release(transaction, claim, delay).await)
+            .write_unsynced(async |transaction| chunks::release(transaction, claim, delay).await)
             .await
     }
 }

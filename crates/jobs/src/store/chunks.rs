@@ -17,7 +17,7 @@ use sea_orm::{
 use super::entity::chunks::{ActiveModel, Column, Entity, Model};
 use super::entity::{inputs, jobs as rows, results};
 use super::{count, database_now, jobs, micros, number};
-use crate::types::{Chunk, ChunkResult, Claim, JobError, Status};
+use crate::types::{ChunkResult, Claim, Content, JobError, Placed, Status};
 
 /// To be done, now or later.
 pub(crate) const OPEN: &str = "open";
@@ -42,43 +42,58 @@ pub(crate) fn header_line(header: &StringRecord) -> String {
     String::from_utf8(line).unwrap_or_default()
 }
 
-/// Adds chunks to the input of a job, of which so many chunks and rows are stored.
+/// Adds chunks to a job.
 pub(crate) async fn insert(
     transaction: &DatabaseTransaction,
     job: &JobId,
-    (mut seq, mut first_row): (i64, u64),
-    chunks: &[Chunk],
+    chunks: Vec<Placed>,
 ) -> Result<(), DbError> {
-    let mut rows = Vec::with_capacity(chunks.len());
-    let mut lines = Vec::with_capacity(chunks.len());
+    let (mut rows, mut inputs, mut results) = (Vec::new(), Vec::new(), Vec::new());
     for chunk in chunks {
+        let (job, seq) = (Set(job.to_string()), Set(chunk.seq));
+        let (state, ndjson_bytes, csv_bytes) = match &chunk.content {
+            Content::Input(_) => (OPEN, 0, 0),
+            Content::Result(result) => (DONE, result.lines.len() as u64, result.csv_bytes),
+        };
         rows.push(ActiveModel {
-            job: Set(job.to_string()),
-            seq: Set(seq),
-            first_row: Set(number(first_row)),
+            job: job.clone(),
+            seq: seq.clone(),
+            first_row: Set(number(chunk.first_row)),
             row_count: Set(number(chunk.rows)),
-            state: Set(OPEN.into()),
+            state: Set(state.into()),
             attempts: Set(0),
             fence: Set(0),
             chunk_due: Set(0),
             error: Set(None),
-            ndjson_bytes: Set(0),
-            csv_bytes: Set(0),
+            ndjson_bytes: Set(number(ndjson_bytes)),
+            csv_bytes: Set(number(csv_bytes)),
         });
-        lines.push(inputs::ActiveModel {
-            job: Set(job.to_string()),
-            seq: Set(seq),
-            lines: Set(chunk.text.clone()),
-        });
-        seq += 1;
-        first_row += chunk.rows;
+        match chunk.content {
+            Content::Input(lines) => inputs.push(inputs::ActiveModel {
+                job,
+                seq,
+                lines: Set(lines),
+            }),
+            Content::Result(result) => results.push(results::ActiveModel {
+                job,
+                seq,
+                lines: Set(result.lines),
+            }),
+        }
     }
     Entity::insert_many(rows)
         .exec_without_returning(transaction)
         .await?;
-    inputs::Entity::insert_many(lines)
-        .exec_without_returning(transaction)
-        .await?;
+    if !inputs.is_empty() {
+        inputs::Entity::insert_many(inputs)
+            .exec_without_returning(transaction)
+            .await?;
+    }
+    if !results.is_empty() {
+        results::Entity::insert_many(results)
+            .exec_without_returning(transaction)
+            .await?;
+    }
     Ok(())
 }
 
@@ -188,10 +203,13 @@ pub(crate) async fn renew(
     Ok(renewed.await?.rows_affected == 1)
 }
 
-/// The worker has lost the chunk, or nobody wants its result any more. Its transaction must not be committed.
+/// Why nothing was stored. The transaction must not be committed.
 #[derive(Debug)]
 pub(crate) enum NotDone {
+    /// The worker has lost the chunk, or nobody wants its result any more.
     Lost,
+    /// It is the last one, which may not end its job here.
+    Last,
     Database(DbError),
 }
 
@@ -201,11 +219,12 @@ impl From<DbError> for NotDone {
     }
 }
 
-/// Stores the result of a chunk; whether the job has succeeded by that.
+/// Stores the result of a chunk, which is taken; whether the job has succeeded by that, if it `may_end`.
 pub(crate) async fn complete(
     transaction: &DatabaseTransaction,
     claim: &Claim,
-    result: &ChunkResult,
+    result: &mut ChunkResult,
+    may_end: bool,
     now: Timestamp,
 ) -> Result<bool, NotDone> {
     let done = own(claim)
@@ -225,10 +244,13 @@ pub(crate) async fn complete(
     let bytes = result.lines.len();
     let is_last = jobs::count_done(transaction, &claim.job, counts, bytes).await?;
     let is_last = is_last.ok_or(NotDone::Lost)?;
+    if is_last && !may_end {
+        return Err(NotDone::Last);
+    }
     let row = results::ActiveModel {
         job: Set(claim.job.to_string()),
         seq: Set(claim.seq),
-        lines: Set(result.lines.clone()),
+        lines: Set(std::mem::take(&mut result.lines)),
     };
     results::Entity::insert(row)
         .exec_without_returning(transaction)
@@ -241,15 +263,25 @@ pub(crate) async fn complete(
     Ok(is_last)
 }
 
-/// Notes that a chunk could not be done. It is tried again after `delay`, unless this was the last attempt: then its job
-/// has failed, which is what this returns.
+/// What has become of a chunk that could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// It is somebody else's, or nobody wants it any more.
+    Lost,
+    /// It is tried again.
+    Again,
+    /// It is not, and its job has failed by that.
+    Dead,
+}
+
+/// Notes that a chunk could not be done. It is tried again after `delay`, unless this was the last attempt.
 pub(crate) async fn fail(
     transaction: &DatabaseTransaction,
     claim: &Claim,
     (code, reason): (&str, &str),
     (delay, attempts_max): (Duration, u32),
     now: Timestamp,
-) -> Result<bool, DbError> {
+) -> Result<Failed, DbError> {
     let due = database_now(transaction)
         .await?
         .saturating_add(micros(delay));
@@ -257,13 +289,17 @@ pub(crate) async fn fail(
         .col_expr(Column::Error, Expr::value(reason))
         .col_expr(Column::ChunkDue, Expr::value(due))
         .exec(transaction);
-    if noted.await?.rows_affected != 1 || claim.attempts < attempts_max {
-        return Ok(false);
+    if noted.await?.rows_affected != 1 || !jobs::is_open(transaction, &claim.job).await? {
+        return Ok(Failed::Lost);
+    }
+    if claim.attempts < attempts_max {
+        return Ok(Failed::Again);
     }
     let id = (claim.job.to_string(), claim.seq);
     let chunk = Entity::find_by_id(id).one(transaction).await?;
     let chunk = chunk.ok_or_else(|| DbErr::RecordNotFound("a chunk".into()))?;
-    bury(transaction, &chunk, (code, reason), now).await
+    bury(transaction, &chunk, (code, reason), now).await?;
+    Ok(Failed::Dead)
 }
 
 /// Gives a chunk back that nothing was wrong with.
@@ -283,13 +319,13 @@ pub(crate) async fn release(
     Ok(())
 }
 
-/// The chunk is dead, and its job has failed by that; whether it had not before.
+/// The chunk is dead, and its job has failed by that.
 async fn bury(
     transaction: &DatabaseTransaction,
     chunk: &Model,
     (code, reason): (&str, &str),
     now: Timestamp,
-) -> Result<bool, DbError> {
+) -> Result<(), DbError> {
     update(&chunk.job, chunk.seq)
         .col_expr(Column::State, Expr::value(DEAD))
         .col_expr(Column::Error, Expr::value(reason))
@@ -306,7 +342,8 @@ async fn bury(
             "rows {first} to {last} failed {often} {reason}; an operator can run the job again"
         ),
     };
-    jobs::end(transaction, &chunk.job, Status::Failed, Some(&error), now).await
+    jobs::end(transaction, &chunk.job, Status::Failed, Some(&error), now).await?;
+    Ok(())
 }
 
 /// Opens the chunks of a job that are not done, as if they had never been tried.

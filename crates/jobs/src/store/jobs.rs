@@ -116,17 +116,30 @@ pub(crate) async fn note_received(
     Ok(noted.await?.rows_affected == 1)
 }
 
-/// Begins a job whose input is complete. `None`: it is gone.
+/// How much of something.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Amount {
+    pub(crate) chunks: i64,
+    pub(crate) rows: u64,
+    /// Of the rows, if they have their answers.
+    pub(crate) wrong: u64,
+}
+
+/// Begins a job whose input is complete, and of which some is `done`. `None`: it is gone.
 pub(crate) async fn open(
     transaction: &DatabaseTransaction,
     id: &JobId,
-    (rows, chunks): (u64, i64),
+    all: Amount,
+    done: Amount,
     now: Timestamp,
 ) -> Result<Option<Job>, DbError> {
     let opened = Entity::update_many()
         .col_expr(Column::Status, Expr::value(Status::Queued.as_str()))
-        .col_expr(Column::RowCount, Expr::value(number(rows)))
-        .col_expr(Column::Chunks, Expr::value(chunks))
+        .col_expr(Column::RowCount, Expr::value(number(all.rows)))
+        .col_expr(Column::Chunks, Expr::value(all.chunks))
+        .col_expr(Column::Done, Expr::value(number(done.rows)))
+        .col_expr(Column::Wrong, Expr::value(number(done.wrong)))
+        .col_expr(Column::ChunksDone, Expr::value(done.chunks))
         .col_expr(Column::CreatedAt, Expr::value(now.0))
         // Before all that were served once.
         .col_expr(Column::Turn, Expr::value(0_i64))
@@ -262,6 +275,15 @@ pub(crate) async fn take_turn(
         .filter(Column::Turn.is_not_null())
         .exec(transaction);
     Ok(taken.await?.rows_affected == 1)
+}
+
+/// Whether a job is there and has not ended.
+pub(crate) async fn is_open(
+    transaction: &DatabaseTransaction,
+    id: &JobId,
+) -> Result<bool, DbError> {
+    let found = Entity::find_by_id(id.as_str()).filter(Column::Turn.is_not_null());
+    Ok(found.count(transaction).await? == 1)
 }
 
 /// Counts a chunk that is done. `None`: the job is not worked on any more. Else whether it was the last one.

@@ -1,14 +1,19 @@
 //! Jobs as they come in.
 
-use auspex_jobs::{Chunk, Config, JobsError, Reach, Status};
+use auspex_jobs::{Chunk, Config, Form, Job, Jobs, JobsError, Reach, Status};
 use auspex_kernel::idempotency::Receipt;
 use auspex_kernel::page::Slice;
+use auspex_kernel::service::StopSignal;
 use std::time::Duration;
 
-use crate::{ME, Store, config, get, new_job, submit, submit_new, unknown_id, work};
+use crate::{
+    ME, Store, config, failures, get, ids, new_job, result, submit, submit_new, unknown_id, work,
+};
 
 contract! {
     a_job_exists_when_its_input_is_complete
+    what_comes_is_predicted_where_workers_are_idle
+    what_fails_on_its_way_in_is_left_to_the_workers
     input_that_is_not_wanted_is_deleted
     a_job_is_its_owners_alone
     a_caller_has_so_many_open_jobs
@@ -47,6 +52,58 @@ async fn a_job_exists_when_its_input_is_complete(store: &Store) {
         .unwrap();
     assert_eq!((listed.len(), listed[0].rows), (1, 3));
     assert_eq!(work(&jobs, &listed[0].id).await, 3);
+}
+
+/// Takes rows, one in each chunk, while workers work, and waits until the job has ended.
+async fn worked_on(store: &Store, rows: &[&str]) -> (Jobs, Job) {
+    let jobs = store.open(config()).await;
+    let (_stop, signal) = StopSignal::new();
+    let taken = async {
+        let mut intake = jobs.begin(new_job(ME, None)).await.unwrap();
+        for row in rows {
+            intake.take([chunk(&format!("{row}\n"))]).await.unwrap();
+        }
+        let _kept = intake.finish(Receipt::none()).await.unwrap();
+        let id = ids(&jobs).await.remove(0);
+        loop {
+            let job = get(&jobs, &id).await;
+            if job.status.has_ended() {
+                return job;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let job = tokio::select! {
+        biased;
+        () = jobs.work(&signal) => panic!("they were not told to stop"),
+        job = taken => job,
+    };
+    (jobs, job)
+}
+
+async fn what_comes_is_predicted_where_workers_are_idle(store: &Store) {
+    let (jobs, job) = worked_on(store, &["1", "\"wrong\"", "3", "4"]).await;
+    assert_eq!((job.status, job.done, job.wrong), (Status::Succeeded, 4, 1));
+    assert_eq!(store.count("jobs_inputs").await, 1, "the last one alone");
+    let expected = "{\"prediction\":1}\n\
+                    {\"error\":[{\"field\":\"a\",\"message\":\"is wrong\"}]}\n\
+                    {\"prediction\":3}\n{\"prediction\":4}\n";
+    assert_eq!(result(&jobs, &job.id, Form::Ndjson).await, expected);
+    let expected = "row,prediction,probability,probabilities,outputs,error\r\n\
+                    1,1,,,,\r\n2,,,,,a is wrong\r\n3,3,,,,\r\n4,4,,,,\r\n";
+    assert_eq!(result(&jobs, &job.id, Form::Csv).await, expected);
+}
+
+async fn what_fails_on_its_way_in_is_left_to_the_workers(store: &Store) {
+    let (jobs, job) = worked_on(store, &["1", "\"panic\"", "3", "4"]).await;
+    assert_eq!(job.status, Status::Failed);
+    assert!(
+        job.error
+            .unwrap()
+            .message
+            .contains("rows 2 to 2 failed 5 times")
+    );
+    assert_eq!(failures(&jobs), 5, "the first time was no attempt");
 }
 
 async fn input_that_is_not_wanted_is_deleted(store: &Store) {

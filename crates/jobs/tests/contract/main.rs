@@ -15,6 +15,8 @@ use auspex_kernel::idempotency::Receipt;
 use auspex_kernel::page::Slice;
 use auspex_kernel::predict::Pinned;
 use auspex_kernel::{Random, Timestamp};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 
 use store::Store;
 
@@ -109,6 +111,16 @@ async fn read(outcome: Outcome, range: std::ops::Range<u64>) -> String {
         all.extend_from_slice(&piece);
     }
     String::from_utf8(all).unwrap()
+}
+
+/// How many chunks failed, as metrics say.
+fn failures(jobs: &Jobs) -> u64 {
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    jobs.register_metrics(&mut registry);
+    encode(&mut text, &registry).unwrap();
+    let mut lines = text.lines();
+    let count = lines.find_map(|line| line.strip_prefix("job_chunk_failures_total "));
+    count.unwrap().parse().unwrap()
 }
 
 fn operator() -> Actor {

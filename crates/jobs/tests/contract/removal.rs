@@ -7,11 +7,12 @@ use auspex_kernel::deleted_users;
 use auspex_kernel::id::UserId;
 use auspex_kernel::idempotency::Receipt;
 
-use crate::{ME, Store, config, get, new_job, operator, submit, submit_new, work};
+use crate::{ME, Store, config, failures, get, new_job, operator, submit, submit_new, work};
 
 contract! {
     a_job_that_has_ended_is_deleted_with_all_it_holds
     a_cancelled_job_keeps_nothing_but_its_row
+    a_chunk_of_a_cancelled_job_is_no_failure
     the_jobs_of_a_deleted_user_go
     what_one_caller_stores_has_a_bound
 }
@@ -64,6 +65,18 @@ async fn a_cancelled_job_keeps_nothing_but_its_row(store: &Store) {
     assert_eq!(counts(store).await, [0; 4]);
 }
 
+async fn a_chunk_of_a_cancelled_job_is_no_failure(store: &Store) {
+    let jobs = store.open(config()).await;
+    let id = submit(&jobs, ME, &["\"panic\"", "1", "\"panic\""]).await;
+    let first = jobs.claim(&id).await.unwrap().unwrap();
+    jobs.process(first).await.unwrap();
+    assert_eq!(failures(&jobs), 1);
+    let again = jobs.claim(&id).await.unwrap().unwrap();
+    jobs.remove(&operator(), &Reach::All, &id).await.unwrap();
+    jobs.process(again).await.unwrap();
+    assert_eq!(failures(&jobs), 1, "nobody waits for it");
+}
+
 async fn the_jobs_of_a_deleted_user_go(store: &Store) {
     let jobs = store.open(config()).await;
     let done = submit(&jobs, ME, &["1"]).await;
@@ -90,6 +103,7 @@ async fn the_jobs_of_a_deleted_user_go(store: &Store) {
     noted.unwrap();
     jobs.discard().await.unwrap();
     jobs.process(claim).await.unwrap();
+    assert_eq!(failures(&jobs), 0, "nobody wants its rows");
     assert!(jobs.claim(&open).await.unwrap().is_none());
     let late = received.finish(Receipt::none()).await;
     assert!(matches!(late, Err(JobsError::Forgotten)), "{late:?}");

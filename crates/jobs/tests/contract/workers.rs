@@ -57,11 +57,11 @@ async fn a_worker_that_was_taken_for_dead_changes_nothing_any_more(store: &Store
     let slow = jobs.claim(&id).await.unwrap().unwrap();
     let fast = jobs.claim(&id).await.unwrap().unwrap();
     assert_eq!((slow.seq, slow.fence + 1), (fast.seq, fast.fence));
-    assert!(!jobs.complete(&slow, &done(&slow, "slow")).await.unwrap());
+    assert!(!jobs.complete(&slow, done(&slow, "slow")).await.unwrap());
     assert_eq!(get(&jobs, &id).await.done, 0);
-    assert!(jobs.complete(&fast, &done(&fast, "fast")).await.unwrap());
-    assert!(!jobs.complete(&fast, &done(&fast, "again")).await.unwrap());
-    assert!(!jobs.complete(&slow, &done(&slow, "slow")).await.unwrap());
+    assert!(jobs.complete(&fast, done(&fast, "fast")).await.unwrap());
+    assert!(!jobs.complete(&fast, done(&fast, "again")).await.unwrap());
+    assert!(!jobs.complete(&slow, done(&slow, "slow")).await.unwrap());
     let job = get(&jobs, &id).await;
     assert_eq!((job.status, job.done), (Status::Succeeded, 2));
     assert_eq!(result(&jobs, &id, Form::Ndjson).await, "fast\nfast\n");
@@ -179,7 +179,7 @@ async fn progress_never_goes_back(store: &Store) {
         // Each chunk is claimed by one that dies first.
         let again = jobs.claim(&id).await.unwrap().unwrap();
         for claim in [claim, again] {
-            jobs.complete(&claim, &done(&claim, "x")).await.unwrap();
+            jobs.complete(&claim, done(&claim, "x")).await.unwrap();
             let now = get(&jobs, &id).await.done;
             assert!(now >= seen && now <= 6);
             seen = now;

@@ -95,14 +95,19 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let committing = AtomicBool::new(false);
-        let writing = self.write_on(None, work, &committing);
-        self.within(
-            self.limits.call_timeout,
-            Some(&committing),
-            Box::pin(writing),
-        )
-        .await
+        self.write_within(None, true, work).await
+    }
+
+    /// As [`Self::write`], but what was stored may be undone by a power failure, the last first: SQLite does not wait for
+    /// the disk. PostgreSQL does.
+    ///
+    /// # Errors
+    /// As of [`Self::write`].
+    pub async fn write_unsynced<T, E: From<DbError>>(
+        &self,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.write_within(None, false, work).await
     }
 
     /// As [`Self::write`], where each statement may take as long as `limit`, too.
@@ -111,8 +116,18 @@ impl Db {
         limit: Duration,
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.write_within(Some(limit), true, work).await
+    }
+
+    async fn write_within<T, E: From<DbError>>(
+        &self,
+        apart: Option<Duration>,
+        is_synced: bool,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let limit = apart.unwrap_or(self.limits.call_timeout);
         let committing = AtomicBool::new(false);
-        let writing = self.write_on(Some(limit), work, &committing);
+        let writing = self.write_on(apart, is_synced, work, &committing);
         self.within(limit, Some(&committing), Box::pin(writing))
             .await
     }
@@ -146,10 +161,11 @@ impl Db {
     async fn write_on<T, E: From<DbError>>(
         &self,
         apart: Option<Duration>,
+        is_synced: bool,
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
         committing: &AtomicBool,
     ) -> Result<T, E> {
-        let open = self.begin(apart).await?;
+        let open = self.begin(apart, is_synced).await?;
         let result = {
             let work = pin!(work(open.transaction()));
             let unfinished = open.closes_if_dropped();
@@ -175,12 +191,16 @@ impl Db {
         })
     }
 
-    fn begin(&self, apart: Option<Duration>) -> Boxed<'_, Result<Open<'_>, DbError>> {
+    fn begin(
+        &self,
+        apart: Option<Duration>,
+        is_synced: bool,
+    ) -> Boxed<'_, Result<Open<'_>, DbError>> {
         Box::pin(async move {
             Ok(match &self.backend {
                 Backend::Sqlite(sqlite) => {
                     sqlite.file.check()?;
-                    let open = sqlite.writer.begin().await;
+                    let open = sqlite.writer.begin(is_synced).await;
                     Open::Sqlite(open.map_err(|error| self.explained_error(error))?)
                 }
                 Backend::Postgres(postgres) => Open::Postgres(postgres.begin(apart).await?),

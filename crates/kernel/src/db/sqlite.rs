@@ -185,6 +185,9 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// its end writes them more than once.
 const WRITER_CACHE: &str = "-16384";
 
+/// Pages that the log has before they are put into the file, 16 MiB. Each time waits for the disk twice.
+const LOG_PAGES: &str = "4000";
+
 /// Opens connections to one file.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
@@ -275,6 +278,7 @@ impl Connector {
             .foreign_keys(true)
             .row_buffer_size(ROWS_AHEAD)
             .pragma("secure_delete", "ON")
+            .pragma("wal_autocheckpoint", LOG_PAGES)
             // What a savepoint can undo would go to files, page by page.
             .pragma("temp_store", "MEMORY")
             .disable_statement_logging()

@@ -43,6 +43,9 @@ const CONNECTIONS_MAX: usize = 3;
 /// Fails inside a transaction, and changes nothing outside of one: connections have this value from the
 /// beginning.
 const OUTSIDE_OF_TRANSACTIONS: &str = "PRAGMA synchronous = FULL";
+/// The next commit does not wait for the disk. What it stores is there after a crash of this process, and, with all that
+/// is before it, after a power failure that comes later than the next commit that waits.
+const UNSYNCED: &str = "PRAGMA synchronous = NORMAL";
 
 /// What became of a group; `None` while it is open.
 type Outcome = Option<Result<(), Lost>>;
@@ -90,6 +93,8 @@ const UNDO: &str = "ROLLBACK TO member";
 struct Group {
     transaction: Transaction,
     outcome: watch::Sender<Outcome>,
+    /// Whether its commit waits for the disk.
+    is_synced: bool,
     members: usize,
     began: Instant,
     /// Why it can no longer be committed.
@@ -108,10 +113,10 @@ impl Writer {
         }))
     }
 
-    /// A transaction, once it has its turn.
-    pub(super) async fn begin(self: &Arc<Self>) -> Result<Open<'_>, DbError> {
+    /// A transaction, once it has its turn. Its commit waits for the disk if it `is_synced`.
+    pub(super) async fn begin(self: &Arc<Self>, is_synced: bool) -> Result<Open<'_>, DbError> {
         let mut turn = self.wait_for_turn().await;
-        let (connection, group) = self.join(&mut turn).await?;
+        let (connection, group) = self.join(&mut turn, is_synced).await?;
         Ok(Open {
             group,
             connection,
@@ -167,10 +172,17 @@ impl Writer {
         turn
     }
 
-    /// The open group, or a new one.
-    async fn join(&self, turn: &mut Turn) -> Result<(Placed, Group), DbError> {
+    /// The open group, unless it does not wait for the disk and should, or a new one.
+    async fn join(&self, turn: &mut Turn, is_synced: bool) -> Result<(Placed, Group), DbError> {
         let connection = match std::mem::replace(turn, Turn::Disconnected) {
-            Turn::Open(connection, group) => return Ok((connection, group)),
+            Turn::Open(connection, group) if group.is_synced || !is_synced => {
+                return Ok((connection, group));
+            }
+            Turn::Open(connection, group) => match group.commit(&connection).await {
+                Ok(()) => connection,
+                // Its members hear of that.
+                Err(_) => self.places.next().await?,
+            },
             Turn::Idle(connection) => connection,
             Turn::Disconnected => self.places.next().await?,
             Turn::Closed => {
@@ -178,7 +190,7 @@ impl Writer {
                 return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into());
             }
         };
-        let group = Group::begin(&connection).await?;
+        let group = Group::begin(&connection, is_synced).await?;
         Ok((connection, group))
     }
 
@@ -249,7 +261,10 @@ impl Open<'_> {
 }
 
 impl Group {
-    async fn begin(connection: &Connection) -> Result<Self, DbErr> {
+    async fn begin(connection: &Connection, is_synced: bool) -> Result<Self, DbErr> {
+        if !is_synced {
+            connection.execute_unprepared(UNSYNCED).await?;
+        }
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
@@ -259,6 +274,7 @@ impl Group {
         Ok(Self {
             transaction,
             outcome: watch::Sender::new(None),
+            is_synced,
             members: 0,
             began: Instant::now(),
             lost: None,

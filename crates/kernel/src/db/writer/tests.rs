@@ -79,7 +79,7 @@ async fn write(
     work: impl AsyncFnOnce(&Transaction) -> Result<(), DbError>,
     committing: &AtomicBool,
 ) -> Result<(), DbError> {
-    let open = writer.begin().await?;
+    let open = writer.begin(true).await?;
     let result = work(open.transaction()).await;
     let ended = open.end(result.is_ok(), committing).await;
     result.and(ended)
@@ -110,6 +110,38 @@ async fn each_member_of_a_group_keeps_its_own_success_or_failure() {
         assert_eq!(pair.iter().filter(|result| result.is_ok()).count(), 1);
     }
     assert_eq!(database.ids().await, (0..10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn nobody_who_waits_for_the_disk_is_in_a_group_that_does_not() {
+    const FULL: i32 = 2;
+    let database = Database::new().await;
+    let turn = database.writer.turn.lock().await;
+    let mut running = Vec::new();
+    for (id, is_synced) in [false, false, true, false, true].into_iter().enumerate() {
+        let writer = Arc::clone(&database.writer);
+        running.push(tokio::spawn(async move {
+            let open = writer.begin(is_synced).await.unwrap();
+            let mode = Statement::from_string(DbBackend::Sqlite, "PRAGMA synchronous");
+            let mode = open.transaction().query_one_raw(mode).await.unwrap();
+            let mode: i32 = mode.unwrap().try_get_by_index(0).unwrap();
+            let (transaction, sql) = (open.transaction(), insert(id));
+            transaction.execute_unprepared(&sql).await.unwrap();
+            open.end(true, &AtomicBool::new(false)).await.unwrap();
+            (is_synced, mode == FULL)
+        }));
+    }
+    soon(async || database.writer.waiting.load(Ordering::SeqCst) == running.len()).await;
+    drop(turn);
+    let mut waited = 0;
+    for one in running {
+        let (is_synced, waits) = one.await.unwrap();
+        assert!(waits || !is_synced);
+        waited += usize::from(waits);
+    }
+    // The first two are a group that does not wait, and the others are one that does.
+    assert_eq!(waited, 3);
+    assert_eq!(database.ids().await, [0, 1, 2, 3, 4]);
 }
 
 #[tokio::test]
@@ -260,7 +292,7 @@ async fn threads_that_stand_still_are_few_and_refusals_fast() {
     let connector = &database.writer.places.connector;
     let holder = connector.next().await.unwrap();
     let before = descriptors(&connector.path);
-    let held = Group::begin(&holder).await.unwrap();
+    let held = Group::begin(&holder, true).await.unwrap();
     let mut refused = 0;
     for id in 0..40 {
         let insert = insert(id);
