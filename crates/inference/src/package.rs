@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::answer::{Answer, Label, Writer};
 use crate::checksums::digest_of_package;
-use crate::explain::{NotExplained, Top};
+use crate::explain::{EXPLAIN, NotExplained, Top};
 use crate::files::{
     DANGLING, MANIFEST, file_name, if_not_the_model, is_dangling, misnamed_manifest, model_file,
     names,
@@ -359,7 +359,15 @@ impl Package {
     /// # Errors
     /// As of [`Package::predict_line`].
     pub fn parse_line(&self, line: &str) -> Result<RowBuffer, Vec<FieldError>> {
-        self.parse_rows(line, 1).map(|(_, rows)| rows)
+        let (asked, rows) = self.parse_rows(line, 1)?;
+        match asked.explain {
+            None => Ok(rows),
+            Some(_) => Err(vec![FieldError {
+                field: EXPLAIN.into(),
+                message: "is not answered here; a request to POST /v1/models/{model}/explain is"
+                    .into(),
+            }]),
+        }
     }
 
     fn parse_rows(

@@ -187,6 +187,9 @@ impl Reader<'_> {
         let max = self.rows_max;
         match count {
             0 => errors.add(field, "must hold at least one instance"),
+            n if n > max && max == 1 => {
+                errors.add(field, format_args!("must hold one instance, not {n}"));
+            }
             n if n > max => {
                 errors.add(
                     field,

@@ -16,6 +16,12 @@ pub enum NoRows {
     /// The header cannot be one.
     #[error("the first line must be the header, in UTF-8 and of at most {HEADER_BYTES_MAX} bytes")]
     Header,
+    /// A quote is open at the end, so that all from a row on would be one.
+    #[error(
+        "row {0} begins a cell with a quote that is never closed, so that all rows after it would belong to it; close it, or \
+         double each quote that is part of a text and put the whole text in quotes"
+    )]
+    OpenQuote(u64),
     /// It is JSON, but no lines.
     #[error("{0}")]
     Document(String),
@@ -30,6 +36,8 @@ pub struct Lines {
     header: Option<StringRecord>,
     /// Rows that are complete.
     chunk: Chunk,
+    /// How many are in the chunks before.
+    rows_before: u64,
     /// The row that is not.
     row: Vec<u8>,
     /// Whether it has become too long, and the rest of it is thrown away.
@@ -48,6 +56,7 @@ impl Lines {
             bytes_max,
             header: None,
             chunk: Chunk::default(),
+            rows_before: 0,
             row: Vec::new(),
             is_too_long: false,
             ends: RecordEnds::default(),
@@ -85,13 +94,26 @@ impl Lines {
     /// # Errors
     /// [`NoRows`].
     pub fn finish(&mut self, full: &mut Vec<Chunk>) -> Result<(), NoRows> {
+        if self.header.is_some() && self.ends.is_in_quotes() {
+            return Err(NoRows::OpenQuote(self.rows_before + self.chunk.rows + 1));
+        }
         if !self.row.is_empty() || self.is_too_long {
             self.end_row(full)?;
         }
         if self.chunk.rows > 0 {
-            full.push(std::mem::take(&mut self.chunk));
+            self.end_chunk(full);
         }
         Ok(())
+    }
+
+    fn end_chunk(&mut self, full: &mut Vec<Chunk>) {
+        self.rows_before += self.chunk.rows;
+        // The next one will be about as long.
+        let next = Chunk {
+            rows: 0,
+            text: Vec::with_capacity(self.chunk.text.len()),
+        };
+        full.push(std::mem::replace(&mut self.chunk, next));
     }
 
     /// Takes what has come of the row, unless that is too long.
@@ -136,7 +158,7 @@ impl Lines {
         }
         if is_too_long {
             let hint = match self.form {
-                Form::Csv => "; a quote may not be closed",
+                Form::Csv => "; a quote may be closed too late",
                 Form::Ndjson => "",
             };
             row.append(&mut unreadable(&format!(
@@ -147,12 +169,12 @@ impl Lines {
             row.push(b'\n');
         }
         if self.chunk.rows > 0 && self.chunk.text.len() + row.len() > self.bytes_max {
-            full.push(std::mem::take(&mut self.chunk));
+            self.end_chunk(full);
         }
         self.chunk.text.append(row);
         self.chunk.rows += 1;
         if self.chunk.rows >= self.rows_max {
-            full.push(std::mem::take(&mut self.chunk));
+            self.end_chunk(full);
         }
         Ok(())
     }
@@ -251,6 +273,24 @@ mod tests {
             Err(NoRows::Header),
             "without a header there are no rows"
         );
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_no_end_of_all_other_rows() {
+        let long = "9\n".repeat(100);
+        for (input, row) in [
+            ("a,b\n\"1,2\n3,4\n".to_owned(), 1),
+            ("a,b\n1,2\n3,4\n5,6\n7,\"8".to_owned(), 4),
+            (format!("a,b\n1,2\n\"{long}"), 2),
+        ] {
+            for pieces in [1, 7, 1000] {
+                let cut = cut(Form::Csv, input.as_bytes(), pieces);
+                assert_eq!(cut, Err(NoRows::OpenQuote(row)), "{input}");
+            }
+        }
+        let closed = cut(Form::Csv, b"a,b\n1,2\n3,\"4\"", 1);
+        assert_eq!(closed.map(|(chunks, _)| chunks[0].rows), Ok(2));
+        assert!(cut(Form::Ndjson, b"\"a\n", 1).is_ok());
     }
 
     proptest! {

@@ -30,6 +30,9 @@ const TOGETHER_MAX: usize = 256;
 /// How long the prediction of a chunk may take here, and how long the input waits for predictions, altogether.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often it is noted that an input is on its way still, while nothing of it is stored.
+pub(crate) const STILL_COMES: Duration = Duration::from_secs(30);
+
 /// A job whose input is on its way.
 #[derive(Debug)]
 pub struct Intake {
@@ -118,6 +121,28 @@ impl Intake {
         self.store(ready).await
     }
 
+    /// Notes that the input is on its way still, though nothing has come for a while: what is not heard of is
+    /// deleted after some minutes.
+    ///
+    /// # Errors
+    /// [`JobsError::Forgotten`], [`JobsError::Database`].
+    pub async fn note_waiting(&self) -> Result<(), JobsError> {
+        if !self.is_stored {
+            return Ok(());
+        }
+        let (core, now) = (&self.jobs.core, self.jobs.core.clock.now());
+        let noted: Result<bool, JobsError> = core
+            .db
+            .write_unsynced(async |transaction| {
+                Ok(store::jobs::note_received(transaction, &self.id, 0, now).await?)
+            })
+            .await;
+        match noted? {
+            true => Ok(()),
+            false => Err(JobsError::Forgotten),
+        }
+    }
+
     /// The right to predict a chunk, if no worker needs it. Predictions of this input that are under way are waited for:
     /// to those that end meanwhile `ready` is added.
     async fn slot(
@@ -125,8 +150,10 @@ impl Intake {
         ready: &mut Vec<Placed>,
     ) -> Result<Option<OwnedSemaphorePermit>, JobsError> {
         while !self.patience.is_zero() {
-            let slots = self.jobs.core.slots.clone();
-            if let Ok(slot) = slots.try_acquire_owned() {
+            let slots = &self.jobs.core.slots;
+            // One is left to workers, where there are several: each takes memory.
+            let is_spared = self.predicting.is_empty() || slots.available_permits() > 1;
+            if is_spared && let Ok(slot) = slots.clone().try_acquire_owned() {
                 return Ok(Some(slot));
             }
             if self.predicting.is_empty() {

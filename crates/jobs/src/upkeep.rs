@@ -7,6 +7,7 @@ use auspex_kernel::id::JobId;
 use auspex_kernel::service::StopSignal;
 
 use crate::error::JobsError;
+use crate::intake::STILL_COMES;
 use crate::store::jobs::{Discard, Which};
 use crate::types::Status;
 use crate::{Jobs, store};
@@ -15,8 +16,8 @@ const ROUND: Duration = Duration::from_secs(10);
 /// In one transaction.
 const CHUNKS_AT_ONCE: u64 = 50;
 const JOBS_AT_ONCE: u64 = 100;
-/// How much longer than its input may take a job is left that is being received.
-const GRACE: Duration = Duration::from_mins(10);
+/// So long a job is left whose input is not heard of: its server has died.
+const RECEIVING: Duration = STILL_COMES.saturating_mul(10);
 
 impl Jobs {
     /// Runs until `stop` is given. An error is logged when it begins.
@@ -88,8 +89,7 @@ impl Jobs {
     /// [`JobsError::Database`].
     pub async fn apply_retention(&self) -> Result<u64, JobsError> {
         let (config, now) = (&self.core.config, self.core.clock.now());
-        let receiving = Duration::from_secs(config.input_timeout_s) + GRACE;
-        let times = (now - config.retention(), now - receiving);
+        let times = (now - config.retention(), now - RECEIVING);
         let mut count = 0;
         loop {
             let old = self.core.db.read(async |connection| {

@@ -544,6 +544,27 @@ fn a_manifest_of_another_name_is_noticed() {
 }
 
 #[test]
+fn a_line_is_one_row_and_asks_for_nothing_else() {
+    let package = try_package("m", "1", signature(1, Output::Numbers { count: 1 }), "");
+    let package = package.expect("a package");
+    let message = |line: &str| {
+        let error = package.parse_line(line).expect_err(line).remove(0);
+        format!("{}: {}", error.field, error.message)
+    };
+    let asks = message(r#"{"features": [1], "explain": true}"#);
+    assert!(asks.starts_with("explain: is not answered here"), "{asks}");
+    for two in ["[[1], [2]]", r#"{"features": [[1], [2]]}"#] {
+        let message = message(two);
+        assert!(
+            message.ends_with("must hold one instance, not 2"),
+            "{message}"
+        );
+    }
+    let no = package.parse_line(r#"{"features": [1], "explain": false}"#);
+    assert!(no.is_ok());
+}
+
+#[test]
 fn lines_report_every_wrong_field() {
     let package = kitchen();
     let fields = |line: &str| -> Vec<String> {

@@ -19,11 +19,12 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use url::Url;
 
 use super::{Desk, JobView, TAG, accepted, owner, parameters};
 use crate::input::{Lines, NoRows};
-use crate::intake::Intake;
+use crate::intake::{Intake, STILL_COMES};
 use crate::types::{Chunk, Form, NewJob};
 
 /// Of a body in JSON, which is held as a whole.
@@ -329,13 +330,18 @@ impl Desk {
         intake: &mut Intake,
         mut cut: mpsc::Receiver<Cut>,
     ) -> Result<(), ApiError> {
-        while let Some((header, chunks)) = cut.recv().await {
-            if let Some(header) = header {
-                self.note_header(intake, header)?;
+        loop {
+            match timeout(STILL_COMES, cut.recv()).await {
+                Ok(Some((header, chunks))) => {
+                    if let Some(header) = header {
+                        self.note_header(intake, header)?;
+                    }
+                    intake.take(chunks).await?;
+                }
+                Ok(None) => return Ok(()),
+                Err(_) => intake.note_waiting().await?,
             }
-            intake.take(chunks).await?;
         }
-        Ok(())
     }
 
     fn lines(&self, form: Form) -> Lines {
@@ -402,7 +408,7 @@ impl Desk {
 fn refused(error: NoRows) -> ApiError {
     let field = match error {
         NoRows::Header => "(header)",
-        NoRows::Document(_) => WHOLE_BODY,
+        NoRows::Document(_) | NoRows::OpenQuote(_) => WHOLE_BODY,
     };
     invalid(field, &error.to_string())
 }

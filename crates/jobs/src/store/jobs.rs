@@ -133,8 +133,13 @@ pub(crate) async fn open(
     done: Amount,
     now: Timestamp,
 ) -> Result<Option<Job>, DbError> {
+    let (status, started_at) = match done.chunks {
+        0 => (Status::Queued, None),
+        _ => (Status::Running, Some(now.0)),
+    };
     let opened = Entity::update_many()
-        .col_expr(Column::Status, Expr::value(Status::Queued.as_str()))
+        .col_expr(Column::Status, Expr::value(status.as_str()))
+        .col_expr(Column::StartedAt, Expr::value(started_at))
         .col_expr(Column::RowCount, Expr::value(number(all.rows)))
         .col_expr(Column::Chunks, Expr::value(all.chunks))
         .col_expr(Column::Done, Expr::value(number(done.rows)))

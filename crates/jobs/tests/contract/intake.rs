@@ -15,6 +15,7 @@ contract! {
     what_comes_is_predicted_where_workers_are_idle
     what_fails_on_its_way_in_is_left_to_the_workers
     input_that_is_not_wanted_is_deleted
+    input_whose_server_has_died_is_deleted
     a_job_is_its_owners_alone
     a_caller_has_so_many_open_jobs
     jobs_that_were_kept_long_enough_go_with_all_they_hold
@@ -65,6 +66,8 @@ async fn worked_on(store: &Store, rows: &[&str]) -> (Jobs, Job) {
         }
         let _kept = intake.finish(Receipt::none()).await.unwrap();
         let id = ids(&jobs).await.remove(0);
+        let begun = get(&jobs, &id).await;
+        assert!(begun.status != Status::Queued && begun.started_at.is_some());
         loop {
             let job = get(&jobs, &id).await;
             if job.status.has_ended() {
@@ -134,6 +137,29 @@ async fn input_that_is_not_wanted_is_deleted(store: &Store) {
     jobs.apply_retention().await.unwrap();
     let late = slow.take([chunk("4\n")]).await;
     assert!(matches!(late, Err(JobsError::Forgotten)), "{late:?}");
+}
+
+async fn input_whose_server_has_died_is_deleted(store: &Store) {
+    let jobs = store.open(config()).await;
+    let mut intakes = Vec::new();
+    for _ in 0..2 {
+        let mut intake = jobs.begin(new_job(ME, None)).await.unwrap();
+        for row in ["1\n", "2\n"] {
+            intake.take([chunk(row)]).await.unwrap();
+        }
+        intakes.push(intake);
+    }
+    let (mut slow, dead) = (intakes.remove(0), intakes.remove(0));
+    for _ in 0..3 {
+        store.clock.advance(Duration::from_mins(2));
+        slow.note_waiting().await.unwrap();
+        jobs.apply_retention().await.unwrap();
+    }
+    assert_eq!(store.count("jobs_jobs").await, 1);
+    let gone = dead.note_waiting().await;
+    assert!(matches!(gone, Err(JobsError::Forgotten)), "{gone:?}");
+    let _kept = slow.finish(Receipt::none()).await.unwrap();
+    assert_eq!(ids(&jobs).await.len(), 1);
 }
 
 async fn a_job_is_its_owners_alone(store: &Store) {
