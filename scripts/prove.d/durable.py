@@ -44,6 +44,8 @@ from proxy import Proxy
 from server import RECORDS, Server
 
 CLIENTS = 6
+JOB_ROWS = 100
+CHUNKED = {"AUSPEX__JOBS__CHUNK_ROWS_MAX": "10", "AUSPEX__JOBS__LEASE_S": "1"}
 CALL_TIMEOUT_S = 5
 ANSWERED_S = 2 * CALL_TIMEOUT_S + 3  # a change and bringing it into force, on a machine under load
 RECOVERY_S = 15
@@ -113,14 +115,15 @@ class Model:
 
 
 class Clients:
-    """Threads that change keys and predict until they are stopped."""
+    """Threads that change keys, predict and, where they are to, submit jobs until they are stopped."""
 
-    def __init__(self, server, model, changing=CLIENTS, may_stop=False):
+    def __init__(self, server, model, changing=CLIENTS, may_stop=False, submits=False):
         self.server, self.model, self.may_stop = server, model, may_stop
+        self.jobs = {}  # those that were taken, and whether they were seen to have succeeded
         self.lock = threading.Lock()
         self.ends = threading.Event()
         self.predictions = 0
-        targets = [self._change] * changing + [self._predict]
+        targets = [self._change] * changing + [self._predict] + [self._submit] * submits
         self.threads = [threading.Thread(target=target, daemon=True) for target in targets]
 
     def __enter__(self):
@@ -148,7 +151,7 @@ class Clients:
         status, answer = asking.ask(*request)
         if power == ON and self.model.cuts == cuts:
             return status, answer
-        if power == OFF and status in (201, 204):
+        if power == OFF and status in (201, 202, 204):
             self.model.wrong.append("acknowledged by a dead disk")
         return 0, None
 
@@ -186,6 +189,17 @@ class Clients:
             if status != 200:
                 self._note("predict", 599 if status == 503 else status, began)
             time.sleep(0.005)
+
+    def _submit(self):
+        asking, records = Asking(self.server), [json.loads(RECORD)] * JOB_ROWS
+        while not self.ends.is_set():
+            status, answer = self._ask(asking, "POST", "/v1/jobs", {"records": records})
+            if status == 202:
+                self.jobs[answer["id"]] = False
+            for job in list(self.jobs)[-3:]:
+                status, answer = self._ask(asking, "GET", f"/v1/jobs/{job}")
+                self.jobs[job] |= status == 200 and answer["status"] == "succeeded"
+            time.sleep(0.02)
 
 
 def keys(server):
@@ -343,6 +357,19 @@ class Ext4:
         self._mount()
 
 
+def jobs_go_on(server, jobs):
+    """Each job that was taken is there, none that had succeeded has not, and all do in the end."""
+    status = lambda job: Asking(server).ask("GET", f"/v1/jobs/{job}")[1].get("status", "lost")
+    states = {job: status(job) for job in jobs}
+    print(f"       {len(jobs)} jobs, of which {sum(jobs.values())} were seen to succeed: {collections.Counter(states.values())}")
+    equal([job for job, state in states.items() if state == "lost"], [], "jobs that are lost")
+    undone = [job for job, has_ended in jobs.items() if has_ended and states[job] != "succeeded"]
+    equal(undone, [], "jobs that had succeeded")
+    true(len(jobs) >= 3 and any(jobs.values()), "some were taken")
+    for job in jobs:
+        eventually(f"job {job} succeeds", lambda: status(job) == "succeeded", 60)
+
+
 # --- scenarios
 
 
@@ -415,8 +442,8 @@ def refused(database, rounds, seconds):
 def power(disk, rounds, seconds):
     """a power cut in the middle of changes"""
     model, unsynced = Model(), 0
-    with disk, Server(data=disk.mounted / "data") as server:
-        with Clients(server, model, may_stop=True) as clients:
+    with disk, Server(data=disk.mounted / "data", **CHUNKED) as server:
+        with Clients(server, model, may_stop=True, submits=True) as clients:
             for _ in range(rounds // 2):
                 time.sleep(random.uniform(0.2, 0.8))
                 witness = disk.mounted / "witness"
@@ -433,6 +460,7 @@ def power(disk, rounds, seconds):
                 server.start_again()
             time.sleep(1)
         agrees(server, model, clients)
+        jobs_go_on(server, clients.jobs)
     true(unsynced > rounds // 4, "a power cut loses what was not synced")
 
 
