@@ -128,7 +128,7 @@ fn a_caller_watches_so_many_jobs_at_once() {
     client.raw(head.as_bytes());
     assert_eq!(client.receive(true).expect("a head").status, 200);
     watchers.pop();
-    // That one has gone is noticed when it is sent something, at the latest after 15 s without news.
+    // That one has gone is noticed when it is sent something, perhaps for the second time: without news after 30 s.
     eventually(3 * LIMIT, "a place is free", || {
         // Callers have so many requests a minute.
         std::thread::sleep(Duration::from_millis(500));
