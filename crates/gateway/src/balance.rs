@@ -7,7 +7,7 @@
 //!
 //! A connection that was used a moment ago is fast, because caches still have what belongs to it, and one that was not
 //! used for long may be closed. So of many endpoints only some are near, each of them in its turn, and a request goes to
-//! one of these that has nothing in hand, if it finds one. Over some thousand requests all get as many.
+//! one of these that has nothing in hand, if it finds one. Over some seconds all get as many.
 
 mod endpoints;
 mod policy;
@@ -16,7 +16,7 @@ mod ring;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -37,10 +37,13 @@ use ring::Ring;
 
 /// So many are compared where one is looked for among many.
 const SAMPLE: usize = 8;
-/// Of more endpoints only so many, which follow one another, are near; where these are busy, so many.
-const NEAR: [usize; 2] = [64, 512];
-/// After so many requests, on average, the next one is near and the first is not.
-const NEAR_REQUESTS: u64 = 32;
+/// Of many endpoints only so many, which follow one another, are near; where these are busy the next ones are, twice as
+/// many, and so on,
+const NEAR: usize = 64;
+/// up to so many times, and up to half of all.
+const NEAR_GROUPS: u32 = 4;
+/// Within this time all have been near: less than connections usually rest before they are closed.
+const NEAR_ROUND: Duration = Duration::from_secs(3);
 /// Points of the ring that are looked at for a key. Behind so many of endpoints that cannot be asked another way
 /// leads on.
 const POINTS_MAX: usize = 64;
@@ -60,8 +63,8 @@ pub(crate) struct Service {
     endpoints: ArcSwap<Endpoints>,
     /// Whose turn is next.
     next: AtomicUsize,
-    /// Where those begin that are near.
-    near: AtomicUsize,
+    /// Where those began that are near, as a part of all in 2³².
+    near: u32,
     /// Nobody has room, as far as is known, until then.
     full_until: AtomicI64,
     watchers: Watchers,
@@ -89,7 +92,7 @@ impl Service {
             endpoints: ArcSwap::from_pointee(Endpoints::new(Arc::default(), None, 0)),
             next: AtomicUsize::new(0),
             // Gateways are not to ask the same ones at the same time.
-            near: AtomicUsize::new(RandomState::new().hash_one(()) as usize),
+            near: RandomState::new().hash_one(()) as u32,
             full_until: AtomicI64::new(0),
             watchers: watchers.clone(),
             plan,
@@ -228,7 +231,9 @@ impl Service {
         if self.full_until.load(Ordering::Relaxed) > now.0 {
             return Err(Failure::Overloaded);
         }
-        let near = self.near(&endpoints, bits).find_map(|near| {
+        // Those next to one that failed are often away with it.
+        let groups = if tried.is_empty() { NEAR_GROUPS } else { 0 };
+        let near = self.near(&endpoints, groups, now).find_map(|near| {
             let better = match self.plan.balance {
                 Policy::P2c | Policy::Hash(_) => search.better_of_two(bits, near)?,
                 Policy::LeastRequests => search.best_of_some(bits, near, Search::crowd),
@@ -248,6 +253,7 @@ impl Service {
                     chosen.or_else(|| search.ask(search.best_of_some(bits, all, Search::load)))
                 }
                 Policy::LeastRequests => search.ask(search.best_of_some(bits, all, Search::crowd)),
+                Policy::RoundRobin if !tried.is_empty() => None,
                 Policy::RoundRobin => {
                     let next = self.next.fetch_add(1, Ordering::Relaxed);
                     search.ask(search.turn(next))
@@ -269,16 +275,30 @@ impl Service {
         Err(Failure::Overloaded)
     }
 
-    /// The parts of those that are near at this moment, and of more of them. None, where they are not many.
-    fn near<'e>(&self, endpoints: &'e Endpoints, bits: u64) -> impl Iterator<Item = Parts> + 'e {
-        let many = NEAR.into_iter().filter(|count| *count < endpoints.best);
-        // Counting each request, threads would wait for one another.
-        let first = match bits.is_multiple_of(NEAR_REQUESTS) {
-            true => self.near.fetch_add(1, Ordering::Relaxed),
-            false => self.near.load(Ordering::Relaxed),
-        };
-        many.map(move |count| endpoints.some_parts(first, count))
+    /// The parts of those that are near at this moment, and of those that follow. None, where they are not many.
+    fn near(&self, endpoints: &Endpoints, groups: u32, now: Steady) -> impl Iterator<Item = Parts> {
+        let round = NEAR_ROUND.as_micros() as u64;
+        let passed = ((now.0.unsigned_abs() % round) << 32) / round;
+        let first = self
+            .near
+            .wrapping_add(passed as u32)
+            .wrapping_add(place_of_thread());
+        let first = ((u64::from(first) * endpoints.best as u64) >> 32) as usize;
+        let counts = (0..groups).map(|group| NEAR << group);
+        let counts = counts.take_while(|count| 2 * count <= endpoints.best);
+        counts.map(move |count| endpoints.some_parts(first + count - NEAR, count))
     }
+}
+
+/// Where what is near to a thread begins, as a part of all in 2³²: far from where that of others does, for threads
+/// have connections of their own, and where several ask the same endpoints each has several.
+fn place_of_thread() -> u32 {
+    static THREADS: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        /// Multiples of the golden section lie evenly.
+        static PLACE: u32 = THREADS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9);
+    }
+    PLACE.with(|place| *place)
 }
 
 /// The choice for one request. Indices are of the endpoints that are asked.

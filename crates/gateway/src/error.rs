@@ -167,7 +167,7 @@ impl Failure {
                 StatusCode::BAD_GATEWAY,
                 "BAD_GATEWAY",
                 format!(
-                    "the service {service} takes no connections, or its name leads nowhere; nothing was sent to it"
+                    "no server of {service} that was asked took a connection, or its name leads nowhere; nothing was sent"
                 ),
             ),
             Failure::Tls => (
@@ -181,12 +181,16 @@ impl Failure {
             Failure::Unprocessed => (
                 StatusCode::BAD_GATEWAY,
                 "BAD_GATEWAY",
-                format!("the service {service} took no request; nothing was carried out"),
+                format!(
+                    "no server of {service} that was asked took the request; nothing was carried out"
+                ),
             ),
             Failure::ConnectTimeout => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "GATEWAY_TIMEOUT",
-                format!("the service {service} took no connection in time; nothing was sent to it"),
+                format!(
+                    "no server of {service} that was asked took a connection in time; nothing was sent"
+                ),
             ),
             Failure::Reset | Failure::CutOff => (
                 StatusCode::BAD_GATEWAY,

@@ -26,8 +26,11 @@ use crate::upstream::{
 };
 use crate::websocket;
 
-/// Endpoints that are asked for a connection in one try.
-const CONNECTS_MAX: usize = 3;
+/// Endpoints that are asked for a connection in one try. Where many are away their circuits end it before long.
+const CONNECTS_MAX: usize = 64;
+/// Endpoints that take a connection and say that they have done nothing, in one try. Their circuits stay closed, and
+/// where all are overloaded each request would go to all of them.
+const UNPROCESSED_MAX: usize = 3;
 
 /// One request and all that is tried for it.
 pub(crate) struct Exchange<'p> {
@@ -153,6 +156,7 @@ impl<'p> Exchange<'p> {
     async fn attempt(&mut self) -> Result<Answer, Failure> {
         self.is_stale = false;
         let mut refused = None;
+        let mut unprocessed = 0;
         for _ in 0..CONNECTS_MAX {
             let now = self.clock.steady();
             let chosen = self.choose(now, refused.is_none());
@@ -164,9 +168,13 @@ impl<'p> Exchange<'p> {
                 Ok(answer) if !is_passing(answer.response.status()) => return end,
                 _ => self.failed.push(id),
             }
+            unprocessed += usize::from(matches!(end, Err(Failure::Unprocessed)));
             match end {
                 Err(failure)
-                    if !failure.was_sent() && !self.patience.left().is_zero() && self.rewind() =>
+                    if !failure.was_sent()
+                        && unprocessed < UNPROCESSED_MAX
+                        && !self.patience.left().is_zero()
+                        && self.rewind() =>
                 {
                     refused = Some(failure);
                 }

@@ -2,7 +2,8 @@
 //!
 //! The peak follows a slow answer at once and forgets it within seconds (peak EWMA, as in Finagle and
 //! linkerd). A failure counts as a slow answer, however fast it came, or an endpoint that fails fast would
-//! look like the best one.
+//! look like the best one: several times as slow as its answers are, so that one failure is forgotten within
+//! seconds and many keep requests away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -12,8 +13,10 @@ use auspex_kernel::clock::Steady;
 
 /// After this time without slow answers a third of the peak is left.
 const DECAY: Duration = Duration::from_secs(10);
-/// What a failure counts as.
-const PENALTY: Duration = Duration::from_secs(5);
+/// A failure counts as so many times its latency,
+const PENALTY_FACTOR: f64 = 4.0;
+/// and at most as this, as it does where no latency is known.
+const PENALTY_MAX: Duration = Duration::from_secs(5);
 
 /// Of one endpoint. Threads that count at once may overwrite each other's latency, which is an estimate.
 #[derive(Debug, Default)]
@@ -50,7 +53,7 @@ impl Load {
     /// the first answer is waited for, or a slow one would be sent many requests before it is found out.
     pub(crate) fn score(&self, weight: f64, now: Steady) -> f64 {
         let peak = match self.peak_us(now) {
-            unknown if unknown < 1.0 && self.in_hand() > 0 => PENALTY.as_micros() as f64,
+            peak if is_unknown(peak) && self.in_hand() > 0 => PENALTY_MAX.as_micros() as f64,
             known => known,
         };
         (peak + 1.0) * self.crowd(weight)
@@ -63,9 +66,13 @@ impl Load {
 
     /// An answer, or a failure, after so long.
     pub(crate) fn tell(&self, took: Duration, is_failure: bool, now: Steady) {
-        let took = if is_failure { took.max(PENALTY) } else { took };
-        let took = took.as_micros() as f64;
         let peak = self.peak_us(now);
+        let penalty = match is_failure {
+            true if is_unknown(peak) => PENALTY_MAX.as_micros() as f64,
+            true => (peak * PENALTY_FACTOR).min(PENALTY_MAX.as_micros() as f64),
+            false => 0.0,
+        };
+        let took = penalty.max(took.as_micros() as f64);
         let share = self.share_left(now);
         // Decayed already: what is new makes up for the part that was forgotten.
         let next = if took > peak {
@@ -95,6 +102,11 @@ impl Load {
         let since = now.since(Steady(self.told_at.load(Ordering::Relaxed)));
         (-since.as_secs_f64() / DECAY.as_secs_f64()).exp()
     }
+}
+
+/// Nothing was told, or that is long ago.
+fn is_unknown(peak_us: f64) -> bool {
+    peak_us < 1.0
 }
 
 impl Drop for InHand {
@@ -148,6 +160,26 @@ mod tests {
             failing.score(1.0, at(20)) > good.score(1.0, at(20)),
             "for a while"
         );
+    }
+
+    #[test]
+    fn one_failure_is_forgotten_within_seconds_and_many_are_not() {
+        let after = |failures: u32| {
+            let [load, good] = [(); 2].map(|()| Load::default());
+            for one in [&load, &good] {
+                one.tell(MS, false, at(0));
+            }
+            (0..failures).for_each(|_| load.tell(MS / 10, true, at(0)));
+            move |seconds| load.score(1.0, at(seconds)) / good.score(1.0, at(seconds))
+        };
+        let (one, many) = (after(1), after(10));
+        assert!(one(0) > 2.0, "{}", one(0));
+        assert!(one(0) < 5.0, "no more than if it were busy: {}", one(0));
+        assert!(many(0) > 1_000.0 && many(20) > 100.0, "{}", many(20));
+        let load = Load::default();
+        load.tell(MS, false, at(0));
+        load.tell(MS, true, at(0));
+        assert!(load.latency(at(20)) < MS, "{:?}", load.latency(at(20)));
     }
 
     #[test]

@@ -418,26 +418,23 @@ fn a_choice_among_a_thousand_takes_hardly_longer_than_among_ten() {
 fn of_many_a_few_are_asked_at_a_time_and_all_of_them_in_turn() {
     for policy in ["p2c", "least-requests"] {
         let service = balanced(policy, 1_000, u32::MAX);
-        let (mut counts, mut at_a_time) = (vec![0; 1_000], Vec::new());
+        let ask = |round, now| {
+            let chosen = service.choose(now, bits(round), None, &[]);
+            place(&service, &chosen.expect("one of them"))
+        };
+        let at_a_time: std::collections::HashSet<_> =
+            (0..1_000).map(|round| ask(round, at(1))).collect();
+        assert!(at_a_time.len() <= NEAR + SAMPLE, "{policy}: {at_a_time:?}");
         // Twice through all of them.
-        for round in 0..2_000 * NEAR_REQUESTS {
-            let chosen = service.choose(at(1), bits(round), None, &[]);
-            let index = place(&service, &chosen.expect("one of them"));
-            counts[index] += 1;
-            if round < 8 * NEAR_REQUESTS {
-                at_a_time.push(index);
-            }
+        let rounds = 2 * NEAR_ROUND.as_micros() as u64 / 50;
+        let usual = rounds as i32 / 1_000;
+        let mut counts = vec![0; 1_000];
+        for round in 0..rounds {
+            counts[ask(round, Steady(50 * round as i64))] += 1;
         }
         let (least, most) = (counts.iter().min(), counts.iter().max());
-        let usual = 2 * NEAR_REQUESTS as i32;
         assert!(least > Some(&(usual / 4)), "{policy}: {least:?}");
         assert!(most < Some(&(usual * 2)), "{policy}: {most:?}");
-        at_a_time.sort_unstable();
-        at_a_time.dedup();
-        assert!(
-            at_a_time.len() <= NEAR[0] + 8 + SAMPLE,
-            "{policy}: {at_a_time:?}"
-        );
     }
 }
 
@@ -454,4 +451,21 @@ fn where_those_that_are_near_are_busy_others_are_asked() {
         assert!(asked > 450, "{policy}: {asked}");
         drop(held);
     }
+}
+
+#[test]
+fn threads_ask_different_ones_first() {
+    let service = balanced("p2c", 1_000, u32::MAX);
+    let ask = |round| {
+        let chosen = service.choose(at(1), bits(round), None, &[]);
+        place(&service, &chosen.expect("one of them"))
+    };
+    let asked = parking_lot::Mutex::new(std::collections::HashSet::new());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| asked.lock().extend((0..64).map(ask)));
+        }
+    });
+    let asked = asked.into_inner().len();
+    assert!(asked > 3 * NEAR, "{asked}");
 }

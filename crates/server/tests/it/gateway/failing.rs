@@ -181,6 +181,29 @@ fn an_endpoint_that_takes_no_connection_is_passed_over() {
     assert_eq!(backend.seen().len(), 10);
 }
 
+/// However many of its neighbours are away, and before any circuit has opened.
+#[test]
+fn among_many_that_take_no_connection_the_one_that_does_is_found() {
+    let backend = Backend::saying(OK);
+    for balance in ["p2c", "round-robin", "least-requests", "hash(ip)"] {
+        let away = (1..=50).map(|number| format!("\"http://127.0.0.{number}:1\""));
+        let there = format!("\"http://{}\"", backend.address);
+        let endpoints: Vec<String> = away.chain([there]).collect();
+        let server = start(&format!(
+            "[gateway.services.orders]\nendpoints = [{}]\nbalance = \"{balance}\"\n\
+             retry = {{ retries_max = 0 }}\n\
+             circuit_breaker = {{ failure_threshold = 1000, requests_min = 1000 }}\n\
+             [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\npublic = true\n",
+            endpoints.join(", ")
+        ));
+        for _ in 0..10 {
+            let answer = server.post("/orders/1", "x");
+            assert_eq!(answer.status, 200, "{balance}: {}", answer.text());
+        }
+    }
+    assert_eq!(backend.seen().len(), 40);
+}
+
 #[test]
 fn an_early_answer_reaches_a_client_that_is_still_sending() {
     // A length that never comes in full: the backend above would wait for it.
