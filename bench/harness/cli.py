@@ -66,7 +66,7 @@ def prepare(settings):
     for file in (settings.model, settings.records, settings.expected):
         if not file.is_file():
             raise SetupError(f"{file} is missing")
-    loadgen = setup.build_loadgen()
+    loadgen = setup.build_own("loadgen")
     chosen = []
     programs = None
     with open(settings.records, "rb") as records, open(settings.expected, "rb") as expected:

@@ -92,8 +92,7 @@ def flask(programs):
 
 
 def echo():
-    setup.build("-p", "echo")
-    binary = Path(setup.target_dir(), "release", "echo")
+    binary = Path(setup.build_own("echo"))
     command = lambda port, data: [binary, str(port)]  # noqa: E731
     return servers.Server(name="echo", title="axum echo", packages=(), command=command, cwd=ROOT)
 
@@ -240,7 +239,7 @@ def median(rounds, name):
 def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = options()
-    loadgen = setup.build_loadgen()
+    loadgen = setup.build_own("loadgen")
     ours = servers.auspex(settings.auspex or setup.build_auspex())
     rounds = {server.name: (server, []) for server in (ours, flask(setup.install_peers()), echo())}
     exports = []

@@ -122,6 +122,10 @@ def haproxy(port, folder, backends):
     return [program("haproxy"), "-db", "-f", file]
 
 
+def relay(binary):
+    return lambda port, folder, backends: [binary, port, backends[0]]
+
+
 def backend_command(folder, ports):
     listens = "".join(f"        listen 127.0.0.1:{port};\n" for port in ports)
     answer = f"        default_type application/json;\n        location / {{ return 200 '{BODY}'; }}\n"
@@ -158,6 +162,7 @@ def proxies(settings):
         theirs,
         usual,
         Proxy("haproxy", f"HAProxy {version('haproxy', '-v')}", haproxy),
+        Proxy("relay", "bare hyper proxy", relay(setup.build_own("relay"))),
         replace(ours, name="auspex-routes", title=f"Auspex, {MANY:,} routes", command=auspex_command(base, MANY)),
         replace(ours, name="auspex-endpoints", title=f"Auspex, {MANY:,} endpoints", endpoints=MANY),
         replace(theirs, name="nginx-endpoints", title=f"nginx, {MANY:,} endpoints", endpoints=MANY),
@@ -268,7 +273,7 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = options()
     try:
-        loadgen = setup.build_loadgen()
+        loadgen = setup.build_own("loadgen")
         rounds = {proxy.name: (proxy, []) for proxy in proxies(settings)}
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
@@ -329,6 +334,10 @@ def report(settings, rounds):
         if name in rounds:
             ratios = ", ".join(f"{median(name, c, 'rps') / median('auspex', c, 'rps'):.2f} at {c}" for c in counts)
             print(f"{rounds[name][0].title}: {ratios} times the requests of plain Auspex")
+    if "relay" in rounds:
+        for name in [name for name in ("nginx", "nginx-usual") if name in rounds]:
+            ratios = ", ".join(f"{median('relay', c, 'rps') / median(name, c, 'rps'):.2f} at {c}" for c in counts)
+            print(f"a bare hyper proxy: {ratios} times the requests of {rounds[name][0].title}")
     if "nginx-endpoints" in rounds:
         ratios = ", ".join(f"{median('nginx-endpoints', c, 'rps') / median('nginx', c, 'rps'):.2f} at {c}" for c in counts)
         print(f"nginx, {MANY:,} endpoints: {ratios} times the requests of nginx with one")

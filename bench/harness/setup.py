@@ -97,9 +97,10 @@ def build(*arguments, profile="release"):
     run_step("cargo build", ["cargo", "build", "--profile", profile, "--quiet", *arguments], cwd=ROOT)
 
 
-def build_loadgen():
-    build("-p", "loadgen")
-    return os.path.join(target_dir(), "release", "loadgen")
+def build_own(name):
+    """A program of the benchmarks."""
+    build("-p", name)
+    return os.path.join(target_dir(), "release", name)
 
 
 def build_auspex():

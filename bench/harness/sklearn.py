@@ -116,7 +116,7 @@ def requests(programs, settings):
     with Side([programs / "python", TIMING, model, MODELS / f"{SERVED}.data"], env=os.environ | ONE_THREAD) as library:
         shares = answers(library, RECORDS_SERVED)
     expected.write_text("".join(f"{json.dumps([1 - share, share])}\n" for share in shares))
-    load = Load(setup.build_loadgen(), records, expected, lines[0].strip().encode(), [1 - shares[0], shares[0]])
+    load = Load(setup.build_own("loadgen"), records, expected, lines[0].strip().encode(), [1 - shares[0], shares[0]])
     binary = settings.auspex or setup.build_auspex()
     peer = ("fastapi-sklearn", "FastAPI + joblib", "fastapi_sklearn", model, "scikit-learn", programs)
     chosen = [servers.auspex(binary, models), servers.fastapi(*peer)]
