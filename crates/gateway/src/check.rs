@@ -1,5 +1,6 @@
-//! Health checks: endpoints are asked beside requests, where the settings say so. One that does not answer holds up
-//! no other: each check has its own bound, and those that wait longest go first.
+//! What is found out of endpoints beside requests: by health checks, where the settings say so, and whether one that
+//! took no connection takes them again. One that does not answer holds up no other: each check has its own bound, and
+//! those that wait longest go first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,9 @@ use crate::trial::chance;
 use crate::upstream::{Connection, Endpoint, Outgoing, Protocol, Unanswered, Upload};
 
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// Of all services.
+/// At once, of all services.
 const CHECKS_MAX: usize = 512;
+const CONNECTS_MAX: usize = 64;
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!(
     "auspex/",
     env!("CARGO_PKG_VERSION"),
@@ -48,7 +50,7 @@ pub(crate) async fn watch(live: Arc<Live>, clock: Clock, stop: StopSignal) {
 async fn watch_here(live: &Live, clock: &Clock, mut stop: StopSignal) {
     let mut looks = tokio::time::interval(LOOK_PAUSE);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut checks = JoinSet::new();
+    let (mut checks, mut connects) = (JoinSet::new(), JoinSet::new());
     loop {
         tokio::select! {
             biased;
@@ -62,6 +64,14 @@ async fn watch_here(live: &Live, clock: &Clock, mut stop: StopSignal) {
         due.truncate(CHECKS_MAX - checks.len());
         for (_, endpoint) in due {
             checks.spawn(check(endpoint, clock.clone()));
+        }
+        while connects.try_join_next().is_some() {}
+        let mut due = unreachable(live, now);
+        due.sort_unstable_by_key(|(since, _)| *since);
+        due.truncate(CONNECTS_MAX - connects.len());
+        for (_, endpoint) in due {
+            endpoint.circuit.begin_look(now);
+            connects.spawn(connect(endpoint, clock.clone()));
         }
     }
 }
@@ -77,6 +87,24 @@ fn due(live: &Live, now: Steady) -> Vec<(Steady, Arc<Endpoint>)> {
         Some((since, endpoint))
     });
     due.collect()
+}
+
+/// Endpoints that took no connection and are to be looked at now, and since when.
+fn unreachable(live: &Live, now: Steady) -> Vec<(Steady, Arc<Endpoint>)> {
+    let gateway = live.now();
+    let endpoints = gateway.services.values();
+    let endpoints = endpoints.flat_map(|service| service.endpoints());
+    let due = endpoints.filter_map(|endpoint| {
+        let since = endpoint.circuit.look_due_since(now)?;
+        Some((since, endpoint))
+    });
+    due.collect()
+}
+
+async fn connect(endpoint: Arc<Endpoint>, clock: Clock) {
+    if endpoint.connect().await.is_ok() {
+        endpoint.circuit.takes_connections(clock.steady());
+    }
 }
 
 async fn check(endpoint: Arc<Endpoint>, clock: Clock) {

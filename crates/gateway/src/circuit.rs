@@ -3,7 +3,8 @@
 //!
 //! Failures in a row or their share within a window open the circuit. A window is counted exactly: an average
 //! weighted by time would hide short bursts. A probe is a request like any other, so that whoever chooses endpoints
-//! asks one gate (`gate.rs`) alone.
+//! asks one gate (`gate.rs`) alone. Where an endpoint took no connection, whether it does is looked at without a
+//! request (`check.rs`): that costs nobody any waiting, and a server that was started anew is back at once.
 //!
 //! While the circuit is closed, requests touch atomics and wait for nobody. The lock is for what happens
 //! rarely: opening, probing, closing.
@@ -20,6 +21,8 @@ use crate::window::Window;
 
 /// How many times the waiting doubles at most.
 const DOUBLINGS_MAX: u32 = 4;
+/// From one look at an endpoint that took no connection to the next.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// When a circuit opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +43,16 @@ pub(crate) struct Law {
 pub(crate) enum Outcome {
     Success,
     Failure,
+    /// A failure: there was no connection.
+    Unreachable,
     /// It says nothing of the endpoint: the client left, or gave less time than the service has.
     Neutral,
+}
+
+impl Outcome {
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Outcome::Failure | Outcome::Unreachable)
+    }
 }
 
 /// What a circuit says of the next request.
@@ -59,8 +70,10 @@ pub(crate) enum State {
     Open {
         until: Steady,
     },
-    /// One request is trying.
-    HalfOpen,
+    /// One request is trying; if nothing has come of it until then, another one does too.
+    HalfOpen {
+        until: Steady,
+    },
 }
 
 /// The circuit of one endpoint.
@@ -71,7 +84,7 @@ pub(crate) struct Circuit {
     /// nothing after it.
     era: AtomicU32,
     failures_in_row: AtomicU32,
-    /// When the next probe may go, in microseconds; `i64::MAX` while none is wanted.
+    /// When the next probe may go, in microseconds; `i64::MAX` while it is closed.
     probe_at: AtomicI64,
     requests: Window,
     failures: Window,
@@ -84,6 +97,8 @@ struct Rest {
     state: State,
     /// Probes that failed since it was closed, and one for the opening.
     trips: u32,
+    /// When it is to be looked whether connections are taken, if that is why it is open.
+    look_at: Option<Steady>,
 }
 
 /// A request that was let through. Dropped without a word it is [`Outcome::Neutral`].
@@ -98,8 +113,8 @@ pub(crate) struct Permit {
 impl Rest {
     fn probe_at(&self) -> i64 {
         match self.state {
-            State::Open { until } => until.0,
-            State::Closed | State::HalfOpen => i64::MAX,
+            State::Open { until } | State::HalfOpen { until } => until.0,
+            State::Closed => i64::MAX,
         }
     }
 }
@@ -116,6 +131,7 @@ impl Circuit {
             rest: Mutex::new(Rest {
                 state: State::Closed,
                 trips: 0,
+                look_at: None,
             }),
             journal,
         })
@@ -156,19 +172,23 @@ impl Circuit {
         let mut rest = self.rest.lock();
         match rest.state {
             State::Closed => Verdict::Pass(self.permit(self.era.load(Ordering::Acquire), now)),
-            State::Open { until } if now >= until => {
-                self.enter(
-                    &mut rest,
-                    State::HalfOpen,
-                    now,
-                    "a request tries it".to_owned(),
-                );
-                self.probe_at.store(i64::MAX, Ordering::Relaxed);
-                let era = self.era.fetch_add(2, Ordering::AcqRel) + 2;
+            State::Open { until } | State::HalfOpen { until } if now < until => {
+                Verdict::Refuse(until.since(now))
+            }
+            from => {
+                let until = now + self.law.recovery_timeout;
+                let cause = "a request tries it".to_owned();
+                self.enter(&mut rest, State::HalfOpen { until }, now, cause);
+                self.probe_at.store(until.0, Ordering::Relaxed);
+                // A probe that takes long still says how the endpoint is.
+                let by = if matches!(from, State::Open { .. }) {
+                    2
+                } else {
+                    0
+                };
+                let era = self.era.fetch_add(by, Ordering::AcqRel) + by;
                 Verdict::Pass(self.permit(era, now))
             }
-            State::Open { until } => Verdict::Refuse(until.since(now)),
-            State::HalfOpen => Verdict::Refuse(self.law.recovery_timeout),
         }
     }
 
@@ -196,26 +216,28 @@ impl Circuit {
         }
         if era.is_multiple_of(2) {
             self.count(outcome, now);
-            if outcome != Outcome::Failure {
+            if !outcome.is_failure() {
                 return None;
             }
             let too_much = self.too_much(now)?;
-            return self.end_of(era, State::Closed, |rest| {
+            return self.end_of(era, |rest| {
                 rest.trips = 1;
+                rest.look_at = look_after(outcome, now);
                 let cause = format!("{too_much}, the last: {cause}");
                 self.enter(rest, self.open(1, now, chance), now, cause);
                 1
             });
         }
-        self.end_of(era, State::HalfOpen, |rest| match outcome {
+        self.end_of(era, |rest| match outcome {
             Outcome::Success => {
                 rest.trips = 0;
                 self.enter(rest, State::Closed, now, "that succeeded".to_owned());
                 self.forget();
                 1
             }
-            Outcome::Failure => {
+            Outcome::Failure | Outcome::Unreachable => {
                 rest.trips = rest.trips.saturating_add(1);
+                rest.look_at = look_after(outcome, now);
                 let cause = format!("that failed: {cause}");
                 let open = self.open(rest.trips, now, chance);
                 self.enter(rest, open, now, cause);
@@ -230,21 +252,47 @@ impl Circuit {
         })
     }
 
-    /// Leaves a state for another, unless somebody else has. The change says by how much the era goes on.
-    fn end_of(
-        &self,
-        era: u32,
-        state: State,
-        change: impl FnOnce(&mut Rest) -> u32,
-    ) -> Option<State> {
+    /// Leaves the state of an era for another, unless somebody else has. The change says by how much the era goes on.
+    fn end_of(&self, era: u32, change: impl FnOnce(&mut Rest) -> u32) -> Option<State> {
         let mut rest = self.rest.lock();
-        if rest.state != state || self.era.load(Ordering::Acquire) != era {
+        if self.era.load(Ordering::Acquire) != era {
             return None;
         }
         let by = change(&mut rest);
         self.probe_at.store(rest.probe_at(), Ordering::Relaxed);
         self.era.fetch_add(by, Ordering::AcqRel);
         Some(rest.state)
+    }
+
+    /// Since when somebody is to look whether the endpoint takes connections.
+    pub(crate) fn look_due_since(&self, now: Steady) -> Option<Steady> {
+        if self.era.load(Ordering::Acquire).is_multiple_of(2) {
+            return None;
+        }
+        let rest = self.rest.lock();
+        let due = rest.look_at.filter(|at| *at <= now);
+        due.filter(|_| matches!(rest.state, State::Open { until } if now < until))
+    }
+
+    /// Somebody looks. The next look comes a little later.
+    pub(crate) fn begin_look(&self, now: Steady) {
+        if let Some(at) = &mut self.rest.lock().look_at {
+            *at = now + LOOK_PAUSE;
+        }
+    }
+
+    /// The endpoint takes connections again: the next request may try it.
+    pub(crate) fn takes_connections(&self, now: Steady) {
+        let era = self.era.load(Ordering::Acquire);
+        self.end_of(era, |rest| {
+            if !matches!(rest.state, State::Open { until } if now < until) {
+                return 0;
+            }
+            rest.look_at = None;
+            let cause = "it takes connections; the next request tries it".to_owned();
+            self.enter(rest, State::Open { until: now }, now, cause);
+            2
+        });
     }
 
     fn open(&self, trips: u32, now: Steady, chance: f64) -> State {
@@ -262,7 +310,7 @@ impl Circuit {
             return;
         }
         self.requests.add(now);
-        if outcome == Outcome::Failure {
+        if outcome.is_failure() {
             self.failures.add(now);
             self.failures_in_row.fetch_add(1, Ordering::Relaxed);
         } else if self.failures_in_row.load(Ordering::Relaxed) != 0 {
@@ -289,6 +337,11 @@ impl Circuit {
         self.requests.clear();
         self.failures.clear();
     }
+}
+
+/// When to look at an endpoint that failed so.
+fn look_after(outcome: Outcome, now: Steady) -> Option<Steady> {
+    (outcome == Outcome::Unreachable).then(|| now + LOOK_PAUSE)
 }
 
 impl Permit {

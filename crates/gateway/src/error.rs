@@ -79,9 +79,8 @@ impl Failure {
             | Failure::Overloaded
             | Failure::Untold
             | Failure::NoEndpoint => Outcome::Neutral,
-            Failure::Refused
-            | Failure::ConnectTimeout
-            | Failure::Tls
+            Failure::Refused | Failure::ConnectTimeout => Outcome::Unreachable,
+            Failure::Tls
             | Failure::Reset
             | Failure::CutOff
             | Failure::Invalid

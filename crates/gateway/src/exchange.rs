@@ -11,7 +11,7 @@ use auspex_kernel::clock::{Clock, Steady};
 use auspex_kernel::random::per_thread;
 use axum::body::Body;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Response, StatusCode};
 
 use crate::balance::Service;
 use crate::error::Failure;
@@ -254,10 +254,6 @@ impl<'p> Exchange<'p> {
         // What a service of HTTP/2 says that it has not processed is repeatable too.
         let is_kept = (self.is_repeatable || is_http2) && self.retries.are_left();
         let (upload, progress) = Upload::new(body, is_kept, is_http2);
-        let upload = match self.parts.version {
-            Version::HTTP_2 => upload.draining(),
-            _ => upload,
-        };
         let request = self.proxy.request_for(
             endpoint,
             &self.parts,

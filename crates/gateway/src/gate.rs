@@ -39,8 +39,10 @@ pub(crate) enum Standing {
     Open {
         until: Steady,
     },
-    /// One request tries it.
-    HalfOpen,
+    /// One request tries it, and after so long another one.
+    HalfOpen {
+        until: Steady,
+    },
     /// Its checks fail, and will for so long at least.
     Unhealthy {
         wait: Duration,
@@ -56,7 +58,7 @@ impl Endpoint {
         match self.circuit.state() {
             State::Closed => Standing::Asked,
             State::Open { until } => Standing::Open { until },
-            State::HalfOpen => Standing::HalfOpen,
+            State::HalfOpen { until } => Standing::HalfOpen { until },
         }
     }
 

@@ -355,7 +355,7 @@ pub(crate) fn restore_prefix(headers: &mut HeaderMap, prefix: &str, names: &[&st
     let restored = location
         .and_then(|value| value.to_str().ok())
         .and_then(|location| path_within(location, names))
-        .and_then(|path| HeaderValue::try_from(format!("{prefix}{path}")).ok());
+        .and_then(|path| HeaderValue::try_from(behind(prefix, path)).ok());
     if let Some(restored) = restored {
         headers.insert(header::LOCATION, restored);
     }
@@ -369,6 +369,14 @@ pub(crate) fn restore_prefix(headers: &mut HeaderMap, prefix: &str, names: &[&st
                 *cookie = restored;
             }
         }
+    }
+}
+
+/// The path with the prefix, which a service that knows of it may have put there itself.
+fn behind(prefix: &str, path: &str) -> String {
+    match path.strip_prefix(prefix) {
+        Some(rest) if rest.is_empty() || rest.starts_with(['/', '?', '#']) => path.to_owned(),
+        _ => format!("{prefix}{path}"),
     }
 }
 
@@ -392,8 +400,15 @@ fn path_within<'l>(location: &'l str, names: &[&str]) -> Option<&'l str> {
     is_own.then_some(path)
 }
 
-/// The cookie for the path behind the prefix, if it names a path.
+/// The cookie for the path behind the prefix, if it names a path. One whose name begins with `__Host-` has to be for `/`.
 fn cookie_with_prefix(cookie: &str, prefix: &str) -> Option<String> {
+    if cookie
+        .trim_start()
+        .get(..7)
+        .is_some_and(|name| name.eq_ignore_ascii_case("__Host-"))
+    {
+        return None;
+    }
     let is_path = |attribute: &str| {
         let (name, path) = attribute.split_once('=')?;
         let path = path.trim();
@@ -402,7 +417,7 @@ fn cookie_with_prefix(cookie: &str, prefix: &str) -> Option<String> {
     let attributes = cookie.split(';').enumerate().map(|(index, attribute)| {
         // The first is the cookie itself.
         match is_path(attribute).filter(|_| index > 0) {
-            Some(path) => format!(" Path={prefix}{path}"),
+            Some(path) => format!(" Path={}", behind(prefix, &path)),
             None => attribute.to_owned(),
         }
     });

@@ -116,6 +116,9 @@ impl Journal {
         let (service, endpoint, cause) = (&*self.service, &*self.endpoint, &*change.cause);
         match change.what {
             What::Circuit { from, to } => match to {
+                State::Open { until } if until <= change.at => {
+                    tracing::debug!(service, endpoint, cause, "circuit waits for a request");
+                }
                 State::Open { until } => {
                     let seconds = until.since(change.at).as_secs_f64();
                     if from == State::Closed {
@@ -125,7 +128,7 @@ impl Journal {
                     }
                 }
                 State::Closed => tracing::info!(service, endpoint, "circuit closed"),
-                State::HalfOpen => {
+                State::HalfOpen { .. } => {
                     tracing::debug!(service, endpoint, "circuit lets a probe through");
                 }
             },

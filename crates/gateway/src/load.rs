@@ -13,6 +13,8 @@ use auspex_kernel::clock::Steady;
 
 /// After this time without slow answers a third of the peak is left.
 const DECAY: Duration = Duration::from_secs(10);
+/// What was told so long ago says nothing of how the endpoint is now: one that was slow would be left alone for minutes.
+const FORGOTTEN: Duration = Duration::from_secs(20);
 /// A failure counts as so many times its latency,
 const PENALTY_FACTOR: f64 = 4.0;
 /// and at most as this, as it does where no latency is known.
@@ -100,7 +102,10 @@ impl Load {
 
     fn share_left(&self, now: Steady) -> f64 {
         let since = now.since(Steady(self.told_at.load(Ordering::Relaxed)));
-        (-since.as_secs_f64() / DECAY.as_secs_f64()).exp()
+        match since < FORGOTTEN {
+            true => (-since.as_secs_f64() / DECAY.as_secs_f64()).exp(),
+            false => 0.0,
+        }
     }
 }
 
@@ -157,7 +162,7 @@ mod tests {
         good.tell(50 * MS, false, at(0));
         assert!(failing.score(1.0, at(0)) > good.score(1.0, at(0)));
         assert!(
-            failing.score(1.0, at(20)) > good.score(1.0, at(20)),
+            failing.score(1.0, at(19)) > good.score(1.0, at(19)),
             "for a while"
         );
     }
@@ -175,11 +180,21 @@ mod tests {
         let (one, many) = (after(1), after(10));
         assert!(one(0) > 2.0, "{}", one(0));
         assert!(one(0) < 5.0, "no more than if it were busy: {}", one(0));
-        assert!(many(0) > 1_000.0 && many(20) > 100.0, "{}", many(20));
+        assert!(many(0) > 1_000.0 && many(19) > 100.0, "{}", many(19));
         let load = Load::default();
         load.tell(MS, false, at(0));
         load.tell(MS, true, at(0));
-        assert!(load.latency(at(20)) < MS, "{:?}", load.latency(at(20)));
+        assert!(load.latency(at(15)) < MS, "{:?}", load.latency(at(15)));
+    }
+
+    #[test]
+    fn one_that_was_slow_is_tried_again_soon() {
+        let (slow, quick) = (Load::default(), Load::default());
+        slow.tell(3_000 * MS, false, at(0));
+        quick.tell(MS, false, at(0));
+        quick.tell(MS, false, at(20));
+        assert!(slow.score(1.0, at(19)) > quick.score(1.0, at(19)));
+        assert!(slow.score(1.0, at(20)) < quick.score(1.0, at(20)));
     }
 
     #[test]

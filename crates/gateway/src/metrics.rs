@@ -86,7 +86,7 @@ impl Collector for ServiceMetrics {
                 let labels = [("service", service.as_str()), ("endpoint", place.as_str())];
                 let state: i64 = match endpoint.circuit.state() {
                     State::Closed => 0,
-                    State::HalfOpen => 1,
+                    State::HalfOpen { .. } => 1,
                     State::Open { .. } => 2,
                 };
                 family.encode_family(&labels)?.encode_gauge(&state)?;

@@ -251,7 +251,8 @@ impl Proxy {
             fields.push((header::AUTHORIZATION, value.clone()));
         }
         if let Some(left) = patience.stated() {
-            let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            // None is no time that a service takes.
+            let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
             fields.push((X_REQUEST_TIMEOUT_MS, HeaderValue::from(ms)));
         }
         Outgoing {

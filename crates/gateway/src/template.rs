@@ -17,7 +17,6 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-const ENCODED_IN_REST: &AsciiSet = &ENCODED.remove(b'/');
 const QUERY: &str = "query.";
 
 /// A path and query with gaps.
@@ -29,7 +28,7 @@ enum Piece {
     Text(String),
     /// The value of a parameter of the route's path.
     Parameter(String),
-    /// The same, with the slashes in it.
+    /// The same, as the segments that it was sent as.
     Rest(String),
     /// The value of a field of the request's query.
     Query(String),
@@ -105,13 +104,11 @@ impl Template {
             // Writing to a text cannot fail.
             let _ = match piece {
                 Piece::Text(text) => filled.write_str(text),
-                Piece::Parameter(name) => {
-                    let value: Vec<u8> = percent_decode_str(parameter(name)).collect();
-                    write!(filled, "{}", percent_encode(&value, ENCODED))
-                }
+                Piece::Parameter(name) => filled.write_str(&segment(parameter(name))),
                 Piece::Rest(name) => {
-                    let value: Vec<u8> = percent_decode_str(parameter(name)).collect();
-                    write!(filled, "{}", percent_encode(&value, ENCODED_IN_REST))
+                    // Those that the client has encoded are none.
+                    let segments: Vec<String> = parameter(name).split('/').map(segment).collect();
+                    filled.write_str(&segments.join("/"))
                 }
                 Piece::Query(name) => {
                     let value = field(name);
@@ -122,6 +119,12 @@ impl Template {
         let target = PathAndQuery::try_from(filled).ok()?;
         (!path::leads_elsewhere(target.path())).then_some(target)
     }
+}
+
+/// A value that was encoded in some way, as one segment.
+fn segment(value: &str) -> String {
+    let value: Vec<u8> = percent_decode_str(value).collect();
+    percent_encode(&value, ENCODED).to_string()
 }
 
 fn gap_of(name: &str, parameters: &[(&str, bool)], is_in_query: bool) -> Result<Piece, String> {
@@ -192,6 +195,11 @@ mod tests {
             Some("/f/a/b%3Fc")
         );
         assert_eq!(filled("/f/{rest}", "a/b").as_deref(), Some("/f/a%2Fb"));
+        assert_eq!(
+            filled("/f/{*rest}", "a/b%2Fc//d").as_deref(),
+            Some("/f/a/b%2Fc//d"),
+            "an encoded slash is none"
+        );
     }
 
     #[test]

@@ -51,8 +51,7 @@ impl<'s> Trial<'s> {
         let now = self.clock.steady();
         let load = &self.endpoint.load;
         if outcome != Outcome::Neutral {
-            let is_failure = outcome == Outcome::Failure;
-            load.tell(now.since(self.begun), is_failure, now);
+            load.tell(now.since(self.begun), outcome.is_failure(), now);
         }
         if let Some(State::Closed) = self.permit.tell(outcome, cause, now, chance()) {
             load.forget();

@@ -21,11 +21,11 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use auspex_kernel::OverTls;
 use auspex_kernel::service::StopSignal;
+use auspex_kernel::{OverTls, body};
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -35,6 +35,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -363,9 +364,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let door = self.0.clone();
         let in_flight = InFlight::begin(&door.activity, request.version());
         let is_http2 = request.version() == Version::HTTP_2;
+        // hyper itself leaves out what HTTP/1.1 would send.
+        let is_bodiless = is_http2 && request.method() == Method::HEAD;
+        let is_awaited = request.headers().contains_key(header::EXPECT);
         let request = request.map(|body| match is_http2 && !body.is_end_stream() {
             true => Body::new(Arriving {
-                body,
+                body: Some(body),
+                is_awaited,
                 activity: door.activity.clone(),
             }),
             false => Body::new(body),
@@ -373,8 +378,26 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         Box::pin(async move {
             let (mut response, stamp) = door.answer(request, false, &in_flight).await;
             stamp.put(response.headers_mut());
-            Ok(response.map(|body| Counted { body, in_flight }))
+            if is_bodiless {
+                leave_out_body(&mut response);
+            }
+            Ok(response.map(|body| Counted {
+                body,
+                is_bodiless,
+                in_flight,
+            }))
         })
+    }
+}
+
+/// The answer to HEAD: that to GET, with the length of its body in place of it.
+fn leave_out_body(response: &mut Response<Body>) {
+    let body = std::mem::take(response.body_mut());
+    if let Some(length @ 1..) = body.size_hint().exact() {
+        let headers = response.headers_mut();
+        headers
+            .entry(header::CONTENT_LENGTH)
+            .or_insert(length.into());
     }
 }
 
@@ -413,10 +436,25 @@ impl Drop for InFlight {
     }
 }
 
-/// The body of a request, which tells that it goes on.
+/// The body of a request over HTTP/2, which tells that it goes on. Many clients take the end of their stream for a
+/// failure, in spite of an answer that came before they had sent everything, so a little of what nobody wants is read.
 struct Arriving {
-    body: Incoming,
+    /// Until it is dropped.
+    body: Option<Incoming>,
+    /// Its client sends it only when it is told to.
+    is_awaited: bool,
     activity: Arc<Activity>,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let unread = |body: &Incoming| !body.is_end_stream() && !self.is_awaited;
+        if let Some(body) = self.body.take().filter(unread)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(body::drain(Body::new(body)));
+        }
+    }
 }
 
 impl http_body::Body for Arriving {
@@ -427,7 +465,10 @@ impl http_body::Body for Arriving {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
         let data = frame
             .as_ref()
             .and_then(|frame| frame.as_ref().ok()?.data_ref());
@@ -438,17 +479,22 @@ impl http_body::Body for Arriving {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map(Incoming::size_hint)
+            .unwrap_or_default()
     }
 }
 
 /// An answer's body that ends its request when dropped.
 struct Counted {
     body: Body,
+    /// It is empty whatever the head says of its length.
+    is_bodiless: bool,
     in_flight: InFlight,
 }
 
@@ -470,7 +516,10 @@ impl http_body::Body for Counted {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.is_bodiless {
+            true => SizeHint::default(),
+            false => self.body.size_hint(),
+        }
     }
 }
 

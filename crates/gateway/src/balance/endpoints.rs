@@ -59,7 +59,7 @@ pub(crate) struct Endpoints {
     pub(super) weights: Option<Weights>,
     /// Of all; where keys decide.
     pub(super) ring: Option<Arc<Ring>>,
-    /// When the first open circuit lets a request try its endpoint.
+    /// When the first circuit that is not closed lets a request try its endpoint.
     pub(super) probe_at: Steady,
     /// Why none is asked.
     refusal: Failure,
@@ -72,12 +72,13 @@ impl Endpoints {
     pub(super) fn new(all: Members, ring: Option<Arc<Ring>>, turn: u64) -> Self {
         let mut asked = Vec::with_capacity(all.len());
         let mut probe_at = Steady(i64::MAX);
-        let (mut trying, mut unhealthy) = (None, None);
+        let mut unhealthy = None;
         for (place, (endpoint, _)) in all.iter().enumerate() {
             match endpoint.standing() {
                 Standing::Asked => asked.push(place),
-                Standing::Open { until } => probe_at = probe_at.min(until),
-                Standing::HalfOpen => trying = Some(endpoint.circuit.law().recovery_timeout),
+                Standing::Open { until } | Standing::HalfOpen { until } => {
+                    probe_at = probe_at.min(until);
+                }
                 Standing::Unhealthy { wait } => unhealthy = Some(wait),
             }
         }
@@ -89,11 +90,7 @@ impl Endpoints {
         asked[..best]
             .iter()
             .for_each(|place| is_best[*place] = true);
-        let refusal = match (trying, unhealthy) {
-            (Some(wait), _) => Failure::CircuitOpen(wait),
-            (None, Some(wait)) => Failure::Unhealthy(wait),
-            (None, None) => Failure::NoEndpoint,
-        };
+        let refusal = unhealthy.map_or(Failure::NoEndpoint, Failure::Unhealthy);
         Self {
             weights: Weights::of(asked[..best].iter().map(|place| all[*place].1)),
             all,

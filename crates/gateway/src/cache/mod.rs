@@ -257,12 +257,15 @@ impl Cached {
             Known::Variants(variants) => Some(variants.iter()),
             Known::Passing(_) => None,
         });
-        let variants: Vec<&Arc<Stored>> = variants.flatten().collect();
+        let variants: Vec<&Arc<Stored>> = variants
+            .flatten()
+            .filter(|one| self.store.is_valid(&question.place, one))
+            .collect();
         let has_forwarded = self.has_forwarded(headers);
         let fitting = variants.iter().filter(|one| {
             // Whoever shows a credential to the service wants their own.
             let is_theirs = !has_forwarded || one.law.is_public;
-            is_theirs && one.fits(headers) && self.store.is_valid(&question.place, one)
+            is_theirs && one.fits(headers)
         });
         let stored = fitting
             .max_by_key(|one| (one.is_fresh_for(&question.wants, now), one.asked_at))

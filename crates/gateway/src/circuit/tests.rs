@@ -45,7 +45,7 @@ fn ends(circuit: &Arc<Circuit>, now: Steady, outcomes: &[Outcome]) {
     }
 }
 
-use Outcome::{Failure, Neutral, Success};
+use Outcome::{Failure, Neutral, Success, Unreachable};
 
 #[test]
 fn three_failures_open_it_and_then_it_refuses_at_once() {
@@ -118,6 +118,43 @@ fn a_probe_that_is_dropped_or_says_nothing_frees_its_place() {
 }
 
 #[test]
+fn a_probe_that_takes_long_keeps_nobody_away_and_still_counts() {
+    let circuit = closed_circuit();
+    ends(&circuit, at(0), &[Failure, Failure, Failure]);
+    let long = pass(&circuit, at(30));
+    assert_eq!(refused(&circuit, at(59)), Duration::from_secs(1));
+    let other = pass(&circuit, at(60));
+    assert_eq!(refused(&circuit, at(60)), Duration::from_secs(30));
+    long.tell(Success, "", at(61), 0.5);
+    assert_eq!(circuit.state(), State::Closed);
+    other.tell(Failure, "x", at(62), 0.5);
+    ends(&circuit, at(62), &[Failure, Failure]);
+    assert_eq!(circuit.state(), State::Closed, "it was before");
+}
+
+#[test]
+fn one_that_took_no_connection_is_looked_at_and_tried_once_it_does() {
+    let circuit = closed_circuit();
+    ends(&circuit, at(0), &[Failure, Failure, Unreachable]);
+    assert_eq!(circuit.look_due_since(at(0)), None);
+    assert_eq!(circuit.look_due_since(at(5)), Some(at(1)));
+    circuit.begin_look(at(5));
+    assert_eq!(circuit.look_due_since(at(5)), None);
+    refused(&circuit, at(5));
+    circuit.takes_connections(at(6));
+    assert!(circuit.wants_probe(at(6)));
+    let probe = pass(&circuit, at(6));
+    refused(&circuit, at(6));
+    circuit.takes_connections(at(6));
+    probe.tell(Unreachable, "refused", at(6), 0.0);
+    assert_eq!(refused(&circuit, at(6)), Duration::from_secs(60));
+    circuit.takes_connections(at(7));
+    pass(&circuit, at(7)).tell(Failure, "500", at(7), 0.0);
+    assert_eq!(circuit.look_due_since(at(100)), None, "it has taken one");
+    assert_eq!(refused(&circuit, at(7)), Duration::from_secs(120));
+}
+
+#[test]
 fn what_was_admitted_before_a_change_changes_nothing() {
     let circuit = closed_circuit();
     let (early, late) = (pass(&circuit, at(0)), pass(&circuit, at(0)));
@@ -140,21 +177,22 @@ fn its_last_changes_are_known_with_their_causes() {
     drop(pass(&circuit, at(31)));
     pass(&circuit, at(32)).tell(Failure, "timeout", at(33), 0.0);
     pass(&circuit, at(93)).tell(Success, "", at(94), 0.0);
-    let (closed, half) = (State::Closed, State::HalfOpen);
+    let closed = State::Closed;
     let open = |second| State::Open { until: at(second) };
+    let half = |second| State::HalfOpen { until: at(second) };
     let expected = [
         (1, closed, open(31), "3 failures in a row, the last: x"),
-        (31, open(31), half, "a request tries it"),
+        (31, open(31), half(61), "a request tries it"),
         (
             31,
-            half,
+            half(61),
             open(31),
             "that said nothing of it; the next one tries",
         ),
-        (32, open(31), half, "a request tries it"),
-        (33, half, open(93), "that failed: timeout"),
-        (93, open(93), half, "a request tries it"),
-        (94, half, closed, "that succeeded"),
+        (32, open(31), half(62), "a request tries it"),
+        (33, half(62), open(93), "that failed: timeout"),
+        (93, open(93), half(123), "a request tries it"),
+        (94, half(123), closed, "that succeeded"),
     ];
     let expected = expected.map(|(second, from, to, cause)| Change {
         at: at(second),
@@ -231,7 +269,7 @@ impl Model {
             self.is_probing = false;
             match outcome {
                 Success => *self = Self::default(),
-                Failure => self.trip(now),
+                Failure | Unreachable => self.trip(now),
                 Neutral => self.open_until = Some(now),
             }
             return;
@@ -240,7 +278,7 @@ impl Model {
             return;
         }
         self.ended.push((now / SECOND, outcome));
-        self.in_row = if outcome == Failure {
+        self.in_row = if outcome.is_failure() {
             self.in_row + 1
         } else {
             0
@@ -248,8 +286,8 @@ impl Model {
         let oldest = now / SECOND - 9;
         let within = || self.ended.iter().filter(|(second, _)| *second >= oldest);
         let all = within().count();
-        let failed = within().filter(|(_, outcome)| *outcome == Failure).count();
-        if outcome == Failure && (self.in_row >= 3 || (all >= 20 && failed * 2 >= all)) {
+        let failed = within().filter(|(_, outcome)| outcome.is_failure()).count();
+        if outcome.is_failure() && (self.in_row >= 3 || (all >= 20 && failed * 2 >= all)) {
             self.trip(now);
         }
     }
@@ -263,7 +301,7 @@ impl Model {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    prop_oneof![5 => Just(Success), 4 => Just(Failure), 1 => Just(Neutral)]
+    prop_oneof![5 => Just(Success), 3 => Just(Failure), 1 => Just(Unreachable), 1 => Just(Neutral)]
 }
 
 proptest! {

@@ -307,6 +307,10 @@ fn cookies_and_locations_of_a_service_lead_behind_the_prefix() {
     };
     for (sent, wanted) in [
         ("/x", "/p/x"),
+        ("/p/x", "/p/x"),
+        ("/p?q", "/p?q"),
+        ("/px", "/p/px"),
+        ("http://127.0.0.1:9001/p/x", "/p/x"),
         ("http://127.0.0.1:9001/x", "/p/x"),
         ("HTTPS://Shop.example.org?q=1", "/p?q=1"),
         ("//other.example.org/x", "//other.example.org/x"),
@@ -320,6 +324,8 @@ fn cookies_and_locations_of_a_service_lead_behind_the_prefix() {
     }
     for (sent, wanted) in [
         ("a=1; Path=/; Secure", "a=1; Path=/p/; Secure"),
+        ("a=1; Path=/p/; Secure", "a=1; Path=/p/; Secure"),
+        ("__Host-a=1; Path=/; Secure", "__Host-a=1; Path=/; Secure"),
         ("path=/x; path = /y", "path=/x; Path=/p/y"),
         ("a=1; Secure", "a=1; Secure"),
     ] {

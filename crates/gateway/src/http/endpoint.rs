@@ -30,7 +30,7 @@ pub(super) struct EndpointView {
     requests: u64,
     /// Of these, those that failed
     failures: u64,
-    /// How long an answer is believed to take: what was slow lately counts most, and a failure as 5 seconds
+    /// How long an answer is believed to take: what was slow lately counts most, and a failure as four times as long, or as up to 5 seconds after several
     expected_latency_ms: f64,
     /// The last changes of its circuit and its health, newest first, 20 at most
     changes: Vec<ChangeView>,
@@ -116,7 +116,7 @@ impl From<State> for CircuitView {
         match state {
             State::Closed => Self::Closed,
             State::Open { .. } => Self::Open,
-            State::HalfOpen => Self::HalfOpen,
+            State::HalfOpen { .. } => Self::HalfOpen,
         }
     }
 }
@@ -126,7 +126,7 @@ impl From<State> for StateView {
         match state {
             State::Closed => Self::Closed,
             State::Open { .. } => Self::Open,
-            State::HalfOpen => Self::HalfOpen,
+            State::HalfOpen { .. } => Self::HalfOpen,
         }
     }
 }
@@ -165,7 +165,7 @@ impl Dates {
     fn open_until(self, state: State) -> Option<String> {
         match state {
             State::Open { until } => Some(self.of(until)),
-            State::Closed | State::HalfOpen => None,
+            State::Closed | State::HalfOpen { .. } => None,
         }
     }
 }
@@ -188,7 +188,7 @@ impl EndpointView {
             health: match endpoint.standing() {
                 Standing::Asked => HealthView::Healthy,
                 Standing::Open { .. } | Standing::Unhealthy { .. } => HealthView::Unhealthy,
-                Standing::HalfOpen => HealthView::Probing,
+                Standing::HalfOpen { .. } => HealthView::Probing,
             },
             check,
             circuit: state.into(),

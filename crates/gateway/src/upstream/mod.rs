@@ -184,7 +184,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Failure::Refused`], [`Failure::ConnectTimeout`], [`Failure::Tls`].
-    async fn connect(&self) -> Result<Transport, Failure> {
+    pub(crate) async fn connect(&self) -> Result<Transport, Failure> {
         let connecting = async {
             let connected = match self.place.address {
                 Some(address) => TcpStream::connect(address).await,

@@ -40,7 +40,7 @@ impl Replay {
 }
 
 /// What it reads from and writes to.
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Plain(TcpStream),
     Secured(Box<TlsStream<TcpStream>>),
 }

@@ -144,6 +144,7 @@ impl Tls {
             Ok(secured) => secured,
             Err(error) => {
                 let Some(reason) = tls_error(&error) else {
+                    log(authority, &format!("the handshake broke off: {error}"));
                     return Err(Failure::Refused);
                 };
                 log(authority, &reason.to_string());

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use auspex_kernel::body;
 use auspex_kernel::clock::monotonic;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -15,7 +14,6 @@ use futures_util::FutureExt as _;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
 use crate::headers::clean_trailers;
 
@@ -24,15 +22,12 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// A body that tells how far it is.
 pub(crate) struct Upload {
-    /// `None`: it was taken back.
-    body: Option<Body>,
+    body: Body,
     /// What was taken of it already.
     ahead: Option<Piece>,
     /// `None`: there is nothing to send.
     progress: Option<Arc<Progress>>,
     with_trailers: bool,
-    /// What is left of it is read a little when nobody wants it any more.
-    drains: bool,
 }
 
 /// How far the body of a request is.
@@ -84,20 +79,12 @@ impl Upload {
             })
         });
         let upload = Self {
-            body: Some(body),
+            body,
             ahead: None,
             progress: progress.clone(),
             with_trailers,
-            drains: false,
         };
         (upload, progress)
-    }
-
-    /// Where a service answers before it has the whole body, a client of HTTP/2 would see its stream end in place of that
-    /// answer: a little more of the body is read then, as of one that is refused here.
-    pub(crate) fn draining(mut self) -> Self {
-        self.drains = true;
-        self
     }
 
     /// The whole body, if all of it is here and of this length.
@@ -116,14 +103,13 @@ impl Upload {
     }
 
     /// The body, as far as it has not been sent.
-    pub(crate) fn into_body(mut self) -> Body {
-        let rest = self.body.take().unwrap_or_default();
-        match self.ahead.take() {
+    pub(crate) fn into_body(self) -> Body {
+        match self.ahead {
             Some(ahead) => Body::new(Rejoined {
                 ahead: Some(ahead),
-                rest,
+                rest: self.body,
             }),
-            None => rest,
+            None => self.body,
         }
     }
 }
@@ -167,27 +153,7 @@ impl http_body::Body for Rejoined {
     }
 }
 
-impl Drop for Upload {
-    fn drop(&mut self) {
-        let is_over = self
-            .progress
-            .as_ref()
-            .is_none_or(|progress| progress.is_over());
-        if !self.drains || is_over {
-            return;
-        }
-        if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
-            runtime.spawn(body::drain(body));
-        }
-    }
-}
-
 impl Progress {
-    /// There is nothing more of it.
-    fn is_over(&self) -> bool {
-        self.is_done.load(Ordering::Relaxed) || self.has_failed()
-    }
-
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
@@ -257,14 +223,11 @@ impl http_body::Body for Upload {
             return Poll::Ready(Some(ahead));
         }
         let Self {
-            body: Some(body),
+            body,
             progress,
             with_trailers,
             ..
-        } = &mut *self
-        else {
-            return Poll::Ready(None);
-        };
+        } = &mut *self;
         let Some(progress) = progress else {
             return Pin::new(body).poll_frame(cx);
         };
@@ -298,12 +261,11 @@ impl http_body::Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.ahead.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.body.as_ref().map(Body::size_hint);
-        behind(self.ahead.as_ref(), rest.unwrap_or_default())
+        behind(self.ahead.as_ref(), self.body.size_hint())
     }
 }
 

@@ -94,7 +94,11 @@ pub(super) async fn serve<W: Wire>(mut io: Watched<W>, door: &Door) -> Option<Re
         let (mut response, stamp) = attended(&mut io, answering).await.ok()?;
         let Some(length) = write_head(&response, &stamp, &mut out) else {
             stamp.put(response.headers_mut());
-            let answered = response.map(|body| Counted { body, in_flight });
+            let answered = response.map(|body| Counted {
+                body,
+                is_bodiless: false,
+                in_flight,
+            });
             return Some(io.rest(came, true, Some(answered)));
         };
         drop(came);

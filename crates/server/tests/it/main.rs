@@ -19,6 +19,7 @@ mod edge;
 mod forgery;
 mod gateway;
 mod hostile;
+mod http2;
 mod idempotency;
 mod jobs;
 mod jobs_bounds;

@@ -505,7 +505,11 @@ fn a_change_ends_what_was_kept() {
     assert_eq!(get("/open/1"), "answer 1");
     // By another route, and for every caller.
     assert_eq!(send("PUT", "/open/1").0, 200);
-    assert_eq!(get("/open/1"), "answer 6");
+    let again = ask(&server, "/open/1", &[]);
+    assert_eq!(
+        (again.text(), status(&again)),
+        ("answer 6", "auspex; fwd=uri-miss; stored")
+    );
     assert_eq!(get("/open/2"), "answer 2");
     assert_eq!(send("POST", "/own/1").0, 200);
     assert_eq!(get("/own/1"), "answer 8");

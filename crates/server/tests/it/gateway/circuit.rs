@@ -1,7 +1,7 @@
 //! Endpoints that fail are left alone, and come back.
 
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -111,6 +111,54 @@ fn one_request_of_a_hundred_is_the_probe() {
         release.send(()).expect("it waits");
         probing.join().expect("the service is back");
     });
+}
+
+/// However long its circuit was still to be open.
+#[test]
+fn a_server_that_is_started_again_is_back_at_once() {
+    let address = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("bound")
+    };
+    let server = start(&format!(
+        "[gateway.services.orders]\nendpoints = [\"http://{address}\"]\nretry = {{ retries_max = 0 }}\n\
+         circuit_breaker = {{ failure_threshold = 3, recovery_timeout_s = 3600 }}\n\
+         [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\npublic = true\n"
+    ));
+    let statuses: Vec<u16> = (0..4).map(|_| server.get("/orders/1").status).collect();
+    assert_eq!(statuses, [502, 502, 502, 503]);
+    let listener = TcpListener::bind(address).expect("it is free");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            std::thread::spawn(move || {
+                while matches!(stream.read(&mut [0; 1024]), Ok(1..)) {
+                    stream.write_all(OK.as_bytes()).expect("sent");
+                }
+            });
+        }
+    });
+    eventually(Duration::from_secs(10), "the service is back", || {
+        server.get("/orders/1").status == 200
+    });
+}
+
+/// Whoever is slow to send a body may be the one that tries.
+#[test]
+fn a_client_that_is_slow_to_send_keeps_no_circuit_open() {
+    let (backend, is_broken) = switched();
+    let server = in_front_of(&[backend.address]);
+    (0..3).for_each(|_| assert_eq!(server.get("/orders/1").status, 500));
+    is_broken.store(false, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(2_100));
+    let mut slow = server.connect();
+    slow.raw(b"POST /orders/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(refusal(&server.get("/orders/1")).2, "circuit_open");
+    eventually(Duration::from_secs(10), "another one tries", || {
+        server.get("/orders/1").status == 200
+    });
+    drop(slow);
 }
 
 #[test]

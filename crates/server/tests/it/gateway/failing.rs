@@ -80,6 +80,17 @@ fn a_client_may_shorten_the_wait_and_not_lengthen_it() {
         })
         .collect();
     assert!(matches!(told[..], [Some(1..=100), None]), "{told:?}");
+    let hurried = [
+        ("X-API-Key", server.key.as_str()),
+        ("X-Request-Timeout-Ms", "1"),
+    ];
+    for _ in 0..20 {
+        let answer = server.connect().send("GET", "/orders/1", &hurried, b"");
+        assert_eq!(refusal(&answer).2, "timeout");
+    }
+    let told = backend.seen();
+    let mut told = told.iter().map(|seen| seen.header("x-request-timeout-ms"));
+    assert!(told.all(|ms| ms != Some("0")), "it is no time");
     for wrong in ["0", "-1", "soon", "1.5"] {
         let headers = [
             ("X-API-Key", server.key.as_str()),

@@ -32,7 +32,7 @@ use crate::server::{Server, auspex};
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A server whose `auspex.toml` holds this.
-fn start(settings: &str) -> Server {
+pub(crate) fn start(settings: &str) -> Server {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("auspex.toml");
     std::fs::write(&file, settings).expect("written");
