@@ -1,7 +1,7 @@
 //! Services that are down, slow, or break off: their clients learn why, and at once.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -13,15 +13,12 @@ use super::{OK, in_front_of, refusal, start};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// An address at which nothing listens.
-fn nowhere() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound")
-}
+/// An address at which nothing listens. A port that was free a moment ago may be another test's by now.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 #[test]
 fn every_failure_has_its_reason() {
-    let server = in_front_of(nowhere(), "");
+    let server = in_front_of(NOWHERE, "");
     let refused = refusal(&server.get("/orders/1"));
     assert_eq!(refused, (502, "BAD_GATEWAY".into(), "refused".into()));
 
@@ -183,8 +180,7 @@ fn an_endpoint_that_takes_no_connection_is_passed_over() {
     let server = start(&format!(
         "[gateway.services.orders]\nendpoints = [\"http://{}\", \"http://{}\"]\n\
          [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\npublic = true\n",
-        nowhere(),
-        backend.address
+        NOWHERE, backend.address
     ));
     for _ in 0..10 {
         assert_eq!(server.post("/orders/1", "x").status, 200);
