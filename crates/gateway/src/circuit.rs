@@ -3,7 +3,7 @@
 //!
 //! Failures in a row or their share within a window open the circuit. A window is counted exactly: an average
 //! weighted by time would hide short bursts. A probe is a request like any other, so that whoever chooses endpoints
-//! asks one gate (`gate.rs`) alone. Where an endpoint took no connection, whether it does is looked at without a
+//! asks one gate (`gate.rs`) alone. Where connections failed, whether the endpoint takes one is looked at without a
 //! request (`check.rs`): that costs nobody any waiting, and a server that was started anew is back at once.
 //!
 //! While the circuit is closed, requests touch atomics and wait for nobody. The lock is for what happens
@@ -21,7 +21,7 @@ use crate::window::Window;
 
 /// How many times the waiting doubles at most.
 const DOUBLINGS_MAX: u32 = 4;
-/// From one look at an endpoint that took no connection to the next.
+/// From one look at an endpoint whose connections failed to the next.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// When a circuit opens, and for how long.
@@ -43,7 +43,7 @@ pub(crate) struct Law {
 pub(crate) enum Outcome {
     Success,
     Failure,
-    /// A failure: there was no connection.
+    /// A failure: there was no connection, or it broke.
     Unreachable,
     /// It says nothing of the endpoint: the client left, or gave less time than the service has.
     Neutral,
@@ -97,8 +97,10 @@ struct Rest {
     state: State,
     /// Probes that failed since it was closed, and one for the opening.
     trips: u32,
-    /// When it is to be looked whether connections are taken, if that is why it is open.
+    /// When it is to be looked whether connections are taken, if they are why it is open.
     look_at: Option<Steady>,
+    /// Until when it would be open if a look had not let the next request try.
+    looked_until: Option<Steady>,
 }
 
 /// A request that was let through. Dropped without a word it is [`Outcome::Neutral`].
@@ -132,6 +134,7 @@ impl Circuit {
                 state: State::Closed,
                 trips: 0,
                 look_at: None,
+                looked_until: None,
             }),
             journal,
         })
@@ -231,16 +234,23 @@ impl Circuit {
         self.end_of(era, |rest| match outcome {
             Outcome::Success => {
                 rest.trips = 0;
+                rest.looked_until = None;
                 self.enter(rest, State::Closed, now, "that succeeded".to_owned());
                 self.forget();
                 1
             }
             Outcome::Failure | Outcome::Unreachable => {
-                rest.trips = rest.trips.saturating_add(1);
-                rest.look_at = look_after(outcome, now);
-                let cause = format!("that failed: {cause}");
-                let open = self.open(rest.trips, now, chance);
-                self.enter(rest, open, now, cause);
+                let early = rest.looked_until.take().filter(|until| now < *until);
+                let open = match early {
+                    // It takes connections and is not back: as if nobody had looked.
+                    Some(until) => State::Open { until },
+                    None => {
+                        rest.trips = rest.trips.saturating_add(1);
+                        rest.look_at = look_after(outcome, now);
+                        self.open(rest.trips, now, chance)
+                    }
+                };
+                self.enter(rest, open, now, format!("that failed: {cause}"));
                 2
             }
             // The next request is the probe.
@@ -285,10 +295,13 @@ impl Circuit {
     pub(crate) fn takes_connections(&self, now: Steady) {
         let era = self.era.load(Ordering::Acquire);
         self.end_of(era, |rest| {
-            if !matches!(rest.state, State::Open { until } if now < until) {
+            let State::Open { until } = rest.state else {
+                return 0;
+            };
+            if rest.look_at.take().is_none() || until <= now {
                 return 0;
             }
-            rest.look_at = None;
+            rest.looked_until = Some(until);
             let cause = "it takes connections; the next request tries it".to_owned();
             self.enter(rest, State::Open { until: now }, now, cause);
             2

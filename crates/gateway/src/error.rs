@@ -79,13 +79,12 @@ impl Failure {
             | Failure::Overloaded
             | Failure::Untold
             | Failure::NoEndpoint => Outcome::Neutral,
-            Failure::Refused | Failure::ConnectTimeout => Outcome::Unreachable,
-            Failure::Tls
-            | Failure::Reset
-            | Failure::CutOff
-            | Failure::Invalid
-            | Failure::TooLarge
-            | Failure::Timeout => Outcome::Failure,
+            Failure::Refused | Failure::ConnectTimeout | Failure::Reset | Failure::CutOff => {
+                Outcome::Unreachable
+            }
+            Failure::Tls | Failure::Invalid | Failure::TooLarge | Failure::Timeout => {
+                Outcome::Failure
+            }
         }
     }
 

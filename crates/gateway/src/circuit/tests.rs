@@ -145,13 +145,24 @@ fn one_that_took_no_connection_is_looked_at_and_tried_once_it_does() {
     assert!(circuit.wants_probe(at(6)));
     let probe = pass(&circuit, at(6));
     refused(&circuit, at(6));
+    probe.tell(Success, "", at(6), 0.0);
+    assert_eq!(circuit.state(), State::Closed);
+}
+
+#[test]
+fn a_look_that_was_wrong_lengthens_nothing() {
+    let circuit = closed_circuit();
+    ends(&circuit, at(0), &[Failure, Failure, Unreachable]);
     circuit.takes_connections(at(6));
-    probe.tell(Unreachable, "refused", at(6), 0.0);
-    assert_eq!(refused(&circuit, at(6)), Duration::from_secs(60));
-    circuit.takes_connections(at(7));
-    pass(&circuit, at(7)).tell(Failure, "500", at(7), 0.0);
-    assert_eq!(circuit.look_due_since(at(100)), None, "it has taken one");
-    assert_eq!(refused(&circuit, at(7)), Duration::from_secs(120));
+    drop(pass(&circuit, at(6)));
+    pass(&circuit, at(7)).tell(Failure, "503", at(7), 0.0);
+    assert_eq!(refused(&circuit, at(7)), Duration::from_secs(23));
+    assert_eq!(circuit.look_due_since(at(20)), None, "one is enough");
+    circuit.takes_connections(at(20));
+    refused(&circuit, at(20));
+    pass(&circuit, at(30)).tell(Unreachable, "refused", at(30), 0.0);
+    assert_eq!(refused(&circuit, at(30)), Duration::from_secs(60));
+    assert_eq!(circuit.look_due_since(at(31)), Some(at(31)));
 }
 
 #[test]

@@ -143,6 +143,32 @@ fn a_server_that_is_started_again_is_back_at_once() {
     });
 }
 
+#[test]
+fn a_server_whose_connections_broke_is_back_once_it_answers() {
+    let is_broken = Arc::new(AtomicBool::new(true));
+    let switch = is_broken.clone();
+    let backend = Backend::start(move |_, stream| {
+        if switch.load(Ordering::SeqCst) {
+            return Then::Close;
+        }
+        stream.write_all(OK.as_bytes()).expect("sent");
+        Then::Keep
+    });
+    let server = start(&format!(
+        "[gateway.services.orders]\nendpoints = [\"http://{}\"]\nretry = {{ retries_max = 0 }}\n\
+         circuit_breaker = {{ failure_threshold = 3, recovery_timeout_s = 3600 }}\n\
+         [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\npublic = true\n",
+        backend.address
+    ));
+    for _ in 0..3 {
+        assert_eq!(refusal(&server.get("/orders/1")).2, "cut_off");
+    }
+    is_broken.store(false, Ordering::SeqCst);
+    eventually(Duration::from_secs(10), "the service is back", || {
+        server.get("/orders/1").status == 200
+    });
+}
+
 /// Whoever is slow to send a body may be the one that tries.
 #[test]
 fn a_client_that_is_slow_to_send_keeps_no_circuit_open() {
