@@ -17,13 +17,17 @@ const BROKEN: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\
 
 /// In front of these, with a circuit that opens after three failures for two seconds.
 fn in_front_of(addresses: &[SocketAddr]) -> Server {
+    open_for(2, addresses)
+}
+
+fn open_for(seconds: u32, addresses: &[SocketAddr]) -> Server {
     let endpoints: Vec<String> = addresses
         .iter()
         .map(|a| format!("\"http://{a}\""))
         .collect();
     start(&format!(
         "[gateway.services.orders]\nendpoints = [{}]\ntimeout_ms = 20000\n\
-         circuit_breaker = {{ failure_threshold = 3, recovery_timeout_s = 2 }}\n\
+         circuit_breaker = {{ failure_threshold = 3, recovery_timeout_s = {seconds} }}\n\
          [[gateway.routes]]\npath = \"/orders/{{*rest}}\"\nservice = \"orders\"\npublic = true\n\
          rate_limit = {{ max = 100000, window_s = 60 }}\n",
         endpoints.join(", ")
@@ -92,7 +96,8 @@ fn one_request_of_a_hundred_is_the_probe() {
         stream.write_all(OK.as_bytes()).expect("sent");
         Then::Keep
     });
-    let server = in_front_of(&[backend.address]);
+    // After so long another one would try.
+    let server = open_for(6, &[backend.address]);
     (0..3).for_each(|_| assert_eq!(server.get("/orders/1").status, 500));
     is_broken.store(false, Ordering::SeqCst);
     std::thread::scope(|scope| {
