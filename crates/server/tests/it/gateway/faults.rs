@@ -15,6 +15,8 @@ pub(super) enum Fault {
     Reset,
     /// Every other request is.
     ResetHalf,
+    /// The answer is none of HTTP; the service sees nothing.
+    Garbage,
     /// Nothing is passed on or answered.
     Silence,
     /// The connection ends after so many bytes of the answer.
@@ -86,6 +88,11 @@ fn pass(mut client: TcpStream, service: SocketAddr, state: &Arc<Mutex<State>>) {
             return;
         }
         let length = client.read(&mut buffer).unwrap_or(0);
+        if fault == Fault::Garbage {
+            let _ = client.write_all(b"SSH-2.0-OpenSSH\r\n\r\n");
+            let _ = server.shutdown(Shutdown::Both);
+            return;
+        }
         if fault != Fault::Silence && server.write_all(&buffer[..length]).is_err() {
             return;
         }
